@@ -1,0 +1,7 @@
+"""`python -m cluster` is `raymill`, for clusters where only the dependencies are installed."""
+
+import sys
+
+from cluster.cli import main
+
+sys.exit(main())

@@ -1,0 +1,194 @@
+"""Artifacts: folders published whole, with a manifest that says what they are and come from.
+
+An artifact's id is `KIND/NAME-FINGERPRINT`. The fingerprint covers everything that the content
+depends on, so the same inputs find the same artifact, and nothing is ever overwritten. The manifest
+is written last: no manifest, no artifact.
+"""
+
+import contextlib
+import dataclasses
+import datetime
+import hashlib
+import importlib.metadata
+import json
+import platform
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from cluster import __version__
+from cluster.errors import UserError
+from cluster.storage import Storage
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+KINDS = ("corpus", "examples", "model", "sweep", "evaluation", "promotion", "deployment")
+SOFTWARE = ("ray", "torch", "transformers", "deepspeed", "pyarrow")
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    id: str
+    kind: str
+    recipe: str
+    stage: str
+    parents: dict[str, str]
+    """Stage names to artifact ids: the lineage."""
+    inputs: dict[str, Any]
+    """What the fingerprint covers besides the parents: recipe keys, hashes of source files."""
+    files: dict[str, dict[str, Any]]
+    """Relative path to `{sha256, bytes}`."""
+    metrics: dict[str, Any]
+    software: dict[str, str]
+    created: str
+    """ISO 8601, UTC."""
+    schema_version: int = SCHEMA_VERSION
+
+
+@dataclasses.dataclass(frozen=True)
+class Artifact:
+    """A published artifact. Small and picklable."""
+
+    storage: Storage
+    manifest: Manifest
+
+    @property
+    def id(self) -> str:
+        return self.manifest.id
+
+    @property
+    def version(self) -> str:
+        """The fingerprint: the part of the id behind the last dash."""
+        return self.id.rpartition("-")[2]
+
+    @property
+    def path(self) -> Path:
+        """A local folder with the artifact's files."""
+        return self.storage.local(self.id)
+
+
+def fingerprint(kind: str, inputs: Mapping[str, Any], parents: Mapping[str, str]) -> str:
+    """Twelve hexadecimal digits over all that an artifact depends on; `parents` are ids."""
+    document = {
+        "schema": SCHEMA_VERSION,
+        "kind": kind,
+        "inputs": inputs,
+        "parents": {stage: parent.rpartition("-")[2] for stage, parent in parents.items()},
+    }
+    text = json.dumps(document, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def find(storage: Storage, artifact_id: str) -> Artifact | None:
+    """The artifact of this id, or None where it was not published whole."""
+    try:
+        document = json.loads(storage.read(f"{artifact_id}/{MANIFEST}"))
+    except FileNotFoundError:
+        return None
+    if document.get("schema_version") != SCHEMA_VERSION:
+        raise UserError(
+            f"{artifact_id}: manifest of schema {document.get('schema_version')}, this raymill reads "
+            f"{SCHEMA_VERSION}; use another --workspace, or the raymill that wrote it"
+        )
+    return Artifact(storage, Manifest(**document))
+
+
+def listed(storage: Storage, kind: str) -> list[Artifact]:
+    """All artifacts of a kind, the oldest first."""
+    found = [find(storage, f"{kind}/{name}") for name in storage.folders(kind)]
+    return sorted(
+        (artifact for artifact in found if artifact), key=lambda artifact: artifact.manifest.created
+    )
+
+
+def lookup(storage: Storage, kind: str, reference: str) -> Artifact:
+    """The artifact that a user means: an id, `NAME-FINGERPRINT`, or a recipe's name (its newest).
+
+    Raises UserError where there is none.
+    """
+    known = listed(storage, kind)
+    reference = reference.removeprefix(f"{kind}/")
+    exact = [artifact for artifact in known if artifact.id == f"{kind}/{reference}"]
+    named = [artifact for artifact in known if artifact.manifest.recipe == reference]
+    if exact or named:
+        return (exact or named)[-1]
+    names = ", ".join(artifact.id for artifact in known[-5:]) or "none yet"
+    raise UserError(f"{reference}: no such {kind} in {storage.root}; newest: {names}")
+
+
+class Draft:
+    """An artifact being written. `folder` may be opened many times, in any process."""
+
+    def __init__(self, storage: Storage, artifact_id: str):
+        self.storage = storage
+        self.id = artifact_id
+        # An object store has no rename: files go to their place, the manifest makes them count.
+        self.place = f".staging/{artifact_id}" if storage.is_local else artifact_id
+
+    def folder(self) -> contextlib.AbstractContextManager[Path]:
+        return self.storage.writing(self.place)
+
+    def publish(
+        self,
+        *,
+        recipe: str,
+        stage: str,
+        parents: Mapping[str, str],
+        inputs: Mapping[str, Any],
+        metrics: Mapping[str, Any],
+    ) -> Artifact:
+        """Hash every file, write the manifest, and move the whole to its place in one step."""
+        files = {
+            name: {"sha256": self.storage.sha256(f"{self.place}/{name}"), "bytes": size}
+            for name, size in self.storage.files(self.place).items()
+        }
+        manifest = Manifest(
+            id=self.id,
+            kind=self.id.partition("/")[0],
+            recipe=recipe,
+            stage=stage,
+            parents=dict(parents),
+            inputs=dict(inputs),
+            files=files,
+            metrics=dict(metrics),
+            software=_software(),
+            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        )
+        text = json.dumps(dataclasses.asdict(manifest), indent=1, ensure_ascii=False)
+        self.storage.write(f"{self.place}/{MANIFEST}", text.encode())
+        if self.place != self.id:
+            self.storage.rename(self.place, self.id)
+        return Artifact(self.storage, manifest)
+
+    def discard(self) -> None:
+        self.storage.delete(self.place)
+
+
+@contextlib.contextmanager
+def drafting(storage: Storage, artifact_id: str) -> Iterator[Draft]:
+    """A draft that leaves nothing behind unless it is published."""
+    draft = Draft(storage, artifact_id)
+    draft.discard()  # what a killed run left
+    try:
+        yield draft
+    finally:
+        if find(storage, artifact_id) is None:
+            draft.discard()
+
+
+def lineage(artifact: Artifact) -> dict[str, str]:
+    """Every ancestor of an artifact, stage to id, nearest first."""
+    found: dict[str, str] = {}
+    waiting = list(artifact.manifest.parents.items())
+    while waiting:
+        stage, parent_id = waiting.pop(0)
+        if stage not in found:
+            found[stage] = parent_id
+            parent = find(artifact.storage, parent_id)
+            waiting += parent.manifest.parents.items() if parent else ()
+    return found
+
+
+def _software() -> dict[str, str]:
+    versions = {name: importlib.metadata.version(name) for name in SOFTWARE}
+    return {"raymill": __version__, "python": platform.python_version(), **versions}

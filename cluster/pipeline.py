@@ -1,0 +1,239 @@
+"""The table of stages: what each makes, from what, and which recipe keys it depends on.
+
+`plan` names the artifact of every stage of a recipe without running anything, since an artifact's id
+follows from recipe keys and parents alone. `run` makes those that are missing.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from cluster import artifacts
+from cluster.artifacts import Artifact, Draft
+from cluster.errors import RaymillError, UserError
+from cluster.progress import Console, Progress, Terminal
+from cluster.recipe import Recipe
+from cluster.resources import refuse_unless_fits
+from cluster.runs import Run
+from cluster.section import identity
+from cluster.storage import Storage
+from cluster.upper import load as load_upper
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    name: str
+    kind: str
+    """Of the artifact it makes."""
+    function: str
+    """`module:function`, called with a StageJob; what it returns are the artifact's metrics."""
+    wanted: Callable[[Recipe], Any]
+    """Whether a recipe has this stage."""
+    parents: tuple[str, ...]
+    """Stages whose artifacts it reads, where the recipe has them."""
+    keys: tuple[str, ...]
+    """Dotted recipe keys that its artifact depends on."""
+    uses_ray: bool = True
+
+
+STAGES = (
+    Stage(
+        "examples",
+        "examples",
+        "trainers.corpora.examples:run",
+        wanted=lambda recipe: recipe.finetune,
+        parents=(),
+        keys=(
+            "seed",
+            "corpora.sources",
+            "corpora.clean",
+            "corpora.split",
+            "finetune.task",
+            "finetune.labels",
+        ),
+        uses_ray=False,
+    ),
+    Stage(
+        "shard",
+        "corpus",
+        "trainers.corpora.shard:run",
+        wanted=lambda recipe: recipe.corpora and (recipe.pretrain or not recipe.finetune),
+        parents=(),
+        keys=("seed", "corpora"),
+    ),
+    Stage(
+        "pretrain",
+        "model",
+        "trainers.pretrain:run",
+        wanted=lambda recipe: recipe.pretrain,
+        parents=("shard",),
+        keys=("seed", "pretrain"),
+    ),
+    Stage(
+        "tune",
+        "sweep",
+        "tuning.search:run",
+        wanted=lambda recipe: recipe.tune,
+        parents=("examples", "pretrain"),
+        keys=("seed", "finetune", "tune"),
+    ),
+    Stage(
+        "finetune",
+        "model",
+        "trainers.finetune:run",
+        wanted=lambda recipe: recipe.finetune,
+        parents=("examples", "pretrain", "tune"),
+        keys=("seed", "finetune"),
+    ),
+    Stage(
+        "evaluate",
+        "evaluation",
+        "trainers.evaluate:run",
+        wanted=lambda recipe: recipe.finetune,
+        parents=("examples", "pretrain", "tune", "finetune"),
+        keys=("seed", "finetune", "finetune.evaluation"),
+    ),
+    Stage(
+        "promote",
+        "promotion",
+        "serving.promote:run",
+        wanted=lambda recipe: recipe.serve,
+        parents=("finetune", "evaluate"),
+        keys=("serve.gate",),
+        uses_ray=False,
+    ),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class StageJob:
+    """What a stage's function is given."""
+
+    recipe: Recipe
+    parents: Mapping[str, Artifact]
+    """By stage name."""
+    draft: Draft
+    """Where its artifact is written."""
+    storage: Storage
+    progress: Progress
+    resources: Mapping[str, float]
+    """Of the cluster; empty for a stage that uses no Ray."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Planned:
+    stage: Stage
+    artifact_id: str
+    parents: dict[str, str]
+    inputs: dict[str, Any]
+    done: Artifact | None
+
+
+def stages(recipe: Recipe) -> list[Stage]:
+    """The stages that a recipe has, in order."""
+    return [stage for stage in STAGES if stage.wanted(recipe)]
+
+
+def plan(recipe: Recipe, storage: Storage) -> list[Planned]:
+    """Every stage of the recipe in order, with the id of its artifact. Runs nothing."""
+    planned: dict[str, Planned] = {}
+    for stage in stages(recipe):
+        inputs = {key: _identity(recipe, key) for key in stage.keys}
+        parents = {name: planned[name].artifact_id for name in stage.parents if name in planned}
+        version = artifacts.fingerprint(stage.kind, inputs, parents)
+        artifact_id = f"{stage.kind}/{recipe.name}-{stage.name}-{version}"
+        done = artifacts.find(storage, artifact_id)
+        planned[stage.name] = Planned(stage, artifact_id, parents, inputs, done)
+    return list(planned.values())
+
+
+def select(
+    planned: list[Planned], since: str | None = None, until: str | None = None
+) -> list[Planned]:
+    """The stages from `since` to `until`, both included. Raises UserError for an unknown name."""
+    names = [item.stage.name for item in planned]
+    for flag, name in (("--from", since), ("--until", until)):
+        if name is not None and name not in names:
+            raise UserError(f"{flag} {name}: this recipe's stages are {', '.join(names)}")
+    first = names.index(since) if since else 0
+    last = names.index(until) if until else len(names) - 1
+    for item in planned[:first]:
+        if item.done is None:
+            raise UserError(
+                f"--from {since}: stage {item.stage.name} was not run yet; leave --from out"
+            )
+    return planned[first : last + 1]
+
+
+def refuse_what_cannot_fit(
+    planned: list[Planned], recipe: Recipe, resources: Mapping[str, float]
+) -> None:
+    """Raises UserError if a stage that is still to be made asks for more than there is."""
+    for item in planned:
+        section = getattr(recipe, item.stage.name, None)
+        if item.done is None and hasattr(section, "resources"):
+            refuse_unless_fits(
+                f"{item.stage.name}.workers", section.resources, resources, "set fewer workers"
+            )
+
+
+def run(
+    recipe: Recipe,
+    storage: Storage,
+    planned: list[Planned],
+    record: Run,
+    terminal: Terminal,
+    resources: Mapping[str, float],
+) -> dict[str, Artifact]:
+    """Makes the missing artifacts of the planned stages, in order; returns all, by stage name."""
+    made: dict[str, Artifact] = {}
+    for item in planned:
+        with record.stage(item.stage.name) as stage_record:
+            stage_record.artifact = item.artifact_id
+            artifact = item.done
+            if artifact is None:
+                artifact = _make(recipe, storage, item, record, terminal, resources)
+                stage_record.status = "done"
+            else:
+                stage_record.status = "skipped"
+                terminal.err.write(f"{item.stage.name}: already done, {item.artifact_id}\n")
+            stage_record.metrics = artifact.manifest.metrics
+            made[item.stage.name] = artifact
+    return made
+
+
+def _make(
+    recipe: Recipe,
+    storage: Storage,
+    item: Planned,
+    record: Run,
+    terminal: Terminal,
+    resources: Mapping[str, float],
+) -> Artifact:
+    parents = {}
+    for stage, parent_id in item.parents.items():
+        parent = artifacts.find(storage, parent_id)
+        if parent is None:
+            raise RaymillError(f"{item.stage.name}: its input {parent_id} is gone; run it again")
+        parents[stage] = parent
+    console = Console(terminal, item.stage.name, record.metrics_file)
+    try:
+        with artifacts.drafting(storage, item.artifact_id) as draft:
+            job = StageJob(recipe, parents, draft, storage, console, resources)
+            metrics = load_upper(item.stage.function)(job)
+            return draft.publish(
+                recipe=recipe.name,
+                stage=item.stage.name,
+                parents=item.parents,
+                inputs=item.inputs,
+                metrics=metrics,
+            )
+    finally:
+        console.close()
+
+
+def _identity(recipe: Recipe, key: str) -> Any:
+    value: Any = recipe
+    for part in key.split("."):
+        value = getattr(value, part) if value is not None else None
+    return identity(value)

@@ -1,0 +1,159 @@
+"""What the user sees while a run goes on: a bar on a terminal, a line an interval elsewhere.
+
+The terminal shows raymill's own few lines. Whatever Ray, DeepSpeed and Transformers print, from any
+process and from C++ too, goes to the run's log: `Terminal.divert` points the process's file
+descriptors 1 and 2 there and keeps the real ones for itself.
+
+A stage reports through `Progress`. In this process that is a `Console`; processes elsewhere on the
+cluster get `Relayed`, which sends events through one small actor that the driver drains.
+"""
+
+import contextlib
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol, TextIO
+
+from tqdm import tqdm
+
+INTERVAL_S = 10.0
+"""At most one line an interval where no terminal shows a bar."""
+
+
+class Progress(Protocol):
+    def line(self, text: str) -> None:
+        """Something the user should read."""
+
+    def update(self, done: float, total: float, unit: str, **metrics: float | int | str) -> None:
+        """How far the stage has come. `metrics` are shown and kept in the run's metrics.jsonl."""
+
+
+class Terminal:
+    """The process's real stdout and stderr, whatever becomes of file descriptors 1 and 2."""
+
+    def __init__(self) -> None:
+        self.out: TextIO = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
+        self.err: TextIO = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8")
+
+    def divert(self, log: Path) -> None:
+        """From now on, everything but `out` and `err` goes to the file `log`."""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        os.dup2(descriptor, 1)
+        os.dup2(descriptor, 2)
+        os.close(descriptor)
+
+
+class Console:
+    """Progress of one stage on the driver: draws, and keeps metrics."""
+
+    def __init__(self, terminal: Terminal, stage: str, metrics_file: Path):
+        self._err = terminal.err
+        self._stage = stage
+        self._metrics_file = metrics_file
+        self._bar: tqdm | None = None
+        self._shown_at = time.monotonic()
+        self._is_terminal = self._err.isatty()
+
+    def line(self, text: str) -> None:
+        if self._bar is not None:
+            self._bar.clear()
+        self._err.write(f"{self._stage}: {text}\n")
+        if self._bar is not None:
+            self._bar.refresh()
+
+    def update(self, done: float, total: float, unit: str, **metrics: float | int | str) -> None:
+        if metrics:
+            record = {"stage": self._stage, "time": time.time(), unit: done, **metrics}
+            with self._metrics_file.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(record, ensure_ascii=False) + "\n")
+        shown = "  ".join(f"{key} {_short(value)}" for key, value in metrics.items())
+        if self._is_terminal:
+            self._draw(done, total, unit, shown)
+        elif time.monotonic() - self._shown_at >= INTERVAL_S:
+            self._shown_at = time.monotonic()
+            self.line(f"{_short(done)}/{_short(total)} {unit}  {shown}".rstrip())
+
+    def _draw(self, done: float, total: float, unit: str, shown: str) -> None:
+        if self._bar is None:
+            self._bar = tqdm(
+                desc=self._stage,
+                total=total,
+                file=self._err,
+                leave=False,
+                disable=False,
+                bar_format="{desc} {percentage:3.0f}%|{bar:20}| {elapsed} < {remaining}  {postfix}",
+            )
+        self._bar.total = total
+        self._bar.n = done
+        if shown:
+            self._bar.set_postfix_str(shown, refresh=False)
+        self._bar.refresh()
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+class Relayed:
+    """Progress from any process of the cluster. Events are dropped, not waited for."""
+
+    def __init__(self, relay: Any):
+        self._relay = relay
+
+    def line(self, text: str) -> None:
+        self._relay.put.remote(("line", (text,), {}))
+
+    def update(self, done: float, total: float, unit: str, **metrics: float | int | str) -> None:
+        self._relay.put.remote(("update", (done, total, unit), metrics))
+
+
+class _Relay:
+    """The actor between workers and driver: a list."""
+
+    def __init__(self) -> None:
+        self._events: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
+
+    def put(self, event: tuple[str, tuple[Any, ...], dict[str, Any]]) -> None:
+        self._events.append(event)
+
+    def drain(self) -> list[tuple[str, tuple[Any, ...], dict[str, Any]]]:
+        events, self._events = self._events, []
+        return events
+
+
+@contextlib.contextmanager
+def relayed(progress: Progress) -> Iterator[Relayed]:
+    """A picklable progress for other processes, forwarded to `progress` while the block runs."""
+    import ray
+
+    relay = ray.remote(num_cpus=0)(_Relay).remote()
+    stop = threading.Event()
+
+    def forward() -> None:
+        while True:
+            last = stop.wait(0.3)
+            for method, arguments, metrics in ray.get(relay.drain.remote()):
+                getattr(progress, method)(*arguments, **metrics)
+            if last:
+                return
+
+    thread = threading.Thread(target=forward, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield Relayed(relay)
+    finally:
+        stop.set()
+        thread.join(timeout=5)
+        ray.kill(relay)
+
+
+def _short(value: float | int | str) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
+    return f"{value:,}" if isinstance(value, int) else value

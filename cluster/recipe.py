@@ -1,0 +1,239 @@
+"""Load a recipe, override it, validate it; every error names file, line, key, value and remedy.
+
+    recipe = load("quickstart", overrides=["pretrain.batch_size=64"])
+    recipe.pretrain.batch_size
+
+Recipes are YAML 1.2: `1e-4` is a number and `no` is a string. Validation imports neither torch nor
+Ray. Sections are named here as strings because they belong to upper folders.
+"""
+
+import difflib
+import functools
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import Field, ValidationError, create_model
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from cluster.errors import RecipeError
+from cluster.section import ClusterSection, Section
+from cluster.upper import load as load_upper
+
+SECTIONS = {
+    "corpora": "trainers.corpora.config:Corpora",
+    "pretrain": "trainers.config:Pretrain",
+    "finetune": "trainers.config:Finetune",
+    "tune": "tuning.config:Tune",
+    "serve": "serving.config:Serve",
+}
+SHIPPED = Path(__file__).parent.parent / "trainers" / "recipes"
+DEFAULT_WORKSPACE = "~/.raymill"
+
+
+class Recipe(Section):
+    """A validated recipe. `load` gives a subclass whose sections have their own types."""
+
+    name: str = Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")
+    """Lower-case letters, digits and dashes, at most 40: it names artifacts and Kubernetes objects."""
+    workspace: str = DEFAULT_WORKSPACE
+    """Where artifacts live: a folder, or a URI that pyarrow.fs reads (s3://, gs://)."""
+    seed: int = Field(default=17, ge=0, lt=2**32)
+    cluster: ClusterSection = ClusterSection()
+    corpora: Any = None
+    pretrain: Any = None
+    finetune: Any = None
+    tune: Any = None
+    serve: Any = None
+
+    def override(self, values: Mapping[str, Any]) -> "Recipe":
+        """This recipe with dotted keys replaced, validated again: what a tuning trial runs."""
+        document = self.model_dump(mode="json", exclude_unset=True)
+        for key, value in values.items():
+            _assign(document, key, value)
+        return _validate(document, source=self.name)
+
+
+def shipped() -> dict[str, Path]:
+    """Shipped recipes by name."""
+    return {path.stem: path for path in sorted(SHIPPED.glob("*.yaml"))}
+
+
+def about(path: Path) -> str:
+    """The first comment line of a recipe file: what it is."""
+    return path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
+
+
+def load(source: str | Path, overrides: Iterable[str] = (), workspace: str | None = None) -> Recipe:
+    """The recipe in a file or of a shipped name, after `key=value` overrides.
+
+    Raises RecipeError with one line for each problem found.
+    """
+    path = find(str(source))
+    document = _parse(path)
+    for override in overrides:
+        key, separator, text = override.partition("=")
+        if not separator or not key.strip():
+            raise RecipeError(f"--set {override!r}: expected KEY=VALUE, such as tune.trials=8")
+        _assign(document, key.strip(), _yaml().load(text))
+    if workspace is not None:
+        document["workspace"] = workspace
+    return _validate(document, source=str(path))
+
+
+def find(source: str) -> Path:
+    """The file of a recipe, given as a path or a shipped name. Raises RecipeError."""
+    recipes = shipped()
+    if source in recipes:
+        return recipes[source]
+    path = Path(source)
+    if path.is_file():
+        return path
+    hint = _nearest(source, recipes)
+    raise RecipeError(f"{source}: no such file or shipped recipe{hint}; see `raymill recipes`")
+
+
+def _yaml() -> YAML:
+    yaml = YAML(typ="rt", pure=True)
+    yaml.version = (1, 2)  # type: ignore[assignment]
+    return yaml
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        document = _yaml().load(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{path}: not UTF-8 text (byte {error.start})") from error
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark else 1
+        problem = (error.problem or "not valid YAML").splitlines()[0]
+        raise RecipeError(f"{path}:{line}: {problem}") from error
+    except YAMLError as error:
+        raise RecipeError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(document, dict):
+        found = "nothing" if document is None else type(document).__name__
+        raise RecipeError(
+            f"{path}:1: a recipe is a mapping that starts with `name:`, found {found}"
+        )
+    return document
+
+
+def _assign(document: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    for depth, parent in enumerate(parents):
+        if document.get(parent) is None:
+            document[parent] = {}
+        document = document[parent]
+        if not isinstance(document, dict):
+            whole = ".".join(parents[: depth + 1])
+            raise RecipeError(f"--set {key}: {whole} is a value, not a section")
+    document[last] = value
+
+
+@functools.cache
+def _model() -> type[Recipe]:
+    fields: dict[str, Any] = {}
+    for name, target in SECTIONS.items():
+        fields[name] = (load_upper(target) | None, None)
+    return create_model("ValidatedRecipe", __base__=Recipe, **fields)
+
+
+def _validate(document: dict[str, Any], source: str) -> Recipe:
+    try:
+        recipe = _model().model_validate(document)
+    except ValidationError as error:
+        problems = [_explain(document, source, item) for item in error.errors()]
+        raise RecipeError("\n".join(dict.fromkeys(problems))) from None
+    problems = [
+        f"{source}:{_line(document, conflict.key.split('.'))}: {conflict.key}: {conflict.message}"
+        for section in _sections(recipe)
+        for conflict in section.conflicts(recipe)
+    ]
+    if problems:
+        raise RecipeError("\n".join(problems))
+    return recipe
+
+
+def _sections(recipe: Recipe) -> Iterator[Section]:
+    for name in type(recipe).model_fields:
+        value = getattr(recipe, name)
+        if isinstance(value, Section):
+            yield value
+
+
+def _explain(document: dict[str, Any], source: str, item: Any) -> str:
+    """One line for one pydantic error: where, which key, what stood there, what to do."""
+    keys = [part for part in item["loc"] if _is_key(part)]
+    key = ".".join(map(str, keys)) or "recipe"
+    where = f"{source}:{_line(document, keys)}: {key}"
+    match item["type"]:
+        case "extra_forbidden":
+            siblings = _fields(keys[:-1])
+            hint = _nearest(str(keys[-1]), siblings) or f"; known: {', '.join(siblings)}"
+            return f"{where}: unknown key (value {_show(item['input'])}){hint}"
+        case "missing":
+            return f"{where}: missing; it must be given"
+        case "value_error" | "assertion_error":
+            return f"{where}: {item['ctx']['error']}"
+        case _:
+            message = item["msg"][0].lower() + item["msg"][1:]
+            hint = _nearest(str(item["input"]), _choices(item))
+            return f"{where}: {message}, found {_show(item['input'])}{hint}"
+
+
+def _is_key(part: int | str) -> bool:
+    """Whether a part of pydantic's location is the user's key, not the name of a union's branch."""
+    return isinstance(part, int) or not (
+        part.startswith(("function-", "constrained-", "list[", "dict[", "literal["))
+        or part in {"int", "float", "str", "bool"}
+        or part[:1].isupper()
+    )
+
+
+def _choices(item: Any) -> list[str]:
+    expected = str(item.get("ctx", {}).get("expected", ""))
+    return expected.split("'")[1::2]
+
+
+def _show(value: Any) -> str:
+    text = repr(value.item() if hasattr(value, "item") else value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _fields(keys: list[Any]) -> list[str]:
+    """The keys known in the section at `keys`, walking through lists, mappings and optionals."""
+    models: list[Any] = [_model()]
+    for key in keys:
+        found = [
+            model.model_fields[key].annotation for model in models if key in model.model_fields
+        ]
+        models = [model for annotation in found for model in _models_in(annotation)] or models
+    return sorted({name for model in models for name in model.model_fields})
+
+
+def _models_in(annotation: Any) -> list[type[Section]]:
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return [annotation]
+    return [model for argument in get_args(annotation) for model in _models_in(argument)]
+
+
+def _line(document: Any, keys: list[Any]) -> int:
+    """The line (from 1) of the deepest of `keys` that stands in the document."""
+    line = 1
+    for key in keys:
+        marks = getattr(document, "lc", None)
+        if marks is None or marks.data is None:
+            break
+        index = int(key) if isinstance(document, list) and str(key).isdigit() else key
+        if index not in marks.data:
+            break
+        line = marks.data[index][0] + 1
+        document = document[index]
+    return line

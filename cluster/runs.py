@@ -1,0 +1,135 @@
+"""The record of a run: what was done, how long it took, how it ended. It outlives the cluster.
+
+workspace/runs/20261123-150405-quickstart/
+    run.json        stages, seconds, metrics, status; rewritten at every change
+    metrics.jsonl   one object a step interval
+    log.txt         all that Ray, DeepSpeed and Transformers printed
+"""
+
+import contextlib
+import dataclasses
+import datetime
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from cluster.errors import UserError
+from cluster.storage import CACHE, Storage
+
+FILES = ("run.json", "metrics.jsonl", "log.txt")
+
+
+@dataclasses.dataclass
+class StageRecord:
+    stage: str
+    status: str
+    """running, done, skipped (its artifact was there), failed or interrupted."""
+    artifact: str | None = None
+    seconds: float = 0.0
+    metrics: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass
+class Run:
+    id: str
+    recipe: str
+    storage: Storage
+    folder: Path
+    """Local; mirrored to the workspace if that is remote."""
+    started: str = ""
+    status: str = "running"
+    error: str = ""
+    pid: int = 0
+    stages: list[StageRecord] = dataclasses.field(default_factory=list)
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "log.txt"
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.folder / "metrics.jsonl"
+
+    def save(self) -> None:
+        record = {
+            key: getattr(self, key) for key in ("id", "recipe", "started", "status", "error", "pid")
+        }
+        record["stages"] = [dataclasses.asdict(stage) for stage in self.stages]
+        written = self.folder / "run.json.part"
+        written.write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
+        written.rename(self.folder / "run.json")
+        if not self.storage.is_local:
+            for name in FILES:
+                if (self.folder / name).exists():
+                    self.storage.write(f"runs/{self.id}/{name}", (self.folder / name).read_bytes())
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[StageRecord]:
+        """Times a stage and records how it ended."""
+        record = StageRecord(name, "running")
+        self.stages.append(record)
+        self.save()
+        began = time.monotonic()
+        try:
+            yield record
+        except BaseException as error:  # recorded and passed on: also Ctrl-C is an ending
+            record.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            raise
+        finally:
+            record.seconds = round(time.monotonic() - began, 1)
+            self.save()
+
+
+@contextlib.contextmanager
+def recorded(storage: Storage, recipe: str) -> Iterator[Run]:
+    """A new run of a recipe; only one at a time in a workspace on this machine."""
+    started = datetime.datetime.now(datetime.UTC)
+    run_id = f"{started:%Y%m%d-%H%M%S}-{recipe}"
+    parent = Path(storage.root) if storage.is_local else CACHE.expanduser()
+    folder = parent / "runs" / run_id
+    folder.mkdir(parents=True, exist_ok=True)
+    run = Run(run_id, recipe, storage, folder, f"{started:%Y-%m-%dT%H:%M:%SZ}", pid=os.getpid())
+    with _alone(folder.parent / f".{recipe}.lock"):
+        run.save()
+        try:
+            yield run
+            run.status = "done"
+        except BaseException as error:  # recorded and passed on
+            run.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            run.error = str(error)
+            raise
+        finally:
+            run.save()
+
+
+@contextlib.contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    with lock.open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"another run of this recipe is using the workspace ({lock.parent.parent}); "
+                "wait for it, or give another --workspace"
+            ) from error
+        yield
+
+
+def listed(storage: Storage) -> list[dict[str, Any]]:
+    """All runs of a workspace, the oldest first."""
+    found = []
+    for run_id in storage.folders("runs"):
+        with contextlib.suppress(FileNotFoundError):  # a run that ended before its first record
+            found.append(json.loads(storage.read(f"runs/{run_id}/run.json")))
+    for record in found:
+        if record["status"] == "running" and storage.is_local and not _alive(record["pid"]):
+            record["status"] = "killed"
+    return found
+
+
+def _alive(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()

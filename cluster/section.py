@@ -1,0 +1,69 @@
+"""The base of every recipe section: frozen, closed, explained under each field.
+
+A section is one pydantic model owned by the folder that uses it. It checks what it can see by itself
+in its validators; what spans sections it checks in `conflicts`.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    from cluster.recipe import Recipe
+
+
+class Conflict(NamedTuple):
+    key: str
+    """Dotted recipe key to point at."""
+    message: str
+
+
+def operational(default: Any, **constraints: Any) -> Any:
+    """A field that says how a stage runs, not what it makes: it is no part of the fingerprint."""
+    return Field(default, json_schema_extra={"operational": True}, **constraints)
+
+
+class Section(BaseModel):
+    # Model configs are written `model:` in recipes; pydantic's protected prefix would refuse that.
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        protected_namespaces=(),
+        allow_inf_nan=False,
+    )
+
+    def conflicts(self, recipe: "Recipe") -> Iterator[Conflict]:
+        """Impossible combinations with other sections. Pure; imports nothing heavy."""
+        yield from ()
+
+    def identity(self) -> dict[str, Any]:
+        """What of this section decides the content of an artifact, as plain JSON."""
+        return {
+            name: identity(getattr(self, name))
+            for name, field in type(self).model_fields.items()
+            if field.json_schema_extra is None
+        }
+
+
+def identity(value: Any) -> Any:
+    """What of a recipe's value belongs in a fingerprint."""
+    match value:
+        case Section():
+            return value.identity()
+        case dict():
+            return {key: identity(item) for key, item in value.items()}
+        case list() | tuple():
+            return [identity(item) for item in value]
+        case _:
+            return value
+
+
+class ClusterSection(Section):
+    """The Ray cluster that raymill makes when it is not given one."""
+
+    cpus: int | None = Field(default=None, ge=1)
+    """CPUs of the local Ray; all of the machine's by default. An existing cluster is taken as is."""
+    max_failures: int = Field(default=3, ge=0)
+    """Lost workers or nodes that one training run survives before it gives up (exit status 3)."""

@@ -1,0 +1,75 @@
+"""Connect to Ray: to the cluster that is named, or to a local one made for this call.
+
+    with connected(address=None, cpus=2) as available:
+        ...
+
+Inside a Ray job the job's own cluster is used. Only a Ray that was started here is stopped here.
+"""
+
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from cluster.errors import UserError
+
+# What raymill runs must be importable on every worker, also when it was started as `python -m`.
+ROOT = str(Path(__file__).parent.parent)
+
+
+@contextlib.contextmanager
+def connected(address: str | None, cpus: int | None) -> Iterator[dict[str, float]]:
+    """Yields the cluster's resources, such as {"CPU": 2.0, "GPU": 0.0}.
+
+    Raises UserError where no Ray answers at `address`.
+    """
+    address = address or os.environ.get("RAY_ADDRESS")
+    _set_environment()
+    import ray
+
+    if address:
+        try:
+            ray.init(address=address, log_to_driver=True, logging_level=logging.WARNING)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"--address {address}: no Ray answers there: {reason}") from error
+    else:
+        ray.init(
+            address="local",
+            num_cpus=cpus,
+            include_dashboard=False,
+            log_to_driver=True,
+            logging_level=logging.WARNING,
+        )
+    try:
+        yield {"GPU": 0.0, **ray.cluster_resources()}
+    finally:
+        ray.shutdown()
+
+
+def _set_environment() -> None:
+    """Defaults for Ray, inherited by every process that it starts; the user's own settings win."""
+    defaults = {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "RAY_DEDUP_LOGS": "0",  # the log is read with tools, not watched
+        "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths in a recipe mean the user's folder
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+        "RAY_AIR_NEW_OUTPUT": "0",
+        "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "TRANSFORMERS_VERBOSITY": "error",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "TQDM_DISABLE": "1",
+    }
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+    # A virtual environment that was not activated: ninja and its like stand beside python.
+    programs = str(Path(sys.executable).parent)
+    if programs not in os.environ.get("PATH", "").split(os.pathsep):
+        os.environ["PATH"] = os.pathsep.join([programs, os.environ.get("PATH", "")])
+    if ROOT not in os.environ.get("PYTHONPATH", "").split(os.pathsep):
+        inherited = os.environ.get("PYTHONPATH")
+        os.environ["PYTHONPATH"] = os.pathsep.join([ROOT, inherited] if inherited else [ROOT])

@@ -1,0 +1,147 @@
+"""A workspace: a folder, or a URI that pyarrow.fs reads and writes (s3://, gs://).
+
+Names are relative, with forward slashes. A local workspace is used in place; of a remote one, folders
+are brought into a local cache when they are read, and sent up when they are written. Workers on other
+nodes need a workspace that every node sees: a shared folder or a URI.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+import pyarrow.fs as pafs
+
+from cluster.errors import UserError
+
+CACHE = Path("~/.cache/raymill")
+
+
+@dataclasses.dataclass(frozen=True)
+class Storage:
+    """Where artifacts live. Small and picklable: every process opens its own connection."""
+
+    root: str
+    """An absolute path, or a URI."""
+
+    @classmethod
+    def at(cls, workspace: str) -> "Storage":
+        """The storage of a recipe's `workspace`. Raises UserError if it cannot be used."""
+        if "://" in workspace:
+            storage = cls(workspace.rstrip("/"))
+            try:
+                storage._fs  # noqa: B018  opening it is the check
+            except (OSError, ValueError) as error:
+                raise UserError(f"workspace: cannot open {workspace!r}: {error}") from error
+            return storage
+        folder = Path(workspace).expanduser().absolute()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"workspace: cannot make {str(folder)!r}: {error.strerror}") from error
+        if not os.access(folder, os.W_OK):
+            raise UserError(f"workspace: {str(folder)!r} is not writable; set another --workspace")
+        return cls(str(folder))
+
+    @property
+    def is_local(self) -> bool:
+        return "://" not in self.root
+
+    @functools.cached_property
+    def _fs(self) -> tuple[pafs.FileSystem, str]:
+        return pafs.FileSystem.from_uri(self.root)
+
+    def __getstate__(self) -> dict[str, str]:
+        return {"root": self.root}
+
+    def _path(self, name: str) -> str:
+        return str(PurePosixPath(self._fs[1]) / name)
+
+    def exists(self, name: str) -> bool:
+        return self._fs[0].get_file_info(self._path(name)).type != pafs.FileType.NotFound
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a file. Raises FileNotFoundError."""
+        with self._fs[0].open_input_stream(self._path(name)) as stream:
+            return stream.read()
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file whole or not at all."""
+        fs = self._fs[0]
+        fs.create_dir(str(PurePosixPath(self._path(name)).parent), recursive=True)
+        # An object store shows an object only when it is closed; a folder needs the rename.
+        target = self._path(name)
+        written = f"{target}.{uuid.uuid4().hex[:8]}.part" if self.is_local else target
+        with fs.open_output_stream(written) as stream:
+            stream.write(data)
+        if written != target:
+            fs.move(written, target)
+
+    def folders(self, name: str) -> list[str]:
+        """Names of the folders in a folder, sorted; none if it is absent."""
+        selector = pafs.FileSelector(self._path(name), allow_not_found=True)
+        infos = self._fs[0].get_file_info(selector)
+        return sorted(info.base_name for info in infos if info.type == pafs.FileType.Directory)
+
+    def files(self, name: str) -> dict[str, int]:
+        """Every file below a folder: path relative to it, to size in bytes; sorted."""
+        folder = self._path(name)
+        selector = pafs.FileSelector(folder, recursive=True, allow_not_found=True)
+        infos = self._fs[0].get_file_info(selector)
+        found = [info for info in infos if info.type == pafs.FileType.File]
+        relative = {PurePosixPath(info.path).relative_to(folder): info.size for info in found}
+        return {path.as_posix(): size for path, size in sorted(relative.items())}
+
+    def sha256(self, name: str) -> str:
+        """Hash of a file, read in pieces."""
+        digest = hashlib.sha256()
+        with self._fs[0].open_input_stream(self._path(name)) as stream:
+            while piece := stream.read(1 << 20):
+                digest.update(piece)
+        return digest.hexdigest()
+
+    def delete(self, name: str) -> None:
+        """Delete a folder with all it holds; nothing if it is absent."""
+        if self.exists(name):
+            self._fs[0].delete_dir(self._path(name))
+
+    def local(self, name: str) -> Path:
+        """A local folder with the content of folder `name`, fetched once if storage is remote."""
+        if self.is_local:
+            return Path(self.root) / name
+        identity = hashlib.sha256(f"{self.root}/{name}".encode()).hexdigest()[:16]
+        cached = CACHE.expanduser() / identity
+        if not cached.exists():
+            fetched = Path(tempfile.mkdtemp(dir=_made(cached.parent)))
+            pafs.copy_files(self._path(name), str(fetched), source_filesystem=self._fs[0])
+            with contextlib.suppress(OSError):  # another process was faster: its copy is as good
+                fetched.rename(cached)
+            shutil.rmtree(fetched, ignore_errors=True)
+        return cached
+
+    @contextlib.contextmanager
+    def writing(self, name: str) -> Iterator[Path]:
+        """A local folder to write into; what stands in it at the end is added to folder `name`."""
+        if self.is_local:
+            yield _made(Path(self.root) / name)
+            return
+        with tempfile.TemporaryDirectory(prefix="raymill-") as folder:
+            yield Path(folder)
+            pafs.copy_files(folder, self._path(name), destination_filesystem=self._fs[0])
+
+    def rename(self, source: str, target: str) -> None:
+        """Rename a folder in one step (local storage only: object stores cannot)."""
+        assert self.is_local, "object stores have no atomic rename"
+        _made((Path(self.root) / target).parent)
+        os.rename(Path(self.root) / source, Path(self.root) / target)
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

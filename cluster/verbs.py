@@ -1,0 +1,193 @@
+"""What each verb of the CLI does. A verb returns the exit status and what `--json` prints."""
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from cluster import artifacts, pipeline, runs
+from cluster.artifacts import Artifact
+from cluster.errors import UserError
+from cluster.jobs import submit as submit_job
+from cluster.progress import Console, Terminal
+from cluster.recipe import DEFAULT_WORKSPACE, Recipe, about, find, load, shipped
+from cluster.runs import Run
+from cluster.session import connected
+from cluster.storage import Storage
+from cluster.upper import load as load_upper
+
+Answer = tuple[int, dict[str, Any]]
+
+
+def recipes(options: argparse.Namespace, terminal: Terminal) -> Answer:
+    found = {name: about(path) for name, path in shipped().items()}
+    for name, text in found.items():
+        terminal.err.write(f"{name:20} {text}\n")
+    return 0, {"recipes": found}
+
+
+def check(options: argparse.Namespace, terminal: Terminal) -> Answer:
+    recipe = _recipe(options)
+    names = [stage.name for stage in pipeline.stages(recipe)] + ["serve"] * bool(recipe.serve)
+    terminal.err.write(f"{options.target}: valid; stages: {', '.join(names) or 'none'}\n")
+    return 0, {"recipe": recipe.name, "stages": names}
+
+
+def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
+    recipe = _recipe(options)
+    storage = Storage.at(recipe.workspace)
+    serves = recipe.serve is not None and options.until in (None, "serve")
+    until = None if options.until == "serve" else options.until
+    planned = pipeline.select(pipeline.plan(recipe, storage), options.since, until)
+    if serves:
+        load_upper("serving.ports:refuse_port_in_use")(recipe.serve)
+    needs_ray = serves or any(item.stage.uses_ray for item in planned if item.done is None)
+    with (
+        _recorded(recipe.name, storage, terminal) as record,
+        _ray(options, recipe.cluster.cpus, needs_ray) as resources,
+    ):
+        if needs_ray:
+            pipeline.refuse_what_cannot_fit(planned, recipe, resources)
+        made = pipeline.run(recipe, storage, planned, record, terminal, resources)
+        if all(item.done for item in planned):
+            terminal.err.write(f"{recipe.name}: nothing to do, every artifact is there\n")
+        answer = {"run": record.id, "recipe": recipe.name}
+        if serves:
+            promotion = made.get("promote") or artifacts.lookup(storage, "promotion", recipe.name)
+            answer["endpoint"] = _serve(promotion, recipe.serve, record, terminal, resources)
+        answer["stages"] = [dataclasses.asdict(stage) for stage in record.stages]
+        if serves and options.hold:
+            _hold(terminal)
+    return 0, answer
+
+
+def status(options: argparse.Namespace, terminal: Terminal) -> Answer:
+    found = runs.listed(_storage(options))
+    if options.target is not None:
+        found = [run for run in found if options.target in (run["id"], run["recipe"])][-1:]
+        if not found:
+            raise UserError(f"{options.target}: no such run; see `raymill status`")
+    for record in found:
+        terminal.err.write(f"{record['id']}  {record['status']}  {record['error']}".rstrip() + "\n")
+        for stage in record["stages"] if options.target is not None else ():
+            terminal.err.write(
+                f"  {stage['stage']:9} {stage['status']:11} {stage['seconds']:7.1f} s  "
+                f"{_numbers(stage['metrics'])}\n"
+            )
+    return 0, {"runs": found}
+
+
+def evaluate(options: argparse.Namespace, terminal: Terminal) -> Answer:
+    if _is_recipe(options.target):
+        options.since, options.until, options.hold = None, "evaluate", False
+        return run(options, terminal)
+    model = artifacts.lookup(_storage(options), "model", options.target)
+    found = load_upper("trainers.evaluate:evaluate_model")(model)
+    terminal.err.write(f"evaluate: {model.id}: {_numbers(found)}\n")
+    return 0, {"model": model.id, "test": found}
+
+
+def promote(options: argparse.Namespace, terminal: Terminal) -> Answer:
+    gate = {}
+    for text in options.gate:
+        name, _, value = text.partition("=")
+        try:
+            gate[name] = float(value)
+        except ValueError:
+            raise UserError(
+                f"--gate {text!r}: expected METRIC=NUMBER, such as accuracy=0.8"
+            ) from None
+    promotion = load_upper("serving.promote:promote")(_storage(options), options.target, gate)
+    terminal.err.write(f"promote: {promotion.id} of {promotion.manifest.metrics['model']}\n")
+    return 0, {"promotion": promotion.id, **promotion.manifest.metrics}
+
+
+def serve(options: argparse.Namespace, terminal: Terminal) -> Answer:
+    if _is_recipe(options.target):
+        options.since, options.until = None, None
+        return run(options, terminal)
+    storage = _storage(options)
+    promotion = artifacts.lookup(storage, "promotion", options.target)
+    settings = load_upper("serving.config:from_overrides")(options.overrides)
+    load_upper("serving.ports:refuse_port_in_use")(settings)
+    with (
+        _recorded(promotion.manifest.recipe, storage, terminal) as record,
+        _ray(options, cpus=None, needed=True) as resources,
+    ):
+        endpoint = _serve(promotion, settings, record, terminal, resources)
+        if options.hold:
+            _hold(terminal)
+    return 0, {"run": record.id, "endpoint": endpoint}
+
+
+def submit(options: argparse.Namespace, terminal: Terminal) -> Answer:
+    _recipe(options)  # a mistake is found here, not on the cluster
+    arguments = [f"--set={override}" for override in options.overrides]
+    arguments += [f"--workspace={options.workspace}"] if options.workspace else []
+    arguments += [f"--until={options.until}"] if options.until else []
+    arguments += ["--no-hold", *(["--json"] if options.json else [])]
+    exit_status = submit_job(options.address, find(options.target), arguments, terminal)
+    return exit_status, {"address": options.address}
+
+
+@contextlib.contextmanager
+def _recorded(recipe: str, storage: Storage, terminal: Terminal) -> Iterator[Run]:
+    """A recorded run, with the libraries' chatter in its log."""
+    with runs.recorded(storage, recipe) as record:
+        terminal.err.write(f"{recipe}: workspace {storage.root}, log {record.log}\n")
+        terminal.divert(record.log)
+        yield record
+
+
+def _ray(
+    options: argparse.Namespace, cpus: int | None, needed: bool
+) -> contextlib.AbstractContextManager[dict[str, float]]:
+    return connected(options.address, cpus) if needed else contextlib.nullcontext({})
+
+
+def _serve(
+    promotion: Artifact,
+    settings: Any,
+    record: Run,
+    terminal: Terminal,
+    resources: Mapping[str, float],
+) -> dict[str, Any]:
+    with record.stage("serve") as stage:
+        console = Console(terminal, "serve", record.metrics_file)
+        endpoint: dict[str, Any] = load_upper("serving.deploy:deploy")(
+            promotion, settings, resources, console
+        )
+        stage.status = "done"
+        stage.metrics = {"url": endpoint["url"], "version": endpoint["version"]}
+    return endpoint
+
+
+def _hold(terminal: Terminal) -> None:
+    terminal.err.write("serve: until Ctrl-C\n")
+    with contextlib.suppress(KeyboardInterrupt):  # the way to end it
+        threading.Event().wait()
+
+
+def _recipe(options: argparse.Namespace) -> Recipe:
+    return load(options.target, options.overrides, options.workspace)
+
+
+def _is_recipe(target: str) -> bool:
+    return target in shipped() or Path(target).is_file()
+
+
+def _storage(options: argparse.Namespace) -> Storage:
+    return Storage.at(options.workspace or DEFAULT_WORKSPACE)
+
+
+def _numbers(metrics: Mapping[str, Any]) -> str:
+    flat = {**metrics, **metrics.get("test", {})}
+    return "  ".join(
+        f"{name} {value:.6g}"
+        for name, value in flat.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    )

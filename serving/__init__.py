@@ -1,0 +1,1 @@
+"""From a model to an endpoint: promotion, engines, the Serve application, deployment."""

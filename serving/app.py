@@ -1,0 +1,121 @@
+"""The Ray Serve application of encoder tasks, and its HTTP schema.
+
+    POST /v1/classify   {"texts": ["...", ...]}
+    GET  /v1/model      what answers: model, version, labels
+    GET  /-/healthz     Ray Serve's own
+
+`build` is the import path for RayService manifests: `serving.app:build`.
+"""
+
+import asyncio
+from typing import Annotated, Any
+
+from fastapi import FastAPI, HTTPException
+from pydantic import BaseModel, Field
+from ray import serve
+
+from cluster import artifacts
+from cluster.artifacts import Artifact
+from cluster.storage import Storage
+from serving.config import Serve
+from serving.engine import Classifier, Prediction
+
+http = FastAPI(title="raymill", docs_url="/docs")
+
+
+class ClassifyRequest(BaseModel):
+    texts: Annotated[list[str], Field(min_length=1)]
+
+
+class ClassifyPrediction(BaseModel):
+    label: str
+    probabilities: dict[str, float]
+    """Of every label; they sum to one."""
+
+
+class ClassifyResponse(BaseModel):
+    model: str
+    version: str
+    predictions: list[ClassifyPrediction]
+    """In the order of the texts."""
+
+
+class ModelResponse(BaseModel):
+    model: str
+    version: str
+    task: str
+    labels: list[str]
+
+
+@serve.deployment
+@serve.ingress(http)
+class Endpoint:
+    """One replica. Concurrent requests share forwards."""
+
+    def __init__(self, model: Artifact, max_batch_size: int, batch_wait_ms: float, max_texts: int):
+        self._classifier = Classifier(model.path)
+        self._name = model.manifest.recipe
+        self._version = model.version
+        self._max_texts = max_texts
+        self._predict.set_max_batch_size(max_batch_size)  # type: ignore[attr-defined]
+        self._predict.set_batch_wait_timeout_s(batch_wait_ms / 1000)  # type: ignore[attr-defined]
+
+    @serve.batch
+    async def _predict(self, requests: list[list[list[int]]]) -> list[list[Prediction]]:
+        """Each request is a list of encoded texts; the forwards mix them."""
+        together = [ids for request in requests for ids in request]
+        # In a thread: the event loop must go on to answer health checks and gather requests.
+        predictions = iter(await asyncio.to_thread(self._classifier.predict, together))
+        return [[next(predictions) for _ in request] for request in requests]
+
+    @http.post("/v1/classify")
+    async def classify(self, request: ClassifyRequest) -> ClassifyResponse:
+        if len(request.texts) > self._max_texts:
+            raise HTTPException(
+                413, f"{len(request.texts)} texts in one request, at most {self._max_texts}"
+            )
+        predictions = await self._predict(self._classifier.encode(request.texts))  # type: ignore[arg-type]
+        return ClassifyResponse(
+            model=self._name,
+            version=self._version,
+            predictions=[
+                ClassifyPrediction(label=found.label, probabilities=found.probabilities)
+                for found in predictions
+            ],
+        )
+
+    @http.get("/v1/model")
+    async def model(self) -> ModelResponse:
+        return ModelResponse(
+            model=self._name,
+            version=self._version,
+            task="classify",
+            labels=self._classifier.labels,
+        )
+
+
+def application(model: Artifact, settings: Serve) -> serve.Application:
+    autoscaling = {
+        "min_replicas": settings.min_replicas,
+        "max_replicas": settings.max_replicas,
+    }
+    return Endpoint.options(  # type: ignore[attr-defined]
+        autoscaling_config=autoscaling,
+        ray_actor_options={"num_cpus": settings.cpus_per_replica},
+        max_ongoing_requests=4 * settings.max_batch_size,
+    ).bind(model, settings.max_batch_size, settings.batch_wait_ms, settings.max_texts)
+
+
+def build(arguments: dict[str, Any]) -> serve.Application:
+    """`model`: what was promoted, by recipe name or promotion id; `workspace`: where it lives; further
+    keys are those of the recipe's `serve` section."""
+    settings = dict(arguments)
+    reference, workspace = settings.pop("model"), settings.pop("workspace")
+    promotion = artifacts.lookup(Storage.at(workspace), "promotion", reference)
+    return application(promoted_model(promotion), Serve.model_validate(settings))
+
+
+def promoted_model(promotion: Artifact) -> Artifact:
+    model = artifacts.find(promotion.storage, promotion.manifest.parents["finetune"])
+    assert model is not None, "a promotion outlived its model"
+    return model

@@ -1,0 +1,53 @@
+"""The recipe's `serve` section."""
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from cluster.errors import RecipeError
+from cluster.section import Conflict, Section, operational
+
+if TYPE_CHECKING:
+    from cluster.recipe import Recipe
+
+
+class Serve(Section):
+    gate: dict[str, float] = Field(default_factory=dict)
+    """Least value of a test metric, such as `accuracy: 0.8`; below it the model is not promoted."""
+    host: str = operational("127.0.0.1")
+    port: int = operational(8000, ge=1, le=65535)
+    min_replicas: int = operational(1, ge=0)
+    max_replicas: int = operational(1, ge=1)
+    cpus_per_replica: float = operational(1.0, gt=0)
+    max_batch_size: int = operational(32, ge=1)
+    """Requests that one forward answers at most."""
+    batch_wait_ms: float = operational(5.0, ge=0)
+    """How long the first request of a batch waits for others."""
+    max_texts: int = operational(256, ge=1)
+    """Texts in one request at most; more are refused with status 413."""
+
+    @model_validator(mode="after")
+    def _replicas_in_order(self) -> Self:
+        if self.min_replicas > self.max_replicas:
+            raise ValueError(
+                f"min_replicas: {self.min_replicas} is over max_replicas = {self.max_replicas}"
+            )
+        return self
+
+    def conflicts(self, recipe: "Recipe") -> Iterator[Conflict]:
+        if recipe.finetune is None:
+            yield Conflict("serve", "needs the section finetune: it serves what that makes")
+
+
+def from_overrides(overrides: Iterable[str]) -> Serve:
+    """The settings for a model served by itself, from `serve.KEY=VALUE`. Raises RecipeError."""
+    document: dict[str, Any] = {}
+    for override in overrides:
+        key, _, text = override.partition("=")
+        document[key.removeprefix("serve.")] = text
+    try:
+        return Serve.model_validate(document)
+    except ValidationError as error:
+        item = error.errors()[0]
+        raise RecipeError(f"--set serve.{'.'.join(map(str, item['loc']))}: {item['msg']}") from None

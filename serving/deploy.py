@@ -1,0 +1,86 @@
+"""Deploy a promoted model on Ray Serve, answer one smoke request."""
+
+import datetime
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from typing import Any
+
+from cluster import artifacts
+from cluster.artifacts import Artifact
+from cluster.errors import InfrastructureError
+from cluster.progress import Progress
+from cluster.resources import refuse_unless_fits
+from serving.app import application, promoted_model
+from serving.config import Serve
+
+SMOKE_TEXT = "很好，非常满意！"
+READY_TIMEOUT_S = 120
+ROUTE = "/v1/classify"
+
+
+def deploy(
+    promotion: Artifact, settings: Serve, resources: Mapping[str, float], progress: Progress
+) -> dict[str, Any]:
+    """Deploys, and returns the endpoint with the answer to one smoke request."""
+    from ray import serve
+
+    replicas = max(1, settings.min_replicas)
+    refuse_unless_fits(
+        "serve.min_replicas",
+        {"CPU": replicas * settings.cpus_per_replica},
+        resources,
+        "set fewer replicas or CPUs a replica",
+    )
+    model = promoted_model(promotion)
+    serve.start(http_options={"host": settings.host, "port": settings.port})
+    serve.run(application(model, settings), name=promotion.manifest.recipe, route_prefix="/")
+    reachable = "127.0.0.1" if settings.host == "0.0.0.0" else settings.host
+    url = f"http://{reachable}:{settings.port}{ROUTE}"
+    body = json.dumps({"texts": [SMOKE_TEXT]}, ensure_ascii=False)
+    smoke = _post(url, body)
+    if smoke["version"] != model.version:
+        raise InfrastructureError(
+            f"{url} answers as version {smoke['version']}, not {model.version}"
+        )
+    _record(promotion, url)
+    progress.line(f"{model.id} answers at {url}")
+    progress.line(f"curl -H 'Content-Type: application/json' -d '{body}' {url}")
+    found = smoke["predictions"][0]
+    shown = ", ".join(f"{label} {value:.3f}" for label, value in found["probabilities"].items())
+    progress.line(f"{SMOKE_TEXT} -> {found['label']} ({shown})")
+    return {"url": url, "model": model.id, "version": model.version, "smoke": smoke}
+
+
+def _post(url: str, body: str) -> Any:
+    request = urllib.request.Request(
+        url, body.encode(), {"Content-Type": "application/json"}, method="POST"
+    )
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while True:
+        try:
+            with urllib.request.urlopen(request, timeout=10) as response:
+                return json.load(response)
+        except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
+            if time.monotonic() > deadline:
+                raise InfrastructureError(f"{url} does not answer: {error}") from error
+            time.sleep(0.2)
+
+
+def _record(promotion: Artifact, url: str) -> None:
+    """What serves, since when, and what before it."""
+    storage, name = promotion.storage, promotion.manifest.recipe
+    before = [
+        item.id for item in artifacts.listed(storage, "deployment") if item.manifest.recipe == name
+    ]
+    since = datetime.datetime.now(datetime.UTC)
+    with artifacts.drafting(storage, f"deployment/{name}-serve-{since:%Y%m%d%H%M%S%f}") as draft:
+        draft.publish(
+            recipe=name,
+            stage="serve",
+            parents={"promote": promotion.id},
+            inputs={},
+            metrics={"url": url, "before": before[-1] if before else None},
+        )

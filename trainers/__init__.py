@@ -1,0 +1,1 @@
+"""From text to trained models: corpora, tasks, the loop, checkpoints, evaluation, export."""

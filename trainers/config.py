@@ -1,0 +1,183 @@
+"""The recipe's `pretrain` and `finetune` sections. They differ in data, loss and starting weights."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from cluster.section import Conflict, Section, operational
+
+if TYPE_CHECKING:
+    from cluster.recipe import Recipe
+
+MASKED = ("bert", "roberta", "electra", "modernbert")
+CAUSAL = ("gpt2", "llama")
+
+
+class Shape(Section):
+    """A model from scratch, by size. Standing for a Transformers config of that architecture."""
+
+    architecture: Literal["bert", "roberta", "electra", "modernbert", "gpt2", "llama"] = "bert"
+    hidden_size: int = Field(default=256, ge=8)
+    layers: int = Field(default=4, ge=1)
+    heads: int = Field(default=4, ge=1)
+    intermediate_size: int | None = Field(default=None, ge=8)
+    """4 x hidden_size by default; 8/3 x, rounded up to 32, for gated layers (modernbert, llama)."""
+    max_positions: int = Field(default=512, ge=8)
+    """The longest sequence the model can take."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    config: dict[str, Any] = Field(default_factory=dict)
+    """Further keys of the Transformers config, as they are."""
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        if self.hidden_size % self.heads:
+            raise ValueError(f"heads: {self.heads} does not divide hidden_size {self.hidden_size}")
+        return self
+
+
+class Zero(Section):
+    """DeepSpeed's ZeRO: what is sharded over the workers (Rajbhandari et al. 2020)."""
+
+    stage: Literal[0, 1, 2, 3] = 2
+    """0 nothing, 1 optimizer state, 2 and gradients, 3 and parameters."""
+
+
+class Training(Section):
+    """What pretraining and fine-tuning share."""
+
+    batch_size: int = Field(default=32, ge=1)
+    """Sequences in an optimizer step, on the whole cluster. Workers and micro-batches follow."""
+    micro_batch_size: int = operational(16, ge=1)
+    """Sequences that one worker takes through the model at once, at most."""
+    learning_rate: float = Field(default=1e-3, gt=0, le=1)
+    """Peak, after the warm-up."""
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """How the learning rate falls to zero after the warm-up."""
+    warmup: float = Field(default=0.06, ge=0, lt=1)
+    """Share of the training over which the learning rate rises."""
+    weight_decay: float = Field(default=0.01, ge=0, le=1)
+    """Not applied to norms and biases."""
+    gradient_clipping: float = Field(default=1.0, gt=0)
+    """Largest norm of the gradient of a step."""
+    epochs: float = Field(default=1.0, gt=0)
+    """Passes over the training data."""
+    max_minutes: float | None = Field(default=None, gt=0)
+    """Training ends at this time if it comes before the epochs do; the schedule follows the clock,
+    so the learning rate still falls to zero. The result then depends on the machine's speed."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """`auto` is bf16 where the processor multiplies in it, else fp32."""
+    compile: bool = False
+    """torch.compile; without a C++ compiler the model runs uncompiled, and a line says so."""
+    zero: Zero = Zero()
+    evaluations: int = Field(default=1, ge=1, le=1000)
+    """Passes over the validation data, evenly spread, the last at the end."""
+    workers: int = operational(1, ge=1)
+    cpus_per_worker: int = operational(1, ge=1)
+    gpus_per_worker: int = operational(0, ge=0)
+    checkpoint_minutes: float = operational(5.0, gt=0)
+    """A lost worker costs at most so much work."""
+
+    @model_validator(mode="after")
+    def _batch_reaches_workers(self) -> Self:
+        if self.batch_size < self.workers:
+            raise ValueError(
+                f"batch_size: {self.batch_size} is less than workers = {self.workers}; "
+                "every worker needs a sequence in each step"
+            )
+        return self
+
+    @property
+    def resources(self) -> dict[str, float]:
+        """What all workers hold together."""
+        wanted: dict[str, float] = {"CPU": self.workers * self.cpus_per_worker}
+        if self.gpus_per_worker:
+            wanted["GPU"] = self.workers * self.gpus_per_worker
+        return wanted
+
+
+class Pretrain(Training):
+    objective: Literal["masked_lm", "causal_lm"] = "masked_lm"
+    model: Shape | None = None
+    """A model from scratch."""
+    base: str | None = None
+    """A folder or hub id to continue from."""
+    mask_probability: float = Field(default=0.15, gt=0, lt=1)
+    """Share of tokens that masked LM predicts (Devlin et al. 2019)."""
+
+    @model_validator(mode="after")
+    def _fits_objective(self) -> Self:
+        if (self.model is None) == (self.base is None):
+            raise ValueError("give `model` (from scratch) or `base` (continue), one of them")
+        if self.model is not None:
+            suited = MASKED if self.objective == "masked_lm" else CAUSAL
+            if self.model.architecture not in suited:
+                raise ValueError(
+                    f"objective: {self.objective} needs an architecture of {', '.join(suited)}, "
+                    f"found {self.model.architecture!r}"
+                )
+        return self
+
+    def conflicts(self, recipe: "Recipe") -> Iterator[Conflict]:
+        if recipe.corpora is None:
+            yield Conflict("pretrain", "needs the section corpora")
+        elif self.model is not None and recipe.corpora.sequence_length > self.model.max_positions:
+            yield Conflict(
+                "corpora.sequence_length",
+                f"{recipe.corpora.sequence_length} is over pretrain.model.max_positions = "
+                f"{self.model.max_positions}",
+            )
+
+
+class Evaluation(Section):
+    """What stands beside the model's own figures on the untouched test split."""
+
+    ngram: bool = True
+    """A character n-gram logistic regression, as a sanity line."""
+    without_pretraining: bool = False
+    """The same model and settings from random weights, so that pretraining's worth is a figure."""
+    seeds: int = Field(default=1, ge=1, le=20)
+    """Fine-tunings of each kind; with two or more, means come with 95 % intervals."""
+
+
+class Finetune(Training):
+    task: Literal["classify"] = "classify"
+    labels: list[str] | None = Field(default=None, min_length=2)
+    """All labels, in order; found in the data by default. Any other label in the data is refused."""
+    base: str | None = None
+    """A folder or hub id to start from; by default what `pretrain` made."""
+    max_length: int = Field(default=128, ge=8)
+    """Tokens of a text that the model sees."""
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    evaluation: Evaluation = operational(Evaluation())
+
+    @model_validator(mode="after")
+    def _labels_differ(self) -> Self:
+        if self.labels is not None and len(set(self.labels)) < len(self.labels):
+            raise ValueError(f"labels: each only once, found {self.labels}")
+        return self
+
+    def conflicts(self, recipe: "Recipe") -> Iterator[Conflict]:
+        if recipe.corpora is None:
+            yield Conflict("finetune", "needs the section corpora")
+        if (self.base is None) == (recipe.pretrain is None):
+            yield Conflict(
+                "finetune.base",
+                "give it, or a section pretrain, one of them: fine-tuning starts from either",
+            )
+        if recipe.pretrain is None:
+            return
+        if recipe.pretrain.objective != "masked_lm" and self.task == "classify":
+            yield Conflict("finetune.task", "classify needs pretrain.objective: masked_lm")
+        shape = recipe.pretrain.model
+        if shape is not None and self.max_length > shape.max_positions:
+            yield Conflict(
+                "finetune.max_length",
+                f"{self.max_length} is over pretrain.model.max_positions = {shape.max_positions}",
+            )
+        if self.evaluation.without_pretraining and shape is None:
+            yield Conflict(
+                "finetune.evaluation.without_pretraining",
+                "needs pretrain.model: only a model from scratch can be built without its weights",
+            )

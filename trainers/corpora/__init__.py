@@ -1,0 +1,1 @@
+"""Text in, Arrow out: sources, cleaning, deduplication, tokenizer, packing, and the feed."""

@@ -1,0 +1,120 @@
+"""The recipe's `corpora` section."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from cluster.section import Conflict, Section, operational
+
+if TYPE_CHECKING:
+    from cluster.recipe import Recipe
+
+
+class Source(Section):
+    """Documents from files, from a Python package's files, or from a Hugging Face dataset."""
+
+    path: str | None = None
+    """A file, a glob or a URI; inside the package's folder if `package` is given."""
+    package: str | None = None
+    """An installed Python package that ships the files."""
+    dataset: str | None = None
+    """A Hugging Face dataset: a folder made by `save_to_disk`, or a hub id."""
+    dataset_split: str = "train"
+    format: Literal["text", "jsonl", "csv", "parquet"] | None = None
+    """By default from the file's ending; compression (.gz, .zst) is seen by itself. In `text`, each
+    line is a document."""
+    text: str = "text"
+    """The column with the text, where there are columns."""
+    label: str | None = None
+    """The label of every document."""
+    label_column: str | None = None
+    """The column with each document's label."""
+    tagged: bool = False
+    """The text is `word/TAG word/TAG`: the tags are stripped and the words joined, as in Chinese
+    part-of-speech corpora."""
+    repeat: int = Field(default=1, ge=0, le=100)
+    """How often an epoch of pretraining passes over it; 0 leaves it out."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        if (self.dataset is None) == (self.path is None):
+            raise ValueError("give `path` (with or without `package`), or `dataset`")
+        if self.dataset is not None and self.package is not None:
+            raise ValueError("`package` goes with `path`, not with `dataset`")
+        if self.label is not None and self.label_column is not None:
+            raise ValueError("give `label` or `label_column`, not both")
+        return self
+
+    @property
+    def is_labelled(self) -> bool:
+        return self.label is not None or self.label_column is not None
+
+    def identity(self) -> dict[str, Any]:
+        from trainers.corpora.sources import content_hash
+
+        return {**super().identity(), "content": content_hash(self)}
+
+
+class Clean(Section):
+    unicode: Literal["NFC", "NFKC"] = "NFKC"
+    """Normal form of every text. NFKC also makes full-width letters and digits half-width."""
+    min_characters: int = Field(default=2, ge=1)
+    max_characters: int = Field(default=100_000, ge=1)
+    max_undecodable: float = Field(default=0.01, ge=0, le=1)
+    """Documents that are not UTF-8 are dropped and counted; more than this share is refused."""
+
+
+class Split(Section):
+    """Shares of the labelled documents, drawn by a hash of the text: equal texts never part."""
+
+    validation: float = Field(default=0.1, gt=0, lt=1)
+    test: float = Field(default=0.1, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _leaves_training(self) -> Self:
+        if self.validation + self.test > 0.9:
+            raise ValueError(
+                f"validation + test = {self.validation + self.test:g} leaves under a tenth to train on"
+            )
+        return self
+
+
+class Tokenizer(Section):
+    base: str | None = None
+    """A folder or hub id whose tokenizer to use; without it one is trained."""
+    algorithm: Literal["bpe", "unigram", "wordpiece", "characters"] = "bpe"
+    """Pieces may span several Chinese characters, which shortens sequences."""
+    vocabulary_size: int = Field(default=8000, ge=64, le=2**31 - 1)
+    training_characters: int = Field(default=20_000_000, ge=1000)
+    """Text that the training sees at most, the first of every source in equal shares."""
+
+
+class Corpora(Section):
+    sources: dict[str, Source] = Field(min_length=1)
+    clean: Clean = Clean()
+    split: Split = Split()
+    validation: float = Field(default=0.02, gt=0, lt=0.5)
+    """Share of the documents that pretraining holds out, besides the labelled validation and test."""
+    tokenizer: Tokenizer = Tokenizer()
+    sequence_length: int = Field(default=128, ge=8)
+    """Tokens in a packed sequence."""
+    documents_per_shard: int = Field(default=10_000, ge=1)
+    concurrency: int | None = operational(None, ge=1)
+    """Tasks of Ray Data at once; as many as there are CPUs by default."""
+
+    def conflicts(self, recipe: "Recipe") -> Iterator[Conflict]:
+        labelled = [name for name, source in self.sources.items() if source.is_labelled]
+        if recipe.finetune and not labelled:
+            yield Conflict(
+                "corpora.sources",
+                "finetune needs labels: give a source `label` or `label_column`",
+            )
+        if recipe.pretrain and not any(source.repeat for source in self.sources.values()):
+            yield Conflict("corpora.sources", "every source has repeat: 0; nothing to pretrain on")
+        base = recipe.pretrain.base if recipe.pretrain else None
+        if base and self.tokenizer.base is None:
+            yield Conflict(
+                "corpora.tokenizer.base",
+                f"pretrain.base is {base!r}: its weights need its tokenizer, set the same base here",
+            )

@@ -1,0 +1,125 @@
+"""From raw documents to clean ones: normalize, filter, drop exact duplicates, split by hash.
+
+Every dropped document is counted by reason. Which split a text falls into is a function of the text,
+so equal texts never part, whatever file, source or run they come from.
+"""
+
+import collections
+import dataclasses
+import hashlib
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+
+from cluster.errors import UserError
+from trainers.corpora.config import Clean, Corpora, Split
+from trainers.corpora.sources import Document, parts, read
+
+WHITESPACE = re.compile(r"\s+")
+
+
+@dataclasses.dataclass
+class Counts:
+    """Documents in, dropped by reason, kept."""
+
+    read: int = 0
+    dropped: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    kept: int = 0
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(self.read + other.read, self.dropped + other.dropped, self.kept + other.kept)
+
+    def report(self) -> dict[str, int | dict[str, int]]:
+        return {"read": self.read, "dropped": dict(sorted(self.dropped.items())), "kept": self.kept}
+
+
+def normalize(text: str, clean: Clean) -> str:
+    """Unicode normal form, control characters out, runs of white space to one space."""
+    text = unicodedata.normalize(clean.unicode, text)
+    text = "".join(c for c in text if c.isspace() or unicodedata.category(c) != "Cc")
+    return WHITESPACE.sub(" ", text).strip()
+
+
+def refusal(text: str, clean: Clean) -> str | None:
+    """Why a normalized text is dropped, or None."""
+    if len(text) < clean.min_characters:
+        return "too short"
+    if len(text) > clean.max_characters:
+        return "too long"
+    return None
+
+
+def cleaned(documents: Iterable[Document], clean: Clean, counts: Counts) -> Iterator[Document]:
+    """The documents that stay, normalized. Raises UserError if too many are not UTF-8."""
+    where = ""
+    for document in documents:
+        counts.read += 1
+        where = document.where
+        if document.text is None:
+            counts.dropped["not UTF-8"] += 1
+            continue
+        text = normalize(document.text, clean)
+        reason = refusal(text, clean)
+        if reason:
+            counts.dropped[reason] += 1
+        else:
+            counts.kept += 1
+            yield dataclasses.replace(document, text=text)
+    undecodable = counts.dropped["not UTF-8"]
+    if undecodable > clean.max_undecodable * counts.read:
+        raise UserError(
+            f"{where.rpartition(':')[0]}: {undecodable} of {counts.read} documents are not UTF-8, "
+            f"over corpora.clean.max_undecodable = {clean.max_undecodable:g}; convert the file, or "
+            "raise the limit to drop them"
+        )
+
+
+def text_key(text: str) -> int:
+    """64-bit identity of a text."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
+
+
+def share(key: int, seed: int, purpose: str) -> float:
+    """A number in [0, 1) that a text draws for a purpose, independent between purposes."""
+    digest = hashlib.blake2b(f"{purpose}:{seed}:{key}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64
+
+
+def split_of(key: int, seed: int, split: Split) -> str:
+    """train, validation or test, for a labelled text."""
+    drawn = share(key, seed, "split")
+    if drawn < split.test:
+        return "test"
+    return "validation" if drawn < split.test + split.validation else "train"
+
+
+def labelled(corpora: Corpora, counts: Counts) -> Iterator[tuple[int, Document]]:
+    """Labelled documents with their keys; texts that carry two labels and repetitions are dropped."""
+    found: dict[int, Document | None] = {}
+    repeated = 0
+    for name, source in corpora.sources.items():
+        if not source.is_labelled:
+            continue
+        for part in parts(source, f"corpora.sources.{name}"):
+            part_counts = Counts()
+            for document in cleaned(read(source, part), corpora.clean, part_counts):
+                assert document.text is not None
+                key = text_key(document.text)
+                if key not in found:
+                    found[key] = document
+                    continue
+                repeated += 1
+                first = found[key]
+                if first is not None and first.label != document.label:
+                    found[key] = None
+            counts.read += part_counts.read
+            counts.dropped += part_counts.dropped
+    two_labels = sum(document is None for document in found.values())
+    if repeated:
+        counts.dropped["exact duplicate"] += repeated
+    if two_labels:
+        counts.dropped["two labels"] += two_labels
+    for key, kept in found.items():
+        if kept is not None:
+            counts.kept += 1
+            yield key, kept

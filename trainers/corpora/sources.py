@@ -1,0 +1,261 @@
+"""Read documents from where they are: text, JSONL, CSV, Parquet, Hugging Face datasets.
+
+Everything is streamed. A document that is not UTF-8 comes as None and is counted by the caller.
+"""
+
+import csv
+import dataclasses
+import fnmatch
+import functools
+import hashlib
+import importlib.util
+import io
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from cluster.errors import UserError
+from trainers.corpora.config import Source
+
+COMPRESSIONS = (".gz", ".zst", ".bz2")
+FORMATS = {
+    ".txt": "text",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".csv": "csv",
+    ".parquet": "parquet",
+}
+WHOLE_BYTES = 256 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Document:
+    text: str | None
+    """None if its bytes are not UTF-8."""
+    label: str | None
+    where: str
+    """`file:line`, for errors."""
+
+
+def files(source: Source, key: str = "corpora.sources") -> list[str]:
+    """The files of a source, sorted. Raises UserError where there are none."""
+    assert source.path is not None
+    if "://" in source.path:
+        return _remote_files(source.path, key)
+    folder = Path.cwd() if source.package is None else _package_folder(source.package, key)
+    pattern = os.path.expanduser(source.path)
+    found = [Path(pattern)] if os.path.isabs(pattern) else sorted(folder.glob(pattern))
+    if os.path.isabs(pattern) and any(mark in pattern for mark in "*?["):
+        anchor = Path(pattern).anchor
+        found = sorted(Path(anchor).glob(str(Path(pattern).relative_to(anchor))))
+    found = [path for path in found if path.is_file()]
+    if not found:
+        raise UserError(f"{key}.path: no file matches {source.path!r} (looked in {folder})")
+    return [str(path) for path in found]
+
+
+def read(source: Source, file: str | None) -> Iterator[Document]:
+    """The documents of one file of a source, or of its dataset if `file` is None."""
+    if file is None:
+        documents = _dataset(source)
+    else:
+        readers = {"text": _text, "jsonl": _jsonl, "csv": _csv, "parquet": _parquet}
+        documents = readers[_format(source, file)](source, file)
+    if not source.tagged:
+        yield from documents
+        return
+    for document in documents:
+        text = document.text and "".join(word.rpartition("/")[0] for word in document.text.split())
+        yield dataclasses.replace(document, text=text)
+
+
+def parts(source: Source, key: str) -> list[str | None]:
+    """What `read` takes: the files of a source, or None for a dataset."""
+    return [None] if source.dataset else list(files(source, key))
+
+
+@functools.lru_cache(maxsize=256)
+def content_hash(source: Source) -> str:
+    """Hash of what the source holds now. Files over 256 MiB count by size, time and both ends."""
+    digest = hashlib.sha256()
+    if source.dataset is not None:
+        digest.update(_dataset_state(source.dataset).encode())
+        return digest.hexdigest()[:16]
+    for file in files(source):
+        fs, path = _open(file)
+        info = fs.get_file_info(path)
+        digest.update(f"{Path(file).name}:{info.size}".encode())
+        with fs.open_input_file(path) as stream:
+            if info.size <= WHOLE_BYTES:
+                while piece := stream.read(1 << 20):
+                    digest.update(piece)
+            else:
+                digest.update(str(info.mtime_ns).encode())
+                digest.update(stream.read(1 << 20))
+                digest.update(stream.read_at(1 << 20, info.size - (1 << 20)))
+    return digest.hexdigest()[:16]
+
+
+def _package_folder(package: str, key: str) -> Path:
+    try:
+        spec = importlib.util.find_spec(package)
+    except ModuleNotFoundError:
+        spec = None
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError(f"{key}.package: {package!r} is not installed; pip install {package}")
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def _remote_files(uri: str, key: str) -> list[str]:
+    scheme, _, rest = uri.partition("://")
+    head = rest.split("*", 1)[0]
+    base = head.rpartition("/")[0] if "*" in rest else rest
+    fs, path = _open(f"{scheme}://{base}")
+    if "*" not in rest:
+        infos = [fs.get_file_info(path)]
+    else:
+        selector = pafs.FileSelector(path, recursive=True, allow_not_found=True)
+        infos = [
+            info
+            for info in fs.get_file_info(selector)
+            if fnmatch.fnmatch(info.path, path + rest[len(base) :])
+        ]
+    found = sorted(
+        f"{scheme}://{base}{info.path[len(path) :]}"
+        for info in infos
+        if info.type == pafs.FileType.File
+    )
+    if not found:
+        raise UserError(f"{key}.path: no object matches {uri!r}")
+    return found
+
+
+def _open(file: str) -> tuple[pafs.FileSystem, str]:
+    return pafs.FileSystem.from_uri(file) if "://" in file else (pafs.LocalFileSystem(), file)
+
+
+def _format(source: Source, file: str) -> str:
+    if source.format is not None:
+        return source.format
+    name = file.lower()
+    for ending in COMPRESSIONS:
+        name = name.removesuffix(ending)
+    ending = Path(name).suffix
+    if ending not in FORMATS:
+        known = ", ".join(FORMATS)
+        raise UserError(
+            f"{file}: unknown ending {ending!r} (known: {known}); set the source's `format`"
+        )
+    return FORMATS[ending]
+
+
+def _lines(file: str) -> Iterator[tuple[int, bytes]]:
+    fs, path = _open(file)
+    with fs.open_input_stream(path, compression="detect", buffer_size=1 << 20) as stream:
+        try:
+            yield from enumerate(io.BufferedReader(stream), start=1)
+        except (OSError, EOFError) as error:
+            raise UserError(f"{file}: cannot be read to its end: {error}") from error
+
+
+def _decoded(raw: bytes) -> str | None:
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+
+
+def _text(source: Source, file: str) -> Iterator[Document]:
+    for number, raw in _lines(file):
+        if raw.strip():
+            yield Document(_decoded(raw), source.label, f"{file}:{number}")
+
+
+def _jsonl(source: Source, file: str) -> Iterator[Document]:
+    for number, raw in _lines(file):
+        where = f"{file}:{number}"
+        line = _decoded(raw)
+        if line is None:
+            yield Document(None, None, where)
+        elif line.strip():
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise UserError(f"{where}: not JSON: {error.msg}") from error
+            yield _from_row(source, row, where)
+
+
+def _csv(source: Source, file: str) -> Iterator[Document]:
+    def text_lines() -> Iterator[str]:
+        for _, raw in _lines(file):
+            # A byte that is not UTF-8 marks its row, found again below.
+            yield raw.decode("utf-8", errors="surrogateescape")
+
+    reader = csv.DictReader(text_lines())
+    for row in reader:
+        where = f"{file}:{reader.line_num}"
+        document = _from_row(source, row, where)
+        if document.text is not None and any("\ud800" <= c <= "\udfff" for c in document.text):
+            document = dataclasses.replace(document, text=None)
+        yield document
+
+
+def _parquet(source: Source, file: str) -> Iterator[Document]:
+    fs, path = _open(file)
+    try:
+        table = pq.ParquetFile(fs.open_input_file(path))
+    except pa.ArrowInvalid as error:
+        raise UserError(f"{file}: not a Parquet file: {error}") from error
+    row_number = 0
+    for batch in table.iter_batches(batch_size=1024):
+        for row in batch.to_pylist():
+            row_number += 1
+            yield _from_row(source, row, f"{file}:row {row_number}")
+
+
+def _dataset(source: Source) -> Iterator[Document]:
+    import datasets
+
+    assert source.dataset is not None
+    if Path(source.dataset).expanduser().is_dir():
+        loaded: Any = datasets.load_from_disk(str(Path(source.dataset).expanduser()))
+        if isinstance(loaded, datasets.DatasetDict):
+            loaded = loaded[source.dataset_split]
+    else:
+        loaded = datasets.load_dataset(source.dataset, split=source.dataset_split, streaming=True)
+    names = getattr(loaded.features.get(source.label_column), "names", None)
+    for number, row in enumerate(loaded):
+        if names and isinstance(row[source.label_column], int):
+            row[source.label_column] = names[row[source.label_column]]
+        yield _from_row(source, row, f"{source.dataset}:row {number}")
+
+
+def _dataset_state(dataset: str) -> str:
+    state = Path(dataset).expanduser() / "state.json"
+    if state.is_file():
+        return state.read_text(encoding="utf-8")
+    splits = Path(dataset).expanduser() / "dataset_dict.json"
+    if splits.is_file():
+        states = sorted(splits.parent.glob("*/state.json"))
+        return "".join(path.read_text(encoding="utf-8") for path in states)
+    return dataset
+
+
+def _from_row(source: Source, row: Any, where: str) -> Document:
+    if not isinstance(row, dict):
+        raise UserError(f"{where}: expected an object with columns, found {type(row).__name__}")
+    for key, column in (("text", source.text), ("label_column", source.label_column)):
+        if column is not None and column not in row:
+            columns = ", ".join(map(str, row))
+            raise UserError(f"{where}: no column {column!r} (set as `{key}`); columns: {columns}")
+    text = row[source.text]
+    if not isinstance(text, str):
+        raise UserError(f"{where}: column {source.text!r} is {type(text).__name__}, not text")
+    label = source.label if source.label_column is None else str(row[source.label_column])
+    return Document(text, label, where)

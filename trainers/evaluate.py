@@ -1,0 +1,162 @@
+"""The stage `evaluate`: a task model on the untouched test split, and what stands beside it.
+
+Beside the model's own figures: a character n-gram logistic regression, as a sanity line; the same
+model and settings from random weights, so that the worth of pretraining is a figure; and both over
+several seeds, with intervals.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from transformers import AutoModelForSequenceClassification
+
+from cluster import artifacts
+from cluster.artifacts import Artifact, Draft
+from cluster.errors import UserError
+from cluster.pipeline import StageJob
+from cluster.recipe import Recipe
+from trainers import metrics
+from trainers.corpora import tokenizer as tokenizers
+from trainers.corpora.pack import read_arrow
+from trainers.export import read_card
+from trainers.finetune import classifier, with_winner
+from trainers.launch import fit_all
+from trainers.loop import TrainJob
+from trainers.tasks.classify import encode, probabilities
+
+BATCH_SIZE = 64
+
+
+def run(job: StageJob) -> dict[str, Any]:
+    recipe = with_winner(job.recipe, job.parents)
+    evaluation = recipe.finetune.evaluation
+    examples, model = job.parents["examples"], job.parents["finetune"]
+    max_length = recipe.finetune.max_length
+    found: dict[str, Any] = {"test": score(model.path, examples, max_length)}
+    job.progress.line(f"test: {_describe(found['test'])}")
+    if evaluation.ngram:
+        found["ngram"] = ngram(examples)
+        job.progress.line(f"character n-grams: {_describe(found['ngram'])}")
+    first = found["test"]["accuracy"]
+    kinds = {"pretrained": list(range(1, evaluation.seeds))}
+    if evaluation.without_pretraining:
+        kinds["scratch"] = list(range(evaluation.seeds))
+    accuracies = _train_further(job, recipe, kinds)
+    accuracies["pretrained"].insert(0, first)
+    if evaluation.seeds > 1 or evaluation.without_pretraining:
+        found["seeds"] = compare(accuracies)
+        for kind, figures in found["seeds"].items():
+            job.progress.line(f"{kind}: {_interval(figures)}")
+    with job.draft.folder() as folder:
+        (folder / "evaluation.json").write_text(
+            json.dumps(found, indent=1, ensure_ascii=False), encoding="utf-8"
+        )
+    return found
+
+
+def evaluate_model(model: Artifact) -> Any:
+    """Figures of a classifier on the test split that its lineage names. Raises UserError."""
+    examples_id = model.manifest.parents.get("examples")
+    examples = examples_id and artifacts.find(model.storage, examples_id)
+    if not examples:
+        raise UserError(f"{model.id}: has no labelled test split in its lineage; name its recipe")
+    return score(model.path, examples, read_card(model.path)["max_length"])
+
+
+def score(model_folder: Path, examples: Artifact, max_length: int, split: str = "test") -> Any:
+    """Figures of the model in a folder on a split, in fp32."""
+    model = AutoModelForSequenceClassification.from_pretrained(model_folder).eval()
+    tokenizer = tokenizers.load(model_folder)
+    texts, labels = read_split(examples, split)
+    predicted = probabilities(model, encode(tokenizer, texts, max_length), BATCH_SIZE)
+    return metrics.classification(predicted.numpy(), labels)
+
+
+def ngram(examples: Artifact) -> Any:
+    """Logistic regression on TF-IDF of character 1- to 3-grams, trained on the training split.
+
+    Its one setting, C, is chosen on the validation split.
+    """
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+
+    train_texts, train_labels = read_split(examples, "train")
+    validation_texts, validation_labels = read_split(examples, "validation")
+    test_texts, test_labels = read_split(examples, "test")
+    vectorizer = TfidfVectorizer(
+        analyzer="char", ngram_range=(1, 3), min_df=2, sublinear_tf=True, dtype=np.float32
+    )
+    train = vectorizer.fit_transform(train_texts)
+    validation = vectorizer.transform(validation_texts)
+    candidates = [
+        LogisticRegression(C=strength, max_iter=200).fit(train, train_labels)
+        for strength in (1.0, 4.0)
+    ]
+    best = max(candidates, key=lambda model: model.score(validation, validation_labels))
+    return metrics.classification(best.predict_proba(vectorizer.transform(test_texts)), test_labels)
+
+
+def read_split(examples: Artifact, split: str) -> tuple[list[str], npt.NDArray[np.int32]]:
+    table = read_arrow(examples.path / f"{split}.arrow")
+    return table["text"].to_pylist(), table["label"].to_numpy()
+
+
+def compare(accuracies: dict[str, list[float]]) -> dict[str, Any]:
+    """Means with intervals, and of the gain from pretraining, paired by seed. Pure."""
+    found: dict[str, Any] = {
+        kind: {"accuracies": values, **metrics.interval(values)}
+        for kind, values in accuracies.items()
+        if values
+    }
+    if accuracies.get("scratch"):
+        pairs = zip(accuracies["pretrained"], accuracies["scratch"], strict=True)
+        gains = [with_it - without for with_it, without in pairs]
+        found["gain from pretraining"] = {"accuracies": gains, **metrics.interval(gains)}
+    return found
+
+
+def _train_further(
+    job: StageJob, recipe: Recipe, kinds: dict[str, list[int]]
+) -> dict[str, list[float]]:
+    """Test accuracies of further fine-tunings, by kind, in the order of their seeds."""
+    wanted = [(kind, seed) for kind, seeds in kinds.items() for seed in seeds]
+    drafts = [Draft(job.storage, f"scratch/{job.draft.id}-{kind}-{seed}") for kind, seed in wanted]
+    trainings = [
+        TrainJob(
+            classifier(recipe, job.parents, scratch=kind == "scratch"),
+            recipe.finetune,
+            recipe.seed + seed,
+            job.storage,
+            None,
+            draft,
+        )
+        for (kind, seed), draft in zip(wanted, drafts, strict=True)
+    ]
+    found: dict[str, list[float]] = {kind: [] for kind in kinds}
+    try:
+        fit_all(trainings, job.progress, job.resources, recipe.cluster.max_failures)
+        for (kind, _), draft in zip(wanted, drafts, strict=True):
+            folder = job.storage.local(draft.place)
+            figures = score(folder, job.parents["examples"], recipe.finetune.max_length)
+            found[kind].append(figures["accuracy"])
+    finally:
+        for draft in drafts:
+            draft.discard()
+    return found
+
+
+def _describe(figures: dict[str, Any]) -> str:
+    return (
+        f"accuracy {figures['accuracy']:.4f}, macro-F1 {figures['macro_f1']:.4f}, "
+        f"calibration error {figures['calibration_error']:.4f} ({figures['documents']:,} documents)"
+    )
+
+
+def _interval(figures: dict[str, Any]) -> str:
+    count = len(figures["accuracies"])
+    if "half_width_95" not in figures:
+        return f"{figures['mean']:.4f}"
+    return f"{figures['mean']:.4f} ± {figures['half_width_95']:.4f} (95 %, {count} seeds)"

@@ -1,0 +1,57 @@
+"""The stage `finetune`: a task model from a base model, with the winner of the search if there is one."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from cluster.artifacts import Artifact
+from cluster.pipeline import StageJob
+from cluster.recipe import Recipe
+from trainers.config import Finetune
+from trainers.export import describe
+from trainers.launch import fit
+from trainers.loop import TrainJob
+from trainers.model import Start
+from trainers.tasks.classify import Classify
+
+
+def run(job: StageJob) -> dict[str, Any]:
+    recipe = with_winner(job.recipe, job.parents)
+    settings: Finetune = recipe.finetune
+    checkpoints = f"checkpoint/{job.draft.id.partition('/')[2]}"
+    task = classifier(recipe, job.parents)
+    training = TrainJob(task, settings, recipe.seed, job.storage, checkpoints, job.draft)
+    metrics = fit(training, job.progress, recipe.cluster.max_failures)
+    job.storage.delete(checkpoints)
+    describe(
+        job.draft,
+        job.parents,
+        settings.task,
+        metrics,
+        labels=task.labels(),
+        max_length=settings.max_length,
+    )
+    return metrics
+
+
+def classifier(recipe: Recipe, parents: Mapping[str, Artifact], scratch: bool = False) -> Classify:
+    """The classification task of a recipe; `scratch` starts from random weights of its shape."""
+    settings: Finetune = recipe.finetune
+    base = settings.base or str(parents["pretrain"].path)
+    start = Start(shape=recipe.pretrain.model) if scratch else Start(base=base)
+    return Classify(
+        examples=parents["examples"],
+        start=start,
+        tokenizer_folder=base,
+        max_length=settings.max_length,
+        dropout=settings.dropout,
+        label_smoothing=settings.label_smoothing,
+    )
+
+
+def with_winner(recipe: Recipe, parents: Mapping[str, Artifact]) -> Recipe:
+    """The recipe with the values that won the search."""
+    if "tune" not in parents:
+        return recipe
+    winner = json.loads((parents["tune"].path / "winner.json").read_text("utf-8"))
+    return recipe.override({"tune": None, **winner["values"]})

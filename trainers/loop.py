@@ -1,0 +1,237 @@
+"""The training loop: one function for pretraining and fine-tuning, run by every rank.
+
+The global batch is sacred: `batch_size` sequences go into every optimizer step, and the loss is summed
+over targets and divided by the targets of the global batch. So the gradient is the same for any
+number of workers, micro-batches and packing. Which samples they are follows from `LoopState.samples`.
+"""
+
+import dataclasses
+import math
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from cluster.artifacts import Draft
+from cluster.progress import Progress
+from cluster.storage import Storage
+from trainers import checkpoint, model, zero
+from trainers.checkpoint import LoopState
+from trainers.config import Training
+from trainers.corpora.feed import Order, Rows, deal
+from trainers.export import export
+from trainers.tasks import Batch, Objective, Task, targets
+
+Report = Callable[[dict[str, float]], None]
+
+PROGRESS_INTERVAL_S = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainJob:
+    """Picklable: all that a rank needs."""
+
+    task: Task
+    settings: Training
+    seed: int
+    storage: Storage
+    checkpoints: str | None
+    """Folder in the storage; None for none, as in short trials."""
+    draft: Draft | None
+    """Where the trained model goes, if it is kept."""
+
+
+def train(job: TrainJob, progress: Progress, report: Report | None = None) -> dict[str, Any]:
+    """Trains to the end and exports the model; returns its validation metrics and costs.
+
+    torch.distributed is initialized. Every rank calls `report` after each evaluation.
+    """
+    settings, task = job.settings, job.task
+    torch.manual_seed(job.seed)
+    objective = Objective(task.model(), task)
+    compiled = settings.compile and _compile(objective, progress)
+    engine = zero.engine(objective, settings)
+    rows, validation = task.rows("train"), task.rows("validation")
+    total_steps = math.ceil(settings.epochs * len(rows) / settings.batch_size)
+    state = LoopState()
+    if job.checkpoints is not None:
+        state = checkpoint.restore(engine, job.storage, job.checkpoints, progress) or state
+    clock = _Clock(state, settings)
+    metrics: dict[str, Any] = {}
+    while state.fraction < 1:
+        loss = _step(engine, job, rows, state, total_steps, clock)
+        if dist.get_rank() == 0 and clock.is_due("progress", PROGRESS_INTERVAL_S):
+            progress.update(
+                round(state.fraction * 100, 1),
+                100.0,
+                "%",
+                step=state.step,
+                loss=loss,
+                tokens_per_second=round(state.tokens / state.seconds),
+            )
+        if int(state.fraction * settings.evaluations) > state.evaluations:
+            state.evaluations = int(state.fraction * settings.evaluations)
+            metrics = evaluate(engine, job, validation)
+            if dist.get_rank() == 0:
+                progress.line(_describe(state, metrics))
+            if report is not None:
+                report({**metrics, "evaluation": state.evaluations})
+        if job.checkpoints is not None and clock.checkpoint_is_due and state.fraction < 1:
+            checkpoint.save(engine, state, job.storage, job.checkpoints)
+    if not metrics:  # resumed from a checkpoint that was at the end
+        metrics = evaluate(engine, job, validation)
+    if job.draft is not None:
+        export(engine, objective.model, task.tokenizer(), job.draft)
+    return {
+        **metrics,
+        "steps": state.step,
+        "samples": state.samples,
+        "tokens": state.tokens,
+        "train_seconds": round(state.seconds, 1),
+        "tokens_per_second": round(state.tokens / state.seconds),
+        "parameters": model.parameter_count(objective.model),
+        "precision": zero.resolve_precision(settings.precision),
+        "compiled": compiled,
+        "workers": dist.get_world_size(),
+    }
+
+
+def _step(
+    engine: Any, job: TrainJob, rows: Rows, state: LoopState, total_steps: int, clock: "_Clock"
+) -> float:
+    """One optimizer step on one global batch; returns its mean loss over this rank's targets."""
+    settings = job.settings
+    engine.train()
+    # Dropout follows from the step, not from how often the run was resumed.
+    torch.manual_seed(hash((job.seed, state.step, dist.get_rank())) & (2**63 - 1))
+    batches = list(_micro_batches(engine, job, rows, state.samples))
+    agreed = torch.tensor(
+        [
+            sum(targets(batch) for batch, _ in batches),
+            sum(int(batch["input_ids"].numel()) for batch, _ in batches),
+            clock.seconds if dist.get_rank() == 0 else 0.0,
+        ],
+        dtype=torch.float64,
+        device=engine.device,
+    )
+    own_targets = float(agreed[0])
+    dist.all_reduce(agreed)  # one exchange a step: targets, tokens, and rank 0's clock
+    all_targets, all_tokens, seconds = agreed.tolist()
+    for group in engine.optimizer.param_groups:
+        group["lr"] = settings.learning_rate * schedule(
+            state.fraction, 1 / total_steps, settings.warmup, settings.schedule
+        )
+    loss_sum = 0.0
+    for batch, weight in batches:
+        loss, _ = engine(batch)
+        # DeepSpeed averages over workers; the global mean is over targets.
+        engine.backward(loss * (weight * engine.world_size / all_targets), scale_wrt_gas=False)
+        engine.step()
+        loss_sum += float(loss.detach()) * weight
+    state.step += 1
+    state.samples += settings.batch_size
+    state.tokens += int(all_tokens)
+    state.seconds = seconds
+    by_clock = seconds / (settings.max_minutes * 60) if settings.max_minutes else 0.0
+    state.fraction = min(1.0, max(state.step / total_steps, by_clock))
+    return loss_sum / max(own_targets, 1.0)
+
+
+def _micro_batches(
+    engine: Any, job: TrainJob, rows: Rows, start: int
+) -> Iterator[tuple[Batch, float]]:
+    """This rank's part of the global batch that begins at sample `start`, with weights 1 or 0."""
+    settings = job.settings
+    chosen = Order(len(rows), job.seed).at(start, settings.batch_size)
+    rank, workers = dist.get_rank(), dist.get_world_size()
+    micro_batch, _ = zero.accumulation(settings.batch_size, workers, settings.micro_batch_size)
+    for places in deal(rows.lengths(chosen), rank, workers, micro_batch):
+        # Every rank takes equally many micro-batches; a surplus one counts for nothing.
+        taken = places if len(places) else [0]
+        batch = job.task.collate(rows.take(chosen[taken]), [start + int(place) for place in taken])
+        moved = {name: value.to(engine.device) for name, value in batch.items()}
+        yield moved, 1.0 if len(places) else 0.0
+
+
+@torch.no_grad()
+def evaluate(engine: Any, job: TrainJob, rows: Rows) -> dict[str, float]:
+    """Metrics over all rows, which the ranks share; the same on every rank."""
+    engine.eval()
+    rank, workers = dist.get_rank(), dist.get_world_size()
+    every = torch.arange(len(rows)).numpy()
+    by_length = every[rows.lengths(every).argsort(kind="stable")]
+    size = job.settings.micro_batch_size * 2  # without gradients there is room for more
+    rounds = math.ceil(len(rows) / (size * workers))
+    sums: dict[str, float] = {"loss": 0.0, "targets": 0.0, "correct": 0.0}
+    for number in range(rounds):
+        taken = by_length[(number * workers + rank) * size :][:size]
+        counts = len(taken) > 0
+        taken = taken if counts else by_length[:1]  # ZeRO-3 needs every rank in every forward
+        batch = job.task.collate(rows.take(taken), [int(index) for index in taken])
+        loss, further = engine({name: value.to(engine.device) for name, value in batch.items()})
+        if counts:
+            sums["loss"] += float(loss)
+            sums["targets"] += targets(batch)
+            for name, value in further.items():
+                sums[name] += float(value)
+    agreed = torch.tensor(list(sums.values()), dtype=torch.float64, device=engine.device)
+    dist.all_reduce(agreed)
+    return job.task.metrics(dict(zip(sums, agreed.tolist(), strict=True)))
+
+
+def schedule(fraction: float, step: float, warmup: float, kind: str) -> float:
+    """The learning rate's share of its peak for the step that begins at `fraction`. Pure.
+
+    `step` is the share of the training that one step is; the first step does not stand still.
+    """
+    if fraction < warmup:
+        return min(1.0, (fraction + step) / warmup)
+    left = (1 - fraction) / max(1 - warmup, step)
+    match kind:
+        case "linear":
+            return left
+        case "cosine":
+            return 0.5 * (1 - math.cos(math.pi * left))
+        case _:
+            return 1.0
+
+
+class _Clock:
+    """Training time over all restarts, and what is due."""
+
+    def __init__(self, state: LoopState, settings: Training):
+        self._began = time.monotonic() - state.seconds
+        self._last: dict[str, float] = {"checkpoint": state.seconds, "progress": state.seconds}
+        self._checkpoint_s = settings.checkpoint_minutes * 60
+        self._state = state
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._began
+
+    def is_due(self, what: str, interval_s: float) -> bool:
+        # By the agreed time: every rank must come to the same answer.
+        if self._state.seconds - self._last[what] < interval_s:
+            return False
+        self._last[what] = self._state.seconds
+        return True
+
+    @property
+    def checkpoint_is_due(self) -> bool:
+        return self.is_due("checkpoint", self._checkpoint_s)
+
+
+def _compile(objective: Objective, progress: Progress) -> bool:
+    if shutil.which("g++") is None and not torch.cuda.is_available():
+        progress.line("no C++ compiler (g++): the model runs uncompiled, slower")
+        return False
+    objective.compile(dynamic=True)
+    return True
+
+
+def _describe(state: LoopState, metrics: dict[str, float]) -> str:
+    shown = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+    return f"step {state.step:,} ({state.fraction:.0%}): validation {shown}"

@@ -1,0 +1,138 @@
+"""Build models: from scratch by shape, or from a folder or hub id. Always in fp32; engines cast."""
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
+from transformers import AutoModelForSequenceClassification
+
+from cluster.errors import UserError
+from trainers.config import Shape
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+HEADS: dict[str, Any] = {
+    "causal_lm": AutoModelForCausalLM,
+    "masked_lm": AutoModelForMaskedLM,
+    "classify": AutoModelForSequenceClassification,
+}
+GATED = ("modernbert", "llama")
+HIDDEN_DROPOUT = {
+    "bert": ("hidden_dropout_prob", "attention_probs_dropout_prob"),
+    "roberta": ("hidden_dropout_prob", "attention_probs_dropout_prob"),
+    "electra": ("hidden_dropout_prob", "attention_probs_dropout_prob"),
+    "modernbert": ("embedding_dropout", "mlp_dropout", "attention_dropout"),
+    "gpt2": ("embd_pdrop", "resid_pdrop", "attn_pdrop"),
+    "llama": ("attention_dropout",),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """What training starts from: random weights of a shape, or the weights in a folder."""
+
+    shape: Shape | None = None
+    base: str | None = None
+    """A folder or hub id."""
+
+
+def build(
+    start: Start, head: str, tokenizer: "PreTrainedTokenizerFast", **config: Any
+) -> "PreTrainedModel":
+    """The model with the head for a task; `config` are keys of the Transformers config.
+
+    Raises UserError if the weights cannot be read, or keys do not exist.
+    """
+    if start.base is not None:
+        try:
+            model = HEADS[head].from_pretrained(start.base, dtype=torch.float32, **config)
+        except (OSError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"base: cannot load {start.base!r}: {reason}") from error
+        known = model.get_input_embeddings().num_embeddings
+        if len(tokenizer) > known:
+            raise UserError(
+                f"base: {start.base!r} knows {known} tokens, its tokenizer has {len(tokenizer)}"
+            )
+        return model
+    assert start.shape is not None
+    return HEADS[head].from_config(from_shape(start.shape, tokenizer, **config))
+
+
+def from_shape(shape: Shape, tokenizer: "PreTrainedTokenizerFast", **config: Any) -> Any:
+    """The Transformers config of a shape. Raises UserError for a key that it does not have."""
+    gated = shape.architecture in GATED
+    default_width = -(-shape.hidden_size * 8 // 3 // 32) * 32 if gated else 4 * shape.hidden_size
+    keys: dict[str, Any] = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": shape.hidden_size,
+        "num_hidden_layers": shape.layers,
+        "num_attention_heads": shape.heads,
+        "max_position_embeddings": shape.max_positions,
+        "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        **dict.fromkeys(HIDDEN_DROPOUT[shape.architecture], shape.dropout),
+    }
+    width = shape.intermediate_size or default_width
+    keys["n_inner" if shape.architecture == "gpt2" else "intermediate_size"] = width
+    match shape.architecture:
+        case "modernbert":
+            keys |= {"cls_token_id": tokenizer.cls_token_id, "sep_token_id": tokenizer.sep_token_id}
+            # Small models see short sequences: a local window only loses context.
+            keys["layer_types"] = ["full_attention"] * shape.layers
+        case "roberta":
+            keys["max_position_embeddings"] += 1 + tokenizer.pad_token_id  # it counts from there
+        case "electra":
+            keys["embedding_size"] = shape.hidden_size
+        case "llama":
+            keys["tie_word_embeddings"] = True
+    known = AutoConfig.for_model(shape.architecture)
+    for key in shape.config:
+        if not hasattr(known, key):
+            raise UserError(f"pretrain.model.config.{key}: no such key in {type(known).__name__}")
+    return AutoConfig.for_model(shape.architecture, **(keys | shape.config | config))
+
+
+def parameter_count(model: "PreTrainedModel") -> int:
+    """Parameters, tied ones once."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def is_causal(model: "PreTrainedModel") -> bool:
+    return model.config.model_type in ("gpt2", "llama")
+
+
+def packed_inputs(model: "PreTrainedModel", input_ids: Tensor, segments: Tensor) -> dict[str, Any]:
+    """Inputs for packed sequences: documents never see each other.
+
+    `segments` (batch, length) numbers the pieces of each row from 1, padding is 0. Positions restart
+    with each piece; attention is block-diagonal, and causal where the model is.
+    """
+    same = segments[:, :, None] == segments[:, None, :]
+    # Padding attends to padding: a row of nothing but False has no softmax.
+    length = segments.shape[1]
+    steps = torch.arange(length, device=segments.device)
+    if is_causal(model):
+        same = same & (steps[None, :, None] >= steps[None, None, :])
+    starts = torch.nn.functional.pad(segments[:, 1:] != segments[:, :-1], (1, 0), value=True)
+    first = torch.where(starts, steps, 0).cummax(dim=1).values
+    positions = steps[None, :] - first
+    config = model.config
+    if config.model_type == "roberta":
+        positions = positions + 1 + config.pad_token_id
+    mask: Any = same[:, None]
+    if "sliding_attention" in (getattr(config, "layer_types", None) or ()):
+        window = (steps[:, None] - steps[None, :]).abs() <= config.sliding_window
+        mask = {"full_attention": mask, "sliding_attention": mask & window}
+    return {"input_ids": input_ids, "attention_mask": mask, "position_ids": positions}
+
+
+def save(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerFast", folder: Path) -> None:
+    """A plain Hugging Face folder, readable by `AutoModel.from_pretrained` without raymill."""
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

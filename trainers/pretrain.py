@@ -1,0 +1,33 @@
+"""The stage `pretrain`: a language model from a corpus."""
+
+from typing import Any
+
+from cluster.pipeline import StageJob
+from trainers.config import Pretrain
+from trainers.export import describe
+from trainers.launch import fit
+from trainers.loop import TrainJob
+from trainers.model import Start
+from trainers.tasks.language_model import CausalLM, LanguageModel, MaskedLM
+
+
+def run(job: StageJob) -> dict[str, Any]:
+    settings: Pretrain = job.recipe.pretrain
+    corpus, seed = job.parents["shard"], job.recipe.seed
+    start = Start(shape=settings.model, base=settings.base)
+    task: LanguageModel = (
+        MaskedLM(corpus, start, seed, settings.mask_probability)
+        if settings.objective == "masked_lm"
+        else CausalLM(corpus, start, seed)
+    )
+    checkpoints = f"checkpoint/{job.draft.id.partition('/')[2]}"
+    training = TrainJob(task, settings, seed, job.storage, checkpoints, job.draft)
+    metrics = fit(training, job.progress, job.recipe.cluster.max_failures)
+    job.storage.delete(checkpoints)
+    describe(job.draft, job.parents, settings.objective, metrics)
+    job.progress.line(
+        f"{metrics['parameters']:,} parameters, {metrics['tokens']:,} tokens in "
+        f"{metrics['train_seconds']:.0f} s ({metrics['tokens_per_second']:,} a second, "
+        f"{metrics['precision']}); validation perplexity {metrics['perplexity']:.1f}"
+    )
+    return metrics

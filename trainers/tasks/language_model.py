@@ -1,0 +1,128 @@
+"""Pretraining: masked and causal language modelling on packed sequences.
+
+Masked (Devlin et al. 2019): of the tokens chosen, 80 % become [MASK], 10 % a random token, 10 % stay;
+the loss is the cross-entropy of the original tokens there. What is chosen follows from the seed and
+the sample's number, so it differs in every epoch and is the same at any number of workers.
+
+Causal: the cross-entropy of each next token of the same document.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from cluster.artifacts import Artifact
+from trainers.corpora import tokenizer as tokenizers
+from trainers.corpora.feed import Packed
+from trainers.corpora.pack import segment_ids
+from trainers.model import Start, build, packed_inputs
+from trainers.tasks import IGNORED, Batch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+PREDICTION_HEADS = {
+    "bert": lambda model: model.cls,
+    "roberta": lambda model: model.lm_head,
+    "electra": lambda model: lambda x: model.generator_lm_head(model.generator_predictions(x)),
+    "modernbert": lambda model: lambda x: model.decoder(model.head(x)),
+}
+"""From hidden states to logits. Known heads run at the masked positions alone, which spares most of
+the largest matrix product of a small model."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LanguageModel:
+    corpus: Artifact
+    start: Start
+    seed: int
+
+    def tokenizer(self) -> "PreTrainedTokenizerFast":
+        return tokenizers.load(self.corpus.path / "tokenizer")
+
+    def rows(self, split: str) -> Packed:
+        return Packed(Path(self.corpus.path) / split)
+
+    def metrics(self, sums: dict[str, float]) -> dict[str, float]:
+        loss = sums["loss"] / sums["targets"]
+        return {
+            "loss": loss,
+            "perplexity": math.exp(min(loss, 50.0)),
+            "accuracy": sums["correct"] / sums["targets"],
+        }
+
+    def _packed(self, rows: Sequence[dict[str, Any]]) -> tuple[Tensor, Tensor]:
+        ids = torch.tensor(np.array([row["input_ids"] for row in rows], dtype=np.int64))
+        length = ids.shape[1]
+        segments = [segment_ids(row["piece_lengths"], length) for row in rows]
+        return ids, torch.tensor(np.array(segments))
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskedLM(LanguageModel):
+    mask_probability: float = 0.15
+
+    def model(self) -> "PreTrainedModel":
+        return build(self.start, "masked_lm", self.tokenizer())
+
+    def collate(self, rows: Sequence[dict[str, Any]], numbers: Sequence[int]) -> Batch:
+        ids, segments = self._packed(rows)
+        special, mask, size = self._tokens
+        labels = torch.full_like(ids, IGNORED)
+        maskable = (segments > 0) & ~torch.isin(ids, special)
+        for row, number in enumerate(numbers):
+            draw = np.random.Generator(np.random.Philox(key=[self.seed, number]))
+            chance, kind = torch.from_numpy(draw.random((2, ids.shape[1])))
+            chosen = maskable[row] & (chance < self.mask_probability)
+            labels[row, chosen] = ids[row, chosen]
+            random_ids = torch.from_numpy(draw.integers(0, size, ids.shape[1]))
+            ids[row] = torch.where(chosen & (kind < 0.8), mask, ids[row])
+            ids[row] = torch.where(chosen & (kind >= 0.9), random_ids, ids[row])
+        return {"input_ids": ids, "segments": segments, "labels": labels}
+
+    @functools.cached_property
+    def _tokens(self) -> tuple[Tensor, int, int]:
+        """Special token ids, [MASK], vocabulary size."""
+        tokenizer = self.tokenizer()
+        return torch.tensor(tokenizer.all_special_ids), tokenizer.mask_token_id, len(tokenizer)
+
+    def loss(self, model: "PreTrainedModel", batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        inputs = packed_inputs(model, batch["input_ids"], batch["segments"])
+        chosen = batch["labels"] != IGNORED
+        labels = batch["labels"][chosen]
+        head = PREDICTION_HEADS.get(model.config.model_type)
+        if head is None:
+            logits = model(**inputs).logits[chosen]
+        else:
+            logits = head(model)(model.base_model(**inputs).last_hidden_state[chosen])
+        loss = functional.cross_entropy(logits.float(), labels, reduction="sum")
+        return loss, {"correct": (logits.argmax(-1) == labels).sum()}
+
+
+@dataclasses.dataclass(frozen=True)
+class CausalLM(LanguageModel):
+    def model(self) -> "PreTrainedModel":
+        return build(self.start, "causal_lm", self.tokenizer())
+
+    def collate(self, rows: Sequence[dict[str, Any]], numbers: Sequence[int]) -> Batch:
+        ids, segments = self._packed(rows)
+        labels = torch.full_like(ids, IGNORED)
+        within = (segments[:, 1:] == segments[:, :-1]) & (segments[:, 1:] > 0)
+        labels[:, :-1][within] = ids[:, 1:][within]
+        return {"input_ids": ids, "segments": segments, "labels": labels}
+
+    def loss(self, model: "PreTrainedModel", batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        inputs = packed_inputs(model, batch["input_ids"], batch["segments"])
+        logits = model(**inputs, use_cache=False).logits
+        chosen = batch["labels"] != IGNORED
+        logits, labels = logits[chosen], batch["labels"][chosen]
+        loss = functional.cross_entropy(logits.float(), labels, reduction="sum")
+        return loss, {"correct": (logits.argmax(-1) == labels).sum()}

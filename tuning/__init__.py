@@ -1,0 +1,1 @@
+"""Search over recipe keys: the space, the search itself, the choice of the winner."""

@@ -1,0 +1,77 @@
+"""The recipe's `tune` section."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from cluster.errors import RecipeError
+from cluster.section import Conflict, Section, operational
+
+if TYPE_CHECKING:
+    from cluster.recipe import Recipe
+
+TUNABLE = "finetune."
+
+
+class Range(Section):
+    """Values to try for one key: `choice`, `uniform` or `log_uniform`, one of them."""
+
+    choice: list[Any] | None = Field(default=None, min_length=1)
+    uniform: tuple[float, float] | None = None
+    log_uniform: tuple[float, float] | None = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        given = [name for name in type(self).model_fields if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError("give one of choice, uniform, log_uniform")
+        if self.bounds is not None:
+            low, high = self.bounds
+            if low >= high:
+                raise ValueError(f"{given[0]}: {low:g} is not below {high:g}")
+            if self.log_uniform is not None and low <= 0:
+                raise ValueError(f"log_uniform: {low:g} is not above zero")
+        return self
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        return self.uniform or self.log_uniform
+
+    @property
+    def extremes(self) -> list[Any]:
+        """Values that must be valid for all in between to be."""
+        return list(self.choice) if self.choice is not None else list(self.bounds or ())
+
+
+class Tune(Section):
+    space: dict[str, Range] = Field(min_length=1)
+    """Dotted recipe keys, such as finetune.learning_rate, and what to try for each."""
+    trials: int = Field(default=8, ge=1, le=10_000)
+    concurrent: int = operational(2, ge=1)
+    """Trials at the same time, as far as they fit."""
+    metric: str = "accuracy"
+    """Of the validation split, as evaluation calls it."""
+    mode: Literal["max", "min"] = "max"
+    early_stopping: bool = True
+    """ASHA (Li et al. 2020): at each evaluation the worse trials stop."""
+    grace: int = Field(default=1, ge=1)
+    """Evaluations that every trial may do before it can be stopped."""
+    reduction: int = Field(default=2, ge=2)
+    """One in so many trials goes on from each rung."""
+
+    def conflicts(self, recipe: "Recipe") -> Iterator[Conflict]:
+        if recipe.finetune is None:
+            yield Conflict("tune", "needs the section finetune: its trials are fine-tunings")
+            return
+        for key, values in self.space.items():
+            if not key.startswith(TUNABLE):
+                yield Conflict("tune.space", f"{key!r} is not tunable; keys begin with {TUNABLE}")
+                continue
+            for value in values.extremes:
+                try:
+                    recipe.override({"tune": None, key: value})
+                except RecipeError as error:
+                    reason = str(error).splitlines()[0].partition(": ")[2]
+                    yield Conflict(f"tune.space.{key}", reason)
+                    break

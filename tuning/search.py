@@ -1,0 +1,182 @@
+"""The stage `tune`: fine-tunings side by side by Ray Tune, the worse ones stopped early.
+
+A trial of one worker trains inside its Tune trial, so that its process is used again by the next.
+A trial of several workers is a Ray Train group that its trial starts; as many trials run at once as
+whole groups fit, since groups that wait for each other's CPUs wait for ever.
+"""
+
+import dataclasses
+import json
+import tempfile
+from typing import Any
+
+from ray import tune
+
+from cluster.errors import InfrastructureError, UserError
+from cluster.pipeline import StageJob
+from cluster.progress import Progress
+from cluster.recipe import Recipe
+from cluster.resources import concurrent
+from trainers.finetune import classifier
+from trainers.launch import alone, fit, interruptible
+from trainers.loop import TrainJob
+from tuning.config import Tune
+from tuning.space import draw
+from tuning.winner import Trial, choose
+
+
+def run(job: StageJob) -> dict[str, Any]:
+    recipe, settings = job.recipe, job.recipe.tune
+    each = recipe.finetune.resources
+    at_once = concurrent(each, job.resources, settings.concurrent)
+    if at_once == 0:
+        raise UserError(
+            f"finetune.workers: a trial needs {each}, the cluster has {dict(job.resources)}; "
+            "set fewer workers or CPUs a worker"
+        )
+    trials = [Trial(number, values) for number, values in enumerate(draw(settings, recipe.seed))]
+    jobs = [_training(job, recipe.override({"tune": None, **trial.values})) for trial in trials]
+    job.progress.line(f"{len(trials)} trials, {at_once} at a time")
+    _search(settings, jobs, trials, each, at_once, job.progress)
+    winner = choose(trials, settings.mode)
+    if winner is None:
+        reasons = {trial.error.splitlines()[-1] for trial in trials if trial.error}
+        raise InfrastructureError(
+            f"tune: no trial ran to its end: {'; '.join(reasons) or 'all stopped'}"
+        )
+    job.progress.line(
+        f"winner: trial {winner.number}, validation {settings.metric} {winner.curve[-1]:.4f}, "
+        + ", ".join(f"{key} {value}" for key, value in winner.values.items())
+    )
+    with job.draft.folder() as folder:
+        for name, content in (
+            ("winner.json", dataclasses.asdict(winner)),
+            ("trials.json", [dataclasses.asdict(trial) for trial in trials]),
+        ):
+            (folder / name).write_text(json.dumps(content, indent=1), encoding="utf-8")
+    return {
+        "trials": len(trials),
+        "stopped_early": sum(trial.status == "stopped" for trial in trials),
+        "failed": sum(trial.status == "failed" for trial in trials),
+        f"best_{settings.metric}": winner.curve[-1],
+        "winner": winner.values,
+    }
+
+
+def _training(job: StageJob, recipe: Recipe) -> TrainJob:
+    return TrainJob(
+        classifier(recipe, job.parents),
+        recipe.finetune,
+        recipe.seed,
+        job.storage,
+        checkpoints=None,
+        draft=None,
+    )
+
+
+class _Quiet:
+    """A trial's own progress is not shown: the sweep's is."""
+
+    def line(self, text: str) -> None:
+        pass
+
+    def update(self, done: float, total: float, unit: str, **metrics: float | int | str) -> None:
+        pass
+
+
+def _trial(config: dict[str, Any]) -> None:
+    """One trial, in a process of Ray Tune."""
+    training: TrainJob = config["jobs"][config["number"]]
+    if training.settings.workers == 1:
+        alone(training, _Quiet(), tune.report)
+    else:
+        fit(training, _Quiet(), max_failures=0, in_tune_trial=True)
+
+
+class _Watch(tune.Callback):
+    """Follows the trials on the driver: the table of the sweep, and its progress."""
+
+    def __init__(self, trials: list[Trial], settings: Tune, evaluations: int, progress: Progress):
+        self._trials = trials
+        self._settings = settings
+        self._evaluations = evaluations
+        self._progress = progress
+
+    def on_trial_result(
+        self, iteration: int, trials: Any, trial: Any, result: Any, **_: Any
+    ) -> None:
+        own = self._trials[trial.config["number"]]
+        own.status = "running"
+        own.seconds = round(result["time_total_s"], 1)
+        if self._settings.metric in result:
+            own.curve.append(result[self._settings.metric])
+            self._show(own)
+
+    def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
+        own = self._trials[trial.config["number"]]
+        own.status = "done" if len(own.curve) >= self._evaluations else "stopped"
+        curve = " ".join(f"{value:.4f}" for value in own.curve)
+        values = ", ".join(f"{key} {value}" for key, value in own.values.items())
+        self._progress.line(
+            f"trial {own.number} {own.status}: {self._settings.metric} {curve} "
+            f"({values}; {own.seconds:.0f} s)"
+        )
+
+    def on_trial_error(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
+        own = self._trials[trial.config["number"]]
+        own.status = "failed"
+        own.error = str(trial.error_file and open(trial.error_file).read())  # noqa: SIM115
+        self._progress.line(f"trial {own.number} failed: {own.error.strip().splitlines()[-1]}")
+
+    def _show(self, own: Trial) -> None:
+        ended = sum(trial.status in ("done", "stopped", "failed") for trial in self._trials)
+        self._progress.update(
+            ended,
+            len(self._trials),
+            "trials",
+            trial=own.number,
+            evaluation=len(own.curve),
+            **{self._settings.metric: own.curve[-1]},
+        )
+
+
+def _search(
+    settings: Tune,
+    jobs: list[TrainJob],
+    trials: list[Trial],
+    each: dict[str, float],
+    at_once: int,
+    progress: Progress,
+) -> None:
+    """Runs all trials; fills in `trials`."""
+    evaluations = jobs[0].settings.evaluations
+    several = jobs[0].settings.workers > 1
+    trainable = tune.with_resources(_trial, {"CPU": 0} if several else each)
+    scheduler = (
+        tune.schedulers.ASHAScheduler(
+            time_attr="evaluation",
+            max_t=evaluations,
+            grace_period=min(settings.grace, evaluations),
+            reduction_factor=settings.reduction,
+        )
+        if settings.early_stopping
+        else None
+    )
+    with tempfile.TemporaryDirectory(prefix="raymill-") as folder:
+        tuner = tune.Tuner(
+            trainable,
+            param_space={"number": tune.grid_search(list(range(len(jobs)))), "jobs": jobs},
+            tune_config=tune.TuneConfig(
+                metric=settings.metric,
+                mode=settings.mode,
+                scheduler=scheduler,
+                max_concurrent_trials=at_once,
+                reuse_actors=not several,
+            ),
+            run_config=tune.RunConfig(
+                storage_path=folder,
+                callbacks=[_Watch(trials, settings, evaluations, progress)],
+                verbose=0,
+            ),
+        )
+        interruptible(tuner.fit)

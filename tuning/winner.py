@@ -1,0 +1,30 @@
+"""Choose the winner of a sweep. Pure."""
+
+import dataclasses
+from typing import Any
+
+
+@dataclasses.dataclass
+class Trial:
+    """What a trial tried and how it went."""
+
+    number: int
+    values: dict[str, Any]
+    status: str = "pending"
+    """pending, running, done, stopped (early) or failed."""
+    curve: list[float] = dataclasses.field(default_factory=list)
+    """The metric at each evaluation."""
+    seconds: float = 0.0
+    error: str = ""
+
+
+def choose(trials: list[Trial], mode: str) -> Trial | None:
+    """The trial with the best last value among those that ran to their end; None if none did.
+
+    A stopped trial's value is of a shorter training: not comparable, and never better used.
+    """
+    finished = [trial for trial in trials if trial.status == "done" and trial.curve]
+    if not finished:
+        return None
+    sign = 1 if mode == "max" else -1
+    return max(finished, key=lambda trial: (sign * trial.curve[-1], -trial.number))

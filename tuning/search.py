@@ -102,6 +102,9 @@ class _Watch(tune.Callback):
         self._evaluations = evaluations
         self._progress = progress
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # the Tuner pickles itself to be restored some day; a terminal cannot follow
+
     def on_trial_result(
         self, iteration: int, trials: Any, trial: Any, result: Any, **_: Any
     ) -> None:

@@ -87,8 +87,8 @@ def find(storage: Storage, artifact_id: str) -> Artifact | None:
         return None
     if document.get("schema_version") != SCHEMA_VERSION:
         raise UserError(
-            f"{artifact_id}: manifest of schema {document.get('schema_version')}, this raymill reads "
-            f"{SCHEMA_VERSION}; use another --workspace, or the raymill that wrote it"
+            f"{artifact_id}: manifest of schema {document.get('schema_version')}, this raymill "
+            f"reads {SCHEMA_VERSION}; use another --workspace, or the raymill that wrote it"
         )
     return Artifact(storage, Manifest(**document))
 

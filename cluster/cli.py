@@ -1,6 +1,7 @@
 """The command `raymill`. Imports nothing heavy: `--help` answers at once.
 
-Exit status: 0 done; 2 the user's to mend; 3 infrastructure gave out; 4 a gate refused; 130 interrupted.
+Exit status: 0 done; 2 the user's to mend; 3 infrastructure gave out; 4 a gate refused; 130
+interrupted.
 """
 
 import argparse

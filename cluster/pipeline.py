@@ -1,10 +1,11 @@
 """The table of stages: what each makes, from what, and which recipe keys it depends on.
 
-`plan` names the artifact of every stage of a recipe without running anything, since an artifact's id
-follows from recipe keys and parents alone. `run` makes those that are missing.
+`plan` names the artifact of every stage of a recipe without running anything, since an artifact's
+id follows from recipe keys and parents alone. `run` makes those that are missing.
 """
 
 import dataclasses
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -170,7 +171,7 @@ def refuse_what_cannot_fit(
 ) -> None:
     """Raises UserError if a stage that is still to be made asks for more than there is."""
     for item in planned:
-        section = getattr(recipe, item.stage.name, None)
+        section: Any = getattr(recipe, item.stage.name, None)
         if item.done is None and hasattr(section, "resources"):
             refuse_unless_fits(
                 f"{item.stage.name}.workers", section.resources, resources, "set fewer workers"
@@ -186,6 +187,7 @@ def run(
     resources: Mapping[str, float],
 ) -> dict[str, Artifact]:
     """Makes the missing artifacts of the planned stages, in order; returns all, by stage name."""
+    _import_ahead([item for item in planned if item.done is None])
     made: dict[str, Artifact] = {}
     for item in planned:
         with record.stage(item.stage.name) as stage_record:
@@ -200,6 +202,16 @@ def run(
             stage_record.metrics = artifact.manifest.metrics
             made[item.stage.name] = artifact
     return made
+
+
+def _import_ahead(planned: list[Planned]) -> None:
+    """Imports what later stages need while the first ones wait for Ray: seconds of the driver's."""
+
+    def load() -> None:
+        for item in planned:
+            load_upper(item.stage.function)
+
+    threading.Thread(target=load, name="imports", daemon=True).start()
 
 
 def _make(

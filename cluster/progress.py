@@ -132,7 +132,7 @@ def relayed(progress: Progress) -> Iterator[Relayed]:
     """A picklable progress for other processes, forwarded to `progress` while the block runs."""
     import ray
 
-    relay = ray.remote(num_cpus=0)(_Relay).remote()
+    relay: Any = ray.remote(num_cpus=0)(_Relay).remote()
     stop = threading.Event()
 
     def forward() -> None:

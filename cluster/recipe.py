@@ -36,7 +36,8 @@ class Recipe(Section):
     """A validated recipe. `load` gives a subclass whose sections have their own types."""
 
     name: str = Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")
-    """Lower-case letters, digits and dashes, at most 40: it names artifacts and Kubernetes objects."""
+    """Lower-case letters, digits and dashes, at most 40: it names artifacts and Kubernetes
+    objects."""
     workspace: str = DEFAULT_WORKSPACE
     """Where artifacts live: a folder, or a URI that pyarrow.fs reads (s3://, gs://)."""
     seed: int = Field(default=17, ge=0, lt=2**32)

@@ -1,7 +1,7 @@
 """The base of every recipe section: frozen, closed, explained under each field.
 
-A section is one pydantic model owned by the folder that uses it. It checks what it can see by itself
-in its validators; what spans sections it checks in `conflicts`.
+A section is one pydantic model owned by the folder that uses it. It checks what it can see by
+itself in its validators; what spans sections it checks in `conflicts`.
 """
 
 from collections.abc import Iterator
@@ -64,6 +64,7 @@ class ClusterSection(Section):
     """The Ray cluster that raymill makes when it is not given one."""
 
     cpus: int | None = Field(default=None, ge=1)
-    """CPUs of the local Ray; all of the machine's by default. An existing cluster is taken as is."""
+    """CPUs of the local Ray; all of the machine's by default. An existing cluster is taken as
+    is."""
     max_failures: int = Field(default=3, ge=0)
     """Lost workers or nodes that one training run survives before it gives up (exit status 3)."""

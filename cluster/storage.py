@@ -1,8 +1,8 @@
 """A workspace: a folder, or a URI that pyarrow.fs reads and writes (s3://, gs://).
 
-Names are relative, with forward slashes. A local workspace is used in place; of a remote one, folders
-are brought into a local cache when they are read, and sent up when they are written. Workers on other
-nodes need a workspace that every node sees: a shared folder or a URI.
+Names are relative, with forward slashes. A local workspace is used in place; of a remote one,
+folders are brought into a local cache when they are read, and sent up when they are written.
+Workers on other nodes need a workspace that every node sees: a shared folder or a URI.
 """
 
 import contextlib

@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import dataclasses
-import json
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -55,7 +54,7 @@ def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
         made = pipeline.run(recipe, storage, planned, record, terminal, resources)
         if all(item.done for item in planned):
             terminal.err.write(f"{recipe.name}: nothing to do, every artifact is there\n")
-        answer = {"run": record.id, "recipe": recipe.name}
+        answer: dict[str, Any] = {"run": record.id, "recipe": recipe.name}
         if serves:
             promotion = made.get("promote") or artifacts.lookup(storage, "promotion", recipe.name)
             answer["endpoint"] = _serve(promotion, recipe.serve, record, terminal, resources)
@@ -185,7 +184,8 @@ def _storage(options: argparse.Namespace) -> Storage:
 
 
 def _numbers(metrics: Mapping[str, Any]) -> str:
-    flat = {**metrics, **metrics.get("test", {})}
+    test = metrics.get("test")
+    flat = {**metrics, **(test if isinstance(test, dict) else {})}
     return "  ".join(
         f"{name} {value:.6g}"
         for name, value in flat.items()

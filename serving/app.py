@@ -107,8 +107,8 @@ def application(model: Artifact, settings: Serve) -> serve.Application:
 
 
 def build(arguments: dict[str, Any]) -> serve.Application:
-    """`model`: what was promoted, by recipe name or promotion id; `workspace`: where it lives; further
-    keys are those of the recipe's `serve` section."""
+    """`model`: what was promoted, by recipe name or promotion id; `workspace`: where it lives;
+    further keys are those of the recipe's `serve` section."""
     settings = dict(arguments)
     reference, workspace = settings.pop("model"), settings.pop("workspace")
     promotion = artifacts.lookup(Storage.at(workspace), "promotion", reference)

@@ -1,5 +1,5 @@
-"""The stage `promote`: a model that passes its gate may be served. Promotions are artifacts, so what
-was served when, and what it came from, can always be told."""
+"""The stage `promote`: a model that passes its gate may be served. Promotions are artifacts, so
+what was served when, and what it came from, can always be told."""
 
 import json
 from collections.abc import Mapping
@@ -26,7 +26,8 @@ def run(job: StageJob) -> dict[str, Any]:
 
 
 def refuse_below(gate: Mapping[str, float], test: Mapping[str, Any], model: str) -> None:
-    """Raises GateRefused if a metric is below the gate, UserError if there is no such metric. Pure."""
+    """Raises GateRefused if a metric is below the gate, UserError if there is no such metric.
+    Pure."""
     for name, least in gate.items():
         value = test.get(name)
         if not isinstance(value, int | float):
@@ -34,7 +35,8 @@ def refuse_below(gate: Mapping[str, float], test: Mapping[str, Any], model: str)
             raise UserError(f"serve.gate.{name}: no such metric; there are {', '.join(numbers)}")
         if value < least:
             raise GateRefused(
-                f"{model} is not promoted: {name} {value:.4f} is below serve.gate.{name} = {least:g}"
+                f"{model} is not promoted: {name} {value:.4f} is below "
+                f"serve.gate.{name} = {least:g}"
             )
 
 

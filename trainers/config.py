@@ -1,4 +1,5 @@
-"""The recipe's `pretrain` and `finetune` sections. They differ in data, loss and starting weights."""
+"""The recipe's `pretrain` and `finetune` sections. They differ in data, loss and starting
+weights."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -143,7 +144,8 @@ class Evaluation(Section):
 class Finetune(Training):
     task: Literal["classify"] = "classify"
     labels: list[str] | None = Field(default=None, min_length=2)
-    """All labels, in order; found in the data by default. Any other label in the data is refused."""
+    """All labels, in order; found in the data by default. Any other label in the data is
+    refused."""
     base: str | None = None
     """A folder or hub id to start from; by default what `pretrain` made."""
     max_length: int = Field(default=128, ge=8)

@@ -6,6 +6,7 @@ several seeds, with intervals.
 """
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -37,15 +38,17 @@ def run(job: StageJob) -> dict[str, Any]:
     max_length = recipe.finetune.max_length
     found: dict[str, Any] = {"test": score(model.path, examples, max_length)}
     job.progress.line(f"test: {_describe(found['test'])}")
-    if evaluation.ngram:
-        found["ngram"] = ngram(examples)
-        job.progress.line(f"character n-grams: {_describe(found['ngram'])}")
-    first = found["test"]["accuracy"]
     kinds = {"pretrained": list(range(1, evaluation.seeds))}
     if evaluation.without_pretraining:
         kinds["scratch"] = list(range(evaluation.seeds))
-    accuracies = _train_further(job, recipe, kinds)
-    accuracies["pretrained"].insert(0, first)
+    # The n-grams are counted here while the cluster trains.
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        further = pool.submit(_train_further, job, recipe, kinds)
+        if evaluation.ngram:
+            found["ngram"] = ngram(examples)
+            job.progress.line(f"character n-grams: {_describe(found['ngram'])}")
+        accuracies = further.result()
+    accuracies["pretrained"].insert(0, found["test"]["accuracy"])
     if evaluation.seeds > 1 or evaluation.without_pretraining:
         found["seeds"] = compare(accuracies)
         for kind, figures in found["seeds"].items():
@@ -123,7 +126,8 @@ def _train_further(
 ) -> dict[str, list[float]]:
     """Test accuracies of further fine-tunings, by kind, in the order of their seeds."""
     wanted = [(kind, seed) for kind, seeds in kinds.items() for seed in seeds]
-    drafts = [Draft(job.storage, f"scratch/{job.draft.id}-{kind}-{seed}") for kind, seed in wanted]
+    name = job.draft.id.replace("/", "-")
+    drafts = [Draft(job.storage, f"scratch/{name}-{kind}-{seed}") for kind, seed in wanted]
     trainings = [
         TrainJob(
             classifier(recipe, job.parents, scratch=kind == "scratch"),
@@ -137,7 +141,7 @@ def _train_further(
     ]
     found: dict[str, list[float]] = {kind: [] for kind in kinds}
     try:
-        fit_all(trainings, job.progress, job.resources, recipe.cluster.max_failures)
+        fit_all(trainings, job.progress, recipe.cluster.max_failures)
         for (kind, _), draft in zip(wanted, drafts, strict=True):
             folder = job.storage.local(draft.place)
             figures = score(folder, job.parents["examples"], recipe.finetune.max_length)

@@ -69,7 +69,8 @@ def _card(described: dict[str, Any]) -> str:
         [
             "---\nlibrary_name: transformers\n---",
             f"# {described['id']}",
-            f"Made by raymill for the task `{described['task']}`. Figures are of the validation data.",
+            f"Made by raymill for the task `{described['task']}`. The figures are of the "
+            "validation data.",
             "| metric | value |\n|---|---|",
             *rows,
             "\nMade from:\n",

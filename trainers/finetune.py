@@ -1,4 +1,5 @@
-"""The stage `finetune`: a task model from a base model, with the winner of the search if there is one."""
+"""The stage `finetune`: a task model from a base model, with the winner of the search if there is
+one."""
 
 import json
 from collections.abc import Mapping

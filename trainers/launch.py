@@ -7,14 +7,13 @@ error of the program or the user stops the run at once, since it would only come
 import os
 import tempfile
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch.distributed as dist
 
 from cluster.errors import InfrastructureError, RaymillError
 from cluster.progress import Progress, relayed
-from cluster.resources import refuse_unless_fits
 from trainers.loop import Report, TrainJob, train
 
 COMMUNICATION = (
@@ -36,18 +35,21 @@ def is_retryable(error: BaseException) -> bool:
 def fit(
     job: TrainJob, progress: Progress, max_failures: int, in_tune_trial: bool = False
 ) -> dict[str, Any]:
-    """Trains on `settings.workers` Ray Train workers; in a Tune trial, evaluations are reported to it.
+    """Trains a job: one worker as a Ray task, several as a Ray Train worker group. In a Tune trial,
+    evaluations are reported to it.
 
     Raises what the training raised, or InfrastructureError when workers were lost too often.
     """
+    if job.settings.workers == 1:
+        return fit_all([job], progress, max_failures)[0]
     import ray.train
     import ray.train.torch
 
-    callbacks = []
+    callbacks: list[Any] = []
     if in_tune_trial:
         from ray.tune.integration.ray_train import TuneReportCallback
 
-        callbacks = [TuneReportCallback()]
+        callbacks.append(TuneReportCallback())
     settings = job.settings
     resources: dict[str, float] = {"CPU": settings.cpus_per_worker}
     if settings.gpus_per_worker:
@@ -55,7 +57,7 @@ def fit(
     with relayed(progress) as relay, tempfile.TemporaryDirectory(prefix="raymill-") as folder:
         verdict = ray.remote(num_cpus=0)(_Verdict).remote()
         trainer = ray.train.torch.TorchTrainer(
-            _worker,
+            _worker,  # type: ignore[arg-type]
             train_loop_config={
                 "job": job,
                 "progress": relay,
@@ -77,10 +79,7 @@ def fit(
         try:
             outcome = interruptible(trainer.fit).return_value
         except ray.train.TrainingFailedError as error:
-            raise InfrastructureError(
-                f"training gave up: workers were lost more than cluster.max_failures = "
-                f"{max_failures} times; the last checkpoint is kept, run again to go on\n{error}"
-            ) from error
+            raise _gave_up(max_failures, error) from error
     if isinstance(outcome, BaseException):
         raise outcome
     return outcome
@@ -109,8 +108,11 @@ class _Verdict:
 
 
 def _worker(config: dict[str, Any]) -> dict[str, Any] | Exception:
-    """One rank. Ray Train retries whatever a rank raises, and knows no error that should end the
-    run; so a group that is started after such an error ends at once, with the error as its result."""
+    """One rank.
+
+    Ray Train retries whatever a rank raises, and knows no error that should end the run; so a group
+    that is started after such an error ends at once, with the error as its result.
+    """
     import ray
 
     verdict = config["verdict"]
@@ -147,10 +149,7 @@ def interruptible(function: Callable[[], Any]) -> Any:
 
 
 def fit_all(
-    jobs: Sequence[TrainJob],
-    progress: Progress,
-    resources: Mapping[str, float],
-    max_failures: int,
+    jobs: Sequence[TrainJob], progress: Progress, max_failures: int
 ) -> list[dict[str, Any]]:
     """Trains every job; those of one worker side by side, as many as fit, the others in turn."""
     import ray
@@ -161,7 +160,6 @@ def fit_all(
         waiting = []
         for job in jobs:
             wanted = job.settings.resources
-            refuse_unless_fits("workers", wanted, resources, "set fewer CPUs a worker")
             task = ray.remote(
                 num_cpus=wanted["CPU"], num_gpus=wanted.get("GPU", 0), max_retries=max_failures
             )(alone)
@@ -169,9 +167,13 @@ def fit_all(
         try:
             return ray.get(waiting)
         except ray.exceptions.RayTaskError as error:
-            raise error.cause if isinstance(error.cause, RaymillError) else error
-        except ray.exceptions.WorkerCrashedError as error:
-            raise InfrastructureError(
-                f"training gave up: its worker was lost more than cluster.max_failures = "
-                f"{max_failures} times"
-            ) from error
+            raise error.cause from error
+        except ray.exceptions.RayError as error:  # the worker or its node is gone
+            raise _gave_up(max_failures, error) from error
+
+
+def _gave_up(max_failures: int, error: Exception) -> InfrastructureError:
+    return InfrastructureError(
+        f"training gave up: workers were lost more than cluster.max_failures = {max_failures} "
+        f"times; the last checkpoint is kept, run again to go on\n{error}"
+    )

@@ -1,8 +1,9 @@
 """The training loop: one function for pretraining and fine-tuning, run by every rank.
 
-The global batch is sacred: `batch_size` sequences go into every optimizer step, and the loss is summed
-over targets and divided by the targets of the global batch. So the gradient is the same for any
-number of workers, micro-batches and packing. Which samples they are follows from `LoopState.samples`.
+The global batch is sacred: `batch_size` sequences go into every optimizer step, and the loss is
+summed over targets and divided by the targets of the global batch. So the gradient is the same for
+any number of workers, micro-batches and packing. Which samples they are follows from
+`LoopState.samples`.
 """
 
 import dataclasses
@@ -50,6 +51,8 @@ def train(job: TrainJob, progress: Progress, report: Report | None = None) -> di
     torch.distributed is initialized. Every rank calls `report` after each evaluation.
     """
     settings, task = job.settings, job.task
+    if not torch.cuda.is_available():
+        torch.set_num_threads(settings.cpus_per_worker)  # its process may have served another job
     torch.manual_seed(job.seed)
     objective = Objective(task.model(), task)
     compiled = settings.compile and _compile(objective, progress)

@@ -1,7 +1,7 @@
 """Figures of a classifier, from probabilities and labels. Pure.
 
-Accuracy, macro-F1 and confusion matrix as scikit-learn has them; expected calibration error as Guo et
-al. (2017): the gap between confidence and accuracy, over 15 equal bins of confidence.
+Accuracy, macro-F1 and confusion matrix as scikit-learn has them; expected calibration error as Guo
+et al. (2017): the gap between confidence and accuracy, over 15 equal bins of confidence.
 """
 
 import math

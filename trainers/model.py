@@ -6,8 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
-from transformers import AutoModelForSequenceClassification
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+)
 
 from cluster.errors import UserError
 from trainers.config import Shape
@@ -83,8 +87,13 @@ def from_shape(shape: Shape, tokenizer: "PreTrainedTokenizerFast", **config: Any
     match shape.architecture:
         case "modernbert":
             keys |= {"cls_token_id": tokenizer.cls_token_id, "sep_token_id": tokenizer.sep_token_id}
-            # Small models see short sequences: a local window only loses context.
+            # The defaults are for 8,192 positions. At a few hundred, a local window only loses
+            # context, and so slow a rotation leaves most dimensions without a position.
             keys["layer_types"] = ["full_attention"] * shape.layers
+            rotation = {"rope_type": "default", "rope_theta": 10_000.0}
+            keys["rope_parameters"] = dict.fromkeys(
+                ("full_attention", "sliding_attention"), rotation
+            )
         case "roberta":
             keys["max_position_embeddings"] += 1 + tokenizer.pad_token_id  # it counts from there
         case "electra":
@@ -110,8 +119,8 @@ def is_causal(model: "PreTrainedModel") -> bool:
 def packed_inputs(model: "PreTrainedModel", input_ids: Tensor, segments: Tensor) -> dict[str, Any]:
     """Inputs for packed sequences: documents never see each other.
 
-    `segments` (batch, length) numbers the pieces of each row from 1, padding is 0. Positions restart
-    with each piece; attention is block-diagonal, and causal where the model is.
+    `segments` (batch, length) numbers the pieces of each row from 1, padding is 0. Positions
+    restart with each piece; attention is block-diagonal, and causal where the model is.
     """
     same = segments[:, :, None] == segments[:, None, :]
     # Padding attends to padding: a row of nothing but False has no softmax.

@@ -8,14 +8,14 @@ from trainers.export import describe
 from trainers.launch import fit
 from trainers.loop import TrainJob
 from trainers.model import Start
-from trainers.tasks.language_model import CausalLM, LanguageModel, MaskedLM
+from trainers.tasks.language_model import CausalLM, MaskedLM
 
 
 def run(job: StageJob) -> dict[str, Any]:
     settings: Pretrain = job.recipe.pretrain
     corpus, seed = job.parents["shard"], job.recipe.seed
     start = Start(shape=settings.model, base=settings.base)
-    task: LanguageModel = (
+    task: MaskedLM | CausalLM = (
         MaskedLM(corpus, start, seed, settings.mask_probability)
         if settings.objective == "masked_lm"
         else CausalLM(corpus, start, seed)

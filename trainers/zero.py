@@ -11,7 +11,8 @@ from trainers.config import Training
 
 
 def resolve_precision(precision: str) -> str:
-    """bf16 or fp32, for `auto`: bf16 where the processor multiplies in it (CPUs emulate it slowly)."""
+    """bf16 or fp32, for `auto`: bf16 where the processor multiplies in it (CPUs emulate it
+    slowly)."""
     if precision != "auto":
         return precision
     if torch.cuda.is_available():
@@ -20,7 +21,8 @@ def resolve_precision(precision: str) -> str:
 
 
 def accumulation(batch_size: int, workers: int, micro_batch_size: int) -> tuple[int, int]:
-    """(micro-batch, micro-batches a step) of one worker: the fewest that fit, evenly filled. Pure."""
+    """(micro-batch, micro-batches a step) of one worker: the fewest that fit, evenly filled.
+    Pure."""
     share = -(-batch_size // workers)
     steps = -(-share // micro_batch_size)
     return -(-share // steps), steps
@@ -54,7 +56,9 @@ def optimizer(module: nn.Module, settings: Training) -> torch.optim.Optimizer:
         },
     ]
     # beta2 0.98 instead of 0.999: with few steps the second moment must forget the first ones.
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.98), eps=1e-8)
+    return torch.optim.AdamW(
+        groups, lr=settings.learning_rate, betas=(0.9, 0.98), eps=1e-8, fused=True
+    )
 
 
 def engine(module: nn.Module, settings: Training) -> Any:

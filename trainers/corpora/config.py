@@ -75,7 +75,8 @@ class Split(Section):
     def _leaves_training(self) -> Self:
         if self.validation + self.test > 0.9:
             raise ValueError(
-                f"validation + test = {self.validation + self.test:g} leaves under a tenth to train on"
+                f"validation + test = {self.validation + self.test:g}: under a tenth is left to "
+                "train on"
             )
         return self
 
@@ -95,7 +96,8 @@ class Corpora(Section):
     clean: Clean = Clean()
     split: Split = Split()
     validation: float = Field(default=0.02, gt=0, lt=0.5)
-    """Share of the documents that pretraining holds out, besides the labelled validation and test."""
+    """Share of the documents that pretraining holds out, besides the labelled validation and
+    test."""
     tokenizer: Tokenizer = Tokenizer()
     sequence_length: int = Field(default=128, ge=8)
     """Tokens in a packed sequence."""
@@ -116,5 +118,5 @@ class Corpora(Section):
         if base and self.tokenizer.base is None:
             yield Conflict(
                 "corpora.tokenizer.base",
-                f"pretrain.base is {base!r}: its weights need its tokenizer, set the same base here",
+                f"pretrain.base is {base!r}: its weights need its tokenizer; set the same base",
             )

@@ -1,7 +1,7 @@
 """From raw documents to clean ones: normalize, filter, drop exact duplicates, split by hash.
 
-Every dropped document is counted by reason. Which split a text falls into is a function of the text,
-so equal texts never part, whatever file, source or run they come from.
+Every dropped document is counted by reason. Which split a text falls into is a function of the
+text, so equal texts never part, whatever file, source or run they come from.
 """
 
 import collections
@@ -94,7 +94,8 @@ def split_of(key: int, seed: int, split: Split) -> str:
 
 
 def labelled(corpora: Corpora, counts: Counts) -> Iterator[tuple[int, Document]]:
-    """Labelled documents with their keys; texts that carry two labels and repetitions are dropped."""
+    """Labelled documents with their keys; texts that carry two labels and repetitions are
+    dropped."""
     found: dict[int, Document | None] = {}
     repeated = 0
     for name, source in corpora.sources.items():

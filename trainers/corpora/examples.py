@@ -34,7 +34,8 @@ def run(job: StageJob) -> dict[str, Any]:
     labels = list(allowed) if allowed is not None else found
     if len(found) < 2:
         raise UserError(
-            f"corpora.sources: classification needs two labels or more, found {found or 'no documents'}"
+            "corpora.sources: classification needs two labels or more, found "
+            f"{found or 'no documents'}"
         )
     empty = [split for split in SPLITS if not rows[split]]
     if empty:

@@ -1,9 +1,10 @@
 """The order of samples, and the rows behind it.
 
-The order is a pure function of (seed, epoch, position), the same for any number of workers, computed
-in O(1) memory: a Feistel network permutes the smallest power of four that holds all samples, and
-positions that fall outside walk on until they are inside ("cycle walking", Black & Rogaway 2002). So
-the whole data state of a run is one integer, the samples consumed; resume is exact at any position.
+The order is a pure function of (seed, epoch, position), the same for any number of workers,
+computed in O(1) memory: a Feistel network permutes the smallest power of four that holds all
+samples, and positions that fall outside walk on until they are inside ("cycle walking", Black &
+Rogaway 2002). So the whole data state of a run is one integer, the samples consumed; resume is
+exact at any position.
 """
 
 import dataclasses

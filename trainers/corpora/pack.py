@@ -72,15 +72,15 @@ def to_table(
 
 
 def write_arrow(table: pa.Table, path: Path) -> None:
-    """One Arrow IPC file, to be memory-mapped."""
+    """One Arrow IPC stream, as `datasets` keeps them too; to be memory-mapped."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
 
 
 def read_arrow(path: Path) -> pa.Table:
-    """The table of an Arrow IPC file, memory-mapped."""
-    return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    """The table in such a file, memory-mapped."""
+    return pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
 
 
 def segment_ids(piece_lengths: Sequence[Any], length: int) -> npt.NDArray[np.int64]:

@@ -190,9 +190,7 @@ def _each(
     at_once = job.recipe.corpora.concurrency or max(1, int(job.resources["CPU"]))
     dataset = ray.data.from_items(items, override_num_blocks=len(items))
     try:
-        for done, row in enumerate(
-            dataset.map(function, concurrency=at_once).iter_rows(), start=1
-        ):
+        for done, row in enumerate(dataset.map(function, concurrency=at_once).iter_rows(), start=1):
             job.progress.update(done, len(items), unit)
             yield row
     except RayTaskError as error:

@@ -9,7 +9,7 @@ to the words that are frequent, and sequences get shorter than in characters.
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cluster.errors import UserError
 from trainers.corpora.config import Tokenizer
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 PAD, UNKNOWN, BEGIN, END, MASK = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-MAX_PIECE_CHARACTERS = 8
+MAX_PIECE_CHARACTERS = 6
 HAN = r"\p{Han}"
 
 
@@ -27,7 +27,8 @@ def load(folder: str | Path) -> "PreTrainedTokenizerFast":
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(str(folder))
+        tokenizer: Any = AutoTokenizer.from_pretrained(str(folder))
+        return tokenizer
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(
@@ -43,6 +44,8 @@ def train(texts: Iterable[str], settings: Tokenizer, max_length: int) -> "PreTra
 
     special = list(SPECIAL_TOKENS)
     size = settings.vocabulary_size
+    model: Any
+    trainer: Any
     match settings.algorithm:
         case "bpe":
             model = models.BPE(unk_token=UNKNOWN)

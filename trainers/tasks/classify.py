@@ -46,7 +46,7 @@ def probabilities(
     model: "PreTrainedModel", input_ids: Sequence[Sequence[int]], batch_size: int
 ) -> Tensor:
     """(texts, labels) in fp32, by forwards over texts of similar length."""
-    found = torch.empty(len(input_ids), model.config.num_labels)
+    found = torch.empty(len(input_ids), model.config.num_labels or 0)
     order = sorted(range(len(input_ids)), key=lambda index: len(input_ids[index]))
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]

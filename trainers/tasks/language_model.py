@@ -1,8 +1,8 @@
 """Pretraining: masked and causal language modelling on packed sequences.
 
-Masked (Devlin et al. 2019): of the tokens chosen, 80 % become [MASK], 10 % a random token, 10 % stay;
-the loss is the cross-entropy of the original tokens there. What is chosen follows from the seed and
-the sample's number, so it differs in every epoch and is the same at any number of workers.
+Masked (Devlin et al. 2019): of the tokens chosen, 80 % become [MASK], 10 % a random token, 10 %
+stay; the loss is the cross-entropy of the original tokens there. What is chosen follows from the
+seed and the sample's number, so it differs in every epoch and is the same at any number of workers.
 
 Causal: the cross-entropy of each next token of the same document.
 """

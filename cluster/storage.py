@@ -133,7 +133,9 @@ class Storage:
             return
         with tempfile.TemporaryDirectory(prefix="raymill-") as folder:
             yield Path(folder)
-            pafs.copy_files(folder, self._path(name), destination_filesystem=self._fs[0])
+            fs, place = self._fs[0], self._path(name)
+            fs.create_dir(place, recursive=True)
+            pafs.copy_files(folder, place, destination_filesystem=fs)
 
     def rename(self, source: str, target: str) -> None:
         """Rename a folder in one step (local storage only: object stores cannot)."""

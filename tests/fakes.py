@@ -1,0 +1,96 @@
+"""Short stand-ins for what a unit test must not start or wait for."""
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cluster import artifacts
+from cluster.artifacts import Artifact
+from cluster.pipeline import StageJob
+from cluster.progress import Terminal
+from cluster.storage import Storage
+
+TEXTS = (
+    "今天天气很好，我们去公园散步。",
+    "这家酒店的服务很差，房间也不干净。",
+    "这本书很好看，我一口气读完了。",
+    "Hello world, this is a test.",
+    "The quick brown fox jumps over the lazy dog.",
+)
+"""What the tiny tokenizer is trained on."""
+
+
+class Screen(Terminal):
+    """A Terminal that keeps what is written to it."""
+
+    out: io.StringIO
+    err: io.StringIO
+
+    def __init__(self, is_terminal: bool = False):
+        self.out, self.err = io.StringIO(), io.StringIO()
+        self.err.isatty = lambda: is_terminal  # type: ignore[method-assign]
+
+
+class Notes:
+    """A Progress that remembers."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.updates: list[tuple[float, float, str]] = []
+
+    def line(self, text: str) -> None:
+        self.lines.append(text)
+
+    def update(self, done: float, total: float, unit: str, **metrics: float | int | str) -> None:
+        self.updates.append((done, total, unit))
+
+
+class EmptyStorage:
+    """A workspace in which nothing was ever made."""
+
+    root = "empty"
+
+    def read(self, name: str) -> bytes:
+        raise FileNotFoundError(name)
+
+
+def published(
+    storage: Storage,
+    artifact_id: str,
+    files: Mapping[str, str] | None = None,
+    parents: Mapping[str, str] | None = None,
+    metrics: Mapping[str, Any] | None = None,
+) -> Artifact:
+    """An artifact with these files, as a stage would have left it."""
+    recipe, stage, _ = artifact_id.partition("/")[2].rsplit("-", 2)
+    with artifacts.drafting(storage, artifact_id) as draft:
+        with draft.folder() as folder:
+            for name, text in (files or {}).items():
+                path = folder / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text, encoding="utf-8")
+        return draft.publish(
+            recipe=recipe, stage=stage, parents=parents or {}, inputs={}, metrics=metrics or {}
+        )
+
+
+def writing_stage(job: StageJob) -> dict[str, Any]:
+    """A stage that leaves one file."""
+    with job.draft.folder() as folder:
+        (folder / "made.txt").write_text("made", encoding="utf-8")
+    return {"made": 1}
+
+
+def failing_stage(job: StageJob) -> dict[str, Any]:
+    """A stage that writes, and then fails."""
+    writing_stage(job)
+    raise RuntimeError("in the middle")
+
+
+def folder_of_package(parent: Path, name: str, files: Mapping[str, str]) -> None:
+    """An importable package that ships data files."""
+    (parent / name).mkdir()
+    (parent / name / "__init__.py").write_text("", encoding="utf-8")
+    for file, text in files.items():
+        (parent / name / file).write_text(text, encoding="utf-8")

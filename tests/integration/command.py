@@ -1,0 +1,104 @@
+"""A raymill command in a process of its own, and what is left of it."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+TIMEOUT_S = 400
+
+
+@dataclasses.dataclass
+class Outcome:
+    status: int
+    answer: dict[str, Any]
+    """What `--json` printed."""
+    said: str
+    """What the terminal showed."""
+    seconds: float
+
+
+class Command:
+    """A raymill command in a process of its own, with what it starts marked in the environment."""
+
+    def __init__(self, *arguments: str):
+        self.mark = uuid.uuid4().hex
+        self._began = time.monotonic()
+        # Without SPT_NOENV, Ray writes its process titles over the environment.
+        environment = {**os.environ, "RAYMILL_TEST_MARK": self.mark, "SPT_NOENV": "1"}
+        environment.pop("RAY_ADDRESS", None)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "cluster", *arguments, "--json"],
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def wait(self, timeout_s: float = TIMEOUT_S) -> Outcome:
+        try:
+            out, said = self.process.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            self.end()
+            raise
+        answer = json.loads(out) if out.strip() else {}
+        return Outcome(self.process.returncode, answer, said, time.monotonic() - self._began)
+
+    def interrupt(self) -> None:
+        """Ctrl-C, which a terminal sends to the whole group."""
+        os.killpg(self.process.pid, signal.SIGINT)
+
+    def processes(self) -> list[int]:
+        """All that this command started, directly or not, and that still runs."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    environment = (entry / "environ").read_bytes()
+                    is_zombie = (entry / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
+                except OSError:  # it ended meanwhile
+                    continue
+                if f"RAYMILL_TEST_MARK={self.mark}".encode() in environment and not is_zombie:
+                    found.append(int(entry.name))
+        return found
+
+    def strays(self, patience_s: float = 15.0) -> list[str]:
+        """Processes that outlive the command by longer than `patience_s`."""
+        deadline = time.monotonic() + patience_s
+        while (left := self.processes()) and time.monotonic() < deadline:
+            time.sleep(0.3)
+        return [Path(f"/proc/{pid}/cmdline").read_bytes().decode()[:200] for pid in left]
+
+    def end(self) -> None:
+        for pid in self.processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def until(condition: Callable[[], Any], timeout_s: float = 120.0) -> Any:
+    """Waits for something true, and returns it."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.2)
+    raise AssertionError(f"not within {timeout_s} s")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

@@ -1,0 +1,72 @@
+"""Ctrl-C leaves no half artifact and no process; a killed worker costs no sample."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.integration.command import until
+
+SLOW = ("--set", "pretrain.epochs=500", "--set", "pretrain.checkpoint_minutes=0.02")
+
+
+def worker_pids(command):
+    pids = []
+    for pid in command.processes():
+        try:
+            title = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            continue
+        if title.startswith("ray::RayTrainWorker"):
+            pids.append(pid)
+    return pids
+
+
+def checkpoints(workspace):
+    return list(workspace.glob("checkpoint/*/step-*/record.json"))
+
+
+@pytest.mark.parametrize("moment", ["shard", "pretrain"])
+def test_ctrl_c_leaves_nothing_half_made(start, recipe, tmp_path, moment):
+    command = start("run", str(recipe), "--workspace", str(tmp_path), "--no-hold", *SLOW)
+    waited_for = {
+        "shard": lambda: list(tmp_path.glob(".staging/corpus/*")),
+        "pretrain": lambda: worker_pids(command) and checkpoints(tmp_path),
+    }
+    until(waited_for[moment])
+    command.interrupt()
+    outcome = command.wait(60)
+    assert outcome.status == 130, outcome.said
+    assert command.strays() == []
+    assert not list(tmp_path.glob(".staging/*/*"))
+    whole = [path.parent for path in tmp_path.glob("[a-z]*/*/manifest.json")]
+    kinds = ("corpus", "model", "examples")
+    made = [path for kind in kinds for path in tmp_path.glob(f"{kind}/*")]
+    assert sorted(made) == sorted(whole)
+
+
+def test_a_killed_worker_is_replaced_and_training_goes_on(start, recipe, tmp_path):
+    command = start(
+        "pretrain", str(recipe), "--workspace", str(tmp_path),
+        "--set", "pretrain.epochs=25", "--set", "pretrain.checkpoint_minutes=0.02",
+    )  # fmt: skip
+    until(lambda: checkpoints(tmp_path))
+    os.kill(worker_pids(command)[0], signal.SIGKILL)
+    outcome = command.wait()
+    assert outcome.status == 0, outcome.said
+    assert "resumes from checkpoint" in outcome.said
+    metrics = next(s for s in outcome.answer["stages"] if s["stage"] == "pretrain")["metrics"]
+    assert metrics["samples"] == metrics["steps"] * 16
+
+
+def test_an_interrupted_run_goes_on_where_it_was(start, raymill, recipe, tmp_path):
+    arguments = ("pretrain", str(recipe), "--workspace", str(tmp_path),
+                 "--set", "pretrain.epochs=25", "--set", "pretrain.checkpoint_minutes=0.02")  # fmt: skip
+    command = start(*arguments)
+    until(lambda: checkpoints(tmp_path))
+    os.kill(command.process.pid, signal.SIGKILL)
+    assert command.strays(60) == []
+    outcome = raymill(*arguments)
+    assert outcome.status == 0, outcome.said
+    assert "resumes from checkpoint" in outcome.said

@@ -1,0 +1,76 @@
+"""The user's mistakes: one clear line, exit status 2, before any long work, nothing left behind."""
+
+import socket
+
+import pytest
+
+
+def bad(tmp_path, raymill, recipe, edit=None, *arguments):
+    """Runs the tiny recipe after an edit of its text, in a workspace of its own."""
+    path = tmp_path / "bad.yaml"
+    text = recipe.read_text("utf-8")
+    path.write_text(edit(text) if edit else text, "utf-8")
+    workspace = tmp_path / "workspace"
+    outcome = raymill("run", str(path), "--workspace", str(workspace), "--no-hold", *arguments)
+    assert "Traceback" not in outcome.said
+    assert not [made for made in workspace.glob("[a-z]*/*") if made.parent.name != "runs"]
+    assert not list(workspace.glob(".staging/*/*"))
+    return outcome
+
+
+def test_more_workers_than_cpus(tmp_path, raymill, recipe):
+    outcome = bad(tmp_path, raymill, recipe, None, "--set", "pretrain.workers=16")
+    assert outcome.status == 2
+    assert "pretrain.workers: needs 16 CPUs" in outcome.said
+
+
+def test_port_in_use(tmp_path, raymill, recipe, port):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", port))
+        taken.listen()
+        outcome = bad(tmp_path, raymill, recipe)
+    assert outcome.status == 2
+    assert f"serve.port: 127.0.0.1:{port}" in outcome.said
+
+
+def test_missing_file(tmp_path, raymill, recipe):
+    outcome = bad(tmp_path, raymill, recipe, lambda text: text.replace("news.txt", "old.txt"))
+    assert outcome.status == 2
+    assert "no file matches" in outcome.said
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("empty.jsonl", b"", "two labels"),
+        ("broken.jsonl", b'{"text": "a", "label": "good"}\n{"text": \n', "broken.jsonl:2"),
+        ("columns.jsonl", b'{"review": "a", "label": "good"}\n', "no column 'text'"),
+        ("bytes.jsonl", b"\xff\xfe\xfd\n" * 20, "not UTF-8"),
+    ],
+)
+def test_bad_labelled_file(tmp_path, raymill, recipe, data, name, content, told):
+    path = tmp_path / name
+    path.write_bytes(content)
+    outcome = bad(
+        tmp_path, raymill, recipe, lambda text: text.replace(f"{data}/reviews.jsonl.gz", str(path))
+    )
+    assert outcome.status == 2
+    assert told in outcome.said
+
+
+def test_label_outside_the_set(tmp_path, raymill, recipe):
+    outcome = bad(tmp_path, raymill, recipe, None, "--set", "finetune.labels=[good, fair]")
+    assert outcome.status == 2
+    assert "label 'bad' is not in finetune.labels (good, fair)" in outcome.said
+
+
+def test_corpus_that_cleaning_empties(tmp_path, raymill, recipe):
+    outcome = bad(tmp_path, raymill, recipe, None, "--set", "corpora.clean.min_characters=99999")
+    assert outcome.status == 2
+    assert "found no documents" in outcome.said
+
+
+def test_no_ray_at_the_address(tmp_path, raymill, recipe):
+    outcome = bad(tmp_path, raymill, recipe, None, "--address", "127.0.0.1:1")
+    assert outcome.status == 2
+    assert "--address 127.0.0.1:1: no Ray answers there" in outcome.said

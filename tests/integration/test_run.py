@@ -1,0 +1,168 @@
+"""One recipe, corpora to endpoint; then again, and with one key changed."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+STAGES = ["examples", "shard", "pretrain", "tune", "finetune", "evaluate", "promote", "serve"]
+
+
+def stages(outcome):
+    return {stage["stage"]: stage for stage in outcome.answer["stages"]}
+
+
+def test_every_stage_is_done_and_the_endpoint_answers(first_run):
+    assert [stage["stage"] for stage in first_run.answer["stages"]] == STAGES
+    assert {stage["status"] for stage in first_run.answer["stages"]} == {"done"}
+    found = stages(first_run)
+    assert found["pretrain"]["metrics"]["workers"] == 2
+    assert found["tune"]["metrics"]["trials"] == 3
+    test = found["evaluate"]["metrics"]["test"]
+    assert sum(map(sum, test["confusion"])) == test["documents"]
+    assert len(found["evaluate"]["metrics"]["seeds"]["scratch"]["accuracies"]) == 1
+    smoke = first_run.answer["endpoint"]["smoke"]
+    assert smoke["version"] == first_run.answer["endpoint"]["version"]
+    assert sum(smoke["predictions"][0]["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+
+
+def test_terminal_shows_raymills_lines_and_the_log_has_the_rest(first_run, workspace):
+    known = ("tiny: ", "serve: ", *[f"{name}: " for name in STAGES])
+    assert all(line.startswith(known) for line in first_run.said.splitlines())
+    log = workspace / "runs" / first_run.answer["run"] / "log.txt"
+    assert "RayTrainWorker" in log.read_text("utf-8")
+
+
+def test_manifests_hold_the_hash_of_every_file(first_run, workspace):
+    for stage in first_run.answer["stages"][:-1]:
+        folder = workspace / stage["artifact"]
+        manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
+        present = {
+            path.relative_to(folder).as_posix()
+            for path in folder.rglob("*")
+            if path.is_file() and path.name != "manifest.json"
+        }
+        assert set(manifest["files"]) == present
+        for name, entry in manifest["files"].items():
+            assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == entry["sha256"]
+
+
+def test_lineage_leads_from_the_deployment_to_the_corpus(first_run, workspace):
+    def manifest(artifact_id):
+        return json.loads((workspace / artifact_id / "manifest.json").read_text("utf-8"))
+
+    (deployment,) = (workspace / "deployment").iterdir()
+    promotion = manifest(manifest(f"deployment/{deployment.name}")["parents"]["promote"])
+    model = manifest(promotion["parents"]["finetune"])
+    base = manifest(model["parents"]["pretrain"])
+    corpus = manifest(base["parents"]["shard"])
+    assert corpus["kind"] == "corpus"
+    assert corpus["inputs"]["corpora"]["sources"]["news"]["content"]
+
+
+def test_nothing_half_made_is_left(first_run, workspace):
+    assert not list(workspace.glob(".staging/*/*"))
+    assert not list(workspace.glob("checkpoint/*"))
+
+
+def test_shards_are_read_by_pyarrow_and_datasets(first_run, workspace):
+    import datasets
+
+    folder = workspace / stages(first_run)["shard"]["artifact"]
+    files = sorted((folder / "train").glob("*.arrow"))
+    table = pa.ipc.open_stream(pa.memory_map(str(files[0]))).read_all()
+    assert table.num_rows == len(datasets.Dataset.from_file(str(files[0])))
+    assert len(table["input_ids"][0]) == 64
+
+
+def test_held_out_reviews_are_in_no_pretraining_shard(first_run, workspace):
+    """Decoded, no training sequence holds a test review."""
+    from transformers import AutoTokenizer
+
+    found = stages(first_run)
+    corpus = workspace / found["shard"]["artifact"]
+    tokenizer = AutoTokenizer.from_pretrained(corpus / "tokenizer")
+    test = workspace / found["examples"]["artifact"] / "test.arrow"
+    texts = pa.ipc.open_stream(pa.memory_map(str(test))).read_all()["text"].to_pylist()
+    long = [text for text in texts if len(text) > 15]
+    assert long
+    train = []
+    for path in (corpus / "train").glob("*.arrow"):
+        rows = pa.ipc.open_stream(pa.memory_map(str(path))).read_all()["input_ids"].to_pylist()
+        train += [tuple(row) for row in rows]
+    flat = ["," + ",".join(map(str, row)) + "," for row in train]
+    for text in long:
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"][:12]
+        needle = "," + ",".join(map(str, ids)) + ","
+        assert not any(needle in row for row in flat)
+
+
+def test_running_again_does_nothing_and_says_so(first_run, raymill, recipe, workspace):
+    again = raymill("run", str(recipe), "--workspace", str(workspace), "--until", "promote")
+    assert again.status == 0
+    assert {stage["status"] for stage in again.answer["stages"]} == {"skipped"}
+    assert "nothing to do" in again.said
+
+
+def test_a_changed_key_redoes_only_what_depends_on_it(first_run, raymill, recipe, workspace):
+    arguments = ("run", str(recipe), "--workspace", str(workspace), "--until", "promote")
+    changed = raymill(*arguments, "--set", "serve.gate.accuracy=0.41")
+    assert changed.status == 0
+    redone = [s["stage"] for s in changed.answer["stages"] if s["status"] == "done"]
+    assert redone == ["promote"]
+
+
+def test_a_model_below_the_gate_is_refused(first_run, raymill, recipe, workspace):
+    arguments = ("run", str(recipe), "--workspace", str(workspace), "--until", "promote")
+    refused = raymill(*arguments, "--set", "serve.gate.accuracy=0.999")
+    assert refused.status == 4
+    assert "is below serve.gate.accuracy = 0.999" in refused.said
+
+
+def test_status_tells_what_was_done(first_run, raymill, workspace):
+    outcome = raymill("status", "tiny", "--workspace", str(workspace))
+    assert outcome.status == 0
+    assert "finetune" in outcome.said
+
+
+def test_a_model_is_evaluated_and_promoted_by_hand(first_run, raymill, workspace):
+    model = stages(first_run)["finetune"]["artifact"]
+    evaluated = raymill("evaluate", model, "--workspace", str(workspace))
+    assert evaluated.answer["test"] == stages(first_run)["evaluate"]["metrics"]["test"]
+    promoted = raymill("promote", model, "--workspace", str(workspace), "--gate", "accuracy=0.3")
+    assert promoted.answer["model"] == model
+    refused = raymill("promote", model, "--workspace", str(workspace), "--gate", "accuracy=1")
+    assert refused.status == 4
+
+
+def test_a_causal_model_is_pretrained(raymill, data, workspace, tmp_path):
+    recipe = tmp_path / "causal.yaml"
+    recipe.write_text(
+        f"""\
+name: causal
+corpora:
+  sources:
+    news: {{path: "{data}/news.txt", tagged: true}}
+  tokenizer: {{vocabulary_size: 1000}}
+  sequence_length: 64
+pretrain:
+  objective: causal_lm
+  model: {{architecture: llama, hidden_size: 32, layers: 1, heads: 2}}
+  workers: 2
+  zero: {{stage: 3}}
+""",
+        "utf-8",
+    )
+    outcome = raymill("run", str(recipe), "--workspace", str(workspace))
+    assert outcome.status == 0, outcome.said
+    metrics = stages(outcome)["pretrain"]["metrics"]
+    assert 1 < metrics["perplexity"] < 1000
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = workspace / stages(outcome)["pretrain"]["artifact"]
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    ids = AutoTokenizer.from_pretrained(folder)("北京", return_tensors="pt")
+    assert model(**ids).logits.shape[-1] == model.config.vocab_size
+    assert Path(folder / "raymill.json").exists()

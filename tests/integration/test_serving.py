@@ -1,0 +1,68 @@
+"""The endpoint answers what the plain model says, and ends with Ctrl-C."""
+
+import json
+import urllib.error
+import urllib.request
+
+import pytest
+
+from tests.integration.command import free_port, until
+
+TEXTS = ["很好，非常满意！", "太差了，退货。", "送货很快，书的质量不错，孩子喜欢。" * 8]
+
+
+def post(url, document):
+    request = urllib.request.Request(
+        url, json.dumps(document).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=30) as response:
+        return json.load(response)
+
+
+@pytest.fixture
+def endpoint(first_run, start, workspace):
+    port = free_port()
+    command = start("serve", "tiny", "--workspace", str(workspace), "--set", f"serve.port={port}")
+    url = f"http://127.0.0.1:{port}/v1/classify"
+
+    def answers():
+        assert command.process.poll() is None, command.wait().said
+        try:
+            return post(url, {"texts": TEXTS[:1]})
+        except (urllib.error.URLError, ConnectionError):
+            return None
+
+    until(answers)
+    yield url, command
+    command.end()
+
+
+def test_answers_are_the_plain_models(first_run, endpoint, workspace):
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    url, command = endpoint
+    answer = post(url, {"texts": TEXTS})
+    finetuned = next(s for s in first_run.answer["stages"] if s["stage"] == "finetune")
+    folder = workspace / finetuned["artifact"]
+    assert finetuned["artifact"].endswith(answer["version"])
+    model = AutoModelForSequenceClassification.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    for text, prediction in zip(TEXTS, answer["predictions"], strict=True):
+        inputs = tokenizer(text, return_tensors="pt", truncation=True, max_length=32)
+        inputs.pop("token_type_ids", None)
+        with torch.no_grad():
+            expected = torch.softmax(model(**inputs).logits[0], -1)
+        labels = [model.config.id2label[number] for number in range(len(expected))]
+        for label, value in zip(labels, expected.tolist(), strict=True):
+            assert prediction["probabilities"][label] == pytest.approx(value, abs=1e-5)
+
+    for document, status in (({"texts": []}, 422), ({"texts": ["a"] * 257}, 413), ({}, 422)):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            post(url, document)
+        assert refused.value.code == status
+
+    command.interrupt()
+    outcome = command.wait(60)
+    assert outcome.status == 0, outcome.said
+    assert command.strays() == []

@@ -1,0 +1,74 @@
+"""A recipe as a Ray job, on a real `ray start --head`."""
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.integration.command import ROOT, free_port, until
+
+RAY = str(Path(sys.executable).parent / "ray")
+
+
+@pytest.fixture(scope="module")
+def head():
+    """A one-node cluster with a dashboard, ended by its own process."""
+    gcs, dashboard = free_port(), free_port()
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "RAY_AUTH_MODE": "disabled",
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+    process = subprocess.Popen(
+        [RAY, "start", "--head", "--block", "--num-cpus=2", f"--port={gcs}",
+         f"--dashboard-port={dashboard}", "--ray-client-server-port=0"],
+        env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    address = f"http://127.0.0.1:{dashboard}"
+
+    def is_up():
+        import urllib.request
+
+        try:
+            return urllib.request.urlopen(f"{address}/api/version", timeout=2).status == 200
+        except OSError:
+            return False
+
+    until(is_up)
+    yield address, environment
+    process.terminate()
+    process.wait(60)
+
+
+def test_submit_follows_the_log_and_carries_the_status(head, raymill, recipe, tmp_path):
+    address, _ = head
+    arguments = ("submit", str(recipe), "--address", address, "--workspace", str(tmp_path))
+    done = raymill(*arguments, "--until", "shard")
+    assert done.status == 0, done.said
+    assert "training tokens in" in done.said
+    assert list(tmp_path.glob("corpus/tiny-shard-*/manifest.json"))
+    failed = raymill(*arguments, "--until", "shard", "--set", "finetune.labels=[good, fair]")
+    assert failed.status == 2
+    assert "is not in finetune.labels" in failed.said
+
+
+def test_plain_ray_job_submit(head, recipe, tmp_path):
+    address, environment = head
+    command = f"python -m cluster run {recipe} --until shard --workspace {tmp_path}"
+    finished = subprocess.run(
+        [RAY, "job", "submit", "--address", address, "--working-dir", ".", "--",
+         *shlex.split(command)],
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    assert list(tmp_path.glob("corpus/tiny-shard-*/manifest.json"))
+
+
+def test_no_dashboard_at_the_address(raymill, recipe):
+    outcome = raymill("submit", str(recipe), "--address", "http://127.0.0.1:1")
+    assert outcome.status == 2
+    assert "no Ray dashboard answers there" in outcome.said

@@ -1,0 +1,198 @@
+"""What a user sees of the command: exit status, one clear line, one JSON object."""
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+from cluster import __version__, verbs
+from cluster.cli import main
+from cluster.errors import GateRefused, InfrastructureError
+from cluster.recipe import shipped
+from trainers.corpora.sources import content_hash
+
+RECIPE = """\
+name: demo
+workspace: mill
+corpora:
+  sources:
+    good: {path: good.txt, label: good}
+    bad: {path: bad.txt, label: bad}
+  split: {validation: 0.3, test: 0.3}
+pretrain: {model: {}}
+finetune: {}
+"""
+
+
+@pytest.fixture(autouse=True)
+def _user_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "demo.yaml").write_text(RECIPE)
+    for label in ("good", "bad"):
+        lines = "".join(f"document {number} is {label}\n" for number in range(40))
+        (tmp_path / f"{label}.txt").write_text(lines)
+    content_hash.cache_clear()
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, handler)
+
+
+def call(capfd: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, Any], str]:
+    """Exit status, the JSON object on stdout, and stderr; as in a process of its own, since a run
+    diverts descriptors 1 and 2 for good."""
+    kept = [os.dup(descriptor) for descriptor in (1, 2)]
+    try:
+        status = main([*arguments, "--json"])
+    finally:
+        for descriptor, copy in enumerate(kept, start=1):
+            os.dup2(copy, descriptor)
+            os.close(copy)
+    out, err = capfd.readouterr()
+    assert out.count("\n") == 1, "one object, on one line, and nothing else"
+    answer = json.loads(out)
+    assert answer["status"] == status
+    return status, answer, err
+
+
+def test_check_names_the_stages(capfd: pytest.CaptureFixture[str]) -> None:
+    status, answer, err = call(capfd, "check", "demo.yaml", "--set", "serve={}")
+    stages = ["examples", "shard", "pretrain", "finetune", "evaluate", "promote", "serve"]
+    assert (status, answer) == (0, {"status": 0, "recipe": "demo", "stages": stages})
+    assert err == f"demo.yaml: valid; stages: {', '.join(stages)}\n"
+
+
+def test_recipes_are_listed_with_what_they_are(capfd: pytest.CaptureFixture[str]) -> None:
+    status, answer, err = call(capfd, "recipes")
+    assert status == 0
+    assert set(answer["recipes"]) == set(shipped())
+    assert err.startswith(sorted(shipped())[0])
+
+
+def test_without_json_nothing_goes_to_stdout(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "demo.yaml"]) == 0
+    out, err = capfd.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["check", "dmeo.yaml"], "dmeo.yaml: no such file or shipped recipe"),
+        (["check", "demo.yaml", "--set", "seed"], "--set 'seed': expected KEY=VALUE"),
+        (["check", "demo.yaml", "--set", "pretrain.epoch=2"], "did you mean 'epochs'?"),
+        (["run", "demo.yaml", "--until", "pretrian"], "--until pretrian: this recipe's stages are"),
+        (["run", "demo.yaml", "--from", "finetune"], "--from finetune: stage examples was not"),
+        (["run", "demo.yaml", "--workspace", "good.txt"], "cannot make"),
+        (["run", "demo.yaml", "--set", "corpora.sources.bad.path=gone.txt"], "gone.txt"),
+        (["tune", "demo.yaml"], "--until tune: this recipe's stages are"),
+        (["status", "nothing"], "nothing: no such run"),
+        (["evaluate", "nothing"], "nothing: no such model in"),
+        (["promote", "nothing", "--gate", "accuracy=0.8"], "nothing: no such model in"),
+        (["promote", "nothing", "--gate", "accuracy"], "--gate 'accuracy': expected METRIC=NUMBER"),
+        (["serve", "nothing"], "nothing: no such promotion in"),
+        (["submit", "dmeo.yaml", "--address", "http://127.0.0.1:1"], "dmeo.yaml: no such file"),
+    ],
+)
+def test_the_users_mistake_is_one_line_and_status_2(
+    capfd: pytest.CaptureFixture[str], arguments: list[str], says: str
+) -> None:
+    status, answer, err = call(capfd, *arguments)
+    assert status == 2
+    assert says in answer["error"]
+    assert err == f"raymill: {answer['error']}\n"
+
+
+def test_every_problem_of_a_recipe_is_told(capfd: pytest.CaptureFixture[str]) -> None:
+    overrides = ["--set", "sede=1", "--set", "pretrain.epochs=no"]
+    status, answer, err = call(capfd, "check", "demo.yaml", *overrides)
+    assert status == 2
+    assert len(answer["error"].splitlines()) == 2
+    assert "Traceback" not in err
+
+
+def test_a_traceback_is_shown_when_asked_for(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "dmeo.yaml", "--debug"]) == 2
+    err = capfd.readouterr().err
+    assert err.startswith("raymill: dmeo.yaml: no such file")
+    assert "Traceback" in err
+
+
+@pytest.mark.parametrize("arguments", [[], ["mill"], ["run"], ["submit", "demo.yaml"], ["--x"]])
+def test_wrong_arguments_are_status_2(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+
+
+def test_the_version_is_told(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    assert capfd.readouterr().out == f"raymill {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "says"),
+    [
+        (InfrastructureError("three nodes lost"), 3, "three nodes lost"),
+        (GateRefused("accuracy 0.7 is below 0.8"), 4, "accuracy 0.7 is below 0.8"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (ZeroDivisionError("ours"), 3, "unexpected ZeroDivisionError('ours')"),
+    ],
+)
+def test_every_ending_has_its_status(
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+    status: int,
+    says: str,
+) -> None:
+    def fails(*_: Any) -> NoReturn:
+        raise error
+
+    monkeypatch.setattr(verbs, "recipes", fails)
+    found, answer, err = call(capfd, "recipes")
+    assert found == status
+    assert answer["error"]
+    assert says in err
+
+
+def test_sigterm_ends_a_run_like_ctrl_c(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verbs, "recipes", lambda *_: signal.raise_signal(signal.SIGTERM))
+    status, answer, _ = call(capfd, "recipes")
+    assert (status, answer["error"]) == (130, "interrupted")
+
+
+def test_a_run_is_done_once_and_its_status_told(capfd: pytest.CaptureFixture[str]) -> None:
+    """The one stage that needs no Ray, from the command to the artifact."""
+    command = ("run", "demo.yaml", "--until", "examples")
+    status, answer, err = call(capfd, *command)
+    assert status == 0
+    assert [(stage["stage"], stage["status"]) for stage in answer["stages"]] == [
+        ("examples", "done")
+    ]
+    assert "examples: 80 labelled documents, dropped: none; train" in err
+    artifact = answer["stages"][0]["artifact"]
+    assert (Path("mill") / artifact / "manifest.json").is_file()
+
+    status, again, err = call(capfd, *command)
+    assert [(stage["status"], stage["artifact"]) for stage in again["stages"]] == [
+        ("skipped", artifact)
+    ]
+    assert "demo: nothing to do, every artifact is there" in err
+
+    status, answer, err = call(capfd, "status", "--workspace", "mill")
+    assert {run["status"] for run in answer["runs"]} == {"done"}
+    assert again["run"] in err
+
+    status, answer, err = call(capfd, "status", "demo", "--workspace", "mill")
+    assert (status, len(answer["runs"])) == (0, 1), "the newest of the recipe"
+    assert "examples" in err
+    assert "read 80" in err

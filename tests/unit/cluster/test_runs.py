@@ -1,0 +1,95 @@
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster import runs
+from cluster.errors import UserError
+from cluster.runs import Run, recorded
+from cluster.storage import Storage
+
+
+def only(storage: Storage) -> dict[str, Any]:
+    (record,) = runs.listed(storage)
+    return record
+
+
+def test_a_run_is_recorded_while_it_goes_on(storage: Storage) -> None:
+    with recorded(storage, "demo") as run:
+        assert only(storage)["status"] == "running"
+        with run.stage("shard") as stage:
+            assert only(storage)["stages"][0]["status"] == "running"
+            stage.status, stage.artifact, stage.metrics = "done", "corpus/x", {"tokens": 5}
+    record = only(storage)
+    assert (record["id"], record["recipe"], record["status"]) == (run.id, "demo", "done")
+    (shard,) = record["stages"]
+    assert shard.pop("seconds") >= 0
+    assert shard == {
+        "stage": "shard",
+        "status": "done",
+        "artifact": "corpus/x",
+        "metrics": {"tokens": 5},
+    }
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(UserError("mend it"), "failed"), (KeyboardInterrupt(), "interrupted")]
+)
+def test_how_a_run_ended_is_recorded_and_passed_on(
+    storage: Storage, error: BaseException, status: str
+) -> None:
+    with (
+        pytest.raises(type(error)),
+        recorded(storage, "demo") as run,
+        run.stage("shard"),
+    ):
+        raise error
+    record = only(storage)
+    assert (record["status"], record["error"]) == (status, str(error))
+    assert record["stages"][0]["status"] == status
+
+
+def test_a_run_that_was_killed_is_told_from_one_that_runs(tmp_path: Path) -> None:
+    storage = Storage.at(str(tmp_path))
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    for number, pid in enumerate((os.getpid(), ended.pid)):
+        (tmp_path / "runs" / f"run-{number}").mkdir(parents=True)
+        run = Run(f"run-{number}", "demo", storage, tmp_path / "runs" / f"run-{number}", pid=pid)
+        run.save()
+    assert [record["status"] for record in runs.listed(storage)] == ["running", "killed"]
+
+
+@pytest.fixture
+def running(storage: Storage) -> Iterator[Run]:
+    with recorded(storage, "demo") as run:
+        yield run
+
+
+def test_a_second_run_of_a_recipe_is_refused(storage: Storage, running: Run) -> None:
+    with (
+        pytest.raises(UserError, match="another run of this recipe is using the workspace"),
+        recorded(storage, "demo"),
+    ):
+        pass
+    with recorded(storage, "other"):
+        pass
+
+
+def test_the_workspace_is_free_again_after_a_run(storage: Storage) -> None:
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"^mine$"), recorded(storage, "demo"):
+            raise UserError("mine")
+
+
+def test_log_and_metrics_reach_a_remote_workspace(storage: Storage) -> None:
+    with recorded(storage, "demo") as run:
+        run.log.write_text("chatter")
+        run.metrics_file.write_text('{"loss": 1}\n')
+    assert storage.read(f"runs/{run.id}/log.txt") == b"chatter"
+    assert json.loads(storage.read(f"runs/{run.id}/metrics.jsonl")) == {"loss": 1}

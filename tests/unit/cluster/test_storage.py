@@ -1,0 +1,92 @@
+import hashlib
+import pickle
+from pathlib import Path
+
+import pytest
+
+from cluster.errors import UserError
+from cluster.storage import Storage
+
+
+def test_what_is_written_is_read(storage: Storage) -> None:
+    storage.write("runs/one/run.json", b"{}")
+    storage.write("runs/one/run.json", b"{1}")
+    assert storage.read("runs/one/run.json") == b"{1}"
+    assert storage.files("runs") == {"one/run.json": 3}, "no half-written file is left"
+
+
+def test_what_is_absent_is_not_found(storage: Storage) -> None:
+    with pytest.raises(FileNotFoundError):
+        storage.read("runs/one/run.json")
+    assert not storage.exists("runs")
+    assert storage.files("runs") == {}
+    assert storage.folders("runs") == []
+    storage.delete("runs")
+
+
+def test_what_stands_in_a_folder_is_added(storage: Storage) -> None:
+    for name in ("b", "a"):
+        with storage.writing("corpus/one") as folder:
+            (folder / "train").mkdir(exist_ok=True)
+            (folder / "train" / f"{name}.arrow").write_bytes(name.encode())
+    assert list(storage.files("corpus/one")) == ["train/a.arrow", "train/b.arrow"]
+    assert storage.folders("corpus") == ["one"]
+    assert storage.folders("corpus/one/train") == [], "files are no folders"
+
+
+def test_a_folder_is_brought_here(storage: Storage) -> None:
+    with storage.writing("model/one") as folder:
+        (folder / "deep").mkdir()
+        (folder / "deep" / "config.json").write_text("{}")
+    assert (storage.local("model/one") / "deep" / "config.json").read_text() == "{}"
+
+
+def test_a_remote_folder_is_fetched_once(storage: Storage) -> None:
+    storage.write("model/one/config.json", b"{}")
+    here = storage.local("model/one")
+    storage.delete("model/one")
+    assert (storage.local("model/one") / "config.json").exists() is not storage.is_local
+    assert storage.local("model/one") == here
+
+
+def test_the_hash_is_that_of_the_bytes(storage: Storage) -> None:
+    data = b"x" * (3 << 20)
+    storage.write("model/weights", data)
+    assert storage.sha256("model/weights") == hashlib.sha256(data).hexdigest()
+
+
+def test_a_folder_is_deleted_whole(storage: Storage) -> None:
+    storage.write("model/one/deep/config.json", b"{}")
+    storage.write("model/two/config.json", b"{}")
+    storage.delete("model/one")
+    assert storage.folders("model") == ["two"]
+
+
+def test_a_storage_goes_to_other_processes(storage: Storage) -> None:
+    storage.write("x", b"1")
+    assert pickle.loads(pickle.dumps(storage)).read("x") == b"1"
+
+
+def test_a_local_folder_is_renamed_over_nothing(tmp_path: Path) -> None:
+    storage = Storage.at(str(tmp_path))
+    storage.write(".staging/model/one/config.json", b"{}")
+    storage.rename(".staging/model/one", "model/one")
+    assert storage.files("model") == {"one/config.json": 2}
+    assert not storage.exists(".staging/model/one")
+
+
+def test_a_workspace_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Storage.at("~/new/mill").root == str(tmp_path / "new" / "mill")
+    assert (tmp_path / "new" / "mill").is_dir()
+
+
+def test_a_workspace_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(UserError, match=r"workspace: cannot make '.*taken': File exists"):
+        Storage.at(str(tmp_path / "taken"))
+
+
+def test_an_unknown_scheme_is_refused() -> None:
+    with pytest.raises(UserError, match="workspace: cannot open 'ftp://host/mill'"):
+        Storage.at("ftp://host/mill")

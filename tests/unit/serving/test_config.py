@@ -1,0 +1,24 @@
+import pytest
+
+from cluster.errors import RecipeError
+from serving.config import Serve, from_overrides
+
+
+def test_a_model_is_served_with_overrides_alone() -> None:
+    assert from_overrides([]) == Serve()
+    found = from_overrides(["serve.port=9000", "serve.host=0.0.0.0", "serve.batch_wait_ms=2.5"])
+    assert (found.port, found.host, found.batch_wait_ms) == (9000, "0.0.0.0", 2.5)
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("serve.port=many", "--set serve.port: .*valid integer"),
+        ("serve.port=0", "--set serve.port: .*greater than or equal to 1"),
+        ("serve.prot=80", "--set serve.prot: "),
+        ("serve.min_replicas=2", "min_replicas: 2 is over max_replicas = 1"),
+    ],
+)
+def test_a_bad_override_is_refused(override: str, says: str) -> None:
+    with pytest.raises(RecipeError, match=says):
+        from_overrides([override])

@@ -1,0 +1,120 @@
+"""What users hold in their hands: verbs, shipped recipes, a command line that answers at once."""
+
+import argparse
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster import verbs
+from cluster.cli import _parser
+from cluster.recipe import about, load, shipped
+
+ROOT = Path(__file__).parents[2]
+VERBS = {
+    "recipes",
+    "check",
+    "shard",
+    "pretrain",
+    "tune",
+    "finetune",
+    "run",
+    "status",
+    "evaluate",
+    "promote",
+    "serve",
+    "submit",
+}
+HEAVY = ("torch", "ray", "transformers", "deepspeed", "datasets", "sklearn", "pandas")
+
+
+def test_the_verbs_are_those_that_are_promised() -> None:
+    (action,) = (
+        action
+        for action in _parser()._subparsers._group_actions  # type: ignore[union-attr]
+        if isinstance(action, argparse._SubParsersAction)
+    )
+    assert set(action.choices) == VERBS
+    for name, parser in action.choices.items():
+        assert callable(getattr(verbs, parser.get_default("verb"))), name
+
+
+def documented_commands() -> list[str]:
+    """What follows `raymill` in the README's code blocks."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```\w*\n(.*?)^```", readme, flags=re.MULTILINE | re.DOTALL)
+    return [command for block in blocks for command in re.findall(r"\braymill (.+)", block)]
+
+
+@pytest.mark.parametrize("command", documented_commands())
+def test_commands_of_the_readme_parse(command: str) -> None:
+    _parser().parse_args(shlex.split(command, comments=True))
+
+
+def test_the_readme_runs_the_quickstart_within_twenty_lines() -> None:
+    head = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()[:20]
+    assert any("raymill run quickstart" in line for line in head)
+    assert any(line.endswith("pytest") for line in head)
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_shipped_recipes_are_valid(name: str) -> None:
+    recipe = load(name)
+    assert recipe.name == name
+    assert len(about(shipped()[name])) > 10
+
+
+def test_the_quickstart_is_shipped() -> None:
+    assert "quickstart" in shipped()
+
+
+def in_a_fresh_process(code: str) -> dict[str, Any]:
+    """Runs `code`, which sets `modules` to look for; returns those that were imported and the
+    seconds of processor time."""
+    report = (
+        "\nimport json, sys, time\n"
+        "found = [name for name in modules if name in sys.modules]\n"
+        "print('\\n' + json.dumps({'found': found, 'seconds': time.process_time()}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code + report], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = f"""
+import contextlib
+from cluster.cli import main
+with contextlib.suppress(SystemExit):
+    main(["--help"])
+modules = {(*HEAVY, "pyarrow", "numpy", "pydantic")!r}
+"""
+    assert in_a_fresh_process(code)["found"] == []
+
+
+def test_loading_a_recipe_imports_nothing_heavy_and_takes_less_than_a_second() -> None:
+    """Processor time, since the wall clock measures what else the machine does."""
+    code = f"""
+from cluster.recipe import load
+load("quickstart")
+modules = {(*HEAVY, "pyarrow", "numpy")!r}
+"""
+    measured = in_a_fresh_process(code)
+    assert measured["found"] == []
+    assert measured["seconds"] < 1
+
+
+def test_check_imports_neither_torch_nor_ray() -> None:
+    code = f"""
+from cluster.cli import main
+assert main(["check", "quickstart"]) == 0
+modules = {HEAVY!r}
+"""
+    assert in_a_fresh_process(code)["found"] == []

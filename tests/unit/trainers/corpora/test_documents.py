@@ -1,0 +1,128 @@
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from cluster.errors import UserError
+from trainers.corpora.config import Clean, Corpora, Split
+from trainers.corpora.documents import (
+    Counts,
+    cleaned,
+    labelled,
+    normalize,
+    refusal,
+    share,
+    split_of,
+    text_key,
+)
+from trainers.corpora.sources import Document
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("  two\t words \r\n", "two words"),
+        ("ＡＢＣ１２３，", "ABC123,"),
+        ("cafe\u0301", "café"),
+        ("bell\x07 and\x00 null", "bell and null"),
+        ("全角\u3000空格\u00a0", "全角 空格"),
+        (" \n\t ", ""),
+    ],
+)
+def test_texts_are_normalized(text: str, expected: str) -> None:
+    assert normalize(text, Clean()) == expected
+    assert normalize(expected, Clean()) == expected, "once is enough"
+
+
+def test_nfc_keeps_full_width_characters() -> None:
+    assert normalize("ＡＢＣ，cafe\u0301", Clean(unicode="NFC")) == "ＡＢＣ，café"
+
+
+@pytest.mark.parametrize(
+    ("length", "reason"), [(1, "too short"), (2, None), (5, None), (6, "too long")]
+)
+def test_texts_outside_the_bounds_are_refused(length: int, reason: str | None) -> None:
+    assert refusal("字" * length, Clean(min_characters=2, max_characters=5)) == reason
+
+
+def raw(texts: Iterable[str | None]) -> list[Document]:
+    return [Document(text, None, f"a.txt:{line}") for line, text in enumerate(texts, start=1)]
+
+
+def test_every_dropped_document_is_counted_by_reason() -> None:
+    counts = Counts()
+    clean = Clean(max_characters=5, max_undecodable=0.5)
+    texts = [" fine ", "x", "", "too long to keep", None, "good"]
+    kept = list(cleaned(raw(texts), clean, counts))
+    assert [document.text for document in kept] == ["fine", "good"]
+    assert [document.where for document in kept] == ["a.txt:1", "a.txt:6"]
+    assert counts.report() == {
+        "read": 6,
+        "dropped": {"not UTF-8": 1, "too long": 1, "too short": 2},
+        "kept": 2,
+    }
+
+
+def test_counts_add_up() -> None:
+    total = Counts(3, Counter({"too short": 1}), 2) + Counts(2, Counter({"too long": 2}), 0)
+    assert total == Counts(5, Counter({"too short": 1, "too long": 2}), 2)
+
+
+def test_undecodable_documents_are_dropped_up_to_the_limit_and_refused_past_it() -> None:
+    documents = raw([None, *["fine"] * 99])
+    assert len(list(cleaned(documents, Clean(max_undecodable=0.01), Counts()))) == 99
+    with pytest.raises(UserError, match=r"a\.txt: 1 of 100 documents are not UTF-8, over corpora"):
+        list(cleaned(documents, Clean(max_undecodable=0.009), Counts()))
+
+
+def test_the_split_follows_from_the_text_alone() -> None:
+    """The very values: another function would move texts between the splits of existing models."""
+    keys = [text_key(f"text {number}") for number in range(9)]
+    assert keys[0] == 12015010314566115819
+    found = [split_of(key, 17, Split()) for key in keys]
+    assert [number for number, split in enumerate(found) if split == "validation"] == [1, 7]
+    assert found.count("train") == 7
+
+
+def test_splits_have_their_shares() -> None:
+    split = Split(validation=0.1, test=0.2)
+    found = Counter(split_of(text_key(str(number)), 17, split) for number in range(5000))
+    assert found["test"] == pytest.approx(1000, abs=120)
+    assert found["validation"] == pytest.approx(500, abs=90)
+
+
+def test_what_a_text_draws_differs_by_seed_and_purpose() -> None:
+    drawn = {share(5, seed, purpose) for seed in (1, 2) for purpose in ("split", "pretraining")}
+    assert len(drawn) == 4
+    assert all(0 <= value < 1 for value in drawn)
+
+
+@pytest.fixture
+def reviews(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Corpora:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "good.txt").write_text("fine\nboth\nfine \nboth\n")
+    (tmp_path / "bad.txt").write_text("awful\nx\nboth\nfine food\n")
+    (tmp_path / "news.txt").write_text("awful\n")
+    sources = {
+        "good": {"path": "good.txt", "label": "good"},
+        "bad": {"path": "bad.txt", "label": "bad"},
+        "news": {"path": "news.txt"},
+    }
+    return Corpora.model_validate({"sources": sources})
+
+
+def test_repetitions_and_texts_with_two_labels_are_dropped(reviews: Corpora) -> None:
+    counts = Counts()
+    found = list(labelled(reviews, counts))
+    assert [(document.text, document.label) for _, document in found] == [
+        ("fine", "good"),
+        ("awful", "bad"),
+        ("fine food", "bad"),
+    ]
+    assert [key for key, _ in found] == [text_key(document.text or "") for _, document in found]
+    assert counts.report() == {
+        "read": 8,
+        "dropped": {"exact duplicate": 3, "too short": 1, "two labels": 1},
+        "kept": 3,
+    }

@@ -1,0 +1,46 @@
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from cluster.errors import UserError
+from cluster.storage import Storage
+from tests.fakes import published
+from trainers.corpora.pack import write_arrow
+from trainers.evaluate import compare, evaluate_model, ngram
+
+
+def test_the_gain_from_pretraining_is_paired_by_seed() -> None:
+    found = compare({"pretrained": [0.80, 0.82, 0.84], "scratch": [0.70, 0.73, 0.73]})
+    assert found["pretrained"]["mean"] == pytest.approx(0.82)
+    gain = found["gain from pretraining"]
+    assert gain["accuracies"] == pytest.approx([0.10, 0.09, 0.11])
+    assert gain["mean"] == pytest.approx(0.10)
+    # Of the differences, not of the accuracies, which vary more.
+    assert gain["half_width_95"] == pytest.approx(4.3027 * 0.01 / 3**0.5, rel=1e-3)
+
+
+def test_without_a_second_kind_there_is_no_gain() -> None:
+    assert list(compare({"pretrained": [0.8, 0.9]})) == ["pretrained"]
+
+
+def test_a_model_without_labelled_examples_is_refused(tmp_path: Path) -> None:
+    storage = Storage.at(str(tmp_path))
+    base = published(storage, "model/demo-pretrain-00")
+    with pytest.raises(UserError, match="model/demo-pretrain-00: has no labelled test split"):
+        evaluate_model(base)
+
+
+def test_the_sanity_line_learns_from_characters(tmp_path: Path) -> None:
+    examples = published(
+        Storage.at(str(tmp_path)),
+        "examples/demo-examples-00",
+        {"labels.json": json.dumps(["b", "g"])},
+    )
+    for split, count in (("train", 30), ("validation", 5), ("test", 10)):
+        texts = [f"这家酒店{'很好' if number % 2 else '很差'}{number}" for number in range(count)]
+        labels = pa.array([number % 2 for number in range(count)], pa.int32())
+        write_arrow(pa.table({"text": texts, "label": labels}), examples.path / f"{split}.arrow")
+    found = ngram(examples)
+    assert (found["accuracy"], found["documents"]) == (1.0, 10)

@@ -1,0 +1,72 @@
+"""What fine-tuning starts from, and with which settings."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cluster.artifacts import Artifact
+from cluster.recipe import Recipe, load
+from cluster.storage import Storage
+from tests.fakes import published
+from trainers.finetune import classifier, with_winner
+
+RECIPE = """\
+name: demo
+corpora: {sources: {x: {path: x.txt, label: y}}}
+pretrain: {model: {hidden_size: 64}}
+finetune: {learning_rate: 1e-4, dropout: 0.2, max_length: 32}
+tune: {space: {finetune.learning_rate: {log_uniform: [1e-4, 1e-3]}}}
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Recipe:
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    return load(tmp_path / "recipe.yaml")
+
+
+@pytest.fixture
+def parents(tmp_path: Path) -> dict[str, Artifact]:
+    storage = Storage.at(str(tmp_path / "mill"))
+    winner = {"number": 3, "values": {"finetune.learning_rate": 5e-4, "finetune.epochs": 2}}
+    return {
+        "examples": published(storage, "examples/demo-examples-00"),
+        "pretrain": published(storage, "model/demo-pretrain-00"),
+        "tune": published(storage, "sweep/demo-tune-00", {"winner.json": json.dumps(winner)}),
+    }
+
+
+def test_the_winner_of_the_search_is_used(recipe: Recipe, parents: dict[str, Artifact]) -> None:
+    found = with_winner(recipe, parents)
+    assert (found.finetune.learning_rate, found.finetune.epochs) == (5e-4, 2)
+    assert found.finetune.dropout == 0.2, "what was not searched stays"
+    assert found.pretrain == recipe.pretrain
+
+
+def test_without_a_search_the_recipe_is_used(recipe: Recipe, parents: dict[str, Artifact]) -> None:
+    del parents["tune"]
+    assert with_winner(recipe, parents) is recipe
+
+
+def test_the_classifier_starts_from_what_was_pretrained(
+    recipe: Recipe, parents: dict[str, Artifact]
+) -> None:
+    task = classifier(recipe, parents)
+    folder = str(parents["pretrain"].path)
+    assert (task.start.base, task.start.shape, task.tokenizer_folder) == (folder, None, folder)
+    assert (task.max_length, task.dropout) == (32, 0.2)
+
+
+def test_from_scratch_it_has_the_shape_but_not_the_weights(
+    recipe: Recipe, parents: dict[str, Artifact]
+) -> None:
+    task = classifier(recipe, parents, scratch=True)
+    assert (task.start.base, task.start.shape) == (None, recipe.pretrain.model)
+    assert task.tokenizer_folder == str(parents["pretrain"].path)
+
+
+def test_a_base_of_the_recipe_is_used(recipe: Recipe, parents: dict[str, Artifact]) -> None:
+    from_base = recipe.override({"pretrain": None, "finetune.base": "some/model"})
+    del parents["pretrain"]
+    assert classifier(from_base, parents).start.base == "some/model"

@@ -1,0 +1,124 @@
+"""The learning rate, and the global batch: the same samples at any number of workers."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from trainers import loop
+from trainers.checkpoint import LoopState
+from trainers.config import Training
+from trainers.corpora.feed import Order, Tokenized
+from trainers.loop import TrainJob, schedule
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("linear", [0.5, 1.0, 1.0, 0.75, 0.5, 0.25]),
+        ("cosine", [0.5, 1.0, 1.0, 0.5 * (1 + 0.5**0.5), 0.5, 0.5 * (1 - 0.5**0.5)]),
+        ("constant", [0.5, 1.0, 1.0, 1.0, 1.0, 1.0]),
+    ],
+)
+def test_the_learning_rate_rises_and_falls(kind: str, expected: list[float]) -> None:
+    """Ten steps, two of them to warm up; some of the others."""
+    fractions = [0.0, 0.1, 0.2, 0.4, 0.6, 0.8]
+    found = [schedule(fraction, 0.1, 0.2, kind) for fraction in fractions]
+    assert found == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("kind", ["linear", "cosine", "constant"])
+@pytest.mark.parametrize("warmup", [0.0, 0.001, 0.06, 0.5, 0.99])
+@pytest.mark.parametrize("steps", [1, 2, 10, 1000])
+def test_no_step_stands_still_and_none_is_over_the_peak(
+    steps: int, warmup: float, kind: str
+) -> None:
+    rates = [schedule(step / steps, 1 / steps, warmup, kind) for step in range(steps)]
+    assert all(0 < rate <= 1 for rate in rates)
+    top = rates.index(max(rates))
+    assert rates[:top] == sorted(rates[:top])
+    assert rates[top:] == sorted(rates[top:], reverse=True)
+
+
+class Numbers:
+    """A task whose batch is the numbers of its samples."""
+
+    def collate(self, rows: list[dict[str, Any]], numbers: list[int]) -> dict[str, torch.Tensor]:
+        return {
+            "input_ids": torch.tensor([row["input_ids"][0] for row in rows]),
+            "numbers": torch.tensor(numbers),
+        }
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 8])
+@pytest.mark.parametrize("micro_batch_size", [1, 3, 16])
+def test_the_global_batch_does_not_depend_on_the_workers(
+    monkeypatch: pytest.MonkeyPatch, workers: int, micro_batch_size: int
+) -> None:
+    start, settings = 37, Training(batch_size=9, micro_batch_size=micro_batch_size)
+    rows = Tokenized([[sample] * (1 + sample % 5) for sample in range(20)], [0] * 20)
+    job = TrainJob(Numbers(), settings, 17, None, None, None)  # type: ignore[arg-type]
+    engine = SimpleNamespace(device="cpu")
+    monkeypatch.setattr(loop.dist, "get_world_size", lambda: workers)
+    taken: list[tuple[int, int]] = []
+    hands = set()
+    for rank in range(workers):
+        monkeypatch.setattr(loop.dist, "get_rank", lambda rank=rank: rank)
+        batches = list(loop._micro_batches(engine, job, rows, start))
+        hands.add(len(batches))
+        for batch, weight in batches:
+            assert len(batch["numbers"]) <= micro_batch_size
+            if weight:
+                taken += zip(batch["numbers"].tolist(), batch["input_ids"].tolist(), strict=True)
+    samples = Order(20, 17).at(start, 9)
+    assert sorted(taken) == list(zip(range(start, start + 9), samples.tolist(), strict=True))
+    assert len(hands) == 1, "every rank takes equally many"
+
+
+def test_what_is_due_follows_from_the_agreed_time() -> None:
+    state = LoopState(seconds=100.0)
+    clock = loop._Clock(state, Training(checkpoint_minutes=1))
+    assert clock.seconds >= 100, "it goes on after a restart"
+    assert not clock.checkpoint_is_due
+    state.seconds = 160.0
+    assert clock.checkpoint_is_due
+    assert not clock.checkpoint_is_due, "once an interval"
+    assert clock.is_due("progress", 1.0)
+
+
+def test_evaluation_covers_every_row_once_at_any_number_of_workers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows = Tokenized([[sample] * (1 + sample % 7) for sample in range(17)], [0] * 17)
+    for workers in (1, 2, 3):
+        totals: list[np.ndarray] = []
+        for rank in range(workers):
+            task = Sums()
+            job = TrainJob(task, Training(micro_batch_size=2), 17, None, None, None)  # type: ignore
+            monkeypatch.setattr(loop.dist, "get_world_size", lambda workers=workers: workers)
+            monkeypatch.setattr(loop.dist, "get_rank", lambda rank=rank: rank)
+            monkeypatch.setattr(loop.dist, "all_reduce", lambda tensor: None)
+            loop.evaluate(task, job, rows)
+            totals.append(np.array(task.found))
+        assert np.sum(totals, axis=0).tolist() == [sum(range(17)), 17, 17]
+
+
+class Sums:
+    """Engine and task in one: the loss of a sample is its number."""
+
+    device = "cpu"
+
+    def eval(self) -> None:
+        pass
+
+    def collate(self, rows: list[dict[str, Any]], numbers: list[int]) -> dict[str, torch.Tensor]:
+        return {"labels": torch.tensor([row["input_ids"][0] for row in rows])}
+
+    def __call__(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, Any]]:
+        return batch["labels"].sum(), {"correct": torch.tensor(len(batch["labels"]))}
+
+    def metrics(self, sums: dict[str, float]) -> dict[str, float]:
+        self.found = [sums["loss"], sums["targets"], sums["correct"]]
+        return sums

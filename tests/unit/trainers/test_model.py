@@ -1,0 +1,143 @@
+"""Every architecture is built by shape, and packs documents that do not see each other."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification
+
+from cluster.errors import UserError
+from trainers.config import CAUSAL, MASKED, Shape
+from trainers.model import Start, build, from_shape, packed_inputs, parameter_count, save
+
+LENGTH = 24
+PIECES = (7, 5, 9)
+LOCAL = {"layer_types": ["sliding_attention", "full_attention"], "local_attention": 4}
+"""Of a ModernBERT that attends to its neighbours, as those on the hub do."""
+
+
+def shape(architecture: str, **keys: Any) -> Shape:
+    sizes: dict[str, Any] = {"hidden_size": 32, "layers": 2, "heads": 2, "max_positions": LENGTH}
+    return Shape.model_validate({"architecture": architecture, **sizes, **keys})
+
+
+def head_of(architecture: str) -> str:
+    return "causal_lm" if architecture in CAUSAL else "masked_lm"
+
+
+@pytest.mark.parametrize("architecture", [*MASKED, *CAUSAL])
+def test_a_shape_becomes_the_config_of_its_architecture(architecture: str, tokenizer: Any) -> None:
+    config = from_shape(shape(architecture, dropout=0.25, intermediate_size=40), tokenizer)
+    assert config.model_type == architecture
+    assert (config.hidden_size, config.num_hidden_layers, config.num_attention_heads) == (32, 2, 2)
+    assert config.vocab_size == len(tokenizer)
+    assert config.pad_token_id == tokenizer.pad_token_id
+    assert 40 in (getattr(config, "intermediate_size", None), getattr(config, "n_inner", None))
+    dropouts = {
+        key: value
+        for key, value in config.to_dict().items()
+        if key.endswith(("dropout", "dropout_prob", "_pdrop"))
+        and not key.startswith(("classifier", "summary"))
+    }
+    assert set(dropouts.values()) == {0.25}, dropouts
+
+
+@pytest.mark.parametrize(("architecture", "width"), [("bert", 128), ("llama", 96)])
+def test_the_default_width_is_the_architectures_usual_one(
+    architecture: str, width: int, tokenizer: Any
+) -> None:
+    assert from_shape(shape(architecture), tokenizer).intermediate_size == width
+
+
+def test_further_keys_of_the_config_are_taken_and_unknown_ones_refused(tokenizer: Any) -> None:
+    made = from_shape(shape("modernbert", config={"classifier_pooling": "mean"}), tokenizer)
+    assert made.classifier_pooling == "mean"
+    with pytest.raises(UserError, match=r"pretrain\.model\.config\.classifier_poling: no such key"):
+        from_shape(shape("modernbert", config={"classifier_poling": "mean"}), tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "config"),
+    [(architecture, {}) for architecture in (*MASKED, *CAUSAL)] + [("modernbert", LOCAL)],
+)
+@torch.no_grad()
+def test_packed_documents_do_not_see_each_other(
+    architecture: str, config: dict[str, Any], tokenizer: Any
+) -> None:
+    """The logits of a packed sequence are those of its documents, each by itself."""
+    torch.manual_seed(0)
+    start = Start(shape=shape(architecture, config=config))
+    model = build(start, head_of(architecture), tokenizer).eval()
+    documents = [torch.randint(5, len(tokenizer), (count,)) for count in PIECES]
+    ids = torch.full((2, LENGTH), tokenizer.pad_token_id)
+    segments = torch.zeros(2, LENGTH, dtype=torch.long)
+    for row, order in enumerate(([0, 1, 2], [2, 0])):
+        at = 0
+        for number, document in enumerate((documents[index] for index in order), start=1):
+            ids[row, at : at + len(document)] = document
+            segments[row, at : at + len(document)] = number
+            at += len(document)
+    logits = model(**packed_inputs(model, ids, segments)).logits
+    assert logits.isfinite().all(), "padding too, or gradients are not numbers"
+    for row, number, index in ((0, 1, 0), (0, 2, 1), (0, 3, 2), (1, 1, 2), (1, 2, 0)):
+        alone = model(
+            input_ids=documents[index][None], attention_mask=torch.ones(1, PIECES[index])
+        ).logits[0]
+        torch.testing.assert_close(logits[row, segments[row] == number], alone)
+
+
+def test_positions_restart_with_each_document(tokenizer: Any) -> None:
+    segments = torch.tensor([[1, 1, 1, 2, 2, 0, 0]])
+    ids = torch.zeros_like(segments)
+    for architecture, first in (("bert", 0), ("roberta", 1 + tokenizer.pad_token_id)):
+        model = build(Start(shape=shape(architecture)), "masked_lm", tokenizer)
+        found = packed_inputs(model, ids, segments)["position_ids"][0]
+        assert (found - first).tolist() == [0, 1, 2, 0, 1, 0, 1]
+
+
+def test_a_saved_model_is_plain_transformers_and_a_start(tokenizer: Any, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = build(Start(shape=shape("bert")), "masked_lm", tokenizer)
+    save(model, tokenizer, tmp_path)
+    plain = AutoModelForMaskedLM.from_pretrained(tmp_path)
+    again = build(Start(base=str(tmp_path)), "masked_lm", tokenizer)
+    for name, weight in model.state_dict().items():
+        assert torch.equal(plain.state_dict()[name], weight)
+        assert torch.equal(again.state_dict()[name], weight)
+    classifier = build(Start(base=str(tmp_path)), "classify", tokenizer, num_labels=3)
+    assert isinstance(
+        classifier, type(AutoModelForSequenceClassification.from_config(plain.config))
+    )
+    assert classifier.config.num_labels == 3
+    body = dict(model.base_model.named_parameters())
+    for name, weight in classifier.base_model.named_parameters():
+        assert name.startswith("pooler") or torch.equal(weight, body[name])
+
+
+def test_a_model_of_fewer_tokens_than_its_tokenizer_is_refused(
+    tokenizer: Any, tmp_path: Path
+) -> None:
+    small = build(Start(shape=shape("bert", config={"vocab_size": 50})), "masked_lm", tokenizer)
+    save(small, tokenizer, tmp_path)
+    with pytest.raises(UserError, match=rf"knows 50 tokens, its tokenizer has {len(tokenizer)}"):
+        build(Start(base=str(tmp_path)), "masked_lm", tokenizer)
+
+
+def test_weights_that_are_not_there_are_refused(tokenizer: Any, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"base: cannot load '.*nothing'"):
+        build(Start(base=str(tmp_path / "nothing")), "masked_lm", tokenizer)
+
+
+def test_tied_weights_count_once(tokenizer: Any) -> None:
+    tied, untied = (
+        parameter_count(
+            build(
+                Start(shape=shape("llama", config={"tie_word_embeddings": tie})),
+                "causal_lm",
+                tokenizer,
+            )
+        )
+        for tie in (True, False)
+    )
+    assert untied - tied == 32 * len(tokenizer)

@@ -1,0 +1,71 @@
+import pytest
+import torch
+from torch import nn
+
+from trainers.config import Training, Zero
+from trainers.zero import accumulation, config, optimizer, resolve_precision
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "workers", "micro_batch_size", "expected"),
+    [
+        (32, 1, 16, (16, 2)),
+        (32, 2, 16, (16, 1)),
+        (32, 2, 64, (16, 1)),
+        (32, 3, 16, (11, 1)),
+        (30, 1, 16, (15, 2)),
+        (33, 2, 4, (4, 5)),
+        (8, 8, 16, (1, 1)),
+        (7, 2, 1, (1, 4)),
+    ],
+)
+def test_micro_batches_are_few_and_even(
+    batch_size: int, workers: int, micro_batch_size: int, expected: tuple[int, int]
+) -> None:
+    assert accumulation(batch_size, workers, micro_batch_size) == expected
+
+
+def test_accumulation_holds_the_batch_at_any_number_of_workers() -> None:
+    for batch_size in range(1, 70):
+        for workers in range(1, batch_size + 1):
+            for largest in (1, 3, 16):
+                micro_batch, steps = accumulation(batch_size, workers, largest)
+                assert micro_batch <= largest
+                assert workers * micro_batch * steps >= batch_size
+                assert workers * micro_batch * (steps - 1) < batch_size
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_the_section_becomes_deepspeeds_configuration(stage: int) -> None:
+    settings = Training(
+        batch_size=32,
+        micro_batch_size=8,
+        gradient_clipping=0.5,
+        zero=Zero.model_validate({"stage": stage}),
+    )
+    made = config(settings, workers=2, precision="bf16")
+    assert made["zero_optimization"]["stage"] == stage
+    assert made["train_micro_batch_size_per_gpu"] == 8
+    assert made["gradient_accumulation_steps"] == 2
+    assert made["gradient_clipping"] == 0.5
+    assert made["bf16"] == {"enabled": True}
+    assert config(settings, workers=2, precision="fp32")["bf16"] == {"enabled": False}
+
+
+def test_norms_and_biases_do_not_decay() -> None:
+    module = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 3), nn.LayerNorm(3))
+    module[0].weight.requires_grad = False
+    decayed, others = optimizer(module, Training(weight_decay=0.1, learning_rate=0.01)).param_groups
+    assert [tuple(p.shape) for p in decayed["params"]] == [(3, 4)]
+    assert [tuple(p.shape) for p in others["params"]] == [(3,), (3,), (3,)]
+    assert (decayed["weight_decay"], others["weight_decay"]) == (0.1, 0.0)
+    assert decayed["lr"] == 0.01
+
+
+def test_precision_follows_the_processor_unless_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert resolve_precision("bf16") == "bf16"
+    assert resolve_precision("fp32") == "fp32"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for has, expected in ((True, "bf16"), (False, "fp32")):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda has=has: has)
+        assert resolve_precision("auto") == expected

@@ -1,0 +1,43 @@
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from tuning.config import Range, Tune
+
+
+@pytest.mark.parametrize(
+    ("values", "bounds", "extremes"),
+    [
+        ({"choice": ["linear", "cosine"]}, None, ["linear", "cosine"]),
+        ({"uniform": [0, 0.5]}, (0.0, 0.5), [0.0, 0.5]),
+        ({"log_uniform": [1e-5, 1e-3]}, (1e-5, 1e-3), [1e-5, 1e-3]),
+    ],
+)
+def test_a_range_has_extremes(values: dict[str, Any], bounds: Any, extremes: list[Any]) -> None:
+    found = Range.model_validate(values)
+    assert (found.bounds, found.extremes) == (bounds, extremes)
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({}, "give one of choice, uniform, log_uniform"),
+        ({"choice": [1], "uniform": [0, 1]}, "give one of choice, uniform, log_uniform"),
+        ({"choice": []}, "at least 1 item"),
+        ({"uniform": [1, 1]}, "uniform: 1 is not below 1"),
+        ({"uniform": [2, 1]}, "uniform: 2 is not below 1"),
+        ({"log_uniform": [0, 1]}, "log_uniform: 0 is not above zero"),
+        ({"log_uniform": [-1, 1]}, "log_uniform: -1 is not above zero"),
+        ({"uniform": [0, float("inf")]}, "finite number"),
+    ],
+)
+def test_a_range_that_makes_no_sense_is_refused(values: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValidationError, match=says):
+        Range.model_validate(values)
+
+
+@pytest.mark.parametrize("settings", [{"space": {}}, {"trials": 0}, {"mode": "best"}, {"grace": 0}])
+def test_a_search_that_makes_no_sense_is_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        Tune.model_validate({"space": {"finetune.dropout": {"choice": [0.1]}}, **settings})

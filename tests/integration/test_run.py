@@ -149,6 +149,8 @@ corpora:
   sequence_length: 64
 pretrain:
   objective: causal_lm
+  batch_size: 8
+  learning_rate: 5e-3
   model: {{architecture: llama, hidden_size: 32, layers: 1, heads: 2}}
   workers: 2
   zero: {{stage: 3}}
@@ -158,7 +160,7 @@ pretrain:
     outcome = raymill("run", str(recipe), "--workspace", str(workspace))
     assert outcome.status == 0, outcome.said
     metrics = stages(outcome)["pretrain"]["metrics"]
-    assert 1 < metrics["perplexity"] < 1000
+    assert 1 < metrics["perplexity"] < 500, "hardly better than chance over the vocabulary"
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     folder = workspace / stages(outcome)["pretrain"]["artifact"]

@@ -101,15 +101,20 @@ def listed(storage: Storage, kind: str) -> list[Artifact]:
     )
 
 
-def lookup(storage: Storage, kind: str, reference: str) -> Artifact:
-    """The artifact that a user means: an id, `NAME-FINGERPRINT`, or a recipe's name (its newest).
+def lookup(storage: Storage, kind: str, reference: str, stage: str | None = None) -> Artifact:
+    """The artifact that a user means: an id, `NAME-FINGERPRINT`, or a recipe's name, whose newest
+    it then is, of that stage if one is given.
 
     Raises UserError where there is none.
     """
     known = listed(storage, kind)
     reference = reference.removeprefix(f"{kind}/")
     exact = [artifact for artifact in known if artifact.id == f"{kind}/{reference}"]
-    named = [artifact for artifact in known if artifact.manifest.recipe == reference]
+    named = [
+        artifact
+        for artifact in known
+        if artifact.manifest.recipe == reference and stage in (None, artifact.manifest.stage)
+    ]
     if exact or named:
         return (exact or named)[-1]
     names = ", ".join(artifact.id for artifact in known[-5:]) or "none yet"
@@ -152,7 +157,7 @@ class Draft:
             files=files,
             metrics=dict(metrics),
             software=_software(),
-            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds"),
         )
         text = json.dumps(dataclasses.asdict(manifest), indent=1, ensure_ascii=False)
         self.storage.write(f"{self.place}/{MANIFEST}", text.encode())

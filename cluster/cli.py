@@ -41,8 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             terminal.err.write(traceback.format_exc())
     except Exception as error:  # noqa: BLE001  whatever it is, the user gets one line and a status
         status, answer = RaymillError.exit_status, {"error": repr(error)}
-        traceback.print_exc()  # into the run's log, once there is one
-        terminal.err.write(f"raymill: unexpected {error!r}; the run's log has the traceback\n")
+        terminal.err.write(f"raymill: unexpected {error!r}; --debug or the run's log has more\n")
+        if terminal.is_diverted:
+            traceback.print_exc()  # into the run's log
         if options.debug:
             terminal.err.write(traceback.format_exc())
     except KeyboardInterrupt:

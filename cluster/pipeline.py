@@ -44,14 +44,7 @@ STAGES = (
         "trainers.corpora.examples:run",
         wanted=lambda recipe: recipe.finetune,
         parents=(),
-        keys=(
-            "seed",
-            "corpora.sources",
-            "corpora.clean",
-            "corpora.split",
-            "finetune.task",
-            "finetune.labels",
-        ),
+        keys=("seed", "corpora.labelled", "finetune.task", "finetune.labels"),
         uses_ray=False,
     ),
     Stage(

@@ -39,8 +39,11 @@ class Terminal:
         self.out: TextIO = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
         self.err: TextIO = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8")
 
+        self.is_diverted = False
+
     def divert(self, log: Path) -> None:
         """From now on, everything but `out` and `err` goes to the file `log`."""
+        self.is_diverted = True
         sys.stdout.flush()
         sys.stderr.flush()
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)

@@ -7,7 +7,6 @@ Recipes are YAML 1.2: `1e-4` is a number and `no` is a string. Validation import
 Ray. Sections are named here as strings because they belong to upper folders.
 """
 
-import difflib
 import functools
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -18,7 +17,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from cluster.errors import RecipeError
-from cluster.section import ClusterSection, Section
+from cluster.section import ClusterSection, Invalid, Section, nearest
 from cluster.upper import load as load_upper
 
 SECTIONS = {
@@ -73,14 +72,21 @@ def load(source: str | Path, overrides: Iterable[str] = (), workspace: str | Non
     """
     path = find(str(source))
     document = _parse(path)
-    for override in overrides:
-        key, separator, text = override.partition("=")
-        if not separator or not key.strip():
-            raise RecipeError(f"--set {override!r}: expected KEY=VALUE, such as tune.trials=8")
-        _assign(document, key.strip(), _yaml().load(text))
+    assigned = _assign_all(document, overrides)
     if workspace is not None:
         document["workspace"] = workspace
-    return _validate(document, source=str(path))
+    return _validate(document, str(path), assigned)
+
+
+def load_section(name: str, overrides: Iterable[str]) -> Any:
+    """One section alone, from its defaults and `SECTION.KEY=VALUE`. Raises RecipeError."""
+    document: dict[str, Any] = {name: {}}
+    assigned = _assign_all(document, overrides)
+    for key in assigned:
+        if not key.startswith(f"{name}."):
+            raise RecipeError(f"--set {key}: only keys of {name} count here")
+    model = create_model("One", __base__=Section, **{name: (load_upper(SECTIONS[name]), ...)})  # type: ignore[call-overload]
+    return getattr(_checked(model, document, "--set", assigned), name)
 
 
 def find(source: str) -> Path:
@@ -91,7 +97,7 @@ def find(source: str) -> Path:
     path = Path(source)
     if path.is_file():
         return path
-    hint = _nearest(source, recipes)
+    hint = nearest(source, recipes)
     raise RecipeError(f"{source}: no such file or shipped recipe{hint}; see `raymill recipes`")
 
 
@@ -114,11 +120,31 @@ def _parse(path: Path) -> dict[str, Any]:
     except YAMLError as error:
         raise RecipeError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(document, dict):
-        found = "nothing" if document is None else type(document).__name__
+        found = "nothing" if document is None else _show(document)
         raise RecipeError(
             f"{path}:1: a recipe is a mapping that starts with `name:`, found {found}"
         )
+    for name in SECTIONS:
+        if name in document and document[name] is None:
+            document[name] = {}  # `finetune:` with nothing behind it means its defaults
     return document
+
+
+def _assign_all(document: dict[str, Any], overrides: Iterable[str]) -> list[str]:
+    """Applies `KEY=VALUE`, values in YAML; returns the keys."""
+    keys = []
+    for override in overrides:
+        key, separator, text = override.partition("=")
+        key = key.strip()
+        if not separator or not all(key.split(".")):
+            raise RecipeError(f"--set {override!r}: expected KEY=VALUE, such as tune.trials=8")
+        try:
+            value = _yaml().load(text)
+        except YAMLError as error:
+            raise RecipeError(f"--set {override!r}: the value is not valid YAML") from error
+        _assign(document, key, value)
+        keys.append(key)
+    return keys
 
 
 def _assign(document: dict[str, Any], key: str, value: Any) -> None:
@@ -141,20 +167,26 @@ def _model() -> type[Recipe]:
     return create_model("ValidatedRecipe", __base__=Recipe, **fields)
 
 
-def _validate(document: dict[str, Any], source: str) -> Recipe:
-    try:
-        recipe = _model().model_validate(document)
-    except ValidationError as error:
-        problems = [_explain(document, source, item) for item in error.errors()]
-        raise RecipeError("\n".join(dict.fromkeys(problems))) from None
+def _validate(document: dict[str, Any], source: str, assigned: Iterable[str] = ()) -> Recipe:
+    recipe: Recipe = _checked(_model(), document, source, assigned)
     problems = [
-        f"{source}:{_line(document, conflict.key.split('.'))}: {conflict.key}: {conflict.message}"
+        f"{_where(document, source, assigned, conflict.key)}: {conflict.message}"
         for section in _sections(recipe)
         for conflict in section.conflicts(recipe)
     ]
     if problems:
         raise RecipeError("\n".join(problems))
     return recipe
+
+
+def _checked(
+    model: type[Section], document: dict[str, Any], source: str, assigned: Iterable[str]
+) -> Any:
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        problems = [_explain(document, source, assigned, item) for item in error.errors()]
+        raise RecipeError("\n".join(dict.fromkeys(problems))) from None
 
 
 def _sections(recipe: Recipe) -> Iterator[Section]:
@@ -164,33 +196,40 @@ def _sections(recipe: Recipe) -> Iterator[Section]:
             yield value
 
 
-def _explain(document: dict[str, Any], source: str, item: Any) -> str:
+def _explain(document: dict[str, Any], source: str, assigned: Iterable[str], item: Any) -> str:
     """One line for one pydantic error: where, which key, what stood there, what to do."""
-    keys = [part for part in item["loc"] if _is_key(part)]
-    key = ".".join(map(str, keys)) or "recipe"
-    where = f"{source}:{_line(document, keys)}: {key}"
+    keys = list(item["loc"])
+    cause = item.get("ctx", {}).get("error")
+    if isinstance(cause, Invalid):
+        keys.append(cause.key)
+    where = _where(document, source, assigned, ".".join(map(str, keys)))
     match item["type"]:
         case "extra_forbidden":
             siblings = _fields(keys[:-1])
-            hint = _nearest(str(keys[-1]), siblings) or f"; known: {', '.join(siblings)}"
+            hint = nearest(str(keys[-1]), siblings) or f"; known: {', '.join(siblings)}"
             return f"{where}: unknown key (value {_show(item['input'])}){hint}"
         case "missing":
             return f"{where}: missing; it must be given"
         case "value_error" | "assertion_error":
-            return f"{where}: {item['ctx']['error']}"
+            return f"{where}: {cause}"
+        case "model_type":
+            return f"{where}: expected a section with keys of its own, found {_show(item['input'])}"
+        case "string_pattern_mismatch":
+            return (
+                f"{where}: expected lower-case letters, digits and dashes, at most 40, "
+                f"found {_show(item['input'])}"
+            )
         case _:
             message = item["msg"][0].lower() + item["msg"][1:]
-            hint = _nearest(str(item["input"]), _choices(item))
+            hint = nearest(str(item["input"]), _choices(item))
             return f"{where}: {message}, found {_show(item['input'])}{hint}"
 
 
-def _is_key(part: int | str) -> bool:
-    """Whether a part of pydantic's location is the user's key, not the name of a union's branch."""
-    return isinstance(part, int) or not (
-        part.startswith(("function-", "constrained-", "list[", "dict[", "literal["))
-        or part in {"int", "float", "str", "bool"}
-        or part[:1].isupper()
-    )
+def _where(document: dict[str, Any], source: str, assigned: Iterable[str], key: str) -> str:
+    """`FILE:LINE: KEY`, or `--set KEY` where the value came from the command line."""
+    if any(key == given or key.startswith(f"{given}.") for given in assigned):
+        return f"--set {key}"
+    return f"{source}:{_line(document, key)}: {key or 'recipe'}"
 
 
 def _choices(item: Any) -> list[str]:
@@ -201,11 +240,6 @@ def _choices(item: Any) -> list[str]:
 def _show(value: Any) -> str:
     text = repr(value.item() if hasattr(value, "item") else value)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _nearest(word: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def _fields(keys: list[Any]) -> list[str]:
@@ -225,16 +259,22 @@ def _models_in(annotation: Any) -> list[type[Section]]:
     return [model for argument in get_args(annotation) for model in _models_in(argument)]
 
 
-def _line(document: Any, keys: list[Any]) -> int:
-    """The line (from 1) of the deepest of `keys` that stands in the document."""
-    line = 1
-    for key in keys:
+def _line(document: Any, dotted: str) -> int:
+    """The line (from 1) of the deepest part of a dotted key that stands in the document.
+
+    Keys may hold dots themselves, as those of tune.space do.
+    """
+    line, parts = 1, dotted.split(".")
+    while parts:
         marks = getattr(document, "lc", None)
         if marks is None or marks.data is None:
             break
-        index = int(key) if isinstance(document, list) and str(key).isdigit() else key
-        if index not in marks.data:
+        known = {str(key): key for key in marks.data}
+        for length in range(len(parts), 0, -1):
+            if ".".join(parts[:length]) in known:
+                break
+        else:
             break
-        line = marks.data[index][0] + 1
-        document = document[index]
+        key = known[".".join(parts[:length])]
+        line, document, parts = marks.data[key][0] + 1, document[key], parts[length:]
     return line

@@ -1,6 +1,6 @@
 """The record of a run: what was done, how long it took, how it ended. It outlives the cluster.
 
-workspace/runs/20261123-150405-quickstart/
+workspace/runs/20261123-150405-123456-quickstart/
     run.json        stages, seconds, metrics, status; rewritten at every change
     metrics.jsonl   one object a step interval
     log.txt         all that Ray, DeepSpeed and Transformers printed
@@ -88,12 +88,13 @@ class Run:
 def recorded(storage: Storage, recipe: str) -> Iterator[Run]:
     """A new run of a recipe; only one at a time in a workspace on this machine."""
     started = datetime.datetime.now(datetime.UTC)
-    run_id = f"{started:%Y%m%d-%H%M%S}-{recipe}"
+    run_id = f"{started:%Y%m%d-%H%M%S-%f}-{recipe}"
     parent = Path(storage.root) if storage.is_local else CACHE.expanduser()
     folder = parent / "runs" / run_id
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
     run = Run(run_id, recipe, storage, folder, f"{started:%Y-%m-%dT%H:%M:%SZ}", pid=os.getpid())
     with _alone(folder.parent / f".{recipe}.lock"):
+        folder.mkdir()
         run.save()
         try:
             yield run

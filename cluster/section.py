@@ -4,7 +4,8 @@ A section is one pydantic model owned by the folder that uses it. It checks what
 itself in its validators; what spans sections it checks in `conflicts`.
 """
 
-from collections.abc import Iterator
+import difflib
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -17,6 +18,20 @@ class Conflict(NamedTuple):
     key: str
     """Dotted recipe key to point at."""
     message: str
+
+
+class Invalid(ValueError):
+    """Raised by a section's validator, to point at one of its keys."""
+
+    def __init__(self, key: str, message: str):
+        super().__init__(message)
+        self.key = key
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A hint at the known word that was meant, or nothing."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def operational(default: Any, **constraints: Any) -> Any:

@@ -115,7 +115,14 @@ class Storage:
         """A local folder with the content of folder `name`, fetched once if storage is remote."""
         if self.is_local:
             return Path(self.root) / name
-        identity = hashlib.sha256(f"{self.root}/{name}".encode()).hexdigest()[:16]
+        # Times and sizes too: a checkpoint may be written again under its name.
+        selector = pafs.FileSelector(self._path(name), recursive=True, allow_not_found=True)
+        state = sorted(
+            (info.path, info.size, info.mtime_ns)
+            for info in self._fs[0].get_file_info(selector)
+            if info.type == pafs.FileType.File
+        )
+        identity = hashlib.sha256(f"{self.root}/{name}/{state}".encode()).hexdigest()[:16]
         cached = CACHE.expanduser() / identity
         if not cached.exists():
             fetched = Path(tempfile.mkdtemp(dir=_made(cached.parent)))

@@ -13,7 +13,7 @@ from cluster.artifacts import Artifact
 from cluster.errors import UserError
 from cluster.jobs import submit as submit_job
 from cluster.progress import Console, Terminal
-from cluster.recipe import DEFAULT_WORKSPACE, Recipe, about, find, load, shipped
+from cluster.recipe import DEFAULT_WORKSPACE, Recipe, about, find, load, load_section, shipped
 from cluster.runs import Run
 from cluster.session import connected
 from cluster.storage import Storage
@@ -84,7 +84,7 @@ def evaluate(options: argparse.Namespace, terminal: Terminal) -> Answer:
     if _is_recipe(options.target):
         options.since, options.until, options.hold = None, "evaluate", False
         return run(options, terminal)
-    model = artifacts.lookup(_storage(options), "model", options.target)
+    model = artifacts.lookup(_storage(options), "model", options.target, stage="finetune")
     found = load_upper("trainers.evaluate:evaluate_model")(model)
     terminal.err.write(f"evaluate: {model.id}: {_numbers(found)}\n")
     return 0, {"model": model.id, "test": found}
@@ -111,7 +111,7 @@ def serve(options: argparse.Namespace, terminal: Terminal) -> Answer:
         return run(options, terminal)
     storage = _storage(options)
     promotion = artifacts.lookup(storage, "promotion", options.target)
-    settings = load_upper("serving.config:from_overrides")(options.overrides)
+    settings = load_section("serve", options.overrides)
     load_upper("serving.ports:refuse_port_in_use")(settings)
     with (
         _recorded(promotion.manifest.recipe, storage, terminal) as record,

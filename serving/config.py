@@ -1,12 +1,12 @@
 """The recipe's `serve` section."""
 
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from cluster.errors import RecipeError
-from cluster.section import Conflict, Section, operational
+from cluster.section import Conflict, Invalid, Section, nearest, operational
+from trainers.config import TEST_METRICS
 
 if TYPE_CHECKING:
     from cluster.recipe import Recipe
@@ -30,24 +30,16 @@ class Serve(Section):
     @model_validator(mode="after")
     def _replicas_in_order(self) -> Self:
         if self.min_replicas > self.max_replicas:
-            raise ValueError(
-                f"min_replicas: {self.min_replicas} is over max_replicas = {self.max_replicas}"
+            raise Invalid(
+                "min_replicas", f"{self.min_replicas} is over max_replicas = {self.max_replicas}"
             )
         return self
 
     def conflicts(self, recipe: "Recipe") -> Iterator[Conflict]:
         if recipe.finetune is None:
             yield Conflict("serve", "needs the section finetune: it serves what that makes")
-
-
-def from_overrides(overrides: Iterable[str]) -> Serve:
-    """The settings for a model served by itself, from `serve.KEY=VALUE`. Raises RecipeError."""
-    document: dict[str, Any] = {}
-    for override in overrides:
-        key, _, text = override.partition("=")
-        document[key.removeprefix("serve.")] = text
-    try:
-        return Serve.model_validate(document)
-    except ValidationError as error:
-        item = error.errors()[0]
-        raise RecipeError(f"--set serve.{'.'.join(map(str, item['loc']))}: {item['msg']}") from None
+        for name in self.gate:
+            if name not in TEST_METRICS:
+                known = ", ".join(TEST_METRICS)
+                hint = nearest(name, TEST_METRICS)
+                yield Conflict(f"serve.gate.{name}", f"no such metric, there are {known}{hint}")

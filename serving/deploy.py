@@ -63,6 +63,8 @@ def _post(url: str, body: str) -> Any:
         try:
             with urllib.request.urlopen(request, timeout=10) as response:
                 return json.load(response)
+        except urllib.error.HTTPError as error:
+            raise InfrastructureError(f"{url} answers {error.code}: {error.read()!r}") from error
         except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
             if time.monotonic() > deadline:
                 raise InfrastructureError(f"{url} does not answer: {error}") from error

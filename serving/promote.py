@@ -33,7 +33,7 @@ def refuse_below(gate: Mapping[str, float], test: Mapping[str, Any], model: str)
         if not isinstance(value, int | float):
             numbers = [key for key, found in test.items() if isinstance(found, int | float)]
             raise UserError(f"serve.gate.{name}: no such metric; there are {', '.join(numbers)}")
-        if value < least:
+        if not value >= least:  # not a number is not good enough either
             raise GateRefused(
                 f"{model} is not promoted: {name} {value:.4f} is below "
                 f"serve.gate.{name} = {least:g}"
@@ -42,7 +42,7 @@ def refuse_below(gate: Mapping[str, float], test: Mapping[str, Any], model: str)
 
 def promote(storage: Storage, reference: str, gate: Mapping[str, float]) -> Artifact:
     """Promote a model by hand, by the test figures of its evaluation."""
-    model = artifacts.lookup(storage, "model", reference)
+    model = artifacts.lookup(storage, "model", reference, stage="finetune")
     evaluations = [
         evaluation
         for evaluation in artifacts.listed(storage, "evaluation")

@@ -6,13 +6,17 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from cluster.section import Conflict, Section, operational
+from cluster.section import Conflict, Invalid, Section, operational
 
 if TYPE_CHECKING:
     from cluster.recipe import Recipe
 
 MASKED = ("bert", "roberta", "electra", "modernbert")
 CAUSAL = ("gpt2", "llama")
+VALIDATION_METRICS = ("accuracy", "loss")
+"""What a classifier's validation reports: what `tune.metric` can be."""
+TEST_METRICS = ("accuracy", "macro_f1", "calibration_error")
+"""What its evaluation reports: what `serve.gate` can hold."""
 
 
 class Shape(Section):
@@ -33,7 +37,7 @@ class Shape(Section):
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:
         if self.hidden_size % self.heads:
-            raise ValueError(f"heads: {self.heads} does not divide hidden_size {self.hidden_size}")
+            raise Invalid("heads", f"{self.heads} does not divide hidden_size {self.hidden_size}")
         return self
 
 
@@ -71,6 +75,9 @@ class Training(Section):
     compile: bool = False
     """torch.compile; without a C++ compiler the model runs uncompiled, and a line says so."""
     zero: Zero = Zero()
+    base: str | None = None
+    """A folder or hub id to start from. Without it pretraining starts from `model`, fine-tuning
+    from what pretraining made."""
     evaluations: int = Field(default=1, ge=1, le=1000)
     """Passes over the validation data, evenly spread, the last at the end."""
     workers: int = operational(1, ge=1)
@@ -82,11 +89,20 @@ class Training(Section):
     @model_validator(mode="after")
     def _batch_reaches_workers(self) -> Self:
         if self.batch_size < self.workers:
-            raise ValueError(
-                f"batch_size: {self.batch_size} is less than workers = {self.workers}; "
-                "every worker needs a sequence in each step"
+            raise Invalid(
+                "batch_size",
+                f"{self.batch_size} is less than workers = {self.workers}; "
+                "every worker needs a sequence in each step",
             )
         return self
+
+    def identity(self) -> dict[str, Any]:
+        from trainers.corpora.sources import base_hash
+
+        if self.base is None:
+            return super().identity()
+        content = base_hash(self.base, f"{type(self).__name__.lower()}.base")
+        return {**super().identity(), "base_content": content}
 
     @property
     def resources(self) -> dict[str, float]:
@@ -101,8 +117,6 @@ class Pretrain(Training):
     objective: Literal["masked_lm", "causal_lm"] = "masked_lm"
     model: Shape | None = None
     """A model from scratch."""
-    base: str | None = None
-    """A folder or hub id to continue from."""
     mask_probability: float = Field(default=0.15, gt=0, lt=1)
     """Share of tokens that masked LM predicts (Devlin et al. 2019)."""
 
@@ -113,9 +127,10 @@ class Pretrain(Training):
         if self.model is not None:
             suited = MASKED if self.objective == "masked_lm" else CAUSAL
             if self.model.architecture not in suited:
-                raise ValueError(
-                    f"objective: {self.objective} needs an architecture of {', '.join(suited)}, "
-                    f"found {self.model.architecture!r}"
+                raise Invalid(
+                    "objective",
+                    f"{self.objective} needs an architecture of {', '.join(suited)}, "
+                    f"found {self.model.architecture!r}",
                 )
         return self
 
@@ -146,8 +161,6 @@ class Finetune(Training):
     labels: list[str] | None = Field(default=None, min_length=2)
     """All labels, in order; found in the data by default. Any other label in the data is
     refused."""
-    base: str | None = None
-    """A folder or hub id to start from; by default what `pretrain` made."""
     max_length: int = Field(default=128, ge=8)
     """Tokens of a text that the model sees."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
@@ -157,7 +170,7 @@ class Finetune(Training):
     @model_validator(mode="after")
     def _labels_differ(self) -> Self:
         if self.labels is not None and len(set(self.labels)) < len(self.labels):
-            raise ValueError(f"labels: each only once, found {self.labels}")
+            raise Invalid("labels", f"each only once, found {self.labels}")
         return self
 
     def conflicts(self, recipe: "Recipe") -> Iterator[Conflict]:

@@ -27,7 +27,9 @@ def classification(
     classes = list(range(probabilities.shape[1]))
     return {
         "accuracy": float(metrics.accuracy_score(labels, predicted)),
-        "macro_f1": float(metrics.f1_score(labels, predicted, labels=classes, average="macro")),
+        "macro_f1": float(
+            metrics.f1_score(labels, predicted, labels=classes, average="macro", zero_division=0)
+        ),
         "calibration_error": calibration_error(probabilities, labels),
         "confusion": metrics.confusion_matrix(labels, predicted, labels=classes).tolist(),
         "documents": len(labels),

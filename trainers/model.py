@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 from transformers import (
     AutoConfig,
@@ -12,6 +13,7 @@ from transformers import (
     AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
 )
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from cluster.errors import UserError
 from trainers.config import Shape
@@ -24,6 +26,11 @@ HEADS: dict[str, Any] = {
     "masked_lm": AutoModelForMaskedLM,
     "classify": AutoModelForSequenceClassification,
 }
+PACKABLE = (
+    "bert", "roberta", "xlm-roberta", "electra", "modernbert",
+    "gpt2", "llama", "mistral", "qwen2", "qwen3",
+)  # fmt: skip
+"""Model types that take a block-diagonal attention mask and positions that restart."""
 GATED = ("modernbert", "llama")
 HIDDEN_DROPOUT = {
     "bert": ("hidden_dropout_prob", "attention_probs_dropout_prob"),
@@ -57,6 +64,11 @@ def build(
         except (OSError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise UserError(f"base: cannot load {start.base!r}: {reason}") from error
+        if head != "classify" and model.config.model_type not in PACKABLE:
+            raise UserError(
+                f"pretrain.base: {model.config.model_type!r} cannot be trained on packed sequences "
+                f"yet; those that can: {', '.join(PACKABLE)}"
+            )
         known = model.get_input_embeddings().num_embeddings
         if len(tokenizer) > known:
             raise UserError(
@@ -104,7 +116,10 @@ def from_shape(shape: Shape, tokenizer: "PreTrainedTokenizerFast", **config: Any
     for key in shape.config:
         if not hasattr(known, key):
             raise UserError(f"pretrain.model.config.{key}: no such key in {type(known).__name__}")
-    return AutoConfig.for_model(shape.architecture, **(keys | shape.config | config))
+    try:
+        return AutoConfig.for_model(shape.architecture, **(keys | shape.config | config))
+    except StrictDataclassError as error:
+        raise UserError(f"pretrain.model.config: {error}") from error
 
 
 def parameter_count(model: "PreTrainedModel") -> int:
@@ -113,7 +128,7 @@ def parameter_count(model: "PreTrainedModel") -> int:
 
 
 def is_causal(model: "PreTrainedModel") -> bool:
-    return model.config.model_type in ("gpt2", "llama")
+    return type(model).__name__ in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()
 
 
 def packed_inputs(model: "PreTrainedModel", input_ids: Tensor, segments: Tensor) -> dict[str, Any]:
@@ -132,8 +147,11 @@ def packed_inputs(model: "PreTrainedModel", input_ids: Tensor, segments: Tensor)
     first = torch.where(starts, steps, 0).cummax(dim=1).values
     positions = steps[None, :] - first
     config = model.config
-    if config.model_type == "roberta":
-        positions = positions + 1 + config.pad_token_id
+    embeddings = getattr(model.base_model, "embeddings", None)
+    table = getattr(embeddings, "position_embeddings", None)
+    padding = getattr(table, "padding_idx", None)
+    if padding is not None:
+        positions = positions + 1 + padding  # RoBERTa and its like count from there
     mask: Any = same[:, None]
     if "sliding_attention" in (getattr(config, "layer_types", None) or ()):
         window = (steps[:, None] - steps[None, :]).abs() <= config.sliding_window

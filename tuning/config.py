@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from cluster.errors import RecipeError
-from cluster.section import Conflict, Section, operational
+from cluster.section import Conflict, Invalid, Section, nearest, operational
+from trainers.config import VALIDATION_METRICS
 
 if TYPE_CHECKING:
     from cluster.recipe import Recipe
 
 TUNABLE = "finetune."
+FIXED = ("base", "evaluations", "labels", "task")
+"""What every trial must share, to be comparable and to fit the same data."""
 
 
 class Range(Section):
@@ -31,7 +34,7 @@ class Range(Section):
             if low >= high:
                 raise ValueError(f"{given[0]}: {low:g} is not below {high:g}")
             if self.log_uniform is not None and low <= 0:
-                raise ValueError(f"log_uniform: {low:g} is not above zero")
+                raise Invalid("log_uniform", f"{low:g} is not above zero")
         return self
 
     @property
@@ -39,9 +42,12 @@ class Range(Section):
         return self.uniform or self.log_uniform
 
     @property
-    def extremes(self) -> list[Any]:
-        """Values that must be valid for all in between to be."""
-        return list(self.choice) if self.choice is not None else list(self.bounds or ())
+    def probes(self) -> list[Any]:
+        """Values that must be valid for every value to be: the ends, and one in between."""
+        if self.bounds is None:
+            return list(self.choice or ())
+        low, high = self.bounds
+        return [low, high, low + 0.37 * (high - low)]
 
 
 class Tune(Section):
@@ -64,14 +70,32 @@ class Tune(Section):
         if recipe.finetune is None:
             yield Conflict("tune", "needs the section finetune: its trials are fine-tunings")
             return
+        if self.metric not in VALIDATION_METRICS:
+            known = ", ".join(VALIDATION_METRICS)
+            hint = nearest(self.metric, VALIDATION_METRICS)
+            yield Conflict(
+                "tune.metric", f"no such metric {self.metric!r}, there are {known}{hint}"
+            )
         for key, values in self.space.items():
-            if not key.startswith(TUNABLE):
-                yield Conflict("tune.space", f"{key!r} is not tunable; keys begin with {TUNABLE}")
-                continue
-            for value in values.extremes:
-                try:
-                    recipe.override({"tune": None, key: value})
-                except RecipeError as error:
-                    reason = str(error).splitlines()[0].partition(": ")[2]
-                    yield Conflict(f"tune.space.{key}", reason)
-                    break
+            reason = _refusal(recipe, key, values)
+            if reason:
+                yield Conflict(f"tune.space.{key}", reason)
+
+
+def _refusal(recipe: "Recipe", key: str, values: Range) -> str | None:
+    """Why a key cannot be tuned over these values, or None."""
+    if not key.startswith(TUNABLE):
+        return f"{key!r} is not tunable; keys begin with {TUNABLE}"
+    name = key.removeprefix(TUNABLE).partition(".")[0]
+    field = type(recipe.finetune).model_fields.get(name)
+    if name in FIXED or (field is not None and field.json_schema_extra is not None):
+        return f"{key!r} is not tunable: all trials share it"
+    for value in values.probes:
+        try:
+            recipe.override({"tune": None, key: value})
+        except RecipeError as error:
+            # Other sections' problems are told by themselves.
+            own = [line for line in str(error).splitlines() if f": {key}: " in line]
+            if own:
+                return own[0].partition(f": {key}: ")[2]
+    return None

@@ -1,6 +1,7 @@
 """Choose the winner of a sweep. Pure."""
 
 import dataclasses
+import math
 from typing import Any
 
 
@@ -23,7 +24,11 @@ def choose(trials: list[Trial], mode: str) -> Trial | None:
 
     A stopped trial's value is of a shorter training: not comparable, and never better used.
     """
-    finished = [trial for trial in trials if trial.status == "done" and trial.curve]
+    finished = [
+        trial
+        for trial in trials
+        if trial.status == "done" and trial.curve and math.isfinite(trial.curve[-1])
+    ]
     if not finished:
         return None
     sign = 1 if mode == "max" else -1

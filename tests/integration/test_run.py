@@ -59,7 +59,7 @@ def test_lineage_leads_from_the_deployment_to_the_corpus(first_run, workspace):
     base = manifest(model["parents"]["pretrain"])
     corpus = manifest(base["parents"]["shard"])
     assert corpus["kind"] == "corpus"
-    assert corpus["inputs"]["corpora"]["sources"]["news"]["content"]
+    assert corpus["inputs"]["corpora"]["contents"]["news"]
 
 
 def test_nothing_half_made_is_left(first_run, workspace):

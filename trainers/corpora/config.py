@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from cluster.section import Conflict, Section, operational
+from cluster.section import Conflict, Section, identity, operational
 
 if TYPE_CHECKING:
     from cluster.recipe import Recipe
@@ -49,11 +49,6 @@ class Source(Section):
     @property
     def is_labelled(self) -> bool:
         return self.label is not None or self.label_column is not None
-
-    def identity(self) -> dict[str, Any]:
-        from trainers.corpora.sources import content_hash
-
-        return {**super().identity(), "content": content_hash(self)}
 
 
 class Clean(Section):
@@ -104,6 +99,33 @@ class Corpora(Section):
     documents_per_shard: int = Field(default=10_000, ge=1)
     concurrency: int | None = operational(None, ge=1)
     """Tasks of Ray Data at once; as many as there are CPUs by default."""
+
+    def identity(self) -> dict[str, Any]:
+        from trainers.corpora.sources import base_hash
+
+        found = {**super().identity(), "contents": self._contents(self.sources)}
+        if self.tokenizer.base is not None:
+            found["tokenizer_content"] = base_hash(self.tokenizer.base, "corpora.tokenizer.base")
+        return found
+
+    @property
+    def labelled(self) -> dict[str, Any]:
+        """What the labelled examples depend on."""
+        sources = {name: source for name, source in self.sources.items() if source.is_labelled}
+        return {
+            "sources": identity(sources),
+            "contents": self._contents(sources),
+            "clean": self.clean.identity(),
+            "split": self.split.identity(),
+        }
+
+    def _contents(self, sources: dict[str, Source]) -> dict[str, str]:
+        from trainers.corpora.sources import content_hash
+
+        return {
+            name: content_hash(source, f"corpora.sources.{name}")
+            for name, source in sources.items()
+        }
 
     def conflicts(self, recipe: "Recipe") -> Iterator[Conflict]:
         labelled = [name for name, source in self.sources.items() if source.is_labelled]

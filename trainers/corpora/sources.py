@@ -12,6 +12,7 @@ import importlib.util
 import io
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,9 @@ FORMATS = {
     ".parquet": "parquet",
 }
 WHOLE_BYTES = 256 << 20
+MAX_FIELD_CHARACTERS = 1 << 30
+SURROGATE = re.compile("[\ud800-\udfff]")
+"""What stands for bytes that are not UTF-8, and what JSON can escape but no file can hold."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,9 +47,11 @@ class Document:
     """`file:line`, for errors."""
 
 
-def files(source: Source, key: str = "corpora.sources") -> list[str]:
+def files(source: Source, key: str) -> list[str]:
     """The files of a source, sorted. Raises UserError where there are none."""
     assert source.path is not None
+    if not Path(source.path).name:
+        raise UserError(f"{key}.path: {source.path!r} names no file")
     if "://" in source.path:
         return _remote_files(source.path, key)
     folder = Path.cwd() if source.package is None else _package_folder(source.package, key)
@@ -81,31 +87,50 @@ def parts(source: Source, key: str) -> list[str | None]:
 
 
 @functools.lru_cache(maxsize=256)
-def content_hash(source: Source) -> str:
+def content_hash(source: Source, key: str) -> str:
     """Hash of what the source holds now. Files over 256 MiB count by size, time and both ends."""
     digest = hashlib.sha256()
     if source.dataset is not None:
         digest.update(_dataset_state(source.dataset).encode())
         return digest.hexdigest()[:16]
-    for file in files(source):
-        fs, path = _open(file)
-        info = fs.get_file_info(path)
-        digest.update(f"{Path(file).name}:{info.size}".encode())
-        with fs.open_input_file(path) as stream:
-            if info.size <= WHOLE_BYTES:
-                while piece := stream.read(1 << 20):
-                    digest.update(piece)
-            else:
-                digest.update(str(info.mtime_ns).encode())
-                digest.update(stream.read(1 << 20))
-                digest.update(stream.read_at(1 << 20, info.size - (1 << 20)))
+    for file in files(source, key):
+        _count_in(digest, file)
     return digest.hexdigest()[:16]
+
+
+def base_hash(base: str, key: str) -> str:
+    """Hash of a local folder's files; a hub id stands for itself. Raises UserError for a path where
+    there is nothing."""
+    folder = Path(base).expanduser()
+    if not folder.is_dir():
+        if base.startswith(("/", ".", "~")):
+            raise UserError(f"{key}: no such folder {base!r}")
+        return base
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            _count_in(digest, str(path))
+    return digest.hexdigest()[:16]
+
+
+def _count_in(digest: Any, file: str) -> None:
+    fs, path = _open(file)
+    info = fs.get_file_info(path)
+    digest.update(f"{Path(file).name}:{info.size}".encode())
+    with fs.open_input_file(path) as stream:
+        if info.size <= WHOLE_BYTES:
+            while piece := stream.read(1 << 20):
+                digest.update(piece)
+        else:
+            digest.update(str(info.mtime_ns).encode())
+            digest.update(stream.read(1 << 20))
+            digest.update(stream.read_at(1 << 20, info.size - (1 << 20)))
 
 
 def _package_folder(package: str, key: str) -> Path:
     try:
         spec = importlib.util.find_spec(package)
-    except ModuleNotFoundError:
+    except (ImportError, ValueError):  # absent, or no name of a package at all
         spec = None
     if spec is None or not spec.submodule_search_locations:
         raise UserError(f"{key}.package: {package!r} is not installed; pip install {package}")
@@ -116,7 +141,10 @@ def _remote_files(uri: str, key: str) -> list[str]:
     scheme, _, rest = uri.partition("://")
     head = rest.split("*", 1)[0]
     base = head.rpartition("/")[0] if "*" in rest else rest
-    fs, path = _open(f"{scheme}://{base}")
+    try:
+        fs, path = _open(f"{scheme}://{base}")
+    except pa.ArrowInvalid as error:
+        raise UserError(f"{key}.path: cannot read {uri!r}: {error}") from error
     if "*" not in rest:
         infos = [fs.get_file_info(path)]
     else:
@@ -166,7 +194,7 @@ def _lines(file: str) -> Iterator[tuple[int, bytes]]:
 
 def _decoded(raw: bytes) -> str | None:
     try:
-        return raw.decode("utf-8")
+        return raw.decode("utf-8-sig")  # a byte-order mark is no text
     except UnicodeDecodeError:
         return None
 
@@ -195,15 +223,13 @@ def _csv(source: Source, file: str) -> Iterator[Document]:
     def text_lines() -> Iterator[str]:
         for _, raw in _lines(file):
             # A byte that is not UTF-8 marks its row, found again below.
-            yield raw.decode("utf-8", errors="surrogateescape")
+            yield raw.decode("utf-8-sig", errors="surrogateescape")
 
+    csv.field_size_limit(MAX_FIELD_CHARACTERS)
     reader = csv.DictReader(text_lines())
     for row in reader:
         where = f"{file}:{reader.line_num}"
-        document = _from_row(source, row, where)
-        if document.text is not None and any("\ud800" <= c <= "\udfff" for c in document.text):
-            document = dataclasses.replace(document, text=None)
-        yield document
+        yield _from_row(source, row, where)
 
 
 def _parquet(source: Source, file: str) -> Iterator[Document]:
@@ -223,16 +249,24 @@ def _dataset(source: Source) -> Iterator[Document]:
     import datasets
 
     assert source.dataset is not None
-    if Path(source.dataset).expanduser().is_dir():
-        loaded: Any = datasets.load_from_disk(str(Path(source.dataset).expanduser()))
-        if isinstance(loaded, datasets.DatasetDict):
-            loaded = loaded[source.dataset_split]
-    else:
-        loaded = datasets.load_dataset(source.dataset, split=source.dataset_split, streaming=True)
-    names = getattr(loaded.features.get(source.label_column), "names", None)
+    folder, split = Path(source.dataset).expanduser(), source.dataset_split
+    try:
+        if folder.is_dir():
+            loaded: Any = datasets.load_from_disk(str(folder))
+            if isinstance(loaded, datasets.DatasetDict):
+                loaded = loaded[split]
+        else:
+            loaded = datasets.load_dataset(source.dataset, split=split, streaming=True)
+    except KeyError as error:
+        raise UserError(f"dataset_split: {source.dataset!r} has no split {split!r}") from error
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"dataset: cannot load {source.dataset!r}: {reason}") from error
+    names = getattr((loaded.features or {}).get(source.label_column), "names", None)
     for number, row in enumerate(loaded):
         if names and isinstance(row[source.label_column], int):
-            row[source.label_column] = names[row[source.label_column]]
+            label = row[source.label_column]
+            row[source.label_column] = names[label] if label >= 0 else None
         yield _from_row(source, row, f"{source.dataset}:row {number}")
 
 
@@ -257,5 +291,10 @@ def _from_row(source: Source, row: Any, where: str) -> Document:
     text = row[source.text]
     if not isinstance(text, str):
         raise UserError(f"{where}: column {source.text!r} is {type(text).__name__}, not text")
-    label = source.label if source.label_column is None else str(row[source.label_column])
-    return Document(text, label, where)
+    label = source.label
+    if source.label_column is not None:
+        if row[source.label_column] is None:
+            raise UserError(f"{where}: no label in column {source.label_column!r}")
+        label = str(row[source.label_column])
+    is_text = not SURROGATE.search(text + (label or ""))
+    return Document(text if is_text else None, label, where)

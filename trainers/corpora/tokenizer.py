@@ -74,8 +74,8 @@ def train(texts: Iterable[str], settings: Tokenizer, max_length: int) -> "PreTra
             pre_tokenizers.Split(han, behavior="isolated"),
         ]
     )
-    if settings.algorithm in ("wordpiece", "characters"):
-        tokenizer.decoder = decoders.WordPiece()
+    continued = settings.algorithm in ("wordpiece", "characters")
+    tokenizer.decoder = decoders.WordPiece() if continued else decoders.Fuse()
     tokenizer.train_from_iterator(texts, trainer)
     ids = {token: tokenizer.token_to_id(token) for token in special}
     tokenizer.post_processor = TemplateProcessing(

@@ -142,7 +142,11 @@ MUTATIONS = [
         "[1e-2, 1e-4]",
         ("tune.space.finetune.learning_rate: ", "0.01 is not below 0.0001"),
     ),
-    Mutation("[1e-4, 1e-2]", "[0, 1]", ("tune.space.finetune.learning_rate: ", "not above zero")),
+    Mutation(
+        "[1e-4, 1e-2]",
+        "[0, 1]",
+        ("tune.space.finetune.learning_rate.log_uniform: ", "not above zero"),
+    ),
     Mutation("[1e-4, 1e-2]", "[1e-4]", ("tune.space.finetune.learning_rate.log_uniform.1: miss",)),
     Mutation("choice: [0.0, 0.1]", "choice: []", ("tune.space.finetune.dropout.choice: ",)),
     Mutation(
@@ -166,11 +170,11 @@ MUTATIONS = [
     Mutation("test: 0.2", "test: 0.85", ("corpora.split: validation + test = 0.95",)),
     Mutation("length: 64", "length: 256", ("corpora.sequence_length: 256 is over", "= 128")),
     Mutation("length: 96", "length: 256", ("finetune.max_length: 256 is over", "= 128")),
-    Mutation("heads: 4", "heads: 5", ("heads: 5 does not divide hidden_size 64",), at=""),
+    Mutation("heads: 4", "heads: 5", ("pretrain.model.heads: 5 does not divide hidden_size 64",)),
     Mutation("masked_lm", "causal_lm", ("causal_lm needs an architecture of gpt2, llama",), at=""),
     Mutation("max_length: 96", "base: some/model", ("finetune.base: ", "one of them")),
-    Mutation("[bad, good]", "[good, good]", ("labels: each only once",), at=""),
-    Mutation("port: 9000", "min_replicas: 3", ("min_replicas: 3 is over max_replicas",), at=""),
+    Mutation("[bad, good]", "[good, good]", ("finetune.labels: each only once",)),
+    Mutation("port: 9000", "min_replicas: 3", ("serve.min_replicas: 3 is over max_replicas",)),
     Mutation("  epochs", "  workers: 9\n  epochs", ("batch_size: 8 is less than workers",), at=""),
     # Not YAML, or not a recipe.
     Mutation("seed: 7", "name: again", ('found duplicate key "name"',)),
@@ -217,7 +221,7 @@ def test_a_mutated_recipe_is_refused(recipe_file: Path, mutation: Mutation) -> N
     ("text", "says"),
     [
         ("", ":1: a recipe is a mapping that starts with `name:`, found nothing"),
-        ("just words", ":1: a recipe is a mapping that starts with `name:`, found str"),
+        ("just words", ":1: a recipe is a mapping that starts with `name:`, found 'just words'"),
         ("name: a\npretrain: {model: {}}", ":2: pretrain: needs the section corpora"),
         ("name: a\nserve: {}", ":2: serve: needs the section finetune"),
         (

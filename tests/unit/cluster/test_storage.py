@@ -41,12 +41,13 @@ def test_a_folder_is_brought_here(storage: Storage) -> None:
     assert (storage.local("model/one") / "deep" / "config.json").read_text() == "{}"
 
 
-def test_a_remote_folder_is_fetched_once(storage: Storage) -> None:
-    storage.write("model/one/config.json", b"{}")
+def test_a_remote_folder_is_fetched_once_and_again_when_rewritten(storage: Storage) -> None:
+    storage.write("model/one/config.json", b"1")
     here = storage.local("model/one")
-    storage.delete("model/one")
-    assert (storage.local("model/one") / "config.json").exists() is not storage.is_local
     assert storage.local("model/one") == here
+    storage.delete("model/one")
+    storage.write("model/one/config.json", b"2")
+    assert (storage.local("model/one") / "config.json").read_bytes() == b"2"
 
 
 def test_the_hash_is_that_of_the_bytes(storage: Storage) -> None:

@@ -7,16 +7,17 @@ from tuning.config import Range, Tune
 
 
 @pytest.mark.parametrize(
-    ("values", "bounds", "extremes"),
+    ("values", "bounds", "probes"),
     [
         ({"choice": ["linear", "cosine"]}, None, ["linear", "cosine"]),
-        ({"uniform": [0, 0.5]}, (0.0, 0.5), [0.0, 0.5]),
-        ({"log_uniform": [1e-5, 1e-3]}, (1e-5, 1e-3), [1e-5, 1e-3]),
+        ({"uniform": [0, 0.5]}, (0.0, 0.5), [0.0, 0.5, 0.185]),
+        ({"log_uniform": [1e-5, 1e-3]}, (1e-5, 1e-3), [1e-5, 1e-3, 3.763e-4]),
     ],
 )
-def test_a_range_has_extremes(values: dict[str, Any], bounds: Any, extremes: list[Any]) -> None:
+def test_a_range_is_probed(values: dict[str, Any], bounds: Any, probes: list[Any]) -> None:
     found = Range.model_validate(values)
-    assert (found.bounds, found.extremes) == (bounds, extremes)
+    assert found.bounds == bounds
+    assert found.probes == (probes if bounds is None else pytest.approx(probes))
 
 
 @pytest.mark.parametrize(
@@ -27,8 +28,8 @@ def test_a_range_has_extremes(values: dict[str, Any], bounds: Any, extremes: lis
         ({"choice": []}, "at least 1 item"),
         ({"uniform": [1, 1]}, "uniform: 1 is not below 1"),
         ({"uniform": [2, 1]}, "uniform: 2 is not below 1"),
-        ({"log_uniform": [0, 1]}, "log_uniform: 0 is not above zero"),
-        ({"log_uniform": [-1, 1]}, "log_uniform: -1 is not above zero"),
+        ({"log_uniform": [0, 1]}, "0 is not above zero"),
+        ({"log_uniform": [-1, 1]}, "-1 is not above zero"),
         ({"uniform": [0, float("inf")]}, "finite number"),
     ],
 )

@@ -219,7 +219,7 @@ def test_what_cannot_be_read_is_told(source: dict[str, Any], says: str) -> None:
 
 def hash_now(**source: Any) -> str:
     content_hash.cache_clear()  # it lasts for a process
-    return content_hash(Source(**source))
+    return content_hash(Source(**source), "corpora.sources.a")
 
 
 def test_the_content_hash_follows_names_and_bytes() -> None:

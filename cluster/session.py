@@ -9,11 +9,14 @@ Inside a Ray job the job's own cluster is used. Only a Ray that was started here
 import contextlib
 import logging
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from cluster.errors import UserError
+
+CONNECT_TIMEOUT_S = 5
 
 # What raymill runs must be importable on every worker, also when it was started as `python -m`.
 ROOT = str(Path(__file__).parent.parent)
@@ -26,6 +29,8 @@ def connected(address: str | None, cpus: int | None) -> Iterator[dict[str, float
     Raises UserError where no Ray answers at `address`.
     """
     address = address or os.environ.get("RAY_ADDRESS")
+    if address:
+        _refuse_unless_answered(address)
     _set_environment()
     import ray
 
@@ -47,6 +52,17 @@ def connected(address: str | None, cpus: int | None) -> Iterator[dict[str, float
         yield {"GPU": 0.0, **ray.cluster_resources()}
     finally:
         ray.shutdown()
+
+
+def _refuse_unless_answered(address: str) -> None:
+    """Ray itself tries for minutes to reach an address where nothing listens."""
+    host, separator, port = address.rpartition("://")[2].rpartition(":")
+    if not (separator and port.isdigit()):
+        return  # `auto` and its like name no place
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_S).close()
+    except OSError as error:
+        raise UserError(f"--address {address}: no Ray answers there: {error}") from error
 
 
 def _set_environment() -> None:

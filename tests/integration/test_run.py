@@ -53,7 +53,7 @@ def test_lineage_leads_from_the_deployment_to_the_corpus(first_run, workspace):
     def manifest(artifact_id):
         return json.loads((workspace / artifact_id / "manifest.json").read_text("utf-8"))
 
-    (deployment,) = (workspace / "deployment").iterdir()
+    deployment = min((workspace / "deployment").iterdir())
     promotion = manifest(manifest(f"deployment/{deployment.name}")["parents"]["promote"])
     model = manifest(promotion["parents"]["finetune"])
     base = manifest(model["parents"]["pretrain"])

@@ -1,6 +1,7 @@
 """The endpoint answers what the plain model says, and ends with Ctrl-C."""
 
 import json
+import time
 import urllib.error
 import urllib.request
 
@@ -62,6 +63,9 @@ def test_answers_are_the_plain_models(first_run, endpoint, workspace):
             post(url, document)
         assert refused.value.code == status
 
+    # The endpoint answers before the command has made its own first request and holds.
+    until(lambda: list(workspace.glob("deployment/*/manifest.json"))[1:])
+    time.sleep(3)
     command.interrupt()
     outcome = command.wait(60)
     assert outcome.status == 0, outcome.said

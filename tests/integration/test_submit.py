@@ -4,6 +4,7 @@ import os
 import shlex
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ RAY = str(Path(sys.executable).parent / "ray")
 @pytest.fixture(scope="module")
 def head():
     """A one-node cluster with a dashboard, ended by its own process."""
-    gcs, dashboard = free_port(), free_port()
+    gcs, dashboard, client = free_port(), free_port(), free_port()
     environment = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -25,14 +26,13 @@ def head():
     }
     process = subprocess.Popen(
         [RAY, "start", "--head", "--block", "--num-cpus=2", f"--port={gcs}",
-         f"--dashboard-port={dashboard}", "--ray-client-server-port=0"],
+         f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}"],
         env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     address = f"http://127.0.0.1:{dashboard}"
 
     def is_up():
-        import urllib.request
-
+        assert process.poll() is None, "ray start ended"
         try:
             return urllib.request.urlopen(f"{address}/api/version", timeout=2).status == 200
         except OSError:

@@ -79,6 +79,11 @@ def _set_environment() -> None:
         "TRANSFORMERS_VERBOSITY": "error",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "TQDM_DISABLE": "1",
+        # Every step allocates and frees the same tensors. glibc would give their pages back to the
+        # kernel each time, and take them again: a fifth of the time of a step on a CPU.
+        "MALLOC_TRIM_THRESHOLD_": str(2**32),
+        "MALLOC_MMAP_THRESHOLD_": str(2**32),
+        "MALLOC_ARENA_MAX": "1",
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)

@@ -89,15 +89,18 @@ def load_section(name: str, overrides: Iterable[str]) -> Any:
     return getattr(_checked(model, document, "--set", assigned), name)
 
 
+def located(source: str) -> Path | None:
+    """Where a recipe is, given as a path or a shipped name; None if it is neither."""
+    path = shipped().get(source, Path(source))
+    return path if path.is_file() else None
+
+
 def find(source: str) -> Path:
     """The file of a recipe, given as a path or a shipped name. Raises RecipeError."""
-    recipes = shipped()
-    if source in recipes:
-        return recipes[source]
-    path = Path(source)
-    if path.is_file():
+    path = located(source)
+    if path is not None:
         return path
-    hint = nearest(source, recipes)
+    hint = nearest(source, shipped())
     raise RecipeError(f"{source}: no such file or shipped recipe{hint}; see `raymill recipes`")
 
 

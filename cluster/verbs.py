@@ -5,7 +5,6 @@ import contextlib
 import dataclasses
 import threading
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from cluster import artifacts, pipeline, runs
@@ -13,7 +12,16 @@ from cluster.artifacts import Artifact
 from cluster.errors import UserError
 from cluster.jobs import submit as submit_job
 from cluster.progress import Console, Terminal
-from cluster.recipe import DEFAULT_WORKSPACE, Recipe, about, find, load, load_section, shipped
+from cluster.recipe import (
+    DEFAULT_WORKSPACE,
+    Recipe,
+    about,
+    find,
+    load,
+    load_section,
+    located,
+    shipped,
+)
 from cluster.runs import Run
 from cluster.session import connected
 from cluster.storage import Storage
@@ -81,7 +89,7 @@ def status(options: argparse.Namespace, terminal: Terminal) -> Answer:
 
 
 def evaluate(options: argparse.Namespace, terminal: Terminal) -> Answer:
-    if _is_recipe(options.target):
+    if located(options.target):
         options.since, options.until, options.hold = None, "evaluate", False
         return run(options, terminal)
     model = artifacts.lookup(_storage(options), "model", options.target, stage="finetune")
@@ -106,7 +114,7 @@ def promote(options: argparse.Namespace, terminal: Terminal) -> Answer:
 
 
 def serve(options: argparse.Namespace, terminal: Terminal) -> Answer:
-    if _is_recipe(options.target):
+    if located(options.target):
         options.since, options.until = None, None
         return run(options, terminal)
     storage = _storage(options)
@@ -173,10 +181,6 @@ def _hold(terminal: Terminal) -> None:
 
 def _recipe(options: argparse.Namespace) -> Recipe:
     return load(options.target, options.overrides, options.workspace)
-
-
-def _is_recipe(target: str) -> bool:
-    return target in shipped() or Path(target).is_file()
 
 
 def _storage(options: argparse.Namespace) -> Storage:

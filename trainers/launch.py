@@ -121,7 +121,7 @@ def _worker(config: dict[str, Any]) -> dict[str, Any] | Exception:
         return fatal
     try:
         return train(config["job"], config["progress"], config["report"])
-    except Exception as error:
+    except Exception as error:  # of any kind: only sorted here, and raised again
         if not is_retryable(error):
             ray.get(verdict.set.remote(error))
         raise  # so that ranks that wait for this one are ended

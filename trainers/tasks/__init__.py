@@ -34,7 +34,7 @@ class Task(Protocol):
         ...
 
     def loss(self, model: "PreTrainedModel", batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss summed over targets, and further sums for `metrics`."""
+        """The loss summed over targets, and further sums for `metrics`, which training ignores."""
         ...
 
     def metrics(self, sums: dict[str, float]) -> dict[str, float]:

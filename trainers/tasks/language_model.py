@@ -103,8 +103,7 @@ class MaskedLM(LanguageModel):
             logits = model(**inputs).logits[chosen]
         else:
             logits = head(model)(model.base_model(**inputs).last_hidden_state[chosen])
-        loss = functional.cross_entropy(logits.float(), labels, reduction="sum")
-        return loss, {"correct": (logits.argmax(-1) == labels).sum()}
+        return _loss(logits, labels, counted=not model.training)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,5 +123,11 @@ class CausalLM(LanguageModel):
         logits = model(**inputs, use_cache=False).logits
         chosen = batch["labels"] != IGNORED
         logits, labels = logits[chosen], batch["labels"][chosen]
-        loss = functional.cross_entropy(logits.float(), labels, reduction="sum")
-        return loss, {"correct": (logits.argmax(-1) == labels).sum()}
+        return _loss(logits, labels, counted=not model.training)
+
+
+def _loss(logits: Tensor, labels: Tensor, counted: bool) -> tuple[Tensor, dict[str, Tensor]]:
+    """Summed cross-entropy; and the correct predictions, if they are `counted`: the argmax over a
+    vocabulary is dear on a CPU, and training has no use for it."""
+    loss = functional.cross_entropy(logits.float(), labels, reduction="sum")
+    return loss, {"correct": (logits.argmax(-1) == labels).sum()} if counted else {}

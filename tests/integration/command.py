@@ -79,7 +79,16 @@ class Command:
         deadline = time.monotonic() + patience_s
         while (left := self.processes()) and time.monotonic() < deadline:
             time.sleep(0.3)
-        return [Path(f"/proc/{pid}/cmdline").read_bytes().decode()[:200] for pid in left]
+        return self.command_lines() if left else []
+
+    def command_lines(self) -> list[str]:
+        """Of all that this command started and that still runs."""
+        lines = []
+        for pid in self.processes():
+            with contextlib.suppress(OSError):  # it ended meanwhile
+                line = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")
+                lines.append(line.decode()[:200])
+        return lines
 
     def end(self) -> None:
         for pid in self.processes():

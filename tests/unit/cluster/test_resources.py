@@ -1,7 +1,7 @@
 import pytest
 
 from cluster.errors import UserError
-from cluster.resources import concurrent, refuse_unless_fits
+from cluster.resources import concurrent, largest, refuse_unless_fits
 
 
 @pytest.mark.parametrize("wanted", [{}, {"CPU": 2}, {"CPU": 2, "GPU": 0}, {"CPU": 0.5}])
@@ -41,3 +41,8 @@ def test_as_many_groups_run_as_fit(
     each: dict[str, float], available: dict[str, float], at_most: int, expected: int
 ) -> None:
     assert concurrent(each, available, at_most) == expected
+
+
+def test_what_a_cluster_can_grow_to_counts() -> None:
+    now, limits = {"CPU": 0.0, "memory": 8.0}, {"CPU": 64, "GPU": 8}
+    assert largest({"GPU": 0.0}, now, limits) == {"CPU": 64, "GPU": 8, "memory": 8.0}

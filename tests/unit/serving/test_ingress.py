@@ -1,0 +1,23 @@
+from pathlib import Path
+
+import pytest
+
+from serving import ingress
+
+
+def test_two_rays_on_a_machine_share_no_file_and_no_port(tmp_path: Path) -> None:
+    first, second = (ingress.environment(tmp_path / name) for name in ("a", "b"))
+    assert first[ingress.SWITCH] == "1"
+    assert not ingress.is_missing(first)
+    shared = {name for name in first if first[name] == second[name]}
+    assert shared == {ingress.SWITCH}
+
+
+def test_without_haproxy_it_is_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ingress, "find_spec", lambda name: None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert ingress.is_missing(ingress.environment(tmp_path))
+
+
+def test_a_cluster_that_was_there_has_its_own_ingress() -> None:
+    assert not ingress.is_missing({})

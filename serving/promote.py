@@ -1,7 +1,6 @@
 """The stage `promote`: a model that passes its gate may be served. Promotions are artifacts, so
 what was served when, and what it came from, can always be told."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,16 +12,17 @@ from cluster.storage import Storage
 
 
 def run(job: StageJob) -> dict[str, Any]:
-    gate = job.recipe.serve.gate
-    test = job.parents["evaluate"].manifest.metrics["test"]
-    model = job.parents["finetune"]
+    evaluation, model = job.parents["evaluate"], job.parents["finetune"]
+    found = passed(job.recipe.serve.gate, evaluation, model)
+    job.progress.line(_describe(found))
+    return found
+
+
+def passed(gate: Mapping[str, float], evaluation: Artifact, model: Artifact) -> dict[str, Any]:
+    """What passed: the model, the gate and the figures it held. Raises what `refuse_below` does."""
+    test = evaluation.manifest.metrics["test"]
     refuse_below(gate, test, model.id)
-    with job.draft.folder() as folder:
-        text = json.dumps({"model": model.id, "gate": gate, "test": test}, indent=1)
-        (folder / "promotion.json").write_text(text, encoding="utf-8")
-    passed = ", ".join(f"{name} {test[name]:.4f} >= {least:g}" for name, least in gate.items())
-    job.progress.line(f"{model.id} ({passed or 'no gate'})")
-    return {"model": model.id, "gate": gate, **{name: test[name] for name in gate}}
+    return {"model": model.id, "gate": dict(gate), **{name: test[name] for name in gate}}
 
 
 def refuse_below(gate: Mapping[str, float], test: Mapping[str, Any], model: str) -> None:
@@ -50,8 +50,7 @@ def promote(storage: Storage, reference: str, gate: Mapping[str, float]) -> Arti
     ]
     if not evaluations:
         raise UserError(f"{model.id} was not evaluated; run `raymill evaluate` on its recipe first")
-    test = evaluations[-1].manifest.metrics["test"]
-    refuse_below(gate, test, model.id)
+    found = passed(gate, evaluations[-1], model)
     parents = {"finetune": model.id, "evaluate": evaluations[-1].id}
     inputs = {"serve.gate": dict(gate)}
     version = artifacts.fingerprint("promotion", inputs, parents)
@@ -62,9 +61,10 @@ def promote(storage: Storage, reference: str, gate: Mapping[str, float]) -> Arti
         return known
     with artifacts.drafting(storage, promotion_id) as draft:
         return draft.publish(
-            recipe=name,
-            stage="promote",
-            parents=parents,
-            inputs=inputs,
-            metrics={"model": model.id, "gate": dict(gate), **{key: test[key] for key in gate}},
+            recipe=name, stage="promote", parents=parents, inputs=inputs, metrics=found
         )
+
+
+def _describe(found: Mapping[str, Any]) -> str:
+    held = [f"{name} {found[name]:.4f} >= {least:g}" for name, least in found["gate"].items()]
+    return f"{found['model']} ({', '.join(held) or 'no gate'})"

@@ -10,8 +10,7 @@ from cluster.pipeline import StageJob
 from cluster.recipe import Recipe
 from trainers.config import Finetune
 from trainers.export import describe
-from trainers.launch import fit
-from trainers.loop import TrainJob
+from trainers.launch import fit_stage
 from trainers.model import Start
 from trainers.tasks.classify import Classify
 
@@ -19,11 +18,8 @@ from trainers.tasks.classify import Classify
 def run(job: StageJob) -> dict[str, Any]:
     recipe = with_winner(job.recipe, job.parents)
     settings: Finetune = recipe.finetune
-    checkpoints = f"checkpoint/{job.draft.id.partition('/')[2]}"
     task = classifier(recipe, job.parents)
-    training = TrainJob(task, settings, recipe.seed, job.storage, checkpoints, job.draft)
-    metrics = fit(training, job.progress, recipe.cluster.max_failures)
-    job.storage.delete(checkpoints)
+    metrics = fit_stage(job, task, settings)
     describe(
         job.draft,
         job.parents,

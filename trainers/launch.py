@@ -13,8 +13,11 @@ from typing import Any
 import torch.distributed as dist
 
 from cluster.errors import InfrastructureError, RaymillError
+from cluster.pipeline import StageJob
 from cluster.progress import Progress, relayed
+from trainers.config import Training
 from trainers.loop import Report, TrainJob, train
+from trainers.tasks import Task
 
 COMMUNICATION = (
     "gloo",
@@ -30,6 +33,15 @@ def is_retryable(error: BaseException) -> bool:
     """Whether a worker failed by losing another one, not by an error of its own. Pure."""
     text = f"{type(error).__name__}: {error}".lower()
     return not isinstance(error, RaymillError) and any(word in text for word in COMMUNICATION)
+
+
+def fit_stage(job: StageJob, task: Task, settings: Training) -> dict[str, Any]:
+    """Trains the model that a stage makes, with checkpoints until it is made."""
+    checkpoints = f"checkpoint/{job.draft.id.partition('/')[2]}"
+    training = TrainJob(task, settings, job.recipe.seed, job.storage, checkpoints, job.draft)
+    metrics = fit(training, job.progress, job.recipe.cluster.max_failures)
+    job.storage.delete(checkpoints)
+    return metrics
 
 
 def fit(

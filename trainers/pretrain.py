@@ -5,8 +5,7 @@ from typing import Any
 from cluster.pipeline import StageJob
 from trainers.config import Pretrain
 from trainers.export import describe
-from trainers.launch import fit
-from trainers.loop import TrainJob
+from trainers.launch import fit_stage
 from trainers.model import Start
 from trainers.tasks.language_model import CausalLM, MaskedLM
 
@@ -20,10 +19,7 @@ def run(job: StageJob) -> dict[str, Any]:
         if settings.objective == "masked_lm"
         else CausalLM(corpus, start, seed)
     )
-    checkpoints = f"checkpoint/{job.draft.id.partition('/')[2]}"
-    training = TrainJob(task, settings, seed, job.storage, checkpoints, job.draft)
-    metrics = fit(training, job.progress, job.recipe.cluster.max_failures)
-    job.storage.delete(checkpoints)
+    metrics = fit_stage(job, task, settings)
     describe(job.draft, job.parents, settings.objective, metrics)
     job.progress.line(
         f"{metrics['parameters']:,} parameters, {metrics['tokens']:,} tokens in "

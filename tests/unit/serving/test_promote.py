@@ -1,6 +1,5 @@
 """A model below its gate is not served."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -59,11 +58,7 @@ def run(storage: Storage, parents: dict[str, Artifact], gate: str, recipe: Path)
         f"finetune: {{base: b}}\nserve: {{gate: {gate}}}\n"
     )
     with drafting(storage, "promotion/demo-promote-0c") as draft:
-        metrics = promote.run(StageJob(load(recipe), parents, draft, storage, Notes(), {}))
-        with draft.folder() as folder:
-            written = json.loads((folder / "promotion.json").read_text())
-    assert written["model"] == metrics["model"]
-    return metrics
+        return promote.run(StageJob(load(recipe), parents, draft, storage, Notes(), {}))
 
 
 def test_the_stage_promotes_what_passes(

@@ -27,6 +27,22 @@ SECTIONS = {
     "tune": "tuning.config:Tune",
     "serve": "serving.config:Serve",
 }
+EXPECTED = {
+    "int_type": "expected a whole number",
+    "int_parsing": "expected a whole number",
+    "int_from_float": "expected a whole number",
+    "float_type": "expected a number",
+    "float_parsing": "expected a number",
+    "bool_type": "expected true or false",
+    "bool_parsing": "expected true or false",
+    "string_type": "expected text",
+    "list_type": "expected a list",
+    "dict_type": "expected a section with keys of its own",
+    "model_type": "expected a section with keys of its own",
+    "invalid_key": "a key must be text",
+    "string_pattern_mismatch": "expected lower-case letters, digits and dashes, at most 40",
+}
+"""What to say for pydantic's kinds of error, where it has its own words for YAML's types."""
 SHIPPED = Path(__file__).parent.parent / "trainers" / "recipes"
 DEFAULT_WORKSPACE = "~/.raymill"
 
@@ -215,24 +231,21 @@ def _explain(document: dict[str, Any], source: str, assigned: Iterable[str], ite
             return f"{where}: missing; it must be given"
         case "value_error" | "assertion_error":
             return f"{where}: {cause}"
-        case "model_type":
-            return f"{where}: expected a section with keys of its own, found {_show(item['input'])}"
-        case "string_pattern_mismatch":
-            return (
-                f"{where}: expected lower-case letters, digits and dashes, at most 40, "
-                f"found {_show(item['input'])}"
-            )
-        case _:
-            message = item["msg"][0].lower() + item["msg"][1:]
+        case kind:
+            # Of its own accord pydantic says "Input should be greater than 0".
+            message = EXPECTED.get(kind) or item["msg"].replace("Input should", "must")
             hint = nearest(str(item["input"]), _choices(item))
             return f"{where}: {message}, found {_show(item['input'])}{hint}"
 
 
 def _where(document: dict[str, Any], source: str, assigned: Iterable[str], key: str) -> str:
     """`FILE:LINE: KEY`, or `--set KEY` where the value came from the command line."""
-    if any(key == given or key.startswith(f"{given}.") for given in assigned):
-        return f"--set {key}"
-    return f"{source}:{_line(document, key)}: {key or 'recipe'}"
+    line, missing = _line(document, key)
+    for given in assigned:
+        is_made_by_it = bool(missing) and given.startswith(f"{key}.")
+        if is_made_by_it or key == given or key.startswith(f"{given}."):
+            return f"--set {key}"
+    return f"{source}:{line}: {key or 'recipe'}"
 
 
 def _choices(item: Any) -> list[str]:
@@ -262,12 +275,13 @@ def _models_in(annotation: Any) -> list[type[Section]]:
     return [model for argument in get_args(annotation) for model in _models_in(argument)]
 
 
-def _line(document: Any, dotted: str) -> int:
-    """The line (from 1) of the deepest part of a dotted key that stands in the document.
+def _line(document: Any, dotted: str) -> tuple[int, list[str]]:
+    """The line (from 1) of the deepest part of a dotted key that stands in the document, and the
+    parts that do not.
 
     Keys may hold dots themselves, as those of tune.space do.
     """
-    line, parts = 1, dotted.split(".")
+    line, parts = 1, dotted.split(".") if dotted else []
     while parts:
         marks = getattr(document, "lc", None)
         if marks is None or marks.data is None:
@@ -280,4 +294,4 @@ def _line(document: Any, dotted: str) -> int:
             break
         key = known[".".join(parts[:length])]
         line, document, parts = marks.data[key][0] + 1, document[key], parts[length:]
-    return line
+    return line, parts

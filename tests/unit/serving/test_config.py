@@ -16,7 +16,7 @@ def test_a_model_is_served_with_overrides_alone() -> None:
 @pytest.mark.parametrize(
     ("override", "says"),
     [
-        ("serve.port=many", "--set serve.port: .*valid integer"),
+        ("serve.port=many", "--set serve.port: .*whole number"),
         ("serve.port=0", "--set serve.port: .*greater than or equal to 1"),
         ("serve.prot=80", "--set serve.prot: .*did you mean 'port'"),
         ("serve.min_replicas=2", "serve.min_replicas: 2 is over max_replicas = 1"),

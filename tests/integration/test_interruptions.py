@@ -1,6 +1,7 @@
 """Ctrl-C leaves no half artifact and no process; a killed worker costs no sample."""
 
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -10,6 +11,14 @@ from tests.integration.command import until
 
 LONGER = ("--set", "pretrain.epochs=12", "--set", "pretrain.checkpoint_minutes=0.02")
 SLOW = ("--set", "pretrain.epochs=500", "--set", "pretrain.checkpoint_minutes=0.02")
+
+
+@pytest.fixture
+def sharded(first_run, workspace, tmp_path):
+    """A workspace that holds the tiny recipe's corpus already."""
+    for stage in first_run.answer["stages"][:2]:
+        shutil.copytree(workspace / stage["artifact"], tmp_path / stage["artifact"])
+    return tmp_path
 
 
 def worker_pids(command):
@@ -47,9 +56,9 @@ def test_ctrl_c_leaves_nothing_half_made(start, recipe, tmp_path, moment):
     assert sorted(made) == sorted(whole)
 
 
-def test_a_killed_worker_is_replaced_and_training_goes_on(start, recipe, tmp_path):
-    command = start("pretrain", str(recipe), "--workspace", str(tmp_path), *LONGER)
-    until(lambda: checkpoints(tmp_path))
+def test_a_killed_worker_is_replaced_and_training_goes_on(start, recipe, sharded):
+    command = start("pretrain", str(recipe), "--workspace", str(sharded), *LONGER)
+    until(lambda: checkpoints(sharded))
     os.kill(worker_pids(command)[0], signal.SIGKILL)
     outcome = command.wait()
     assert outcome.status == 0, outcome.said
@@ -58,10 +67,10 @@ def test_a_killed_worker_is_replaced_and_training_goes_on(start, recipe, tmp_pat
     assert metrics["samples"] == metrics["steps"] * 16
 
 
-def test_an_interrupted_run_goes_on_where_it_was(start, raymill, recipe, tmp_path):
-    arguments = ("pretrain", str(recipe), "--workspace", str(tmp_path), *LONGER)
+def test_an_interrupted_run_goes_on_where_it_was(start, raymill, recipe, sharded):
+    arguments = ("pretrain", str(recipe), "--workspace", str(sharded), *LONGER)
     command = start(*arguments)
-    until(lambda: checkpoints(tmp_path))
+    until(lambda: checkpoints(sharded))
     os.kill(command.process.pid, signal.SIGKILL)
     until(lambda: not worker_pids(command))
     outcome = raymill(*arguments)

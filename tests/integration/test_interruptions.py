@@ -37,23 +37,28 @@ def checkpoints(workspace):
     return list(workspace.glob("checkpoint/*/step-*/record.json"))
 
 
-@pytest.mark.parametrize("moment", ["shard", "pretrain"])
-def test_ctrl_c_leaves_nothing_half_made(start, recipe, tmp_path, moment):
-    command = start("run", str(recipe), "--workspace", str(tmp_path), "--no-hold", *SLOW)
-    waited_for = {
-        "shard": lambda: list(tmp_path.glob(".staging/corpus/*")),
-        "pretrain": lambda: worker_pids(command) and checkpoints(tmp_path),
-    }
-    until(waited_for[moment])
+def assert_ctrl_c_leaves_nothing_half_made(command, workspace):
     command.interrupt()
     outcome = command.wait(60)
     assert outcome.status == 130, outcome.said
     assert command.strays() == []
-    assert not list(tmp_path.glob(".staging/*/*"))
-    whole = [path.parent for path in tmp_path.glob("[a-z]*/*/manifest.json")]
+    assert not list(workspace.glob(".staging/*/*"))
+    whole = [path.parent for path in workspace.glob("[a-z]*/*/manifest.json")]
     kinds = ("corpus", "model", "examples")
-    made = [path for kind in kinds for path in tmp_path.glob(f"{kind}/*")]
+    made = [path for kind in kinds for path in workspace.glob(f"{kind}/*")]
     assert sorted(made) == sorted(whole)
+
+
+def test_ctrl_c_while_sharding(start, recipe, tmp_path):
+    command = start("run", str(recipe), "--workspace", str(tmp_path), "--no-hold")
+    until(lambda: list(tmp_path.glob(".staging/corpus/*")))
+    assert_ctrl_c_leaves_nothing_half_made(command, tmp_path)
+
+
+def test_ctrl_c_while_pretraining(start, recipe, sharded):
+    command = start("run", str(recipe), "--workspace", str(sharded), "--no-hold", *SLOW)
+    until(lambda: worker_pids(command) and checkpoints(sharded))
+    assert_ctrl_c_leaves_nothing_half_made(command, sharded)
 
 
 def test_a_killed_worker_is_replaced_and_training_goes_on(start, recipe, sharded):

@@ -139,6 +139,7 @@ def test_a_model_is_evaluated_and_promoted_by_hand(first_run, raymill, workspace
 
 def test_a_causal_model_is_pretrained(first_run, raymill, recipe, workspace):
     settings = (
+        *("finetune=null", "tune=null", "serve=null"),
         "pretrain.objective=causal_lm",
         "pretrain.model={architecture: llama, hidden_size: 32, layers: 1, heads: 2}",
         "pretrain.zero.stage=3",

@@ -129,6 +129,8 @@ class Draft:
         self.id = artifact_id
         # An object store has no rename: files go to their place, the manifest makes them count.
         self.place = f".staging/{artifact_id}" if storage.is_local else artifact_id
+        self.checkpoints = f"checkpoint/{artifact_id.partition('/')[2]}"
+        """What a killed run goes on from. It outlives the draft, until the artifact is there."""
 
     def folder(self) -> contextlib.AbstractContextManager[Path]:
         return self.storage.writing(self.place)
@@ -163,6 +165,7 @@ class Draft:
         self.storage.write(f"{self.place}/{MANIFEST}", text.encode())
         if self.place != self.id:
             self.storage.rename(self.place, self.id)
+        self.storage.delete(self.checkpoints)
         return Artifact(self.storage, manifest)
 
     def discard(self) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch.distributed as dist
 
+from cluster.artifacts import Draft
 from cluster.progress import Progress
 from cluster.storage import Storage
 
@@ -35,8 +36,9 @@ class LoopState:
     evaluations: int = 0
 
 
-def save(engine: Any, state: LoopState, storage: Storage, folder: str) -> None:
+def save(engine: Any, state: LoopState, draft: Draft) -> None:
     """Called by every rank at the same step."""
+    storage, folder = draft.storage, draft.checkpoints
     place = f"{folder}/step-{state.step:08d}"
     if dist.get_rank() == 0:
         storage.delete(place)  # what a killed run left
@@ -56,8 +58,9 @@ def save(engine: Any, state: LoopState, storage: Storage, folder: str) -> None:
             storage.delete(f"{folder}/{old}")
 
 
-def restore(engine: Any, storage: Storage, folder: str, progress: Progress) -> LoopState | None:
+def restore(engine: Any, draft: Draft, progress: Progress) -> LoopState | None:
     """Loads the last good checkpoint into the engine, on every rank; None if there is none."""
+    storage, folder = draft.storage, draft.checkpoints
     found: list[Any] = [None]
     if dist.get_rank() == 0:
         found = [_last_good(storage, folder, dist.get_world_size(), progress)]

@@ -133,8 +133,6 @@ def _train_further(
             classifier(recipe, job.parents, scratch=kind == "scratch"),
             recipe.finetune,
             recipe.seed + seed,
-            job.storage,
-            None,
             draft,
         )
         for (kind, seed), draft in zip(wanted, drafts, strict=True)
@@ -146,6 +144,7 @@ def _train_further(
             folder = job.storage.local(draft.place)
             figures = score(folder, job.parents["examples"], recipe.finetune.max_length)
             found[kind].append(figures["accuracy"])
+            job.storage.delete(draft.checkpoints)
     finally:
         for draft in drafts:
             draft.discard()

@@ -37,11 +37,8 @@ def is_retryable(error: BaseException) -> bool:
 
 def fit_stage(job: StageJob, task: Task, settings: Training) -> dict[str, Any]:
     """Trains the model that a stage makes, with checkpoints until it is made."""
-    checkpoints = f"checkpoint/{job.draft.id.partition('/')[2]}"
-    training = TrainJob(task, settings, job.recipe.seed, job.storage, checkpoints, job.draft)
-    metrics = fit(training, job.progress, job.recipe.cluster.max_failures)
-    job.storage.delete(checkpoints)
-    return metrics
+    training = TrainJob(task, settings, job.recipe.seed, job.draft)
+    return fit(training, job.progress, job.recipe.cluster.max_failures)
 
 
 def fit(

@@ -18,7 +18,6 @@ import torch.distributed as dist
 
 from cluster.artifacts import Draft
 from cluster.progress import Progress
-from cluster.storage import Storage
 from trainers import checkpoint, model, zero
 from trainers.checkpoint import LoopState
 from trainers.config import Training
@@ -38,11 +37,8 @@ class TrainJob:
     task: Task
     settings: Training
     seed: int
-    storage: Storage
-    checkpoints: str | None
-    """Folder in the storage; None for none, as in short trials."""
-    draft: Draft | None
-    """Where the trained model goes, if it is kept."""
+    draft: Draft | None = None
+    """Where the model and its checkpoints go; without it neither is kept, as in a short trial."""
 
 
 def train(job: TrainJob, progress: Progress, report: Report | None = None) -> dict[str, Any]:
@@ -60,8 +56,8 @@ def train(job: TrainJob, progress: Progress, report: Report | None = None) -> di
     rows, validation = task.rows("train"), task.rows("validation")
     total_steps = math.ceil(settings.epochs * len(rows) / settings.batch_size)
     state = LoopState()
-    if job.checkpoints is not None:
-        state = checkpoint.restore(engine, job.storage, job.checkpoints, progress) or state
+    if job.draft is not None:
+        state = checkpoint.restore(engine, job.draft, progress) or state
     clock = _Clock(state, settings)
     metrics: dict[str, Any] = {}
     while state.fraction < 1:
@@ -82,8 +78,8 @@ def train(job: TrainJob, progress: Progress, report: Report | None = None) -> di
                 progress.line(_describe(state, metrics))
             if report is not None:
                 report({**metrics, "evaluation": state.evaluations})
-        if job.checkpoints is not None and clock.checkpoint_is_due and state.fraction < 1:
-            checkpoint.save(engine, state, job.storage, job.checkpoints)
+        if job.draft is not None and clock.checkpoint_is_due and state.fraction < 1:
+            checkpoint.save(engine, state, job.draft)
     if not metrics:  # resumed from a checkpoint that was at the end
         metrics = evaluate(engine, job, validation)
     if job.draft is not None:

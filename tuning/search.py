@@ -64,14 +64,7 @@ def run(job: StageJob) -> dict[str, Any]:
 
 
 def _training(job: StageJob, recipe: Recipe) -> TrainJob:
-    return TrainJob(
-        classifier(recipe, job.parents),
-        recipe.finetune,
-        recipe.seed,
-        job.storage,
-        checkpoints=None,
-        draft=None,
-    )
+    return TrainJob(classifier(recipe, job.parents), recipe.finetune, recipe.seed)
 
 
 class _Quiet:

@@ -100,6 +100,15 @@ def test_a_draft_begins_empty_after_a_killed_run(storage: Storage) -> None:
     assert list(made.manifest.files) == ["whole.bin"]
 
 
+def test_checkpoints_outlive_a_draft_until_the_artifact_is_there(storage: Storage) -> None:
+    checkpoint = "checkpoint/demo-finetune-0a1b/step-1/record.json"
+    with drafting(storage, "model/demo-finetune-0a1b") as draft:
+        storage.write(f"{draft.checkpoints}/step-1/record.json", b"{}")
+    assert list(storage.files("")) == [checkpoint]
+    published(storage, draft.id, {"whole.bin": ""})
+    assert not storage.files("checkpoint")
+
+
 def test_a_failure_after_publishing_keeps_the_artifact(storage: Storage) -> None:
     def work() -> None:
         with drafting(storage, "model/demo-finetune-0a1b") as draft:

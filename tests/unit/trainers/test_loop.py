@@ -59,7 +59,7 @@ def test_the_global_batch_does_not_depend_on_the_workers(
 ) -> None:
     start, settings = 37, Training(batch_size=9, micro_batch_size=micro_batch_size)
     rows = Tokenized([[sample] * (1 + sample % 5) for sample in range(20)], [0] * 20)
-    job = TrainJob(Numbers(), settings, 17, None, None, None)  # type: ignore[arg-type]
+    job = TrainJob(Numbers(), settings, 17)  # type: ignore[arg-type]
     engine = SimpleNamespace(device="cpu")
     monkeypatch.setattr(loop.dist, "get_world_size", lambda: workers)
     taken: list[tuple[int, int]] = []
@@ -96,7 +96,7 @@ def test_evaluation_covers_every_row_once_at_any_number_of_workers(
         totals: list[np.ndarray] = []
         for rank in range(workers):
             task = Sums()
-            job = TrainJob(task, Training(micro_batch_size=2), 17, None, None, None)  # type: ignore
+            job = TrainJob(task, Training(micro_batch_size=2), 17)  # type: ignore[arg-type]
             monkeypatch.setattr(loop.dist, "get_world_size", lambda workers=workers: workers)
             monkeypatch.setattr(loop.dist, "get_rank", lambda rank=rank: rank)
             monkeypatch.setattr(loop.dist, "all_reduce", lambda tensor: None)

@@ -5,7 +5,6 @@ id follows from recipe keys and parents alone. `run` makes those that are missin
 """
 
 import dataclasses
-import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -180,7 +179,6 @@ def run(
     resources: Mapping[str, float],
 ) -> dict[str, Artifact]:
     """Makes the missing artifacts of the planned stages, in order; returns all, by stage name."""
-    _import_ahead([item for item in planned if item.done is None])
     made: dict[str, Artifact] = {}
     for item in planned:
         with record.stage(item.stage.name) as stage_record:
@@ -195,16 +193,6 @@ def run(
             stage_record.metrics = artifact.manifest.metrics
             made[item.stage.name] = artifact
     return made
-
-
-def _import_ahead(planned: list[Planned]) -> None:
-    """Imports what later stages need while the first ones wait for Ray: seconds of the driver's."""
-
-    def load() -> None:
-        for item in planned:
-            load_upper(item.stage.function)
-
-    threading.Thread(target=load, name="imports", daemon=True).start()
 
 
 def _make(

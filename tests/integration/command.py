@@ -56,6 +56,15 @@ class Command:
         answer = json.loads(out) if out.strip() else {}
         return Outcome(self.process.returncode, answer, said, time.monotonic() - self._began)
 
+    def until(self, condition: Callable[[], Any]) -> Any:
+        """Waits for something true while the command runs, and returns it."""
+
+        def found() -> Any:
+            assert self.process.poll() is None, self.wait().said
+            return condition()
+
+        return until(found)
+
     def interrupt(self) -> None:
         """Ctrl-C, which a terminal sends to the whole group."""
         os.killpg(self.process.pid, signal.SIGINT)

@@ -51,19 +51,19 @@ def assert_ctrl_c_leaves_nothing_half_made(command, workspace):
 
 def test_ctrl_c_while_sharding(start, recipe, tmp_path):
     command = start("run", str(recipe), "--workspace", str(tmp_path), "--no-hold")
-    until(lambda: list(tmp_path.glob(".staging/corpus/*")))
+    command.until(lambda: list(tmp_path.glob(".staging/corpus/*")))
     assert_ctrl_c_leaves_nothing_half_made(command, tmp_path)
 
 
 def test_ctrl_c_while_pretraining(start, recipe, sharded):
     command = start("run", str(recipe), "--workspace", str(sharded), "--no-hold", *SLOW)
-    until(lambda: worker_pids(command) and checkpoints(sharded))
+    command.until(lambda: worker_pids(command) and checkpoints(sharded))
     assert_ctrl_c_leaves_nothing_half_made(command, sharded)
 
 
 def test_a_killed_worker_is_replaced_and_training_goes_on(start, recipe, sharded):
     command = start("pretrain", str(recipe), "--workspace", str(sharded), *LONGER)
-    until(lambda: checkpoints(sharded))
+    command.until(lambda: checkpoints(sharded))
     os.kill(worker_pids(command)[0], signal.SIGKILL)
     outcome = command.wait()
     assert outcome.status == 0, outcome.said
@@ -75,7 +75,7 @@ def test_a_killed_worker_is_replaced_and_training_goes_on(start, recipe, sharded
 def test_an_interrupted_run_goes_on_where_it_was(start, raymill, recipe, sharded):
     arguments = ("pretrain", str(recipe), "--workspace", str(sharded), *LONGER)
     command = start(*arguments)
-    until(lambda: checkpoints(sharded))
+    command.until(lambda: checkpoints(sharded))
     os.kill(command.process.pid, signal.SIGKILL)
     until(lambda: not worker_pids(command))
     outcome = raymill(*arguments)

@@ -7,7 +7,7 @@ import urllib.request
 
 import pytest
 
-from tests.integration.command import free_port, until
+from tests.integration.command import free_port
 
 TEXTS = ["很好，非常满意！", "太差了，退货。", "送货很快，书的质量不错，孩子喜欢。" * 8]
 
@@ -27,13 +27,12 @@ def endpoint(first_run, start, workspace):
     url = f"http://127.0.0.1:{port}/v1/classify"
 
     def answers():
-        assert command.process.poll() is None, command.wait().said
         try:
             return post(url, {"texts": TEXTS[:1]})
         except (urllib.error.URLError, ConnectionError):
             return None
 
-    until(answers)
+    command.until(answers)
     yield url, command
     command.end()
 
@@ -65,7 +64,7 @@ def test_answers_are_the_plain_models(first_run, endpoint, workspace):
         assert refused.value.code == status
 
     # The endpoint answers before the command has made its own first request and holds.
-    until(lambda: list(workspace.glob("deployment/*/manifest.json"))[1:])
+    command.until(lambda: list(workspace.glob("deployment/*/manifest.json"))[1:])
     time.sleep(3)
     command.interrupt()
     outcome = command.wait(60)

@@ -1,4 +1,4 @@
-"""A raymill command in a process of its own, and what is left of it."""
+"""Programs in processes of their own, and what is left of them; a raymill command is one."""
 
 import contextlib
 import dataclasses
@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,24 +28,51 @@ class Outcome:
     seconds: float
 
 
-class Command:
-    """A raymill command in a process of its own, with what it starts marked in the environment."""
+class Program:
+    """A program, with what it starts marked in the environment."""
 
-    def __init__(self, *arguments: str):
+    def __init__(self, arguments: Sequence[str], output: int, environment: Mapping[str, str]):
         self.mark = uuid.uuid4().hex
-        self._began = time.monotonic()
         # Without SPT_NOENV, Ray writes its process titles over the environment.
-        environment = {**os.environ, "RAYMILL_TEST_MARK": self.mark, "SPT_NOENV": "1"}
-        environment.pop("RAY_ADDRESS", None)
+        marked = {**environment, "RAYMILL_TEST_MARK": self.mark, "SPT_NOENV": "1"}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "cluster", *arguments, "--json"],
+            arguments,
             cwd=ROOT,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            env=marked,
+            stdout=output,
+            stderr=output,
             text=True,
             start_new_session=True,
         )
+
+    def processes(self) -> list[int]:
+        """All that this program started, directly or not, and that still runs."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    environment = (entry / "environ").read_bytes()
+                    is_zombie = (entry / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
+                except OSError:  # it ended meanwhile
+                    continue
+                if f"RAYMILL_TEST_MARK={self.mark}".encode() in environment and not is_zombie:
+                    found.append(int(entry.name))
+        return found
+
+    def end(self) -> None:
+        for pid in self.processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+class Command(Program):
+    """A raymill command."""
+
+    def __init__(self, *arguments: str):
+        self._began = time.monotonic()
+        environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+        command = [sys.executable, "-m", "cluster", *arguments, "--json"]
+        super().__init__(command, subprocess.PIPE, environment)
 
     def wait(self, timeout_s: float = TIMEOUT_S) -> Outcome:
         try:
@@ -69,20 +96,6 @@ class Command:
         """Ctrl-C, which a terminal sends to the whole group."""
         os.killpg(self.process.pid, signal.SIGINT)
 
-    def processes(self) -> list[int]:
-        """All that this command started, directly or not, and that still runs."""
-        found = []
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit():
-                try:
-                    environment = (entry / "environ").read_bytes()
-                    is_zombie = (entry / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
-                except OSError:  # it ended meanwhile
-                    continue
-                if f"RAYMILL_TEST_MARK={self.mark}".encode() in environment and not is_zombie:
-                    found.append(int(entry.name))
-        return found
-
     def strays(self, patience_s: float = 15.0) -> list[str]:
         """Processes that outlive the command by longer than `patience_s`."""
         deadline = time.monotonic() + patience_s
@@ -98,11 +111,6 @@ class Command:
                 line = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")
                 lines.append(line.decode()[:200])
         return lines
-
-    def end(self) -> None:
-        for pid in self.processes():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
 
 
 def until(condition: Callable[[], Any], timeout_s: float = 120.0) -> Any:

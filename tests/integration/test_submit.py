@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.command import ROOT, free_port, until
+from tests.integration.command import ROOT, Program, free_port, until
 
 RAY = str(Path(sys.executable).parent / "ray")
 
 
 @pytest.fixture(scope="module")
 def head():
-    """A one-node cluster with a dashboard, ended by its own process."""
+    """A one-node cluster with a dashboard."""
     gcs, dashboard, client = free_port(), free_port(), free_port()
     environment = {
         **os.environ,
@@ -24,15 +24,15 @@ def head():
         "RAY_AUTH_MODE": "disabled",
         "RAY_USAGE_STATS_ENABLED": "0",
     }
-    process = subprocess.Popen(
+    program = Program(
         [RAY, "start", "--head", "--block", "--num-cpus=2", f"--port={gcs}",
          f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}"],
-        env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        subprocess.DEVNULL, environment,
     )  # fmt: skip
     address = f"http://127.0.0.1:{dashboard}"
 
     def is_up():
-        assert process.poll() is None, "ray start ended"
+        assert program.process.poll() is None, "ray start ended"
         try:
             return urllib.request.urlopen(f"{address}/api/version", timeout=2).status == 200
         except OSError:
@@ -40,8 +40,7 @@ def head():
 
     until(is_up)
     yield address, environment
-    process.terminate()
-    process.wait(60)
+    program.end()  # it would take half a minute to end by itself
 
 
 def test_submit_follows_the_log_and_carries_the_status(head, raymill, recipe, tmp_path):

@@ -8,7 +8,7 @@
 """
 
 import asyncio
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import FastAPI, HTTPException
 from pydantic import BaseModel, Field
@@ -18,7 +18,9 @@ from cluster import artifacts
 from cluster.artifacts import Artifact
 from cluster.storage import Storage
 from serving.config import Serve
-from serving.engine import Classifier, Prediction
+
+if TYPE_CHECKING:
+    from serving.engine import Prediction
 
 http = FastAPI(title="raymill", docs_url="/docs")
 
@@ -53,6 +55,9 @@ class Endpoint:
     """One replica. Concurrent requests share forwards."""
 
     def __init__(self, model: Artifact, max_batch_size: int, batch_wait_ms: float, max_texts: int):
+        # Here, so that what deploys a model imports neither torch nor transformers: seconds.
+        from serving.engine import Classifier
+
         self._classifier = Classifier(model.path)
         self._name = model.manifest.recipe
         self._version = model.version
@@ -61,7 +66,7 @@ class Endpoint:
         self._predict.set_batch_wait_timeout_s(batch_wait_ms / 1000)  # type: ignore[attr-defined]
 
     @serve.batch
-    async def _predict(self, requests: list[list[list[int]]]) -> list[list[Prediction]]:
+    async def _predict(self, requests: list[list[list[int]]]) -> "list[list[Prediction]]":
         """Each request is a list of encoded texts; the forwards mix them."""
         together = [ids for request in requests for ids in request]
         # In a thread: the event loop must go on to answer health checks and gather requests.

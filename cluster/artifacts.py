@@ -22,7 +22,6 @@ from cluster.storage import Storage
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
-KINDS = ("corpus", "examples", "model", "sweep", "evaluation", "promotion", "deployment")
 SOFTWARE = ("ray", "torch", "transformers", "deepspeed", "pyarrow")
 
 

@@ -20,9 +20,7 @@ RECIPE = "recipe.yaml"
 POLL_S = 0.5
 
 
-def submit(
-    address: str, recipe: Path, arguments: Sequence[str], terminal: Terminal, follow: bool = True
-) -> int:
+def submit(address: str, recipe: Path, arguments: Sequence[str], terminal: Terminal) -> int:
     """Runs `python -m cluster run RECIPE ARGUMENTS...` on the cluster; returns its exit status."""
     import shlex
 
@@ -40,8 +38,6 @@ def submit(
             runtime_env={"working_dir": folder},
         )
     terminal.err.write(f"submit: job {job_id} on {address}\n")
-    if not follow:
-        return 0
     ended = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.STOPPED)
     shown = 0
     try:

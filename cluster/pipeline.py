@@ -19,6 +19,9 @@ from cluster.section import identity
 from cluster.storage import Storage
 from cluster.upper import load as load_upper
 
+SERVE = "serve"
+"""The last stage by name. It makes no artifact: it lasts as long as the command."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
@@ -34,6 +37,8 @@ class Stage:
     keys: tuple[str, ...]
     """Dotted recipe keys that its artifact depends on."""
     uses_ray: bool = True
+    trains: str | None = None
+    """The recipe section whose workers it starts."""
 
 
 STAGES = (
@@ -61,6 +66,7 @@ STAGES = (
         wanted=lambda recipe: recipe.pretrain,
         parents=("shard",),
         keys=("seed", "pretrain"),
+        trains="pretrain",
     ),
     Stage(
         "tune",
@@ -69,6 +75,7 @@ STAGES = (
         wanted=lambda recipe: recipe.tune,
         parents=("examples", "pretrain"),
         keys=("seed", "finetune", "tune"),
+        trains="finetune",
     ),
     Stage(
         "finetune",
@@ -77,6 +84,7 @@ STAGES = (
         wanted=lambda recipe: recipe.finetune,
         parents=("examples", "pretrain", "tune"),
         keys=("seed", "finetune"),
+        trains="finetune",
     ),
     Stage(
         "evaluate",
@@ -85,6 +93,7 @@ STAGES = (
         wanted=lambda recipe: recipe.finetune,
         parents=("examples", "pretrain", "tune", "finetune"),
         keys=("seed", "finetune", "finetune.evaluation"),
+        trains="finetune",
     ),
     Stage(
         "promote",
@@ -141,10 +150,13 @@ def plan(recipe: Recipe, storage: Storage) -> list[Planned]:
 
 
 def select(
-    planned: list[Planned], since: str | None = None, until: str | None = None
-) -> list[Planned]:
-    """The stages from `since` to `until`, both included. Raises UserError for an unknown name."""
-    names = [item.stage.name for item in planned]
+    planned: list[Planned], recipe: Recipe, since: str | None = None, until: str | None = None
+) -> tuple[list[Planned], bool]:
+    """The stages from `since` to `until`, both included, and whether the model is served then.
+
+    Raises UserError for a stage that the recipe does not have.
+    """
+    names = [item.stage.name for item in planned] + [SERVE] * (recipe.serve is not None)
     for flag, name in (("--from", since), ("--until", until)):
         if name is not None and name not in names:
             raise UserError(f"{flag} {name}: this recipe's stages are {', '.join(names)}")
@@ -155,18 +167,20 @@ def select(
             raise UserError(
                 f"--from {since}: stage {item.stage.name} was not run yet; leave --from out"
             )
-    return planned[first : last + 1]
+    return planned[first : last + 1], SERVE in names[first : last + 1]
 
 
 def refuse_what_cannot_fit(
     planned: list[Planned], recipe: Recipe, resources: Mapping[str, float]
 ) -> None:
     """Raises UserError if a stage that is still to be made asks for more than there is."""
-    for item in planned:
-        section: Any = getattr(recipe, item.stage.name, None)
-        if item.done is None and hasattr(section, "resources"):
+    for section in {item.stage.trains: None for item in planned if item.done is None}:
+        if section is not None:
             refuse_unless_fits(
-                f"{item.stage.name}.workers", section.resources, resources, "set fewer workers"
+                f"{section}.workers",
+                getattr(recipe, section).resources,
+                resources,
+                "set fewer workers or CPUs a worker",
             )
 
 

@@ -86,29 +86,32 @@ class Run:
 
 @contextlib.contextmanager
 def recorded(storage: Storage, recipe: str) -> Iterator[Run]:
-    """A new run of a recipe; only one at a time in a workspace on this machine."""
+    """A new run of a recipe."""
     started = datetime.datetime.now(datetime.UTC)
     run_id = f"{started:%Y%m%d-%H%M%S-%f}-{recipe}"
-    parent = Path(storage.root) if storage.is_local else CACHE.expanduser()
-    folder = parent / "runs" / run_id
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder = _folder(storage) / run_id
+    folder.mkdir(parents=True)
     run = Run(run_id, recipe, storage, folder, f"{started:%Y-%m-%dT%H:%M:%SZ}", pid=os.getpid())
-    with _alone(folder.parent / f".{recipe}.lock"):
-        folder.mkdir()
+    run.save()
+    try:
+        yield run
+        run.status = "done"
+    except BaseException as error:  # recorded and passed on
+        run.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        run.error = str(error)
+        raise
+    finally:
         run.save()
-        try:
-            yield run
-            run.status = "done"
-        except BaseException as error:  # recorded and passed on
-            run.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-            run.error = str(error)
-            raise
-        finally:
-            run.save()
 
 
 @contextlib.contextmanager
-def _alone(lock: Path) -> Iterator[None]:
+def alone(storage: Storage, recipe: str) -> Iterator[None]:
+    """Only one run of a recipe at a time makes artifacts in a workspace, on this machine.
+
+    Raises UserError while another does.
+    """
+    lock = _folder(storage) / f".{recipe}.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -118,6 +121,10 @@ def _alone(lock: Path) -> Iterator[None]:
                 "wait for it, or give another --workspace"
             ) from error
         yield
+
+
+def _folder(storage: Storage) -> Path:
+    return (Path(storage.root) if storage.is_local else CACHE.expanduser()) / "runs"
 
 
 def listed(storage: Storage) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ Inside a Ray job the job's own cluster is used. Only a Ray that was started here
 import contextlib
 import logging
 import os
+import signal
 import socket
 import sys
 import tempfile
@@ -23,6 +24,11 @@ CONNECT_TIMEOUT_S = 5
 
 # What raymill runs must be importable on every worker, also when it was started as `python -m`.
 ROOT = str(Path(__file__).parent.parent)
+
+
+def is_local(address: str | None) -> bool:
+    """Whether `connected` starts a Ray of its own."""
+    return not (address or os.environ.get("RAY_ADDRESS"))
 
 
 @contextlib.contextmanager
@@ -40,11 +46,13 @@ def connected(address: str | None, cpus: int | None) -> Iterator[dict[str, float
     with contextlib.ExitStack() as stack:
         ingress = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="raymill-")))
         stack.callback(ray.shutdown)
+        on_sigterm = signal.getsignal(signal.SIGTERM)
         if address:
             _join(address)
         else:
             _set_defaults(load_upper("serving.ingress:environment")(ingress))
             _start(cpus)
+        signal.signal(signal.SIGTERM, on_sigterm)  # Ray puts one of its own, which ends at once
         yield _resources()
 
 

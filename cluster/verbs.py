@@ -22,8 +22,9 @@ from cluster.recipe import (
     located,
     shipped,
 )
+from cluster.resources import refuse_unless_fits
 from cluster.runs import Run
-from cluster.session import connected
+from cluster.session import connected, is_local
 from cluster.storage import Storage
 from cluster.upper import load as load_upper
 
@@ -39,7 +40,8 @@ def recipes(options: argparse.Namespace, terminal: Terminal) -> Answer:
 
 def check(options: argparse.Namespace, terminal: Terminal) -> Answer:
     recipe = _recipe(options)
-    names = [stage.name for stage in pipeline.stages(recipe)] + ["serve"] * bool(recipe.serve)
+    names = [stage.name for stage in pipeline.stages(recipe)]
+    names += [pipeline.SERVE] * (recipe.serve is not None)
     terminal.err.write(f"{options.target}: valid; stages: {', '.join(names) or 'none'}\n")
     return 0, {"recipe": recipe.name, "stages": names}
 
@@ -47,28 +49,31 @@ def check(options: argparse.Namespace, terminal: Terminal) -> Answer:
 def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
     recipe = _recipe(options)
     storage = Storage.at(recipe.workspace)
-    serves = recipe.serve is not None and options.until in (None, "serve")
-    until = None if options.until == "serve" else options.until
-    planned = pipeline.select(pipeline.plan(recipe, storage), options.since, until)
+    whole = pipeline.plan(recipe, storage)
+    planned, serves = pipeline.select(whole, recipe, options.since, options.until)
     if serves:
-        load_upper("serving.ports:refuse_port_in_use")(recipe.serve)
+        _refuse_port_in_use(options, recipe.serve)
     needs_ray = serves or any(item.stage.uses_ray for item in planned if item.done is None)
-    with (
-        _recorded(recipe.name, storage, terminal) as record,
-        _ray(options, recipe.cluster.cpus, needs_ray) as resources,
-    ):
-        if needs_ray:
-            pipeline.refuse_what_cannot_fit(planned, recipe, resources)
-        made = pipeline.run(recipe, storage, planned, record, terminal, resources)
-        if all(item.done for item in planned):
-            terminal.err.write(f"{recipe.name}: nothing to do, every artifact is there\n")
-        answer: dict[str, Any] = {"run": record.id, "recipe": recipe.name}
-        if serves:
-            promotion = made.get("promote") or artifacts.lookup(storage, "promotion", recipe.name)
-            answer["endpoint"] = _serve(promotion, recipe.serve, record, terminal, resources)
-        answer["stages"] = [dataclasses.asdict(stage) for stage in record.stages]
-        if serves and options.hold:
-            _hold(terminal)
+    with contextlib.ExitStack() as making:
+        making.enter_context(runs.alone(storage, recipe.name))
+        with (
+            _recorded(recipe.name, storage, terminal) as record,
+            _ray(options, recipe.cluster.cpus, needs_ray) as resources,
+        ):
+            if serves:
+                _refuse_what_cannot_serve(recipe.serve, resources)
+            if needs_ray:
+                pipeline.refuse_what_cannot_fit(planned, recipe, resources)
+            made = pipeline.run(recipe, storage, planned, record, terminal, resources)
+            if all(item.done for item in planned):
+                terminal.err.write(f"{recipe.name}: nothing to do, every artifact is there\n")
+            making.close()  # while it serves, it may be trained again
+            answer: dict[str, Any] = {"run": record.id, "recipe": recipe.name}
+            if serves:
+                promoted = made.get("promote") or whole[-1].done
+                assert promoted is not None, "--from serve is refused where promote is missing"
+                answer["endpoint"] = _serve(promoted, recipe.serve, record, terminal, options)
+            answer["stages"] = [dataclasses.asdict(stage) for stage in record.stages]
     return 0, answer
 
 
@@ -115,19 +120,18 @@ def promote(options: argparse.Namespace, terminal: Terminal) -> Answer:
 
 def serve(options: argparse.Namespace, terminal: Terminal) -> Answer:
     if located(options.target):
-        options.since, options.until = None, None
+        options.since, options.until = None, "serve"
         return run(options, terminal)
     storage = _storage(options)
-    promotion = artifacts.lookup(storage, "promotion", options.target)
+    promotion = load_upper("serving.promote:promotion")(storage, options.target)
     settings = load_section("serve", options.overrides)
-    load_upper("serving.ports:refuse_port_in_use")(settings)
+    _refuse_port_in_use(options, settings)
     with (
         _recorded(promotion.manifest.recipe, storage, terminal) as record,
         _ray(options, cpus=None, needed=True) as resources,
     ):
-        endpoint = _serve(promotion, settings, record, terminal, resources)
-        if options.hold:
-            _hold(terminal)
+        _refuse_what_cannot_serve(settings, resources)
+        endpoint = _serve(promotion, settings, record, terminal, options)
     return 0, {"run": record.id, "endpoint": endpoint}
 
 
@@ -156,27 +160,39 @@ def _ray(
     return connected(options.address, cpus) if needed else contextlib.nullcontext({})
 
 
+def _refuse_port_in_use(options: argparse.Namespace, settings: Any) -> None:
+    if is_local(options.address):  # another cluster's port may be in use by what this replaces
+        load_upper("serving.ports:refuse_port_in_use")(settings)
+
+
+def _refuse_what_cannot_serve(settings: Any, resources: Mapping[str, float]) -> None:
+    refuse_unless_fits(
+        "serve.min_replicas",
+        settings.resources,
+        resources,
+        "set fewer replicas or CPUs a replica",
+    )
+
+
 def _serve(
     promotion: Artifact,
     settings: Any,
     record: Run,
     terminal: Terminal,
-    resources: Mapping[str, float],
+    options: argparse.Namespace,
 ) -> dict[str, Any]:
     with record.stage("serve") as stage:
         console = Console(terminal, "serve", record.metrics_file)
-        endpoint: dict[str, Any] = load_upper("serving.deploy:deploy")(
-            promotion, settings, resources, console
-        )
+        endpoint: dict[str, Any] = load_upper("serving.deploy:deploy")(promotion, settings, console)
         stage.status = "done"
         stage.metrics = {"url": endpoint["url"], "version": endpoint["version"]}
+    if options.hold:
+        terminal.err.write("serve: until Ctrl-C\n")
+        with contextlib.suppress(KeyboardInterrupt):  # the way to end it
+            threading.Event().wait()
+        if not is_local(options.address):
+            load_upper("serving.deploy:withdraw")(promotion)
     return endpoint
-
-
-def _hold(terminal: Terminal) -> None:
-    terminal.err.write("serve: until Ctrl-C\n")
-    with contextlib.suppress(KeyboardInterrupt):  # the way to end it
-        threading.Event().wait()
 
 
 def _recipe(options: argparse.Namespace) -> Recipe:

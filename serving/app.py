@@ -18,6 +18,7 @@ from cluster import artifacts
 from cluster.artifacts import Artifact
 from cluster.storage import Storage
 from serving.config import Serve
+from serving.promote import promotion
 
 if TYPE_CHECKING:
     from serving.engine import Prediction
@@ -116,11 +117,11 @@ def build(arguments: dict[str, Any]) -> serve.Application:
     further keys are those of the recipe's `serve` section."""
     settings = dict(arguments)
     reference, workspace = settings.pop("model"), settings.pop("workspace")
-    promotion = artifacts.lookup(Storage.at(workspace), "promotion", reference)
-    return application(promoted_model(promotion), Serve.model_validate(settings))
+    promoted = promotion(Storage.at(workspace), reference)
+    return application(promoted_model(promoted), Serve.model_validate(settings))
 
 
-def promoted_model(promotion: Artifact) -> Artifact:
-    model = artifacts.find(promotion.storage, promotion.manifest.parents["finetune"])
+def promoted_model(promoted: Artifact) -> Artifact:
+    model = artifacts.find(promoted.storage, promoted.manifest.parents["finetune"])
     assert model is not None, "a promotion outlived its model"
     return model

@@ -27,6 +27,11 @@ class Serve(Section):
     max_texts: int = operational(256, ge=1)
     """Texts in one request at most; more are refused with status 413."""
 
+    @property
+    def resources(self) -> dict[str, float]:
+        """What the replicas hold that are there from the start."""
+        return {"CPU": max(1, self.min_replicas) * self.cpus_per_replica}
+
     @model_validator(mode="after")
     def _replicas_in_order(self) -> Self:
         if self.min_replicas > self.max_replicas:

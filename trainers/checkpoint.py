@@ -54,7 +54,9 @@ def save(engine: Any, state: LoopState, draft: Draft) -> None:
             "files": {name: storage.sha256(f"{place}/{name}") for name in storage.files(place)},
         }
         storage.write(f"{place}/{RECORD}", json.dumps(record, indent=1).encode())
-        for old in storage.folders(folder)[:-KEPT]:
+        # Those of later steps were passed over, by a run that now comes to them anew.
+        earlier = [name for name in storage.folders(folder) if f"{folder}/{name}" <= place]
+        for old in earlier[:-KEPT]:
             storage.delete(f"{folder}/{old}")
 
 

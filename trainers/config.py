@@ -164,6 +164,7 @@ class Finetune(Training):
     max_length: int = Field(default=128, ge=8)
     """Tokens of a text that the model sees."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Before the classifier, where the architecture has one there."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     evaluation: Evaluation = operational(Evaluation())
 
@@ -181,6 +182,11 @@ class Finetune(Training):
                 "finetune.base",
                 "give it, or a section pretrain, one of them: fine-tuning starts from either",
             )
+        if self.evaluation.without_pretraining and not (recipe.pretrain and recipe.pretrain.model):
+            yield Conflict(
+                "finetune.evaluation.without_pretraining",
+                "needs pretrain.model: only a model from scratch can be built without its weights",
+            )
         if recipe.pretrain is None:
             return
         if recipe.pretrain.objective != "masked_lm" and self.task == "classify":
@@ -190,9 +196,4 @@ class Finetune(Training):
             yield Conflict(
                 "finetune.max_length",
                 f"{self.max_length} is over pretrain.model.max_positions = {shape.max_positions}",
-            )
-        if self.evaluation.without_pretraining and shape is None:
-            yield Conflict(
-                "finetune.evaluation.without_pretraining",
-                "needs pretrain.model: only a model from scratch can be built without its weights",
             )

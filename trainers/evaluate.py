@@ -6,12 +6,12 @@ several seeds, with intervals.
 """
 
 import json
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import ray
 from transformers import AutoModelForSequenceClassification
 
 from cluster import artifacts
@@ -41,13 +41,12 @@ def run(job: StageJob) -> dict[str, Any]:
     kinds = {"pretrained": list(range(1, evaluation.seeds))}
     if evaluation.without_pretraining:
         kinds["scratch"] = list(range(evaluation.seeds))
-    # The n-grams are counted here while the cluster trains.
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        further = pool.submit(_train_further, job, recipe, kinds)
-        if evaluation.ngram:
-            found["ngram"] = ngram(examples)
-            job.progress.line(f"character n-grams: {_describe(found['ngram'])}")
-        accuracies = further.result()
+    # The n-grams are counted beside the trainings, which leave a core idle now and then.
+    counted = ray.remote(num_cpus=0)(ngram).remote(examples) if evaluation.ngram else None
+    accuracies = _train_further(job, recipe, kinds)
+    if counted is not None:
+        found["ngram"] = ray.get(counted)
+        job.progress.line(f"character n-grams: {_describe(found['ngram'])}")
     accuracies["pretrained"].insert(0, found["test"]["accuracy"])
     if evaluation.seeds > 1 or evaluation.without_pretraining:
         found["seeds"] = compare(accuracies)
@@ -69,11 +68,11 @@ def evaluate_model(model: Artifact) -> Any:
     return score(model.path, examples, read_card(model.path)["max_length"])
 
 
-def score(model_folder: Path, examples: Artifact, max_length: int, split: str = "test") -> Any:
-    """Figures of the model in a folder on a split, in fp32."""
+def score(model_folder: Path, examples: Artifact, max_length: int) -> Any:
+    """Figures of the model in a folder on the test split, in fp32."""
     model = AutoModelForSequenceClassification.from_pretrained(model_folder).eval()
     tokenizer = tokenizers.load(model_folder)
-    texts, labels = read_split(examples, split)
+    texts, labels = read_split(examples, "test")
     predicted = probabilities(model, encode(tokenizer, texts, max_length), BATCH_SIZE)
     return metrics.classification(predicted.numpy(), labels)
 

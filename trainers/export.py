@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 def export(
     engine: Any, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerFast", draft: Draft
 ) -> None:
-    """Called by every rank; rank 0 writes weights in fp32, config and tokenizer."""
+    """Called by every rank; rank 0 writes config, tokenizer and weights: in fp32, or under ZeRO-3
+    as they were trained."""
     import deepspeed
 
     sharded = engine.zero_optimization_stage() == 3

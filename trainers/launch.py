@@ -64,7 +64,7 @@ def fit(
     if settings.gpus_per_worker:
         resources["GPU"] = settings.gpus_per_worker
     with relayed(progress) as relay, tempfile.TemporaryDirectory(prefix="raymill-") as folder:
-        verdict = ray.remote(num_cpus=0)(_Verdict).remote()
+        verdict: Any = ray.remote(num_cpus=0, max_restarts=-1)(_Verdict).remote()  # type: ignore[attr-defined]
         trainer = ray.train.torch.TorchTrainer(
             _worker,  # type: ignore[arg-type]
             train_loop_config={
@@ -88,7 +88,7 @@ def fit(
         try:
             outcome = interruptible(trainer.fit).return_value
         except ray.train.TrainingFailedError as error:
-            raise _gave_up(max_failures, error) from error
+            raise ray.get(verdict.get.remote()) or _gave_up(max_failures, error) from error
     if isinstance(outcome, BaseException):
         raise outcome
     return outcome

@@ -107,18 +107,15 @@ def _step(
     # Dropout follows from the step, not from how often the run was resumed.
     torch.manual_seed(hash((job.seed, state.step, dist.get_rank())) & (2**63 - 1))
     batches = list(_micro_batches(engine, job, rows, state.samples))
+    own_targets, own_tokens = _sizes(batches)
     agreed = torch.tensor(
-        [
-            sum(targets(batch) for batch, _ in batches),
-            sum(int(batch["input_ids"].numel()) for batch, _ in batches),
-            clock.seconds if dist.get_rank() == 0 else 0.0,
-        ],
+        [own_targets, own_tokens, clock.seconds if dist.get_rank() == 0 else 0.0],
         dtype=torch.float64,
         device=engine.device,
     )
-    own_targets = float(agreed[0])
     dist.all_reduce(agreed)  # one exchange a step: targets, tokens, and rank 0's clock
     all_targets, all_tokens, seconds = agreed.tolist()
+    all_targets = max(all_targets, 1.0)  # masks may have left nothing to learn
     for group in engine.optimizer.param_groups:
         group["lr"] = settings.learning_rate * schedule(
             state.fraction, 1 / total_steps, settings.warmup, settings.schedule
@@ -136,7 +133,13 @@ def _step(
     state.seconds = seconds
     by_clock = seconds / (settings.max_minutes * 60) if settings.max_minutes else 0.0
     state.fraction = min(1.0, max(state.step / total_steps, by_clock))
-    return loss_sum / max(own_targets, 1.0)
+    return loss_sum / max(own_targets, 1)
+
+
+def _sizes(batches: list[tuple[Batch, float]]) -> tuple[int, int]:
+    """Targets and tokens of the micro-batches that count."""
+    counting = [batch for batch, weight in batches if weight]
+    return sum(map(targets, counting)), sum(batch["input_ids"].numel() for batch in counting)
 
 
 def _micro_batches(

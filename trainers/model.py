@@ -31,6 +31,8 @@ PACKABLE = (
     "gpt2", "llama", "mistral", "qwen2", "qwen3",
 )  # fmt: skip
 """Model types that take a block-diagonal attention mask and positions that restart."""
+CLASSIFIER_DROPOUT = ("classifier_dropout", "seq_classif_dropout", "cls_dropout")
+"""What Transformers' configs call the dropout before the classifier."""
 GATED = ("modernbert", "llama")
 HIDDEN_DROPOUT = {
     "bert": ("hidden_dropout_prob", "attention_probs_dropout_prob"),
@@ -60,7 +62,10 @@ def build(
     """
     if start.base is not None:
         try:
-            model = HEADS[head].from_pretrained(start.base, dtype=torch.float32, **config)
+            known_config = AutoConfig.from_pretrained(start.base)
+            model = HEADS[head].from_pretrained(
+                start.base, dtype=torch.float32, **_named_for(known_config, config)
+            )
         except (OSError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise UserError(f"base: cannot load {start.base!r}: {reason}") from error
@@ -77,6 +82,36 @@ def build(
         return model
     assert start.shape is not None
     return HEADS[head].from_config(from_shape(start.shape, tokenizer, **config))
+
+
+def _named_for(known: Any, config: dict[str, Any]) -> dict[str, Any]:
+    """The keys as this Transformers config calls them; a dropout that it does not have is left
+    out."""
+    named = dict(config)
+    if "classifier_dropout" in named:
+        dropout = named.pop("classifier_dropout")
+        named |= {key: dropout for key in CLASSIFIER_DROPOUT if hasattr(known, key)}
+    return named
+
+
+def refuse_longer(model: "PreTrainedModel", key: str, length: int) -> None:
+    """Raises UserError if sequences of this length, which the recipe's key sets, have more tokens
+    than the model has positions."""
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if positions is None:
+        return
+    positions -= first_position(model)
+    if length > positions:
+        raise UserError(f"{key}: {length} is over the {positions} positions of the model")
+
+
+def first_position(model: "PreTrainedModel") -> int:
+    """The number of the first token's position: 0, but RoBERTa and its like count on from the
+    padding token."""
+    embeddings = getattr(model.base_model, "embeddings", None)
+    table = getattr(embeddings, "position_embeddings", None)
+    padding = getattr(table, "padding_idx", None)
+    return 0 if padding is None else padding + 1
 
 
 def from_shape(shape: Shape, tokenizer: "PreTrainedTokenizerFast", **config: Any) -> Any:
@@ -145,13 +180,8 @@ def packed_inputs(model: "PreTrainedModel", input_ids: Tensor, segments: Tensor)
         same = same & (steps[None, :, None] >= steps[None, None, :])
     starts = torch.nn.functional.pad(segments[:, 1:] != segments[:, :-1], (1, 0), value=True)
     first = torch.where(starts, steps, 0).cummax(dim=1).values
-    positions = steps[None, :] - first
+    positions = steps[None, :] - first + first_position(model)
     config = model.config
-    embeddings = getattr(model.base_model, "embeddings", None)
-    table = getattr(embeddings, "position_embeddings", None)
-    padding = getattr(table, "padding_idx", None)
-    if padding is not None:
-        positions = positions + 1 + padding  # RoBERTa and its like count from there
     mask: Any = same[:, None]
     if "sliding_attention" in (getattr(config, "layer_types", None) or ()):
         window = (steps[:, None] - steps[None, :]).abs() <= config.sliding_window

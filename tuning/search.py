@@ -29,11 +29,6 @@ def run(job: StageJob) -> dict[str, Any]:
     recipe, settings = job.recipe, job.recipe.tune
     each = recipe.finetune.resources
     at_once = concurrent(each, job.resources, settings.concurrent)
-    if at_once == 0:
-        raise UserError(
-            f"finetune.workers: a trial needs {each}, the cluster has {dict(job.resources)}; "
-            "set fewer workers or CPUs a worker"
-        )
     trials = [Trial(number, values) for number, values in enumerate(draw(settings, recipe.seed))]
     jobs = [_training(job, recipe.override({"tune": None, **trial.values})) for trial in trials]
     job.progress.line(f"{len(trials)} trials, {at_once} at a time")
@@ -106,11 +101,12 @@ class _Watch(tune.Callback):
         own.seconds = round(result["time_total_s"], 1)
         if self._settings.metric in result:
             own.curve.append(result[self._settings.metric])
+            own.evaluation = result["evaluation"]
             self._show(own)
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
         own = self._trials[trial.config["number"]]
-        own.status = "done" if len(own.curve) >= self._evaluations else "stopped"
+        own.status = "done" if own.evaluation >= self._evaluations else "stopped"
         curve = " ".join(f"{value:.4f}" for value in own.curve)
         values = ", ".join(f"{key} {value}" for key, value in own.values.items())
         self._progress.line(
@@ -175,4 +171,8 @@ def _search(
                 verbose=0,
             ),
         )
-        interruptible(tuner.fit)
+        grid = interruptible(tuner.fit)
+    for error in grid.errors:
+        cause = getattr(error, "cause", error)
+        if isinstance(cause, UserError):  # every trial's, since they differ in numbers only
+            raise cause

@@ -15,6 +15,8 @@ class Trial:
     """pending, running, done, stopped (early) or failed."""
     curve: list[float] = dataclasses.field(default_factory=list)
     """The metric at each evaluation."""
+    evaluation: int = 0
+    """The last one's number; a short training may pass over some."""
     seconds: float = 0.0
     error: str = ""
 

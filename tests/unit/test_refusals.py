@@ -119,6 +119,32 @@ def test_byte_order_mark(name):
     assert [normalize(d.text, Clean()) for d in docs(path=name)] == ["a"]
 
 
+def test_parquet_text_that_is_not_utf8():
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    broken = pa.array([b"fine", b"\xff\xfe"]).view(pa.binary()).view(pa.string())
+    pq.write_table(pa.table({"text": broken}), "a.parquet")
+    assert [document.text for document in docs(path="a.parquet")] == ["fine", None]
+
+
+def test_csv_that_is_none():
+    Path("a.csv").write_bytes(b'text,label\n"a\rb",c\rd,e\n')
+    with pytest.raises(UserError, match=r"a\.csv:\d+: not CSV: "):
+        docs(path="a.csv")
+
+
+def test_how_often_pretraining_repeats_a_source_is_nothing_to_the_examples():
+    def examples(repeat):
+        recipe = load("r.yaml", [f"corpora.sources.{labelled}.repeat={repeat}"])
+        (found, *_) = pipeline.plan(recipe, Storage.at("mill"))
+        return found.artifact_id
+
+    sources = load("r.yaml").corpora.sources
+    labelled = next(name for name, source in sources.items() if source.is_labelled)
+    assert examples(1) == examples(3)
+
+
 def test_lone_surrogate():
     Path("a.jsonl").write_text('{"text": "\\ud800abc"}\n')
     (found,) = docs(path="a.jsonl")

@@ -83,7 +83,8 @@ class Tokenizer(Section):
     """Pieces may span several Chinese characters, which shortens sequences."""
     vocabulary_size: int = Field(default=8000, ge=64, le=2**31 - 1)
     training_characters: int = Field(default=20_000_000, ge=1000)
-    """Text that the training sees at most, the first of every source in equal shares."""
+    """Text that the training sees at most, the first of every file in equal shares, as often as its
+    source is repeated."""
 
 
 class Corpora(Section):
@@ -112,8 +113,9 @@ class Corpora(Section):
     def labelled(self) -> dict[str, Any]:
         """What the labelled examples depend on."""
         sources = {name: source for name, source in self.sources.items() if source.is_labelled}
+        once = {name: source.model_copy(update={"repeat": 1}) for name, source in sources.items()}
         return {
-            "sources": identity(sources),
+            "sources": identity(once),
             "contents": self._contents(sources),
             "clean": self.clean.identity(),
             "split": self.split.identity(),
@@ -137,7 +139,7 @@ class Corpora(Section):
         if recipe.pretrain and not any(source.repeat for source in self.sources.values()):
             yield Conflict("corpora.sources", "every source has repeat: 0; nothing to pretrain on")
         base = recipe.pretrain.base if recipe.pretrain else None
-        if base and self.tokenizer.base is None:
+        if base and self.tokenizer.base != base:
             yield Conflict(
                 "corpora.tokenizer.base",
                 f"pretrain.base is {base!r}: its weights need its tokenizer; set the same base",

@@ -81,7 +81,7 @@ def _mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
 
 
 class Packed:
-    """Packed sequences of a corpus split, memory-mapped: `input_ids` and `piece_lengths`."""
+    """Packed sequences of a corpus split: `input_ids` and `piece_lengths`."""
 
     def __init__(self, folder: Path):
         tables = [read_arrow(path) for path in sorted(folder.glob("*.arrow"))]
@@ -112,8 +112,7 @@ class Tokenized:
 
     def take(self, indices: Indices) -> list[dict[str, Any]]:
         return [
-            {"input_ids": self._input_ids[index], "label": self._labels[index], "index": int(index)}
-            for index in indices
+            {"input_ids": self._input_ids[index], "label": self._labels[index]} for index in indices
         ]
 
     def lengths(self, indices: Indices) -> Indices:

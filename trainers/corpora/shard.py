@@ -8,6 +8,7 @@ What a task does depends on its part alone, so the shards are the same at any nu
 
 import dataclasses
 import json
+import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -185,21 +186,24 @@ def _each(
 ) -> Iterator[dict[str, Any]]:
     """Runs `function` on every item by Ray Data, one task an item, as many at once as fit."""
     import ray.data
-    from ray.exceptions import RayTaskError
+
+    def attempt(item: dict[str, Any]) -> dict[str, Any]:
+        # Ray Data does not bring an exception back as what it was. So the user's mistake travels
+        # as a row, and all rows as bytes, which Arrow does not look into.
+        try:
+            return {"outcome": pickle.dumps(function(item))}
+        except UserError as error:
+            return {"outcome": pickle.dumps(error)}
 
     at_once = job.recipe.corpora.concurrency or max(1, int(job.resources["CPU"]))
     dataset = ray.data.from_items(items, override_num_blocks=len(items))
-    try:
-        for done, row in enumerate(dataset.map(function, concurrency=at_once).iter_rows(), start=1):
-            job.progress.update(done, len(items), unit)
-            yield row
-    except RayTaskError as error:
-        cause: BaseException | None = error
-        while cause is not None:
-            if isinstance(cause, UserError):
-                raise cause from None
-            cause = cause.__cause__ or getattr(cause, "cause", None)
-        raise
+    rows = dataset.map(attempt, concurrency=at_once).iter_rows()
+    for done, row in enumerate(rows, start=1):
+        outcome = pickle.loads(row["outcome"])
+        if isinstance(outcome, UserError):
+            raise outcome
+        job.progress.update(done, len(items), unit)
+        yield outcome
 
 
 def _keys(

@@ -117,7 +117,11 @@ def _count_in(digest: Any, file: str) -> None:
     fs, path = _open(file)
     info = fs.get_file_info(path)
     digest.update(f"{Path(file).name}:{info.size}".encode())
-    with fs.open_input_file(path) as stream:
+    try:
+        opened = fs.open_input_file(path)
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read: {error}") from error
+    with opened as stream:
         if info.size <= WHOLE_BYTES:
             while piece := stream.read(1 << 20):
                 digest.update(piece)
@@ -227,9 +231,11 @@ def _csv(source: Source, file: str) -> Iterator[Document]:
 
     csv.field_size_limit(MAX_FIELD_CHARACTERS)
     reader = csv.DictReader(text_lines())
-    for row in reader:
-        where = f"{file}:{reader.line_num}"
-        yield _from_row(source, row, where)
+    try:
+        for row in reader:
+            yield _from_row(source, row, f"{file}:{reader.line_num}")
+    except csv.Error as error:
+        raise UserError(f"{file}:{reader.line_num}: not CSV: {error}") from error
 
 
 def _parquet(source: Source, file: str) -> Iterator[Document]:
@@ -240,9 +246,26 @@ def _parquet(source: Source, file: str) -> Iterator[Document]:
         raise UserError(f"{file}: not a Parquet file: {error}") from error
     row_number = 0
     for batch in table.iter_batches(batch_size=1024):
-        for row in batch.to_pylist():
+        for row in batch.cast(_undecoded(batch.schema)).to_pylist():
             row_number += 1
-            yield _from_row(source, row, f"{file}:row {row_number}")
+            decoded = {
+                name: value.decode("utf-8", "surrogateescape")
+                if isinstance(value, bytes) and _is_text(batch.schema.field(name).type)
+                else value
+                for name, value in row.items()
+            }
+            yield _from_row(source, decoded, f"{file}:row {row_number}")
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+def _undecoded(schema: pa.Schema) -> pa.Schema:
+    """The schema with bytes for text: Parquet does not vouch for UTF-8."""
+    return pa.schema(
+        [(field.name, pa.binary() if _is_text(field.type) else field.type) for field in schema]
+    )
 
 
 def _dataset(source: Source) -> Iterator[Document]:

@@ -22,8 +22,9 @@ MAX_PIECE_CHARACTERS = 6
 HAN = r"\p{Han}"
 
 
-def load(folder: str | Path) -> "PreTrainedTokenizerFast":
-    """The tokenizer of a folder or hub id. Raises UserError if there is none."""
+def load(folder: str | Path, key: str = "corpora.tokenizer.base") -> "PreTrainedTokenizerFast":
+    """The tokenizer of a folder or hub id. Raises UserError, with the recipe's key, if there is
+    none."""
     from transformers import AutoTokenizer
 
     try:
@@ -31,9 +32,7 @@ def load(folder: str | Path) -> "PreTrainedTokenizerFast":
         return tokenizer
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(
-            f"corpora.tokenizer.base: no tokenizer in {str(folder)!r}: {reason}"
-        ) from error
+        raise UserError(f"{key}: no tokenizer in {str(folder)!r}: {reason}") from error
 
 
 def train(texts: Iterable[str], settings: Tokenizer, max_length: int) -> "PreTrainedTokenizerFast":

@@ -17,7 +17,7 @@ from cluster.artifacts import Artifact
 from trainers.corpora import tokenizer as tokenizers
 from trainers.corpora.feed import Tokenized
 from trainers.corpora.pack import read_arrow
-from trainers.model import Start, build
+from trainers.model import Start, build, refuse_longer
 from trainers.tasks import Batch
 
 if TYPE_CHECKING:
@@ -69,11 +69,11 @@ class Classify:
         return json.loads((self.examples.path / "labels.json").read_text("utf-8"))
 
     def tokenizer(self) -> "PreTrainedTokenizerFast":
-        return tokenizers.load(self.tokenizer_folder)
+        return tokenizers.load(self.tokenizer_folder, "finetune.base")
 
     def model(self) -> "PreTrainedModel":
         labels = self.labels()
-        return build(
+        model = build(
             self.start,
             "classify",
             self.tokenizer(),
@@ -83,6 +83,8 @@ class Classify:
             id2label=dict(enumerate(labels)),
             label2id={label: number for number, label in enumerate(labels)},
         )
+        refuse_longer(model, "finetune.max_length", self.max_length)
+        return model
 
     def rows(self, split: str) -> Tokenized:
         table = read_arrow(self.examples.path / f"{split}.arrow")

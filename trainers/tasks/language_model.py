@@ -23,7 +23,7 @@ from cluster.artifacts import Artifact
 from trainers.corpora import tokenizer as tokenizers
 from trainers.corpora.feed import Packed
 from trainers.corpora.pack import segment_ids
-from trainers.model import Start, build, packed_inputs
+from trainers.model import Start, build, packed_inputs, refuse_longer
 from trainers.tasks import IGNORED, Batch
 
 if TYPE_CHECKING:
@@ -48,6 +48,12 @@ class LanguageModel:
     def tokenizer(self) -> "PreTrainedTokenizerFast":
         return tokenizers.load(self.corpus.path / "tokenizer")
 
+    def _model(self, head: str) -> "PreTrainedModel":
+        model = build(self.start, head, self.tokenizer())
+        if self.start.base is not None:  # a shape is checked with the recipe
+            refuse_longer(model, "corpora.sequence_length", self.rows("train").sequence_length)
+        return model
+
     def rows(self, split: str) -> Packed:
         return Packed(Path(self.corpus.path) / split)
 
@@ -71,7 +77,7 @@ class MaskedLM(LanguageModel):
     mask_probability: float = 0.15
 
     def model(self) -> "PreTrainedModel":
-        return build(self.start, "masked_lm", self.tokenizer())
+        return self._model("masked_lm")
 
     def collate(self, rows: Sequence[dict[str, Any]], numbers: Sequence[int]) -> Batch:
         ids, segments = self._packed(rows)
@@ -109,7 +115,7 @@ class MaskedLM(LanguageModel):
 @dataclasses.dataclass(frozen=True)
 class CausalLM(LanguageModel):
     def model(self) -> "PreTrainedModel":
-        return build(self.start, "causal_lm", self.tokenizer())
+        return self._model("causal_lm")
 
     def collate(self, rows: Sequence[dict[str, Any]], numbers: Sequence[int]) -> Batch:
         ids, segments = self._packed(rows)

@@ -146,23 +146,39 @@ def test_a_recipe_has_the_stages_of_its_sections(
     ],
 )
 def test_stages_are_chosen(since: str | None, until: str | None, expected: list[str]) -> None:
-    assert list(ids(pipeline.select(planned(), since, until))) == expected
+    chosen, serves = pipeline.select(planned(), load("recipe.yaml"), since, until)
+    assert list(ids(chosen)) == expected
+    assert serves == (until is None)
 
 
 def test_a_run_begins_at_a_stage_whose_inputs_are_there(tmp_path: Path) -> None:
     storage = Storage.at(str(tmp_path / "mill"))
     with pytest.raises(UserError, match="--from pretrain: stage examples was not run yet"):
-        pipeline.select(planned(storage=storage), since="pretrain")
+        pipeline.select(planned(storage=storage), load("recipe.yaml"), since="pretrain")
     for stage in ("examples", "shard"):
         published(storage, ids(planned())[stage])
-    chosen = pipeline.select(planned(storage=storage), since="pretrain", until="tune")
+    chosen, _ = pipeline.select(
+        planned(storage=storage), load("recipe.yaml"), since="pretrain", until="tune"
+    )
     assert [(item.stage.name, item.done) for item in chosen] == [("pretrain", None), ("tune", None)]
 
 
 @pytest.mark.parametrize("flag", ["since", "until"])
 def test_an_unknown_stage_is_refused_with_those_there_are(flag: str) -> None:
     with pytest.raises(UserError, match=r"shards: this recipe's stages are examples, shard, "):
-        pipeline.select(planned(), **{flag: "shards"})
+        pipeline.select(planned(), load("recipe.yaml"), **{flag: "shards"})
+
+
+def test_serving_is_the_last_stage_where_a_recipe_has_it(tmp_path: Path) -> None:
+    storage = Storage.at(str(tmp_path / "mill"))
+    for artifact_id in ids(planned()).values():
+        published(storage, artifact_id)
+    whole, recipe = planned(storage=storage), load("recipe.yaml")
+    assert pipeline.select(whole, recipe, since="serve") == ([], True)
+    assert pipeline.select(whole, recipe, until="serve") == (whole, True)
+    without = load("recipe.yaml", ["serve=null"])
+    with pytest.raises(UserError, match="--until serve: this recipe's stages are"):
+        pipeline.select(whole, without, until="serve")
 
 
 def test_more_workers_than_cpus_are_refused_before_anything_runs() -> None:
@@ -170,6 +186,14 @@ def test_more_workers_than_cpus_are_refused_before_anything_runs() -> None:
     with pytest.raises(UserError, match=r"pretrain\.workers: needs 2 CPUs at once, .* has 1"):
         pipeline.refuse_what_cannot_fit(planned(), recipe, {"CPU": 1.0})
     pipeline.refuse_what_cannot_fit(planned(), recipe, {"CPU": 2.0})
+
+
+def test_stages_that_fine_tune_need_its_workers(tmp_path: Path) -> None:
+    storage = Storage.at(str(tmp_path / "mill"))
+    recipe = load("recipe.yaml", ["finetune.cpus_per_worker=4"])
+    found = [item for item in planned(storage=storage) if item.stage.name == "evaluate"]
+    with pytest.raises(UserError, match=r"finetune\.workers: needs 4 CPUs at once"):
+        pipeline.refuse_what_cannot_fit(found, recipe, {"CPU": 2.0})
 
 
 def test_what_is_done_needs_no_resources(tmp_path: Path) -> None:

@@ -254,6 +254,11 @@ def test_a_mutated_recipe_is_refused(recipe_file: Path, mutation: Mutation) -> N
             "pretrain: {base: b}\nfinetune: {evaluation: {without_pretraining: true}}",
             ":4: finetune.evaluation.without_pretraining: needs pretrain.model",
         ),
+        (
+            "name: a\ncorpora: {sources: {x: {path: x.txt, label: y}}}\n"
+            "finetune: {base: b, evaluation: {without_pretraining: true}}",
+            ":3: finetune.evaluation.without_pretraining: needs pretrain.model",
+        ),
     ],
 )
 def test_a_recipe_that_lacks_something_is_refused(tmp_path: Path, text: str, says: str) -> None:

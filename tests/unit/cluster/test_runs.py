@@ -10,7 +10,7 @@ import pytest
 
 from cluster import runs
 from cluster.errors import UserError
-from cluster.runs import Run, recorded
+from cluster.runs import Run, alone, recorded
 from cluster.storage import Storage
 
 
@@ -71,20 +71,15 @@ def running(storage: Storage) -> Iterator[Run]:
         yield run
 
 
-def test_a_second_run_of_a_recipe_is_refused(storage: Storage, running: Run) -> None:
+def test_a_second_run_of_a_recipe_is_refused(storage: Storage) -> None:
     with (
+        alone(storage, "demo"),
         pytest.raises(UserError, match="another run of this recipe is using the workspace"),
-        recorded(storage, "demo"),
+        alone(storage, "demo"),
     ):
         pass
-    with recorded(storage, "other"):
+    with alone(storage, "demo"), alone(storage, "other"):
         pass
-
-
-def test_the_workspace_is_free_again_after_a_run(storage: Storage) -> None:
-    for _ in range(2):
-        with pytest.raises(UserError, match=r"^mine$"), recorded(storage, "demo"):
-            raise UserError("mine")
 
 
 def test_log_and_metrics_reach_a_remote_workspace(storage: Storage) -> None:

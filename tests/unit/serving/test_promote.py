@@ -80,6 +80,14 @@ def test_a_model_is_promoted_by_hand_once(storage: Storage, parents: dict[str, A
         promote.promote(storage, "demo", {"accuracy": 0.9})
 
 
+def test_a_promotion_is_found_by_its_model(storage: Storage, parents: dict[str, Artifact]) -> None:
+    with pytest.raises(UserError, match="model/demo-finetune-0a was not promoted; run `raymill"):
+        promote.promotion(storage, "model/demo-finetune-0a")
+    made = promote.promote(storage, "demo", {"accuracy": 0.7})
+    for reference in ("model/demo-finetune-0a", "demo", made.id):
+        assert promote.promotion(storage, reference) == made
+
+
 def test_a_model_that_was_not_evaluated_is_refused(storage: Storage) -> None:
     published(storage, "model/demo-finetune-0a")
     with pytest.raises(

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from cluster.artifacts import Draft
 from cluster.storage import Storage
 from tests.fakes import Notes
+from trainers import checkpoint
 from trainers.checkpoint import RECORD, LoopState, _last_good
 
 FOLDER = "checkpoint/demo"
@@ -61,6 +63,28 @@ def test_those_of_other_workers_are_passed_over(storage: Storage) -> None:
     assert step is None
     assert len(lines) == 3
     assert "it is of 2 workers, this run has 4" in lines[0]
+
+
+class Engine:
+    def save_checkpoint(self, folder: str, tag: str) -> None:
+        (Path(folder) / tag).mkdir()
+        (Path(folder) / tag / "rank-0.pt").write_bytes(b"weights")
+
+
+def test_new_ones_outlive_those_that_were_passed_over(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run of other workers begins anew, at steps before theirs."""
+    monkeypatch.setattr(checkpoint.dist, "get_rank", lambda: 0)
+    monkeypatch.setattr(checkpoint.dist, "get_world_size", lambda: 1)
+    monkeypatch.setattr(checkpoint.dist, "barrier", lambda: None)
+    draft = Draft(storage, "model/demo")
+    for step in (50, 60, 70):
+        checkpoint.save(Engine(), LoopState(step=step), draft)
+    names = [f"step-{step:08d}" for step in (60, 70, 100, 200, 300)]
+    assert storage.folders(FOLDER) == names
+    step, _ = resumed(storage, workers=1)
+    assert step == 70
 
 
 def test_without_checkpoints_a_run_begins_at_the_beginning(storage: Storage) -> None:

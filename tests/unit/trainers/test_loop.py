@@ -64,6 +64,7 @@ def test_the_global_batch_does_not_depend_on_the_workers(
     monkeypatch.setattr(loop.dist, "get_world_size", lambda: workers)
     taken: list[tuple[int, int]] = []
     hands = set()
+    sizes = []
     for rank in range(workers):
         monkeypatch.setattr(loop.dist, "get_rank", lambda rank=rank: rank)
         batches = list(loop._micro_batches(engine, job, rows, start))
@@ -72,6 +73,9 @@ def test_the_global_batch_does_not_depend_on_the_workers(
             assert len(batch["numbers"]) <= micro_batch_size
             if weight:
                 taken += zip(batch["numbers"].tolist(), batch["input_ids"].tolist(), strict=True)
+        sizes.append(loop._sizes([({**batch, "labels": batch["input_ids"]}, weight)
+                                  for batch, weight in batches]))  # fmt: skip
+    assert np.sum(sizes, axis=0).tolist() == [9, 9], "surplus micro-batches count for nothing"
     samples = Order(20, 17).at(start, 9)
     assert sorted(taken) == list(zip(range(start, start + 9), samples.tolist(), strict=True))
     assert len(hands) == 1, "every rank takes equally many"

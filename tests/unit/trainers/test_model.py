@@ -5,11 +5,19 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForSequenceClassification
 
 from cluster.errors import UserError
 from trainers.config import CAUSAL, MASKED, Shape
-from trainers.model import Start, build, from_shape, packed_inputs, parameter_count, save
+from trainers.model import (
+    Start,
+    build,
+    from_shape,
+    packed_inputs,
+    parameter_count,
+    refuse_longer,
+    save,
+)
 
 LENGTH = 24
 PIECES = (7, 5, 9)
@@ -122,6 +130,31 @@ def test_a_model_of_fewer_tokens_than_its_tokenizer_is_refused(
     save(small, tokenizer, tmp_path)
     with pytest.raises(UserError, match=rf"knows 50 tokens, its tokenizer has {len(tokenizer)}"):
         build(Start(base=str(tmp_path)), "masked_lm", tokenizer)
+
+
+@pytest.mark.parametrize(("architecture", "positions"), [("bert", 64), ("roberta", 64)])
+def test_sequences_beyond_the_positions_are_refused(
+    architecture: str, positions: int, tokenizer: Any
+) -> None:
+    start = Start(shape=shape(architecture, max_positions=positions))
+    model = build(start, "masked_lm", tokenizer)
+    refuse_longer(model, "finetune.max_length", positions)
+    with pytest.raises(UserError, match=r"finetune\.max_length: 65 is over the 64 positions"):
+        refuse_longer(model, "finetune.max_length", positions + 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "key"), [("distilbert", "seq_classif_dropout"), ("bert", "classifier_dropout")]
+)
+def test_dropout_has_the_bases_own_name(
+    kind: str, key: str, tokenizer: Any, tmp_path: Path
+) -> None:
+    sizes = {"vocab_size": len(tokenizer), "hidden_size": 16, "dim": 16, "hidden_dim": 32}
+    heads = {"num_attention_heads": 2, "n_heads": 2, "n_layers": 1, "num_hidden_layers": 1}
+    config = AutoConfig.for_model(kind, **sizes, **heads, intermediate_size=32)
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path)
+    model = build(Start(base=str(tmp_path)), "classify", tokenizer, classifier_dropout=0.3)
+    assert getattr(model.config, key) == 0.3
 
 
 def test_weights_that_are_not_there_are_refused(tokenizer: Any, tmp_path: Path) -> None:

@@ -95,4 +95,4 @@ def test_tokenized_rows_have_their_own_lengths() -> None:
     rows = Tokenized([[1, 5, 2], [1, 2]], [1, 0])
     assert len(rows) == 2
     assert rows.lengths(np.array([1, 0, 1])).tolist() == [2, 3, 2]
-    assert rows.take(np.array([1])) == [{"input_ids": [1, 2], "label": 0, "index": 1}]
+    assert rows.take(np.array([1])) == [{"input_ids": [1, 2], "label": 0}]

@@ -3,6 +3,7 @@
 import gzip
 import importlib.util
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -93,6 +94,18 @@ def recipe(data: Path, port: int) -> Path:
 @pytest.fixture(scope="session")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("workspace")
+
+
+@pytest.fixture
+def copied(first_run: Outcome, workspace: Path, tmp_path: Path) -> Callable[..., None]:
+    """Copies artifacts of the first run to `tmp_path`, by the names of their stages."""
+
+    def copy(*stages: str) -> None:
+        for stage in first_run.answer["stages"]:
+            if stage["stage"] in stages:
+                shutil.copytree(workspace / stage["artifact"], tmp_path / stage["artifact"])
+
+    return copy
 
 
 @pytest.fixture(scope="session")

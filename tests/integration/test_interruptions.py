@@ -1,8 +1,8 @@
 """Ctrl-C leaves no half artifact and no process; killed processes cost no sample."""
 
 import os
-import shutil
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -14,10 +14,9 @@ SLOW = ("--set", "pretrain.epochs=500", "--set", "pretrain.checkpoint_minutes=0.
 
 
 @pytest.fixture
-def sharded(first_run, workspace, tmp_path):
+def sharded(copied, tmp_path):
     """A workspace that holds the tiny recipe's corpus already."""
-    for stage in first_run.answer["stages"][:2]:
-        shutil.copytree(workspace / stage["artifact"], tmp_path / stage["artifact"])
+    copied("examples", "shard")
     return tmp_path
 
 
@@ -37,14 +36,13 @@ def checkpoints(workspace):
     return list(workspace.glob("checkpoint/*/step-*/record.json"))
 
 
-def assert_ctrl_c_leaves_nothing_half_made(command, workspace):
-    command.interrupt()
+def assert_nothing_half_made_is_left(command, workspace):
     outcome = command.wait(60)
     assert outcome.status == 130, outcome.said
     assert command.strays() == []
     assert not list(workspace.glob(".staging/*/*"))
     whole = [path.parent for path in workspace.glob("[a-z]*/*/manifest.json")]
-    kinds = ("corpus", "model", "examples")
+    kinds = ("corpus", "model", "examples", "evaluation", "promotion")
     made = [path for kind in kinds for path in workspace.glob(f"{kind}/*")]
     assert sorted(made) == sorted(whole)
 
@@ -52,13 +50,24 @@ def assert_ctrl_c_leaves_nothing_half_made(command, workspace):
 def test_ctrl_c_while_sharding(start, recipe, tmp_path):
     command = start("run", str(recipe), "--workspace", str(tmp_path), "--no-hold")
     command.until(lambda: list(tmp_path.glob(".staging/corpus/*")))
-    assert_ctrl_c_leaves_nothing_half_made(command, tmp_path)
+    command.interrupt()
+    assert_nothing_half_made_is_left(command, tmp_path)
 
 
 def test_ctrl_c_while_pretraining(start, recipe, sharded):
     command = start("run", str(recipe), "--workspace", str(sharded), "--no-hold", *SLOW)
     command.until(lambda: worker_pids(command) and checkpoints(sharded))
-    assert_ctrl_c_leaves_nothing_half_made(command, sharded)
+    command.interrupt()
+    assert_nothing_half_made_is_left(command, sharded)
+
+
+def test_sigterm_while_evaluating(start, recipe, copied, tmp_path):
+    copied("examples", "shard", "pretrain", "tune", "finetune")
+    command = start("run", str(recipe), "--workspace", str(tmp_path), "--no-hold")
+    command.until(lambda: list(tmp_path.glob(".staging/evaluation/*")))
+    time.sleep(3)
+    command.process.terminate()
+    assert_nothing_half_made_is_left(command, tmp_path)
 
 
 def test_a_killed_driver_and_a_killed_worker_cost_no_sample(start, recipe, sharded):

@@ -58,6 +58,26 @@ def test_bad_labelled_file(tmp_path, raymill, recipe, data, name, content, told)
     assert told in outcome.said
 
 
+def test_bad_file_that_ray_data_reads(tmp_path, raymill, recipe, data):
+    path = tmp_path / "news.jsonl"
+    path.write_text('{"text": "一"}\n{"text": \n')
+    outcome = bad(
+        tmp_path, raymill, recipe, lambda text: text.replace(f"{data}/news.txt", str(path))
+    )
+    assert outcome.status == 2
+    assert "news.jsonl:2: not JSON" in outcome.said
+
+
+def test_base_without_a_model_in_a_search(first_run, raymill, recipe, copied, tmp_path):
+    copied("examples")
+    settings = ("pretrain=null", f"finetune.base={tmp_path}", "serve=null")
+    settings += ("finetune.evaluation.without_pretraining=false",)
+    overrides = [f"--set={setting}" for setting in settings]
+    outcome = raymill("tune", str(recipe), "--workspace", str(tmp_path), *overrides)
+    assert outcome.status == 2
+    assert "finetune.base: no tokenizer in" in outcome.said
+
+
 def test_label_outside_the_set(tmp_path, raymill, recipe):
     outcome = bad(tmp_path, raymill, recipe, None, "--set", "finetune.labels=[good, fair]")
     assert outcome.status == 2

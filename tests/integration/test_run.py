@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+import torch
+from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
 STAGES = ["examples", "shard", "pretrain", "tune", "finetune", "evaluate", "promote", "serve"]
 
@@ -79,8 +81,6 @@ def test_shards_are_read_by_pyarrow_and_datasets(first_run, workspace):
 
 def test_held_out_reviews_are_in_no_pretraining_shard(first_run, workspace):
     """Decoded, no training sequence holds a test review."""
-    from transformers import AutoTokenizer
-
     found = stages(first_run)
     corpus = workspace / found["shard"]["artifact"]
     tokenizer = AutoTokenizer.from_pretrained(corpus / "tokenizer")
@@ -137,6 +137,25 @@ def test_a_model_is_evaluated_and_promoted_by_hand(first_run, raymill, workspace
     assert refused.status == 4
 
 
+def test_a_base_from_elsewhere_is_fine_tuned(
+    first_run, raymill, recipe, copied, workspace, tmp_path
+):
+    copied("examples")
+    base = workspace / stages(first_run)["pretrain"]["artifact"]
+    settings = ("pretrain=null", "tune=null", "serve=null", f"finetune.base={base}")
+    settings += ("finetune.evaluation.without_pretraining=false",)
+    overrides = [f"--set={setting}" for setting in settings]
+    outcome = raymill("finetune", str(recipe), "--workspace", str(tmp_path), *overrides)
+    assert outcome.status == 0, outcome.said
+    assert list(stages(outcome)) == ["examples", "finetune"]
+    tuned = tmp_path / stages(outcome)["finetune"]["artifact"]
+    before, after = (
+        AutoModel.from_pretrained(folder).get_input_embeddings().weight.flatten()
+        for folder in (base, tuned)
+    )
+    assert torch.cosine_similarity(before, after, dim=0) > 0.9, "it starts from these weights"
+
+
 def test_a_causal_model_is_pretrained(first_run, raymill, recipe, workspace):
     settings = (
         *("finetune=null", "tune=null", "serve=null"),
@@ -149,8 +168,6 @@ def test_a_causal_model_is_pretrained(first_run, raymill, recipe, workspace):
     assert outcome.status == 0, outcome.said
     metrics = stages(outcome)["pretrain"]["metrics"]
     assert 1 < metrics["perplexity"] < 1000, "hardly better than chance over the vocabulary"
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
     folder = workspace / stages(outcome)["pretrain"]["artifact"]
     model = AutoModelForCausalLM.from_pretrained(folder)
     ids = AutoTokenizer.from_pretrained(folder)("北京", return_tensors="pt")

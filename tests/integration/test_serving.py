@@ -23,7 +23,8 @@ def post(url, document):
 @pytest.fixture
 def endpoint(first_run, start, workspace):
     port = free_port()
-    command = start("serve", "tiny", "--workspace", str(workspace), "--set", f"serve.port={port}")
+    model = next(s for s in first_run.answer["stages"] if s["stage"] == "finetune")["artifact"]
+    command = start("serve", model, "--workspace", str(workspace), "--set", f"serve.port={port}")
     url = f"http://127.0.0.1:{port}/v1/classify"
 
     def answers():

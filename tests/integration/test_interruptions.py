@@ -1,5 +1,6 @@
 """Ctrl-C leaves no half artifact and no process; killed processes cost no sample."""
 
+import json
 import os
 import signal
 import time
@@ -36,6 +37,13 @@ def checkpoints(workspace):
     return list(workspace.glob("checkpoint/*/step-*/record.json"))
 
 
+def is_in_stage(workspace, stage):
+    return any(
+        record["stages"] and record["stages"][-1]["stage"] == stage
+        for record in (json.loads(path.read_text()) for path in workspace.glob("runs/*/run.json"))
+    )
+
+
 def assert_nothing_half_made_is_left(command, workspace):
     outcome = command.wait(60)
     assert outcome.status == 130, outcome.said
@@ -64,8 +72,8 @@ def test_ctrl_c_while_pretraining(start, recipe, sharded):
 def test_sigterm_while_evaluating(start, recipe, copied, tmp_path):
     copied("examples", "shard", "pretrain", "tune", "finetune")
     command = start("run", str(recipe), "--workspace", str(tmp_path), "--no-hold")
-    command.until(lambda: list(tmp_path.glob(".staging/evaluation/*")))
-    time.sleep(3)
+    command.until(lambda: is_in_stage(tmp_path, "evaluate"))
+    time.sleep(3)  # some way into it
     command.process.terminate()
     assert_nothing_half_made_is_left(command, tmp_path)
 

@@ -62,7 +62,11 @@ def test_bad_file_that_ray_data_reads(tmp_path, raymill, recipe, data):
     path = tmp_path / "news.jsonl"
     path.write_text('{"text": "一"}\n{"text": \n')
     outcome = bad(
-        tmp_path, raymill, recipe, lambda text: text.replace(f"{data}/news.txt", str(path))
+        tmp_path,
+        raymill,
+        recipe,
+        lambda text: text.replace(f"{data}/news.txt", str(path)),
+        *("--set=finetune=null", "--set=tune=null", "--set=serve=null"),
     )
     assert outcome.status == 2
     assert "news.jsonl:2: not JSON" in outcome.said

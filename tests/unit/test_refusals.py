@@ -11,8 +11,9 @@ from cluster.errors import GateRefused, RecipeError, UserError
 from cluster.recipe import load
 from cluster.storage import Storage
 from tests.fakes import TEXTS, published
+from trainers.corpora.clean import normalize
 from trainers.corpora.config import Clean, Source, Tokenizer
-from trainers.corpora.documents import normalize, text_key
+from trainers.corpora.documents import text_key
 from trainers.corpora.sources import content_hash, parts, read
 
 R = """\

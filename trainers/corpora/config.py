@@ -51,11 +51,65 @@ class Source(Section):
         return self.label is not None or self.label_column is not None
 
 
+class Repetition(Section):
+    """Largest shares of a document that repeat themselves (Rae et al. 2021, table A1). An n-gram is
+    of words, or of twice as many CJK characters; documents of under 50 of either have none."""
+
+    max_duplicate_lines: float = Field(default=0.3, ge=0, le=1)
+    """Of the lines, those that stood before."""
+    max_duplicate_line_characters: float = Field(default=0.2, ge=0, le=1)
+    max_top_ngrams: tuple[float, float, float] = (0.2, 0.18, 0.16)
+    """Of the characters, what the most frequent 2-, 3- and 4-gram takes."""
+    max_duplicate_ngrams: float = Field(default=0.15, ge=0, le=1)
+    """Of the characters, what lies in 5-grams that stood before."""
+    max_character_run: int = Field(default=50, ge=2)
+    """The longest run of one character."""
+
+
+class Quality(Section):
+    """Rules for running text from the web: Gopher's (Rae et al. 2021, section A.1.1) and C4's
+    (Raffel et al. 2020, section 2.2), with Chinese stop words, punctuation and lengths. A word is a
+    word, or a CJK character."""
+
+    min_words: int = Field(default=50, ge=0)
+    max_words: int = Field(default=100_000, ge=1)
+    mean_word_length: tuple[float, float] = (3.0, 10.0)
+    """In characters; texts of CJK characters are not asked."""
+    max_symbols: float = Field(default=0.1, ge=0)
+    """`#` and ellipses a word."""
+    max_digits: float = Field(default=0.3, ge=0, le=1)
+    """Of the characters."""
+    max_punctuation: float = Field(default=0.4, ge=0, le=1)
+    """Of the characters, what is neither letter nor digit nor space."""
+    max_bullet_lines: float = Field(default=0.9, ge=0, le=1)
+    max_ellipsis_lines: float = Field(default=0.3, ge=0, le=1)
+    min_terminated_lines: float = Field(default=0.12, ge=0, le=1)
+    """Of the lines, those that end in a punctuation mark (FineWeb's limit)."""
+    min_alphabetic_words: float = Field(default=0.8, ge=0, le=1)
+    """Of the words, those with a letter or a CJK character."""
+    min_stop_words: int = Field(default=2, ge=0)
+    """Different ones, which running text has."""
+
+
 class Clean(Section):
+    """Steps of cleaning. `repetition`, `quality` and `languages` choose what pretraining reads;
+    labelled documents are only normalized and masked, since they are what a task is."""
+
+    mojibake: bool = False
+    """Mends text that was decoded with a wrong encoding, by ftfy: `å¾ˆå¥½` to `很好`."""
     unicode: Literal["NFC", "NFKC"] = "NFKC"
     """Normal form of every text. NFKC also makes full-width letters and digits half-width."""
+    boilerplate: bool = False
+    """Drops lines that are navigation, copyright, cookie and script notices, in Chinese and
+    English."""
+    mask: tuple[Literal["email", "phone", "id_number"], ...] = ()
+    """Personal data to replace by its kind, as in `<PHONE>`; Chinese and international forms."""
     min_characters: int = Field(default=2, ge=1)
     max_characters: int = Field(default=100_000, ge=1)
+    languages: tuple[str, ...] | None = Field(default=None, min_length=1)
+    """BCP 47 codes to keep, such as `zh-Hans` (simplified), `zh-Hant`, `zh` (both), `en`."""
+    repetition: Repetition | None = None
+    quality: Quality | None = None
     max_undecodable: float = Field(default=0.01, ge=0, le=1)
     """Documents that are not UTF-8 are dropped and counted; more than this share is refused."""
 

@@ -1,55 +1,81 @@
-"""From raw documents to clean ones: normalize, filter, drop exact duplicates, split by hash.
+"""From raw documents to clean ones: clean, drop exact duplicates, split by hash.
 
-Every dropped document is counted by reason. Which split a text falls into is a function of the
-text, so equal texts never part, whatever file, source or run they come from.
+Every dropped document is counted by reason, and a few are kept as samples. Which split a text falls
+into is a function of the text, so equal texts never part, whatever file, source or run they come
+from.
 """
 
 import collections
 import dataclasses
 import hashlib
-import re
-import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 from cluster.errors import UserError
+from trainers.corpora.clean import normalize, refusal, too_short_or_long
 from trainers.corpora.config import Clean, Corpora, Split
 from trainers.corpora.sources import Document, parts, read
 
-WHITESPACE = re.compile(r"\s+")
+KEPT = "kept"
+SAMPLES = 3
+"""Of each reason, and of what is kept."""
+SAMPLE_CHARACTERS = 200
 
 
 @dataclasses.dataclass
 class Counts:
-    """Documents in, dropped by reason, kept."""
+    """Documents in, dropped by reason, kept; and what was masked in those, by kind."""
 
     read: int = 0
     dropped: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     kept: int = 0
+    masked: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    samples: dict[str, dict[int, str]] = dataclasses.field(default_factory=dict)
+    """Beginnings of texts by their key: of each reason those with the lowest keys, which are the
+    same in whatever order and parts the documents were read."""
 
     def __add__(self, other: "Counts") -> "Counts":
-        return Counts(self.read + other.read, self.dropped + other.dropped, self.kept + other.kept)
+        total = Counts(
+            self.read + other.read,
+            self.dropped + other.dropped,
+            self.kept + other.kept,
+            self.masked + other.masked,
+        )
+        for counts in (self, other):
+            for reason, texts in counts.samples.items():
+                for key, text in texts.items():
+                    total.sample(reason, key, text)
+        return total
 
-    def report(self) -> dict[str, int | dict[str, int]]:
-        return {"read": self.read, "dropped": dict(sorted(self.dropped.items())), "kept": self.kept}
+    def sample(self, reason: str, key: int, text: str) -> None:
+        """Offers a text as a sample."""
+        texts = self.samples.setdefault(reason, {})
+        if len(texts) < SAMPLES or key < max(texts):
+            texts[key] = text[:SAMPLE_CHARACTERS]
+            if len(texts) > SAMPLES:
+                del texts[max(texts)]
+
+    def report(self) -> dict[str, Any]:
+        return {
+            "read": self.read,
+            "dropped": dict(sorted(self.dropped.items())),
+            "kept": self.kept,
+            "masked": dict(sorted(self.masked.items())),
+        }
+
+    def shown_samples(self) -> dict[str, list[str]]:
+        return {
+            reason: [texts[key] for key in sorted(texts)]
+            for reason, texts in sorted(self.samples.items())
+        }
 
 
-def normalize(text: str, clean: Clean) -> str:
-    """Unicode normal form, control characters out, runs of white space to one space."""
-    text = unicodedata.normalize(clean.unicode, text)
-    text = "".join(c for c in text if c.isspace() or unicodedata.category(c) != "Cc")
-    return WHITESPACE.sub(" ", text).strip()
-
-
-def refusal(text: str, clean: Clean) -> str | None:
-    """Why a normalized text is dropped, or None."""
-    if len(text) < clean.min_characters:
-        return "too short"
-    if len(text) > clean.max_characters:
-        return "too long"
-    return None
-
-
-def cleaned(documents: Iterable[Document], clean: Clean, counts: Counts) -> Iterator[Document]:
+def cleaned(
+    documents: Iterable[Document],
+    clean: Clean,
+    counts: Counts,
+    refuse: Callable[[str, Clean], str | None] = refusal,
+) -> Iterator[Document]:
     """The documents that stay, normalized. Raises UserError if too many are not UTF-8."""
     where = ""
     for document in documents:
@@ -58,8 +84,9 @@ def cleaned(documents: Iterable[Document], clean: Clean, counts: Counts) -> Iter
         if document.text is None:
             counts.dropped["not UTF-8"] += 1
             continue
-        text = normalize(document.text, clean)
-        reason = refusal(text, clean)
+        text = normalize(document.text, clean, counts.masked)
+        reason = refuse(text, clean)
+        counts.sample(reason or KEPT, text_key(text), text)
         if reason:
             counts.dropped[reason] += 1
         else:
@@ -103,7 +130,8 @@ def labelled(corpora: Corpora, counts: Counts) -> Iterator[tuple[int, Document]]
             continue
         for part in parts(source, f"corpora.sources.{name}"):
             part_counts = Counts()
-            for document in cleaned(read(source, part), corpora.clean, part_counts):
+            documents = cleaned(read(source, part), corpora.clean, part_counts, too_short_or_long)
+            for document in documents:
                 assert document.text is not None
                 key = text_key(document.text)
                 if key not in found:

@@ -70,9 +70,10 @@ def run(job: StageJob) -> dict[str, Any]:
         "sources": {source: count.report() for source, count in counts.items()},
         **metrics,
     }
+    samples = {source: count.shown_samples() for source, count in counts.items()}
     with job.draft.folder() as folder:
         (folder / "report.json").write_text(
-            json.dumps(report, indent=1, ensure_ascii=False), encoding="utf-8"
+            json.dumps({**report, "samples": samples}, indent=1, ensure_ascii=False), "utf-8"
         )
     job.progress.line(
         f"{metrics['train_tokens']:,} training tokens in {metrics['train_sequences']:,} sequences, "

@@ -10,40 +10,11 @@ from trainers.corpora.documents import (
     Counts,
     cleaned,
     labelled,
-    normalize,
-    refusal,
     share,
     split_of,
     text_key,
 )
 from trainers.corpora.sources import Document
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("  two\t words \r\n", "two words"),
-        ("ＡＢＣ１２３，", "ABC123,"),
-        ("cafe\u0301", "café"),
-        ("bell\x07 and\x00 null", "bell and null"),
-        ("全角\u3000空格\u00a0", "全角 空格"),
-        (" \n\t ", ""),
-    ],
-)
-def test_texts_are_normalized(text: str, expected: str) -> None:
-    assert normalize(text, Clean()) == expected
-    assert normalize(expected, Clean()) == expected, "once is enough"
-
-
-def test_nfc_keeps_full_width_characters() -> None:
-    assert normalize("ＡＢＣ，cafe\u0301", Clean(unicode="NFC")) == "ＡＢＣ，café"
-
-
-@pytest.mark.parametrize(
-    ("length", "reason"), [(1, "too short"), (2, None), (5, None), (6, "too long")]
-)
-def test_texts_outside_the_bounds_are_refused(length: int, reason: str | None) -> None:
-    assert refusal("字" * length, Clean(min_characters=2, max_characters=5)) == reason
 
 
 def raw(texts: Iterable[str | None]) -> list[Document]:
@@ -61,12 +32,42 @@ def test_every_dropped_document_is_counted_by_reason() -> None:
         "read": 6,
         "dropped": {"not UTF-8": 1, "too long": 1, "too short": 2},
         "kept": 2,
+        "masked": {},
     }
+    assert counts.shown_samples()["too long"] == ["too long to keep"]
+    assert sorted(counts.shown_samples()["kept"]) == ["fine", "good"]
 
 
 def test_counts_add_up() -> None:
     total = Counts(3, Counter({"too short": 1}), 2) + Counts(2, Counter({"too long": 2}), 0)
     assert total == Counts(5, Counter({"too short": 1, "too long": 2}), 2)
+
+
+def test_samples_do_not_depend_on_the_order_or_the_parts() -> None:
+    texts = [f"text {number}" for number in range(40)]
+    whole = Counts()
+    list(cleaned(raw(texts), Clean(), whole))
+    parts = Counts()
+    for start in (30, 0, 20, 10):
+        part = Counts()
+        list(cleaned(raw(reversed(texts[start : start + 10])), Clean(), part))
+        parts += part
+    assert len(whole.shown_samples()["kept"]) == 3
+    assert parts == whole
+
+
+def test_what_is_masked_is_counted() -> None:
+    counts = Counts()
+    clean = Clean(mask=("phone",))
+    found = list(cleaned(raw(["打 13812345678", "或 010-88886666"]), clean, counts))
+    assert [document.text for document in found] == ["打 <PHONE>", "或 <PHONE>"]
+    assert counts.report()["masked"] == {"phone": 2}
+
+
+def test_labelled_documents_are_not_judged_by_quality(reviews: Corpora) -> None:
+    strict = {"clean": {"languages": ["zh"], "quality": {}}, **reviews.model_dump(mode="json")}
+    strict["clean"] = {"languages": ["zh"], "quality": {}}
+    assert len(list(labelled(Corpora.model_validate(strict), Counts()))) == 3
 
 
 def test_undecodable_documents_are_dropped_up_to_the_limit_and_refused_past_it() -> None:
@@ -125,4 +126,5 @@ def test_repetitions_and_texts_with_two_labels_are_dropped(reviews: Corpora) -> 
         "read": 8,
         "dropped": {"exact duplicate": 3, "too short": 1, "two labels": 1},
         "kept": 3,
+        "masked": {},
     }

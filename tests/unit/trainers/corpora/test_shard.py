@@ -82,11 +82,13 @@ def test_every_dropped_document_is_counted() -> None:
         "read": 0,
         "dropped": {"exact duplicate": 20, "held out for fine-tuning": in_news},
         "kept": 250 - in_news,
+        "masked": {},
     }
     assert counts["reviews"].report() == {
         "read": 0,
         "dropped": {"exact duplicate": 50, "held out for fine-tuning": in_reviews},
         "kept": 150 - in_reviews,
+        "masked": {},
     }
 
 

@@ -114,6 +114,14 @@ class Clean(Section):
     """Documents that are not UTF-8 are dropped and counted; more than this share is refused."""
 
 
+class Deduplicate(Section):
+    """Texts that are equal after cleaning are always dropped but the first, across all sources."""
+
+    similarity: float | None = Field(default=None, ge=0.2, le=1)
+    """Also those that share as much of their shingles (Jaccard), such as 0.4: texts of which a
+    tenth was edited. Like what fine-tuning holds out, they are dropped with it."""
+
+
 class Split(Section):
     """Shares of the labelled documents, drawn by a hash of the text: equal texts never part."""
 
@@ -144,6 +152,7 @@ class Tokenizer(Section):
 class Corpora(Section):
     sources: dict[str, Source] = Field(min_length=1)
     clean: Clean = Clean()
+    deduplicate: Deduplicate = Deduplicate()
     split: Split = Split()
     validation: float = Field(default=0.02, gt=0, lt=0.5)
     """Share of the documents that pretraining holds out, besides the labelled validation and

@@ -8,8 +8,7 @@ What a task does depends on its part alone, so the shards are the same at any nu
 
 import dataclasses
 import json
-import pickle
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,15 +18,17 @@ import pyarrow as pa
 from cluster.artifacts import Draft
 from cluster.errors import UserError
 from cluster.pipeline import StageJob
+from trainers.corpora import near
 from trainers.corpora import tokenizer as tokenizers
 from trainers.corpora.config import Corpora, Source
 from trainers.corpora.documents import Counts, cleaned, share, split_of, text_key
+from trainers.corpora.near import DOCUMENTS
 from trainers.corpora.pack import pack, pieces, read_arrow, to_table, write_arrow
+from trainers.corpora.parallel import each
 from trainers.corpora.sources import parts, read
 
-DOCUMENTS = "documents"
-"""Folder of cleaned documents inside the draft; deleted before it is published."""
 SPLITS = ("train", "validation")
+HELD_OUT = "held out for fine-tuning"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +53,8 @@ def run(job: StageJob) -> dict[str, Any]:
     seed = job.recipe.seed
     cleaned_parts = _clean_all(job, corpora)
     chosen, counts = choose(_keys(job.draft, cleaned_parts), corpora, seed)
+    if corpora.deduplicate.similarity is not None:
+        _drop_near_duplicates(job, cleaned_parts, chosen, counts)
     for part in cleaned_parts:
         counts[part.source] += dataclasses.replace(part.counts, kept=0)
     for source, count in counts.items():
@@ -86,7 +89,8 @@ def run(job: StageJob) -> dict[str, Any]:
 def choose(
     keys: Mapping[str, list[tuple[str, npt.NDArray[np.uint64]]]], corpora: Corpora, seed: int
 ) -> tuple[dict[str, list[Rows]], dict[str, Counts]]:
-    """Which rows of which part pretraining trains on and validates on. Pure.
+    """Which rows of which part pretraining trains on and validates on, and which fine-tuning holds
+    out. Pure.
 
     `keys` are the text keys of every cleaned part, by source. A text seen before is dropped; a text
     that a labelled source holds out for validation or test is dropped wherever it stands.
@@ -100,28 +104,63 @@ def choose(
         if split_of(int(key), seed, corpora.split) != "train"
     }
     seen: set[int] = set()
-    chosen: dict[str, list[Rows]] = {split: [] for split in SPLITS}
+    chosen: dict[str, list[Rows]] = {split: [] for split in (*SPLITS, HELD_OUT)}
     counts = {source: Counts() for source in keys}
     for source, listed in keys.items():
         repeat = corpora.sources[source].repeat
         for part, part_keys in listed if repeat else ():
-            rows: dict[str, list[int]] = {split: [] for split in SPLITS}
+            rows: dict[str, list[int]] = {split: [] for split in chosen}
             for row, key in enumerate(map(int, part_keys)):
                 if key in seen:
                     counts[source].dropped["exact duplicate"] += 1
                     continue
                 seen.add(key)
                 if key in held_out:
-                    counts[source].dropped["held out for fine-tuning"] += 1
+                    counts[source].dropped[HELD_OUT] += 1
+                    rows[HELD_OUT].append(row)
                     continue
                 counts[source].kept += 1
                 is_validation = share(key, seed, "pretraining") < corpora.validation
                 rows["validation" if is_validation else "train"].append(row)
-            if rows["train"]:
-                chosen["train"] += [Rows(part, np.array(rows["train"]))] * repeat
-            if rows["validation"]:
-                chosen["validation"].append(Rows(part, np.array(rows["validation"])))
+            for split, found in rows.items():
+                if found:
+                    times = repeat if split == "train" else 1
+                    chosen[split] += [Rows(part, np.array(found))] * times
     return chosen, counts
+
+
+def _drop_near_duplicates(
+    job: StageJob,
+    cleaned_parts: Sequence[Part],
+    chosen: dict[str, list[Rows]],
+    counts: dict[str, Counts],
+) -> None:
+    """Takes near duplicates out of `chosen`, and counts them."""
+    sources = {part.name: part.source for part in cleaned_parts}
+    rows: dict[str, list[npt.NDArray[np.int64]]] = {}
+    for split in SPLITS:
+        for piece in {piece.part: piece for piece in chosen[split]}.values():
+            rows.setdefault(piece.part, []).append(piece.rows)
+    found = near.find(
+        job,
+        [near.Part(piece.part, piece.rows) for piece in chosen[HELD_OUT]],
+        [near.Part(name, np.sort(np.concatenate(rows[name]))) for name in sources if name in rows],
+        job.recipe.corpora.deduplicate.similarity,
+    )
+    for reason, dropped in (("near duplicate", found.near), (HELD_OUT, found.held_out)):
+        for name, of_part in dropped.items():
+            if len(of_part):
+                counts[sources[name]].dropped[reason] += len(of_part)
+                counts[sources[name]].kept -= len(of_part)
+                for split in SPLITS:
+                    chosen[split] = [
+                        Rows(piece.part, np.setdiff1d(piece.rows, of_part, assume_unique=True))
+                        if piece.part == name
+                        else piece
+                        for piece in chosen[split]
+                    ]
+    for split in SPLITS:
+        chosen[split] = [piece for piece in chosen[split] if len(piece.rows)]
 
 
 def shards(rows: Sequence[Rows], documents: int) -> list[list[Rows]]:
@@ -173,38 +212,10 @@ def _clean_all(job: StageJob, corpora: Corpora) -> list[Part]:
 
     done = [
         Part(row["source"], row["name"], row["counts"])
-        for row in _each(job, items, clean_part, "files cleaned")
+        for row in each(job, items, clean_part, "files cleaned")
     ]
     names = [item["name"] for item in items]
     return sorted(done, key=lambda part: names.index(part.name))
-
-
-def _each(
-    job: StageJob,
-    items: list[dict[str, Any]],
-    function: Callable[[dict[str, Any]], dict[str, Any]],
-    unit: str,
-) -> Iterator[dict[str, Any]]:
-    """Runs `function` on every item by Ray Data, one task an item, as many at once as fit."""
-    import ray.data
-
-    def attempt(item: dict[str, Any]) -> dict[str, Any]:
-        # Ray Data does not bring an exception back as what it was. So the user's mistake travels
-        # as a row, and all rows as bytes, which Arrow does not look into.
-        try:
-            return {"outcome": pickle.dumps(function(item))}
-        except UserError as error:
-            return {"outcome": pickle.dumps(error)}
-
-    at_once = job.recipe.corpora.concurrency or max(1, int(job.resources["CPU"]))
-    dataset = ray.data.from_items(items, override_num_blocks=len(items))
-    rows = dataset.map(attempt, concurrency=at_once).iter_rows()
-    for done, row in enumerate(rows, start=1):
-        outcome = pickle.loads(row["outcome"])
-        if isinstance(outcome, UserError):
-            raise outcome
-        job.progress.update(done, len(items), unit)
-        yield outcome
 
 
 def _keys(
@@ -279,7 +290,7 @@ def _pack_all(
         }
 
     totals: dict[str, dict[str, int]] = {split: {} for split in SPLITS}
-    for row in _each(job, items, pack_shard, "shards packed"):
+    for row in each(job, items, pack_shard, "shards packed"):
         total = totals[row["split"]]
         for name in ("characters", "text_tokens", "tokens", "sequences"):
             total[name] = total.get(name, 0) + row[name]

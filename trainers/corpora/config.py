@@ -122,6 +122,15 @@ class Deduplicate(Section):
     tenth was edited. Like what fine-tuning holds out, they are dropped with it."""
 
 
+class Decontaminate(Section):
+    """Drops what shares a long passage (13 characters of Chinese, 50 of English) with the labelled
+    validation and test texts."""
+
+    files: tuple[str, ...] = ()
+    """Further evaluation sets: paths, globs or URIs. Of rows with columns, as in CLUE's JSONL,
+    every text counts."""
+
+
 class Split(Section):
     """Shares of the labelled documents, drawn by a hash of the text: equal texts never part."""
 
@@ -153,6 +162,8 @@ class Corpora(Section):
     sources: dict[str, Source] = Field(min_length=1)
     clean: Clean = Clean()
     deduplicate: Deduplicate = Deduplicate()
+    decontaminate: Decontaminate | None = Decontaminate()
+    """`null` leaves it out; texts that are equal to held-out ones are dropped all the same."""
     split: Split = Split()
     validation: float = Field(default=0.02, gt=0, lt=0.5)
     """Share of the documents that pretraining holds out, besides the labelled validation and
@@ -168,6 +179,9 @@ class Corpora(Section):
         from trainers.corpora.sources import base_hash
 
         found = {**super().identity(), "contents": self._contents(self.sources)}
+        if self.decontaminate is not None and self.decontaminate.files:
+            files = {path: Source(path=path) for path in self.decontaminate.files}
+            found["decontaminate_contents"] = self._contents(files, "corpora.decontaminate.files")
         if self.tokenizer.base is not None:
             found["tokenizer_content"] = base_hash(self.tokenizer.base, "corpora.tokenizer.base")
         return found
@@ -184,13 +198,10 @@ class Corpora(Section):
             "split": self.split.identity(),
         }
 
-    def _contents(self, sources: dict[str, Source]) -> dict[str, str]:
+    def _contents(self, sources: dict[str, Source], key: str = "corpora.sources") -> dict[str, str]:
         from trainers.corpora.sources import content_hash
 
-        return {
-            name: content_hash(source, f"corpora.sources.{name}")
-            for name, source in sources.items()
-        }
+        return {name: content_hash(source, f"{key}.{name}") for name, source in sources.items()}
 
     def conflicts(self, recipe: "Recipe") -> Iterator[Conflict]:
         labelled = [name for name, source in self.sources.items() if source.is_labelled]

@@ -7,7 +7,7 @@ texts of which a tenth was edited still share half of theirs.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -31,13 +31,19 @@ PRIME = np.uint64(1_000_003)
 
 
 def shingles(text: str) -> Hashes:
-    """Hashes of a text's shingles, at least one."""
-    found = units(text)
-    cjk = is_cjk(found)
+    """Hashes of a text's shingles; of a text that is shorter, of the whole."""
+    return ngrams(text, SHINGLE, or_whole=True)
+
+
+def ngrams(text: str, size_of: Mapping[str, int], or_whole: bool = False) -> Hashes:
+    """Hashes of a text's character n-grams without punctuation and case, `size_of` a script."""
+    cjk = is_cjk(units(text))
     plain = PUNCTUATION.sub("" if cjk else " ", text.casefold()).strip() or text
     codes = np.frombuffer(plain.encode("utf-32-le"), np.uint32).astype(np.uint64)
-    size = min(SHINGLE["cjk" if cjk else "other"], len(codes))
-    count = len(codes) - size + 1
+    size = size_of["cjk" if cjk else "other"]
+    if or_whole:
+        size = min(size, len(codes))
+    count = max(0, len(codes) - size + 1)
     hashes = np.zeros(count, np.uint64)
     for offset in range(size):
         hashes = hashes * PRIME + codes[offset : offset + count]

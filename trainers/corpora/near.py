@@ -19,8 +19,6 @@ from trainers.corpora import components, minhash
 from trainers.corpora.pack import read_arrow
 from trainers.corpora.parallel import each
 
-DOCUMENTS = "documents"
-"""Folder of cleaned documents inside the draft; deleted before it is published."""
 FOLDER = "near"
 """Inside the draft; deleted before it is published."""
 BAND = np.dtype([("hash", np.uint64), ("document", np.int64)])
@@ -34,7 +32,8 @@ class Part:
     """Documents of one cleaned file."""
 
     name: str
-    """`documents/NAME.arrow` inside the draft holds its texts."""
+    folder: str
+    """`FOLDER/NAME.arrow` inside the draft holds its texts."""
     rows: npt.NDArray[np.int64]
 
 
@@ -74,8 +73,8 @@ def _sign(job: StageJob, parts: Sequence[Part], buckets: int, band_rows: int) ->
 
     def sign(item: dict[str, Any]) -> None:
         part, number = item["part"], item["number"]
-        documents_folder = draft.storage.local(f"{draft.place}/{DOCUMENTS}")
-        table = read_arrow(documents_folder / f"{part.name}.arrow")
+        folder = draft.storage.local(f"{draft.place}/{part.folder}")
+        table = read_arrow(folder / f"{part.name}.arrow")
         with draft.folder() as folder:
             for start in range(0, len(part.rows), CHUNK):
                 texts = table["text"].take(part.rows[start : start + CHUNK]).to_pylist()

@@ -7,8 +7,9 @@ What a task does depends on its part alone, so the shards are the same at any nu
 """
 
 import dataclasses
+import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -18,22 +19,28 @@ import pyarrow as pa
 from cluster.artifacts import Draft
 from cluster.errors import UserError
 from cluster.pipeline import StageJob
-from trainers.corpora import near
+from trainers.corpora import contamination, near
 from trainers.corpora import tokenizer as tokenizers
-from trainers.corpora.config import Corpora, Source
+from trainers.corpora.clean import too_short_or_long
+from trainers.corpora.config import Corpora, Decontaminate, Source
 from trainers.corpora.documents import Counts, cleaned, share, split_of, text_key
-from trainers.corpora.near import DOCUMENTS
 from trainers.corpora.pack import pack, pieces, read_arrow, to_table, write_arrow
 from trainers.corpora.parallel import each
-from trainers.corpora.sources import parts, read
+from trainers.corpora.sources import Document, every_text, parts, read
 
+DOCUMENTS, EVALUATION = "documents", "evaluation"
+"""Folders inside the draft, deleted before it is published: what was kept of each file, and what
+fine-tuning holds out of it for validation and test."""
 SPLITS = ("train", "validation")
 HELD_OUT = "held out for fine-tuning"
+CONTAMINATED = "passage of an evaluation text"
+NEAR = "near duplicate"
 
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """One file of a source, cleaned: `documents/NAME.arrow` holds `text` and `key`."""
+    """One file of a source, cleaned: `documents/NAME.arrow` holds `text` and `key`; so does
+    `evaluation/NAME.arrow`, if it has labels."""
 
     source: str
     name: str
@@ -52,9 +59,22 @@ def run(job: StageJob) -> dict[str, Any]:
     corpora: Corpora = job.recipe.corpora
     seed = job.recipe.seed
     cleaned_parts = _clean_all(job, corpora)
-    chosen, counts = choose(_keys(job.draft, cleaned_parts), corpora, seed)
+    held_out = [part for part in cleaned_parts if corpora.sources[part.source].is_labelled]
+    keys: dict[str, dict[str, npt.NDArray[np.uint64]]] = {}
+    for part in cleaned_parts:
+        table = _table(job.draft, DOCUMENTS, part.name)
+        keys.setdefault(part.source, {})[part.name] = table["key"].to_numpy()
+    held_out_keys = [_table(job.draft, EVALUATION, part.name)["key"] for part in held_out]
+    chosen, counts = choose(
+        keys, {key for of_part in held_out_keys for key in of_part.to_pylist()}, corpora, seed
+    )
+    if corpora.decontaminate is not None:
+        dropped = _contaminated(job, corpora.decontaminate, held_out, chosen)
+        _drop(CONTAMINATED, dropped, chosen, counts, cleaned_parts)
     if corpora.deduplicate.similarity is not None:
-        _drop_near_duplicates(job, cleaned_parts, chosen, counts)
+        found = _near_duplicates(job, corpora.deduplicate.similarity, held_out, chosen)
+        _drop(NEAR, found.near, chosen, counts, cleaned_parts)
+        _drop(HELD_OUT, found.held_out, chosen, counts, cleaned_parts)
     for part in cleaned_parts:
         counts[part.source] += dataclasses.replace(part.counts, kept=0)
     for source, count in counts.items():
@@ -68,7 +88,8 @@ def run(job: StageJob) -> dict[str, Any]:
         )
     _make_tokenizer(job, corpora, chosen["train"])
     metrics = _pack_all(job, corpora, chosen)
-    job.storage.delete(f"{job.draft.place}/{DOCUMENTS}")
+    for folder_name in (DOCUMENTS, EVALUATION):
+        job.storage.delete(f"{job.draft.place}/{folder_name}")
     report = {
         "sources": {source: count.report() for source, count in counts.items()},
         **metrics,
@@ -87,29 +108,23 @@ def run(job: StageJob) -> dict[str, Any]:
 
 
 def choose(
-    keys: Mapping[str, list[tuple[str, npt.NDArray[np.uint64]]]], corpora: Corpora, seed: int
+    keys: Mapping[str, Mapping[str, npt.NDArray[np.uint64]]],
+    held_out: Set[int],
+    corpora: Corpora,
+    seed: int,
 ) -> tuple[dict[str, list[Rows]], dict[str, Counts]]:
-    """Which rows of which part pretraining trains on and validates on, and which fine-tuning holds
-    out. Pure.
+    """Which rows of which part pretraining trains on and validates on. Pure.
 
-    `keys` are the text keys of every cleaned part, by source. A text seen before is dropped; a text
-    that a labelled source holds out for validation or test is dropped wherever it stands.
+    `keys` are the text keys of every cleaned part, by source and name. A text seen before is
+    dropped; so is one that is held out for evaluation, wherever it stands.
     """
-    held_out = {
-        int(key)
-        for source, listed in keys.items()
-        if corpora.sources[source].is_labelled
-        for _, part_keys in listed
-        for key in part_keys
-        if split_of(int(key), seed, corpora.split) != "train"
-    }
     seen: set[int] = set()
-    chosen: dict[str, list[Rows]] = {split: [] for split in (*SPLITS, HELD_OUT)}
+    chosen: dict[str, list[Rows]] = {split: [] for split in SPLITS}
     counts = {source: Counts() for source in keys}
-    for source, listed in keys.items():
+    for source, parts_keys in keys.items():
         repeat = corpora.sources[source].repeat
-        for part, part_keys in listed if repeat else ():
-            rows: dict[str, list[int]] = {split: [] for split in chosen}
+        for part, part_keys in parts_keys.items() if repeat else ():
+            rows: dict[str, list[int]] = {split: [] for split in SPLITS}
             for row, key in enumerate(map(int, part_keys)):
                 if key in seen:
                     counts[source].dropped["exact duplicate"] += 1
@@ -117,50 +132,81 @@ def choose(
                 seen.add(key)
                 if key in held_out:
                     counts[source].dropped[HELD_OUT] += 1
-                    rows[HELD_OUT].append(row)
                     continue
                 counts[source].kept += 1
                 is_validation = share(key, seed, "pretraining") < corpora.validation
                 rows["validation" if is_validation else "train"].append(row)
-            for split, found in rows.items():
-                if found:
-                    times = repeat if split == "train" else 1
-                    chosen[split] += [Rows(part, np.array(found))] * times
+            if rows["train"]:
+                chosen["train"] += [Rows(part, np.array(rows["train"]))] * repeat
+            if rows["validation"]:
+                chosen["validation"].append(Rows(part, np.array(rows["validation"])))
     return chosen, counts
 
 
-def _drop_near_duplicates(
-    job: StageJob,
-    cleaned_parts: Sequence[Part],
-    chosen: dict[str, list[Rows]],
-    counts: dict[str, Counts],
-) -> None:
-    """Takes near duplicates out of `chosen`, and counts them."""
-    sources = {part.name: part.source for part in cleaned_parts}
+def _together(chosen: Mapping[str, Sequence[Rows]]) -> list[Rows]:
+    """The chosen rows of every part once, in order."""
     rows: dict[str, list[npt.NDArray[np.int64]]] = {}
     for split in SPLITS:
         for piece in {piece.part: piece for piece in chosen[split]}.values():
             rows.setdefault(piece.part, []).append(piece.rows)
-    found = near.find(
+    return [Rows(part, np.sort(np.concatenate(found))) for part, found in sorted(rows.items())]
+
+
+def _contaminated(
+    job: StageJob,
+    settings: Decontaminate,
+    held_out: Sequence[Part],
+    chosen: Mapping[str, Sequence[Rows]],
+) -> dict[str, npt.NDArray[np.int64]]:
+    """Rows that hold a passage of an evaluation text, by part."""
+    draft = job.draft
+    own = (_table(draft, EVALUATION, part.name)["text"].to_pylist() for part in held_out)
+    further = (every_text(path, "corpora.decontaminate.files") for path in settings.files)
+    known = contamination.passages(itertools.chain.from_iterable([*own, *further]))
+    if not len(known):
+        return {}
+
+    def look(item: dict[str, Any]) -> tuple[str, npt.NDArray[np.int64]]:
+        texts = _texts(draft, [Rows(item["part"], item["rows"])])
+        found = [contamination.is_contaminated(text, known) for text in texts]
+        return item["part"], item["rows"][np.array(found, dtype=bool)]
+
+    items = [{"part": piece.part, "rows": piece.rows} for piece in _together(chosen)]
+    return dict(each(job, items, look, "files decontaminated"))
+
+
+def _near_duplicates(
+    job: StageJob, similarity: float, held_out: Sequence[Part], chosen: Mapping[str, Sequence[Rows]]
+) -> near.Duplicates:
+    sizes = {part.name: len(_table(job.draft, EVALUATION, part.name)) for part in held_out}
+    return near.find(
         job,
-        [near.Part(piece.part, piece.rows) for piece in chosen[HELD_OUT]],
-        [near.Part(name, np.sort(np.concatenate(rows[name]))) for name in sources if name in rows],
-        job.recipe.corpora.deduplicate.similarity,
+        [near.Part(name, EVALUATION, np.arange(size)) for name, size in sizes.items()],
+        [near.Part(piece.part, DOCUMENTS, piece.rows) for piece in _together(chosen)],
+        similarity,
     )
-    for reason, dropped in (("near duplicate", found.near), (HELD_OUT, found.held_out)):
-        for name, of_part in dropped.items():
-            if len(of_part):
-                counts[sources[name]].dropped[reason] += len(of_part)
-                counts[sources[name]].kept -= len(of_part)
-                for split in SPLITS:
-                    chosen[split] = [
-                        Rows(piece.part, np.setdiff1d(piece.rows, of_part, assume_unique=True))
-                        if piece.part == name
-                        else piece
-                        for piece in chosen[split]
-                    ]
+
+
+def _drop(
+    reason: str,
+    dropped: Mapping[str, npt.NDArray[np.int64]],
+    chosen: dict[str, list[Rows]],
+    counts: Mapping[str, Counts],
+    cleaned_parts: Sequence[Part],
+) -> None:
+    """Takes rows out of `chosen`, and counts them."""
+    sources = {part.name: part.source for part in cleaned_parts}
+    for name, rows in dropped.items():
+        if len(rows):
+            counts[sources[name]].dropped[reason] += len(rows)
+            counts[sources[name]].kept -= len(rows)
+    none = np.empty(0, np.int64)
     for split in SPLITS:
-        chosen[split] = [piece for piece in chosen[split] if len(piece.rows)]
+        left = [
+            Rows(piece.part, np.setdiff1d(piece.rows, dropped.get(piece.part, none)))
+            for piece in chosen[split]
+        ]
+        chosen[split] = [piece for piece in left if len(piece.rows)]
 
 
 def shards(rows: Sequence[Rows], documents: int) -> list[list[Rows]]:
@@ -193,21 +239,24 @@ def _clean_all(job: StageJob, corpora: Corpora) -> list[Part]:
         for name, source in used.items()
         for number, part in enumerate(parts(source, f"corpora.sources.{name}"))
     ]
-    draft, clean = job.draft, corpora.clean
+    draft, clean, seed = job.draft, corpora.clean, job.recipe.seed
 
     def clean_part(item: dict[str, Any]) -> dict[str, Any]:
         source: Source = used[item["source"]]
         counts = Counts()
-        documents = list(cleaned(read(source, item["part"]), clean, counts))
-        texts = [document.text for document in documents if document.text is not None]
-        table = pa.table(
-            {
-                "text": pa.array(texts, pa.large_string()),
-                "key": pa.array([text_key(text) for text in texts], pa.uint64()),
-            }
-        )
+        name = f"{item['name']}.arrow"
         with draft.folder() as folder:
-            write_arrow(table, folder / DOCUMENTS / f"{item['name']}.arrow")
+            kept = cleaned(read(source, item["part"]), clean, counts)
+            write_arrow(_to_table(kept), folder / DOCUMENTS / name)
+            if source.is_labelled:
+                # Also what pretraining would not read: a copy of it elsewhere is a leak.
+                labelled = cleaned(read(source, item["part"]), clean, Counts(), too_short_or_long)
+                held_out = (
+                    document
+                    for document in labelled
+                    if split_of(text_key(document.text or ""), seed, corpora.split) != "train"
+                )
+                write_arrow(_to_table(held_out), folder / EVALUATION / name)
         return {**item, "counts": counts}
 
     done = [
@@ -218,21 +267,23 @@ def _clean_all(job: StageJob, corpora: Corpora) -> list[Part]:
     return sorted(done, key=lambda part: names.index(part.name))
 
 
-def _keys(
-    draft: Draft, cleaned_parts: Sequence[Part]
-) -> dict[str, list[tuple[str, npt.NDArray[np.uint64]]]]:
-    keys: dict[str, list[tuple[str, npt.NDArray[np.uint64]]]] = {}
-    folder = draft.storage.local(f"{draft.place}/{DOCUMENTS}")
-    for part in cleaned_parts:
-        table = read_arrow(folder / f"{part.name}.arrow")
-        keys.setdefault(part.source, []).append((part.name, table["key"].to_numpy()))
-    return keys
+def _to_table(documents: Iterable[Document]) -> pa.Table:
+    texts = [document.text for document in documents if document.text is not None]
+    return pa.table(
+        {
+            "text": pa.array(texts, pa.large_string()),
+            "key": pa.array([text_key(text) for text in texts], pa.uint64()),
+        }
+    )
+
+
+def _table(draft: Draft, folder: str, name: str) -> pa.Table:
+    return read_arrow(draft.storage.local(f"{draft.place}/{folder}") / f"{name}.arrow")
 
 
 def _texts(draft: Draft, rows: Sequence[Rows]) -> Iterator[str]:
-    folder = draft.storage.local(f"{draft.place}/{DOCUMENTS}")
     for piece in rows:
-        table = read_arrow(folder / f"{piece.part}.arrow").select(["text"])
+        table = _table(draft, DOCUMENTS, piece.part).select(["text"])
         for batch in table.take(pa.array(piece.rows)).to_batches(max_chunksize=4096):
             yield from batch["text"].to_pylist()
 

@@ -47,6 +47,10 @@ class Document:
     """`file:line`, for errors."""
 
 
+Rows = Iterator[tuple[dict[str, Any] | None, str]]
+"""Columns of each row, or None for one that is not UTF-8, and where it stands."""
+
+
 def files(source: Source, key: str) -> list[str]:
     """The files of a source, sorted. Raises UserError where there are none."""
     assert source.path is not None
@@ -70,15 +74,31 @@ def read(source: Source, file: str | None) -> Iterator[Document]:
     """The documents of one file of a source, or of its dataset if `file` is None."""
     if file is None:
         documents = _dataset(source)
+    elif _format(source, file) == "text":
+        documents = _text(source, file)
     else:
-        readers = {"text": _text, "jsonl": _jsonl, "csv": _csv, "parquet": _parquet}
-        documents = readers[_format(source, file)](source, file)
+        rows = ROWS[_format(source, file)](file)
+        documents = (
+            Document(None, None, where) if row is None else _from_row(source, row, where)
+            for row, where in rows
+        )
     if not source.tagged:
         yield from documents
         return
     for document in documents:
         text = document.text and "".join(word.rpartition("/")[0] for word in document.text.split())
         yield dataclasses.replace(document, text=text)
+
+
+def every_text(path: str, key: str) -> Iterator[str]:
+    """All texts of an evaluation set's files: of rows with columns, each column's."""
+    source = Source(path=path)
+    for file in files(source, key):
+        if _format(source, file) == "text":
+            yield from (document.text for document in _text(source, file) if document.text)
+        else:
+            for row, _ in ROWS[_format(source, file)](file):
+                yield from (value for value in (row or {}).values() if isinstance(value, str))
 
 
 def parts(source: Source, key: str) -> list[str | None]:
@@ -209,21 +229,24 @@ def _text(source: Source, file: str) -> Iterator[Document]:
             yield Document(_decoded(raw), source.label, f"{file}:{number}")
 
 
-def _jsonl(source: Source, file: str) -> Iterator[Document]:
+def _jsonl(file: str) -> Rows:
     for number, raw in _lines(file):
         where = f"{file}:{number}"
         line = _decoded(raw)
         if line is None:
-            yield Document(None, None, where)
+            yield None, where
         elif line.strip():
             try:
                 row = json.loads(line)
             except json.JSONDecodeError as error:
                 raise UserError(f"{where}: not JSON: {error.msg}") from error
-            yield _from_row(source, row, where)
+            if not isinstance(row, dict):
+                found = type(row).__name__
+                raise UserError(f"{where}: expected an object with columns, found {found}")
+            yield row, where
 
 
-def _csv(source: Source, file: str) -> Iterator[Document]:
+def _csv(file: str) -> Rows:
     def text_lines() -> Iterator[str]:
         for _, raw in _lines(file):
             # A byte that is not UTF-8 marks its row, found again below.
@@ -233,12 +256,12 @@ def _csv(source: Source, file: str) -> Iterator[Document]:
     reader = csv.DictReader(text_lines())
     try:
         for row in reader:
-            yield _from_row(source, row, f"{file}:{reader.line_num}")
+            yield row, f"{file}:{reader.line_num}"
     except csv.Error as error:
         raise UserError(f"{file}:{reader.line_num}: not CSV: {error}") from error
 
 
-def _parquet(source: Source, file: str) -> Iterator[Document]:
+def _parquet(file: str) -> Rows:
     fs, path = _open(file)
     try:
         table = pq.ParquetFile(fs.open_input_file(path))
@@ -254,7 +277,11 @@ def _parquet(source: Source, file: str) -> Iterator[Document]:
                 else value
                 for name, value in row.items()
             }
-            yield _from_row(source, decoded, f"{file}:row {row_number}")
+            yield decoded, f"{file}:row {row_number}"
+
+
+ROWS = {"jsonl": _jsonl, "csv": _csv, "parquet": _parquet}
+"""Readers of the formats that have columns."""
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -304,9 +331,7 @@ def _dataset_state(dataset: str) -> str:
     return dataset
 
 
-def _from_row(source: Source, row: Any, where: str) -> Document:
-    if not isinstance(row, dict):
-        raise UserError(f"{where}: expected an object with columns, found {type(row).__name__}")
+def _from_row(source: Source, row: dict[str, Any], where: str) -> Document:
     for key, column in (("text", source.text), ("label_column", source.label_column)):
         if column is not None and column not in row:
             columns = ", ".join(map(str, row))

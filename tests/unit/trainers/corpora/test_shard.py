@@ -12,7 +12,6 @@ from trainers.corpora.documents import Counts, split_of, text_key
 from trainers.corpora.shard import Rows, choose, shards
 
 SEED = 17
-Keys = dict[str, list[tuple[str, Any]]]
 
 
 def corpora(**sources: Mapping[str, Any]) -> Corpora:
@@ -31,9 +30,9 @@ def texts_of(rows: Sequence[Rows], parts: Mapping[str, Sequence[str]]) -> list[s
 NEWS = [f"news {number}" for number in range(200)]
 REVIEWS = [f"review {number}" for number in range(200)]
 PARTS = {"news-0": NEWS[:120], "news-1": [*NEWS[100:], *REVIEWS[:50]], "reviews-0": REVIEWS}
-KEYS: Keys = {
-    "news": [("news-0", keys(PARTS["news-0"])), ("news-1", keys(PARTS["news-1"]))],
-    "reviews": [("reviews-0", keys(PARTS["reviews-0"]))],
+KEYS = {
+    "news": {name: keys(PARTS[name]) for name in ("news-0", "news-1")},
+    "reviews": {"reviews-0": keys(PARTS["reviews-0"])},
 }
 HELD_OUT = {
     text for text in REVIEWS if split_of(text_key(text), SEED, corpora(x={}).split) != "train"
@@ -47,7 +46,7 @@ def repeat(request: pytest.FixtureRequest) -> int:
 
 def chosen(repeat: int) -> tuple[dict[str, list[str]], dict[str, Counts]]:
     settings = corpora(news={}, reviews={"label": "good", "repeat": repeat})
-    found, counts = choose(KEYS, settings, SEED)
+    found, counts = choose(KEYS, set(keys(sorted(HELD_OUT)).tolist()), settings, SEED)
     return {split: texts_of(rows, PARTS) for split, rows in found.items()}, counts
 
 
@@ -96,7 +95,9 @@ def test_the_choice_follows_from_texts_and_seed() -> None:
     settings = corpora(news={}, reviews={"label": "good"})
 
     def first(seed: int) -> list[list[int]]:
-        return [piece.rows.tolist() for piece in choose(KEYS, settings, seed)[0]["validation"]]
+        return [
+            piece.rows.tolist() for piece in choose(KEYS, set(), settings, seed)[0]["validation"]
+        ]
 
     assert first(SEED) == first(SEED)
     assert first(SEED) != first(SEED + 1)

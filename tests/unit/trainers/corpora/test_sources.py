@@ -14,7 +14,7 @@ import pytest
 from cluster.errors import UserError
 from tests.fakes import folder_of_package
 from trainers.corpora.config import Source
-from trainers.corpora.sources import Document, content_hash, files, parts, read
+from trainers.corpora.sources import Document, content_hash, every_text, files, parts, read
 
 ROWS = [
     {"text": "这家酒店很好", "label": "good"},
@@ -220,6 +220,17 @@ def test_what_cannot_be_read_is_told(source: dict[str, Any], says: str) -> None:
 def hash_now(**source: Any) -> str:
     content_hash.cache_clear()  # it lasts for a process
     return content_hash(Source(**source), "corpora.sources.a")
+
+
+@pytest.mark.parametrize("name", ["e.jsonl", "e.csv", "e.txt"])
+def test_every_text_of_an_evaluation_set_is_read(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("e.jsonl").write_text('{"id": 1, "sentence1": "一", "sentence2": "二", "label": 0}\n')
+    Path("e.csv").write_text("sentence1,sentence2\n一,二\n")
+    Path("e.txt").write_text("一\n二\n")
+    assert [text.strip() for text in every_text(name, "key")] == ["一", "二"]
 
 
 def test_the_content_hash_follows_names_and_bytes() -> None:

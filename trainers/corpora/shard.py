@@ -1,7 +1,8 @@
 """The stage `shard`: sources to a tokenizer and packed Arrow shards, by Ray Data.
 
-    read and clean each file (Ray Data)  ->  drop duplicates, hold out (keys only, here)
-        ->  train the tokenizer  ->  tokenize, pack and write each shard (Ray Data)
+    read and clean each file (Ray Data)  ->  drop equal texts, hold out (keys only, here)
+        ->  drop quotes of evaluation texts and near duplicates (Ray Data)
+        ->  train the tokenizer (here)  ->  tokenize, pack and write each shard (Ray Data)
 
 What a task does depends on its part alone, so the shards are the same at any number of workers.
 """
@@ -9,7 +10,7 @@ What a task does depends on its part alone, so the shards are the same at any nu
 import dataclasses
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,20 +20,19 @@ import pyarrow as pa
 from cluster.artifacts import Draft
 from cluster.errors import UserError
 from cluster.pipeline import StageJob
-from trainers.corpora import contamination, near
+from trainers.corpora import contamination, near, selection
 from trainers.corpora import tokenizer as tokenizers
 from trainers.corpora.clean import too_short_or_long
 from trainers.corpora.config import Corpora, Decontaminate, Source
-from trainers.corpora.documents import Counts, cleaned, share, split_of, text_key
+from trainers.corpora.documents import Counts, cleaned, split_of, text_key
 from trainers.corpora.pack import pack, pieces, read_arrow, to_table, write_arrow
 from trainers.corpora.parallel import each
+from trainers.corpora.selection import HELD_OUT, SPLITS, Rows, choose, shards
 from trainers.corpora.sources import Document, every_text, parts, read
 
 DOCUMENTS, EVALUATION = "documents", "evaluation"
 """Folders inside the draft, deleted before it is published: what was kept of each file, and what
 fine-tuning holds out of it for validation and test."""
-SPLITS = ("train", "validation")
-HELD_OUT = "held out for fine-tuning"
 CONTAMINATED = "passage of an evaluation text"
 NEAR = "near duplicate"
 
@@ -47,34 +47,10 @@ class Part:
     counts: Counts
 
 
-@dataclasses.dataclass(frozen=True)
-class Rows:
-    """Rows of one cleaned part."""
-
-    part: str
-    rows: npt.NDArray[np.int64]
-
-
 def run(job: StageJob) -> dict[str, Any]:
     corpora: Corpora = job.recipe.corpora
-    seed = job.recipe.seed
     cleaned_parts = _clean_all(job, corpora)
-    held_out = [part for part in cleaned_parts if corpora.sources[part.source].is_labelled]
-    keys: dict[str, dict[str, npt.NDArray[np.uint64]]] = {}
-    for part in cleaned_parts:
-        table = _table(job.draft, DOCUMENTS, part.name)
-        keys.setdefault(part.source, {})[part.name] = table["key"].to_numpy()
-    held_out_keys = [_table(job.draft, EVALUATION, part.name)["key"] for part in held_out]
-    chosen, counts = choose(
-        keys, {key for of_part in held_out_keys for key in of_part.to_pylist()}, corpora, seed
-    )
-    if corpora.decontaminate is not None:
-        dropped = _contaminated(job, corpora.decontaminate, held_out, chosen)
-        _drop(CONTAMINATED, dropped, chosen, counts, cleaned_parts)
-    if corpora.deduplicate.similarity is not None:
-        found = _near_duplicates(job, corpora.deduplicate.similarity, held_out, chosen)
-        _drop(NEAR, found.near, chosen, counts, cleaned_parts)
-        _drop(HELD_OUT, found.held_out, chosen, counts, cleaned_parts)
+    chosen, counts = _select(job, corpora, cleaned_parts)
     for part in cleaned_parts:
         counts[part.source] += dataclasses.replace(part.counts, kept=0)
     for source, count in counts.items():
@@ -107,49 +83,27 @@ def run(job: StageJob) -> dict[str, Any]:
     return report
 
 
-def choose(
-    keys: Mapping[str, Mapping[str, npt.NDArray[np.uint64]]],
-    held_out: Set[int],
-    corpora: Corpora,
-    seed: int,
+def _select(
+    job: StageJob, corpora: Corpora, cleaned_parts: Sequence[Part]
 ) -> tuple[dict[str, list[Rows]], dict[str, Counts]]:
-    """Which rows of which part pretraining trains on and validates on. Pure.
-
-    `keys` are the text keys of every cleaned part, by source and name. A text seen before is
-    dropped; so is one that is held out for evaluation, wherever it stands.
-    """
-    seen: set[int] = set()
-    chosen: dict[str, list[Rows]] = {split: [] for split in SPLITS}
-    counts = {source: Counts() for source in keys}
-    for source, parts_keys in keys.items():
-        repeat = corpora.sources[source].repeat
-        for part, part_keys in parts_keys.items() if repeat else ():
-            rows: dict[str, list[int]] = {split: [] for split in SPLITS}
-            for row, key in enumerate(map(int, part_keys)):
-                if key in seen:
-                    counts[source].dropped["exact duplicate"] += 1
-                    continue
-                seen.add(key)
-                if key in held_out:
-                    counts[source].dropped[HELD_OUT] += 1
-                    continue
-                counts[source].kept += 1
-                is_validation = share(key, seed, "pretraining") < corpora.validation
-                rows["validation" if is_validation else "train"].append(row)
-            if rows["train"]:
-                chosen["train"] += [Rows(part, np.array(rows["train"]))] * repeat
-            if rows["validation"]:
-                chosen["validation"].append(Rows(part, np.array(rows["validation"])))
+    """What pretraining reads, and what was dropped by source."""
+    held_out = [part for part in cleaned_parts if corpora.sources[part.source].is_labelled]
+    keys: dict[str, dict[str, npt.NDArray[np.uint64]]] = {}
+    for part in cleaned_parts:
+        table = _table(job.draft, DOCUMENTS, part.name)
+        keys.setdefault(part.source, {})[part.name] = table["key"].to_numpy()
+    held_out_keys = [_table(job.draft, EVALUATION, part.name)["key"] for part in held_out]
+    known = {key for of_part in held_out_keys for key in of_part.to_pylist()}
+    chosen, counts = choose(keys, known, corpora, job.recipe.seed)
+    sources = {part.name: part.source for part in cleaned_parts}
+    if corpora.decontaminate is not None:
+        dropped = _contaminated(job, corpora.decontaminate, held_out, chosen)
+        selection.drop(CONTAMINATED, dropped, chosen, counts, sources)
+    if corpora.deduplicate.similarity is not None:
+        found = _near_duplicates(job, corpora.deduplicate.similarity, held_out, chosen)
+        selection.drop(NEAR, found.near, chosen, counts, sources)
+        selection.drop(HELD_OUT, found.held_out, chosen, counts, sources)
     return chosen, counts
-
-
-def _together(chosen: Mapping[str, Sequence[Rows]]) -> list[Rows]:
-    """The chosen rows of every part once, in order."""
-    rows: dict[str, list[npt.NDArray[np.int64]]] = {}
-    for split in SPLITS:
-        for piece in {piece.part: piece for piece in chosen[split]}.values():
-            rows.setdefault(piece.part, []).append(piece.rows)
-    return [Rows(part, np.sort(np.concatenate(found))) for part, found in sorted(rows.items())]
 
 
 def _contaminated(
@@ -171,7 +125,7 @@ def _contaminated(
         found = [contamination.is_contaminated(text, known) for text in texts]
         return item["part"], item["rows"][np.array(found, dtype=bool)]
 
-    items = [{"part": piece.part, "rows": piece.rows} for piece in _together(chosen)]
+    items = [{"part": piece.part, "rows": piece.rows} for piece in selection.together(chosen)]
     return dict(each(job, items, look, "files decontaminated"))
 
 
@@ -182,48 +136,9 @@ def _near_duplicates(
     return near.find(
         job,
         [near.Part(name, EVALUATION, np.arange(size)) for name, size in sizes.items()],
-        [near.Part(piece.part, DOCUMENTS, piece.rows) for piece in _together(chosen)],
+        [near.Part(piece.part, DOCUMENTS, piece.rows) for piece in selection.together(chosen)],
         similarity,
     )
-
-
-def _drop(
-    reason: str,
-    dropped: Mapping[str, npt.NDArray[np.int64]],
-    chosen: dict[str, list[Rows]],
-    counts: Mapping[str, Counts],
-    cleaned_parts: Sequence[Part],
-) -> None:
-    """Takes rows out of `chosen`, and counts them."""
-    sources = {part.name: part.source for part in cleaned_parts}
-    for name, rows in dropped.items():
-        if len(rows):
-            counts[sources[name]].dropped[reason] += len(rows)
-            counts[sources[name]].kept -= len(rows)
-    none = np.empty(0, np.int64)
-    for split in SPLITS:
-        left = [
-            Rows(piece.part, np.setdiff1d(piece.rows, dropped.get(piece.part, none)))
-            for piece in chosen[split]
-        ]
-        chosen[split] = [piece for piece in left if len(piece.rows)]
-
-
-def shards(rows: Sequence[Rows], documents: int) -> list[list[Rows]]:
-    """Cut the chosen rows into shards of about as many documents, in order. Pure."""
-    made: list[list[Rows]] = [[]]
-    room = documents
-    for piece in rows:
-        start = 0
-        while start < len(piece.rows):
-            if room == 0:
-                made.append([])
-                room = documents
-            taken = piece.rows[start : start + room]
-            made[-1].append(Rows(piece.part, taken))
-            start += len(taken)
-            room -= len(taken)
-    return [shard for shard in made if shard]
 
 
 def _clean_all(job: StageJob, corpora: Corpora) -> list[Part]:

@@ -9,7 +9,7 @@ import pytest
 
 from trainers.corpora.config import Corpora
 from trainers.corpora.documents import Counts, split_of, text_key
-from trainers.corpora.shard import Rows, choose, shards
+from trainers.corpora.selection import Rows, choose, shards
 
 SEED = 17
 

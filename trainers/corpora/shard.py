@@ -7,6 +7,7 @@
 What a task does depends on its part alone, so the shards are the same at any number of workers.
 """
 
+import collections
 import dataclasses
 import itertools
 import json
@@ -63,7 +64,7 @@ def run(job: StageJob) -> dict[str, Any]:
             f"{sum((count.dropped for count in counts.values()), start=Counts().dropped)}"
         )
     _make_tokenizer(job, corpora, chosen["train"])
-    metrics = _pack_all(job, corpora, chosen)
+    metrics = _pack_all(job, corpora, chosen, {part.name: part.source for part in cleaned_parts})
     for folder_name in (DOCUMENTS, EVALUATION):
         job.storage.delete(f"{job.draft.place}/{folder_name}")
     report = {
@@ -226,48 +227,55 @@ def _make_tokenizer(job: StageJob, corpora: Corpora, rows: Sequence[Rows]) -> No
 
 
 def _pack_all(
-    job: StageJob, corpora: Corpora, chosen: Mapping[str, Sequence[Rows]]
+    job: StageJob,
+    corpora: Corpora,
+    chosen: Mapping[str, Sequence[Rows]],
+    sources: Mapping[str, str],
 ) -> dict[str, Any]:
     draft, length = job.draft, corpora.sequence_length
     items = [
-        {"split": split, "number": number, "rows": [(piece.part, piece.rows) for piece in shard]}
+        {"split": split, "number": number, "rows": shard}
         for split in SPLITS
         for number, shard in enumerate(shards(chosen[split], corpora.documents_per_shard))
     ]
 
-    def pack_shard(item: dict[str, Any]) -> dict[str, Any]:
-        rows = [Rows(part, np.asarray(numbers)) for part, numbers in item["rows"]]
+    def pack_shard(item: dict[str, Any]) -> dict[str, collections.Counter[str]]:
         tokenizer = tokenizers.load(draft.storage.local(f"{draft.place}/tokenizer"))
         begin, end = _ends(tokenizer)
-        texts = list(_texts(draft, rows))
-        encoded = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+        texts = [(sources[piece.part], text) for piece in item["rows"]
+                 for text in _texts(draft, [piece])]  # fmt: skip
+        encoded = tokenizer([text for _, text in texts], add_special_tokens=False, verbose=False)[
+            "input_ids"
+        ]
         cut = [piece for ids in encoded for piece in pieces(ids, begin, end, length)]
         sequences = [[cut[i] for i in together] for together in pack([*map(len, cut)], length)]
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else end
         table = to_table(sequences, length, pad, len(tokenizer))
         with draft.folder() as folder:
             write_arrow(table, folder / item["split"] / f"{item['number']:05d}.arrow")
-        return {
-            "split": item["split"],
-            "characters": sum(map(len, texts)),
-            "text_tokens": sum(map(len, encoded)),
-            "tokens": sum(map(len, cut)),
-            "sequences": len(sequences),
-        }
+        found: dict[str, collections.Counter[str]]
+        found = {name: collections.Counter() for name in ("sizes", "characters", "text_tokens")}
+        found["sizes"][f"{item['split']}_tokens"] = sum(map(len, cut))
+        found["sizes"][f"{item['split']}_sequences"] = len(sequences)
+        for (source, text), ids in zip(texts, encoded, strict=True):
+            found["characters"][source] += len(text)
+            found["text_tokens"][source] += len(ids)
+        return found
 
-    totals: dict[str, dict[str, int]] = {split: {} for split in SPLITS}
-    for row in each(job, items, pack_shard, "shards packed"):
-        total = totals[row["split"]]
-        for name in ("characters", "text_tokens", "tokens", "sequences"):
-            total[name] = total.get(name, 0) + row[name]
-    everything = {name: sum(total[name] for total in totals.values()) for name in totals["train"]}
+    totals: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
+    for found in each(job, items, pack_shard, "shards packed"):
+        for name, counter in found.items():
+            totals[name] += counter
+    sizes, characters, tokens = (totals[key] for key in ("sizes", "characters", "text_tokens"))
+    packed = sum(sizes[f"{split}_tokens"] for split in SPLITS)
+    room = sum(sizes[f"{split}_sequences"] for split in SPLITS) * length
     return {
-        "train_tokens": totals["train"]["tokens"],
-        "train_sequences": totals["train"]["sequences"],
-        "validation_tokens": totals["validation"]["tokens"],
-        "validation_sequences": totals["validation"]["sequences"],
-        "packing_efficiency": everything["tokens"] / (everything["sequences"] * length),
-        "characters_per_token": everything["characters"] / everything["text_tokens"],
+        **sizes,
+        "packing_efficiency": packed / room,
+        "characters_per_token": characters.total() / tokens.total(),
+        "tokens_per_character": {
+            source: tokens[source] / characters[source] for source in sorted(characters)
+        },
     }
 
 

@@ -58,12 +58,12 @@ def choose(
 
 
 def together(chosen: Mapping[str, Sequence[Rows]]) -> list[Rows]:
-    """The chosen rows of every part once, in order."""
+    """The chosen rows of every part once, in the order of the recipe."""
     rows: dict[str, list[npt.NDArray[np.int64]]] = {}
     for split in SPLITS:
         for piece in {piece.part: piece for piece in chosen[split]}.values():
             rows.setdefault(piece.part, []).append(piece.rows)
-    return [Rows(part, np.sort(np.concatenate(found))) for part, found in sorted(rows.items())]
+    return [Rows(part, np.sort(np.concatenate(found))) for part, found in rows.items()]
 
 
 def drop(

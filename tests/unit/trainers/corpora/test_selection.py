@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from trainers.corpora import selection
 from trainers.corpora.config import Corpora
 from trainers.corpora.documents import Counts, split_of, text_key
 from trainers.corpora.selection import Rows, choose, shards
@@ -118,3 +119,29 @@ def test_shards_hold_every_row_in_order(sizes: list[int], documents: int) -> Non
 
 def test_no_rows_make_no_shards() -> None:
     assert shards([], 10) == []
+
+
+def test_parts_come_together_in_the_order_of_the_recipe() -> None:
+    found = {
+        "train": [Rows("web-1", np.array([3, 5]))] * 2 + [Rows("books-0", np.array([1]))],
+        "validation": [Rows("web-1", np.array([4]))],
+    }
+    together = selection.together(found)
+    assert [(piece.part, piece.rows.tolist()) for piece in together] == [
+        ("web-1", [3, 4, 5]),
+        ("books-0", [1]),
+    ]
+
+
+def test_what_is_dropped_is_counted_by_source() -> None:
+    found = {
+        "train": [Rows("web-1", np.array([3, 5]))] * 2 + [Rows("books-0", np.array([1]))],
+        "validation": [Rows("web-1", np.array([4]))],
+    }
+    counts = {"web": Counts(kept=3), "books": Counts(kept=1)}
+    dropped = {"web-1": np.array([4, 5]), "books-0": np.array([1])}
+    selection.drop("why", dropped, found, counts, {"web-1": "web", "books-0": "books"})
+    assert [(piece.part, piece.rows.tolist()) for piece in found["train"]] == [("web-1", [3])] * 2
+    assert found["validation"] == []
+    assert counts["web"] == Counts(dropped=Counter({"why": 2}), kept=1)
+    assert counts["books"].kept == 0

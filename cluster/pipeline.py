@@ -136,6 +136,11 @@ def stages(recipe: Recipe) -> list[Stage]:
     return [stage for stage in STAGES if stage.wanted(recipe)]
 
 
+def stage_names(recipe: Recipe) -> list[str]:
+    """The stages that a recipe has by name, and serving if it has that."""
+    return [stage.name for stage in stages(recipe)] + [SERVE] * (recipe.serve is not None)
+
+
 def plan(recipe: Recipe, storage: Storage) -> list[Planned]:
     """Every stage of the recipe in order, with the id of its artifact. Runs nothing."""
     planned: dict[str, Planned] = {}
@@ -156,7 +161,7 @@ def select(
 
     Raises UserError for a stage that the recipe does not have.
     """
-    names = [item.stage.name for item in planned] + [SERVE] * (recipe.serve is not None)
+    names = stage_names(recipe)
     for flag, name in (("--from", since), ("--until", until)):
         if name is not None and name not in names:
             raise UserError(f"{flag} {name}: this recipe's stages are {', '.join(names)}")

@@ -40,8 +40,7 @@ def recipes(options: argparse.Namespace, terminal: Terminal) -> Answer:
 
 def check(options: argparse.Namespace, terminal: Terminal) -> Answer:
     recipe = _recipe(options)
-    names = [stage.name for stage in pipeline.stages(recipe)]
-    names += [pipeline.SERVE] * (recipe.serve is not None)
+    names = pipeline.stage_names(recipe)
     terminal.err.write(f"{options.target}: valid; stages: {', '.join(names) or 'none'}\n")
     return 0, {"recipe": recipe.name, "stages": names}
 

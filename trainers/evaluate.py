@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import ray
 from transformers import AutoModelForSequenceClassification
 
 from cluster import artifacts
@@ -32,6 +31,8 @@ BATCH_SIZE = 64
 
 
 def run(job: StageJob) -> dict[str, Any]:
+    import ray
+
     recipe = with_winner(job.recipe, job.parents)
     evaluation = recipe.finetune.evaluation
     examples, model = job.parents["examples"], job.parents["finetune"]

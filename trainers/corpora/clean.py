@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from trainers.corpora import language, privacy
 from trainers.corpora.config import Clean, Quality, Repetition
-from trainers.corpora.units import is_cjk, units
+from trainers.corpora.units import LETTER, is_cjk, units
 
 SPACES = re.compile(r"[^\S\n]+")
 LINE_BREAKS = re.compile(r"\s*\n\s*")
@@ -29,7 +29,6 @@ BULLETS = tuple("-*•●·○■□▪►▶★☆◆◇")
 ELLIPSES = ("...", "…", "。。。")
 SYMBOLS = re.compile(r"#|\.{3}|…|。{3}")
 TERMINATED = re.compile(r"[.!?。！？…;；:：\"”'’」』)）>]$")
-LETTER = re.compile(r"[^\W\d_]")
 STOP_WORDS = frozenset(
     {"the", "be", "to", "of", "and", "that", "have", "with"} | set("的了是在和有不我这他也就人为")
 )

@@ -48,7 +48,7 @@ def checksum(edges: Edges) -> int:
     first, second = edges[:, 0].astype(np.uint64), edges[:, 1].astype(np.uint64)
     mixed = (first * np.uint64(0x9E3779B97F4A7C15)) ^ (second * np.uint64(0xC2B2AE3D27D4EB4F))
     mixed = mixed * (mixed >> np.uint64(29) | np.uint64(1))
-    return int(mixed.sum(dtype=np.uint64)) & (2**64 - 1)
+    return int(mixed.sum(dtype=np.uint64))
 
 
 def _lowest(

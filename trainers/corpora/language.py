@@ -10,12 +10,13 @@ import re
 from collections.abc import Collection
 from typing import Any
 
+from trainers.corpora.units import HAN, LETTER
+
 CHARACTERS = 500
 """As much of a text decides."""
-HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
+IS_HAN = re.compile(f"[{HAN}]")
 KANA = re.compile("[\u3040-\u30ff\u31f0-\u31ff]")
 HANGUL = re.compile("[\u1100-\u11ff\uac00-\ud7af]")
-ALPHABETIC = re.compile(r"[^\W\d_]")
 LETTERS_A_WORD = 5
 """Of an alphabet, carry as much as one Han character."""
 
@@ -30,8 +31,8 @@ def languages(text: str) -> set[str]:
     """The code of a text's language, and of Chinese also those of its scripts; none without
     letters."""
     text = " ".join(text[:CHARACTERS].split())
-    han, kana, hangul = (len(script.findall(text)) for script in (HAN, KANA, HANGUL))
-    words = (len(ALPHABETIC.findall(text)) - han - kana - hangul) / LETTERS_A_WORD
+    han, kana, hangul = (len(script.findall(text)) for script in (IS_HAN, KANA, HANGUL))
+    words = (len(LETTER.findall(text)) - han - kana - hangul) / LETTERS_A_WORD
     most = max(han + kana, hangul, words)
     if most == 0:
         return set()

@@ -7,7 +7,7 @@ first, so that the lowest of a cluster, which stays, is one of them if there is 
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +52,10 @@ def find(
 ) -> Duplicates:
     """The rows of `others` that are near duplicates of each other or of what is held out."""
     parts = [*held_out, *others]
-    buckets = len(others)
+    buckets = max(1, len(others))
     _sign(job, parts, buckets, minhash.band_rows(similarity))
-    if not _match(job, buckets, similarity):
-        return Duplicates({}, {})
-    pairs = _clusters(job, buckets)
+    found = _match(job, buckets, similarity)
+    pairs = _clusters(job, buckets) if found else np.empty((0, 2), np.int64)
     job.storage.delete(f"{job.draft.place}/{FOLDER}")
     near, like_held_out = {}, {}
     number, place = pairs[:, 0] >> PLACE_BITS, pairs[:, 0] & ((1 << PLACE_BITS) - 1)
@@ -125,33 +124,39 @@ def _match(job: StageJob, buckets: int, similarity: float) -> int:
 
 def _clusters(job: StageJob, buckets: int) -> components.Edges:
     """Every document that is not the lowest of its cluster, with the lowest."""
-    draft = job.draft
-    items = [{"bucket": bucket} for bucket in range(buckets)]
-
-    def star(item: dict[str, Any], kind: str, number: int) -> int:
-        is_large = kind == "large"
-        folder = draft.storage.local(f"{draft.place}/{FOLDER}") / f"{kind}-{number}"
-        edges = _load_all(folder / str(item["bucket"]), np.dtype(np.int64)).reshape(-1, 2)
-        edges = (components.large_star if is_large else components.small_star)(edges)
-        with draft.folder() as written:
-            if is_large:
-                target = written / FOLDER / f"small-{number}"
-                _deal(components.downwards(edges), target, item, buckets)
-            else:
-                target = written / FOLDER / f"large-{number + 1}"
-                _deal(components.both_ways(edges), target, item, buckets)
-                _save(written / FOLDER / f"stars-{number}" / f"{item['bucket']}.npy", edges)
-        return components.checksum(edges)
-
     before, number = None, 0
     while True:
-        for kind in ("large", "small"):
-            step = functools.partial(star, kind=kind, number=number)
-            now = sum(each(job, items, step, "buckets joined")) % 2**64
+        large, small, following = f"large-{number}", f"small-{number}", f"large-{number + 1}"
+        _star(job, buckets, components.large_star, large, components.downwards, small)
+        now = _star(job, buckets, components.small_star, small, components.both_ways, following)
         if now == before:
-            folder = draft.storage.local(f"{draft.place}/{FOLDER}") / f"stars-{number}"
-            return np.unique(_load_all(folder, np.dtype(np.int64)).reshape(-1, 2), axis=0)
+            folder = job.storage.local(f"{job.draft.place}/{FOLDER}") / following
+            edges = np.concatenate([_edges(folder / str(bucket)) for bucket in range(buckets)])
+            return np.unique(components.downwards(edges), axis=0)
         before, number = now, number + 1
+
+
+def _star(
+    job: StageJob,
+    buckets: int,
+    operation: Callable[[components.Edges], components.Edges],
+    source: str,
+    turned: Callable[[components.Edges], components.Edges],
+    target: str,
+) -> int:
+    """One operation on all buckets in folder `source`; what it makes is `turned` and dealt out to
+    `target`. Returns its checksum."""
+    draft = job.draft
+
+    def star(item: dict[str, Any]) -> int:
+        folder = draft.storage.local(f"{draft.place}/{FOLDER}") / source
+        edges = operation(_edges(folder / str(item["bucket"])))
+        with draft.folder() as written:
+            _deal(turned(edges), written / FOLDER / target, item, buckets)
+        return components.checksum(edges)
+
+    items = [{"bucket": bucket} for bucket in range(buckets)]
+    return sum(each(job, items, star, "buckets joined")) % 2**64
 
 
 class _Signed:
@@ -186,6 +191,10 @@ def _deal(edges: components.Edges, folder: Path, item: dict[str, Any], buckets: 
 def _save(path: Path, values: npt.NDArray[Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     np.save(path, values)
+
+
+def _edges(folder: Path) -> components.Edges:
+    return _load_all(folder, np.dtype(np.int64)).reshape(-1, 2)
 
 
 def _load_all(folder: Path, kind: np.dtype[Any]) -> npt.NDArray[Any]:

@@ -16,6 +16,8 @@ def each(
     unit: str,
 ) -> Iterator[Any]:
     """What `function` makes of every item, in any order. Raises the UserError that it raises."""
+    if not items:
+        return
     import ray.data
 
     def attempt(item: dict[str, Any]) -> dict[str, Any]:
@@ -28,7 +30,7 @@ def each(
 
     at_once = job.recipe.corpora.concurrency or max(1, int(job.resources["CPU"]))
     given = [{"item": pickle.dumps(item)} for item in items]
-    dataset = ray.data.from_items(given, override_num_blocks=max(1, len(items)))
+    dataset = ray.data.from_items(given, override_num_blocks=len(items))
     rows = dataset.map(attempt, concurrency=at_once).iter_rows()
     for done, row in enumerate(rows, start=1):
         outcome = pickle.loads(row["outcome"])

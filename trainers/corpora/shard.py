@@ -51,7 +51,8 @@ class Part:
 def run(job: StageJob) -> dict[str, Any]:
     corpora: Corpora = job.recipe.corpora
     cleaned_parts = _clean_all(job, corpora)
-    chosen, counts = _select(job, corpora, cleaned_parts)
+    sources = {part.name: part.source for part in cleaned_parts}
+    chosen, counts = _select(job, corpora, cleaned_parts, sources)
     for part in cleaned_parts:
         counts[part.source] += dataclasses.replace(part.counts, kept=0)
     for source, count in counts.items():
@@ -64,7 +65,7 @@ def run(job: StageJob) -> dict[str, Any]:
             f"{sum((count.dropped for count in counts.values()), start=Counts().dropped)}"
         )
     _make_tokenizer(job, corpora, chosen["train"])
-    metrics = _pack_all(job, corpora, chosen, {part.name: part.source for part in cleaned_parts})
+    metrics = _pack_all(job, corpora, chosen, sources)
     for folder_name in (DOCUMENTS, EVALUATION):
         job.storage.delete(f"{job.draft.place}/{folder_name}")
     report = {
@@ -85,7 +86,10 @@ def run(job: StageJob) -> dict[str, Any]:
 
 
 def _select(
-    job: StageJob, corpora: Corpora, cleaned_parts: Sequence[Part]
+    job: StageJob,
+    corpora: Corpora,
+    cleaned_parts: Sequence[Part],
+    sources: Mapping[str, str],
 ) -> tuple[dict[str, list[Rows]], dict[str, Counts]]:
     """What pretraining reads, and what was dropped by source."""
     held_out = [part for part in cleaned_parts if corpora.sources[part.source].is_labelled]
@@ -96,7 +100,6 @@ def _select(
     held_out_keys = [_table(job.draft, EVALUATION, part.name)["key"] for part in held_out]
     known = {key for of_part in held_out_keys for key in of_part.to_pylist()}
     chosen, counts = choose(keys, known, corpora, job.recipe.seed)
-    sources = {part.name: part.source for part in cleaned_parts}
     if corpora.decontaminate is not None:
         dropped = _contaminated(job, corpora.decontaminate, held_out, chosen)
         selection.drop(CONTAMINATED, dropped, chosen, counts, sources)
@@ -122,11 +125,12 @@ def _contaminated(
         return {}
 
     def look(item: dict[str, Any]) -> tuple[str, npt.NDArray[np.int64]]:
-        texts = _texts(draft, [Rows(item["part"], item["rows"])])
+        piece: Rows = item["piece"]
+        texts = _texts(draft, [piece])
         found = [contamination.is_contaminated(text, known) for text in texts]
-        return item["part"], item["rows"][np.array(found, dtype=bool)]
+        return piece.part, piece.rows[np.array(found, dtype=bool)]
 
-    items = [{"part": piece.part, "rows": piece.rows} for piece in selection.together(chosen)]
+    items = [{"piece": piece} for piece in selection.together(chosen)]
     return dict(each(job, items, look, "files decontaminated"))
 
 

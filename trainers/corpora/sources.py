@@ -267,17 +267,18 @@ def _parquet(file: str) -> Rows:
         table = pq.ParquetFile(fs.open_input_file(path))
     except pa.ArrowInvalid as error:
         raise UserError(f"{file}: not a Parquet file: {error}") from error
+    columns = table.schema_arrow
+    texts = [name for name in columns.names if _is_text(columns.field(name).type)]
+    # As bytes, since Parquet does not vouch for UTF-8.
+    raw = pa.schema([(c.name, pa.binary() if c.name in texts else c.type) for c in columns])
     row_number = 0
     for batch in table.iter_batches(batch_size=1024):
-        for row in batch.cast(_undecoded(batch.schema)).to_pylist():
+        for row in batch.cast(raw).to_pylist():
             row_number += 1
-            decoded = {
-                name: value.decode("utf-8", "surrogateescape")
-                if isinstance(value, bytes) and _is_text(batch.schema.field(name).type)
-                else value
-                for name, value in row.items()
-            }
-            yield decoded, f"{file}:row {row_number}"
+            for name in texts:
+                if row[name] is not None:
+                    row[name] = row[name].decode("utf-8", "surrogateescape")
+            yield row, f"{file}:row {row_number}"
 
 
 ROWS = {"jsonl": _jsonl, "csv": _csv, "parquet": _parquet}
@@ -286,13 +287,6 @@ ROWS = {"jsonl": _jsonl, "csv": _csv, "parquet": _parquet}
 
 def _is_text(kind: pa.DataType) -> bool:
     return pa.types.is_string(kind) or pa.types.is_large_string(kind)
-
-
-def _undecoded(schema: pa.Schema) -> pa.Schema:
-    """The schema with bytes for text: Parquet does not vouch for UTF-8."""
-    return pa.schema(
-        [(field.name, pa.binary() if _is_text(field.type) else field.type) for field in schema]
-    )
 
 
 def _dataset(source: Source) -> Iterator[Document]:

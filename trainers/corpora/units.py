@@ -4,11 +4,11 @@ for themselves, all else comes in words."""
 import re
 from collections.abc import Sequence
 
-CJK = (
-    "\u3040-\u30ff"  # kana
-    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # Han
-    "\uac00-\ud7af"  # Hangul
-)
+HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+"""Inside the brackets of a pattern, as CJK."""
+CJK = f"\u3040-\u30ff{HAN}\uac00-\ud7af"
+"""Kana, Han and Hangul."""
+LETTER = re.compile(r"[^\W\d_]")
 UNIT = re.compile(rf"[{CJK}]|[^\W_{CJK}]+")
 IS_CJK = re.compile(f"[{CJK}]")
 

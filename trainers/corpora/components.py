@@ -9,6 +9,8 @@ the lowest one of its component. Pure; the rounds are run by whoever has the buc
 import numpy as np
 import numpy.typing as npt
 
+from trainers.corpora.mixing import mix
+
 Edges = npt.NDArray[np.int64]
 """(edges, 2)"""
 
@@ -25,8 +27,7 @@ def downwards(edges: Edges) -> Edges:
 
 def bucket_of(nodes: npt.NDArray[np.int64], buckets: int) -> npt.NDArray[np.int64]:
     """Where the edges from each node lie."""
-    mixed = nodes.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    return ((mixed >> np.uint64(32)) % np.uint64(buckets)).astype(np.int64)
+    return (mix(nodes.astype(np.uint64)) % np.uint64(buckets)).astype(np.int64)
 
 
 def large_star(edges: Edges) -> Edges:
@@ -46,9 +47,7 @@ def small_star(edges: Edges) -> Edges:
 def checksum(edges: Edges) -> int:
     """The same for the same set of edges, in whatever order and buckets; sums add up."""
     first, second = edges[:, 0].astype(np.uint64), edges[:, 1].astype(np.uint64)
-    mixed = (first * np.uint64(0x9E3779B97F4A7C15)) ^ (second * np.uint64(0xC2B2AE3D27D4EB4F))
-    mixed = mixed * (mixed >> np.uint64(29) | np.uint64(1))
-    return int(mixed.sum(dtype=np.uint64))
+    return int(mix(mix(first) + second).sum(dtype=np.uint64))
 
 
 def _lowest(

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from trainers.corpora.mixing import mix
 from trainers.corpora.pack import read_arrow
 
 Indices = npt.NDArray[np.int64]
@@ -68,16 +69,8 @@ def _feistel(
     left, right = values >> np.uint64(half_bits), values & mask
     for number in range(ROUNDS):
         key = np.uint64(((seed << 32) ^ (epoch << 8) ^ number) & (2**64 - 1))
-        left, right = right, left ^ (_mix(right ^ _mix(np.atleast_1d(key))) & mask)
+        left, right = right, left ^ (mix(right ^ mix(np.atleast_1d(key))) & mask)
     return (left << np.uint64(half_bits)) | right
-
-
-def _mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """The finalizer of splitmix64 (Steele et al. 2014): every bit depends on every bit."""
-    values = values + np.uint64(0x9E3779B97F4A7C15)
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
 
 
 class Packed:

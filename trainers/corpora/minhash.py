@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from trainers.corpora.mixing import mix
 from trainers.corpora.units import is_cjk, units
 
 Hashes = npt.NDArray[np.uint64]
@@ -47,7 +48,7 @@ def ngrams(text: str, size_of: Mapping[str, int], or_whole: bool = False) -> Has
     hashes = np.zeros(count, np.uint64)
     for offset in range(size):
         hashes = hashes * PRIME + codes[offset : offset + count]
-    return _mixed(hashes)
+    return mix(hashes)
 
 
 def signatures(texts: Sequence[str]) -> tuple[Signatures, npt.NDArray[np.int32]]:
@@ -79,7 +80,7 @@ def bands(found: Signatures, rows: int) -> Hashes:
     parts = found[:, : count * rows].astype(np.uint64).reshape(len(found), count, rows)
     hashes = np.broadcast_to(np.arange(count, dtype=np.uint64), (len(found), count))
     for row in range(rows):
-        hashes = _mixed(hashes * PRIME + parts[:, :, row])
+        hashes = mix(hashes * PRIME + parts[:, :, row])
     return hashes
 
 
@@ -103,12 +104,3 @@ def required(sizes: npt.NDArray[np.int32], similarity: float) -> npt.NDArray[np.
     """The similarity that makes texts of so many shingles duplicates."""
     short = max(similarity, SHORT_SIMILARITY)
     return np.select([sizes < TINY, sizes < SHORT], [1.0, short], similarity)
-
-
-def _mixed(values: Hashes) -> Hashes:
-    """The finalizer of MurmurHash3 (Appleby 2011): every bit depends on every bit."""
-    values = values ^ (values >> np.uint64(33))
-    values = values * np.uint64(0xFF51AFD7ED558CCD)
-    values = values ^ (values >> np.uint64(33))
-    values = values * np.uint64(0xC4CEB9FE1A85EC53)
-    return values ^ (values >> np.uint64(33))

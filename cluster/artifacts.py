@@ -127,7 +127,8 @@ class Draft:
         self.storage = storage
         self.id = artifact_id
         # An object store has no rename: files go to their place, the manifest makes them count.
-        self.place = f".staging/{artifact_id}" if storage.is_local else artifact_id
+        staged = f".staging/{artifact_id.replace('/', '-')}"
+        self.place = staged if storage.is_local else artifact_id
         self.checkpoints = f"checkpoint/{artifact_id.partition('/')[2]}"
         """What a killed run goes on from. It outlives the draft, until the artifact is there."""
 

@@ -1,7 +1,7 @@
 """The command `raymill`. Imports nothing heavy: `--help` answers at once.
 
-Exit status: 0 done; 2 the user's to mend; 3 infrastructure gave out; 4 a gate refused; 130
-interrupted.
+Exit status: 0 done, also a held endpoint that Ctrl-C ended; 2 the user's to mend; 3 infrastructure
+gave out; 4 a gate refused; 130 interrupted.
 """
 
 import argparse
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from cluster import verbs
     from cluster.progress import Terminal
 
-    terminal = Terminal()
+    terminal = Terminal(out_is_json=options.json)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         status, answer = getattr(verbs, options.verb)(options, terminal)
@@ -102,7 +102,13 @@ def _parser() -> argparse.ArgumentParser:
             made.add_argument("target", metavar=target)
         return made
 
-    verb("recipes", "list shipped recipes", None)
+    verb("recipes", "list shipped recipes", None).add_argument(
+        "--keys",
+        metavar="SECTION",
+        nargs="?",
+        const="",
+        help="instead, every key that a recipe can have, or those of one section",
+    )
     verb("check", "validate a recipe", "RECIPE", recipe, stored)
     for name, about in STAGE_VERBS.items():
         made = verb(name, about, "RECIPE", recipe, stored, ray, function="run")

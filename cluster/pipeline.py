@@ -167,6 +167,8 @@ def select(
             raise UserError(f"{flag} {name}: this recipe's stages are {', '.join(names)}")
     first = names.index(since) if since else 0
     last = names.index(until) if until else len(names) - 1
+    if names and first > last:
+        raise UserError(f"--until {until} comes before --from {since}; the order is {names}")
     for item in planned[:first]:
         if item.done is None:
             raise UserError(

@@ -35,11 +35,15 @@ class Progress(Protocol):
 class Terminal:
     """The process's real stdout and stderr, whatever becomes of file descriptors 1 and 2."""
 
-    def __init__(self) -> None:
+    def __init__(self, out_is_json: bool = False) -> None:
         self.out: TextIO = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
         self.err: TextIO = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8")
-
+        self.out_is_json = out_is_json
         self.is_diverted = False
+
+    def answer(self, text: str) -> None:
+        """What the user asked for: on stdout, or on stderr where stdout is for one JSON object."""
+        (self.err if self.out_is_json else self.out).write(f"{text}\n")
 
     def divert(self, log: Path) -> None:
         """From now on, everything but `out` and `err` goes to the file `log`."""

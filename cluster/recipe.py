@@ -94,9 +94,10 @@ def load(source: str | Path, overrides: Iterable[str] = (), workspace: str | Non
     return _validate(document, str(path), assigned)
 
 
-def load_section(name: str, overrides: Iterable[str]) -> Any:
-    """One section alone, from its defaults and `SECTION.KEY=VALUE`. Raises RecipeError."""
-    document: dict[str, Any] = {name: {}}
+def load_section(name: str, overrides: Iterable[str], keys: Mapping[str, Any] | None = None) -> Any:
+    """One section alone, from its keys (by default none) and `SECTION.KEY=VALUE`. Raises
+    RecipeError."""
+    document: dict[str, Any] = {name: dict(keys or {})}
     assigned = _assign_all(document, overrides)
     for key in assigned:
         if not key.startswith(f"{name}."):
@@ -179,7 +180,8 @@ def _assign(document: dict[str, Any], key: str, value: Any) -> None:
 
 
 @functools.cache
-def _model() -> type[Recipe]:
+def known_recipe() -> type[Recipe]:
+    """The recipe with the types of its sections."""
     fields: dict[str, Any] = {}
     for name, target in SECTIONS.items():
         fields[name] = (load_upper(target) | None, None)
@@ -187,7 +189,7 @@ def _model() -> type[Recipe]:
 
 
 def _validate(document: dict[str, Any], source: str, assigned: Iterable[str] = ()) -> Recipe:
-    recipe: Recipe = _checked(_model(), document, source, assigned)
+    recipe: Recipe = _checked(known_recipe(), document, source, assigned)
     problems = [
         f"{_where(document, source, assigned, conflict.key)}: {conflict.message}"
         for section in _sections(recipe)
@@ -260,19 +262,20 @@ def _show(value: Any) -> str:
 
 def _fields(keys: list[Any]) -> list[str]:
     """The keys known in the section at `keys`, walking through lists, mappings and optionals."""
-    models: list[Any] = [_model()]
+    models: list[Any] = [known_recipe()]
     for key in keys:
         found = [
             model.model_fields[key].annotation for model in models if key in model.model_fields
         ]
-        models = [model for annotation in found for model in _models_in(annotation)] or models
+        models = [model for annotation in found for model in sections_in(annotation)] or models
     return sorted({name for model in models for name in model.model_fields})
 
 
-def _models_in(annotation: Any) -> list[type[Section]]:
+def sections_in(annotation: Any) -> list[type[Section]]:
+    """The sections that a field's type names."""
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return [annotation]
-    return [model for argument in get_args(annotation) for model in _models_in(argument)]
+    return [model for argument in get_args(annotation) for model in sections_in(argument)]
 
 
 def _line(document: Any, dotted: str) -> tuple[int, list[str]]:

@@ -69,13 +69,36 @@ def _join(address: str) -> None:
 def _start(cpus: int | None) -> None:
     import ray
 
-    ray.init(
-        address="local",
-        num_cpus=cpus,
-        include_dashboard=False,
-        log_to_driver=True,
-        logging_level=logging.WARNING,
-    )
+    with _address_for_children():
+        ray.init(
+            address="local",
+            num_cpus=cpus,
+            include_dashboard=False,
+            log_to_driver=True,
+            logging_level=logging.WARNING,
+        )
+
+
+@contextlib.contextmanager
+def _address_for_children() -> Iterator[None]:
+    """Tells the processes of the Ray that starts here which Ray is theirs.
+
+    Ray's state API looks for the newest Ray on the machine where RAY_ADDRESS does not name one. Ray
+    Train asks it whether its controller is alive, and frees the workers' resources if another Ray
+    says that there is no such controller.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    variables = {
+        "RAY_GCS_SERVER_PORT": str(port),
+        "RAY_ADDRESS": f"127.0.0.1:{port}",
+    }
+    os.environ |= variables
+    try:
+        yield
+    finally:
+        for name in variables:
+            del os.environ[name]
 
 
 def _resources() -> dict[str, float]:

@@ -31,8 +31,9 @@ class Storage:
     """An absolute path, or a URI."""
 
     @classmethod
-    def at(cls, workspace: str) -> "Storage":
-        """The storage of a recipe's `workspace`. Raises UserError if it cannot be used."""
+    def at(cls, workspace: str, must_exist: bool = False) -> "Storage":
+        """The storage of a recipe's `workspace`. Raises UserError if it cannot be used, or if a
+        local one is absent and `must_exist`."""
         if "://" in workspace:
             storage = cls(workspace.rstrip("/"))
             try:
@@ -41,6 +42,8 @@ class Storage:
                 raise UserError(f"workspace: cannot open {workspace!r}: {error}") from error
             return storage
         folder = Path(workspace).expanduser().absolute()
+        if must_exist and not folder.is_dir():
+            raise UserError(f"workspace: no folder {str(folder)!r}; nothing was run there yet")
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -22,6 +22,7 @@ from cluster.recipe import (
     located,
     shipped,
 )
+from cluster.reference import as_text, reference
 from cluster.resources import refuse_unless_fits
 from cluster.runs import Run
 from cluster.session import connected, is_local
@@ -32,16 +33,21 @@ Answer = tuple[int, dict[str, Any]]
 
 
 def recipes(options: argparse.Namespace, terminal: Terminal) -> Answer:
+    if options.keys is not None:
+        known = reference(options.keys)
+        terminal.answer(as_text(known))
+        return 0, {"keys": known}
     found = {name: about(path) for name, path in shipped().items()}
     for name, text in found.items():
-        terminal.err.write(f"{name:20} {text}\n")
+        terminal.answer(f"{name:20} {text}")
     return 0, {"recipes": found}
 
 
 def check(options: argparse.Namespace, terminal: Terminal) -> Answer:
     recipe = _recipe(options)
+    load_upper("trainers.corpora.sources:refuse_absent")(recipe.corpora)
     names = pipeline.stage_names(recipe)
-    terminal.err.write(f"{options.target}: valid; stages: {', '.join(names) or 'none'}\n")
+    terminal.answer(f"{options.target}: valid; stages: {', '.join(names) or 'none'}")
     return 0, {"recipe": recipe.name, "stages": names}
 
 
@@ -64,8 +70,9 @@ def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
             if needs_ray:
                 pipeline.refuse_what_cannot_fit(planned, recipe, resources)
             made = pipeline.run(recipe, storage, planned, record, terminal, resources)
-            if all(item.done for item in planned):
-                terminal.err.write(f"{recipe.name}: nothing to do, every artifact is there\n")
+            if not serves and all(item.done for item in planned):
+                why = "every artifact is there" if planned else "the recipe has no stages"
+                terminal.err.write(f"{recipe.name}: nothing to do, {why}\n")
             making.close()  # while it serves, it may be trained again
             answer: dict[str, Any] = {"run": record.id, "recipe": recipe.name}
             if serves:
@@ -77,17 +84,20 @@ def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
 
 
 def status(options: argparse.Namespace, terminal: Terminal) -> Answer:
-    found = runs.listed(_storage(options))
+    storage = _storage(options)
+    found = runs.listed(storage)
     if options.target is not None:
         found = [run for run in found if options.target in (run["id"], run["recipe"])][-1:]
         if not found:
             raise UserError(f"{options.target}: no such run; see `raymill status`")
+    if not found:
+        terminal.answer(f"no runs yet in {storage.root}")
     for record in found:
-        terminal.err.write(f"{record['id']}  {record['status']}  {record['error']}".rstrip() + "\n")
+        terminal.answer(f"{record['id']}  {record['status']}  {record['error']}".rstrip())
         for stage in record["stages"] if options.target is not None else ():
-            terminal.err.write(
+            terminal.answer(
                 f"  {stage['stage']:9} {stage['status']:11} {stage['seconds']:7.1f} s  "
-                f"{_numbers(stage['metrics'])}\n"
+                f"{_numbers(stage['metrics'])}"
             )
     return 0, {"runs": found}
 
@@ -95,11 +105,20 @@ def status(options: argparse.Namespace, terminal: Terminal) -> Answer:
 def evaluate(options: argparse.Namespace, terminal: Terminal) -> Answer:
     if located(options.target):
         options.since, options.until, options.hold = None, "evaluate", False
-        return run(options, terminal)
-    model = artifacts.lookup(_storage(options), "model", options.target, stage="finetune")
-    found = load_upper("trainers.evaluate:evaluate_model")(model)
-    terminal.err.write(f"evaluate: {model.id}: {_numbers(found)}\n")
-    return 0, {"model": model.id, "test": found}
+        exit_status, answer = run(options, terminal)
+        _show_figures(answer["stages"][-1]["metrics"], terminal)
+        return exit_status, answer
+    storage = _storage(options)
+    model = artifacts.lookup(storage, "model", options.target, stage="finetune")
+    with (
+        _recorded(model.manifest.recipe, storage, terminal) as record,
+        record.stage("evaluate") as stage,
+    ):
+        evaluation = load_upper("trainers.evaluate:evaluate_model")(model)
+        stage.status, stage.artifact = "done", evaluation.id
+        stage.metrics = evaluation.manifest.metrics
+    _show_figures(stage.metrics, terminal)
+    return 0, {"model": model.id, "evaluation": evaluation.id, **stage.metrics}
 
 
 def promote(options: argparse.Namespace, terminal: Terminal) -> Answer:
@@ -123,7 +142,8 @@ def serve(options: argparse.Namespace, terminal: Terminal) -> Answer:
         return run(options, terminal)
     storage = _storage(options)
     promotion = load_upper("serving.promote:promotion")(storage, options.target)
-    settings = load_section("serve", options.overrides)
+    promoted_with = load_upper("serving.promote:settings")(promotion)
+    settings = load_section("serve", options.overrides, promoted_with)
     _refuse_port_in_use(options, settings)
     with (
         _recorded(promotion.manifest.recipe, storage, terminal) as record,
@@ -135,7 +155,8 @@ def serve(options: argparse.Namespace, terminal: Terminal) -> Answer:
 
 
 def submit(options: argparse.Namespace, terminal: Terminal) -> Answer:
-    _recipe(options)  # a mistake is found here, not on the cluster
+    recipe = _recipe(options)  # a mistake is found here, not on the cluster
+    load_upper("trainers.corpora.sources:refuse_relative")(recipe.corpora)
     arguments = [f"--set={override}" for override in options.overrides]
     arguments += [f"--workspace={options.workspace}"] if options.workspace else []
     arguments += [f"--until={options.until}"] if options.until else []
@@ -199,7 +220,16 @@ def _recipe(options: argparse.Namespace) -> Recipe:
 
 
 def _storage(options: argparse.Namespace) -> Storage:
-    return Storage.at(options.workspace or DEFAULT_WORKSPACE)
+    """Of a verb that works on what was made before."""
+    return Storage.at(options.workspace or DEFAULT_WORKSPACE, must_exist=True)
+
+
+def _show_figures(evaluation: Mapping[str, Any], terminal: Terminal) -> None:
+    for name in ("test", "ngram"):
+        if name in evaluation:
+            terminal.answer(f"{name:10} {_numbers(evaluation[name])}")
+    for name, figures in evaluation.get("seeds", {}).items():
+        terminal.answer(f"{name}: {_numbers(figures)}")
 
 
 def _numbers(metrics: Mapping[str, Any]) -> str:

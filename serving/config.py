@@ -14,11 +14,15 @@ if TYPE_CHECKING:
 
 class Serve(Section):
     gate: dict[str, float] = Field(default_factory=dict)
-    """Least value of a test metric, such as `accuracy: 0.8`; below it the model is not promoted."""
+    """Least value of a test metric, such as `accuracy: 0.8`, or the most that an error may be;
+    what is worse is not promoted."""
     host: str = operational("127.0.0.1")
+    """Where the endpoint listens; `0.0.0.0` for every network of the machine."""
     port: int = operational(8000, ge=1, le=65535)
     min_replicas: int = operational(1, ge=0)
+    """Copies of the model that are always there; 0 starts the first with the first request."""
     max_replicas: int = operational(1, ge=1)
+    """Copies that load can bring."""
     cpus_per_replica: float = operational(1.0, gt=0)
     max_batch_size: int = operational(32, ge=1)
     """Requests that one forward answers at most."""
@@ -43,8 +47,10 @@ class Serve(Section):
     def conflicts(self, recipe: "Recipe") -> Iterator[Conflict]:
         if recipe.finetune is None:
             yield Conflict("serve", "needs the section finetune: it serves what that makes")
-        for name in self.gate:
+        for name, limit in self.gate.items():
             if name not in TEST_METRICS:
                 known = ", ".join(TEST_METRICS)
                 hint = nearest(name, TEST_METRICS)
                 yield Conflict(f"serve.gate.{name}", f"no such metric, there are {known}{hint}")
+            elif not 0 <= limit <= 1:
+                yield Conflict(f"serve.gate.{name}", f"a share, from 0 to 1, found {limit:g}")

@@ -1,6 +1,7 @@
 """The stage `promote`: a model that passes its gate may be served. Promotions are artifacts, so
 what was served when, and what it came from, can always be told."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,34 +10,50 @@ from cluster.artifacts import Artifact
 from cluster.errors import GateRefused, UserError
 from cluster.pipeline import StageJob
 from cluster.storage import Storage
+from trainers.config import TEST_METRICS
+
+SETTINGS = "serve.json"
+"""In the promotion: how the recipe serves it."""
 
 
 def run(job: StageJob) -> dict[str, Any]:
     evaluation, model = job.parents["evaluate"], job.parents["finetune"]
     found = passed(job.recipe.serve.gate, evaluation, model)
+    with job.draft.folder() as folder:
+        settings = job.recipe.serve.model_dump(mode="json")
+        (folder / SETTINGS).write_text(json.dumps(settings, indent=1), "utf-8")
     job.progress.line(_describe(found))
     return found
 
 
+def settings(promoted: Artifact) -> dict[str, Any]:
+    """The recipe's `serve` section of a promotion; nothing if it was promoted by hand."""
+    if SETTINGS not in promoted.manifest.files:
+        return {}
+    return json.loads((promoted.path / SETTINGS).read_text("utf-8"))
+
+
 def passed(gate: Mapping[str, float], evaluation: Artifact, model: Artifact) -> dict[str, Any]:
-    """What passed: the model, the gate and the figures it held. Raises what `refuse_below` does."""
+    """What passed: the model, the gate and the figures it held. Raises what `refuse_worse` does."""
     test = evaluation.manifest.metrics["test"]
-    refuse_below(gate, test, model.id)
+    refuse_worse(gate, test, model.id)
     return {"model": model.id, "gate": dict(gate), **{name: test[name] for name in gate}}
 
 
-def refuse_below(gate: Mapping[str, float], test: Mapping[str, Any], model: str) -> None:
-    """Raises GateRefused if a metric is below the gate, UserError if there is no such metric.
+def refuse_worse(gate: Mapping[str, float], test: Mapping[str, Any], model: str) -> None:
+    """Raises GateRefused if a metric is worse than the gate, UserError if there is no such metric.
     Pure."""
-    for name, least in gate.items():
+    for name, limit in gate.items():
         value = test.get(name)
         if not isinstance(value, int | float):
             numbers = [key for key, found in test.items() if isinstance(found, int | float)]
             raise UserError(f"serve.gate.{name}: no such metric; there are {', '.join(numbers)}")
-        if not value >= least:  # not a number is not good enough either
+        is_error = TEST_METRICS.get(name) == "min"
+        if not (value <= limit if is_error else value >= limit):  # nor if it is not a number
+            worse = "above" if is_error else "below"
             raise GateRefused(
-                f"{model} is not promoted: {name} {value:.4f} is below "
-                f"serve.gate.{name} = {least:g}"
+                f"{model} is not promoted: {name} {value:.4f} is {worse} "
+                f"serve.gate.{name} = {limit:g}"
             )
 
 
@@ -49,7 +66,7 @@ def promote(storage: Storage, reference: str, gate: Mapping[str, float]) -> Arti
         if evaluation.manifest.parents.get("finetune") == model.id
     ]
     if not evaluations:
-        raise UserError(f"{model.id} was not evaluated; run `raymill evaluate` on its recipe first")
+        raise UserError(f"{model.id} was not evaluated; run `raymill evaluate {model.id}` first")
     found = passed(gate, evaluations[-1], model)
     parents = {"finetune": model.id, "evaluate": evaluations[-1].id}
     inputs = {"serve.gate": dict(gate)}
@@ -84,5 +101,5 @@ def promotion(storage: Storage, reference: str) -> Artifact:
 
 
 def _describe(found: Mapping[str, Any]) -> str:
-    held = [f"{name} {found[name]:.4f} >= {least:g}" for name, least in found["gate"].items()]
+    held = [f"{name} {found[name]:.4f}, gate {limit:g}" for name, limit in found["gate"].items()]
     return f"{found['model']} ({', '.join(held) or 'no gate'})"

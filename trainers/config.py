@@ -15,8 +15,9 @@ MASKED = ("bert", "roberta", "electra", "modernbert")
 CAUSAL = ("gpt2", "llama")
 VALIDATION_METRICS = ("accuracy", "loss")
 """What a classifier's validation reports: what `tune.metric` can be."""
-TEST_METRICS = ("accuracy", "macro_f1", "calibration_error")
-"""What its evaluation reports: what `serve.gate` can hold."""
+TEST_METRICS = {"accuracy": "max", "macro_f1": "max", "calibration_error": "min"}
+"""What its evaluation reports, shares all of them: what `serve.gate` can hold, and whether more or
+less is better."""
 
 
 class Shape(Section):

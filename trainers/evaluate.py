@@ -53,20 +53,37 @@ def run(job: StageJob) -> dict[str, Any]:
         found["seeds"] = compare(accuracies)
         for kind, figures in found["seeds"].items():
             job.progress.line(f"{kind}: {_interval(figures)}")
-    with job.draft.folder() as folder:
-        (folder / "evaluation.json").write_text(
-            json.dumps(found, indent=1, ensure_ascii=False), encoding="utf-8"
-        )
+    _write(job.draft, found)
     return found
 
 
-def evaluate_model(model: Artifact) -> Any:
-    """Figures of a classifier on the test split that its lineage names. Raises UserError."""
+def _write(draft: Draft, found: dict[str, Any]) -> None:
+    with draft.folder() as folder:
+        (folder / "evaluation.json").write_text(
+            json.dumps(found, indent=1, ensure_ascii=False), encoding="utf-8"
+        )
+
+
+def evaluate_model(model: Artifact) -> Artifact:
+    """The evaluation of a classifier on the test split that its lineage names, made if it is
+    missing: what `promote` asks for. Raises UserError."""
+    storage, recipe = model.storage, model.manifest.recipe
     examples_id = model.manifest.parents.get("examples")
-    examples = examples_id and artifacts.find(model.storage, examples_id)
+    examples = examples_id and artifacts.find(storage, examples_id)
     if not examples:
         raise UserError(f"{model.id}: has no labelled test split in its lineage; name its recipe")
-    return score(model.path, examples, read_card(model.path)["max_length"])
+    parents = {"examples": examples.id, "finetune": model.id}
+    version = artifacts.fingerprint("evaluation", {}, parents)
+    evaluation_id = f"evaluation/{recipe}-evaluate-{version}"
+    known = artifacts.find(storage, evaluation_id)
+    if known is not None:
+        return known
+    found = {"test": score(model.path, examples, read_card(model.path)["max_length"])}
+    with artifacts.drafting(storage, evaluation_id) as draft:
+        _write(draft, found)
+        return draft.publish(
+            recipe=recipe, stage="evaluate", parents=parents, inputs={}, metrics=found
+        )
 
 
 def score(model_folder: Path, examples: Artifact, max_length: int) -> Any:

@@ -85,6 +85,7 @@ def fit(
                 failure_config=ray.train.FailureConfig(max_failures=max_failures),
             ),
         )
+        progress.line(f"starting {settings.workers} workers")
         try:
             outcome = interruptible(trainer.fit).return_value
         except ray.train.TrainingFailedError as error:

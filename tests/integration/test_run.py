@@ -65,7 +65,7 @@ def test_lineage_leads_from_the_deployment_to_the_corpus(first_run, workspace):
 
 
 def test_nothing_half_made_is_left(first_run, workspace):
-    assert not list(workspace.glob(".staging/*/*"))
+    assert not list(workspace.glob(".staging/*"))
     assert not list(workspace.glob("checkpoint/*"))
 
 
@@ -127,13 +127,17 @@ def test_status_tells_what_was_done(first_run, raymill, workspace):
     assert "finetune" in outcome.said
 
 
-def test_a_model_is_evaluated_and_promoted_by_hand(first_run, raymill, workspace):
-    model = stages(first_run)["finetune"]["artifact"]
-    evaluated = raymill("evaluate", model, "--workspace", str(workspace))
+def test_a_model_is_evaluated_and_promoted_by_hand(first_run, raymill, copied, tmp_path):
+    copied("examples", "finetune")
+    model, own = stages(first_run)["finetune"]["artifact"], ("--workspace", str(tmp_path))
+    unknown = raymill("promote", model, *own)
+    assert f"run `raymill evaluate {model}` first" in unknown.said
+    evaluated = raymill("evaluate", model, *own)
     assert evaluated.answer["test"] == stages(first_run)["evaluate"]["metrics"]["test"]
-    promoted = raymill("promote", model, "--workspace", str(workspace), "--gate", "accuracy=0.3")
+    assert "Loading weights" not in evaluated.said, "that is in the run's log"
+    promoted = raymill("promote", model, *own, "--gate", "accuracy=0.3")
     assert promoted.answer["model"] == model
-    refused = raymill("promote", model, "--workspace", str(workspace), "--gate", "accuracy=1")
+    refused = raymill("promote", model, *own, "--gate", "accuracy=1")
     assert refused.status == 4
 
 

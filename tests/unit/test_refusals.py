@@ -296,10 +296,10 @@ def test_a_trial_that_is_not_a_number():
 
 
 def test_a_gate_and_nan():
-    from serving.promote import refuse_below
+    from serving.promote import refuse_worse
 
     with pytest.raises(GateRefused):
-        refuse_below({"accuracy": 0.8}, {"accuracy": float("nan")}, "m")
+        refuse_worse({"accuracy": 0.8}, {"accuracy": float("nan")}, "m")
 
 
 @pytest.mark.parametrize(

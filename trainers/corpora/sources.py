@@ -22,7 +22,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from cluster.errors import UserError
-from trainers.corpora.config import Source
+from trainers.corpora.config import Corpora, Source
 
 COMPRESSIONS = (".gz", ".zst", ".bz2")
 FORMATS = {
@@ -68,6 +68,34 @@ def files(source: Source, key: str) -> list[str]:
     if not found:
         raise UserError(f"{key}.path: no file matches {source.path!r} (looked in {folder})")
     return [str(path) for path in found]
+
+
+def refuse_absent(corpora: Corpora | None) -> None:
+    """Raises UserError for a local file that is not there."""
+    for key, source in _every_source(corpora):
+        if source.path is not None and "://" not in source.path:
+            files(source, key)
+
+
+def refuse_relative(corpora: Corpora | None) -> None:
+    """Raises UserError for a path that another machine cannot know."""
+    for key, source in _every_source(corpora):
+        path = source.path or ""
+        if path and source.package is None and "://" not in path and not os.path.isabs(path):
+            raise UserError(
+                f"{key}.path: {path!r} is relative to this folder, which the cluster does not "
+                "see; give a URI, or a path that every node has"
+            )
+
+
+def _every_source(corpora: Corpora | None) -> Iterator[tuple[str, Source]]:
+    """Sources and files of a recipe with their keys."""
+    if corpora is None:
+        return
+    for name, source in corpora.sources.items():
+        yield f"corpora.sources.{name}", source
+    for path in corpora.decontaminate.files if corpora.decontaminate else ():
+        yield "corpora.decontaminate.files", Source(path=path)
 
 
 def read(source: Source, file: str | None) -> Iterator[Document]:

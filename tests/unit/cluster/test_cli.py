@@ -73,10 +73,22 @@ def test_recipes_are_listed_with_what_they_are(capfd: pytest.CaptureFixture[str]
     assert err.startswith(sorted(shipped())[0])
 
 
-def test_without_json_nothing_goes_to_stdout(capfd: pytest.CaptureFixture[str]) -> None:
+def test_without_json_answers_go_to_stdout(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "demo.yaml"]) == 0
     out, err = capfd.readouterr()
-    assert (out, err.count("\n")) == ("", 1)
+    assert (out.count("\n"), err) == (1, "")
+
+
+def test_every_key_of_a_recipe_is_listed(capfd: pytest.CaptureFixture[str]) -> None:
+    _, answer, _ = call(capfd, "recipes", "--keys")
+    keys = {item["key"]: item for item in answer["keys"]}
+    assert keys["corpora.sources.NAME.path"]["type"] == "text"
+    assert keys["pretrain.learning_rate"]["default"] == "0.001"
+    assert keys["pretrain.zero.stage"]["type"] == "0 | 1 | 2 | 3"
+    assert not keys["serve.port"]["redoes"]
+    _, answer, said = call(capfd, "recipes", "--keys", "serve")
+    assert {item["key"].partition(".")[0] for item in answer["keys"]} == {"serve"}
+    assert "serve.port: integer = 8000  (a change redoes nothing)" in said
 
 
 @pytest.mark.parametrize(
@@ -90,11 +102,17 @@ def test_without_json_nothing_goes_to_stdout(capfd: pytest.CaptureFixture[str]) 
         (["run", "demo.yaml", "--workspace", "good.txt"], "cannot make"),
         (["run", "demo.yaml", "--set", "corpora.sources.bad.path=gone.txt"], "gone.txt"),
         (["tune", "demo.yaml"], "--until tune: this recipe's stages are"),
-        (["status", "nothing"], "nothing: no such run"),
-        (["evaluate", "nothing"], "nothing: no such model in"),
-        (["promote", "nothing", "--gate", "accuracy=0.8"], "nothing: no such model in"),
+        (["run", "demo.yaml", "--from", "finetune", "--until", "shard"], "shard comes before"),
+        (["check", "demo.yaml", "--set", "corpora.sources.bad.path=gone.txt"], "no file matches"),
+        (["check", "demo.yaml", "--set", "serve.gate.accuracy=85"], "from 0 to 1, found 85"),
+        (["status"], "workspace: no folder"),
+        (["status", "nothing", "--workspace", "."], "nothing: no such run"),
+        (["evaluate", "nothing", "--workspace", "."], "nothing: no such model in"),
+        (["promote", "nothing", "--workspace", "."], "nothing: no such model in"),
         (["promote", "nothing", "--gate", "accuracy"], "--gate 'accuracy': expected METRIC=NUMBER"),
-        (["serve", "nothing"], "nothing: no such promotion in"),
+        (["serve", "nothing", "--workspace", "."], "nothing: no such promotion in"),
+        (["recipes", "--keys", "srve"], "--keys srve: no such key; did you mean 'serve'?"),
+        (["submit", "demo.yaml", "--address", "http://127.0.0.1:1"], "good.txt' is relative"),
         (["submit", "dmeo.yaml", "--address", "http://127.0.0.1:1"], "dmeo.yaml: no such file"),
     ],
 )

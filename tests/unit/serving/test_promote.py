@@ -11,28 +11,47 @@ from cluster.pipeline import StageJob
 from cluster.recipe import load
 from cluster.storage import Storage
 from serving import promote
-from serving.promote import refuse_below
+from serving.promote import refuse_worse
 from tests.fakes import Notes, published
 
-TEST = {"accuracy": 0.8, "macro_f1": 0.75, "confusion": [[1]], "documents": 10}
+TEST = {
+    "accuracy": 0.8,
+    "macro_f1": 0.75,
+    "calibration_error": 0.05,
+    "confusion": [[1]],
+    "documents": 10,
+}
 
 
-@pytest.mark.parametrize("gate", [{}, {"accuracy": 0.8}, {"accuracy": 0.1, "macro_f1": 0.75}])
+@pytest.mark.parametrize(
+    "gate",
+    [
+        {},
+        {"accuracy": 0.8},
+        {"accuracy": 0.1, "macro_f1": 0.75},
+        {"calibration_error": 0.05},
+    ],
+)
 def test_a_model_at_its_gate_passes(gate: dict[str, float]) -> None:
-    refuse_below(gate, TEST, "model/x")
+    refuse_worse(gate, TEST, "model/x")
+
+
+def test_an_error_above_its_gate_is_refused() -> None:
+    with pytest.raises(GateRefused, match=r"calibration_error 0\.0500 is above"):
+        refuse_worse({"calibration_error": 0.04}, TEST, "model/x")
 
 
 @pytest.mark.parametrize("gate", [{"accuracy": 0.81}, {"accuracy": 0.5, "macro_f1": 0.9}])
 def test_a_model_below_any_gate_is_refused(gate: dict[str, float]) -> None:
     with pytest.raises(GateRefused, match=r"model/x is not promoted: .* is below serve\.gate\."):
-        refuse_below(gate, TEST, "model/x")
+        refuse_worse(gate, TEST, "model/x")
 
 
 @pytest.mark.parametrize("name", ["acuracy", "confusion"])
 def test_a_gate_of_no_number_is_refused_with_those_there_are(name: str) -> None:
     says = rf"serve\.gate\.{name}: no such metric; there are accuracy, macro_f1"
     with pytest.raises(UserError, match=says):
-        refuse_below({name: 0.5}, TEST, "model/x")
+        refuse_worse({name: 0.5}, TEST, "model/x")
 
 
 @pytest.fixture
@@ -55,10 +74,12 @@ def parents(storage: Storage) -> dict[str, Artifact]:
 def run(storage: Storage, parents: dict[str, Artifact], gate: str, recipe: Path) -> dict[str, Any]:
     recipe.write_text(
         "name: demo\ncorpora: {sources: {x: {path: x, label: y}}}\n"
-        f"finetune: {{base: b}}\nserve: {{gate: {gate}}}\n"
+        f"finetune: {{base: b}}\nserve: {{gate: {gate}, port: 9001}}\n"
     )
     with drafting(storage, "promotion/demo-promote-0c") as draft:
-        return promote.run(StageJob(load(recipe), parents, draft, storage, Notes(), {}))
+        found = promote.run(StageJob(load(recipe), parents, draft, storage, Notes(), {}))
+        draft.publish(recipe="demo", stage="promote", parents={}, inputs={}, metrics=found)
+        return found
 
 
 def test_the_stage_promotes_what_passes(
@@ -66,6 +87,13 @@ def test_the_stage_promotes_what_passes(
 ) -> None:
     found = run(storage, parents, "{accuracy: 0.7}", tmp_path / "recipe.yaml")
     assert found == {"model": "model/demo-finetune-0a", "gate": {"accuracy": 0.7}, "accuracy": 0.8}
+    made = promote.promotion(storage, "demo")
+    assert promote.settings(made)["port"] == 9001, "the recipe's port, for `raymill serve demo`"
+
+
+def test_the_stage_refuses_what_does_not(
+    storage: Storage, parents: dict[str, Artifact], tmp_path: Path
+) -> None:
     with pytest.raises(GateRefused):
         run(storage, parents, "{accuracy: 0.9}", tmp_path / "recipe.yaml")
 
@@ -86,6 +114,7 @@ def test_a_promotion_is_found_by_its_model(storage: Storage, parents: dict[str, 
     made = promote.promote(storage, "demo", {"accuracy": 0.7})
     for reference in ("model/demo-finetune-0a", "demo", made.id):
         assert promote.promotion(storage, reference) == made
+    assert promote.settings(made) == {}
 
 
 def test_a_model_that_was_not_evaluated_is_refused(storage: Storage) -> None:

@@ -22,6 +22,8 @@ from cluster.storage import Storage
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
+REPORT = "report.html"
+"""The page for people that an artifact may have."""
 SOFTWARE = ("ray", "torch", "transformers", "deepspeed", "pyarrow")
 
 

@@ -116,9 +116,11 @@ def _parser() -> argparse.ArgumentParser:
     run = verb("run", "run a recipe, corpora to endpoint", "RECIPE", recipe, stored, ray, hold)
     run.add_argument("--from", dest="since", metavar="STAGE", help="begin at this stage")
     run.add_argument("--until", metavar="STAGE", help="end after this stage")
-    verb("status", "runs, or one of them", None, stored).add_argument(
-        "target", metavar="RUN", nargs="?"
+    status = verb("status", "runs, or one of them", None, stored)
+    status.add_argument(
+        "target", metavar="RUN", nargs="?", help="a run's id, or a recipe's name: its newest run"
     )
+    status.add_argument("--open", action="store_true", help="open the run's reports in the browser")
     both = (recipe, stored, ray)
     verb("evaluate", "figures on the test split", "RECIPE|MODEL", *both)
     promote = verb("promote", "let an evaluated model be served", "MODEL", stored)

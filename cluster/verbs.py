@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cluster import artifacts, pipeline, runs
+from cluster import artifacts, pipeline, runs, summary
 from cluster.artifacts import Artifact
 from cluster.errors import UserError
 from cluster.jobs import submit as submit_job
@@ -86,20 +86,26 @@ def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
 def status(options: argparse.Namespace, terminal: Terminal) -> Answer:
     storage = _storage(options)
     found = runs.listed(storage)
-    if options.target is not None:
-        found = [run for run in found if options.target in (run["id"], run["recipe"])][-1:]
-        if not found:
-            raise UserError(f"{options.target}: no such run; see `raymill status`")
+    if options.target is None:
+        if options.open:
+            raise UserError("--open: name the run whose report to open; see `raymill status`")
+        lines = summary.overview(found) if found else [f"no runs yet in {storage.root}"]
+        terminal.answer("\n".join(lines))
+        return 0, {"runs": found}
+    found = [run for run in found if options.target in (run["id"], run["recipe"])][-1:]
     if not found:
-        terminal.answer(f"no runs yet in {storage.root}")
-    for record in found:
-        terminal.answer(f"{record['id']}  {record['status']}  {record['error']}".rstrip())
-        for stage in record["stages"] if options.target is not None else ():
-            terminal.answer(
-                f"  {stage['stage']:9} {stage['status']:11} {stage['seconds']:7.1f} s  "
-                f"{_numbers(stage['metrics'])}"
-            )
-    return 0, {"runs": found}
+        raise UserError(f"{options.target}: no such run; see `raymill status`")
+    pages = summary.pages(storage, found[0])
+    reports = {stage: summary.place(artifact) for stage, artifact in pages.items()}
+    log = f"{storage.root}/runs/{found[0]['id']}/log.txt"
+    terminal.answer("\n".join(summary.detail(found[0], reports, log)))
+    if options.open:
+        if not pages:
+            raise UserError(f"--open: {found[0]['id']} has no report yet")
+        opened = [summary.open_page(artifact) for artifact in pages.values()]
+        if not all(opened):
+            terminal.err.write("--open: no browser here; the reports are files to open elsewhere\n")
+    return 0, {"runs": found, "reports": reports}
 
 
 def evaluate(options: argparse.Namespace, terminal: Terminal) -> Answer:
@@ -233,10 +239,8 @@ def _show_figures(evaluation: Mapping[str, Any], terminal: Terminal) -> None:
 
 
 def _numbers(metrics: Mapping[str, Any]) -> str:
-    test = metrics.get("test")
-    flat = {**metrics, **(test if isinstance(test, dict) else {})}
     return "  ".join(
         f"{name} {value:.6g}"
-        for name, value in flat.items()
+        for name, value in metrics.items()
         if isinstance(value, int | float) and not isinstance(value, bool)
     )

@@ -30,7 +30,7 @@ VERBS = {
     "serve",
     "submit",
 }
-HEAVY = ("torch", "ray", "transformers", "deepspeed", "datasets", "sklearn", "pandas")
+HEAVY = ("torch", "ray", "transformers", "deepspeed", "datasets", "sklearn", "pandas", "matplotlib")
 
 
 def test_the_verbs_are_those_that_are_promised() -> None:

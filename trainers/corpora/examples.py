@@ -9,10 +9,12 @@ from typing import Any
 
 import pyarrow as pa
 
+from cluster.artifacts import REPORT
 from cluster.errors import UserError
 from cluster.pipeline import StageJob
 from trainers.corpora.documents import Counts, labelled, split_of
 from trainers.corpora.pack import write_arrow
+from trainers.corpora.report.labelled import labelled_page
 
 SPLITS = ("train", "validation", "test")
 
@@ -62,6 +64,8 @@ def run(job: StageJob) -> dict[str, Any]:
             for label in labels
         },
     }
+    with job.draft.folder() as folder:
+        (folder / REPORT).write_text(labelled_page(report, job.draft.id), "utf-8")
     dropped = ", ".join(f"{reason} {count:,}" for reason, count in counts.dropped.items())
     job.progress.line(
         f"{counts.read:,} labelled documents, dropped: {dropped or 'none'}; "

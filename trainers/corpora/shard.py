@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from cluster.artifacts import Draft
+from cluster.artifacts import REPORT, Draft
 from cluster.errors import UserError
 from cluster.pipeline import StageJob
 from trainers.corpora import contamination, near, selection
@@ -28,6 +28,7 @@ from trainers.corpora.config import Corpora, Decontaminate, Source
 from trainers.corpora.documents import Counts, cleaned, split_of, text_key
 from trainers.corpora.pack import pack, pieces, read_arrow, to_table, write_arrow
 from trainers.corpora.parallel import each
+from trainers.corpora.report.corpus import corpus_page
 from trainers.corpora.selection import HELD_OUT, SPLITS, Rows, choose, shards
 from trainers.corpora.sources import Document, every_text, parts, read
 
@@ -77,6 +78,7 @@ def run(job: StageJob) -> dict[str, Any]:
         (folder / "report.json").write_text(
             json.dumps({**report, "samples": samples}, indent=1, ensure_ascii=False), "utf-8"
         )
+        (folder / REPORT).write_text(corpus_page(report, job.draft.id), "utf-8")
     job.progress.line(
         f"{metrics['train_tokens']:,} training tokens in {metrics['train_sequences']:,} sequences, "
         f"packed {metrics['packing_efficiency']:.1%}, "

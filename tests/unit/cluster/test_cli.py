@@ -107,6 +107,7 @@ def test_every_key_of_a_recipe_is_listed(capfd: pytest.CaptureFixture[str]) -> N
         (["check", "demo.yaml", "--set", "serve.gate.accuracy=85"], "from 0 to 1, found 85"),
         (["status"], "workspace: no folder"),
         (["status", "nothing", "--workspace", "."], "nothing: no such run"),
+        (["status", "--open", "--workspace", "."], "--open: name the run whose report to open"),
         (["evaluate", "nothing", "--workspace", "."], "nothing: no such model in"),
         (["promote", "nothing", "--workspace", "."], "nothing: no such model in"),
         (["promote", "nothing", "--gate", "accuracy"], "--gate 'accuracy': expected METRIC=NUMBER"),
@@ -212,5 +213,29 @@ def test_a_run_is_done_once_and_its_status_told(capfd: pytest.CaptureFixture[str
 
     status, answer, err = call(capfd, "status", "demo", "--workspace", "mill")
     assert (status, len(answer["runs"])) == (0, 1), "the newest of the recipe"
-    assert "examples" in err
-    assert "read 80" in err
+    assert "kept 80" in err
+    page = Path("mill").absolute() / artifact / "report.html"
+    assert page.is_file()
+    assert answer["reports"] == {"examples": str(page)}
+    assert f"examples report  {page}" in err
+
+
+@pytest.mark.parametrize("has_browser", [True, False])
+def test_a_runs_reports_are_opened(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, has_browser: bool
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", lambda uri: opened.append(uri) or has_browser)
+    _, answer, _ = call(capfd, "run", "demo.yaml", "--until", "examples")
+    status, answer, err = call(capfd, "status", answer["run"], "--workspace", "mill", "--open")
+    assert status == 0
+    assert opened == [f"file://{answer['reports']['examples']}"]
+    assert ("no browser here" in err) is not has_browser
+
+
+def test_a_run_without_a_report_has_none_to_open(capfd: pytest.CaptureFixture[str]) -> None:
+    refused = ("--set", "finetune.labels=[other, good]")
+    call(capfd, "run", "demo.yaml", "--until", "examples", *refused)
+    status, answer, _ = call(capfd, "status", "demo", "--workspace", "mill", "--open")
+    assert status == 2
+    assert "has no report yet" in answer["error"]

@@ -1,0 +1,134 @@
+"""How runs are shown to people: one a line, or one with its stages and the pages they made. Pure,
+but for `pages`, which reads manifests, and `open_page`."""
+
+import webbrowser
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from cluster import artifacts
+from cluster.artifacts import REPORT, Artifact
+from cluster.storage import CACHE, Storage
+
+HEADLINES: Mapping[str, Mapping[str, str]] = {
+    "examples": {"kept": "kept", "train": "train", "validation": "validation", "test": "test"},
+    "shard": {
+        "splits.train.tokens": "training tokens",
+        "splits.train.sequences": "sequences",
+        "packing_efficiency": "packing efficiency",
+        "characters_per_token": "characters a token",
+    },
+    "pretrain": {
+        "perplexity": "validation perplexity",
+        "tokens": "tokens",
+        "tokens_per_second": "tokens a second",
+    },
+    "tune": {"trials": "trials", "best_accuracy": "best accuracy", "best_loss": "best loss"},
+    "finetune": {"accuracy": "validation accuracy", "steps": "steps"},
+    "evaluate": {
+        "test.accuracy": "test accuracy",
+        "test.macro_f1": "macro-F1",
+        "seeds.gain from pretraining.mean": "gain from pretraining",
+    },
+    "promote": {"model": "model"},
+    "serve": {"url": "at"},
+}
+"""Of a stage's many metrics those that say how it went, by dotted name, with what they are called;
+`--json` has all."""
+
+
+def overview(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line a run."""
+    rows = [("RUN", "STATUS", "TOOK", "STAGES")]
+    for run in runs:
+        stages = run["stages"]
+        told = [", ".join(stage["stage"] for stage in stages), *run["error"].splitlines()[:1]]
+        took = duration(sum(stage["seconds"] for stage in stages))
+        rows.append((run["id"], run["status"], took, ": ".join(filter(None, told))))
+    return list(aligned(rows))
+
+
+def detail(run: Mapping[str, Any], pages: Mapping[str, str], log: str) -> list[str]:
+    """One run: its stages with their headlines, its pages by stage, its log."""
+    stages = [
+        (stage["stage"], stage["status"], duration(stage["seconds"]), headline(stage))
+        for stage in run["stages"]
+    ]
+    places = [*((f"{stage} report", place) for stage, place in pages.items()), ("log", log)]
+    return [
+        f"{run['id']}  {run['status']}, started {run['started']}",
+        *(f"  {line}" for line in run["error"].splitlines()),
+        "",
+        *(f"  {line}" for line in aligned(stages)),
+        *([""] if stages else []),
+        *(f"  {line}" for line in aligned(places)),
+    ]
+
+
+def headline(stage: Mapping[str, Any]) -> str:
+    """The metrics of a stage's record that say how it went."""
+    found = (
+        (name, _at(stage["metrics"], key))
+        for key, name in HEADLINES.get(stage["stage"], {}).items()
+    )
+    return "  ".join(f"{name} {_short(value)}" for name, value in found if value is not None)
+
+
+def pages(storage: Storage, run: Mapping[str, Any]) -> dict[str, Artifact]:
+    """The artifacts of a run that have a page for people, by stage."""
+    found = {
+        stage["stage"]: artifacts.find(storage, stage["artifact"])
+        for stage in run["stages"]
+        if stage["artifact"]
+    }
+    return {
+        stage: artifact
+        for stage, artifact in found.items()
+        if artifact is not None and REPORT in artifact.manifest.files
+    }
+
+
+def place(artifact: Artifact) -> str:
+    """Where an artifact's page is: a path, or a URI."""
+    return f"{artifact.storage.root}/{artifact.id}/{REPORT}"
+
+
+def open_page(artifact: Artifact) -> bool:
+    """Shows an artifact's page in the browser; False where there is none, as without a display.
+
+    Of a remote page a copy is shown: the artifact's other files are large.
+    """
+    storage = artifact.storage
+    if storage.is_local:
+        page = artifact.path / REPORT
+    else:
+        page = CACHE.expanduser() / "pages" / artifact.id / REPORT
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_bytes(storage.read(f"{artifact.id}/{REPORT}"))
+    return webbrowser.open(page.as_uri())
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Rows with their columns under each other; the last column is as long as it is."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:-1]
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, [*widths, 0], strict=True)]
+        yield "  ".join(cells).rstrip()
+
+
+def duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def _at(metrics: Mapping[str, Any], key: str) -> Any:
+    value: Any = metrics
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

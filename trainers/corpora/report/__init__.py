@@ -1,0 +1,1 @@
+"""Pages that show what became of texts: HTML in one file, without scripts, fetching nothing."""

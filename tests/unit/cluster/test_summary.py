@@ -45,9 +45,8 @@ def test_runs_are_a_line_each_under_their_headings() -> None:
 
 
 def test_one_run_shows_its_stages_its_pages_and_its_log() -> None:
-    shown = summary.detail(
-        run(stage("examples", kept=80), SHARD), {"shard": "/mill/r.html"}, "/log"
-    )
+    record = run(stage("examples", kept=80), SHARD)
+    shown = summary.detail(record, {"shard": "/mill/report.html"}, "/log")
     assert shown == [
         "20261124-150405-123456-demo  done, started 2026-11-24T15:04:05Z",
         "",

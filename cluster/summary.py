@@ -50,8 +50,7 @@ def overview(runs: Sequence[Mapping[str, Any]]) -> list[str]:
 def detail(run: Mapping[str, Any], pages: Mapping[str, str], log: str) -> list[str]:
     """One run: its stages with their headlines, its pages by stage, its log."""
     stages = [
-        (stage["stage"], stage["status"], duration(stage["seconds"]), headline(stage))
-        for stage in run["stages"]
+        (stage["stage"], stage["status"], _took(stage), headline(stage)) for stage in run["stages"]
     ]
     places = [*((f"{stage} report", place) for stage, place in pages.items()), ("log", log)]
     return [
@@ -119,6 +118,10 @@ def duration(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.1f} s"
     return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def _took(stage: Mapping[str, Any]) -> str:
+    return "" if stage["status"] == "running" else duration(stage["seconds"])  # known at its end
 
 
 def _at(metrics: Mapping[str, Any], key: str) -> Any:

@@ -125,6 +125,11 @@ def test_status_tells_what_was_done(first_run, raymill, workspace):
     outcome = raymill("status", "tiny", "--workspace", str(workspace))
     assert outcome.status == 0
     assert "finetune" in outcome.said
+    found = stages(first_run)
+    for stage in ("examples", "shard"):
+        page = workspace / found[stage]["artifact"] / "report.html"
+        assert outcome.answer["reports"][stage] == str(page)
+        assert found[stage]["artifact"] in page.read_text("utf-8")
 
 
 def test_a_model_is_evaluated_and_promoted_by_hand(first_run, raymill, copied, tmp_path):

@@ -64,6 +64,12 @@ def test_a_run_that_failed_before_its_first_stage_tells_its_whole_error() -> Non
     assert shown[1:] == ["  one", "  two", "", "  log  /log"]
 
 
+def test_a_stage_that_runs_has_taken_no_time_yet() -> None:
+    running = {**stage("pretrain"), "status": "running", "seconds": 0.0}
+    shown = summary.detail(run(SHARD, running), {}, "/log")
+    assert shown[3] == "  pretrain  running"
+
+
 def test_every_stage_has_headlines() -> None:
     assert set(summary.HEADLINES) == {*(one.name for one in pipeline.STAGES), pipeline.SERVE}
 

@@ -114,7 +114,7 @@ def _duplicates(sources: Mapping[str, Figures], near: Mapping[str, Any] | None) 
     return Section(
         "Duplicates",
         "Texts that are equal after cleaning, and those that are alike: "
-        f"{number(near['documents'])} documents in {number(near['clusters'])} clusters.",
+        f"{number(near['documents'])} near duplicates, in {number(near['clusters'])} clusters.",
         {"dropped": "exact duplicates", "near": "near duplicates"},
         made,
     )

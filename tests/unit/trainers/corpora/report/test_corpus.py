@@ -76,7 +76,7 @@ def test_what_cannot_be_seen_is_shown_as_its_code_point(report: Report) -> None:
 
 
 def test_without_near_duplicates_it_says_so(report: Report) -> None:
-    assert "118 documents in 61 clusters" in Read(corpus_page(report, ID)).text
+    assert "118 near duplicates, in 61 clusters" in Read(corpus_page(report, ID)).text
     del report["near_duplicates"]
     text = Read(corpus_page(report, ID)).text
     assert "Near duplicates were not looked for." in text
@@ -86,7 +86,7 @@ def test_without_near_duplicates_it_says_so(report: Report) -> None:
 def test_near_duplicates_that_were_not_found_have_no_plot(report: Report) -> None:
     report["near_duplicates"] = {"documents": 0, "clusters": 0, "sizes": {}}
     text = Read(corpus_page(report, ID)).text
-    assert "0 documents in 0 clusters" in text
+    assert "0 near duplicates, in 0 clusters" in text
     assert "Clusters by number" not in text
 
 

@@ -48,7 +48,7 @@ def test_sizes_are_written_in_powers_of_two() -> None:
 
 
 def test_text_is_text_in_every_script_and_without_formulas() -> None:
-    labels = ["新闻联播", "$x^2$ and $", "<b>&amp;", "عربي", "very long " * 9]
+    labels = ["新闻联播", "$x^2$", "<b>&amp;", "عربي", "very long " * 9]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         plot = bars("plot", [Bar(label, 1, "1", "kept") for label in labels])

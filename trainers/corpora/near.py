@@ -27,6 +27,7 @@ from trainers.corpora.document_file import DocumentFile
 from trainers.corpora.documents import by_bit_length
 from trainers.corpora.exchange import Records, collect, deal, joined
 from trainers.corpora.parallel import each
+from trainers.corpora.selection import cut
 
 HELD_OUT = "held-out"
 """Names the documents that evaluation holds out, as a part before all others."""
@@ -34,8 +35,9 @@ PLACE_BITS = 40
 BAND = np.dtype([("hash", np.uint64), ("document", np.int64)])
 FOUND = np.dtype([("place", np.int64), ("held_out", np.bool_)])
 NO_EDGES = np.empty((0, 2), np.int64)
-CHUNK = 50_000
-"""Documents whose signatures are made together."""
+TOGETHER_BYTES, DOCUMENT_BYTES = 4_000_000, 100
+"""Texts whose signatures are made together, in UTF-8, and what the signature of a document counts
+beside its text."""
 BANDS, SIGNATURES, SIZES, RESULT = "near/bands", "near/signatures", "near/sizes", "near/found"
 
 
@@ -80,9 +82,10 @@ def _sign(job: StageJob, names: list[str], kept: str, buckets: list[str], band_r
                 signature_folder / f"{name}.npy", "w+", np.uint32, shape
             )
             sizes = np.empty(len(rows), np.int32)
-            for start in range(0, len(rows), CHUNK):
-                texts = list(documents.texts(rows[start : start + CHUNK]))
-                stop = start + len(texts)
+            for start, stop, _ in cut(
+                documents.byte_lengths(rows) + DOCUMENT_BYTES, TOGETHER_BYTES
+            ):
+                texts = list(documents.texts(rows[start:stop]))
                 signed[start:stop], sizes[start:stop] = minhash.signatures(texts)
                 hashes = minhash.bands(signed[start:stop], band_rows)
                 bands = np.empty(hashes.size, BAND)

@@ -2,9 +2,9 @@
 
 import json
 import os
+import random
 import signal
-
-import pytest
+from pathlib import Path
 
 from tests.integration.command import until
 from tests.reviews import edited, reviews
@@ -25,10 +25,8 @@ STEPS = ("clean", "sign", "pack")
 """In which it is killed, in turn."""
 
 
-@pytest.fixture
-def recipe_path(tmp_path):
-    import random
-
+def written_recipe(tmp_path: Path) -> Path:
+    """Six files of real reviews, with copies and edited copies of some in each."""
     drawn = random.Random(17)
     texts = list(dict.fromkeys(reviews()))[:900]
     for number in range(6):
@@ -46,8 +44,8 @@ def made(workspace):
     return manifest["files"], manifest["metrics"]
 
 
-def test_it_goes_on_after_kills_with_the_same_result(start, raymill, recipe_path, tmp_path):
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
+def test_it_goes_on_after_kills_with_the_same_result(start, raymill, tmp_path):
+    recipe_path, whole, killed = written_recipe(tmp_path), tmp_path / "whole", tmp_path / "killed"
     outcome = raymill("shard", str(recipe_path), "--workspace", str(whole))
     assert outcome.status == 0, outcome.said
     assert not list(whole.glob("work/*"))

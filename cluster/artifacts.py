@@ -131,11 +131,20 @@ class Draft:
         # An object store has no rename: files go to their place, the manifest makes them count.
         staged = f".staging/{artifact_id.replace('/', '-')}"
         self.place = staged if storage.is_local else artifact_id
-        self.checkpoints = f"checkpoint/{artifact_id.partition('/')[2]}"
-        """What a killed run goes on from. It outlives the draft, until the artifact is there."""
+        self.work = f"work/{artifact_id.partition('/')[2]}"
+        """What a killed run goes on from: checkpoints, finished pieces. It outlives the draft,
+        until the artifact is there."""
 
     def folder(self) -> contextlib.AbstractContextManager[Path]:
         return self.storage.writing(self.place)
+
+    def working(self, name: str) -> contextlib.AbstractContextManager[Path]:
+        """A local folder to write into; what stands in it at the end is added to `work/name`."""
+        return self.storage.writing(f"{self.work}/{name}")
+
+    def worked(self, name: str) -> Path:
+        """A local folder with the content of `work/name`."""
+        return self.storage.local(f"{self.work}/{name}")
 
     def publish(
         self,
@@ -167,7 +176,7 @@ class Draft:
         self.storage.write(f"{self.place}/{MANIFEST}", text.encode())
         if self.place != self.id:
             self.storage.rename(self.place, self.id)
-        self.storage.delete(self.checkpoints)
+        self.storage.delete(self.work)
         return Artifact(self.storage, manifest)
 
     def discard(self) -> None:
@@ -175,14 +184,16 @@ class Draft:
 
 
 @contextlib.contextmanager
-def drafting(storage: Storage, artifact_id: str) -> Iterator[Draft]:
-    """A draft that leaves nothing behind unless it is published."""
+def drafting(storage: Storage, artifact_id: str, resumes: bool = False) -> Iterator[Draft]:
+    """A draft that leaves nothing behind unless it is published; one that `resumes` stays as it is,
+    for the next run to go on with."""
     draft = Draft(storage, artifact_id)
-    draft.discard()  # what a killed run left
+    if not resumes:
+        draft.discard()  # what a killed run left
     try:
         yield draft
     finally:
-        if find(storage, artifact_id) is None:
+        if not resumes and find(storage, artifact_id) is None:
             draft.discard()
 
 

@@ -39,6 +39,8 @@ class Stage:
     uses_ray: bool = True
     trains: str | None = None
     """The recipe section whose workers it starts."""
+    resumes: bool = False
+    """Whether it goes on from the files that a killed run left in its draft."""
 
 
 STAGES = (
@@ -56,8 +58,9 @@ STAGES = (
         "corpus",
         "trainers.corpora.shard:run",
         wanted=lambda recipe: recipe.corpora and (recipe.pretrain or not recipe.finetune),
-        parents=(),
+        parents=("examples",),
         keys=("seed", "corpora"),
+        resumes=True,
     ),
     Stage(
         "pretrain",
@@ -232,7 +235,7 @@ def _make(
         parents[stage] = parent
     console = Console(terminal, item.stage.name, record.metrics_file)
     try:
-        with artifacts.drafting(storage, item.artifact_id) as draft:
+        with artifacts.drafting(storage, item.artifact_id, item.stage.resumes) as draft:
             job = StageJob(recipe, parents, draft, storage, console, resources)
             metrics = load_upper(item.stage.function)(job)
             return draft.publish(

@@ -1,7 +1,7 @@
 """Checkpoints: DeepSpeed's sharded state, and one small record with all loop state.
 
-    CHECKPOINTS/step-00000100/state/...      every rank writes its own part
-    CHECKPOINTS/step-00000100/record.json    loop state and the hash of every file, written last
+    WORK/step-00000100/state/...      every rank writes its own part
+    WORK/step-00000100/record.json    loop state and the hash of every file, written last
 
 No record, no checkpoint. A load verifies the hashes and falls back to the last good one.
 """
@@ -38,7 +38,7 @@ class LoopState:
 
 def save(engine: Any, state: LoopState, draft: Draft) -> None:
     """Called by every rank at the same step."""
-    storage, folder = draft.storage, draft.checkpoints
+    storage, folder = draft.storage, draft.work
     place = f"{folder}/step-{state.step:08d}"
     if dist.get_rank() == 0:
         storage.delete(place)  # what a killed run left
@@ -62,7 +62,7 @@ def save(engine: Any, state: LoopState, draft: Draft) -> None:
 
 def restore(engine: Any, draft: Draft, progress: Progress) -> LoopState | None:
     """Loads the last good checkpoint into the engine, on every rank; None if there is none."""
-    storage, folder = draft.storage, draft.checkpoints
+    storage, folder = draft.storage, draft.work
     found: list[Any] = [None]
     if dist.get_rank() == 0:
         found = [_last_good(storage, folder, dist.get_world_size(), progress)]

@@ -161,7 +161,7 @@ def _train_further(
             folder = job.storage.local(draft.place)
             figures = score(folder, job.parents["examples"], recipe.finetune.max_length)
             found[kind].append(figures["accuracy"])
-            job.storage.delete(draft.checkpoints)
+            job.storage.delete(draft.work)
     finally:
         for draft in drafts:
             draft.discard()

@@ -35,7 +35,7 @@ def worker_pids(command):
 
 
 def checkpoints(workspace):
-    return list(workspace.glob("checkpoint/*/step-*/record.json"))
+    return list(workspace.glob("work/*/step-*/record.json"))
 
 
 def is_in_stage(workspace, stage):

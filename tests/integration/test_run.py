@@ -66,7 +66,7 @@ def test_lineage_leads_from_the_deployment_to_the_corpus(first_run, workspace):
 
 def test_nothing_half_made_is_left(first_run, workspace):
     assert not list(workspace.glob(".staging/*"))
-    assert not list(workspace.glob("checkpoint/*"))
+    assert not list(workspace.glob("work/*"))
 
 
 def test_shards_are_read_by_pyarrow_and_datasets(first_run, workspace):

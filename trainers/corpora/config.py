@@ -35,6 +35,13 @@ class Source(Section):
     part-of-speech corpora."""
     repeat: int = Field(default=1, ge=0, le=100)
     """How often an epoch of pretraining passes over it; 0 leaves it out."""
+    tokens: int | None = Field(default=None, ge=1)
+    """Instead of `repeat`: about how many tokens of it an epoch has; a part of the documents, drawn
+    by their texts, or some repeated."""
+    weight: float | None = Field(default=None, gt=0)
+    """Instead of `repeat`: its share of `corpora.tokens`, relative to the other weights."""
+    validation: float | None = Field(default=None, ge=0, lt=0.5)
+    """Share of its documents that pretraining holds out; `corpora.validation` by default."""
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
@@ -44,6 +51,8 @@ class Source(Section):
             raise ValueError("`package` goes with `path`, not with `dataset`")
         if self.label is not None and self.label_column is not None:
             raise ValueError("give `label` or `label_column`, not both")
+        if (self.repeat != 1) + (self.tokens is not None) + (self.weight is not None) > 1:
+            raise ValueError("give one of `repeat`, `tokens` and `weight`")
         return self
 
     @property
@@ -171,7 +180,11 @@ class Corpora(Section):
     tokenizer: Tokenizer = Tokenizer()
     sequence_length: int = Field(default=128, ge=8)
     """Tokens in a packed sequence."""
-    documents_per_shard: int = Field(default=10_000, ge=1)
+    tokens: int | None = Field(default=None, ge=1)
+    """Tokens of an epoch from the sources with a `weight`."""
+    shard_megabytes: float = Field(default=8.0, gt=0)
+    """Text that goes into one shard, in UTF-8, and so into the memory of a task: about ten times as
+    much."""
     concurrency: int | None = operational(None, ge=1)
     """Tasks of Ray Data at once; as many as there are CPUs by default."""
 
@@ -204,6 +217,14 @@ class Corpora(Section):
         return {name: content_hash(source, f"{key}.{name}") for name, source in sources.items()}
 
     def conflicts(self, recipe: "Recipe") -> Iterator[Conflict]:
+        weighted = [name for name, source in self.sources.items() if source.weight is not None]
+        if weighted and self.tokens is None:
+            yield Conflict(
+                f"corpora.sources.{weighted[0]}.weight",
+                "needs corpora.tokens, of which it is a share",
+            )
+        if self.tokens is not None and not weighted:
+            yield Conflict("corpora.tokens", "no source has a `weight`, so nothing shares it")
         labelled = [name for name, source in self.sources.items() if source.is_labelled]
         if recipe.finetune and not labelled:
             yield Conflict(

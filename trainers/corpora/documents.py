@@ -8,8 +8,11 @@ from.
 import collections
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from cluster.errors import UserError
 from trainers.corpora.clean import normalize, refusal, too_short_or_long
@@ -55,6 +58,32 @@ class Counts:
             if len(texts) > SAMPLES:
                 del texts[max(texts)]
 
+    def drop(self, reason: str, texts: Mapping[int, str], count: int) -> None:
+        """Counts documents that were kept before; `texts` are samples of them by their keys."""
+        if count:
+            self.dropped[reason] += count
+            self.kept -= count
+            for key, text in texts.items():
+                self.sample(reason, key, text)
+
+    def document(self) -> dict[str, Any]:
+        """As JSON, for `of`."""
+        return {**self.report(), "samples": self.samples}
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> "Counts":
+        samples = {
+            reason: {int(key): text for key, text in texts.items()}
+            for reason, texts in document["samples"].items()
+        }
+        return cls(
+            read=document["read"],
+            dropped=collections.Counter(document["dropped"]),
+            kept=document["kept"],
+            masked=collections.Counter(document["masked"]),
+            samples=samples,
+        )
+
     def report(self) -> dict[str, Any]:
         return {
             "read": self.read,
@@ -99,6 +128,12 @@ def cleaned(
             f"over corpora.clean.max_undecodable = {clean.max_undecodable:g}; convert the file, or "
             "raise the limit to drop them"
         )
+
+
+def by_bit_length(values: npt.NDArray[np.integer[Any]]) -> dict[str, int]:
+    """A histogram that adds up: how many have 2^(k-1) <= value < 2^k, by k."""
+    counted = np.bincount(np.frexp(values.astype(np.float64))[1], minlength=1)
+    return {str(bits): int(count) for bits, count in enumerate(counted) if count}
 
 
 def text_key(text: str) -> int:

@@ -72,3 +72,10 @@ def run(job: StageJob) -> dict[str, Any]:
         + ", ".join(f"{split} {len(rows[split]):,}" for split in SPLITS)
     )
     return report
+
+
+def held_out_texts(examples):
+    from trainers.corpora.pack import read_arrow
+
+    for split in ("validation", "test"):
+        yield from read_arrow(examples.path / f"{split}.arrow")["text"].to_pylist()

@@ -7,7 +7,7 @@ texts of which a tenth was edited still share half of theirs.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,8 @@ from trainers.corpora.units import is_cjk, units
 
 Hashes = npt.NDArray[np.uint64]
 Signatures = npt.NDArray[np.uint32]
+Lookup = Callable[[npt.NDArray[np.int64]], tuple[Signatures, npt.NDArray[np.int32]]]
+"""Signatures of documents by their numbers, and how many shingles each has."""
 
 PERMUTATIONS = 128
 SEED = 1
@@ -26,7 +28,9 @@ SHORT, TINY = 32, 8
 share more, tiny ones all."""
 SHORT_SIMILARITY = 0.55
 REPRESENTATIVES = 16
-"""Of one bucket, with which the others are compared."""
+"""Of one group, with which the others are compared."""
+PAIRS = 65_536
+"""Whose signatures are in memory at once."""
 PUNCTUATION = re.compile(r"[\W_]+")
 PRIME = np.uint64(1_000_003)
 
@@ -84,20 +88,46 @@ def bands(found: Signatures, rows: int) -> Hashes:
     return hashes
 
 
-def matches(
-    group: Signatures, sizes: npt.NDArray[np.int32], similarity: float
-) -> Iterator[tuple[int, npt.NDArray[np.intp]]]:
-    """Of texts that met in a band: a representative, and those that are as similar to it."""
-    left = np.arange(len(group))
+def alike(
+    hashes: Hashes, documents: npt.NDArray[np.int64], signed: Lookup, similarity: float
+) -> npt.NDArray[np.int64]:
+    """(edges, 2): of documents with equal band hashes, each that is alike, with the first of its
+    group to be compared with.
+
+    In rounds, for all groups at once: what is not like the first of its group is compared with the
+    first of those that are left.
+    """
+    order = np.lexsort((documents, hashes))
+    hashes, documents = hashes[order], documents[order]
+    edges = [np.empty((0, 2), np.int64)]
     for _ in range(REPRESENTATIVES):
-        if len(left) < 2:
-            return
-        first, others = left[0], left[1:]
-        alike = (group[others] == group[first]).mean(axis=1)
-        same = alike >= required(np.minimum(sizes[others], sizes[first]), similarity)
-        if same.any():
-            yield int(first), others[same]
-        left = others[~same]
+        is_first = np.ones(len(hashes), dtype=bool)
+        is_first[1:] = hashes[1:] != hashes[:-1]
+        firsts = documents[is_first][np.cumsum(is_first) - 1]
+        others = ~is_first
+        if not others.any():
+            break
+        pairs, back = np.unique(
+            np.stack([documents[others], firsts[others]], axis=1), axis=0, return_inverse=True
+        )
+        same = _are_alike(pairs, signed, similarity)
+        edges.append(pairs[same])
+        others[others] = ~same[back.ravel()]
+        hashes, documents = hashes[others], documents[others]
+    return np.unique(np.concatenate(edges), axis=0)
+
+
+def _are_alike(
+    pairs: npt.NDArray[np.int64], signed: Lookup, similarity: float
+) -> npt.NDArray[np.bool_]:
+    found = np.empty(len(pairs), dtype=bool)
+    for start in range(0, len(pairs), PAIRS):
+        one, other = pairs[start : start + PAIRS].T
+        (one_signed, one_sizes), (other_signed, other_sizes) = signed(one), signed(other)
+        agreeing = (one_signed == other_signed).mean(axis=1)
+        needed = required(np.minimum(one_sizes, other_sizes), similarity)
+        found[start : start + PAIRS] = agreeing >= needed
+    return found
 
 
 def required(sizes: npt.NDArray[np.int32], similarity: float) -> npt.NDArray[np.float64]:

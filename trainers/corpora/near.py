@@ -1,203 +1,216 @@
-"""Find near duplicates on the cluster: signatures of every part, bands brought together in buckets,
-clusters by rounds over buckets. No process holds more than a part or a bucket.
+"""The steps that find near duplicates on the cluster; no process holds more than a part or bucket.
 
-A document is a number: its part, and its place in the part; those held out for evaluation come
-first, so that the lowest of a cluster, which stays, is one of them if there is any.
+    sign      a part: MinHash signatures of its documents, their bands dealt to buckets
+    match     a bucket of bands: documents that met in a band and are alike, as edges
+    star-N    a bucket of edges: rounds that bring clusters together (components.py)
+    found     a bucket of clusters: all but the first of each dealt to their parts
+
+A document is a number: its part, and its place among the documents of the part that are left. Those
+held out for evaluation come first, so that the first of a cluster, which stays, is one of them if
+there is any.
 """
 
-import dataclasses
+import collections
 import functools
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from cluster.artifacts import Draft
 from cluster.pipeline import StageJob
-from trainers.corpora import components, minhash
-from trainers.corpora.pack import read_arrow
+from trainers.corpora import components, document_file, minhash
+from trainers.corpora.cleaning import DOCUMENTS, Part, bucket_count
+from trainers.corpora.components import Edges
+from trainers.corpora.document_file import DocumentFile
+from trainers.corpora.documents import by_bit_length
+from trainers.corpora.exchange import Records, collect, deal, joined
 from trainers.corpora.parallel import each
+from trainers.corpora.selection import cut
 
-FOLDER = "near"
-"""Inside the draft; deleted before it is published."""
-BAND = np.dtype([("hash", np.uint64), ("document", np.int64)])
+HELD_OUT = "held-out"
+"""Names the documents that evaluation holds out, as a part before all others."""
 PLACE_BITS = 40
-CHUNK = 20_000
-"""Documents whose signatures are in memory at once."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Part:
-    """Documents of one cleaned file."""
-
-    name: str
-    folder: str
-    """`FOLDER/NAME.arrow` inside the draft holds its texts."""
-    rows: npt.NDArray[np.int64]
-
-
-@dataclasses.dataclass(frozen=True)
-class Duplicates:
-    """Rows to drop, by the name of their part."""
-
-    near: dict[str, npt.NDArray[np.int64]]
-    """Like an earlier document."""
-    held_out: dict[str, npt.NDArray[np.int64]]
-    """Like one that is held out."""
+BAND = np.dtype([("hash", np.uint64), ("document", np.int64)])
+FOUND = np.dtype([("place", np.int64), ("held_out", np.bool_)])
+NO_EDGES = np.empty((0, 2), np.int64)
+TOGETHER_BYTES, DOCUMENT_BYTES = 4_000_000, 100
+"""Texts whose signatures are made together, in UTF-8, and what the signature of a document counts
+beside its text."""
+BANDS, SIGNATURES, SIZES, RESULT = "near/bands", "near/signatures", "near/sizes", "near/found"
 
 
 def find(
-    job: StageJob, held_out: Sequence[Part], others: Sequence[Part], similarity: float
-) -> Duplicates:
-    """The rows of `others` that are near duplicates of each other or of what is held out."""
-    parts = [*held_out, *others]
-    buckets = max(1, len(others))
-    _sign(job, parts, buckets, minhash.band_rows(similarity))
-    found = _match(job, buckets, similarity)
-    pairs = _clusters(job, buckets) if found else np.empty((0, 2), np.int64)
-    job.storage.delete(f"{job.draft.place}/{FOLDER}")
-    near, like_held_out = {}, {}
-    number, place = pairs[:, 0] >> PLACE_BITS, pairs[:, 0] & ((1 << PLACE_BITS) - 1)
-    root_is_held_out = (pairs[:, 1] >> PLACE_BITS) < len(held_out)
-    for index, part in enumerate(others, start=len(held_out)):
-        mine = number == index
-        near[part.name] = np.sort(part.rows[place[mine & ~root_is_held_out]])
-        like_held_out[part.name] = np.sort(part.rows[place[mine & root_is_held_out]])
-    return Duplicates(near, like_held_out)
+    job: StageJob, parts: list[Part], held_out: Iterable[str], kept: str, similarity: float
+) -> dict[str, Any]:
+    """Deals to every part what of it is a near duplicate, for `found`.
+
+    `kept/PART.npy` has the rows that are left of each part. Returns `documents` (near duplicates),
+    `clusters`, and their `sizes` by bit length.
+    """
+    with job.draft.working(DOCUMENTS) as folder:
+        keys = document_file.write(held_out, folder / f"{HELD_OUT}.arrow")
+    with job.draft.working(kept) as folder:
+        np.save(folder / f"{HELD_OUT}.npy", np.arange(len(keys)))
+    buckets = [f"{bucket:04d}" for bucket in range(bucket_count(parts))]
+    names = [HELD_OUT, *(part.name for part in parts)]
+    _sign(job, names, kept, buckets, minhash.band_rows(similarity))
+    _match(job, names, buckets, similarity)
+    return _deal_found(job, names, buckets, _clusters(job, buckets))
 
 
-def _sign(job: StageJob, parts: Sequence[Part], buckets: int, band_rows: int) -> None:
+def found(draft: Draft, part: Part) -> Records:
+    """The near duplicates of a part: `place` among its kept documents, and whether they are like
+    one that is held out."""
+    return joined(collect(draft.worked(RESULT), part.number + 1), np.empty(0, FOUND))
+
+
+def _sign(job: StageJob, names: list[str], kept: str, buckets: list[str], band_rows: int) -> None:
     draft = job.draft
 
-    def sign(item: dict[str, Any]) -> None:
-        part, number = item["part"], item["number"]
-        folder = draft.storage.local(f"{draft.place}/{part.folder}")
-        table = read_arrow(folder / f"{part.name}.arrow")
-        with draft.folder() as folder:
-            for start in range(0, len(part.rows), CHUNK):
-                texts = table["text"].take(part.rows[start : start + CHUNK]).to_pylist()
-                found, sizes = minhash.signatures(texts)
-                name = f"{number}-{start // CHUNK}"
-                _save(folder / FOLDER / "signatures" / f"{name}.npy", found)
-                _save(folder / FOLDER / "sizes" / f"{name}.npy", sizes)
-                hashes = minhash.bands(found, band_rows)
-                documents = (number << PLACE_BITS) + np.arange(start, start + len(found))
+    def sign(name: str, number: int) -> None:
+        documents = DocumentFile(draft.worked(DOCUMENTS) / f"{name}.arrow")
+        rows = np.load(draft.worked(kept) / f"{name}.npy")
+        shape = (len(rows), minhash.PERMUTATIONS)
+        with (
+            draft.working(SIGNATURES) as signature_folder,
+            draft.working(SIZES) as size_folder,
+            draft.working(BANDS) as band_folder,
+        ):
+            signed = np.lib.format.open_memmap(
+                signature_folder / f"{name}.npy", "w+", np.uint32, shape
+            )
+            sizes = np.empty(len(rows), np.int32)
+            for start, stop, _ in cut(
+                documents.byte_lengths(rows) + DOCUMENT_BYTES, TOGETHER_BYTES
+            ):
+                texts = list(documents.texts(rows[start:stop]))
+                signed[start:stop], sizes[start:stop] = minhash.signatures(texts)
+                hashes = minhash.bands(signed[start:stop], band_rows)
                 bands = np.empty(hashes.size, BAND)
                 bands["hash"] = hashes.ravel()
-                bands["document"] = np.repeat(documents, hashes.shape[1])
-                where = (bands["hash"] % np.uint64(buckets)).astype(np.int64)
-                for bucket in range(buckets):
-                    place = folder / FOLDER / "bands" / str(bucket) / f"{name}.npy"
-                    _save(place, bands[where == bucket])
+                places = (number << PLACE_BITS) + np.arange(start, stop)
+                bands["document"] = np.repeat(places, hashes.shape[1])
+                where = bands["hash"] % np.uint64(len(buckets))
+                deal(band_folder, f"{name}-{start:010d}", bands, where, len(buckets))
+            np.save(size_folder / f"{name}.npy", sizes)
 
-    items = [{"part": part, "number": number} for number, part in enumerate(parts)]
-    list(each(job, items, sign, "files signed"))
+    items = {name: number for number, name in enumerate(names)}
+    for _ in each(job, "sign", items, sign):
+        pass
 
 
-def _match(job: StageJob, buckets: int, similarity: float) -> int:
-    """Writes the edges between documents that are alike; returns how many."""
+def _match(job: StageJob, names: list[str], buckets: list[str], similarity: float) -> None:
+    """Deals the edges between documents that are alike to buckets, from both their ends."""
     draft = job.draft
 
-    def match(item: dict[str, Any]) -> int:
-        signed = _Signed(draft.storage.local(f"{draft.place}/{FOLDER}"))
-        bands = _load_all(signed.folder / "bands" / str(item["bucket"]), BAND)
-        bands = bands[np.argsort(bands["hash"], kind="stable")]
-        ends = np.flatnonzero(bands["hash"][1:] != bands["hash"][:-1]) + 1
-        edges: list[components.Edges] = []
-        starts = np.concatenate([[0], ends])
-        for start, count in zip(starts, np.diff(np.append(starts, len(bands))), strict=True):
-            if count > 1:
-                documents = np.unique(bands["document"][start : start + count])
-                found, sizes = signed.at(documents)
-                for first, others in minhash.matches(found, sizes, similarity):
-                    root = np.full(len(others), documents[first])
-                    edges.append(np.stack([documents[others], root], axis=1))
-        together = np.unique(np.concatenate(edges), axis=0) if edges else np.empty((0, 2), np.int64)
-        with draft.folder() as folder:
-            _deal(components.both_ways(together), folder / FOLDER / "large-0", item, buckets)
-        return len(together)
+    def match(name: str, bucket: int) -> None:
+        bands = joined(collect(draft.worked(BANDS), bucket), np.empty(0, BAND))
+        signed = _Signed(draft, names)
+        edges = minhash.alike(bands["hash"], bands["document"], signed.at, similarity)
+        _deal_edges(draft, _round(0), name, components.both_ways(edges), len(buckets))
 
-    items = [{"bucket": bucket} for bucket in range(buckets)]
-    return sum(each(job, items, match, "buckets matched"))
+    for _ in each(job, "match", _numbered(buckets), match):
+        pass
 
 
-def _clusters(job: StageJob, buckets: int) -> components.Edges:
-    """Every document that is not the lowest of its cluster, with the lowest."""
+def _clusters(job: StageJob, buckets: list[str]) -> str:
+    """The folder of edges in which every document of a cluster points to the first, and back."""
     before, number = None, 0
     while True:
-        large, small, following = f"large-{number}", f"small-{number}", f"large-{number + 1}"
-        _star(job, buckets, components.large_star, large, components.downwards, small)
-        now = _star(job, buckets, components.small_star, small, components.both_ways, following)
+        small = f"near/small-{number}"
+        large_star, downwards = components.large_star, components.downwards
+        _star(job, f"star-{number}a", buckets, large_star, _round(number), downwards, small)
+        small_star, both_ways = components.small_star, components.both_ways
+        following = _round(number + 1)
+        now = _star(job, f"star-{number}b", buckets, small_star, small, both_ways, following)
         if now == before:
-            folder = job.storage.local(f"{job.draft.place}/{FOLDER}") / following
-            edges = np.concatenate([_edges(folder / str(bucket)) for bucket in range(buckets)])
-            return np.unique(components.downwards(edges), axis=0)
+            return following
         before, number = now, number + 1
 
 
 def _star(
     job: StageJob,
-    buckets: int,
-    operation: Callable[[components.Edges], components.Edges],
+    step: str,
+    buckets: list[str],
+    operation: Callable[[Edges], Edges],
     source: str,
-    turned: Callable[[components.Edges], components.Edges],
+    turned: Callable[[Edges], Edges],
     target: str,
 ) -> int:
-    """One operation on all buckets in folder `source`; what it makes is `turned` and dealt out to
+    """One operation on all buckets of `source`; what it makes is `turned` and dealt out to
     `target`. Returns its checksum."""
     draft = job.draft
 
-    def star(item: dict[str, Any]) -> int:
-        folder = draft.storage.local(f"{draft.place}/{FOLDER}") / source
-        edges = operation(_edges(folder / str(item["bucket"])))
-        with draft.folder() as written:
-            _deal(turned(edges), written / FOLDER / target, item, buckets)
+    def star(name: str, bucket: int) -> int:
+        edges = operation(joined(collect(draft.worked(source), bucket), NO_EDGES))
+        _deal_edges(draft, target, name, turned(edges), len(buckets))
         return components.checksum(edges)
 
-    items = [{"bucket": bucket} for bucket in range(buckets)]
-    return sum(each(job, items, star, "buckets joined")) % 2**64
+    return sum(made for _, made in each(job, step, _numbered(buckets), star)) % 2**64
+
+
+def _deal_found(
+    job: StageJob, names: list[str], buckets: list[str], clusters: str
+) -> dict[str, Any]:
+    draft = job.draft
+
+    def deal_found(name: str, bucket: int) -> Any:
+        edges = joined(collect(draft.worked(clusters), bucket), NO_EDGES)
+        first, second = edges[:, 0], edges[:, 1]
+        pointing = first > second
+        node, root = first[pointing], second[pointing]
+        records = np.empty(len(node), FOUND)
+        records["place"] = node & ((1 << PLACE_BITS) - 1)
+        records["held_out"] = (root >> PLACE_BITS) == 0
+        with draft.working(RESULT) as folder:
+            deal(folder, name, records, node >> PLACE_BITS, len(names))
+        _, others = np.unique(first[~pointing], return_counts=True)
+        return {"documents": len(node), "sizes": by_bit_length(others + 1)}
+
+    sizes: collections.Counter[str] = collections.Counter()
+    documents = 0
+    for _, outcome in each(job, "found", _numbered(buckets), deal_found):
+        documents += outcome["documents"]
+        sizes.update(outcome["sizes"])
+    return {"documents": documents, "clusters": sizes.total(), "sizes": dict(sorted(sizes.items()))}
 
 
 class _Signed:
     """Signatures of any documents, memory-mapped."""
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, draft: Draft, names: list[str]):
+        self._names = names
+        folders = {kind: draft.worked(kind) for kind in (SIGNATURES, SIZES)}
         self._open = functools.lru_cache(maxsize=512)(
-            lambda kind, name: np.load(folder / kind / f"{name}.npy", mmap_mode="r")
+            lambda kind, name: np.load(folders[kind] / f"{name}.npy", mmap_mode="r")
         )
 
     def at(
         self, documents: npt.NDArray[np.int64]
     ) -> tuple[minhash.Signatures, npt.NDArray[np.int32]]:
+        """(documents, PERMUTATIONS) and the number of shingles of each."""
         found = np.empty((len(documents), minhash.PERMUTATIONS), np.uint32)
         sizes = np.empty(len(documents), np.int32)
-        for index, document in enumerate(documents.tolist()):
-            number, place = document >> PLACE_BITS, document & ((1 << PLACE_BITS) - 1)
-            name = f"{number}-{place // CHUNK}"
-            found[index] = self._open("signatures", name)[place % CHUNK]
-            sizes[index] = self._open("sizes", name)[place % CHUNK]
+        numbers, places = documents >> PLACE_BITS, documents & ((1 << PLACE_BITS) - 1)
+        for number in np.unique(numbers):
+            own = numbers == number
+            name = self._names[number]
+            found[own] = self._open(SIGNATURES, name)[places[own]]
+            sizes[own] = self._open(SIZES, name)[places[own]]
         return found, sizes
 
 
-def _deal(edges: components.Edges, folder: Path, item: dict[str, Any], buckets: int) -> None:
-    """Writes edges to the buckets of their first nodes."""
-    where = components.bucket_of(edges[:, 0], buckets)
-    for bucket in range(buckets):
-        _save(folder / str(bucket) / f"{item['bucket']}.npy", edges[where == bucket])
+def _deal_edges(draft: Draft, folder_name: str, name: str, edges: Edges, count: int) -> None:
+    """Deals edges to the buckets of their first nodes."""
+    with draft.working(folder_name) as folder:
+        deal(folder, name, edges, components.bucket_of(edges[:, 0], count), count)
 
 
-def _save(path: Path, values: npt.NDArray[Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.save(path, values)
+def _round(number: int) -> str:
+    return f"near/large-{number}"
 
 
-def _edges(folder: Path) -> components.Edges:
-    return _load_all(folder, np.dtype(np.int64)).reshape(-1, 2)
-
-
-def _load_all(folder: Path, kind: np.dtype[Any]) -> npt.NDArray[Any]:
-    """The arrays of a folder, flat, one behind the other."""
-    found = [np.load(path).reshape(-1) for path in sorted(folder.glob("*.npy"))]
-    return np.concatenate(found) if found else np.empty(0, kind)
+def _numbered(buckets: list[str]) -> dict[str, int]:
+    return {name: number for number, name in enumerate(buckets)}

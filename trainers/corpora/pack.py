@@ -89,3 +89,18 @@ def segment_ids(piece_lengths: Sequence[Any], length: int) -> npt.NDArray[np.int
     used = int(np.sum(piece_lengths))
     segments[:used] = np.repeat(np.arange(1, len(piece_lengths) + 1), piece_lengths)
     return segments
+
+
+def encode(tokenizer, texts):
+    ids = (
+        tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+        if texts
+        else []
+    )
+    return [np.array(x, np.uint32) for x in ids]
+
+
+def pack_documents(documents, begin, end, length, pad, vocabulary_size):
+    cut = [piece for ids in documents for piece in pieces(ids.tolist(), begin, end, length)]
+    sequences = [[cut[i] for i in together] for together in pack([*map(len, cut)], length)]
+    return to_table(sequences, length, pad, vocabulary_size)

@@ -1,40 +1,78 @@
-"""Do something for every item on the cluster, by Ray Data: one task an item, as many at once as
-fit."""
+"""One step of a stage on the cluster, by Ray Data: a task an item, as many at once as fit.
 
+A finished item leaves a marker, `WORK/markers/STEP/ITEM.json` with what its function returned,
+written after the files that the function wrote. A run that goes on after a kill takes those and
+does the others. So a function depends on its item alone, and returns JSON.
+"""
+
+import json
 import pickle
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from cluster.errors import UserError
+from cluster.errors import InfrastructureError, UserError
 from cluster.pipeline import StageJob
+
+MARKERS = "markers"
 
 
 def each(
     job: StageJob,
-    items: Sequence[dict[str, Any]],
-    function: Callable[[dict[str, Any]], Any],
-    unit: str,
-) -> Iterator[Any]:
-    """What `function` makes of every item, in any order. Raises the UserError that it raises."""
+    step: str,
+    items: Mapping[str, Any],
+    function: Callable[[str, Any], Any],
+) -> Iterator[tuple[str, Any]]:
+    """The name of every item and what `function(name, item)` returned, in any order.
+
+    Raises the UserError that it raises, and InfrastructureError for storage that gives out.
+    """
+    storage, folder = job.storage, f"{job.draft.work}/{MARKERS}/{step}"
+    finished = {name.removesuffix(".json") for name in storage.files(folder)} & set(items)
+    if finished:
+        job.progress.line(f"{step}: {len(finished)} of {len(items)} were done before")
+    done = 0
+    for name in sorted(finished):
+        yield name, json.loads(storage.read(f"{folder}/{name}.json"))
+        done += 1
+    waiting = {name: item for name, item in items.items() if name not in finished}
+
+    def attempt(name: str, item: Any) -> Any:
+        outcome = function(name, item)
+        storage.write(f"{folder}/{name}.json", json.dumps(outcome, ensure_ascii=False).encode())
+        return outcome
+
+    for name, outcome in _mapped(job, waiting, attempt):
+        done += 1
+        job.progress.update(done, len(items), f"items of {step}")
+        yield name, outcome
+
+
+def _mapped(
+    job: StageJob, items: Mapping[str, Any], function: Callable[[str, Any], Any]
+) -> Iterator[tuple[str, Any]]:
     if not items:
         return
     import ray.data
 
-    def attempt(item: dict[str, Any]) -> dict[str, Any]:
-        # Ray Data does not bring an exception back as what it was. So the user's mistake travels
-        # as a row, and all rows as bytes, which Arrow does not look into.
+    def attempt(row: dict[str, Any]) -> dict[str, Any]:
+        # Ray Data does not bring an exception back as what it was. So the mistakes that a user can
+        # mend travel as rows, and all rows as bytes, which Arrow does not look into.
+        name, item = pickle.loads(row["item"])
         try:
-            return {"outcome": pickle.dumps(function(pickle.loads(item["item"])))}
-        except UserError as error:
+            return {"outcome": pickle.dumps((name, function(name, item)))}
+        except (UserError, OSError) as error:
             return {"outcome": pickle.dumps(error)}
 
     at_once = job.recipe.corpora.concurrency or max(1, int(job.resources["CPU"]))
-    given = [{"item": pickle.dumps(item)} for item in items]
-    dataset = ray.data.from_items(given, override_num_blocks=len(items))
-    rows = dataset.map(attempt, concurrency=at_once).iter_rows()
-    for done, row in enumerate(rows, start=1):
+    rows = [{"item": pickle.dumps(named)} for named in items.items()]
+    dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
+    for row in dataset.map(attempt, concurrency=at_once).iter_rows():
         outcome = pickle.loads(row["outcome"])
         if isinstance(outcome, UserError):
             raise outcome
-        job.progress.update(done, len(items), unit)
+        if isinstance(outcome, OSError):
+            raise InfrastructureError(
+                f"corpora: a worker cannot read or write: {outcome}; mend the storage and run "
+                "again: what is finished is kept"
+            ) from outcome
         yield outcome

@@ -1,104 +1,83 @@
-"""Which documents pretraining reads: rows of cleaned parts, by split. Pure."""
+"""Which documents pretraining reads, and in which shard they stand. Pure.
+
+A text seen before is dropped; so is one that is held out for evaluation, wherever it stands.
+Whether a text is for validation follows from the text, so equal texts never part.
+"""
 
 import dataclasses
-from collections.abc import Mapping, Sequence, Set
+import hashlib
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from trainers.corpora.config import Corpora
-from trainers.corpora.documents import Counts, share
+from trainers.corpora.mixing import mix
 
 SPLITS = ("train", "validation")
+EXACT = "exact duplicate"
 HELD_OUT = "held out for fine-tuning"
+
+Keys = npt.NDArray[np.uint64]
+
+
+def repeated(keys: Keys) -> npt.NDArray[np.bool_]:
+    """Of keys in the order of the recipe: which stood before."""
+    _, first = np.unique(keys, return_index=True)
+    found = np.ones(len(keys), dtype=bool)
+    found[first] = False
+    return found
+
+
+def draws(keys: Keys, seed: int, purpose: str) -> npt.NDArray[np.float64]:
+    """A number in [0, 1) that each text draws for a purpose, independent between purposes."""
+    digest = hashlib.blake2b(f"{purpose}:{seed}".encode(), digest_size=8).digest()
+    salted = mix(keys.astype(np.uint64) ^ np.uint64(int.from_bytes(digest, "big")))
+    return (salted >> np.uint64(11)).astype(np.float64) / 2**53
 
 
 @dataclasses.dataclass(frozen=True)
-class Rows:
-    """Rows of one cleaned part."""
+class Piece:
+    """Some of the chosen documents of a part, in order."""
 
     part: str
-    rows: npt.NDArray[np.int64]
+    start: int
+    stop: int
+    """Places among the part's chosen documents of a split."""
+    bytes: int
+    """Of their texts, in UTF-8."""
+    share: float = 1.0
+    """Of these documents, those that draw less than this."""
 
 
-def choose(
-    keys: Mapping[str, Mapping[str, npt.NDArray[np.uint64]]],
-    held_out: Set[int],
-    corpora: Corpora,
-    seed: int,
-) -> tuple[dict[str, list[Rows]], dict[str, Counts]]:
-    """Which rows of which part pretraining trains on and validates on. Pure.
-
-    `keys` are the text keys of every cleaned part, by source and name. A text seen before is
-    dropped; so is one that is held out for evaluation, wherever it stands.
-    """
-    seen: set[int] = set()
-    chosen: dict[str, list[Rows]] = {split: [] for split in SPLITS}
-    counts = {source: Counts() for source in keys}
-    for source, parts_keys in keys.items():
-        repeat = corpora.sources[source].repeat
-        for part, part_keys in parts_keys.items() if repeat else ():
-            rows: dict[str, list[int]] = {split: [] for split in SPLITS}
-            for row, key in enumerate(map(int, part_keys)):
-                if key in seen:
-                    counts[source].dropped["exact duplicate"] += 1
-                    continue
-                seen.add(key)
-                if key in held_out:
-                    counts[source].dropped[HELD_OUT] += 1
-                    continue
-                counts[source].kept += 1
-                is_validation = share(key, seed, "pretraining") < corpora.validation
-                rows["validation" if is_validation else "train"].append(row)
-            if rows["train"]:
-                chosen["train"] += [Rows(part, np.array(rows["train"]))] * repeat
-            if rows["validation"]:
-                chosen["validation"].append(Rows(part, np.array(rows["validation"])))
-    return chosen, counts
+def cut(byte_lengths: npt.NDArray[np.int64], limit: int) -> Iterator[tuple[int, int, int]]:
+    """(start, stop, bytes) of runs of documents; only one of a single document is over `limit`."""
+    ends = np.cumsum(byte_lengths)
+    start = 0
+    while start < len(ends):
+        before = int(ends[start - 1]) if start else 0
+        stop = max(start + 1, int(np.searchsorted(ends, before + limit, side="right")))
+        yield start, stop, int(ends[stop - 1]) - before
+        start = stop
 
 
-def together(chosen: Mapping[str, Sequence[Rows]]) -> list[Rows]:
-    """The chosen rows of every part once, in the order of the recipe."""
-    rows: dict[str, list[npt.NDArray[np.int64]]] = {}
-    for split in SPLITS:
-        for piece in {piece.part: piece for piece in chosen[split]}.values():
-            rows.setdefault(piece.part, []).append(piece.rows)
-    return [Rows(part, np.sort(np.concatenate(found))) for part, found in rows.items()]
+def passed(pieces: Sequence[Piece], passes: float) -> list[Piece]:
+    """The pieces of a source, as often as an epoch passes over it; at last a share of them."""
+    whole, share = int(passes), passes % 1
+    last = [
+        dataclasses.replace(piece, share=share, bytes=round(piece.bytes * share))
+        for piece in pieces
+    ]
+    return [*pieces] * whole + (last if share else [])
 
 
-def drop(
-    reason: str,
-    dropped: Mapping[str, npt.NDArray[np.int64]],
-    chosen: dict[str, list[Rows]],
-    counts: Mapping[str, Counts],
-    sources: Mapping[str, str],
-) -> None:
-    """Takes each part's `dropped` rows out of `chosen`, and counts them by the part's source."""
-    for name, rows in dropped.items():
-        if len(rows):
-            counts[sources[name]].dropped[reason] += len(rows)
-            counts[sources[name]].kept -= len(rows)
-    none = np.empty(0, np.int64)
-    for split in SPLITS:
-        left = [
-            Rows(piece.part, np.setdiff1d(piece.rows, dropped.get(piece.part, none)))
-            for piece in chosen[split]
-        ]
-        chosen[split] = [piece for piece in left if len(piece.rows)]
-
-
-def shards(rows: Sequence[Rows], documents: int) -> list[list[Rows]]:
-    """Cut the chosen rows into shards of about as many documents, in order. Pure."""
-    made: list[list[Rows]] = [[]]
-    room = documents
-    for piece in rows:
-        start = 0
-        while start < len(piece.rows):
-            if room == 0:
-                made.append([])
-                room = documents
-            taken = piece.rows[start : start + room]
-            made[-1].append(Rows(piece.part, taken))
-            start += len(taken)
-            room -= len(taken)
-    return [shard for shard in made if shard]
+def shards(pieces: Sequence[Piece], limit: int) -> list[list[Piece]]:
+    """Pieces together, in order, up to so many bytes of text."""
+    made: list[list[Piece]] = []
+    room = 0
+    for piece in pieces:
+        if not made or piece.bytes > room:
+            made.append([])
+            room = limit
+        made[-1].append(piece)
+        room -= piece.bytes
+    return made

@@ -93,3 +93,14 @@ def train(texts: Iterable[str], settings: Tokenizer, max_length: int) -> "PreTra
         bos_token=BEGIN,
         eos_token=END,
     )
+
+
+def ends(tokenizer: "PreTrainedTokenizerFast") -> tuple[int, int]:
+    """Begin and end token of a document: [CLS] and [SEP], or what a causal tokenizer has."""
+    begin: Any = (
+        tokenizer.cls_token_id if tokenizer.cls_token_id is not None else tokenizer.bos_token_id
+    )
+    end: Any = (
+        tokenizer.sep_token_id if tokenizer.sep_token_id is not None else tokenizer.eos_token_id
+    )
+    return (begin if begin is not None else end), end

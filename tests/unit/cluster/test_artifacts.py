@@ -101,9 +101,9 @@ def test_a_draft_begins_empty_after_a_killed_run(storage: Storage) -> None:
 
 
 def test_checkpoints_outlive_a_draft_until_the_artifact_is_there(storage: Storage) -> None:
-    checkpoint = "checkpoint/demo-finetune-0a1b/step-1/record.json"
+    checkpoint = "work/demo-finetune-0a1b/step-1/record.json"
     with drafting(storage, "model/demo-finetune-0a1b") as draft:
-        storage.write(f"{draft.checkpoints}/step-1/record.json", b"{}")
+        storage.write(f"{draft.work}/step-1/record.json", b"{}")
     assert list(storage.files("")) == [checkpoint]
     published(storage, draft.id, {"whole.bin": ""})
     assert not storage.files("checkpoint")

@@ -12,7 +12,7 @@ from tests.fakes import Notes
 from trainers import checkpoint
 from trainers.checkpoint import RECORD, LoopState, _last_good
 
-FOLDER = "checkpoint/demo"
+FOLDER = "work/demo"
 
 
 @pytest.fixture

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from tests.reviews import edited, reviews
-from trainers.corpora.minhash import PERMUTATIONS, band_rows, bands, matches, shingles, signatures
+from trainers.corpora import minhash
+from trainers.corpora.minhash import PERMUTATIONS, band_rows, bands, shingles, signatures
 
 
 @pytest.fixture(scope="module")
@@ -12,9 +13,17 @@ def texts() -> list[str]:
     return [line for line in dict.fromkeys(reviews()) if len(line) >= 20][:400]
 
 
-def alike(first: str, second: str, similarity: float = 0.4) -> bool:
-    found, sizes = signatures([first, second])
-    return any(True for _ in matches(found, sizes, similarity))
+def edges(texts: list[str], groups: list[int]) -> list[list[int]]:
+    """Pairs of texts that are alike, of those that met in groups."""
+    found, sizes = signatures(texts)
+    numbers = np.arange(len(texts))
+    return minhash.alike(
+        np.array(groups, np.uint64), numbers, lambda some: (found[some], sizes[some]), 0.4
+    ).tolist()
+
+
+def alike(first: str, second: str) -> bool:
+    return bool(edges([first, second], [0, 0]))
 
 
 def test_punctuation_case_and_width_make_no_difference() -> None:
@@ -33,17 +42,22 @@ def test_short_texts_do_not_collapse(first: str, second: str) -> None:
 
 
 def test_edited_reviews_are_found_and_others_are_not(texts: list[str]) -> None:
-    drawn = random.Random(17)
-    found, sizes = signatures(texts)
+    drawn, count = random.Random(17), len(texts)
     for rate, least in ((0.05, 0.99), (0.1, 0.97)):
-        changed, changed_sizes = signatures([edited(text, rate, drawn) for text in texts])
-        pairs = [
-            next(matches(np.stack([a, b]), np.array([m, n]), 0.4), None)
-            for a, b, m, n in zip(found, changed, sizes, changed_sizes, strict=True)
-        ]
-        assert np.mean([pair is not None for pair in pairs]) >= least
-    (groups,) = [list(matches(found, sizes, 0.4))]
-    assert len(groups) <= 2
+        changed = [edited(text, rate, drawn) for text in texts]
+        found = edges(texts + changed, [*range(count)] * 2)
+        assert all(second - first == -count for second, first in [(b, a) for a, b in found])
+        assert len(found) / count >= least
+    assert len(edges(texts, [0] * count)) <= 2
+
+
+def test_what_is_not_like_the_first_of_its_group_is_compared_with_others(texts: list[str]) -> None:
+    drawn = random.Random(17)
+    one, other, third = texts[:3]
+    group = [one, other, edited(other, 0.05, drawn), edited(one, 0.05, drawn), third]
+    assert edges(group, [7] * 5) == [[2, 1], [3, 0]]
+    assert edges(group, [0, 1, 2, 3, 4]) == [], "those that did not meet are not compared"
+    assert edges(group, [0, 0, 1, 0, 1]) == [[3, 0]]
 
 
 def test_similar_texts_meet_in_a_band(texts: list[str]) -> None:

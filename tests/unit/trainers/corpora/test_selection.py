@@ -1,147 +1,63 @@
-"""What pretraining may read: nothing twice, and nothing that evaluation holds out."""
-
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+"""What pretraining may read: nothing twice, and in shards of a size."""
 
 import numpy as np
 import pytest
 
-from trainers.corpora import selection
-from trainers.corpora.config import Corpora
-from trainers.corpora.documents import Counts, split_of, text_key
-from trainers.corpora.selection import Rows, choose, shards
+from trainers.corpora.documents import text_key
+from trainers.corpora.selection import Piece, cut, draws, passed, repeated, shards
 
-SEED = 17
+KEYS = np.array([text_key(f"text {number}") for number in range(20_000)], np.uint64)
 
 
-def corpora(**sources: Mapping[str, Any]) -> Corpora:
-    given = {name: {"path": "x", **source} for name, source in sources.items()}
-    return Corpora.model_validate({"sources": given})
+def test_the_first_of_equal_keys_stays() -> None:
+    keys = np.array([5, 3, 5, 5, 9, 3], np.uint64)
+    assert repeated(keys).tolist() == [False, False, True, True, False, True]
 
 
-def keys(texts: Sequence[str]) -> Any:
-    return np.array([text_key(text) for text in texts], dtype=np.uint64)
+def test_draws_are_even_and_differ_by_purpose_and_seed() -> None:
+    drawn = draws(KEYS, 17, "validation")
+    assert ((drawn >= 0) & (drawn < 1)).all()
+    counted = np.histogram(drawn, bins=10, range=(0, 1))[0]
+    assert abs(counted - 2000).max() < 200
+    for other in (draws(KEYS, 18, "validation"), draws(KEYS, 17, "mixture")):
+        assert abs(np.corrcoef(drawn, other)[0, 1]) < 0.03
+    assert np.array_equal(draws(KEYS[:5], 17, "validation"), drawn[:5])
 
 
-def texts_of(rows: Sequence[Rows], parts: Mapping[str, Sequence[str]]) -> list[str]:
-    return [parts[piece.part][row] for piece in rows for row in piece.rows]
+def test_the_draws_stay_as_they_are() -> None:
+    """A text that was held out under an older raymill must not be trained on under a newer one."""
+    assert draws(KEYS[:3], 17, "validation") == pytest.approx(EXPECTED_DRAWS)
 
 
-NEWS = [f"news {number}" for number in range(200)]
-REVIEWS = [f"review {number}" for number in range(200)]
-PARTS = {"news-0": NEWS[:120], "news-1": [*NEWS[100:], *REVIEWS[:50]], "reviews-0": REVIEWS}
-KEYS = {
-    "news": {name: keys(PARTS[name]) for name in ("news-0", "news-1")},
-    "reviews": {"reviews-0": keys(PARTS["reviews-0"])},
-}
-HELD_OUT = {
-    text for text in REVIEWS if split_of(text_key(text), SEED, corpora(x={}).split) != "train"
-}
+EXPECTED_DRAWS = [0.28409853069927604, 0.8833072338040769, 0.8348610551933094]
 
 
-@pytest.fixture(params=[0, 1, 3], ids=lambda repeat: f"repeat {repeat}")
-def repeat(request: pytest.FixtureRequest) -> int:
-    return request.param
+@pytest.mark.parametrize("limit", [1, 7, 10, 1000])
+def test_runs_hold_every_document_in_order_and_are_not_too_large(limit: int) -> None:
+    lengths = np.random.default_rng(17).integers(0, 12, 50)
+    runs = list(cut(lengths, limit))
+    assert [run[0] for run in runs] == [0, *(run[1] for run in runs[:-1])]
+    assert runs[-1][1] == len(lengths)
+    for start, stop, size in runs:
+        assert size == lengths[start:stop].sum()
+        assert size <= limit or stop - start == 1
+    assert not list(cut(lengths[:0], limit))
 
 
-def chosen(repeat: int) -> tuple[dict[str, list[str]], dict[str, Counts]]:
-    settings = corpora(news={}, reviews={"label": "good", "repeat": repeat})
-    found, counts = choose(KEYS, set(keys(sorted(HELD_OUT)).tolist()), settings, SEED)
-    return {split: texts_of(rows, PARTS) for split, rows in found.items()}, counts
+@pytest.mark.parametrize(("passes", "shares"), [(0.25, [0.25]), (1.0, [1, 1]), (2.5, [1] * 4)])
+def test_a_source_is_passed_over_as_often_as_wanted(passes: float, shares: list[float]) -> None:
+    pieces = [Piece("a", 0, 10, 100), Piece("a", 10, 20, 100)]
+    found = passed(pieces, passes)
+    assert sum(piece.share for piece in found) == 2 * passes
+    assert sum(piece.bytes for piece in found) == 200 * passes
+    assert [piece.share for piece in found][: len(shares) * (passes >= 1)] == shares * (passes >= 1)
 
 
-def test_what_evaluation_holds_out_is_never_read(repeat: int) -> None:
-    """Also where it stands in an unlabelled source, and where the labelled one is left out."""
-    found, _ = chosen(repeat)
-    assert 20 < len(HELD_OUT) < 60
-    assert not HELD_OUT & {*found["train"], *found["validation"]}
-    assert set(found["train"]) | set(found["validation"]) | HELD_OUT >= {*NEWS, *REVIEWS[:50]}
-
-
-def test_validation_texts_are_not_trained_on(repeat: int) -> None:
-    found, _ = chosen(repeat)
-    assert found["validation"]
-    assert not set(found["train"]) & set(found["validation"])
-
-
-def test_a_source_is_repeated_in_training_alone(repeat: int) -> None:
-    found, _ = chosen(repeat)
-    times = Counter(found["train"])
-    assert {times[text] for text in NEWS if text in times} == {1}
-    # The first fifty stand in the news too, and are theirs.
-    assert {times[text] for text in REVIEWS[50:] if text in times} == ({repeat} - {0})
-    assert set(Counter(found["validation"]).values()) == {1}
-
-
-def test_every_dropped_document_is_counted() -> None:
-    _, counts = chosen(repeat=1)
-    in_news = sum(text in HELD_OUT for text in REVIEWS[:50])
-    in_reviews = len(HELD_OUT) - in_news
-    assert counts["news"].report() == {
-        "read": 0,
-        "dropped": {"exact duplicate": 20, "held out for fine-tuning": in_news},
-        "kept": 250 - in_news,
-        "masked": {},
-    }
-    assert counts["reviews"].report() == {
-        "read": 0,
-        "dropped": {"exact duplicate": 50, "held out for fine-tuning": in_reviews},
-        "kept": 150 - in_reviews,
-        "masked": {},
-    }
-
-
-def test_the_choice_follows_from_texts_and_seed() -> None:
-    settings = corpora(news={}, reviews={"label": "good"})
-
-    def first(seed: int) -> list[list[int]]:
-        found, _ = choose(KEYS, set(), settings, seed)
-        return [piece.rows.tolist() for piece in found["validation"]]
-
-    assert first(SEED) == first(SEED)
-    assert first(SEED) != first(SEED + 1)
-
-
-@pytest.mark.parametrize("documents", [1, 3, 4, 7, 100])
-@pytest.mark.parametrize("sizes", [[10], [3, 4, 5], [1, 1, 1], [6, 6]])
-def test_shards_hold_every_row_in_order(sizes: list[int], documents: int) -> None:
-    rows = [Rows(f"part-{number}", np.arange(size)) for number, size in enumerate(sizes)]
-    made = shards(rows, documents)
-
-    def flat(pieces: Sequence[Rows]) -> list[tuple[str, int]]:
-        return [(piece.part, row) for piece in pieces for row in piece.rows.tolist()]
-
-    assert [item for shard in made for item in flat(shard)] == flat(rows)
-    assert all(len(flat(shard)) == documents for shard in made[:-1])
-    assert 0 < len(flat(made[-1])) <= documents
-
-
-def test_no_rows_make_no_shards() -> None:
-    assert shards([], 10) == []
-
-
-def test_parts_come_together_in_the_order_of_the_recipe() -> None:
-    found = {
-        "train": [Rows("web-1", np.array([3, 5]))] * 2 + [Rows("books-0", np.array([1]))],
-        "validation": [Rows("web-1", np.array([4]))],
-    }
-    together = selection.together(found)
-    assert [(piece.part, piece.rows.tolist()) for piece in together] == [
-        ("web-1", [3, 4, 5]),
-        ("books-0", [1]),
+def test_pieces_come_together_in_order_up_to_a_size() -> None:
+    pieces = [
+        Piece("a", number, number + 1, size) for number, size in enumerate((3, 3, 5, 2, 9, 1))
     ]
-
-
-def test_what_is_dropped_is_counted_by_source() -> None:
-    found = {
-        "train": [Rows("web-1", np.array([3, 5]))] * 2 + [Rows("books-0", np.array([1]))],
-        "validation": [Rows("web-1", np.array([4]))],
-    }
-    counts = {"web": Counts(kept=3), "books": Counts(kept=1)}
-    dropped = {"web-1": np.array([4, 5]), "books-0": np.array([1])}
-    selection.drop("why", dropped, found, counts, {"web-1": "web", "books-0": "books"})
-    assert [(piece.part, piece.rows.tolist()) for piece in found["train"]] == [("web-1", [3])] * 2
-    assert found["validation"] == []
-    assert counts["web"] == Counts(dropped=Counter({"why": 2}), kept=1)
-    assert counts["books"].kept == 0
+    made = shards(pieces, 8)
+    assert [piece for shard in made for piece in shard] == pieces
+    assert [[piece.bytes for piece in shard] for shard in made] == [[3, 3], [5, 2], [9], [1]]
+    assert shards([], 8) == []

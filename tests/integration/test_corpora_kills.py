@@ -1,0 +1,65 @@
+"""A stage of corpora that is killed in any step goes on, and its result is the same bytes."""
+
+import json
+import os
+import random
+import signal
+from pathlib import Path
+
+from tests.integration.command import until
+from tests.reviews import edited, reviews
+
+RECIPE = """\
+name: killed
+corpora:
+  sources:
+    reviews: {{path: "{data}/*.txt"}}
+  deduplicate: {{similarity: 0.4}}
+  validation: 0.05
+  tokenizer: {{vocabulary_size: 1000}}
+  sequence_length: 64
+  shard_megabytes: 0.02
+  concurrency: 1
+"""
+STEPS = ("clean", "sign", "pack")
+"""In which it is killed, in turn."""
+
+
+def written_recipe(tmp_path: Path) -> Path:
+    """Six files of real reviews, with copies and edited copies of some in each."""
+    drawn = random.Random(17)
+    texts = list(dict.fromkeys(reviews()))[:900]
+    for number in range(6):
+        own = texts[number * 150 : (number + 1) * 150]
+        copies = [edited(text, 0.05, drawn) for text in texts[:20]]
+        (tmp_path / f"{number}.txt").write_text("\n".join(own + copies), "utf-8")
+    path = tmp_path / "killed.yaml"
+    path.write_text(RECIPE.format(data=tmp_path), "utf-8")
+    return path
+
+
+def made(workspace):
+    (path,) = workspace.glob("corpus/killed-shard-*/manifest.json")
+    manifest = json.loads(path.read_text("utf-8"))
+    return manifest["files"], manifest["metrics"]
+
+
+def test_it_goes_on_after_kills_with_the_same_result(start, raymill, tmp_path):
+    recipe_path, whole, killed = written_recipe(tmp_path), tmp_path / "whole", tmp_path / "killed"
+    outcome = raymill("shard", str(recipe_path), "--workspace", str(whole))
+    assert outcome.status == 0, outcome.said
+    assert not list(whole.glob("work/*"))
+    for step in STEPS:
+        command = start("shard", str(recipe_path), "--workspace", str(killed))
+        command.until(lambda step=step: list(killed.glob(f"work/*/markers/{step}/*.json"))[1:])
+        for pid in command.processes():  # as when the machine goes
+            os.kill(pid, signal.SIGKILL)
+        until(lambda command=command: not command.processes())
+        assert not list(killed.glob("corpus/*"))
+    outcome = raymill("shard", str(recipe_path), "--workspace", str(killed))
+    assert outcome.status == 0, outcome.said
+    assert "clean: 6 of 6 were done before" in outcome.said
+    assert any(line.startswith("shard: pack: ") for line in outcome.said.splitlines())
+    assert made(killed) == made(whole)
+    assert not list(killed.glob("work/*"))
+    assert not list(killed.glob(".staging/*"))

@@ -9,6 +9,8 @@ import pytest
 import torch
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
+from cluster.summary import headline
+
 STAGES = ["examples", "shard", "pretrain", "tune", "finetune", "evaluate", "promote", "serve"]
 
 
@@ -125,6 +127,7 @@ def test_status_tells_what_was_done(first_run, raymill, workspace):
     outcome = raymill("status", "tiny", "--workspace", str(workspace))
     assert outcome.status == 0
     assert "finetune" in outcome.said
+    assert all(headline(stage) for stage in first_run.answer["stages"]), "of metrics that exist"
     found = stages(first_run)
     for stage in ("examples", "shard"):
         page = workspace / found[stage]["artifact"] / "report.html"

@@ -23,12 +23,13 @@ def labelled_page(counts: Mapping[str, Any], artifact_id: str) -> str:
     shares = [
         [one_line(label), number(n), share(n, counts["kept"])] for label, n in balance.items()
     ]
+    head = ("Label", "Documents", "Share")
     sections = [
         Section("Kept and dropped", plots=[Plot("", outcome("labelled", counts))]),
         Section(
             "Labels",
             plots=[Plot("", plots.bars("labels", bars_of(labels, counts["kept"], "kept")))],
-            tables=[Table("", ("Label", "Documents", "Share"), shares, folded=len(shares) > ROWS)],
+            tables=[Table("Documents by label", head, shares, folded=len(shares) > ROWS)],
         ),
     ]
     return render("Labelled documents", artifact_id, tiles, sections)

@@ -6,9 +6,10 @@ a label takes, and the browser draws the letters.
 
 import dataclasses
 import io
+import itertools
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from trainers.corpora.report.writing import columns, cut, power_of_two, short
@@ -54,11 +55,7 @@ class Bar:
 def bars(name: str, shown: Sequence[Bar]) -> str:
     """Horizontal bars from the top down. `name` is this plot's own among those of a page."""
     labels = [cut(bar.label, LABEL_COLUMNS) for bar in shown]
-    places: list[float] = []
-    for number, label in enumerate(labels):
-        step = (1.0 if label else 0.86) if number else 0.0
-        grouped = number > 0 and label and not all(labels)
-        places.append((places[-1] if places else 0.0) + step + (0.45 if grouped else 0.0))
+    places = _places(labels)
     height = 0.25 * (places[-1] + 1) + 0.06
     left = COLUMN * (max(map(columns, labels)) + 1.5) / WIDTH
     right = COLUMN * (max(columns(bar.note) for bar in shown) + 1.5) / WIDTH
@@ -115,13 +112,21 @@ def histogram(name: str, counts: Mapping[int, int], lowest: int, highest: int) -
     return _svg(name, 1.9, draw)
 
 
+def _places(labels: Sequence[str]) -> list[float]:
+    """Of bars from the top down: those of the same thing closer together than different things."""
+    if all(labels):
+        return [float(place) for place in range(len(labels))]
+    steps = [1.45 if label else 0.86 for label in labels]
+    return [place - steps[0] for place in itertools.accumulate(steps)]
+
+
 def _whole_numbers() -> Any:
     from matplotlib.ticker import MaxNLocator
 
     return MaxNLocator(4, steps=[1, 2, 5, 10], integer=True)
 
 
-def _svg(name: str, height: float, draw: Any) -> str:
+def _svg(name: str, height: float, draw: Callable[[Any], None]) -> str:
     import matplotlib
     from matplotlib.figure import Figure
 

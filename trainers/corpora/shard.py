@@ -28,8 +28,9 @@ from trainers.corpora.config import Corpora, Decontaminate, Source
 from trainers.corpora.documents import Counts, cleaned, split_of, text_key
 from trainers.corpora.pack import pack, pieces, read_arrow, to_table, write_arrow
 from trainers.corpora.parallel import each
+from trainers.corpora.readers import Document, every_text, read
 from trainers.corpora.selection import HELD_OUT, SPLITS, Rows, choose, shards
-from trainers.corpora.sources import Document, every_text, parts, read
+from trainers.corpora.sources import parts
 
 DOCUMENTS, EVALUATION = "documents", "evaluation"
 """Folders inside the draft, deleted before it is published: what was kept of each file, and what

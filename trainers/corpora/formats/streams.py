@@ -23,7 +23,7 @@ def reading(file: str) -> Iterator[None]:
     """What goes wrong inside is the file's fault: raises UserError."""
     try:
         yield
-    except (OSError, EOFError, pa.ArrowException) as error:
+    except (OSError, EOFError, UnicodeError, pa.ArrowException) as error:
         raise UserError(
             f"{file}: cannot be read to its end: {error}; is it damaged or cut off?"
         ) from error

@@ -1,5 +1,6 @@
 """Which files a source has, the parts they are read in, and hashes of what they hold."""
 
+import bisect
 import concurrent.futures
 import dataclasses
 import fnmatch
@@ -105,21 +106,19 @@ def parts(
 
 
 def _cut(source: Source, file: str, part_bytes: int) -> list[Part]:
-    if archive_of(file) is None:
-        kind = format_of(file, source.format)
-        if kind == "parquet":
-            sizes = row_group_bytes(file)
-            return _together(file, list(range(len(sizes))), sizes, part_bytes)
-        if kind == "csv" or compression_of(file) is not None:
+    if archive_of(file) is not None:
+        if compression_of(file) is not None:  # a tar that can only be read from its beginning
             return [Part(file)]
-        fs, path = filesystem(file)
-        ranges = _ranges(fs.get_file_info(path).size, part_bytes)
-        return [Part(file, *found) for found in ranges] if len(ranges) > 1 else [Part(file)]
-    if compression_of(file) is not None:  # a tar, which can only be read from its beginning
+        members = archives.members(file, source.format)
+        return _together(file, [(m.place, m.size_bytes) for m in members], part_bytes)
+    kind = format_of(file, source.format)
+    if kind == "parquet":
+        return _together(file, [*enumerate(row_group_bytes(file))], part_bytes)
+    if kind == "csv" or compression_of(file) is not None:
         return [Part(file)]
-    members = [(member.place, member.bytes) for member in archives.members(file, source.format)]
-    places, sizes = zip(*members, strict=True)
-    return _together(file, places, sizes, part_bytes)
+    fs, path = filesystem(file)
+    size_bytes = fs.get_file_info(path).size
+    return [Part(file, *found) for found in _ranges(size_bytes, part_bytes)]
 
 
 def _ranges(total: int, limit: int) -> list[tuple[int, int]]:
@@ -129,13 +128,14 @@ def _ranges(total: int, limit: int) -> list[tuple[int, int]]:
     return list(itertools.pairwise(total * number // count for number in range(count + 1)))
 
 
-def _together(file: str, places: Sequence[int], sizes: Sequence[int], limit: int) -> list[Part]:
-    """Things that cannot be cut, those that begin in the same range together."""
-    *starts, total = itertools.accumulate((max(1, size) for size in sizes), initial=0)
-    count = max(1, -(-total // limit))
-    numbered = zip(places, (start * count // max(1, total) for start in starts), strict=True)
-    firsts = [next(group)[0] for _, group in itertools.groupby(numbered, lambda item: item[1])]
-    return [Part(file, *ends) for ends in itertools.pairwise([0, *firsts[1:], None])]
+def _together(file: str, sized: Sequence[tuple[int, int]], limit: int) -> list[Part]:
+    """Parts of things that cannot be cut, given by place and size: of all that begin in a range."""
+    starts = itertools.accumulate((size for _, size in sized), initial=0)
+    placed = [(start, place) for start, (place, _) in zip(starts, sized, strict=False)]
+    ends = [end for _, end in _ranges(sum(size for _, size in sized), limit)]
+    groups = itertools.groupby(placed, lambda item: bisect.bisect_right(ends, item[0]))
+    begins = [0, *[next(group)[1] for _, group in groups][1:]]
+    return [Part(file, *found) for found in zip(begins, [*begins[1:], None], strict=True)]
 
 
 @functools.lru_cache(maxsize=256)

@@ -5,12 +5,14 @@ nothing is written: it was made to harm, or is not what it seems.
 """
 
 import contextlib
+import functools
+import io
 import stat
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
-from typing import IO, Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from cluster.errors import UserError
 from trainers.corpora.formats import archive_of, compression_of, known_format
@@ -20,10 +22,10 @@ from trainers.corpora.formats.streams import open_content, reading
 class Member(NamedTuple):
     name: str
     format: str
-    bytes: int
+    size_bytes: int
     place: int
     """What a range of members is given by: a number in a zip, the header's offset in a tar."""
-    open: Callable[[], IO[bytes]]
+    open: Callable[[], io.BufferedIOBase]
 
 
 def members(
@@ -77,9 +79,8 @@ def _zip(file: str, format: str | None, begin: int, end: int | None) -> Iterator
                 raise UserError(
                     f"{file}: {info.filename!r} is neither stored nor deflated; pack it again"
                 )
-            yield Member(
-                info.filename, found, info.file_size, place, lambda info=info: archive.open(info)
-            )
+            opened = functools.partial(_of_zip, archive, info)
+            yield Member(info.filename, found, info.file_size, place, opened)
 
 
 def _tar(file: str, format: str | None, begin: int, end: int | None) -> Iterator[Member]:
@@ -88,21 +89,31 @@ def _tar(file: str, format: str | None, begin: int, end: int | None) -> Iterator
         if begin:
             stream.seek(begin)
         mode: Any = "r|" if is_compressed else "r:"
-        with tarfile.open(fileobj=stream, mode=mode, tarinfo=_Header) as archive:
+        # A name that is not UTF-8 can still be told.
+        named: Any = {"encoding": "utf-8", "errors": "backslashreplace"}
+        with tarfile.open(fileobj=stream, mode=mode, tarinfo=_Header, **named) as archive:
             while (info := archive.next()) is not None:
-                archive.members.clear()  # it remembers them all, to find them by name
+                # It remembers all that it met, to find them by name.
+                archive.members.clear()  # type: ignore[attr-defined]
                 if end is not None and info.offset >= end:
                     return
                 _refuse_unsafe(file, info.name, info.isfile() or info.isdir())
                 found = _format(info.name, format)
                 if info.isfile() and found is not None:
-                    yield Member(
-                        info.name,
-                        found,
-                        info.size,
-                        info.offset,
-                        lambda info=info: _of(archive, info),
-                    )
+                    opened = functools.partial(_of_tar, archive, info)
+                    yield Member(info.name, found, info.size, info.offset, opened)
+
+
+def _of_zip(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> io.BufferedIOBase:
+    content = archive.open(info)
+    assert isinstance(content, io.BufferedIOBase)
+    return content
+
+
+def _of_tar(archive: tarfile.TarFile, info: tarfile.TarInfo) -> io.BufferedIOBase:
+    content = archive.extractfile(info)
+    assert isinstance(content, io.BufferedIOBase), "asked of regular files only"
+    return content
 
 
 class _Header(tarfile.TarInfo):
@@ -115,12 +126,6 @@ class _Header(tarfile.TarInfo):
             raise
         except tarfile.HeaderError as error:
             raise tarfile.ReadError(str(error)) from error
-
-
-def _of(archive: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
-    content = archive.extractfile(info)
-    assert content is not None, "asked for regular files only"
-    return content
 
 
 def _format(name: str, given: str | None) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from cluster import artifacts, pipeline, runs
 from cluster.artifacts import Artifact
-from cluster.errors import UserError
+from cluster.errors import UserError, full_disk
 from cluster.jobs import submit as submit_job
 from cluster.progress import Console, Terminal
 from cluster.recipe import (
@@ -167,11 +167,18 @@ def submit(options: argparse.Namespace, terminal: Terminal) -> Answer:
 
 @contextlib.contextmanager
 def _recorded(recipe: str, storage: Storage, terminal: Terminal) -> Iterator[Run]:
-    """A recorded run, with the libraries' chatter in its log."""
-    with runs.recorded(storage, recipe) as record:
-        terminal.err.write(f"{recipe}: workspace {storage.root}, log {record.log}\n")
-        terminal.divert(record.log)
-        yield record
+    """A recorded run, with the libraries' chatter in its log. Raises InfrastructureError where the
+    workspace's disk is full."""
+    try:
+        with runs.recorded(storage, recipe) as record:
+            terminal.err.write(f"{recipe}: workspace {storage.root}, log {record.log}\n")
+            terminal.divert(record.log)
+            yield record
+    except OSError as error:
+        told = full_disk(error, storage.root)
+        if told is None:
+            raise
+        raise told from error
 
 
 def _ray(

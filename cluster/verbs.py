@@ -167,13 +167,19 @@ def submit(options: argparse.Namespace, terminal: Terminal) -> Answer:
 
 @contextlib.contextmanager
 def _recorded(recipe: str, storage: Storage, terminal: Terminal) -> Iterator[Run]:
-    """A recorded run, with the libraries' chatter in its log. Raises InfrastructureError where the
-    workspace's disk is full."""
-    try:
-        with runs.recorded(storage, recipe) as record:
-            terminal.err.write(f"{recipe}: workspace {storage.root}, log {record.log}\n")
-            terminal.divert(record.log)
+    """A recorded run, with the libraries' chatter in its log."""
+    # Twice, since the record is written too.
+    with _full_disk_told(storage), runs.recorded(storage, recipe) as record:
+        terminal.err.write(f"{recipe}: workspace {storage.root}, log {record.log}\n")
+        terminal.divert(record.log)
+        with _full_disk_told(storage):
             yield record
+
+
+@contextlib.contextmanager
+def _full_disk_told(storage: Storage) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         told = full_disk(error, storage.root)
         if told is None:

@@ -53,10 +53,13 @@ def files(source: Source, key: str) -> list[str]:
         return _remote_files(source.path, key)
     folder = Path.cwd() if source.package is None else _package_folder(source.package, key)
     pattern = os.path.expanduser(source.path)
-    found = [Path(pattern)] if os.path.isabs(pattern) else sorted(folder.glob(pattern))
-    if os.path.isabs(pattern) and any(mark in pattern for mark in "*?["):
-        anchor = Path(pattern).anchor
-        found = sorted(Path(anchor).glob(str(Path(pattern).relative_to(anchor))))
+    is_glob, anchor = any(mark in pattern for mark in "*?["), Path(pattern).anchor
+    base = Path(anchor) if anchor else folder
+    try:
+        relative = str(Path(pattern).relative_to(anchor))
+        found = sorted(base.glob(relative)) if is_glob else [base / pattern]
+    except ValueError as error:
+        raise UserError(f"{key}.path: {source.path!r}: {error}") from error
     found = [path for path in found if path.is_file()]
     if not found:
         raise UserError(f"{key}.path: no file matches {source.path!r} (looked in {folder})")
@@ -195,21 +198,16 @@ def _remote_files(uri: str, key: str) -> list[str]:
     base = head.rpartition("/")[0] if "*" in rest else rest
     try:
         fs, path = filesystem(f"{scheme}://{base}")
-    except pa.ArrowInvalid as error:
-        raise UserError(f"{key}.path: cannot read {uri!r}: {error}") from error
-    if "*" not in rest:
-        infos = [fs.get_file_info(path)]
-    else:
         selector = pafs.FileSelector(path, recursive=True, allow_not_found=True)
-        infos = [
-            info
-            for info in fs.get_file_info(selector)
-            if fnmatch.fnmatch(info.path, path + rest[len(base) :])
-        ]
+        infos = fs.get_file_info(selector if "*" in rest else [path])
+    except (OSError, pa.ArrowInvalid) as error:
+        raise UserError(f"{key}.path: cannot read {uri!r}: {error}") from error
+    pattern = path + rest[len(base) :]
     found = sorted(
         f"{scheme}://{base}{info.path[len(path) :]}"
         for info in infos
         if info.type == pafs.FileType.File
+        and ("*" not in rest or fnmatch.fnmatch(info.path, pattern))
     )
     if not found:
         raise UserError(f"{key}.path: no object matches {uri!r}")

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Self
 
 from cluster.errors import UserError
 from trainers.corpora.formats import archive_of, compression_of, known_format
-from trainers.corpora.formats.streams import open_content, reading
+from trainers.corpora.formats.streams import open_content, reading, unreadable
 
 
 class Member(NamedTuple):
@@ -58,9 +58,7 @@ def reading_archive(file: str) -> Iterator[None]:
         with reading(file):
             yield
     except (zipfile.BadZipFile, tarfile.TarError) as error:
-        raise UserError(
-            f"{file}: cannot be read to its end: {error}; is it damaged or cut off?"
-        ) from error
+        raise unreadable(file, error) from error
 
 
 def _zip(file: str, format: str | None, begin: int, end: int | None) -> Iterator[Member]:

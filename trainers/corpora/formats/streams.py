@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from cluster.errors import UserError
+from cluster.errors import InfrastructureError, RaymillError, UserError
 from trainers.corpora.formats import compression_of
 
 BUFFER_BYTES = 4 << 20
@@ -20,13 +20,21 @@ def filesystem(file: str) -> tuple[pafs.FileSystem, str]:
 
 @contextlib.contextmanager
 def reading(file: str) -> Iterator[None]:
-    """What goes wrong inside is the file's fault: raises UserError."""
+    """What goes wrong inside is told of the file."""
     try:
         yield
     except (OSError, EOFError, UnicodeError, pa.ArrowException) as error:
-        raise UserError(
-            f"{file}: cannot be read to its end: {error}; is it damaged or cut off?"
-        ) from error
+        raise unreadable(file, error) from error
+
+
+def unreadable(file: str, error: Exception) -> RaymillError:
+    """What to tell of a file, by who can mend it. Pure."""
+    if "AWS Error NETWORK_CONNECTION" in str(error):
+        return InfrastructureError(f"{file}: {error}")
+    # With a number, the system says why; without, it is about what the file holds.
+    is_content = getattr(error, "errno", None) is None
+    hint = "; is it damaged or cut off?" if is_content else ""
+    return UserError(f"{file}: cannot be read: {error}{hint}")
 
 
 def open_raw(file: str) -> pa.NativeFile:

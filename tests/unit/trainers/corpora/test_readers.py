@@ -13,10 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.errors import UserError
+from cluster.errors import InfrastructureError, UserError
 from tests.fakes import folder_of_package
 from trainers.corpora.config import Clean, Source
 from trainers.corpora.documents import Counts, cleaned
+from trainers.corpora.formats.streams import unreadable
 from trainers.corpora.readers import Document, every_text, read
 from trainers.corpora.sources import parts
 
@@ -282,17 +283,17 @@ def test_too_many_unreadable_rows_are_refused(name: str, content: bytes, says: s
          "`label_column`; columns: text"),
         ({"path": "gbk.csv"}, "gbk.csv: the header cannot be read: not UTF-8: convert the file, "
          "as with `iconv -f GB18030 -t UTF-8`"),
-        ({"path": "junk.txt.gz"}, "junk.txt.gz: cannot be read to its end: zlib inflate failed: "
+        ({"path": "junk.txt.gz"}, "junk.txt.gz: cannot be read: zlib inflate failed: "
          "incorrect header check" + DAMAGED),
-        ({"path": "junk.txt.zst"}, "junk.txt.zst: cannot be read to its end: ZSTD decompress "
+        ({"path": "junk.txt.zst"}, "junk.txt.zst: cannot be read: ZSTD decompress "
          "failed: Unknown frame descriptor" + DAMAGED),
-        ({"path": "cut.txt.gz"}, "cut.txt.gz: cannot be read to its end: Truncated compressed "
+        ({"path": "cut.txt.gz"}, "cut.txt.gz: cannot be read: Truncated compressed "
          "stream" + DAMAGED),
-        ({"path": "cut.txt.zst"}, "cut.txt.zst: cannot be read to its end: Truncated compressed "
+        ({"path": "cut.txt.zst"}, "cut.txt.zst: cannot be read: Truncated compressed "
          "stream" + DAMAGED),
-        ({"path": "cut.txt.bz2"}, "cut.txt.bz2: cannot be read to its end: Truncated compressed "
+        ({"path": "cut.txt.bz2"}, "cut.txt.bz2: cannot be read: Truncated compressed "
          "stream" + DAMAGED),
-        ({"path": "cut.csv.gz"}, "cut.csv.gz: cannot be read to its end: Truncated compressed "
+        ({"path": "cut.csv.gz"}, "cut.csv.gz: cannot be read: Truncated compressed "
          "stream" + DAMAGED),
     ],
 )  # fmt: skip
@@ -317,6 +318,8 @@ def test_a_file_that_cannot_be_read_is_refused(source: dict[str, Any], says: str
         ({"path": "folder"}, "corpora.sources.x.path: no file matches 'folder'"),
         ({"path": "file:///gone/*.txt"}, "no object matches 'file:///gone/*.txt'"),
         ({"path": "file:///gone.txt"}, "no object matches 'file:///gone.txt'"),
+        ({"path": "a**.txt"}, "corpora.sources.x.path: 'a**.txt': Invalid pattern: '**' can only"),
+        ({"path": "nfs://x/a.txt"}, "corpora.sources.x.path: cannot read 'nfs://x/a.txt': Unrecog"),
         ({"path": "a.txt", "package": "not_there"}, "package: 'not_there' is not installed; pip"),
         ({"path": "a.txt", "package": "not_there.at_all"}, "'not_there.at_all' is not installed"),
     ],
@@ -324,6 +327,23 @@ def test_a_file_that_cannot_be_read_is_refused(source: dict[str, Any], says: str
 def test_where_there_is_no_file_it_is_told(source: dict[str, Any], says: str) -> None:
     Path("folder").mkdir()
     assert says in refused(**source)
+
+
+def test_a_file_that_went_away_is_told() -> None:
+    write_text("a.txt")
+    source = Source(path="a.txt")
+    (part,) = parts(source, KEY)
+    Path("a.txt").unlink()
+    with pytest.raises(UserError, match=r"a\.txt: cannot be read: .*No such file or directory$"):
+        list(read(source, part))
+
+
+def test_a_network_that_gives_out_is_not_the_files_fault() -> None:
+    said = (
+        "When reading information for key 'a.txt' in bucket 'b': AWS Error NETWORK_CONNECTION "
+        "during HeadObject operation: curlCode: 7, Could not connect to server"
+    )
+    assert isinstance(unreadable("s3://b/a.txt", OSError(said)), InfrastructureError)
 
 
 def test_files_of_several_members_of_a_compression_are_read_whole() -> None:

@@ -1,8 +1,10 @@
 """Which files and parts a source has, and when its hash changes."""
 
+import dataclasses
 import itertools
 import json
 import os
+import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -140,6 +142,12 @@ def test_the_parts_of_a_dataset_are_rows(count: int) -> None:
     ends = {1: [0, 1], 7: [0, 2, 4, 7]}[count]
     assert cut == [Part(None, begin, end) for begin, end in itertools.pairwise(ends)]
     assert [d for part in cut for d in read(source, part)] == [*read(source, Part(None))]
+
+
+def test_a_part_goes_through_json_and_pickle() -> None:
+    part = Part("a.txt", 5, 9)
+    assert Part(**json.loads(json.dumps(dataclasses.asdict(part)))) == part
+    assert pickle.loads(pickle.dumps(part)) == part
 
 
 def test_a_dataset_of_the_hub_is_one_part() -> None:

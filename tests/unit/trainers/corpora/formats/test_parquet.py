@@ -123,9 +123,7 @@ def test_a_damaged_footer_is_refused(find: bytes) -> None:
         content = bytearray(Path("a.parquet").read_bytes())
         content[content.rindex(b"chema") - 2] = 0x7F
         Path("a.parquet").write_bytes(content)
-    assert re.match(
-        r"a\.parquet: (not a Parquet file|cannot be read to its end): ", refused(path="a.parquet")
-    )
+    assert re.match(r"a\.parquet: (not a Parquet file|cannot be read): ", refused(path="a.parquet"))
 
 
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
@@ -144,7 +142,7 @@ ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 def test_a_damaged_page_is_refused(find: bytes, options: dict[str, Any]) -> None:
     damage(find, **options)
     says = refused(path="a.parquet")
-    assert says.startswith("a.parquet: cannot be read to its end: ")
+    assert says.startswith("a.parquet: cannot be read: ")
     assert says.endswith("; is it damaged or cut off?")
 
 

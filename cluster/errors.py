@@ -10,6 +10,9 @@ A message names the knob, its value and the remedy. The exceptions carry nothing
 so they survive pickling between Ray processes.
 """
 
+import errno
+import os
+
 
 class RaymillError(Exception):
     exit_status = 3
@@ -29,3 +32,14 @@ class InfrastructureError(RaymillError):
 
 class GateRefused(RaymillError):
     exit_status = 4
+
+
+def full_disk(error: OSError, place: str) -> InfrastructureError | None:
+    """What to tell of a write to `place` that found no room, or None of another failure. Pure."""
+    is_short_write = " requested and " in str(error)  # so NumPy tells of it, without a number
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT) and not is_short_write:
+        return None
+    return InfrastructureError(
+        f"{place}: {os.strerror(error.errno or errno.ENOSPC)}; free space there, or give another "
+        "--workspace, and run again"
+    )

@@ -9,7 +9,7 @@ from typing import Any
 
 from cluster import artifacts, pipeline, runs, summary
 from cluster.artifacts import Artifact
-from cluster.errors import UserError
+from cluster.errors import UserError, full_disk
 from cluster.jobs import submit as submit_job
 from cluster.progress import Console, Terminal
 from cluster.recipe import (
@@ -174,10 +174,23 @@ def submit(options: argparse.Namespace, terminal: Terminal) -> Answer:
 @contextlib.contextmanager
 def _recorded(recipe: str, storage: Storage, terminal: Terminal) -> Iterator[Run]:
     """A recorded run, with the libraries' chatter in its log."""
-    with runs.recorded(storage, recipe) as record:
+    # Twice, since the record is written too.
+    with _full_disk_told(storage), runs.recorded(storage, recipe) as record:
         terminal.err.write(f"{recipe}: workspace {storage.root}, log {record.log}\n")
         terminal.divert(record.log)
-        yield record
+        with _full_disk_told(storage):
+            yield record
+
+
+@contextlib.contextmanager
+def _full_disk_told(storage: Storage) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        told = full_disk(error, storage.root)
+        if told is None:
+            raise
+        raise told from error
 
 
 def _ray(

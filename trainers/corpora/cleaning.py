@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 
 from cluster.pipeline import StageJob
-from trainers.corpora import document_file
+from trainers.corpora import document_file, sources
 from trainers.corpora.config import Corpora
 from trainers.corpora.documents import Counts, cleaned
 from trainers.corpora.exchange import deal
 from trainers.corpora.parallel import each
-from trainers.corpora.sources import parts, read
+from trainers.corpora.readers import read
 
 DOCUMENTS, KEYS = "documents", "keys"
 """Folders of the stage's work: `documents/PART.arrow`; keys dealt to buckets."""
@@ -26,8 +26,7 @@ class Part:
     number: int
     """Its place in the recipe's order."""
     source: str
-    origin: Any
-    """What `sources.read` takes."""
+    origin: sources.Part
 
     @property
     def name(self) -> str:
@@ -41,7 +40,7 @@ def parts_of(corpora: Corpora) -> list[Part]:
         (name, origin)
         for name, source in corpora.sources.items()
         if source.repeat
-        for origin in parts(source, f"corpora.sources.{name}")
+        for origin in sources.parts(source, f"corpora.sources.{name}")
     ]
     return [Part(number, *origin) for number, origin in enumerate(found)]
 

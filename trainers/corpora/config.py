@@ -22,8 +22,9 @@ class Source(Section):
     """A Hugging Face dataset: a folder made by `save_to_disk`, or a hub id."""
     dataset_split: str = "train"
     format: Literal["text", "jsonl", "csv", "parquet"] | None = None
-    """By default from the file's ending; compression (.gz, .zst) is seen by itself. In `text`, each
-    line is a document."""
+    """By default from the file's ending; compression (.gz, .zst, .bz2) is seen by itself. In
+    `text`, each line is a document. Of an archive (.zip, .tar, .tar.gz, .tgz, .tar.zst) it is the
+    format of all members; by default those with a known ending are read."""
     text: str = "text"
     """The column with the text, where there are columns."""
     label: str | None = None
@@ -119,8 +120,10 @@ class Clean(Section):
     """BCP 47 codes to keep, such as `zh-Hans` (simplified), `zh-Hant`, `zh` (both), `en`."""
     repetition: Repetition | None = None
     quality: Quality | None = None
-    max_undecodable: float = Field(default=0.01, ge=0, le=1)
-    """Documents that are not UTF-8 are dropped and counted; more than this share is refused."""
+    max_unreadable: float = Field(default=0.01, ge=0, le=1)
+    """Rows that cannot be read (not UTF-8, broken, without their text or label, over 16 MiB) are
+    dropped and counted by reason; more than this share of a file, or of 64 MiB of a larger one, is
+    refused."""
 
 
 class Deduplicate(Section):

@@ -17,7 +17,8 @@ import numpy.typing as npt
 from cluster.errors import UserError
 from trainers.corpora.clean import normalize, refusal, too_short_or_long
 from trainers.corpora.config import Clean, Corpora, Split
-from trainers.corpora.sources import Document, parts, read
+from trainers.corpora.readers import Document, read
+from trainers.corpora.sources import parts
 
 KEPT = "kept"
 SAMPLES = 3
@@ -105,13 +106,17 @@ def cleaned(
     counts: Counts,
     refuse: Callable[[str, Clean], str | None] = refusal,
 ) -> Iterator[Document]:
-    """The documents that stay, normalized. Raises UserError if too many are not UTF-8."""
-    where = ""
+    """The documents that stay, normalized. Raises UserError if too many rows cannot be read."""
+    rows = unreadable = 0
+    first: Document | None = None
     for document in documents:
         counts.read += 1
-        where = document.where
+        rows += 1
         if document.text is None:
-            counts.dropped["not UTF-8"] += 1
+            assert document.problem is not None
+            counts.dropped[document.problem.reason] += 1
+            unreadable += 1
+            first = first or document
             continue
         text = normalize(document.text, clean, counts.masked)
         reason = refuse(text, clean)
@@ -121,12 +126,11 @@ def cleaned(
         else:
             counts.kept += 1
             yield dataclasses.replace(document, text=text)
-    undecodable = counts.dropped["not UTF-8"]
-    if undecodable > clean.max_undecodable * counts.read:
+    if first is not None and unreadable > clean.max_unreadable * rows:
         raise UserError(
-            f"{where.rpartition(':')[0]}: {undecodable} of {counts.read} documents are not UTF-8, "
-            f"over corpora.clean.max_undecodable = {clean.max_undecodable:g}; convert the file, or "
-            "raise the limit to drop them"
+            f"{first.where}: {first.problem} (the first of {unreadable:,} unreadable rows in "
+            f"{rows:,}, over corpora.clean.max_unreadable = {clean.max_unreadable:g}; mend them, "
+            "or raise it to drop them)"
         )
 
 

@@ -10,7 +10,7 @@ import pickle
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from cluster.errors import InfrastructureError, UserError
+from cluster.errors import InfrastructureError, UserError, full_disk
 from cluster.pipeline import StageJob
 
 MARKERS = "markers"
@@ -71,8 +71,8 @@ def _mapped(
         if isinstance(outcome, UserError):
             raise outcome
         if isinstance(outcome, OSError):
-            raise InfrastructureError(
-                f"corpora: a worker cannot read or write: {outcome}; mend the storage and run "
-                "again: what is finished is kept"
+            place = job.storage.root
+            raise full_disk(outcome, place) or InfrastructureError(
+                f"{place}: a worker cannot read or write: {outcome}; mend the storage and run again"
             ) from outcome
         yield outcome

@@ -27,9 +27,9 @@ from trainers.corpora.config import Corpora
 from trainers.corpora.documents import Counts, text_key
 from trainers.corpora.examples import held_out_texts
 from trainers.corpora.packing import Pieces, make_tokenizer, mix, pack_all
+from trainers.corpora.readers import every_text
 from trainers.corpora.report.corpus import corpus_page
 from trainers.corpora.selection import SPLITS, Piece
-from trainers.corpora.sources import every_text
 
 
 def run(job: StageJob) -> dict[str, Any]:

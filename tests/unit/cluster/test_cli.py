@@ -1,5 +1,6 @@
 """What a user sees of the command: exit status, one clear line, one JSON object."""
 
+import errno
 import json
 import os
 import signal
@@ -9,10 +10,12 @@ from typing import Any, NoReturn
 
 import pytest
 
-from cluster import __version__, verbs
+from cluster import __version__, runs, verbs
 from cluster.cli import main
 from cluster.errors import GateRefused, InfrastructureError
 from cluster.recipe import shipped
+from cluster.storage import Storage
+from tests.fakes import Screen
 from trainers.corpora.sources import content_hash
 
 RECIPE = """\
@@ -239,3 +242,19 @@ def test_a_run_without_a_report_has_none_to_open(capfd: pytest.CaptureFixture[st
     status, answer, _ = call(capfd, "status", "demo", "--workspace", "mill", "--open")
     assert status == 2
     assert "has no report yet" in answer["error"]
+
+
+def test_a_full_disk_is_infrastructure_and_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen, storage = Screen(), Storage.at(str(tmp_path))
+    monkeypatch.setattr(screen, "divert", lambda log: None)
+    with (
+        pytest.raises(InfrastructureError) as caught,
+        verbs._recorded("demo", storage, screen),
+    ):
+        raise OSError(errno.ENOSPC, "Error writing bytes to file")
+    assert str(caught.value).startswith(f"{tmp_path}: No space left on device; free space there")
+    assert runs.listed(storage)[-1]["error"] == str(caught.value)
+    with pytest.raises(PermissionError), verbs._recorded("demo", storage, screen):
+        raise PermissionError(errno.EACCES, "not yours")

@@ -1,5 +1,8 @@
+import errno
 import pickle
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cluster.errors import (
@@ -8,6 +11,7 @@ from cluster.errors import (
     RaymillError,
     RecipeError,
     UserError,
+    full_disk,
 )
 
 STATUSES = {
@@ -29,3 +33,30 @@ def test_errors_come_whole_from_other_processes(kind: type[RaymillError]) -> Non
     error = pickle.loads(pickle.dumps(kind("news.txt:3: mend it")))
     assert type(error) is kind
     assert str(error) == "news.txt:3: mend it"
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [(errno.ENOSPC, "No space left on device"), (errno.EDQUOT, "Disk quota exceeded")],
+)
+def test_a_full_disk_is_told_with_the_place_and_the_remedy(number: int, reason: str) -> None:
+    told = full_disk(OSError(number, "Error writing bytes to file"), "/mill")
+    assert str(told) == (
+        f"/mill: {reason}; free space there, or give another --workspace, and run again"
+    )
+
+
+def test_real_writes_to_a_full_device_are_known() -> None:
+    device = Path("/dev/full")
+    if not device.exists():
+        pytest.skip("no /dev/full here")
+    with pytest.raises(OSError) as of_python:  # noqa: PT011
+        device.write_bytes(b"x" * 100)
+    with pytest.raises(OSError) as of_numpy, device.open("wb") as stream:  # noqa: PT011
+        np.save(stream, np.zeros(100_000))
+    for caught in (of_python, of_numpy):
+        assert full_disk(caught.value, "/mill") is not None
+
+
+def test_other_failures_are_not_a_full_disk() -> None:
+    assert full_disk(FileNotFoundError(errno.ENOENT, "gone"), "/mill") is None

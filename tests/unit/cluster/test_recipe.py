@@ -311,7 +311,7 @@ def test_yaml_is_of_version_1_2(recipe_file: Path) -> None:
         ("finetune.labels=", "finetune.labels", None),
         ("pretrain.zero={stage: 3}", "pretrain.zero.stage", 3),
         ("pretrain.zero.stage=1", "pretrain.zero.stage", 1),
-        ("corpora.clean.max_undecodable=0", "corpora.clean.max_undecodable", 0),
+        ("corpora.clean.max_unreadable=0", "corpora.clean.max_unreadable", 0),
         ("corpora.sources.more.path=a=b.txt", "corpora.sources", ["news", "reviews", "more"]),
         (" serve.port = 9001", "serve.port", 9001),
         ("serve=null", "serve", None),

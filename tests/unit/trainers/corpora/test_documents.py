@@ -14,16 +14,20 @@ from trainers.corpora.documents import (
     split_of,
     text_key,
 )
-from trainers.corpora.sources import Document
+from trainers.corpora.formats.rows import NOT_UTF8, Problem
+from trainers.corpora.readers import Document
 
 
 def raw(texts: Iterable[str | None]) -> list[Document]:
-    return [Document(text, None, f"a.txt:{line}") for line, text in enumerate(texts, start=1)]
+    return [
+        Document(text, None, f"a.txt:{line}", NOT_UTF8 if text is None else None)
+        for line, text in enumerate(texts, start=1)
+    ]
 
 
 def test_every_dropped_document_is_counted_by_reason() -> None:
     counts = Counts()
-    clean = Clean(max_characters=5, max_undecodable=0.5)
+    clean = Clean(max_characters=5, max_unreadable=0.5)
     texts = [" fine ", "x", "", "too long to keep", None, "good"]
     kept = list(cleaned(raw(texts), clean, counts))
     assert [document.text for document in kept] == ["fine", "good"]
@@ -70,11 +74,18 @@ def test_labelled_documents_are_not_judged_by_quality(reviews: Corpora) -> None:
     assert len(list(labelled(Corpora.model_validate(strict), Counts()))) == 3
 
 
-def test_undecodable_documents_are_dropped_up_to_the_limit_and_refused_past_it() -> None:
-    documents = raw([None, *["fine"] * 99])
-    assert len(list(cleaned(documents, Clean(max_undecodable=0.01), Counts()))) == 99
-    with pytest.raises(UserError, match=r"a\.txt: 1 of 100 documents are not UTF-8, over corpora"):
-        list(cleaned(documents, Clean(max_undecodable=0.009), Counts()))
+def test_unreadable_rows_are_dropped_up_to_the_limit_and_refused_past_it() -> None:
+    broken = Document(None, None, "a.txt:101", Problem("not JSON", "EOF"))
+    documents = [*raw(["fine"] * 98), broken, *raw([None])]
+    counts = Counts()
+    assert len(list(cleaned(documents, Clean(max_unreadable=0.02), counts))) == 98
+    assert counts.report()["dropped"] == {"not JSON": 1, "not UTF-8": 1}
+    with pytest.raises(UserError) as caught:
+        list(cleaned(documents, Clean(max_unreadable=0.019), Counts()))
+    assert str(caught.value) == (
+        "a.txt:101: not JSON: EOF (the first of 2 unreadable rows in 100, over "
+        "corpora.clean.max_unreadable = 0.019; mend them, or raise it to drop them)"
+    )
 
 
 def test_the_split_follows_from_the_text_alone() -> None:

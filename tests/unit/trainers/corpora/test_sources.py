@@ -1,139 +1,31 @@
-"""Every kind of source gives the same documents; every wrong thing gets one clear error."""
+"""Which files and parts a source has, and when its hash changes."""
 
-import gzip
+import dataclasses
+import itertools
 import json
 import os
-from collections.abc import Callable
+import pickle
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from cluster.errors import UserError
-from tests.fakes import folder_of_package
 from trainers.corpora.config import Source
-from trainers.corpora.sources import Document, content_hash, every_text, files, parts, read
+from trainers.corpora.readers import read
+from trainers.corpora.sources import Part, content_hash, files, parts
 
-ROWS = [
-    {"text": "这家酒店很好", "label": "good"},
-    {"text": "two words", "label": "bad"},
-]
+ROWS = [{"text": "这家酒店很好", "label": "good"}, {"text": "two words", "label": "bad"}]
 KEY = "corpora.sources.x"
 
 
 @pytest.fixture(autouse=True)
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-def documents(**source: Any) -> list[Document]:
-    made = Source(**source)
-    return [document for part in parts(made, KEY) for document in read(made, part)]
-
-
-def write_text(path: str) -> None:
-    Path(path).write_text("".join(f"{row['text']}\n" for row in ROWS), encoding="utf-8")
-
-
-def write_jsonl(path: str) -> None:
-    lines = [json.dumps({**row, "more": [1]}, ensure_ascii=False) for row in ROWS]
-    Path(path).write_text("\n\n".join(lines), encoding="utf-8")
-
-
-def write_csv(path: str) -> None:
-    rows = [f'{row["label"]},"{row["text"]}"' for row in ROWS]
-    Path(path).write_text("\r\n".join(["label,text", *rows]), encoding="utf-8")
-
-
-def write_parquet(path: str) -> None:
-    pq.write_table(pa.Table.from_pylist(ROWS), path)
-
-
-def write_compressed(path: str) -> None:
-    plain = path.rpartition(".")[0]
-    WRITERS[Path(plain).suffix](plain)
-    with pa.output_stream(path, compression="detect") as out:
-        out.write(Path(plain).read_bytes())
-    Path(plain).unlink()
-
-
-WRITERS: dict[str, Callable[[str], None]] = {
-    ".txt": write_text,
-    ".jsonl": write_jsonl,
-    ".ndjson": write_jsonl,
-    ".csv": write_csv,
-    ".parquet": write_parquet,
-    ".gz": write_compressed,
-    ".zst": write_compressed,
-}
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "a.jsonl",
-        "a.ndjson",
-        "A.JSONL",
-        "a.jsonl.gz",
-        "a.jsonl.zst",
-        "a.csv",
-        "a.csv.gz",
-        "a.parquet",
-    ],
-)
-def test_documents_with_columns(name: str) -> None:
-    WRITERS[Path(name.lower()).suffix](name)
-    found = documents(path=name, label_column="label")
-    assert [{"text": document.text, "label": document.label} for document in found] == ROWS
-    assert all(document.where.startswith(str(Path(name).absolute())) for document in found)
-
-
-@pytest.mark.parametrize("name", ["a.txt", "a.txt.gz", "a.txt.zst"])
-def test_each_line_of_a_text_is_a_document(name: str) -> None:
-    WRITERS[Path(name).suffix](name)
-    found = documents(path=name, label="news")
-    assert [(document.text or "").strip() for document in found] == [row["text"] for row in ROWS]
-    assert [document.label for document in found] == ["news", "news"]
-    assert [document.where.rpartition(":")[2] for document in found] == ["1", "2"]
-
-
-def test_the_format_may_be_given() -> None:
-    write_jsonl("a.data")
-    assert len(documents(path="a.data", format="jsonl")) == 2
-    assert len(documents(path="a.data", format="text")) == 2
-
-
-def test_the_text_column_may_be_named() -> None:
-    Path("a.jsonl").write_text('{"review": "fine", "text": 3}\n')
-    assert documents(path="a.jsonl", text="review")[0].text == "fine"
-
-
-def test_a_csv_field_may_span_lines() -> None:
-    Path("a.csv").write_text('text,label\n"one\ntwo",good\nthree,bad\n')
-    assert [d.text for d in documents(path="a.csv")] == ["one\ntwo", "three"]
-
-
-@pytest.mark.parametrize("splits", [False, True])
-def test_a_dataset_saved_to_disk(splits: bool) -> None:
-    import datasets
-
-    classes = datasets.ClassLabel(names=["bad", "good"])
-    features = datasets.Features({"text": datasets.Value("string"), "label": classes})
-    rows = [{"text": row["text"], "label": classes.str2int(row["label"])} for row in ROWS]
-    dataset = datasets.Dataset.from_list(rows, features=features)
-    (datasets.DatasetDict({"test": dataset}) if splits else dataset).save_to_disk("saved")
-    found = documents(dataset="saved", dataset_split="test", label_column="label")
-    assert [{"text": document.text, "label": document.label} for document in found] == ROWS
-
-
-def test_a_file_of_a_python_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder_of_package(tmp_path, "ships_text", {"one.txt": "one\n", "two.txt": "two\n"})
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.chdir("/")
-    found = documents(package="ships_text", path="*.txt")
-    assert [document.text for document in found] == ["one\n", "two\n"]
 
 
 @pytest.mark.parametrize(
@@ -161,76 +53,129 @@ def test_files_are_found_by_glob_and_uri(
     source = Source(path=pattern.format(here=tmp_path))
     found = files(source, KEY)
     assert [Path(file).stem for file in found] == expected
-    assert [next(read(source, file)).text for file in found] == expected
+    assert [next(read(source, Part(file))).text for file in found] == expected
 
 
-def test_tags_are_stripped_and_words_joined() -> None:
-    Path("a.txt").write_text("迈向/v  充满/v  希望/n  的/u  新/a  世纪/n\n1/2/m /w\n")
-    assert [d.text for d in documents(path="a.txt", tagged=True)] == ["迈向充满希望的新世纪", "1/2"]
+def seen(source: Source, part: Part) -> list[tuple[str | None, str | None, str]]:
+    """Documents without their places, which are lines in a whole file and bytes in its ranges."""
+    return [(d.text, d.label, d.problem.reason if d.problem else "") for d in read(source, part)]
 
 
-def test_bytes_that_are_not_utf8_come_as_none() -> None:
-    Path("a.txt").write_bytes(b"good\n\xff\xfe\nbetter\n")
-    Path("a.jsonl").write_bytes(b'{"text": "good"}\n{"text": "\xff"}\n')
-    Path("a.csv").write_bytes(b"text,label\ngood,x\n\xff,y\n")
-    assert [d.text and d.text.strip() for d in documents(path="a.txt")] == ["good", None, "better"]
-    for name in ("a.jsonl", "a.csv"):
-        assert [document.text for document in documents(path=name)] == ["good", None]
-
-
-@pytest.mark.parametrize(
-    ("source", "says"),
+LINES = st.sampled_from(
     [
-        ({"path": "gone/*.txt"}, "corpora.sources.x.path: no file matches 'gone/*.txt' (looked in"),
-        ({"path": "/gone.txt"}, "corpora.sources.x.path: no file matches '/gone.txt'"),
-        ({"path": "folder"}, "corpora.sources.x.path: no file matches 'folder'"),
-        ({"path": "file:///gone/*.txt"}, "no object matches 'file:///gone/*.txt'"),
-        ({"path": "file:///gone.txt"}, "no object matches 'file:///gone.txt'"),
-        ({"path": "a.txt", "package": "not_there"}, "package: 'not_there' is not installed; pip"),
-        ({"path": "a.txt", "package": "not_there.at_all"}, "'not_there.at_all' is not installed"),
-        ({"path": "a.doc"}, "a.doc: unknown ending '.doc' (known: .txt, .jsonl,"),
-        ({"path": "a.doc.gz"}, "a.doc.gz: unknown ending '.doc'"),
-        ({"path": "broken.jsonl"}, "broken.jsonl:2: not JSON: "),
-        ({"path": "list.jsonl"}, "list.jsonl:1: expected an object with columns, found list"),
-        ({"path": "number.jsonl"}, "number.jsonl:1: column 'text' is int, not text"),
-        ({"path": "a.csv", "text": "body"}, "a.csv:2: no column 'body' (set as `text`); columns: "),
-        ({"path": "a.csv", "label_column": "stars"}, "no column 'stars' (set as `label_column`)"),
-        ({"path": "junk.parquet"}, "junk.parquet: not a Parquet file: "),
-        ({"path": "junk.txt.gz"}, "junk.txt.gz: cannot be read to its end: "),
-        ({"path": "junk.txt.zst"}, "junk.txt.zst: cannot be read to its end: "),
-        ({"path": "cut.txt.gz"}, "cut.txt.gz: cannot be read to its end: "),
-    ],
+        *(b'{"text": "one"}', '{"text": "二"}'.encode(), b'{"text": 3}', b"[1]", b"{"),
+        *(b"", b" ", b"\r", b"\xff", b"x" * 40),
+    ]
 )
-def test_what_cannot_be_read_is_told(source: dict[str, Any], says: str) -> None:
-    Path("folder").mkdir()
-    Path("a.doc").write_text("x")
-    Path("a.doc.gz").write_text("x")
-    write_csv("a.csv")
-    Path("broken.jsonl").write_text('{"text": "fine"}\n{"text": "cut\n')
-    Path("list.jsonl").write_text("[1]\n")
-    Path("number.jsonl").write_text('{"text": 3}\n')
-    for name in ("junk.parquet", "junk.txt.gz", "junk.txt.zst"):
-        Path(name).write_text("neither this nor that")
-    Path("cut.txt.gz").write_bytes(gzip.compress(bytes(range(256)) * 40)[:-100])
-    with pytest.raises(UserError) as caught:
-        documents(**source)
-    assert says in str(caught.value)
+
+
+@settings(
+    max_examples=300,
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    lines=st.lists(LINES, max_size=12),
+    ended=st.booleans(),
+    part_bytes=st.integers(1, 80),
+    kind=st.sampled_from(["text", "jsonl"]),
+    limit=st.sampled_from([32, 1 << 20]),
+)
+def test_the_parts_of_a_file_are_the_file(
+    monkeypatch: pytest.MonkeyPatch,
+    lines: Sequence[bytes],
+    ended: bool,
+    part_bytes: int,
+    kind: str,
+    limit: int,
+) -> None:
+    monkeypatch.setattr("trainers.corpora.formats.rows.MAX_ROW_BYTES", limit)
+    content = b"\n".join(lines) + (b"\n" if ended else b"")
+    Path("a.txt").write_bytes(content)
+    source = Source.model_validate({"path": "a.txt", "format": kind})
+    cut = parts(source, KEY, part_bytes)
+    assert len(cut) == max(1, -(-len(content) // part_bytes))
+    (whole,) = parts(source, KEY)
+    assert [d for part in cut for d in seen(source, part)] == seen(source, whole)
+
+
+@pytest.mark.parametrize("uri", ["a.jsonl", "file://{here}/a.jsonl"])
+def test_where_a_document_stands_is_a_line_or_a_byte(uri: str, tmp_path: Path) -> None:
+    lines = [json.dumps({"text": f"text {number}"}).encode() for number in range(9)]
+    content = b"\n".join(lines)
+    Path("a.jsonl").write_bytes(content)
+    source = Source(path=uri.format(here=tmp_path))
+    first, second = parts(source, KEY, part_bytes=len(content) - 1)
+    assert [d.where.rpartition("a.jsonl:")[2] for d in read(source, first)] == list("12345")
+    offsets = [int(d.where.rpartition(":byte ")[2]) for d in read(source, second)]
+    assert [content[offset:].splitlines()[0] for offset in offsets] == lines[5:]
+
+
+def write_parquet(sizes: Sequence[int]) -> None:
+    schema = pa.schema([("text", pa.string())])
+    with pq.ParquetWriter("a.parquet", schema) as out:
+        for number, size in enumerate(sizes):
+            rows = [{"text": f"{number} {row} {os.urandom(50).hex()}"} for row in range(size)]
+            out.write_table(pa.Table.from_pylist(rows, schema))
+
+
+@pytest.mark.parametrize("part_bytes", [1, 3000, 10_000, 1 << 30])
+@pytest.mark.parametrize("sizes", [(), (0,), (5, 40, 40, 1, 0, 90), (1, 1, 200), (7, 0)])
+def test_the_parts_of_parquet_are_row_groups(sizes: tuple[int, ...], part_bytes: int) -> None:
+    write_parquet(sizes)
+    source = Source(path="a.parquet")
+    cut = parts(source, KEY, part_bytes)
+    assert 1 <= len(cut) <= max(1, len(sizes))
+    assert len(cut) == 1 or part_bytes < 1 << 30
+    assert [d for part in cut for d in read(source, part)] == [*read(source, Part(cut[0].file))]
+
+
+@pytest.mark.parametrize("count", [1, 7])
+def test_the_parts_of_a_dataset_are_rows(count: int) -> None:
+    import datasets
+
+    rows = {"text": [f"text {number}" for number in range(count)]}
+    datasets.Dataset.from_dict(rows).save_to_disk("saved")
+    source = Source(dataset="saved")
+    cut = parts(source, KEY, part_rows=3)
+    ends = {1: [0, 1], 7: [0, 2, 4, 7]}[count]
+    assert cut == [Part(None, begin, end) for begin, end in itertools.pairwise(ends)]
+    assert [d for part in cut for d in read(source, part)] == [*read(source, Part(None))]
+
+
+def test_a_part_goes_through_json_and_pickle() -> None:
+    part = Part("a.txt", 5, 9)
+    assert Part(**json.loads(json.dumps(dataclasses.asdict(part)))) == part
+    assert pickle.loads(pickle.dumps(part)) == part
+
+
+def test_a_dataset_of_the_hub_is_one_part() -> None:
+    assert parts(Source(dataset="some/where"), KEY) == [Part(None)]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl.gz", "a.txt.bz2", "a.tar.gz", "a.tgz"])
+def test_what_is_read_from_its_beginning_is_one_part(name: str) -> None:
+    Path(name).write_bytes(b"x" * 100)
+    assert parts(Source(path=name), KEY, part_bytes=1) == [Part(str(Path(name).absolute()))]
+
+
+def test_parts_follow_the_order_of_the_files_and_are_of_equal_size() -> None:
+    for name, size in (("b.txt", 25), ("a.txt", 10), ("c.txt", 0)):
+        Path(name).write_bytes(b"x" * size)
+    found = parts(Source(path="*.txt"), KEY, part_bytes=10)
+    assert [(Path(part.file or "").name, part.begin, part.end) for part in found] == [
+        ("a.txt", 0, 10),
+        ("b.txt", 0, 8),
+        ("b.txt", 8, 16),
+        ("b.txt", 16, 25),
+        ("c.txt", 0, 0),
+    ]
 
 
 def hash_now(**source: Any) -> str:
     content_hash.cache_clear()  # it lasts for a process
     return content_hash(Source(**source), "corpora.sources.a")
-
-
-@pytest.mark.parametrize("name", ["e.jsonl", "e.csv", "e.txt"])
-def test_every_text_of_an_evaluation_set_is_read(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("e.jsonl").write_text('{"id": 1, "sentence1": "一", "sentence2": "二", "label": 0}\n')
-    Path("e.csv").write_text("sentence1,sentence2\n一,二\n")
-    Path("e.txt").write_text("一\n二\n")
-    assert [text.strip() for text in every_text(name, "key")] == ["一", "二"]
 
 
 def test_the_content_hash_follows_names_and_bytes() -> None:

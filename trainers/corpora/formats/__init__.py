@@ -1,0 +1,51 @@
+"""The formats that sources come in, told by a file's ending. Every reader is a stream of rows."""
+
+from pathlib import Path
+
+from cluster.errors import UserError
+
+FORMATS = {
+    ".txt": "text",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".csv": "csv",
+    ".parquet": "parquet",
+}
+ARCHIVES = {".zip": "zip", ".tar": "tar"}
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
+"""Endings to pyarrow's names of the codecs."""
+
+
+def compression_of(file: str) -> str | None:
+    return COMPRESSIONS.get(Path(_in_full(file)).suffix)
+
+
+def archive_of(file: str) -> str | None:
+    """zip, tar or None; a tar may be compressed."""
+    return ARCHIVES.get(_ending(file))
+
+
+def known_format(file: str) -> str | None:
+    return FORMATS.get(_ending(file))
+
+
+def format_of(file: str, given: str | None) -> str:
+    """The format of a file that is no archive. Raises UserError if its ending says nothing."""
+    found = given or known_format(file)
+    if found is None:
+        known = ", ".join([*FORMATS, *ARCHIVES])
+        raise UserError(
+            f"{file}: unknown ending {_ending(file)!r} (known: {known}); set the source's `format`"
+        )
+    return found
+
+
+def _ending(file: str) -> str:
+    """The ending before that of a compression."""
+    path = Path(_in_full(file))
+    return Path(path.stem).suffix if path.suffix in COMPRESSIONS else path.suffix
+
+
+def _in_full(file: str) -> str:
+    name = file.lower()
+    return f"{name.removesuffix('.tgz')}.tar.gz" if name.endswith(".tgz") else name

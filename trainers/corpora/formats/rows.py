@@ -1,0 +1,59 @@
+"""A row of a file, or what is wrong with it."""
+
+import itertools
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from cluster.errors import UserError
+from cluster.section import nearest
+
+MAX_ROW_BYTES = 16 << 20
+"""A longer row is skipped, never held: the longest books have 5 MB, and cleaning takes about ten
+times a row's bytes of memory. What is longer is as a rule a file that is not made of lines."""
+SHOWN_COLUMNS = 20
+
+
+class Problem(NamedTuple):
+    """Why a row cannot be read."""
+
+    reason: str
+    """What is counted."""
+    detail: str = ""
+    """What is told besides of the first."""
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}" if self.detail else self.reason
+
+
+NOT_UTF8 = Problem("not UTF-8", "convert the file, as with `iconv -f GB18030 -t UTF-8`")
+
+
+class Row(NamedTuple):
+    where: str
+    """`file:line`, or `file:byte N` in a later range of a file."""
+    columns: Mapping[str, Any] | None
+    """None if there is a problem. A value too may be a Problem, which matters if it is wanted."""
+    problem: Problem | None = None
+
+
+Rows = Iterator[Row]
+Wanted = Mapping[str, str]
+"""The columns to read, by the keys of the source that name them; all columns if there are none."""
+
+
+def too_long() -> Problem:
+    return Problem(f"row over {MAX_ROW_BYTES / (1 << 20):g} MiB")
+
+
+def no_column(key: str, column: str, columns: Collection[str]) -> Problem:
+    shown = ", ".join(itertools.islice(columns, SHOWN_COLUMNS))
+    more = ", ..." if len(columns) > SHOWN_COLUMNS else ""
+    there = f"columns: {shown}{more}{nearest(column, columns)}"
+    return Problem(f"no column {column!r}", f"set as `{key}`; {there}")
+
+
+def refuse_missing(file: str, wanted: Wanted, columns: Collection[str]) -> None:
+    """Raises UserError for a column that no row of the file can have."""
+    for key, column in wanted.items():
+        if column not in columns:
+            raise UserError(f"{file}: {no_column(key, column, columns)}")

@@ -46,9 +46,9 @@ STAGES = (
         "examples",
         "examples",
         "trainers.corpora.examples:run",
-        wanted=lambda recipe: recipe.finetune,
+        wanted=lambda recipe: recipe.corpora and recipe.corpora.is_labelled,
         parents=(),
-        keys=("seed", "corpora.labelled", "finetune.task", "finetune.labels"),
+        keys=("seed", "corpora.labelled"),
         uses_ray=False,
     ),
     Stage(
@@ -56,7 +56,7 @@ STAGES = (
         "corpus",
         "trainers.corpora.shard:run",
         wanted=lambda recipe: recipe.corpora and (recipe.pretrain or not recipe.finetune),
-        parents=(),
+        parents=("examples",),
         keys=("seed", "corpora"),
     ),
     Stage(

@@ -23,25 +23,26 @@ from cluster.errors import UserError
 from cluster.pipeline import StageJob
 from trainers.corpora import contamination, near, selection
 from trainers.corpora import tokenizer as tokenizers
-from trainers.corpora.clean import too_short_or_long
 from trainers.corpora.config import Corpora, Decontaminate, Source
-from trainers.corpora.documents import Counts, cleaned, split_of, text_key
+from trainers.corpora.documents import Counts, cleaned, text_key
+from trainers.corpora.examples import held_out_texts
 from trainers.corpora.pack import pack, pieces, read_arrow, to_table, write_arrow
 from trainers.corpora.parallel import each
 from trainers.corpora.selection import HELD_OUT, SPLITS, Rows, choose, shards
-from trainers.corpora.sources import Document, every_text, parts, read
+from trainers.corpora.sources import every_text, parts, read
 
 DOCUMENTS, EVALUATION = "documents", "evaluation"
 """Folders inside the draft, deleted before it is published: what was kept of each file, and what
-fine-tuning holds out of it for validation and test."""
+fine-tuning holds out for validation and test."""
+LABELLED = "labelled"
+"""Name of the part with what is held out, and of its file in EVALUATION."""
 CONTAMINATED = "passage of an evaluation text"
 NEAR = "near duplicate"
 
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """One file of a source, cleaned: `documents/NAME.arrow` holds `text` and `key`; so does
-    `evaluation/NAME.arrow`, if it has labels."""
+    """One file of a source, cleaned: `documents/NAME.arrow` holds `text` and `key`."""
 
     source: str
     name: str
@@ -92,12 +93,12 @@ def _select(
     sources: Mapping[str, str],
 ) -> tuple[dict[str, list[Rows]], dict[str, Counts]]:
     """What pretraining reads, and what was dropped by source."""
-    held_out = [part for part in cleaned_parts if corpora.sources[part.source].is_labelled]
+    held_out = _hold_out(job)
     keys: dict[str, dict[str, npt.NDArray[np.uint64]]] = {}
     for part in cleaned_parts:
         table = _table(job.draft, DOCUMENTS, part.name)
         keys.setdefault(part.source, {})[part.name] = table["key"].to_numpy()
-    held_out_keys = [_table(job.draft, EVALUATION, part.name)["key"] for part in held_out]
+    held_out_keys = [_table(job.draft, EVALUATION, name)["key"] for name in held_out]
     known = {key for of_part in held_out_keys for key in of_part.to_pylist()}
     chosen, counts = choose(keys, known, corpora, job.recipe.seed)
     if corpora.decontaminate is not None:
@@ -110,15 +111,25 @@ def _select(
     return chosen, counts
 
 
+def _hold_out(job: StageJob) -> list[str]:
+    """Writes what fine-tuning validates and tests on; returns the names of the parts."""
+    if "examples" not in job.parents:
+        return []
+    texts = held_out_texts(job.parents["examples"])
+    with job.draft.folder() as folder:
+        write_arrow(_to_table(texts), folder / EVALUATION / f"{LABELLED}.arrow")
+    return [LABELLED]
+
+
 def _contaminated(
     job: StageJob,
     settings: Decontaminate,
-    held_out: Sequence[Part],
+    held_out: Sequence[str],
     chosen: Mapping[str, Sequence[Rows]],
 ) -> dict[str, npt.NDArray[np.int64]]:
     """Rows that hold a passage of an evaluation text, by part."""
     draft = job.draft
-    own = (_table(draft, EVALUATION, part.name)["text"].to_pylist() for part in held_out)
+    own = (_table(draft, EVALUATION, name)["text"].to_pylist() for name in held_out)
     further = (every_text(path, "corpora.decontaminate.files") for path in settings.files)
     known = contamination.passages(itertools.chain.from_iterable([*own, *further]))
     if not len(known):
@@ -135,9 +146,9 @@ def _contaminated(
 
 
 def _near_duplicates(
-    job: StageJob, similarity: float, held_out: Sequence[Part], chosen: Mapping[str, Sequence[Rows]]
+    job: StageJob, similarity: float, held_out: Sequence[str], chosen: Mapping[str, Sequence[Rows]]
 ) -> near.Duplicates:
-    sizes = {part.name: len(_table(job.draft, EVALUATION, part.name)) for part in held_out}
+    sizes = {name: len(_table(job.draft, EVALUATION, name)) for name in held_out}
     return near.find(
         job,
         [near.Part(name, EVALUATION, np.arange(size)) for name, size in sizes.items()],
@@ -147,19 +158,13 @@ def _near_duplicates(
 
 
 def _clean_all(job: StageJob, corpora: Corpora) -> list[Part]:
-    # Labelled sources that pretraining leaves out are read all the same: what they hold out for
-    # evaluation must not be learned from elsewhere.
-    used = {
-        name: source
-        for name, source in corpora.sources.items()
-        if source.repeat or source.is_labelled
-    }
+    used = {name: source for name, source in corpora.sources.items() if source.repeat}
     items = [
         {"source": name, "part": part, "name": f"{name}-{number:05d}"}
         for name, source in used.items()
         for number, part in enumerate(parts(source, f"corpora.sources.{name}"))
     ]
-    draft, clean, seed = job.draft, corpora.clean, job.recipe.seed
+    draft, clean = job.draft, corpora.clean
 
     def clean_part(item: dict[str, Any]) -> dict[str, Any]:
         source: Source = used[item["source"]]
@@ -167,16 +172,8 @@ def _clean_all(job: StageJob, corpora: Corpora) -> list[Part]:
         name = f"{item['name']}.arrow"
         with draft.folder() as folder:
             kept = cleaned(read(source, item["part"]), clean, counts)
-            write_arrow(_to_table(kept), folder / DOCUMENTS / name)
-            if source.is_labelled:
-                # Also what pretraining would not read: a copy of it elsewhere is a leak.
-                labelled = cleaned(read(source, item["part"]), clean, Counts(), too_short_or_long)
-                held_out = (
-                    document
-                    for document in labelled
-                    if split_of(text_key(document.text or ""), seed, corpora.split) != "train"
-                )
-                write_arrow(_to_table(held_out), folder / EVALUATION / name)
+            texts = (document.text for document in kept if document.text is not None)
+            write_arrow(_to_table(texts), folder / DOCUMENTS / name)
         return {**item, "counts": counts}
 
     done = [
@@ -187,8 +184,8 @@ def _clean_all(job: StageJob, corpora: Corpora) -> list[Part]:
     return sorted(done, key=lambda part: names.index(part.name))
 
 
-def _to_table(documents: Iterable[Document]) -> pa.Table:
-    texts = [document.text for document in documents if document.text is not None]
+def _to_table(found: Iterable[str]) -> pa.Table:
+    texts = list(found)
     return pa.table(
         {
             "text": pa.array(texts, pa.large_string()),

@@ -22,7 +22,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from cluster.errors import UserError
-from trainers.corpora.config import Corpora, Source
+from trainers.corpora.config import Corpora, Source, lexicons
 
 COMPRESSIONS = (".gz", ".zst", ".bz2")
 FORMATS = {
@@ -45,6 +45,7 @@ class Document:
     label: str | None
     where: str
     """`file:line`, for errors."""
+    group: str | None = None
 
 
 Rows = Iterator[tuple[dict[str, Any] | None, str]]
@@ -96,6 +97,7 @@ def _every_source(corpora: Corpora | None) -> Iterator[tuple[str, Source]]:
         yield f"corpora.sources.{name}", source
     for path in corpora.decontaminate.files if corpora.decontaminate else ():
         yield "corpora.decontaminate.files", Source(path=path)
+    yield from lexicons(corpora.sources)
 
 
 def read(source: Source, file: str | None) -> Iterator[Document]:
@@ -354,7 +356,8 @@ def _dataset_state(dataset: str) -> str:
 
 
 def _from_row(source: Source, row: dict[str, Any], where: str) -> Document:
-    for key, column in (("text", source.text), ("label_column", source.label_column)):
+    for key in ("text", "label_column", "group_column"):
+        column = getattr(source, key)
         if column is not None and column not in row:
             columns = ", ".join(map(str, row))
             raise UserError(f"{where}: no column {column!r} (set as `{key}`); columns: {columns}")
@@ -366,5 +369,8 @@ def _from_row(source: Source, row: dict[str, Any], where: str) -> Document:
         if row[source.label_column] is None:
             raise UserError(f"{where}: no label in column {source.label_column!r}")
         label = str(row[source.label_column])
-    is_text = not SURROGATE.search(text + (label or ""))
-    return Document(text if is_text else None, label, where)
+    group = None
+    if source.group_column is not None and row[source.group_column] is not None:
+        group = str(row[source.group_column])
+    is_text = not SURROGATE.search(text + (label or "") + (group or ""))
+    return Document(text if is_text else None, label, where, group)

@@ -129,10 +129,10 @@ def _tell(
         + ", ".join(f"{name} {size:,}" for name, size in sizes.items())
     )
     for source, figures in weak_labels.items():
-        accuracy = figures.get("accuracy")
-        measured = (
-            ""
-            if accuracy is None
-            else f", {accuracy:.1%} of {figures['accuracy_documents']:,} as labelled elsewhere"
-        )
-        progress.line(f"{source}: weak labels for {figures['coverage']:.1%}{measured}")
+        line = f"{source}: weak labels for {figures['coverage']:.1%}"
+        if "accuracy" in figures:
+            line += (
+                f"; of {figures['accuracy_documents']:,} that are labelled elsewhere, "
+                f"{figures['accuracy']:.1%} agree"
+            )
+        progress.line(line)

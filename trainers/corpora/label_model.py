@@ -6,11 +6,15 @@ its choices; functions err independently of each other, given the label:
 
     p(y, v) = p(y) * prod_j p(v_j | y)
 
-Expectation maximization starts from the shares of the votes and repeats, over documents i,
+Expectation maximization starts from the shares s_i(y) of the votes and repeats, over documents i,
 
     q_i(y)      proportional to  p(y) * prod_j p(v_ij | y)
-    p(v_j | y)  =  (SMOOTHING + sum_i q_i(y) [v_ij = v_j]) / (SMOOTHING * choices + sum_i q_i(y))
-    p(y)        =  (SMOOTHING + sum_i q_i(y)) / (SMOOTHING * labels + documents)
+    w_i(y)      =  (1 - ANCHOR) * q_i(y) + ANCHOR * s_i(y)
+    p(v_j | y)  =  (SMOOTHING + sum_i w_i(y) [v_ij = v_j]) / (SMOOTHING * choices + sum_i w_i(y))
+    p(y)        =  (SMOOTHING + sum_i w_i(y)) / (SMOOTHING * labels + documents)
+
+The anchor says that functions are right more often than not. Without it they may come to tell apart
+something else than the labels, such as long texts, where more rules are found, from short ones.
 
 That a function abstains tells of the label too. It must: one that only ever votes for one label, as
 a lexicon does, is never wrong about what it votes for, so a model of its votes alone (as Dawid and
@@ -24,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 ABSTAIN = -1
+ANCHOR = 0.1
 SMOOTHING = 1.0
 ROUNDS = 1000
 CONVERGED = 1e-6
@@ -53,10 +58,12 @@ def fit(votes: Votes, labels: int) -> LabelModel:
     """The model of these votes, those of documents without any included."""
     # There are few different rows, however many documents.
     votes, documents = np.unique(votes, axis=0, return_counts=True)
-    found = np.stack([(votes == label).sum(axis=1) for label in range(labels)], axis=1) + 0.1
-    found /= found.sum(axis=1, keepdims=True)
+    shares = np.stack([(votes == label).sum(axis=1) for label in range(labels)], axis=1) + 0.1
+    shares /= shares.sum(axis=1, keepdims=True)
+    found = shares
     for _ in range(ROUNDS):
-        model = _maximized(votes, found * documents[:, None])
+        anchored = (1 - ANCHOR) * found + ANCHOR * shares
+        model = _maximized(votes, anchored * documents[:, None])
         before, found = found, model.probabilities(votes)
         if np.abs(found - before).max() < CONVERGED:
             break

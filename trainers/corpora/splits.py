@@ -26,7 +26,7 @@ STRENGTH = ("train", SHARES, "validation", "test")
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """A labelled example."""
+    """A labelled document, whose text stands in no other."""
 
     key: int
     """Of its text."""
@@ -116,8 +116,7 @@ def _takes(need: Mapping[str, float], labels: Mapping[str, int], totals: Mapping
     """Whether documents bring a split nearer to its share of their labels. How far it is from them
     is the sum of need^2 / total over the labels; n documents add n (n - 2 need) / total."""
     added = sum(
-        count * (count - 2 * need[label]) / totals[label]
-        for label, count in sorted(labels.items())
+        count * (count - 2 * need[label]) / totals[label] for label, count in sorted(labels.items())
     )
     if added:
         return added < 0

@@ -1,20 +1,15 @@
 """The recipe's `corpora` section."""
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from cluster.section import Conflict, Invalid, Section, identity, operational
 from trainers.corpora.labelling import WeakLabels
 
 if TYPE_CHECKING:
     from cluster.recipe import Recipe
-
-
-def _text_keys(value: Any) -> Any:
-    """Keys as the texts that a column's values are read as: YAML takes `1` for a number."""
-    return {str(key): item for key, item in value.items()} if isinstance(value, dict) else value
 
 
 class Source(Section):
@@ -36,9 +31,7 @@ class Source(Section):
     """The label of every document."""
     label_column: str | None = None
     """The column with each document's label."""
-    label_map: Annotated[dict[str, str | None], BeforeValidator(_text_keys)] | None = Field(
-        default=None, min_length=1
-    )
+    label_map: dict[str, str | None] | None = Field(default=None, min_length=1)
     """What the values of `label_column` are called, as in `{1: good, 2: null}`; `null` drops the
     document. A value outside the map is refused; without a map all are taken as they are."""
     group_column: str | None = None
@@ -56,6 +49,12 @@ class Source(Section):
     repeat: int = Field(default=1, ge=0, le=100)
     """How often an epoch of pretraining passes over it; 0 leaves it out."""
 
+    @field_validator("label_map", mode="before")
+    @classmethod
+    def _text_keys(cls, value: Any) -> Any:
+        """As the column's values are read: YAML takes `1` for a number."""
+        return {str(key): item for key, item in value.items()} if isinstance(value, dict) else value
+
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
         if (self.dataset is None) == (self.path is None):
@@ -66,8 +65,7 @@ class Source(Section):
 
     @model_validator(mode="after")
     def _one_kind_of_label(self) -> Self:
-        kinds = (self.label, self.label_column, self.weak_labels)
-        if sum(kind is not None for kind in kinds) > 1:
+        if self._kinds_of_label > 1:
             raise ValueError("give `label`, `label_column` or `weak_labels`, one of them")
         if self.label_map is not None and self.label_column is None:
             raise Invalid("label_map", "goes with `label_column`")
@@ -78,8 +76,13 @@ class Source(Section):
 
     @property
     def is_labelled(self) -> bool:
-        """By a label of its own, or by rules."""
-        return any((self.label, self.label_column, self.weak_labels))
+        """By people or by rules."""
+        return self._kinds_of_label > 0
+
+    @property
+    def _kinds_of_label(self) -> int:
+        kinds = (self.label, self.label_column, self.weak_labels)
+        return sum(kind is not None for kind in kinds)
 
     @property
     def origin(self) -> "Source":
@@ -288,5 +291,5 @@ def lexicons(sources: Mapping[str, Source]) -> Iterator[tuple[str, Source]]:
             if function.path is not None:
                 yield (
                     f"corpora.sources.{name}.weak_labels.functions.{rule}",
-                    Source(path=function.path),
+                    Source(path=function.path, format="text"),
                 )

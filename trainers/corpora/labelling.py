@@ -12,10 +12,11 @@ class LabellingFunction(Section):
     """Votes for one label where its lexicon or its pattern is found; else it abstains."""
 
     label: str = Field(min_length=1)
+    """What it votes for."""
     lexicon: tuple[str, ...] | None = Field(default=None, min_length=1)
     """Words, of which one is enough; upper and lower case are the same."""
     path: str | None = None
-    """A file or URI with such words, one a line."""
+    """A file or URI with such words instead, one a line."""
     pattern: str | None = None
     """A regular expression of Python's, searched for in the cleaned text."""
 
@@ -42,11 +43,14 @@ class WeakLabels(Section):
     are dropped and counted."""
 
     functions: dict[str, LabellingFunction] = Field(min_length=1)
+    """By names for the report, which tells of each how many documents it votes on, how often others
+    agree, and how often it is right where documents have labels elsewhere too."""
     vote: Literal["majority", "label_model"] = "majority"
     """`label_model` learns from agreements and conflicts how often each function votes for what
     (Dawid and Skene 1979), and so weighs the votes."""
     min_probability: float | None = Field(default=None, gt=0, le=1)
-    """What the label model must give a label; documents below it are dropped."""
+    """What the label model must give a label; documents below it are dropped. The higher, the fewer
+    and the surer are the labels, but some labels are reached less often: see `corpora.balance`."""
 
     @model_validator(mode="after")
     def _fits_vote(self) -> Self:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,10 @@ import numpy.typing as npt
 from cluster.errors import UserError
 from trainers.corpora import label_model
 from trainers.corpora.clean import normalize
-from trainers.corpora.config import Clean
+from trainers.corpora.config import Clean, Source
 from trainers.corpora.label_model import ABSTAIN, Votes
 from trainers.corpora.labelling import LabellingFunction, WeakLabels
-from trainers.corpora.sources import every_text
+from trainers.corpora.sources import parts, read
 from trainers.corpora.units import CJK
 
 NO_VOTES, TIED_VOTES, IMPROBABLE = "no votes", "tied votes", "improbable label"
@@ -79,12 +79,22 @@ def patterns(settings: WeakLabels, clean: Clean, key: str) -> list[re.Pattern[st
 def _pattern(function: LabellingFunction, clean: Clean, key: str) -> re.Pattern[str]:
     if function.pattern is not None:
         return re.compile(function.pattern)
-    given = every_text(function.path, key) if function.path else function.lexicon or ()
+    given = _words(function.path, key) if function.path else function.lexicon or ()
     as_texts = Clean(unicode=clean.unicode)
     words = sorted({normalize(word, as_texts) for word in given} - {""})
     if not words:
         raise UserError(f"{key}.path: no words in {function.path!r}")
     return re.compile("|".join(map(_whole, words)), re.IGNORECASE)
+
+
+def _words(path: str, key: str) -> Iterator[str]:
+    """The lines of a lexicon's file."""
+    source = Source(path=path, format="text")
+    for part in parts(source, key):
+        for document in read(source, part):
+            if document.text is None:
+                raise UserError(f"{document.where}: not UTF-8 text; convert the lexicon")
+            yield document.text
 
 
 def _whole(word: str) -> str:

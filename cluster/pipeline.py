@@ -48,9 +48,9 @@ STAGES = (
         "examples",
         "examples",
         "trainers.corpora.examples:run",
-        wanted=lambda recipe: recipe.finetune,
+        wanted=lambda recipe: recipe.corpora and recipe.corpora.is_labelled,
         parents=(),
-        keys=("seed", "corpora.labelled", "finetune.task", "finetune.labels"),
+        keys=("seed", "corpora.labelled"),
         uses_ray=False,
     ),
     Stage(

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from transformers import AutoModelForSequenceClassification
 
 from cluster import artifacts
@@ -92,7 +91,8 @@ def score(model_folder: Path, examples: Artifact, max_length: int) -> Any:
     tokenizer = tokenizers.load(model_folder)
     texts, labels = read_split(examples, "test")
     predicted = probabilities(model, encode(tokenizer, texts, max_length), BATCH_SIZE)
-    return metrics.classification(predicted.numpy(), labels)
+    numbers = [model.config.label2id[label] for label in labels]
+    return metrics.classification(predicted.numpy(), np.array(numbers))
 
 
 def ngram(examples: Artifact) -> Any:
@@ -116,12 +116,18 @@ def ngram(examples: Artifact) -> Any:
         for strength in (1.0, 4.0)
     ]
     best = max(candidates, key=lambda model: model.score(validation, validation_labels))
-    return metrics.classification(best.predict_proba(vectorizer.transform(test_texts)), test_labels)
+    # A label may be in the test split alone, where the regression never sees it.
+    labels = sorted({*best.classes_, *test_labels})
+    predicted = np.zeros((len(test_texts), len(labels)))
+    known = [labels.index(label) for label in best.classes_]
+    predicted[:, known] = best.predict_proba(vectorizer.transform(test_texts))
+    return metrics.classification(predicted, np.searchsorted(labels, test_labels))
 
 
-def read_split(examples: Artifact, split: str) -> tuple[list[str], npt.NDArray[np.int32]]:
+def read_split(examples: Artifact, split: str) -> tuple[list[str], list[str]]:
+    """Texts and the names of their labels."""
     table = read_arrow(examples.path / f"{split}.arrow")
-    return table["text"].to_pylist(), table["label"].to_numpy()
+    return table["text"].to_pylist(), table["label"].to_pylist()
 
 
 def compare(accuracies: dict[str, list[float]]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from cluster.artifacts import Artifact
 from cluster.pipeline import StageJob
 from cluster.recipe import Recipe
 from trainers.config import Finetune
+from trainers.corpora.examples import label_order
 from trainers.export import describe
 from trainers.launch import fit_stage
 from trainers.model import Start
@@ -25,7 +26,7 @@ def run(job: StageJob) -> dict[str, Any]:
         job.parents,
         settings.task,
         metrics,
-        labels=task.labels(),
+        labels=task.labels,
         max_length=settings.max_length,
     )
     return metrics
@@ -40,6 +41,7 @@ def classifier(recipe: Recipe, parents: Mapping[str, Artifact], scratch: bool = 
         examples=parents["examples"],
         start=start,
         tokenizer_folder=base,
+        labels=label_order(parents["examples"], settings.labels),
         max_length=settings.max_length,
         dropout=settings.dropout,
         label_smoothing=settings.label_smoothing,

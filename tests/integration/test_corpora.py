@@ -8,7 +8,8 @@ import pytest
 from tests.reviews import reviews
 from trainers.corpora.clean import normalize
 from trainers.corpora.config import Clean, Split
-from trainers.corpora.documents import split_of, text_key
+from trainers.corpora.documents import text_key
+from trainers.corpora.splits import Example, split
 
 RECIPE = """\
 name: copies
@@ -34,12 +35,18 @@ def edited(text, drawn):
     return "".join(characters)
 
 
+def label(text):
+    return "ab"[len(text) % 2]
+
+
 @pytest.fixture
 def held_out_count(tmp_path):
     """Real reviews in two files; edited copies of some of them, and of held-out labelled ones."""
-    drawn, split = random.Random(17), Split(validation=0.2, test=0.2)
+    drawn, shares = random.Random(17), Split(validation=0.2, test=0.2)
     texts = [normalize(line, Clean()) for line in dict.fromkeys(reviews()) if len(line) > 40][:900]
-    held_out = [text for text in texts[600:] if split_of(text_key(text), 17, split) != "train"]
+    labelled = [Example(text_key(text), text, label(text), "") for text in texts[600:]]
+    splits = zip(labelled, split(labelled, shares, 17), strict=True)
+    held_out = [example.text for example, name in splits if name != "train"]
     files = {
         "reviews-1": texts[:300],
         "reviews-2": texts[300:600],
@@ -48,7 +55,7 @@ def held_out_count(tmp_path):
         "labelled": texts[600:],
     }
     for name, found in files.items():
-        rows = [{"text": text, "label": "ab"[len(text) % 2]} for text in found]
+        rows = [{"text": text, "label": label(text)} for text in found]
         (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)), "utf-8")
     (tmp_path / "copies.yaml").write_text(RECIPE.format(data=tmp_path), "utf-8")
     return len(held_out)

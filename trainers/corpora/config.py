@@ -1,11 +1,12 @@
 """The recipe's `corpora` section."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from cluster.section import Conflict, Section, identity, operational
+from cluster.section import Conflict, Invalid, Section, identity, operational
+from trainers.corpora.labelling import WeakLabels
 
 if TYPE_CHECKING:
     from cluster.recipe import Recipe
@@ -31,6 +32,18 @@ class Source(Section):
     """The label of every document."""
     label_column: str | None = None
     """The column with each document's label."""
+    label_map: dict[str, str | None] | None = Field(default=None, min_length=1)
+    """What the values of `label_column` are called, as in `{1: good, 2: null}`; `null` drops the
+    document. A value outside the map is refused; without a map all are taken as they are."""
+    group_column: str | None = None
+    """The column with what documents share, such as their product or author: a group never parts
+    between training, validation and test, nor does one of that name in another source."""
+    weak_labels: WeakLabels | None = None
+    """Rules that label the documents of a source without labels."""
+    split: Literal["train", "validation", "test", "shares"] | None = None
+    """The one split that a labelled source is, such as an official test file; no other source then
+    adds to that validation or test split. `shares` draws them by `corpora.split`: the default, but
+    for weak labels, whose default is `train`."""
     tagged: bool = False
     """The text is `word/TAG word/TAG`: the tags are stripped and the words joined, as in Chinese
     part-of-speech corpora."""
@@ -44,21 +57,52 @@ class Source(Section):
     validation: float | None = Field(default=None, ge=0, lt=0.5)
     """Share of its documents that pretraining holds out; `corpora.validation` by default."""
 
+    @field_validator("label_map", mode="before")
+    @classmethod
+    def _text_keys(cls, value: Any) -> Any:
+        """As the column's values are read: YAML takes `1` for a number."""
+        return {str(key): item for key, item in value.items()} if isinstance(value, dict) else value
+
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
         if (self.dataset is None) == (self.path is None):
             raise ValueError("give `path` (with or without `package`), or `dataset`")
         if self.dataset is not None and self.package is not None:
             raise ValueError("`package` goes with `path`, not with `dataset`")
-        if self.label is not None and self.label_column is not None:
-            raise ValueError("give `label` or `label_column`, not both")
         if (self.repeat != 1) + (self.tokens is not None) + (self.weight is not None) > 1:
             raise ValueError("give one of `repeat`, `tokens` and `weight`")
         return self
 
+    @model_validator(mode="after")
+    def _one_kind_of_label(self) -> Self:
+        if self._kinds_of_label > 1:
+            raise ValueError("give `label`, `label_column` or `weak_labels`, one of them")
+        if self.label_map is not None and self.label_column is None:
+            raise Invalid("label_map", "goes with `label_column`")
+        for key in ("group_column", "split"):
+            if getattr(self, key) is not None and not self.is_labelled:
+                raise Invalid(key, "is for labelled documents; give the source labels")
+        return self
+
     @property
     def is_labelled(self) -> bool:
-        return self.label is not None or self.label_column is not None
+        """By people or by rules."""
+        return self._kinds_of_label > 0
+
+    @property
+    def _kinds_of_label(self) -> int:
+        kinds = (self.label, self.label_column, self.weak_labels)
+        return sum(kind is not None for kind in kinds)
+
+    @property
+    def origin(self) -> "Source":
+        """The same files, whatever is made of them."""
+        return Source(path=self.path, package=self.package, dataset=self.dataset)
+
+    @property
+    def placement(self) -> str:
+        """The split of its labelled documents, or `shares`."""
+        return self.split or ("train" if self.weak_labels else "shares")
 
 
 class Repetition(Section):
@@ -144,7 +188,8 @@ class Decontaminate(Section):
 
 
 class Split(Section):
-    """Shares of the labelled documents, drawn by a hash of the text: equal texts never part."""
+    """Shares of the labelled documents: the same of every label, to one document. Equal texts and
+    documents of one group never part."""
 
     validation: float = Field(default=0.1, gt=0, lt=1)
     test: float = Field(default=0.1, gt=0, lt=1)
@@ -177,6 +222,9 @@ class Corpora(Section):
     decontaminate: Decontaminate | None = Decontaminate()
     """`null` leaves it out; texts that are equal to held-out ones are dropped all the same."""
     split: Split = Split()
+    balance: Literal["none", "downsample", "upsample"] = "none"
+    """Of the labels in the training split: as few documents of each as the rarest has, or as many
+    as the most frequent has, repeated."""
     validation: float = Field(default=0.02, gt=0, lt=0.5)
     """Share of the documents that pretraining holds out, besides the labelled validation and
     test."""
@@ -205,19 +253,29 @@ class Corpora(Section):
     @property
     def labelled(self) -> dict[str, Any]:
         """What the labelled examples depend on."""
+        from trainers.corpora.sources import content_hash
+
         sources = {name: source for name, source in self.sources.items() if source.is_labelled}
         once = {name: source.model_copy(update={"repeat": 1}) for name, source in sources.items()}
         return {
             "sources": identity(once),
             "contents": self._contents(sources),
+            "lexicons": {key: content_hash(file, key) for key, file in lexicons(sources)},
             "clean": self.clean.identity(),
             "split": self.split.identity(),
+            "balance": self.balance,
         }
+
+    @property
+    def is_labelled(self) -> bool:
+        return any(source.is_labelled for source in self.sources.values())
 
     def _contents(self, sources: dict[str, Source], key: str = "corpora.sources") -> dict[str, str]:
         from trainers.corpora.sources import content_hash
 
-        return {name: content_hash(source, f"{key}.{name}") for name, source in sources.items()}
+        return {
+            name: content_hash(source.origin, f"{key}.{name}") for name, source in sources.items()
+        }
 
     def conflicts(self, recipe: "Recipe") -> Iterator[Conflict]:
         weighted = [name for name, source in self.sources.items() if source.weight is not None]
@@ -228,11 +286,17 @@ class Corpora(Section):
             )
         if self.tokens is not None and not weighted:
             yield Conflict("corpora.tokens", "no source has a `weight`, so nothing shares it")
-        labelled = [name for name, source in self.sources.items() if source.is_labelled]
-        if recipe.finetune and not labelled:
+        placements = {source.placement for source in self.sources.values() if source.is_labelled}
+        if recipe.finetune and not placements:
             yield Conflict(
                 "corpora.sources",
-                "finetune needs labels: give a source `label` or `label_column`",
+                "finetune needs labels: give a source `label`, `label_column` or `weak_labels`",
+            )
+        elif recipe.finetune and placements == {"train"}:
+            yield Conflict(
+                "corpora.sources",
+                "all labelled documents are for training (weak labels are, by default): give a "
+                "source with labels of its own, or `split: shares`",
             )
         if recipe.pretrain and not any(source.repeat for source in self.sources.values()):
             yield Conflict("corpora.sources", "every source has repeat: 0; nothing to pretrain on")
@@ -242,3 +306,14 @@ class Corpora(Section):
                 "corpora.tokenizer.base",
                 f"pretrain.base is {base!r}: its weights need its tokenizer; set the same base",
             )
+
+
+def lexicons(sources: Mapping[str, Source]) -> Iterator[tuple[str, Source]]:
+    """The files of labelling functions, with their keys."""
+    for name, source in sources.items():
+        for rule, function in (source.weak_labels.functions if source.weak_labels else {}).items():
+            if function.path is not None:
+                yield (
+                    f"corpora.sources.{name}.weak_labels.functions.{rule}",
+                    Source(path=function.path, format="text"),
+                )

@@ -1,9 +1,5 @@
-"""From raw documents to clean ones: clean, drop exact duplicates, split by hash.
-
-Every dropped document is counted by reason, and a few are kept as samples. Which split a text falls
-into is a function of the text, so equal texts never part, whatever file, source or run they come
-from.
-"""
+"""From raw documents to clean ones. Every dropped document is counted by reason, and a few are kept
+as samples. What a text draws is a function of the text, whatever file or source it comes from."""
 
 import collections
 import dataclasses
@@ -15,10 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cluster.errors import UserError
-from trainers.corpora.clean import normalize, refusal, too_short_or_long
-from trainers.corpora.config import Clean, Corpora, Split
-from trainers.corpora.readers import Document, read
-from trainers.corpora.sources import parts
+from trainers.corpora.clean import normalize, refusal
+from trainers.corpora.config import Clean
+from trainers.corpora.readers import Document
 
 KEPT = "kept"
 SAMPLES = 3
@@ -149,45 +144,3 @@ def share(key: int, seed: int, purpose: str) -> float:
     """A number in [0, 1) that a text draws for a purpose, independent between purposes."""
     digest = hashlib.blake2b(f"{purpose}:{seed}:{key}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64
-
-
-def split_of(key: int, seed: int, split: Split) -> str:
-    """train, validation or test, for a labelled text."""
-    drawn = share(key, seed, "split")
-    if drawn < split.test:
-        return "test"
-    return "validation" if drawn < split.test + split.validation else "train"
-
-
-def labelled(corpora: Corpora, counts: Counts) -> Iterator[tuple[int, Document]]:
-    """Labelled documents with their keys; texts that carry two labels and repetitions are
-    dropped."""
-    found: dict[int, Document | None] = {}
-    repeated = 0
-    for name, source in corpora.sources.items():
-        if not source.is_labelled:
-            continue
-        for part in parts(source, f"corpora.sources.{name}"):
-            part_counts = Counts()
-            documents = cleaned(read(source, part), corpora.clean, part_counts, too_short_or_long)
-            for document in documents:
-                assert document.text is not None
-                key = text_key(document.text)
-                if key not in found:
-                    found[key] = document
-                    continue
-                repeated += 1
-                first = found[key]
-                if first is not None and first.label != document.label:
-                    found[key] = None
-            counts.read += part_counts.read
-            counts.dropped += part_counts.dropped
-    two_labels = sum(document is None for document in found.values())
-    if repeated:
-        counts.dropped["exact duplicate"] += repeated
-    if two_labels:
-        counts.dropped["two labels"] += two_labels
-    for key, kept in found.items():
-        if kept is not None:
-            counts.kept += 1
-            yield key, kept

@@ -1,81 +1,142 @@
 """The stage `examples`: labelled documents, deduplicated before they are split.
 
-Makes `train.arrow`, `validation.arrow`, `test.arrow` with `text` and `label` (its number), and
-`labels.json`, the labels in the order of their numbers.
+Makes `train.arrow`, `validation.arrow`, `test.arrow` with `text`, `label` (its name) and, where the
+sources have groups, `group`; and `labels.json`, all labels found, sorted.
 """
 
+import collections
 import json
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
-from cluster.artifacts import REPORT
+from cluster.artifacts import REPORT, Artifact
 from cluster.errors import UserError
 from cluster.pipeline import StageJob
-from trainers.corpora.documents import Counts, labelled, split_of
-from trainers.corpora.pack import write_arrow
+from cluster.progress import Progress
+from trainers.corpora.config import Corpora
+from trainers.corpora.documents import Counts
+from trainers.corpora.labelled import labelled
+from trainers.corpora.pack import read_arrow, write_arrow
 from trainers.corpora.report.labelled import labelled_page
+from trainers.corpora.splits import SPLITS, Example, balanced, split
 
-SPLITS = ("train", "validation", "test")
+LABELS = "labels.json"
+GROUP_ELSEWHERE = "group is in another split"
 
 
 def run(job: StageJob) -> dict[str, Any]:
-    corpora, allowed = job.recipe.corpora, job.recipe.finetune.labels
+    corpora: Corpora = job.recipe.corpora
     counts = Counts()
-    rows: dict[str, list[tuple[str, str]]] = {split: [] for split in SPLITS}
-    for key, document in labelled(corpora, counts):
-        assert document.text is not None
-        assert document.label is not None
-        if allowed is not None and document.label not in allowed:
-            raise UserError(
-                f"{document.where}: label {document.label!r} is not in finetune.labels "
-                f"({', '.join(allowed)}); mend the file or the list"
-            )
-        rows[split_of(key, job.recipe.seed, corpora.split)].append((document.text, document.label))
-    found = sorted({label for split in SPLITS for _, label in rows[split]})
-    labels = list(allowed) if allowed is not None else found
+    found, weak_labels = labelled(corpora, counts)
+    if job.recipe.finetune:
+        # The last of a label in the order of keys: any will do.
+        _refuse({example.label: example.where for example in found}, job.recipe.finetune.labels)
+    splits = _split(found, corpora, job.recipe.seed, counts)
+    report = {**counts.report(), "labels": _by_label(splits), "weak_labels": weak_labels}
+    if corpora.balance != "none":
+        train = splits["train"]
+        places = balanced([example.label for example in train], corpora.balance)
+        splits["train"] = [train[place] for place in places]
+        report["balanced"] = _by_label(splits)
+    with job.draft.folder() as folder:
+        for name, examples in splits.items():
+            write_arrow(_table(examples, corpora), folder / f"{name}.arrow")
+        labels = sorted({example.label for example in found})
+        (folder / LABELS).write_text(json.dumps(labels, ensure_ascii=False), "utf-8")
+    sizes = {name: len(examples) for name, examples in splits.items()}
+    _tell(job.progress, counts, sizes, weak_labels)
+    whole = {**report, **sizes}
+    with job.draft.folder() as folder:
+        (folder / REPORT).write_text(labelled_page(whole, job.draft.id), "utf-8")
+    return whole
+
+
+def held_out_texts(examples: Artifact) -> Iterator[str]:
+    """The texts for validation and test, which nothing may be trained on."""
+    for name in ("validation", "test"):
+        for batch in read_arrow(examples.path / f"{name}.arrow").to_batches(max_chunksize=4096):
+            yield from batch["text"].to_pylist()
+
+
+def label_order(examples: Artifact, wanted: Sequence[str] | None) -> list[str]:
+    """The labels of a task in the order of their numbers: those wanted, or those found. Raises
+    UserError for a label that is not wanted, and for fewer than two."""
+    found: list[str] = json.loads((examples.path / LABELS).read_text("utf-8"))
+    _refuse(dict.fromkeys(found, examples.id), wanted)
+    return list(wanted or found)
+
+
+def _refuse(found: Mapping[str, str], wanted: Sequence[str] | None) -> None:
+    """Raises UserError for labels that no classifier can be made of. `found` says where."""
     if len(found) < 2:
         raise UserError(
             "corpora.sources: classification needs two labels or more, found "
-            f"{found or 'no documents'}"
+            f"{list(found) or 'no documents'}"
         )
-    empty = [split for split in SPLITS if not rows[split]]
+    for label, where in found.items():
+        if wanted is not None and label not in wanted:
+            raise UserError(
+                f"{where}: label {label!r} is not in finetune.labels ({', '.join(wanted)}); mend "
+                "the file or the list"
+            )
+
+
+def _split(
+    found: Sequence[Example], corpora: Corpora, seed: int, counts: Counts
+) -> dict[str, list[Example]]:
+    splits: dict[str, list[Example]] = {name: [] for name in SPLITS}
+    for example, name in zip(found, split(found, corpora.split, seed), strict=True):
+        if name is None:
+            counts.kept -= 1
+            counts.dropped[GROUP_ELSEWHERE] += 1
+        else:
+            splits[name].append(example)
+    empty = [name for name in SPLITS if not splits[name]]
     if empty:
         raise UserError(
-            f"corpora.split: no labelled documents in {', '.join(empty)} of {counts.kept}; "
-            "give more documents or larger shares"
+            f"corpora.split: no labelled documents in {', '.join(empty)} of {counts.kept}; give "
+            "more documents or larger shares, or a source of that `split`"
         )
-    with job.draft.folder() as folder:
-        for split in SPLITS:
-            texts, names = zip(*rows[split], strict=True)
-            table = pa.table(
-                {
-                    "text": pa.array(texts, pa.large_string()),
-                    "label": pa.array([labels.index(name) for name in names], pa.int32()),
-                }
-            )
-            write_arrow(table, folder / f"{split}.arrow")
-        (folder / "labels.json").write_text(json.dumps(labels, ensure_ascii=False), "utf-8")
-    report = {
-        **counts.report(),
-        **{split: len(rows[split]) for split in SPLITS},
-        "balance": {
-            label: sum(name == label for split in SPLITS for _, name in rows[split])
-            for label in labels
-        },
+    return splits
+
+
+def _by_label(splits: Mapping[str, Sequence[Example]]) -> dict[str, dict[str, int]]:
+    """Documents of every label in each split."""
+    found = {
+        name: collections.Counter(example.label for example in examples)
+        for name, examples in splits.items()
     }
-    with job.draft.folder() as folder:
-        (folder / REPORT).write_text(labelled_page(report, job.draft.id), "utf-8")
-    dropped = ", ".join(f"{reason} {count:,}" for reason, count in counts.dropped.items())
-    job.progress.line(
+    labels = sorted({label for counter in found.values() for label in counter})
+    return {label: {name: found[name][label] for name in SPLITS} for label in labels}
+
+
+def _table(examples: Sequence[Example], corpora: Corpora) -> pa.Table:
+    columns = {
+        "text": pa.array([example.text for example in examples], pa.large_string()),
+        "label": pa.array([example.label for example in examples], pa.string()),
+    }
+    if any(source.group_column for source in corpora.sources.values()):
+        # Of a text that several groups share, one of them: they are all in this split.
+        groups = [min(example.groups, default=None) for example in examples]
+        columns["group"] = pa.array(groups, pa.string())
+    return pa.table(columns)
+
+
+def _tell(
+    progress: Progress, counts: Counts, sizes: Mapping[str, int], weak_labels: Mapping[str, Any]
+) -> None:
+    dropped = ", ".join(f"{reason} {count:,}" for reason, count in sorted(counts.dropped.items()))
+    progress.line(
         f"{counts.read:,} labelled documents, dropped: {dropped or 'none'}; "
-        + ", ".join(f"{split} {len(rows[split]):,}" for split in SPLITS)
+        + ", ".join(f"{name} {size:,}" for name, size in sizes.items())
     )
-    return report
-
-
-def held_out_texts(examples):
-    from trainers.corpora.pack import read_arrow
-
-    for split in ("validation", "test"):
-        yield from read_arrow(examples.path / f"{split}.arrow")["text"].to_pylist()
+    for source, figures in weak_labels.items():
+        line = f"{source}: weak labels for {figures['coverage']:.1%}"
+        if "accuracy" in figures:
+            line += (
+                f"; of {figures['accuracy_documents']:,} that are labelled elsewhere, "
+                f"{figures['accuracy']:.1%} agree"
+            )
+        progress.line(line)

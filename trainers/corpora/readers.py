@@ -31,13 +31,15 @@ class Document:
     where: str
     """`file:line`, for errors."""
     problem: Problem | None = None
+    group: str | None = None
 
 
 def read(source: Source, part: Part) -> Iterator[Document]:
     """The documents of a part."""
     wanted = {"text": source.text}
-    if source.label_column is not None:
-        wanted["label_column"] = source.label_column
+    for key in ("label_column", "group_column"):
+        if getattr(source, key) is not None:
+            wanted[key] = getattr(source, key)
     for where, columns, problem in _rows(source, part, wanted):
         if columns is None:
             yield Document(None, None, where, problem)
@@ -79,13 +81,18 @@ def _document(source: Source, columns: Mapping[str, Any], where: str) -> Documen
     label: str | Problem | None = source.label
     if source.label_column is not None:
         label = _text(columns, "label_column", source.label_column)
+    group: str | Problem | None = None
+    if source.group_column is not None and columns.get(source.group_column, "") is not None:
+        group = _text(columns, "group_column", source.group_column)
     if isinstance(found, Problem):
         return Document(None, None, where, found)
     if isinstance(label, Problem):
         return Document(None, None, where, label)
+    if isinstance(group, Problem):
+        return Document(None, None, where, group)
     if source.tagged:
         found = "".join(word.rpartition("/")[0] for word in found.split())
-    return Document(found, label, where)
+    return Document(found, label, where, group=group)
 
 
 def _text(columns: Mapping[str, Any], key: str, column: str) -> str | Problem:
@@ -93,10 +100,10 @@ def _text(columns: Mapping[str, Any], key: str, column: str) -> str | Problem:
     if column not in columns:
         return no_column(key, column, columns)
     value = columns[column]
-    is_label = key == "label_column"
-    if value is None or value != value or (is_label and value == ""):
-        return Problem(f"no {'label' if is_label else 'text'} in column {column!r}")
-    if is_label and isinstance(value, int | float):
+    is_text = key == "text"
+    if value is None or value != value:
+        return Problem(f"no {'text' if is_text else 'label'} in column {column!r}")
+    if not is_text and isinstance(value, int | float):
         return str(value)
     if not isinstance(value, str | Problem):
         return Problem(f"column {column!r} is {type(value).__name__}, not text")

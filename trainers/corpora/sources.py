@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from cluster.errors import UserError
-from trainers.corpora.config import Corpora, Source
+from trainers.corpora.config import Corpora, Source, lexicons
 from trainers.corpora.formats import archive_of, archives, compression_of, format_of, huggingface
 from trainers.corpora.formats.parquet import row_group_bytes
 from trainers.corpora.formats.streams import filesystem, open_raw, reading
@@ -92,6 +92,7 @@ def _every_source(corpora: Corpora | None) -> Iterator[tuple[str, Source]]:
         yield f"corpora.sources.{name}", source
     for path in corpora.decontaminate.files if corpora.decontaminate else ():
         yield "corpora.decontaminate.files", Source(path=path)
+    yield from lexicons(corpora.sources)
 
 
 def parts(

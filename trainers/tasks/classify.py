@@ -5,7 +5,6 @@ Encoding and decoding stand here once, for training, evaluation and serving.
 
 import dataclasses
 import functools
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -61,27 +60,25 @@ class Classify:
     examples: Artifact
     start: Start
     tokenizer_folder: str
+    labels: Sequence[str]
+    """In the order of their numbers."""
     max_length: int
     dropout: float
     label_smoothing: float
-
-    def labels(self) -> list[str]:
-        return json.loads((self.examples.path / "labels.json").read_text("utf-8"))
 
     def tokenizer(self) -> "PreTrainedTokenizerFast":
         return tokenizers.load(self.tokenizer_folder, "finetune.base")
 
     def model(self) -> "PreTrainedModel":
-        labels = self.labels()
         model = build(
             self.start,
             "classify",
             self.tokenizer(),
             classifier_dropout=self.dropout,
             problem_type="single_label_classification",
-            num_labels=len(labels),
-            id2label=dict(enumerate(labels)),
-            label2id={label: number for number, label in enumerate(labels)},
+            num_labels=len(self.labels),
+            id2label=dict(enumerate(self.labels)),
+            label2id=self._numbers,
         )
         refuse_longer(model, "finetune.max_length", self.max_length)
         return model
@@ -90,11 +87,15 @@ class Classify:
         table = read_arrow(self.examples.path / f"{split}.arrow")
         texts = table["text"].to_pylist()
         encoded = encode(self.tokenizer(), texts, self.max_length)
-        return Tokenized(encoded, table["label"].to_pylist())
+        return Tokenized(encoded, [self._numbers[label] for label in table["label"].to_pylist()])
 
     def collate(self, rows: Sequence[dict[str, Any]], numbers: Sequence[int]) -> Batch:
         batch = pad([row["input_ids"] for row in rows], self._pad_id)
         return {**batch, "labels": torch.tensor([row["label"] for row in rows])}
+
+    @functools.cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {label: number for number, label in enumerate(self.labels)}
 
     @functools.cached_property
     def _pad_id(self) -> int:

@@ -158,7 +158,7 @@ MUTATIONS = [
     Mutation(
         "stars",
         "stars\n      label: good",
-        ("corpora.sources.reviews: give `label` or",),
+        ("corpora.sources.reviews: give `label`, `label_column` or `weak_labels`",),
         "reviews:",
     ),
     Mutation("{path: news.txt}", "{}", ("corpora.sources.news: give `path` ", "`dataset`")),

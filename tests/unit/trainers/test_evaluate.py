@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 
 import pyarrow as pa
@@ -33,14 +32,13 @@ def test_a_model_without_labelled_examples_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_sanity_line_learns_from_characters(tmp_path: Path) -> None:
-    examples = published(
-        Storage.at(str(tmp_path)),
-        "examples/demo-examples-00",
-        {"labels.json": json.dumps(["b", "g"])},
-    )
+    examples = published(Storage.at(str(tmp_path)), "examples/demo-examples-00")
     for split, count in (("train", 30), ("validation", 5), ("test", 10)):
-        texts = [f"这家酒店{'很好' if number % 2 else '很差'}{number}" for number in range(count)]
-        labels = pa.array([number % 2 for number in range(count)], pa.int32())
+        labels = [("差", "好")[number % 2] for number in range(count)]
+        texts = [f"这家酒店很{label}{number}" for number, label in enumerate(labels)]
+        if split == "test":  # a label that training never saw is an error, not a failure
+            texts, labels = [*texts, "一般"], [*labels, "中"]
         write_arrow(pa.table({"text": texts, "label": labels}), examples.path / f"{split}.arrow")
     found = ngram(examples)
-    assert (found["accuracy"], found["documents"]) == (1.0, 10)
+    assert (found["accuracy"], found["documents"]) == (pytest.approx(10 / 11), 11)
+    assert [sum(row) for row in found["confusion"]] == [1, 5, 5]

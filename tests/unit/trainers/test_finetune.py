@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from cluster.artifacts import Artifact
+from cluster.errors import UserError
 from cluster.recipe import Recipe, load
 from cluster.storage import Storage
 from tests.fakes import published
@@ -31,7 +32,9 @@ def parents(tmp_path: Path) -> dict[str, Artifact]:
     storage = Storage.at(str(tmp_path / "mill"))
     winner = {"number": 3, "values": {"finetune.learning_rate": 5e-4, "finetune.epochs": 2}}
     return {
-        "examples": published(storage, "examples/demo-examples-00"),
+        "examples": published(
+            storage, "examples/demo-examples-00", {"labels.json": '["bad", "good"]'}
+        ),
         "pretrain": published(storage, "model/demo-pretrain-00"),
         "tune": published(storage, "sweep/demo-tune-00", {"winner.json": json.dumps(winner)}),
     }
@@ -70,3 +73,21 @@ def test_a_base_of_the_recipe_is_used(recipe: Recipe, parents: dict[str, Artifac
     from_base = recipe.override({"pretrain": None, "finetune.base": "some/model"})
     del parents["pretrain"]
     assert classifier(from_base, parents).start.base == "some/model"
+
+
+def test_the_labels_of_the_recipe_have_its_order(
+    recipe: Recipe, parents: dict[str, Artifact]
+) -> None:
+    assert classifier(recipe, parents).labels == ["bad", "good"]
+    ordered = recipe.override({"finetune.labels": ["good", "fair", "bad"]})
+    assert classifier(ordered, parents).labels == ["good", "fair", "bad"]
+
+
+def test_a_label_outside_those_of_the_recipe_is_refused(
+    recipe: Recipe, parents: dict[str, Artifact]
+) -> None:
+    """Also where the examples were made under another list."""
+    with pytest.raises(
+        UserError, match=r"00: label 'bad' is not in finetune\.labels \(good, fair\)"
+    ):
+        classifier(recipe.override({"finetune.labels": ["good", "fair"]}), parents)

@@ -12,7 +12,8 @@ from trainers.corpora.report.writing import number, one_line, share
 def labelled_page(counts: Mapping[str, Any], artifact_id: str) -> str:
     """The page of what the stage `examples` counted."""
     splits = {split: counts[split] for split in ("train", "validation", "test")}
-    balance: Mapping[str, int] = counts["balance"]
+    by_label: Mapping[str, Mapping[str, int]] = counts["labels"]
+    balance = {label: sum(of.values()) for label, of in by_label.items()}
     tiles = {
         "documents read": number(counts["read"]),
         "documents kept": f"{number(counts['kept'])} ({share(counts['kept'], counts['read'])})",
@@ -21,9 +22,15 @@ def labelled_page(counts: Mapping[str, Any], artifact_id: str) -> str:
     }
     labels = largest(balance, BARS, "labels")
     shares = [
-        [one_line(label), number(n), share(n, counts["kept"])] for label, n in balance.items()
+        [
+            one_line(label),
+            *(number(by_label[label][split]) for split in splits),
+            number(n),
+            share(n, counts["kept"]),
+        ]
+        for label, n in balance.items()
     ]
-    head = ("Label", "Documents", "Share")
+    head = ("Label", *splits, "Documents", "Share")
     sections = [
         Section("Kept and dropped", plots=[Plot("", outcome("labelled", counts))]),
         Section(
@@ -32,4 +39,19 @@ def labelled_page(counts: Mapping[str, Any], artifact_id: str) -> str:
             tables=[Table("Documents by label", head, shares, folded=len(shares) > ROWS)],
         ),
     ]
+    weak_labels: Mapping[str, Any] = counts.get("weak_labels", {})
+    if weak_labels:
+        about = "Shares of the documents; accuracy where the same texts have labels of their own."
+        tables = [_functions(source, of) for source, of in weak_labels.items()]
+        sections.append(Section("Weak labels", about, tables=tables))
     return render("Labelled documents", artifact_id, tiles, sections)
+
+
+def _functions(source: str, figures: Mapping[str, Any]) -> Table:
+    """What the labelling functions of a source did, and all together."""
+    columns = ("coverage", "overlaps", "conflicts", "accuracy")
+    rows = [
+        [one_line(name), *(f"{of[column]:.1%}" if column in of else "–" for column in columns)]
+        for name, of in [*figures["functions"].items(), ("together", figures)]
+    ]
+    return Table(one_line(source), ("Function", *(name.capitalize() for name in columns)), rows)

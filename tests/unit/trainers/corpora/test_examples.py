@@ -1,17 +1,19 @@
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cluster.artifacts import drafting
+from cluster.artifacts import Artifact, drafting
 from cluster.errors import UserError
 from cluster.pipeline import StageJob
 from cluster.recipe import load
 from cluster.storage import Storage
-from tests.fakes import Notes
+from tests.fakes import Notes, published
 from trainers.corpora import examples
 from trainers.corpora.pack import read_arrow
+from trainers.corpora.splits import SPLITS
 
 RECIPE = """\
 name: demo
@@ -32,55 +34,147 @@ def _user_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("bad.txt").write_text("".join(f"bad {number}\n" for number in range(30)) + "both\n")
 
 
-def run(*overrides: str) -> tuple[dict[str, Any], dict[str, list[tuple[str, int]]], list[str]]:
-    """The report, the rows of each split, and the labels."""
+def run(*overrides: str, notes: Notes | None = None) -> tuple[dict[str, Any], Artifact]:
+    """The report, and the artifact."""
     storage = Storage.at("mill")
+    storage.delete("examples")
     with drafting(storage, "examples/demo-examples-00") as draft:
-        job = StageJob(load("recipe.yaml", overrides), {}, draft, storage, Notes(), {})
-        report = examples.run(job)
-        with draft.folder() as folder:
-            tables = {split: read_arrow(folder / f"{split}.arrow") for split in examples.SPLITS}
-            labels = json.loads((folder / "labels.json").read_text("utf-8"))
-    rows = {
-        split: [(row["text"], row["label"]) for row in table.to_pylist()]
-        for split, table in tables.items()
-    }
-    return report, rows, labels
+        recipe = load("recipe.yaml", overrides)
+        report = examples.run(StageJob(recipe, {}, draft, storage, notes or Notes(), {}))
+        return report, draft.publish(
+            recipe="demo", stage="examples", parents={}, inputs={}, metrics=report
+        )
+
+
+def rows(made: Artifact) -> dict[str, list[dict[str, Any]]]:
+    return {name: read_arrow(made.path / f"{name}.arrow").to_pylist() for name in SPLITS}
 
 
 def test_labelled_documents_are_split_once() -> None:
-    report, rows, labels = run()
-    assert labels == ["bad", "good"]
-    everything = [row for split in rows.values() for row in split]
-    expected = {f"{labels[number]} {index}": number for number in (0, 1) for index in range(50)}
-    assert len(everything) == 80
-    assert dict(everything).items() <= expected.items()
-    assert {split: len(found) for split, found in rows.items()} == {
-        split: report[split] for split in rows
+    notes = Notes()
+    report, made = run(notes=notes)
+    found = rows(made)
+    everything = [(row["text"], row["label"]) for of_split in found.values() for row in of_split]
+    assert len(dict(everything)) == len(everything) == 80
+    assert all(text.split()[0] == label for text, label in everything)
+    assert {name: len(of_split) for name, of_split in found.items()} == {
+        name: report[name] for name in SPLITS
     }
-    assert report["balance"] == {"bad": 30, "good": 50}
+    assert report["labels"] == {
+        "bad": {"train": 18, "validation": 6, "test": 6},
+        "good": {"train": 30, "validation": 10, "test": 10},
+    }
     assert report["dropped"] == {"exact duplicate": 1, "two labels": 1}
+    assert notes.lines == [
+        "82 labelled documents, dropped: exact duplicate 1, two labels 1; "
+        "train 48, validation 16, test 16"
+    ]
+
+
+def test_neither_order_nor_number_of_files_matter() -> None:
+    _, made = run()
+    before = rows(made)
+    lines = Path("good.txt").read_text().splitlines(keepends=True)
+    Path("good-1.txt").write_text("".join(lines[:20:-1]))
+    Path("good-2.txt").write_text("".join(lines[:21]))
+    _, made = run("corpora.sources.good.path=good-*.txt")
+    assert rows(made) == before
 
 
 def test_labels_keep_the_order_of_the_recipe() -> None:
-    _, rows, labels = run("finetune.labels=[good, bad, fair]")
-    assert labels == ["good", "bad", "fair"]
-    assert all(labels[number] == text.split()[0] for text, number in rows["train"])
+    _, made = run("finetune.labels=[good, bad, fair]")
+    assert examples.label_order(made, ["good", "bad", "fair"]) == ["good", "bad", "fair"]
+    assert examples.label_order(made, None) == ["bad", "good"]
+
+
+def test_labels_that_the_recipe_learned_of_later_are_refused_too() -> None:
+    _, made = run()
+    with pytest.raises(UserError, match=r"examples-00: label 'bad' is not in finetune\.labels"):
+        examples.label_order(made, ["good", "fair"])
+    alone = published(made.storage, "examples/one-examples-00", {"labels.json": '["good"]'})
+    with pytest.raises(UserError, match=r"two labels or more, found \['good'\]"):
+        examples.label_order(alone, None)
+
+
+def test_what_is_held_out_is_validation_and_test() -> None:
+    _, made = run()
+    found = rows(made)
+    held_out = [row["text"] for name in ("validation", "test") for row in found[name]]
+    assert list(examples.held_out_texts(made)) == held_out
+    assert not set(held_out) & {row["text"] for row in found["train"]}
+
+
+@pytest.mark.parametrize(
+    ("balance", "each"), [("none", None), ("downsample", 18), ("upsample", 30)]
+)
+def test_training_alone_is_balanced(balance: str, each: int | None) -> None:
+    report, made = run(f"corpora.balance={balance}")
+    found = rows(made)
+    counted = Counter(row["label"] for row in found["train"])
+    assert counted == ({"good": 30, "bad": 18} if each is None else {"good": each, "bad": each})
+    assert (report["validation"], report["test"]) == (16, 16)
+    assert report["train"] == counted.total()
+    assert report["labels"]["bad"]["train"] == 18
+    assert ("balanced" in report) == (each is not None)
+
+
+def test_groups_are_kept_and_never_part() -> None:
+    lines = [f"text {number},{'ab'[number % 2]},{number // 6}\n" for number in range(120)]
+    Path("all.csv").write_text("text,label,author\n" + "".join(lines) + "alone,a,\n")
+    source = "{path: all.csv, label_column: label, group_column: author}"
+    _, made = run(f"corpora.sources={{all: {source}}}")
+    splits: dict[str, set[str]] = {}
+    for name, of_split in rows(made).items():
+        for row in of_split:
+            splits.setdefault(row["group"], set()).add(name)
+    assert len(splits) == 21
+    assert all(len(names) == 1 for group, names in splits.items() if group)
+
+
+def test_weak_labels_are_reported_and_only_train() -> None:
+    Path("raw.txt").write_text("good 3\nbad 4\nbad news\ngood news\ngood or bad\nnothing\n")
+    functions = "{praise: {label: good, lexicon: [good]}, blame: {label: bad, lexicon: [bad]}}"
+    notes = Notes()
+    report, made = run(
+        f"corpora.sources.raw={{path: raw.txt, weak_labels: {{functions: {functions}}}}}",
+        notes=notes,
+    )
+    found = rows(made)
+    weak = [(row["text"], row["label"]) for row in found["train"] if "news" in row["text"]]
+    assert sorted(weak) == [("bad news", "bad"), ("good news", "good")]
+    assert (report["train"], report["validation"], report["test"]) == (50, 16, 16)
+    figures = report["weak_labels"]["raw"]
+    assert (figures["coverage"], figures["accuracy"]) == (pytest.approx(4 / 6), 1.0)
+    assert figures["functions"]["blame"]["conflicts"] == pytest.approx(1 / 6)
+    assert notes.lines[1:] == [
+        "raw: weak labels for 66.7%; of 2 that are labelled elsewhere, 100.0% agree"
+    ]
 
 
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
-        (
-            ["finetune.labels=[good, fair]"],
-            "bad.txt:1: label 'bad' is not in finetune.labels (good",
-        ),
+        (["finetune.labels=[good, fair]"], "label 'bad' is not in finetune.labels (good, fair)"),
         (["corpora.sources.bad.label=good"], "two labels or more, found ['good']"),
         (["corpora.clean.min_characters=50"], "two labels or more, found no documents"),
         (["corpora.split.test=0.001"], "corpora.split: no labelled documents in test of 80"),
+        (
+            ["corpora.sources.good.split=test", "corpora.sources.bad.split=test"],
+            "corpora.split: no labelled documents in train, validation of 80",
+        ),
     ],
 )
 def test_what_cannot_be_learned_is_refused(overrides: list[str], says: str) -> None:
     with pytest.raises(UserError) as caught:
         run(*overrides)
     assert says in str(caught.value)
+
+
+def test_a_label_outside_the_list_is_told_with_its_file() -> None:
+    with pytest.raises(UserError, match=r"bad\.txt:\d+: label 'bad'"):
+        run("finetune.labels=[good, fair]")
+
+
+def test_without_fine_tuning_one_label_is_enough() -> None:
+    _, made = run("finetune=null", "corpora.sources.bad.label=good")
+    assert json.loads((made.path / "labels.json").read_text()) == ["good"]

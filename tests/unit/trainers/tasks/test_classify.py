@@ -1,4 +1,3 @@
-import json
 from typing import Any
 
 import pyarrow as pa
@@ -19,15 +18,14 @@ LABELS = ["差", "好", "平"]
 def task(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Classify:
     folder = tmp_path_factory.mktemp("mill")
     tokenizer.save_pretrained(folder / "tokenizer")
-    examples = published(
-        Storage.at(str(folder)), "examples/demo-examples-00", {"labels.json": json.dumps(LABELS)}
-    )
-    table = pa.table({"text": TEXTS[:3], "label": pa.array([1, 0, 1], pa.int32())})
+    examples = published(Storage.at(str(folder)), "examples/demo-examples-00")
+    table = pa.table({"text": TEXTS[:3], "label": ["好", "差", "好"]})
     write_arrow(table, examples.path / "train.arrow")
     return Classify(
         examples=examples,
         start=Start(shape=Shape(hidden_size=32, layers=1, heads=2, max_positions=64)),
         tokenizer_folder=str(folder / "tokenizer"),
+        labels=LABELS,
         max_length=8,
         dropout=0.25,
         label_smoothing=0.1,

@@ -298,7 +298,8 @@ class Corpora(Section):
                 "all labelled documents are for training (weak labels are, by default): give a "
                 "source with labels of its own, or `split: shares`",
             )
-        if recipe.pretrain and not any(source.repeat for source in self.sources.values()):
+        shards = recipe.pretrain or not recipe.finetune
+        if shards and not any(source.repeat for source in self.sources.values()):
             yield Conflict("corpora.sources", "every source has repeat: 0; nothing to pretrain on")
         base = recipe.pretrain.base if recipe.pretrain else None
         if base and self.tokenizer.base != base:

@@ -1,7 +1,7 @@
 """The stage `examples`: labelled documents, deduplicated before they are split.
 
 Makes `train.arrow`, `validation.arrow`, `test.arrow` with `text`, `label` (its name) and, where the
-sources have groups, `group`; and `labels.json`, all labels found, sorted.
+sources have groups, `group`; and `labels.json`, all their labels, sorted.
 """
 
 import collections
@@ -43,8 +43,8 @@ def run(job: StageJob) -> dict[str, Any]:
     with job.draft.folder() as folder:
         for name, examples in splits.items():
             write_arrow(_table(examples, corpora), folder / f"{name}.arrow")
-        labels = sorted({example.label for example in found})
-        (folder / LABELS).write_text(json.dumps(labels, ensure_ascii=False), "utf-8")
+        labels = json.dumps(list(report["labels"]), ensure_ascii=False)
+        (folder / LABELS).write_text(labels, "utf-8")
     sizes = {name: len(examples) for name, examples in splits.items()}
     _tell(job.progress, counts, sizes, weak_labels)
     whole = {**report, **sizes}

@@ -31,7 +31,7 @@ class Copies:
     labels: set[str]
     """Of the copies of the highest rank."""
     rank: tuple[bool, int]
-    """Whether people gave the label, and how surely the copy is held out."""
+    """Whether people gave the label, and how strongly the copy is held out, if it is."""
     placement: str
     groups: frozenset[str]
 

@@ -95,7 +95,7 @@ def _draw(
         for name, part in wanted.items()
     }
     found = {}
-    for number in sorted(sets, key=lambda number: _drawn(sets[number], seed)):
+    for number in sorted(sets, key=lambda number: _turn(sets[number], seed)):
         labels = collections.Counter(example.label for example in sets[number])
         found[number] = "train"
         for name, need in needs.items():
@@ -107,7 +107,7 @@ def _draw(
     return found
 
 
-def _drawn(examples: Sequence[Example], seed: int) -> tuple[float, int]:
+def _turn(examples: Sequence[Example], seed: int) -> tuple[float, int]:
     lowest = min(example.key for example in examples)
     return share(lowest, seed, "split"), lowest
 

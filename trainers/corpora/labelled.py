@@ -84,11 +84,6 @@ def _mapped(document: Document, source: Source, key: str, counts: Counts) -> str
     label, label_map = document.label, source.label_map
     assert label is not None
     if label_map is None:
-        if not label:
-            raise UserError(
-                f"{document.where}: the label is empty; mend the file, or drop such documents by "
-                f'{key}.label_map: {{"": null}}'
-            )
         return label
     if label not in label_map:
         hint = nearest(label, label_map) or f"; known: {', '.join(label_map)}"

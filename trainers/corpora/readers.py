@@ -81,6 +81,8 @@ def _document(source: Source, columns: Mapping[str, Any], where: str) -> Documen
     label: str | Problem | None = source.label
     if source.label_column is not None:
         label = _text(columns, "label_column", source.label_column)
+        if label == "" and "" not in (source.label_map or {}):
+            label = Problem(f"no label in column {source.label_column!r}")
     group: str | Problem | None = None
     if source.group_column is not None and columns.get(source.group_column, "") is not None:
         group = _text(columns, "group_column", source.group_column)

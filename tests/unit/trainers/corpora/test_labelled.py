@@ -66,10 +66,11 @@ def test_labelled_documents_are_not_judged_by_quality() -> None:
 
 def test_labels_are_mapped() -> None:
     rows = [row("one", 1), row("two", 2), row("three", 3), row("four", "1")]
-    stars = {1: "bad", "2": None, "3": "good"}
+    rows.append(row("five", ""))
+    stars = {1: "bad", "2": None, "3": "good", "": None}
     examples, dropped, _ = found(x=source("x", *rows, label_column="label", label_map=stars))
     assert labels(examples) == {"four": "bad", "one": "bad", "three": "good"}
-    assert dropped == {"label mapped to null": 1}
+    assert dropped == {"label mapped to null": 2}
 
 
 @pytest.mark.parametrize(
@@ -78,8 +79,7 @@ def test_labels_are_mapped() -> None:
         ("postive", {"positive": "good"}, "label 'postive' is not in corpora.sources.x.label_map; "
          "did you mean 'positive'?"),
         (7, {"1": "bad", "2": "good"}, "label '7' is not in corpora.sources.x.label_map; known: 1"),
-        ("", None, 'the label is empty; mend the file, or drop such documents by corpora.sources.x.'
-         'label_map: {"": null}'),
+        ("", None, "no label in column 'label' (the first of 1 unreadable rows in 1"),
     ],
 )  # fmt: skip
 def test_a_label_that_means_nothing_is_refused_where_it_stands(
@@ -99,7 +99,7 @@ def test_a_text_has_the_groups_of_all_its_copies() -> None:
 
 def test_a_missing_group_column_is_refused() -> None:
     with pytest.raises(
-        UserError, match=r"x\.jsonl:1: no column 'author' \(set as `group_column`\)"
+        UserError, match=r"x\.jsonl:1: no column 'author': set as `group_column`; columns"
     ):
         found(x=source("x", row("one", "a"), label_column="label", group_column="author"))
 

@@ -53,7 +53,7 @@ def test_a_lexicon_may_be_a_file(tmp_path: Any) -> None:
     with pytest.raises(UserError, match=r"weak_labels\.functions\.praise\.path: no words in"):
         labels(["x"], functions=functions)
     (tmp_path / "praise.txt").write_bytes(b"\xff\n")
-    with pytest.raises(UserError, match=r"praise\.txt:1: not UTF-8 text; convert the lexicon"):
+    with pytest.raises(UserError, match=r"praise\.txt:1: not UTF-8: .*; mend the lexicon"):
         labels(["x"], functions=functions)
     functions = {"praise": {"label": "good", "path": str(tmp_path / "gone.txt")}}
     with pytest.raises(UserError, match=r"weak_labels\.functions\.praise\.path: no file matches"):

@@ -1,6 +1,5 @@
 """Which files a source has, the parts they are read in, and hashes of what they hold."""
 
-import bisect
 import concurrent.futures
 import dataclasses
 import fnmatch
@@ -125,19 +124,26 @@ def _cut(source: Source, file: str, part_bytes: int) -> list[Part]:
     return [Part(file, *found) for found in _ranges(size_bytes, part_bytes)]
 
 
+def _count(total: int, limit: int) -> int:
+    """How many ranges of equal size a whole is cut in, none over the limit: a small rest would have
+    few rows, and one that cannot be read would be a large share of them."""
+    return max(1, -(-total // limit))
+
+
 def _ranges(total: int, limit: int) -> list[tuple[int, int]]:
-    """A whole in ranges of equal size, none over the limit: a small rest would have few rows, and
-    one that cannot be read would be a large share of them."""
-    count = max(1, -(-total // limit))
+    count = _count(total, limit)
     return list(itertools.pairwise(total * number // count for number in range(count + 1)))
 
 
 def _together(file: str, sized: Sequence[tuple[int, int]], limit: int) -> list[Part]:
     """Parts of things that cannot be cut, given by place and size: of all that begin in a range."""
-    starts = itertools.accumulate((size for _, size in sized), initial=0)
-    placed = [(start, place) for start, (place, _) in zip(starts, sized, strict=False)]
-    ends = [end for _, end in _ranges(sum(size for _, size in sized), limit)]
-    groups = itertools.groupby(placed, lambda item: bisect.bisect_right(ends, item[0]))
+    sizes = [max(1, size) for _, size in sized]  # whatever a damaged file says
+    total, starts = sum(sizes), itertools.accumulate(sizes, initial=0)
+    count = _count(total, limit)
+    numbered = [
+        (start * count // total, place) for start, (place, _) in zip(starts, sized, strict=False)
+    ]
+    groups = itertools.groupby(numbered, lambda item: item[0])
     begins = [0, *[next(group)[1] for _, group in groups][1:]]
     return [Part(file, *found) for found in zip(begins, [*begins[1:], None], strict=True)]
 

@@ -10,6 +10,7 @@ import io
 import stat
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple, Self
@@ -57,7 +58,7 @@ def reading_archive(file: str) -> Iterator[None]:
     try:
         with reading(file):
             yield
-    except (zipfile.BadZipFile, tarfile.TarError) as error:
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, NotImplementedError) as error:
         raise unreadable(file, error) from error
 
 
@@ -67,7 +68,7 @@ def _zip(file: str, format: str | None, begin: int, end: int | None) -> Iterator
             kind = stat.S_IFMT(info.external_attr >> 16)
             _refuse_unsafe(file, info.filename, kind in (0, stat.S_IFREG, stat.S_IFDIR))
             found = _format(info.filename, format)
-            if place < begin or info.is_dir() or found is None:
+            if place < begin or info.filename.endswith("/") or found is None:
                 continue
             if info.flag_bits & 1:
                 raise UserError(f"{file}: {info.filename!r} is encrypted; unpack it")

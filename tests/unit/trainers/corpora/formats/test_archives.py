@@ -1,5 +1,6 @@
 """Archives: their members are read as files are; what is not to be trusted is refused."""
 
+import contextlib
 import gzip
 import io
 import tarfile
@@ -9,6 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from cluster.errors import UserError
 from trainers.corpora.config import Source
@@ -92,7 +95,7 @@ def test_members_are_parts_together_until_they_are_large(name: str) -> None:
     write(name, MEMBERS)
     source = Source(path=name)
     assert parts(source, KEY) == [Part(str(Path(name).absolute()))]
-    assert len(parts(source, KEY, part_bytes=1)) == 4  # the empty one is with its neighbour
+    assert len(parts(source, KEY, part_bytes=1)) == 5
 
 
 @pytest.mark.parametrize("name", ["a.zip", "a.tar.gz"])
@@ -178,6 +181,22 @@ def test_an_archive_with_nothing_to_read_is_refused(name: str) -> None:
     )
 
 
+def test_what_a_header_claims_costs_nothing() -> None:
+    with tarfile.open("a.tar", "w") as tar:
+        info = tarfile.TarInfo("one.txt")
+        info.size = 1 << 45
+        tar.addfile(info)
+    assert refused(path="a.tar").startswith("a.tar: cannot be read: ")
+
+
+def test_a_zip_of_a_later_version_is_refused() -> None:
+    write("a.zip", {"one.txt": b"fine"})
+    content = bytearray(Path("a.zip").read_bytes())
+    content[content.rindex(b"PK\x01\x02") + 6] = 99
+    Path("a.zip").write_bytes(content)
+    assert refused(path="a.zip") == "a.zip: cannot be read: zip file version 9.9" + DAMAGED
+
+
 def test_parquet_in_an_archive_is_refused() -> None:
     write("a.tar", {"one.parquet": b"PAR1"})
     assert refused(path="a.tar") == (
@@ -196,6 +215,26 @@ def test_a_damaged_archive_is_never_read_in_part(name: str, kept: float) -> None
     says = refused(path=name)
     assert says.startswith(f"{name}: cannot be read: ")
     assert says.endswith(DAMAGED)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@settings(
+    max_examples=60,
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), min_size=1, max_size=4))
+def test_wrong_bytes_are_told_or_make_no_difference(
+    name: str, wrong: list[tuple[float, int]]
+) -> None:
+    write(name, MEMBERS)
+    content = bytearray(Path(name).read_bytes())
+    for place, byte in wrong:
+        content[int(place * len(content))] = byte
+    Path(name).write_bytes(content)
+    with contextlib.suppress(UserError):
+        documents(part_bytes=20, path=name)
 
 
 @pytest.mark.parametrize("blocks", [1, 2, 3, 4, 5])

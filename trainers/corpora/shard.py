@@ -17,16 +17,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cluster.artifacts import Draft
 from cluster.errors import UserError
 from cluster.pipeline import StageJob
-from trainers.corpora import contamination, near, selection
+from trainers.corpora import contamination, fertility, near, selection
 from trainers.corpora import tokenizer as tokenizers
 from trainers.corpora.clean import too_short_or_long
 from trainers.corpora.config import Corpora, Decontaminate, Source
 from trainers.corpora.documents import Counts, cleaned, split_of, text_key
-from trainers.corpora.pack import pack, pieces, read_arrow, to_table, write_arrow
+from trainers.corpora.pack import pack_documents, read_arrow, write_arrow
 from trainers.corpora.parallel import each
 from trainers.corpora.selection import HELD_OUT, SPLITS, Rows, choose, shards
 from trainers.corpora.sources import Document, every_text, parts, read
@@ -225,7 +226,9 @@ def _make_tokenizer(job: StageJob, corpora: Corpora, rows: Sequence[Rows]) -> No
                     if left <= 0:
                         break
 
-        tokenizer = tokenizers.train(sample(), settings, corpora.sequence_length)
+        tokenizer = tokenizers.train(
+            sample(), settings, corpora.sequence_length, corpora.clean.unicode
+        )
     with job.draft.folder() as folder:
         tokenizer.save_pretrained(folder / "tokenizer")
 
@@ -248,39 +251,28 @@ def _pack_all(
         begin, end = _ends(tokenizer)
         texts = [(sources[piece.part], text) for piece in item["rows"]
                  for text in _texts(draft, [piece])]  # fmt: skip
-        encoded = tokenizer([text for _, text in texts], add_special_tokens=False, verbose=False)[
-            "input_ids"
-        ]
-        cut = [piece for ids in encoded for piece in pieces(ids, begin, end, length)]
-        sequences = [[cut[i] for i in together] for together in pack([*map(len, cut)], length)]
+        written = [text for _, text in texts]
+        encoded = tokenizers.encode(tokenizer, written)
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else end
-        table = to_table(sequences, length, pad, len(tokenizer))
+        table = pack_documents(encoded, begin, end, length, pad, len(tokenizer))
         with draft.folder() as folder:
             write_arrow(table, folder / item["split"] / f"{item['number']:05d}.arrow")
-        found: dict[str, collections.Counter[str]]
-        found = {name: collections.Counter() for name in ("sizes", "characters", "text_tokens")}
-        found["sizes"][f"{item['split']}_tokens"] = sum(map(len, cut))
-        found["sizes"][f"{item['split']}_sequences"] = len(sequences)
-        for (source, text), ids in zip(texts, encoded, strict=True):
-            found["characters"][source] += len(text)
-            found["text_tokens"][source] += len(ids)
+        of_source = [source for source, _ in texts]
+        found = fertility.count(fertility.kinds(tokenizer), of_source, written, encoded)
+        found["sizes"] = collections.Counter()
+        tokens = pc.sum(pc.list_flatten(table["piece_lengths"])).as_py() or 0
+        found["sizes"][f"{item['split']}_tokens"] = tokens
+        found["sizes"][f"{item['split']}_sequences"] = len(table)
         return found
 
     totals: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
     for found in each(job, items, pack_shard, "shards packed"):
         for name, counter in found.items():
             totals[name] += counter
-    sizes, characters, tokens = (totals[key] for key in ("sizes", "characters", "text_tokens"))
+    sizes = totals["sizes"]
     packed = sum(sizes[f"{split}_tokens"] for split in SPLITS)
     room = sum(sizes[f"{split}_sequences"] for split in SPLITS) * length
-    return {
-        **sizes,
-        "packing_efficiency": packed / room,
-        "characters_per_token": characters.total() / tokens.total(),
-        "tokens_per_character": {
-            source: tokens[source] / characters[source] for source in sorted(characters)
-        },
-    }
+    return {**sizes, "packing_efficiency": packed / room, **fertility.report(totals)}
 
 
 def _ends(tokenizer: Any) -> tuple[int, int]:

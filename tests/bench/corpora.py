@@ -22,7 +22,7 @@ from tests.bench.harness import Metric, main
 from tests.reviews import edited, reviews
 from trainers.corpora import minhash
 from trainers.corpora.feed import Order, Packed
-from trainers.corpora.pack import pack, to_table, write_arrow
+from trainers.corpora.pack import pack_documents, write_arrow
 from trainers.corpora.units import units
 
 SIMILARITY = 0.4
@@ -101,9 +101,10 @@ def precision() -> float:
 
 
 def packing_efficiency() -> float:
-    """Of real lengths: the characters of reviews and docstrings, cut to the sequence length."""
-    lengths = [min(len(text), LENGTH) for text in chinese() + docstrings()]
-    return sum(lengths) / (len(pack(lengths, LENGTH)) * LENGTH)
+    """Of real lengths: reviews and docstrings, a token a character."""
+    documents = [np.zeros(len(text), dtype=np.uint16) for text in chinese() + docstrings()]
+    table = pack_documents(documents, 1, 2, LENGTH, 0, 30_000)
+    return sum(map(sum, table["piece_lengths"].to_pylist())) / (len(table) * LENGTH)
 
 
 @functools.cache
@@ -112,8 +113,8 @@ def packed() -> Packed:
     folder = Path(tempfile.mkdtemp(prefix="raymill-"))
     drawn = np.random.default_rng(17)
     for shard in range(8):
-        rows = drawn.integers(5, 30_000, (25_000, LENGTH))
-        table = to_table([[row] for row in rows.tolist()], LENGTH, 0, 30_000)
+        documents = drawn.integers(5, 30_000, (25_000, LENGTH - 2), dtype=np.uint16)
+        table = pack_documents(list(documents), 1, 2, LENGTH, 0, 30_000)
         write_arrow(table, folder / "train" / f"{shard:05d}.arrow")
     return Packed(folder / "train")
 

@@ -73,4 +73,4 @@ def tokenizer() -> "PreTrainedTokenizerFast":
     from trainers.corpora.config import Tokenizer
     from trainers.corpora.tokenizer import train
 
-    return train(TEXTS * 4, Tokenizer(vocabulary_size=160), max_length=64)
+    return train(TEXTS * 4, Tokenizer(vocabulary_size=400), max_length=64)

@@ -284,15 +284,6 @@ def test_wrong_type_in_model_config():
         from_shape(Shape(config={"num_hidden_layers": "x"}), train(TEXTS, Tokenizer(), 64))
 
 
-@pytest.mark.parametrize("algorithm", ["bpe", "unigram"])
-def test_chinese_is_decoded_without_spaces(algorithm):
-    from trainers.corpora.tokenizer import train
-
-    tokenizer = train(TEXTS * 4, Tokenizer(algorithm=algorithm, vocabulary_size=160), 64)
-    ids = tokenizer("今天天气很好").input_ids
-    assert tokenizer.decode(ids, skip_special_tokens=True) == "今天天气很好"
-
-
 def test_a_trial_that_is_not_a_number():
     from tuning.winner import Trial, choose
 

@@ -207,9 +207,18 @@ class Split(Section):
 class Tokenizer(Section):
     base: str | None = None
     """A folder or hub id whose tokenizer to use; without it one is trained."""
-    algorithm: Literal["bpe", "unigram", "wordpiece", "characters"] = "bpe"
-    """Pieces may span several Chinese characters, which shortens sequences."""
-    vocabulary_size: int = Field(default=8000, ge=64, le=2**31 - 1)
+    algorithm: Literal["bpe", "unigram", "wordpiece"] = "bpe"
+    """`bpe` (Sennrich et al. 2016) merges what often stands together; `unigram` (Kudo 2018) keeps
+    what makes the text likely, and trains some twenty times longer. Their pieces may span several
+    Chinese characters, which shortens sequences; they keep spaces and line breaks and write rare
+    characters as bytes: nothing is lost, and decoding gives the text back. `wordpiece` as in BERT
+    (Devlin et al. 2019) takes every Chinese character by itself, drops spaces and writes what it
+    does not know as [UNK]: for masked models."""
+    lowercase: bool = True
+    """Fewer pieces for the same words; `false` for models that write text."""
+    vocabulary_size: int = Field(default=8000, ge=300, le=2**31 - 1)
+    """Pieces at most, with the 5 special tokens and, in `bpe` and `unigram`, the 256 bytes.
+    `wordpiece` has every character of the training text, even if those are more."""
     training_characters: int = Field(default=20_000_000, ge=1000)
     """Text that the training sees at most, the first of every file in equal shares, as often as its
     source is repeated."""
@@ -301,6 +310,12 @@ class Corpora(Section):
         shards = recipe.pretrain or not recipe.finetune
         if shards and not any(source.repeat for source in self.sources.values()):
             yield Conflict("corpora.sources", "every source has repeat: 0; nothing to pretrain on")
+        causal = recipe.pretrain is not None and recipe.pretrain.objective == "causal_lm"
+        if causal and self.tokenizer.base is None and self.tokenizer.algorithm == "wordpiece":
+            yield Conflict(
+                "corpora.tokenizer.algorithm",
+                "wordpiece drops spaces, which a causal model must write: take bpe or unigram",
+            )
         base = recipe.pretrain.base if recipe.pretrain else None
         if base and self.tokenizer.base != base:
             yield Conflict(

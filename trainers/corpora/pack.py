@@ -5,7 +5,7 @@ the next begins, so that positions restart and attention never crosses. Pure; te
 """
 
 import bisect
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,62 +13,104 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+Tokens = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
+Indices = npt.NDArray[np.int64]
+
 SHORTEST_PIECE = 8
 """A shorter last piece of a long document is dropped: it carries too little context."""
 
 
-def pieces(tokens: Sequence[int], begin: int, end: int, length: int) -> list[list[int]]:
-    """A document's tokens, cut so that each piece with its begin and end token fits `length`."""
-    room = length - 2
-    cut = [list(tokens[start : start + room]) for start in range(0, len(tokens), room)]
-    if len(cut) > 1 and len(cut[-1]) < SHORTEST_PIECE:
-        cut.pop()
-    return [[begin, *piece, end] for piece in cut]
+def token_type(vocabulary_size: int) -> type[np.uint16] | type[np.uint32]:
+    return np.uint16 if vocabulary_size <= 2**16 else np.uint32
 
 
-def pack(lengths: Sequence[int], capacity: int) -> list[list[int]]:
-    """Which pieces stand together: best-fit decreasing. Returns lists of piece indices.
+def pack_documents(
+    documents: Iterable[Tokens], begin: int, end: int, length: int, pad: int, vocabulary_size: int
+) -> pa.Table:
+    """Documents as rows of `length` tokens: `input_ids`, padded, and `piece_lengths`.
 
-    Johnson (1973): at most 11/9 of the fewest bins; here far closer, since short pieces abound.
+    Documents are cut so that each piece fits a row with its begin and end token. The pieces of a
+    row are in order of length, then of the documents. Takes the memory of the documents twice, and
+    some 60 bytes a piece.
     """
-    order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
-    bins: list[list[int]] = []
-    open_rooms: list[tuple[int, int]] = []  # (room left, bin), sorted
-    for index in order:
-        at = bisect.bisect_left(open_rooms, (lengths[index], -1))
-        if at == len(open_rooms):
-            bins.append([index])
-            room, number = capacity - lengths[index], len(bins) - 1
-        else:
-            room, number = open_rooms.pop(at)
-            bins[number].append(index)
-            room -= lengths[index]
-        if room > 0:
-            bisect.insort(open_rooms, (room, number))
-    return bins
+    tokens = list(documents)
+    owners, starts, sizes = cut(np.fromiter(map(len, tokens), np.int64, len(tokens)), length)
+    rows = best_fit(sizes + 2, length)
+    order = np.lexsort((-sizes, rows))
+    owners, starts, sizes, rows = (each[order] for each in (owners, starts, sizes, rows))
 
+    lengths = sizes + 2
+    firsts = np.flatnonzero(np.diff(rows, prepend=-1))  # the first piece of every row
+    before = np.cumsum(lengths) - lengths
+    places = rows * length + before - before[firsts][rows]
+    ids = np.full(len(firsts) * length, pad, dtype=token_type(vocabulary_size))
+    ids[places] = begin
+    ids[places + lengths - 1] = end
+    for owner, start, size, place in zip(owners, starts, sizes, places + 1, strict=True):
+        ids[place : place + size] = tokens[owner][start : start + size]
 
-def schema(length: int, vocabulary_size: int) -> pa.Schema:
-    token = pa.uint16() if vocabulary_size <= 2**16 else pa.uint32()
-    return pa.schema(
-        [("input_ids", pa.list_(token, length)), ("piece_lengths", pa.list_(pa.int32()))]
+    offsets = np.append(firsts, len(rows)).astype(np.int32)
+    return pa.table(
+        {
+            "input_ids": pa.FixedSizeListArray.from_arrays(pa.array(ids), length),
+            "piece_lengths": pa.ListArray.from_arrays(offsets, pa.array(lengths.astype(np.int32))),
+        }
     )
 
 
-def to_table(
-    packed: list[list[list[int]]], length: int, pad: int, vocabulary_size: int
-) -> pa.Table:
-    """Sequences as rows; what is left of a row is padding."""
-    made = schema(length, vocabulary_size)
-    ids = np.full((len(packed), length), pad, dtype=made.field(0).type.value_type.to_pandas_dtype())
-    for row, sequence in enumerate(packed):
-        flat = [token for piece in sequence for token in piece]
-        ids[row, : len(flat)] = flat
-    columns = [
-        pa.FixedSizeListArray.from_arrays(pa.array(ids.reshape(-1)), length),
-        pa.array([[len(piece) for piece in sequence] for sequence in packed], made.field(1).type),
-    ]
-    return pa.Table.from_arrays(columns, schema=made)
+def cut(sizes: Indices, length: int) -> tuple[Indices, Indices, Indices]:
+    """Pieces of documents of these sizes: of which document, from which token, how many tokens."""
+    room = length - 2
+    counts = -(-sizes // room)
+    rests = sizes - (counts - 1) * room
+    counts -= (counts > 1) & (rests < SHORTEST_PIECE)
+    owners = np.repeat(np.arange(len(sizes)), counts)
+    numbers = np.arange(len(owners)) - np.repeat(np.cumsum(counts) - counts, counts)
+    starts = numbers * room
+    return owners, starts, np.minimum(sizes[owners] - starts, room)
+
+
+def best_fit(lengths: Indices, capacity: int) -> Indices:
+    """The row in which each piece stands: best-fit decreasing.
+
+    From the longest piece to the shortest, each goes to the fullest row that has room, of equal
+    ones to the first. Johnson (1973): at most 11/9 of the fewest rows; here far closer, since short
+    pieces abound. Pieces of one length are placed together, those of a row with room for several
+    at once; so what is left to Python are steps by length and room, of which there are few.
+    """
+    rows = np.empty(len(lengths), dtype=np.int64)
+    order = np.argsort(-lengths, kind="stable")
+    open_rows: dict[int, list[Indices]] = {}  # by the room left
+    rooms: list[int] = []  # those of `open_rows`, sorted
+    made = at = 0
+    sizes, counts = np.unique(lengths, return_counts=True)
+    for size, count in zip(sizes[::-1].tolist(), counts[::-1].tolist(), strict=True):
+        until = at + count
+        while at < until:
+            place = bisect.bisect_left(rooms, size)
+            if place < len(rooms):
+                room = rooms.pop(place)
+                candidates = np.sort(np.concatenate(open_rows.pop(room)), kind="stable")
+            else:
+                room = capacity
+                needed = -(-(until - at) // (capacity // size))
+                candidates = np.arange(made, made + needed)
+                made += needed
+            fit = room // size
+            taken = np.repeat(candidates, fit)[: until - at]
+            rows[order[at : at + len(taken)]] = taken
+            at += len(taken)
+            filled, last = divmod(len(taken), fit)
+            for some, left in (
+                (candidates[:filled], room - fit * size),
+                (candidates[filled : filled + (last > 0)], room - last * size),
+                (candidates[filled + (last > 0) :], room),
+            ):
+                if len(some) and left:
+                    if left not in open_rows:
+                        bisect.insort(rooms, left)
+                    open_rows.setdefault(left, []).append(some)
+    return rows
 
 
 def write_arrow(table: pa.Table, path: Path) -> None:
@@ -89,18 +131,3 @@ def segment_ids(piece_lengths: Sequence[Any], length: int) -> npt.NDArray[np.int
     used = int(np.sum(piece_lengths))
     segments[:used] = np.repeat(np.arange(1, len(piece_lengths) + 1), piece_lengths)
     return segments
-
-
-def encode(tokenizer, texts):
-    ids = (
-        tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
-        if texts
-        else []
-    )
-    return [np.array(x, np.uint32) for x in ids]
-
-
-def pack_documents(documents, begin, end, length, pad, vocabulary_size):
-    cut = [piece for ids in documents for piece in pieces(ids.tolist(), begin, end, length)]
-    sequences = [[cut[i] for i in together] for together in pack([*map(len, cut)], length)]
-    return to_table(sequences, length, pad, vocabulary_size)

@@ -9,13 +9,13 @@ import pyarrow.compute as pc
 
 from cluster.artifacts import Draft
 from cluster.pipeline import StageJob
-from trainers.corpora import mixture
+from trainers.corpora import fertility, mixture
 from trainers.corpora import tokenizer as tokenizers
 from trainers.corpora.choosing import CHOSEN
 from trainers.corpora.cleaning import DOCUMENTS
 from trainers.corpora.config import Corpora
 from trainers.corpora.document_file import DocumentFile
-from trainers.corpora.pack import encode, pack_documents, write_arrow
+from trainers.corpora.pack import pack_documents, write_arrow
 from trainers.corpora.parallel import each
 from trainers.corpora.selection import SPLITS, Piece, draws, passed, shards
 
@@ -48,7 +48,7 @@ def make_tokenizer(job: StageJob, pieces: Pieces, characters: Mapping[str, int])
                 settings.training_characters * amount / total,
             )
         )
-        made = tokenizers.train(texts, settings, corpora.sequence_length)
+        made = tokenizers.train(texts, settings, corpora.sequence_length, corpora.clean.unicode)
     with job.draft.folder() as folder:
         made.save_pretrained(folder / TOKENIZER)
     return made
@@ -62,7 +62,7 @@ def mix(
     tokens = {}
     for name, count in characters.items():
         texts = list(_beginnings(job.draft, pieces["train"][name], FERTILITY_CHARACTERS))
-        encoded = sum(map(len, encode(tokenizer, texts)))
+        encoded = sum(map(len, tokenizers.encode(tokenizer, texts)))
         tokens[name] = count * encoded / max(1, sum(map(len, texts)))
     passes = mixture.passes(corpora, tokens)
     for name, number in passes.items():
@@ -93,16 +93,18 @@ def pack_all(
         split, number, shard = item
         tokenizer = tokenizers.load(draft.storage.local(f"{draft.place}/{TOKENIZER}"))
         begin, end = tokenizers.ends(tokenizer)
+        kinds = fertility.kinds(tokenizer)
         documents = []
         counted: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
         for piece in shard:
             texts = list(_texts(draft, split, piece, seed))
-            encoded = encode(tokenizer, texts)
+            encoded = tokenizers.encode(tokenizer, texts)
             documents += encoded
             of_source = counted[sources[piece.part]]
             of_source["documents"] += len(texts)
             of_source["characters"] += sum(map(len, texts))
             of_source["tokens"] += sum(map(len, encoded))
+            of_source.update(fertility.count(kinds, encoded))
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else end
         table = pack_documents(documents, begin, end, length, pad, len(tokenizer))
         with draft.folder() as folder:

@@ -10,7 +10,7 @@ import pickle
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from cluster.errors import InfrastructureError, UserError, full_disk
+from cluster.errors import InfrastructureError, RaymillError, full_disk
 from cluster.pipeline import StageJob
 
 MARKERS = "markers"
@@ -60,7 +60,7 @@ def _mapped(
         name, item = pickle.loads(row["item"])
         try:
             return {"outcome": pickle.dumps((name, function(name, item)))}
-        except (UserError, OSError) as error:
+        except (RaymillError, OSError) as error:
             return {"outcome": pickle.dumps(error)}
 
     at_once = job.recipe.corpora.concurrency or max(1, int(job.resources["CPU"]))
@@ -68,7 +68,7 @@ def _mapped(
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
     for row in dataset.map(attempt, concurrency=at_once).iter_rows():
         outcome = pickle.loads(row["outcome"])
-        if isinstance(outcome, UserError):
+        if isinstance(outcome, RaymillError):
             raise outcome
         if isinstance(outcome, OSError):
             place = job.storage.root

@@ -21,7 +21,7 @@ import numpy as np
 from cluster.artifacts import REPORT
 from cluster.errors import UserError
 from cluster.pipeline import StageJob
-from trainers.corpora import choosing, contamination, near
+from trainers.corpora import choosing, contamination, fertility, near
 from trainers.corpora.cleaning import Part, clean, parts_of
 from trainers.corpora.config import Corpora
 from trainers.corpora.documents import Counts, text_key
@@ -141,6 +141,7 @@ def _report(
             "passes": passes[name],
             "train_tokens": found["train_tokens"],
             "tokens_per_character": found["tokens"] / max(1, found["characters"]),
+            **fertility.shares(found),
         }
         sources[name]["tokens"] = round(
             figures["characters"] * sources[name]["tokens_per_character"]

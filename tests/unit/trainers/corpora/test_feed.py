@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from trainers.corpora.feed import Order, Packed, Tokenized, deal
-from trainers.corpora.pack import to_table, write_arrow
+from trainers.corpora.pack import pack_documents, write_arrow
 from trainers.zero import accumulation
 
 SIZES = [1, 2, 3, 4, 5, 15, 16, 17, 63, 64, 65, 1000]
@@ -79,8 +79,8 @@ def test_a_micro_batch_holds_similar_lengths() -> None:
 
 def test_packed_rows_are_taken_by_number_over_all_shards(tmp_path: Path) -> None:
     for shard, token in (("00001", 30), ("00000", 20)):
-        sequences = [[[1, token + number, 2]] for number in range(3)]
-        write_arrow(to_table(sequences, 4, 0, 100), tmp_path / f"{shard}.arrow")
+        documents = [np.array([token + number], dtype=np.uint16) for number in range(3)]
+        write_arrow(pack_documents(documents, 1, 2, 4, 0, 100), tmp_path / f"{shard}.arrow")
     rows = Packed(tmp_path)
     assert (len(rows), rows.sequence_length) == (6, 4)
     assert [row["input_ids"] for row in rows.take(np.array([5, 0]))] == [

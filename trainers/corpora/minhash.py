@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainers.corpora.mixing import mix
-from trainers.corpora.units import is_cjk, units
+from trainers.corpora.units import is_cjk
 
 Hashes = npt.NDArray[np.uint64]
 Signatures = npt.NDArray[np.uint32]
@@ -28,6 +28,7 @@ SHORT_SIMILARITY = 0.55
 REPRESENTATIVES = 16
 """Of one bucket, with which the others are compared."""
 PUNCTUATION = re.compile(r"[\W_]+")
+ASCII = "".join(chr(c).lower() if chr(c).isalnum() else " " for c in range(128))
 PRIME = np.uint64(1_000_003)
 
 
@@ -38,8 +39,8 @@ def shingles(text: str) -> Hashes:
 
 def ngrams(text: str, size_of: Mapping[str, int], or_whole: bool = False) -> Hashes:
     """Hashes of a text's character n-grams without punctuation and case, `size_of` a script."""
-    cjk = is_cjk(units(text))
-    plain = PUNCTUATION.sub("" if cjk else " ", text.casefold()).strip() or text
+    cjk = is_cjk(text)
+    plain = _plain(text, cjk) or text
     codes = np.frombuffer(plain.encode("utf-32-le"), np.uint32).astype(np.uint64)
     size = size_of["cjk" if cjk else "other"]
     if or_whole:
@@ -49,6 +50,13 @@ def ngrams(text: str, size_of: Mapping[str, int], or_whole: bool = False) -> Has
     for offset in range(size):
         hashes = hashes * PRIME + codes[offset : offset + count]
     return mix(hashes)
+
+
+def _plain(text: str, cjk: bool) -> str:
+    """Without punctuation and case; in scripts like Chinese also without spaces."""
+    if text.isascii():  # byte by byte, three times as fast
+        return " ".join(text.translate(ASCII).split())
+    return PUNCTUATION.sub("" if cjk else " ", text.casefold()).strip()
 
 
 def signatures(texts: Sequence[str]) -> tuple[Signatures, npt.NDArray[np.int32]]:

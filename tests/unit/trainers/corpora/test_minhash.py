@@ -20,7 +20,8 @@ def alike(first: str, second: str, similarity: float = 0.4) -> bool:
 def test_punctuation_case_and_width_make_no_difference() -> None:
     assert (shingles("很好，非常满意！") == shingles("很好 非常满意")).all()
     assert (shingles("A Good Book.") == shingles("a good  book")).all()
-    assert len(shingles("！")) == 1
+    assert (shingles("Naïve? No.") == shingles("NAÏVE no")).all()
+    assert len(shingles("！")) == len(shingles("!")) == 1
 
 
 @pytest.mark.parametrize(

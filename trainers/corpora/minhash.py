@@ -3,7 +3,8 @@ hashing of their bands (Leskovec, Rajaraman & Ullman, Mining of Massive Datasets
 
 Shingles are characters of the text without punctuation, two in scripts like Chinese, where a
 character is nearly a word, four else. So one edited character spoils two shingles or four, and
-texts of which a tenth was edited still share half of theirs.
+texts of which a tenth was edited still share half of theirs. They are compared with how often they
+occur: documents of one family repeat the same phrases, and would look alike by those alone.
 """
 
 import re
@@ -33,8 +34,11 @@ PRIME = np.uint64(1_000_003)
 
 
 def shingles(text: str) -> Hashes:
-    """Hashes of a text's shingles; of a text that is shorter, of the whole."""
-    return ngrams(text, SHINGLE, or_whole=True)
+    """Hashes of a text's shingles, sorted, each further occurrence as one of its own; of a text that
+    is shorter, of the whole."""
+    found = np.sort(ngrams(text, SHINGLE, or_whole=True))
+    occurrence = np.arange(len(found)) - np.searchsorted(found, found)
+    return found + PRIME * occurrence.astype(np.uint64)
 
 
 def ngrams(text: str, size_of: Mapping[str, int], or_whole: bool = False) -> Hashes:

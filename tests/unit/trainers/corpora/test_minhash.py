@@ -24,6 +24,13 @@ def test_punctuation_case_and_width_make_no_difference() -> None:
     assert len(shingles("！")) == len(shingles("!")) == 1
 
 
+def test_a_phrase_counts_as_often_as_it_occurs() -> None:
+    once, twice = "质量很好，送货很快", "质量很好，送货很快，质量很好，送货很快"
+    shared = np.intersect1d(shingles(once), shingles(twice))
+    assert len(shared) == len(shingles(once)) == len(set(shingles(once)))
+    assert len(set(shingles(twice))) == len(shingles(twice)) > 2 * len(shared)
+
+
 @pytest.mark.parametrize(
     ("first", "second"),
     [("很好", "很好看"), ("好", "差"), ("不错，推荐", "不错，不推荐"), ("！", "？")],

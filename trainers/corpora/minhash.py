@@ -34,8 +34,8 @@ PRIME = np.uint64(1_000_003)
 
 
 def shingles(text: str) -> Hashes:
-    """Hashes of a text's shingles, sorted, each further occurrence as one of its own; of a text that
-    is shorter, of the whole."""
+    """Hashes of a text's shingles, sorted, each occurrence as one of its own; of a text that is
+    shorter, of the whole."""
     found = np.sort(ngrams(text, SHINGLE, or_whole=True))
     occurrence = np.arange(len(found)) - np.searchsorted(found, found)
     return found + PRIME * occurrence.astype(np.uint64)

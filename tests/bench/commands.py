@@ -13,7 +13,9 @@ from typing import Any
 
 from tests.integration.command import Program
 
-SAMPLE_S = 0.2
+SAMPLE_S = 0.3
+TIMEOUT_S = 900
+"""What takes longer is ended."""
 
 
 @dataclasses.dataclass
@@ -56,11 +58,14 @@ def run(*arguments: str) -> Run:
     threads = [threading.Thread(target=listen), threading.Thread(target=watch)]
     for thread in threads:
         thread.start()
+    timer = threading.Timer(TIMEOUT_S, program.end)
+    timer.start()
     try:
         out = program.process.stdout.read()
         status = program.process.wait()
         seconds = time.monotonic() - began
     finally:
+        timer.cancel()
         program.end()
         for thread in threads:
             thread.join()

@@ -61,7 +61,8 @@ def _line(result: dict[str, Any]) -> str:
     low, high = result["spread"]
     sides = ""
     if result["peer"] is not None:
-        sides = f" ({result['ours']:.4g} to {result['peer']:.4g} of {result['peer_name']})"
+        of = f" of {result['peer_name']}" if result["peer_name"] else ""
+        sides = f" ({result['ours']:.4g} to {result['peer']:.4g}{of})"
     return (
         f"{result['metric']:24} {result['value']:.4g} {result['unit']} "
         f"[{low:.4g}, {high:.4g}]{sides}  goal {result['goal'] or '-'}"

@@ -12,7 +12,6 @@ import random
 
 import numpy as np
 import numpy.typing as npt
-from rapidfuzz.distance import Levenshtein
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -53,6 +52,8 @@ def found_pairs(documents: list[str]) -> npt.NDArray[np.int64]:
 @functools.cache
 def quality(language: str, rate: float) -> tuple[float, npt.NDArray[np.float64]]:
     """Recall of the copies, and the Levenshtein similarity of every pair that was found."""
+    from rapidfuzz.distance import Levenshtein
+
     originals = {"zh": chinese, "en": english}[language]()
     drawn = random.Random(17)
     documents = originals + [edited(text, rate, drawn) for text in originals]

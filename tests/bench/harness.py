@@ -59,9 +59,13 @@ def _result(metric: Metric, repeats: int) -> dict[str, Any]:
 
 def _line(result: dict[str, Any]) -> str:
     low, high = result["spread"]
+    sides = ""
+    if result["peer"] is not None:
+        of = f" of {result['peer_name']}" if result["peer_name"] else ""
+        sides = f" ({result['ours']:.4g} to {result['peer']:.4g}{of})"
     return (
         f"{result['metric']:24} {result['value']:.4g} {result['unit']} "
-        f"[{low:.4g}, {high:.4g}]  goal {result['goal'] or '-'}"
+        f"[{low:.4g}, {high:.4g}]{sides}  goal {result['goal'] or '-'}"
     )
 
 

@@ -12,17 +12,17 @@ from trainers.corpora import language, privacy
 from trainers.corpora.config import Clean, Quality, Repetition
 from trainers.corpora.units import LETTER, is_cjk, units
 
-SPACES = re.compile(r"[^\S\n]+")
-LINE_BREAKS = re.compile(r"\s*\n\s*")
+CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]")
+"""Characters of the category Cc that are no white space."""
 BOILERPLATE = re.compile(
     r"javascript|lorem ipsum|all rights reserved|terms of (?:use|service)|privacy policy"
     r"|use of cookies|uses cookies|accept (?:all )?cookies|skip to (?:main )?content"
     r"|\b(?:click here|sign in|log in|share this)\b|©|copyright \d{4}"
     r"|版权所有|未经授权|请勿转载|转载请注明|免责声明|隐私政策|用户协议|联系我们|关于我们"
-    r"|[京沪粤浙苏]ICP[备证]|点击(?:这里|此处|进入|查看)|扫码关注|扫描二维码|关注公众号|上一篇|下一篇"
-    r"|返回(?:顶部|首页)|当前位置|责任编辑|登录.{0,3}注册|分享到",
-    re.IGNORECASE,
+    r"|[京沪粤浙苏]icp[备证]|点击(?:这里|此处|进入|查看)|扫码关注|扫描二维码|关注公众号|上一篇|下一篇"
+    r"|返回(?:顶部|首页)|当前位置|责任编辑|登录.{0,3}注册|分享到"
 )
+"""In small letters: twice as fast as a pattern that ignores case."""
 LONGEST_BOILERPLATE = 80
 """Characters: a longer line only speaks of such things."""
 BULLETS = tuple("-*•●·○■□▪►▶★☆◆◇")
@@ -43,9 +43,8 @@ def normalize(text: str, clean: Clean, masked: collections.Counter[str] | None =
         import ftfy
 
         text = ftfy.fix_encoding(text)
-    text = unicodedata.normalize(clean.unicode, text)
-    text = "".join(c for c in text if c.isspace() or unicodedata.category(c) != "Cc")
-    text = SPACES.sub(" ", LINE_BREAKS.sub("\n", text)).strip()
+    text = CONTROL.sub("", unicodedata.normalize(clean.unicode, text))
+    text = "\n".join(filter(None, (" ".join(line.split()) for line in text.split("\n"))))
     if clean.boilerplate:
         text = "\n".join(line for line in text.split("\n") if not is_boilerplate(line))
     if clean.mask:
@@ -55,7 +54,7 @@ def normalize(text: str, clean: Clean, masked: collections.Counter[str] | None =
 
 
 def is_boilerplate(line: str) -> bool:
-    return len(line) <= LONGEST_BOILERPLATE and BOILERPLATE.search(line) is not None
+    return len(line) <= LONGEST_BOILERPLATE and BOILERPLATE.search(line.lower()) is not None
 
 
 def too_short_or_long(text: str, clean: Clean) -> str | None:
@@ -96,7 +95,7 @@ def _low_quality(
     if len(words) > limits.max_words:
         yield "many words"
     shortest, longest = limits.mean_word_length
-    if not is_cjk(words) and not shortest <= sum(map(len, words)) / len(words) <= longest:
+    if not is_cjk(text) and not shortest <= sum(map(len, words)) / len(words) <= longest:
         yield "word length"
     if len(SYMBOLS.findall(text)) > limits.max_symbols * len(words):
         yield "symbols"
@@ -130,7 +129,7 @@ def _repetitions(
         yield "repeated lines"
     if len(words) < WORDS_OF_A_DOCUMENT:
         return
-    total, scale = sum(map(len, words)), 2 if is_cjk(words) else 1
+    total, scale = sum(map(len, words)), 2 if is_cjk(text) else 1
     for size, limit in zip((2, 3, 4), limits.max_top_ngrams, strict=True):
         if top_ngram_characters(words, scale * size) > limit * total:
             yield "repeated phrase"

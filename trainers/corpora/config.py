@@ -174,8 +174,9 @@ class Deduplicate(Section):
     """Texts that are equal after cleaning are always dropped but the first, across all sources."""
 
     similarity: float | None = Field(default=None, ge=0.2, le=1)
-    """Also those that share as much of their shingles (Jaccard), such as 0.4: texts of which a
-    tenth was edited. Like what fine-tuning holds out, they are dropped with it."""
+    """Also those that share as much of their shingles (Jaccard; each counts as often as it occurs),
+    such as 0.4: texts of which a tenth was edited. Like what fine-tuning holds out, they are
+    dropped with it."""
 
 
 class Decontaminate(Section):

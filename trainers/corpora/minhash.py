@@ -3,7 +3,8 @@ hashing of their bands (Leskovec, Rajaraman & Ullman, Mining of Massive Datasets
 
 Shingles are characters of the text without punctuation, two in scripts like Chinese, where a
 character is nearly a word, four else. So one edited character spoils two shingles or four, and
-texts of which a tenth was edited still share half of theirs.
+texts of which a tenth was edited still share half of theirs. They are compared with how often they
+occur: documents of one family repeat the same phrases, and would look alike by those alone.
 """
 
 import re
@@ -13,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainers.corpora.mixing import mix
-from trainers.corpora.units import is_cjk, units
+from trainers.corpora.units import is_cjk
 
 Hashes = npt.NDArray[np.uint64]
 Signatures = npt.NDArray[np.uint32]
@@ -32,18 +33,22 @@ REPRESENTATIVES = 16
 PAIRS = 65_536
 """Whose signatures are in memory at once."""
 PUNCTUATION = re.compile(r"[\W_]+")
+ASCII = "".join(chr(c).lower() if chr(c).isalnum() else " " for c in range(128))
 PRIME = np.uint64(1_000_003)
 
 
 def shingles(text: str) -> Hashes:
-    """Hashes of a text's shingles; of a text that is shorter, of the whole."""
-    return ngrams(text, SHINGLE, or_whole=True)
+    """Hashes of a text's shingles, sorted, each occurrence as one of its own; of a text that is
+    shorter, of the whole."""
+    found = np.sort(ngrams(text, SHINGLE, or_whole=True))
+    occurrence = np.arange(len(found)) - np.searchsorted(found, found)
+    return found + PRIME * occurrence.astype(np.uint64)
 
 
 def ngrams(text: str, size_of: Mapping[str, int], or_whole: bool = False) -> Hashes:
     """Hashes of a text's character n-grams without punctuation and case, `size_of` a script."""
-    cjk = is_cjk(units(text))
-    plain = PUNCTUATION.sub("" if cjk else " ", text.casefold()).strip() or text
+    cjk = is_cjk(text)
+    plain = _plain(text, cjk) or text
     codes = np.frombuffer(plain.encode("utf-32-le"), np.uint32).astype(np.uint64)
     size = size_of["cjk" if cjk else "other"]
     if or_whole:
@@ -53,6 +58,13 @@ def ngrams(text: str, size_of: Mapping[str, int], or_whole: bool = False) -> Has
     for offset in range(size):
         hashes = hashes * PRIME + codes[offset : offset + count]
     return mix(hashes)
+
+
+def _plain(text: str, cjk: bool) -> str:
+    """Without punctuation and case; in scripts like Chinese also without spaces."""
+    if text.isascii():  # byte by byte, three times as fast
+        return " ".join(text.translate(ASCII).split())
+    return PUNCTUATION.sub("" if cjk else " ", text.casefold()).strip()
 
 
 def signatures(texts: Sequence[str]) -> tuple[Signatures, npt.NDArray[np.int32]]:

@@ -15,6 +15,8 @@ MASKS = {"email": "<EMAIL>", "phone": "<PHONE>", "id_number": "<ID>"}
 EMAIL = re.compile(
     r"(?<![A-Za-z0-9_.+-])[A-Za-z0-9_][A-Za-z0-9_.+-]{0,63}@(?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z]{2,24}"
 )
+NUMBER = re.compile(r"\d(?:[ .()-]{0,3}\d){4}")
+"""In whatever is a phone or identity number, and far quicker to look for."""
 PHONE = re.compile(
     r"(?<![\d.])(?:"
     r"(?:(?:\+|00)86[ -]?)?1[3-9]\d[ -]?\d{4}[ -]?\d{4}"  # Chinese mobile
@@ -43,10 +45,12 @@ def _email(text: str) -> tuple[str, int]:
 
 
 def _phone(text: str) -> tuple[str, int]:
-    return PHONE.subn(MASKS["phone"], text)
+    return PHONE.subn(MASKS["phone"], text) if NUMBER.search(text) else (text, 0)
 
 
 def _id_number(text: str) -> tuple[str, int]:
+    if not NUMBER.search(text):
+        return text, 0
     found = 0
 
     def replace(match: re.Match[str]) -> str:

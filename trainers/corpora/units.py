@@ -2,15 +2,15 @@
 for themselves, all else comes in words."""
 
 import re
-from collections.abc import Sequence
 
 HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 """Inside the brackets of a pattern, as CJK."""
 CJK = f"\u3040-\u30ff{HAN}\uac00-\ud7af"
 """Kana, Han and Hangul."""
 LETTER = re.compile(r"[^\W\d_]")
-UNIT = re.compile(rf"[{CJK}]|[^\W_{CJK}]+")
 IS_CJK = re.compile(f"[{CJK}]")
+WORD = re.compile(rf"[^\W_{CJK}]+")
+UNIT = re.compile(f"{IS_CJK.pattern}|{WORD.pattern}")
 
 
 def units(text: str) -> list[str]:
@@ -18,6 +18,6 @@ def units(text: str) -> list[str]:
     return UNIT.findall(text)
 
 
-def is_cjk(found: Sequence[str]) -> bool:
+def is_cjk(text: str) -> bool:
     """Whether most of a text's units are CJK characters."""
-    return 2 * sum(1 for unit in found if IS_CJK.match(unit)) > len(found)
+    return not text.isascii() and len(IS_CJK.findall(text)) > len(WORD.findall(text))

@@ -28,6 +28,7 @@ ENGLISH = (
         ("ＡＢＣ１２３，", "ABC123,"),
         ("cafe\u0301", "café"),
         ("bell\x07 and\x00 null", "bell and null"),
+        ("a\x1fb\x85c\x9fd", "a b cd"),
         ("全角\u3000空格\u00a0", "全角 空格"),
         ("one \n\n  two\r\nthree", "one\ntwo\nthree"),
         (" \n\t ", ""),

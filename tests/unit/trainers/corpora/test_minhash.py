@@ -29,7 +29,15 @@ def alike(first: str, second: str) -> bool:
 def test_punctuation_case_and_width_make_no_difference() -> None:
     assert (shingles("很好，非常满意！") == shingles("很好 非常满意")).all()
     assert (shingles("A Good Book.") == shingles("a good  book")).all()
-    assert len(shingles("！")) == 1
+    assert (shingles("Naïve? No.") == shingles("NAÏVE no")).all()
+    assert len(shingles("！")) == len(shingles("!")) == 1
+
+
+def test_a_phrase_counts_as_often_as_it_occurs() -> None:
+    once, twice = "质量很好，送货很快", "质量很好，送货很快，质量很好，送货很快"
+    shared = np.intersect1d(shingles(once), shingles(twice))
+    assert len(shared) == len(shingles(once)) == len(set(shingles(once)))
+    assert len(set(shingles(twice))) == len(shingles(twice)) > 2 * len(shared)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ labelled those.
 """
 
 import ast
+import atexit
 import functools
 import importlib.util
 import itertools
@@ -18,12 +19,15 @@ from pathlib import Path
 
 import numpy as np
 
+from cluster.storage import Storage
 from tests.bench.harness import Metric, main
+from tests.packed import corpus_of
 from tests.reviews import edited, reviews
 from trainers.corpora import minhash
-from trainers.corpora.feed import Order, Packed
-from trainers.corpora.pack import pack, to_table, write_arrow
+from trainers.corpora.pack import pack, to_table
 from trainers.corpora.units import units
+from trainers.model import Start
+from trainers.tasks.language_model import CausalLM
 
 SIMILARITY = 0.4
 LENGTH = 512
@@ -107,35 +111,39 @@ def packing_efficiency() -> float:
 
 
 @functools.cache
-def packed() -> Packed:
+def causal() -> CausalLM:
     """200,000 sequences in eight shards, about 100 M tokens."""
-    folder = Path(tempfile.mkdtemp(prefix="raymill-"))
+    folder = tempfile.TemporaryDirectory(prefix="raymill-")
+    atexit.register(folder.cleanup)
     drawn = np.random.default_rng(17)
-    for shard in range(8):
+    shards = []
+    for _ in range(8):
         rows = drawn.integers(5, 30_000, (25_000, LENGTH))
-        table = to_table([[row] for row in rows.tolist()], LENGTH, 0, 30_000)
-        write_arrow(table, folder / "train" / f"{shard:05d}.arrow")
-    return Packed(folder / "train")
+        shards.append(to_table([[row] for row in rows.tolist()], LENGTH, 0, 30_000))
+    corpus = corpus_of(Storage.at(folder.name), {"train": shards})
+    return CausalLM(corpus, Start(), seed=17, cache_gb=1)
 
 
 def feed_tokens_per_second() -> float:
-    rows, batch = packed(), 32
-    order = Order(len(rows), 17)
+    """All that a worker does for a batch: order, rows, segments, labels."""
+    task, batch, batches = causal(), 32, 400
+    rows = task.rows("train")
+    order = rows.order(17)
     began = time.perf_counter()
-    batches = 400
     for number in range(batches):
-        rows.take(order.at(number * batch, batch))
+        task.collate(rows.take(order.at(number * batch, batch)), range(batch))
     return batches * batch * LENGTH / (time.perf_counter() - began)
 
 
 def feed_seek_ratio() -> tuple[float, float]:
-    """Time to the first batch at 10 % of an epoch, and at 90 %."""
-    rows, batch = packed(), 32
+    """Time to the first batch of a run that resumes at 10 % of an epoch, and at 90 %."""
+    task, batch = causal(), 32
 
     def first(share: float) -> float:
         began = time.perf_counter()
-        for _ in range(20):
-            rows.take(Order(len(rows), 17).at(int(share * len(rows)), batch))
+        for _ in range(50):
+            rows = task.rows("train")
+            task.collate(rows.take(rows.order(17).at(int(share * len(rows)), batch)), range(batch))
         return time.perf_counter() - began
 
     first(0.5)

@@ -21,7 +21,7 @@ import pyarrow as pa
 from cluster.artifacts import Draft
 from cluster.errors import UserError
 from cluster.pipeline import StageJob
-from trainers.corpora import contamination, near, selection
+from trainers.corpora import contamination, index, near, selection
 from trainers.corpora import tokenizer as tokenizers
 from trainers.corpora.clean import too_short_or_long
 from trainers.corpora.config import Corpora, Decontaminate, Source
@@ -258,9 +258,11 @@ def _pack_all(
         with draft.folder() as folder:
             write_arrow(table, folder / item["split"] / f"{item['number']:05d}.arrow")
         found: dict[str, collections.Counter[str]]
-        found = {name: collections.Counter() for name in ("sizes", "characters", "text_tokens")}
+        counted = ("sizes", "characters", "text_tokens", "shards")
+        found = {name: collections.Counter() for name in counted}
         found["sizes"][f"{item['split']}_tokens"] = sum(map(len, cut))
         found["sizes"][f"{item['split']}_sequences"] = len(sequences)
+        found["shards"][f"{item['split']}/{item['number']:05d}.arrow"] = len(sequences)
         for (source, text), ids in zip(texts, encoded, strict=True):
             found["characters"][source] += len(text)
             found["text_tokens"][source] += len(ids)
@@ -270,6 +272,8 @@ def _pack_all(
     for found in each(job, items, pack_shard, "shards packed"):
         for name, counter in found.items():
             totals[name] += counter
+    with draft.folder() as folder:
+        index.write(index.Index(length, totals["shards"]), folder)
     sizes, characters, tokens = (totals[key] for key in ("sizes", "characters", "text_tokens"))
     packed = sum(sizes[f"{split}_tokens"] for split in SPLITS)
     room = sum(sizes[f"{split}_sequences"] for split in SPLITS) * length

@@ -29,7 +29,11 @@ class Index:
 
 
 def write(index: Index, folder: Path) -> None:
-    (folder / NAME).write_text(json.dumps(dataclasses.asdict(index), indent=1), "utf-8")
+    document = {
+        "sequence_length": index.sequence_length,
+        "shards": dict(sorted(index.shards.items())),
+    }
+    (folder / NAME).write_text(json.dumps(document, indent=1), "utf-8")
 
 
 def read(corpus: Artifact) -> Index:

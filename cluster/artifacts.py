@@ -67,6 +67,10 @@ class Artifact:
         """A local folder with the artifact's files."""
         return self.storage.local(self.id)
 
+    def folder(self, name: str) -> Path:
+        """A local folder with the files of one of its folders alone."""
+        return self.storage.local(f"{self.id}/{name}")
+
 
 def fingerprint(kind: str, inputs: Mapping[str, Any], parents: Mapping[str, str]) -> str:
     """Twelve hexadecimal digits over all that an artifact depends on; `parents` are ids."""

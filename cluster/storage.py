@@ -7,6 +7,7 @@ Workers on other nodes need a workspace that every node sees: a shared folder or
 
 import contextlib
 import dataclasses
+import fcntl
 import functools
 import hashlib
 import os
@@ -101,12 +102,17 @@ class Storage:
         relative = {PurePosixPath(info.path).relative_to(folder): info.size for info in found}
         return {path.as_posix(): size for path, size in sorted(relative.items())}
 
+    def pieces(self, name: str) -> Iterator[bytes]:
+        """The bytes of a file, a few at a time. Raises FileNotFoundError."""
+        with self._fs[0].open_input_stream(self._path(name)) as stream:
+            while piece := stream.read(1 << 20):
+                yield piece
+
     def sha256(self, name: str) -> str:
         """Hash of a file, read in pieces."""
         digest = hashlib.sha256()
-        with self._fs[0].open_input_stream(self._path(name)) as stream:
-            while piece := stream.read(1 << 20):
-                digest.update(piece)
+        for piece in self.pieces(name):
+            digest.update(piece)
         return digest.hexdigest()
 
     def delete(self, name: str) -> None:
@@ -118,7 +124,8 @@ class Storage:
         """A local folder with the content of folder `name`, fetched once if storage is remote."""
         if self.is_local:
             return Path(self.root) / name
-        # Times and sizes too: a checkpoint may be written again under its name.
+        # Times and sizes too: a checkpoint may be written again under its name. (Not within the
+        # same second, which is as exact as an object store's times are.)
         selector = pafs.FileSelector(self._path(name), recursive=True, allow_not_found=True)
         state = sorted(
             (info.path, info.size, info.mtime_ns)
@@ -128,11 +135,15 @@ class Storage:
         identity = hashlib.sha256(f"{self.root}/{name}/{state}".encode()).hexdigest()[:16]
         cached = CACHE.expanduser() / identity
         if not cached.exists():
-            fetched = Path(tempfile.mkdtemp(dir=_made(cached.parent)))
-            pafs.copy_files(self._path(name), str(fetched), source_filesystem=self._fs[0])
-            with contextlib.suppress(OSError):  # another process was faster: its copy is as good
-                fetched.rename(cached)
-            shutil.rmtree(fetched, ignore_errors=True)
+            lock = _made(cached.parent) / f"{identity}.lock"
+            with lock.open("w") as stream:  # processes of one node fetch it once
+                fcntl.flock(stream, fcntl.LOCK_EX)
+                if not cached.exists():
+                    part = cached.with_suffix(".part")
+                    shutil.rmtree(part, ignore_errors=True)  # what a killed process left
+                    part.mkdir()
+                    pafs.copy_files(self._path(name), str(part), source_filesystem=self._fs[0])
+                    part.rename(cached)
         return cached
 
     @contextlib.contextmanager

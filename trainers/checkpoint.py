@@ -31,9 +31,16 @@ class LoopState:
     tokens: int = 0
     seconds: float = 0.0
     """Spent training, over all restarts."""
+    data_wait_seconds: float = 0.0
+    """Of these, how long steps waited for their batch."""
     fraction: float = 0.0
     """Of the training done, by samples or by the clock, whichever is further."""
     evaluations: int = 0
+
+    @property
+    def data_wait(self) -> float:
+        """Share of the training time."""
+        return self.data_wait_seconds / max(self.seconds, 1e-9)
 
 
 def save(engine: Any, state: LoopState, draft: Draft) -> None:

@@ -120,6 +120,9 @@ class Pretrain(Training):
     """A model from scratch."""
     mask_probability: float = Field(default=0.15, gt=0, lt=1)
     """Share of tokens that masked LM predicts (Devlin et al. 2019)."""
+    shuffle_window: int | None = Field(default=None, ge=1)
+    """Shards whose sequences are shuffled together; all of them by default. For a corpus on remote
+    storage that is larger than cluster.cache_gb, which must hold two such windows."""
 
     @model_validator(mode="after")
     def _fits_objective(self) -> Self:

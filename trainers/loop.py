@@ -10,7 +10,7 @@ import dataclasses
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -19,11 +19,12 @@ import torch.distributed as dist
 from cluster.artifacts import Draft
 from cluster.progress import Progress
 from trainers import checkpoint, model, zero
+from trainers.batches import Batches
 from trainers.checkpoint import LoopState
 from trainers.config import Training
-from trainers.corpora.feed import Order, Rows, deal
+from trainers.corpora.feed import Rows
 from trainers.export import export
-from trainers.tasks import Batch, Objective, Task, targets
+from trainers.tasks import Objective, Task, targets
 
 Report = Callable[[dict[str, float]], None]
 
@@ -60,26 +61,29 @@ def train(job: TrainJob, progress: Progress, report: Report | None = None) -> di
         state = checkpoint.restore(engine, job.draft, progress) or state
     clock = _Clock(state, settings)
     metrics: dict[str, Any] = {}
-    while state.fraction < 1:
-        loss = _step(engine, job, rows, state, total_steps, clock)
-        if dist.get_rank() == 0 and clock.is_due("progress", PROGRESS_INTERVAL_S):
-            progress.update(
-                round(state.fraction * 100, 1),
-                100.0,
-                "%",
-                step=state.step,
-                loss=loss,
-                tokens_per_second=round(state.tokens / state.seconds),
-            )
-        if int(state.fraction * settings.evaluations) > state.evaluations:
-            state.evaluations = int(state.fraction * settings.evaluations)
-            metrics = evaluate(engine, job, validation)
-            if dist.get_rank() == 0:
-                progress.line(_describe(state, metrics))
-            if report is not None:
-                report({**metrics, "evaluation": state.evaluations})
-        if job.draft is not None and clock.checkpoint_is_due and state.fraction < 1:
-            checkpoint.save(engine, state, job.draft)
+    rank, workers = dist.get_rank(), dist.get_world_size()
+    with Batches(task, settings, rows, job.seed, rank, workers) as batches:
+        while state.fraction < 1:
+            loss = _step(engine, job, batches, state, total_steps, clock)
+            if dist.get_rank() == 0 and clock.is_due("progress", PROGRESS_INTERVAL_S):
+                progress.update(
+                    round(state.fraction * 100, 1),
+                    100.0,
+                    "%",
+                    step=state.step,
+                    loss=loss,
+                    tokens_per_second=round(state.tokens / state.seconds),
+                    data_wait=round(state.data_wait, 4),
+                )
+            if int(state.fraction * settings.evaluations) > state.evaluations:
+                state.evaluations = int(state.fraction * settings.evaluations)
+                metrics = evaluate(engine, job, validation)
+                if dist.get_rank() == 0:
+                    progress.line(_describe(state, metrics))
+                if report is not None:
+                    report({**metrics, "evaluation": state.evaluations})
+            if job.draft is not None and clock.checkpoint_is_due and state.fraction < 1:
+                checkpoint.save(engine, state, job.draft)
     if not metrics:  # resumed from a checkpoint that was at the end
         metrics = evaluate(engine, job, validation)
     if job.draft is not None:
@@ -91,6 +95,7 @@ def train(job: TrainJob, progress: Progress, report: Report | None = None) -> di
         "tokens": state.tokens,
         "train_seconds": round(state.seconds, 1),
         "tokens_per_second": round(state.tokens / state.seconds),
+        "data_wait": round(state.data_wait, 4),
         "parameters": model.parameter_count(objective.model),
         "precision": zero.resolve_precision(settings.precision),
         "compiled": compiled,
@@ -99,30 +104,36 @@ def train(job: TrainJob, progress: Progress, report: Report | None = None) -> di
 
 
 def _step(
-    engine: Any, job: TrainJob, rows: Rows, state: LoopState, total_steps: int, clock: "_Clock"
+    engine: Any,
+    job: TrainJob,
+    batches: Batches,
+    state: LoopState,
+    total_steps: int,
+    clock: "_Clock",
 ) -> float:
     """One optimizer step on one global batch; returns its mean loss over this rank's targets."""
     settings = job.settings
     engine.train()
     # Dropout follows from the step, not from how often the run was resumed.
     torch.manual_seed(hash((job.seed, state.step, dist.get_rank())) & (2**63 - 1))
-    batches = list(_micro_batches(engine, job, rows, state.samples))
-    own_targets, own_tokens = _sizes(batches)
+    share, waited = batches.at(state.samples, is_last=state.step + 1 == total_steps)
+    rank = dist.get_rank()
+    waits = [waited if one == rank else 0.0 for one in range(dist.get_world_size())]
     agreed = torch.tensor(
-        [own_targets, own_tokens, clock.seconds if dist.get_rank() == 0 else 0.0],
+        [share.targets, share.tokens, clock.seconds if rank == 0 else 0.0, *waits],
         dtype=torch.float64,
         device=engine.device,
     )
-    dist.all_reduce(agreed)  # one exchange a step: targets, tokens, and rank 0's clock
-    all_targets, all_tokens, seconds = agreed.tolist()
+    dist.all_reduce(agreed)  # one exchange a step: targets, tokens, rank 0's clock, who waited
+    all_targets, all_tokens, seconds, *waits = agreed.tolist()
     all_targets = max(all_targets, 1.0)  # masks may have left nothing to learn
     for group in engine.optimizer.param_groups:
         group["lr"] = settings.learning_rate * schedule(
             state.fraction, 1 / total_steps, settings.warmup, settings.schedule
         )
     loss_sum = 0.0
-    for batch, weight in batches:
-        loss, _ = engine(batch)
+    for batch, weight in share.micro_batches:
+        loss, _ = engine({name: value.to(engine.device) for name, value in batch.items()})
         # DeepSpeed averages over workers; the global mean is over targets.
         engine.backward(loss * (weight * engine.world_size / all_targets), scale_wrt_gas=False)
         engine.step()
@@ -131,31 +142,10 @@ def _step(
     state.samples += settings.batch_size
     state.tokens += int(all_tokens)
     state.seconds = seconds
+    state.data_wait_seconds += max(waits)  # the slowest holds all up
     by_clock = seconds / (settings.max_minutes * 60) if settings.max_minutes else 0.0
     state.fraction = min(1.0, max(state.step / total_steps, by_clock))
-    return loss_sum / max(own_targets, 1)
-
-
-def _sizes(batches: list[tuple[Batch, float]]) -> tuple[int, int]:
-    """Targets and tokens of the micro-batches that count."""
-    counting = [batch for batch, weight in batches if weight]
-    return sum(map(targets, counting)), sum(batch["input_ids"].numel() for batch in counting)
-
-
-def _micro_batches(
-    engine: Any, job: TrainJob, rows: Rows, start: int
-) -> Iterator[tuple[Batch, float]]:
-    """This rank's part of the global batch that begins at sample `start`, with weights 1 or 0."""
-    settings = job.settings
-    chosen = Order(len(rows), job.seed).at(start, settings.batch_size)
-    rank, workers = dist.get_rank(), dist.get_world_size()
-    micro_batch, _ = zero.accumulation(settings.batch_size, workers, settings.micro_batch_size)
-    for places in deal(rows.lengths(chosen), rank, workers, micro_batch):
-        # Every rank takes equally many micro-batches; a surplus one counts for nothing.
-        taken = places if len(places) else [0]
-        batch = job.task.collate(rows.take(chosen[taken]), [start + int(place) for place in taken])
-        moved = {name: value.to(engine.device) for name, value in batch.items()}
-        yield moved, 1.0 if len(places) else 0.0
+    return loss_sum / max(share.targets, 1)
 
 
 @torch.no_grad()

@@ -14,10 +14,11 @@ def run(job: StageJob) -> dict[str, Any]:
     settings: Pretrain = job.recipe.pretrain
     corpus, seed = job.parents["shard"], job.recipe.seed
     start = Start(shape=settings.model, base=settings.base)
+    read = (corpus, start, seed, job.recipe.cluster.cache_gb, settings.shuffle_window)
     task: MaskedLM | CausalLM = (
-        MaskedLM(corpus, start, seed, settings.mask_probability)
+        MaskedLM(*read, mask_probability=settings.mask_probability)
         if settings.objective == "masked_lm"
-        else CausalLM(corpus, start, seed)
+        else CausalLM(*read)
     )
     metrics = fit_stage(job, task, settings)
     describe(job.draft, job.parents, settings.objective, metrics)

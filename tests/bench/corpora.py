@@ -4,18 +4,21 @@
 Peers: `pip install -c constraints.txt -e '.[bench]'`. About a quarter of an hour on two cores.
 """
 
+import atexit
 import functools
 import tempfile
 import time
 from operator import itemgetter
-from pathlib import Path
 
 import numpy as np
 
+from cluster.storage import Storage
 from tests.bench import endtoend, neardup
 from tests.bench.harness import Metric, main
-from trainers.corpora.feed import Order, Packed
-from trainers.corpora.pack import pack_documents, write_arrow
+from tests.packed import corpus_of
+from trainers.corpora.pack import pack_documents
+from trainers.model import Start
+from trainers.tasks.language_model import CausalLM
 
 LENGTH = 512
 
@@ -29,35 +32,39 @@ def packing_efficiency() -> float:
 
 
 @functools.cache
-def packed() -> Packed:
+def causal() -> CausalLM:
     """200,000 sequences in eight shards, about 100 M tokens."""
-    folder = Path(tempfile.mkdtemp(prefix="raymill-"))
+    folder = tempfile.TemporaryDirectory(prefix="raymill-")
+    atexit.register(folder.cleanup)
     drawn = np.random.default_rng(17)
-    for shard in range(8):
+    shards = []
+    for _ in range(8):
         documents = drawn.integers(5, 30_000, (25_000, LENGTH - 2), dtype=np.uint16)
-        table = pack_documents(list(documents), 1, 2, LENGTH, 0, 30_000)
-        write_arrow(table, folder / "train" / f"{shard:05d}.arrow")
-    return Packed(folder / "train")
+        shards.append(pack_documents(list(documents), 1, 2, LENGTH, 0, 30_000))
+    corpus = corpus_of(Storage.at(folder.name), {"train": shards})
+    return CausalLM(corpus, Start(), seed=17, cache_gb=1)
 
 
 def feed_tokens_per_second() -> float:
-    rows, batch = packed(), 32
-    order = Order(len(rows), 17)
+    """All that a worker does for a batch: order, rows, segments, labels."""
+    task, batch, batches = causal(), 32, 400
+    rows = task.rows("train")
+    order = rows.order(17)
     began = time.perf_counter()
-    batches = 400
     for number in range(batches):
-        rows.take(order.at(number * batch, batch))
+        task.collate(rows.take(order.at(number * batch, batch)), range(batch))
     return batches * batch * LENGTH / (time.perf_counter() - began)
 
 
 def feed_seek_ratio() -> tuple[float, float]:
-    """Time to the first batch at 10 % of an epoch, and at 90 %."""
-    rows, batch = packed(), 32
+    """Time to the first batch of a run that resumes at 10 % of an epoch, and at 90 %."""
+    task, batch = causal(), 32
 
     def first(share: float) -> float:
         began = time.perf_counter()
-        for _ in range(20):
-            rows.take(Order(len(rows), 17).at(int(share * len(rows)), batch))
+        for _ in range(50):
+            rows = task.rows("train")
+            task.collate(rows.take(rows.order(17).at(int(share * len(rows)), batch)), range(batch))
         return time.perf_counter() - began
 
     first(0.5)

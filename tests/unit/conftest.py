@@ -6,12 +6,19 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import hypothesis
 import pytest
 
 from tests.fakes import TEXTS
+from tests.s3 import s3_server  # noqa: F401  a fixture
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
+
+
+# A busy machine is no failure; and nothing is remembered, so that a test means the same everywhere.
+hypothesis.settings.register_profile("unit", deadline=None, database=None)
+hypothesis.settings.load_profile("unit")
 
 
 def _forbidden(*_: Any, **__: Any) -> NoReturn:

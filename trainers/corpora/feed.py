@@ -1,32 +1,38 @@
-"""The order of samples, and the rows behind it.
+"""The rows behind the order of samples, and which of them a rank takes.
 
-The order is a pure function of (seed, epoch, position), the same for any number of workers,
-computed in O(1) memory: a Feistel network permutes the smallest power of four that holds all
-samples, and positions that fall outside walk on until they are inside ("cycle walking", Black &
-Rogaway 2002). So the whole data state of a run is one integer, the samples consumed; resume is
-exact at any position.
+A corpus is read by memory maps of its shards. Shards of a remote one come to this node's disk one
+by one, as they are needed or shortly before.
 """
 
-import dataclasses
+import bisect
+import functools
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from trainers.corpora.mixing import mix
+from cluster.artifacts import Artifact
+from cluster.cache import Files
+from cluster.errors import UserError
+from trainers.corpora import index
+from trainers.corpora.order import Indices, Order
 from trainers.corpora.pack import read_arrow
-
-Indices = npt.NDArray[np.int64]
-ROUNDS = 4
 
 
 class Rows(Protocol):
     """Samples by number."""
 
     def __len__(self) -> int: ...
+
+    def order(self, seed: int) -> Order: ...
+
+    def fetch(self, shard: int) -> None:
+        """Brings a shard near. Called from threads, before `take` wants its samples."""
+        ...
 
     def take(self, indices: Indices) -> list[dict[str, Any]]: ...
 
@@ -35,61 +41,102 @@ class Rows(Protocol):
         ...
 
 
-@dataclasses.dataclass(frozen=True)
-class Order:
-    """The shuffled order of `size` samples, epoch after epoch."""
-
-    size: int
-    seed: int
-
-    def at(self, start: int, count: int) -> Indices:
-        """The samples number `start` to `start + count` since training began."""
-        positions = np.arange(start, start + count, dtype=np.int64)
-        epochs = positions // self.size
-        chosen = np.empty(count, dtype=np.int64)
-        for epoch in np.unique(epochs):
-            inside = epochs == epoch
-            chosen[inside] = self._permute(positions[inside] % self.size, int(epoch))
-        return chosen
-
-    def _permute(self, positions: Indices, epoch: int) -> Indices:
-        half_bits = max(1, (max(self.size - 1, 1).bit_length() + 1) // 2)
-        values = positions.astype(np.uint64)
-        outside = np.ones(len(values), dtype=bool)
-        while outside.any():
-            values[outside] = _feistel(values[outside], half_bits, self.seed, epoch)
-            outside = values >= self.size
-        return values.astype(np.int64)
-
-
-def _feistel(
-    values: npt.NDArray[np.uint64], half_bits: int, seed: int, epoch: int
-) -> npt.NDArray[np.uint64]:
-    mask = np.uint64((1 << half_bits) - 1)
-    left, right = values >> np.uint64(half_bits), values & mask
-    for number in range(ROUNDS):
-        key = np.uint64(((seed << 32) ^ (epoch << 8) ^ number) & (2**64 - 1))
-        left, right = right, left ^ (mix(right ^ mix(np.atleast_1d(key))) & mask)
-    return (left << np.uint64(half_bits)) | right
-
-
 class Packed:
-    """Packed sequences of a corpus split: `input_ids` and `piece_lengths`."""
+    """Packed sequences of a corpus split. A row is `input_ids`, a view of the map, and
+    `piece_lengths`."""
 
-    def __init__(self, folder: Path):
-        tables = [read_arrow(path) for path in sorted(folder.glob("*.arrow"))]
-        table = pa.concat_tables(tables).combine_chunks() if len(tables) > 1 else tables[0]
-        self._table = table
-        self.sequence_length: int = table.schema.field("input_ids").type.list_size
+    def __init__(self, corpus: Artifact, split: str, cache_gb: float, window: int | None = None):
+        """`window` shards are shuffled together, by default all. Raises UserError if the cache
+        cannot hold what is read at a time."""
+        found = index.read(corpus)
+        self.sequence_length = found.sequence_length
+        self._shards = found.split(split)
+        self._names = list(self._shards)
+        sizes = np.array(list(self._shards.values()))
+        self._ends, self._starts = np.cumsum(sizes), np.cumsum(sizes) - sizes
+        self._window = min(window or len(self._names), len(self._names))
+        self._files = Files(corpus, int(cache_gb * 1e9))
+        # More maps than a window would keep evicted files on the disk.
+        self._map = functools.lru_cache(maxsize=self._window)(self._map_shard)
+        if not self._files.are_here:
+            self._refuse_what_the_cache_cannot_hold(split)
 
     def __len__(self) -> int:
-        return self._table.num_rows
+        return int(self._ends[-1])
+
+    def order(self, seed: int) -> Order:
+        return Order(list(self._shards.values()), seed, self._window)
+
+    def fetch(self, shard: int) -> None:
+        if not self._files.are_here:
+            self._files.fetch(self._names[shard])
 
     def take(self, indices: Indices) -> list[dict[str, Any]]:
-        return self._table.take(pa.array(indices)).to_pylist()
+        shards = np.searchsorted(self._ends, indices, side="right")
+        rows: list[dict[str, Any]] = [{}] * len(indices)
+        # Shard by shard, each mapped once even where a batch spans more than the maps kept.
+        for place in np.argsort(shards, kind="stable"):
+            shard = int(shards[place])
+            rows[place] = self._map(shard).row(int(indices[place] - self._starts[shard]))
+        return rows
 
     def lengths(self, indices: Indices) -> Indices:
         return np.full(len(indices), self.sequence_length, dtype=np.int64)
+
+    def _map_shard(self, shard: int) -> "_Shard":
+        return self._files.read(self._names[shard], _Shard)
+
+    def _refuse_what_the_cache_cannot_hold(self, split: str) -> None:
+        """While one window is read the next is fetched."""
+        sizes = sorted(map(self._files.size, self._names), reverse=True)
+        needed, limit = sum(sizes[: 2 * self._window]), self._files.limit_bytes
+        if needed <= limit:
+            return
+        fitting = int(np.searchsorted(np.cumsum(sizes), limit, side="right")) // 2
+        narrower = (
+            f"set pretrain.shuffle_window: {fitting} or less (it counts shards), or "
+            if split == "train" and fitting
+            else ""
+        )
+        raise UserError(
+            f"cluster.cache_gb: {limit / 1e9:g} is less than the {needed / 1e9:.3g} GB of shards "
+            f"that are read at a time; {narrower}set more"
+        )
+
+
+class _Shard:
+    """One file, memory-mapped; as written, it is one record batch or several."""
+
+    def __init__(self, path: Path):
+        batches = read_arrow(path).to_batches()
+        self._batches = [_arrays(batch) for batch in batches]
+        self._ends = list(itertools.accumulate(batch.num_rows for batch in batches))
+
+    def row(self, number: int) -> dict[str, Any]:
+        which = bisect.bisect_right(self._ends, number)
+        batch = self._batches[which]
+        at = number - self._ends[which] + len(batch.input_ids)
+        pieces = batch.piece_lengths[batch.piece_starts[at] : batch.piece_starts[at + 1]]
+        return {"input_ids": batch.input_ids[at], "piece_lengths": pieces}
+
+
+class _Batch(NamedTuple):
+    """A record batch as arrays over the map: nothing is copied."""
+
+    input_ids: npt.NDArray[Any]
+    """(rows, sequence length)"""
+    piece_starts: npt.NDArray[np.int32]
+    """(rows + 1,): where the pieces of each row begin in `piece_lengths`."""
+    piece_lengths: npt.NDArray[np.int32]
+
+
+def _arrays(batch: pa.RecordBatch) -> _Batch:
+    ids, pieces = batch.column("input_ids"), batch.column("piece_lengths")
+    return _Batch(
+        ids.flatten().to_numpy(zero_copy_only=True).reshape(len(ids), ids.type.list_size),
+        pieces.offsets.to_numpy(zero_copy_only=True),
+        pieces.values.to_numpy(zero_copy_only=True),
+    )
 
 
 class Tokenized:
@@ -102,6 +149,12 @@ class Tokenized:
 
     def __len__(self) -> int:
         return len(self._labels)
+
+    def order(self, seed: int) -> Order:
+        return Order([len(self)], seed)
+
+    def fetch(self, shard: int) -> None:
+        """They are here."""
 
     def take(self, indices: Indices) -> list[dict[str, Any]]:
         return [

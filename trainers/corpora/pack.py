@@ -7,7 +7,6 @@ the next begins, so that positions restart and attention never crosses. Pure; te
 import bisect
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -125,9 +124,12 @@ def read_arrow(path: Path) -> pa.Table:
     return pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
 
 
-def segment_ids(piece_lengths: Sequence[Any], length: int) -> npt.NDArray[np.int64]:
-    """(length,): 1, 2, ... for the pieces of a sequence, 0 for padding."""
-    segments = np.zeros(length, dtype=np.int64)
-    used = int(np.sum(piece_lengths))
-    segments[:used] = np.repeat(np.arange(1, len(piece_lengths) + 1), piece_lengths)
+def segment_ids(
+    piece_lengths: Sequence[Sequence[int] | npt.NDArray[np.int32]], length: int
+) -> npt.NDArray[np.int64]:
+    """(sequences, length): 1, 2, ... for the pieces of each sequence, 0 for padding."""
+    segments = np.zeros((len(piece_lengths), length), dtype=np.int64)
+    for row, lengths in zip(segments, piece_lengths, strict=True):
+        numbered = np.repeat(np.arange(1, len(lengths) + 1), lengths)
+        row[: len(numbered)] = numbered
     return segments

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from cluster.artifacts import Draft
 from cluster.pipeline import StageJob
-from trainers.corpora import fertility, mixture
+from trainers.corpora import fertility, index, mixture
 from trainers.corpora import tokenizer as tokenizers
 from trainers.corpora.choosing import CHOSEN
 from trainers.corpora.cleaning import DOCUMENTS
@@ -108,7 +108,7 @@ def pack_all(
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else end
         table = pack_documents(documents, begin, end, length, pad, len(tokenizer))
         with draft.folder() as folder:
-            write_arrow(table, folder / split / f"{number:05d}.arrow")
+            write_arrow(table, folder / _shard_file(split, number))
         return {
             "split": split,
             "sequences": table.num_rows,
@@ -120,7 +120,9 @@ def pack_all(
         "splits": collections.defaultdict(collections.Counter),
         "sources": collections.defaultdict(collections.Counter),
     }
-    for _, outcome in each(job, "pack", items, pack_shard):
+    rows = {}
+    for name, outcome in each(job, "pack", items, pack_shard):
+        rows[_shard_file(*items[name][:2])] = outcome["sequences"]
         of_split = found["splits"][outcome["split"]]
         of_split.update(
             shards=1, sequences=outcome["sequences"], packed_tokens=outcome["packed_tokens"]
@@ -129,7 +131,13 @@ def pack_all(
             of_split.update(documents=counted["documents"], tokens=counted["tokens"])
             found["sources"][source].update(counted)
             found["sources"][source].update({f"{outcome['split']}_tokens": counted["tokens"]})
+    with draft.folder() as folder:
+        index.write(index.Index(length, rows), folder)
     return found
+
+
+def _shard_file(split: str, number: int) -> str:
+    return f"{split}/{number:05d}.arrow"
 
 
 def _beginnings(draft: Draft, pieces: Sequence[Piece], characters: float) -> Iterator[str]:

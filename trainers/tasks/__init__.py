@@ -30,7 +30,8 @@ class Task(Protocol):
 
     def collate(self, rows: Sequence[dict[str, Any]], numbers: Sequence[int]) -> Batch:
         """A micro-batch with `labels`. `numbers` are the samples' places since training began:
-        whatever is drawn for a sample follows from its number, at any number of workers."""
+        whatever is drawn for a sample follows from its number, at any number of workers. Called in
+        a thread beside the step, so nothing is drawn from torch's own generator."""
         ...
 
     def loss(self, model: "PreTrainedModel", batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:

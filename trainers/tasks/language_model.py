@@ -11,10 +11,10 @@ import dataclasses
 import functools
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -44,9 +44,11 @@ class LanguageModel:
     corpus: Artifact
     start: Start
     seed: int
+    cache_gb: float
+    shuffle_window: int | None = None
 
     def tokenizer(self) -> "PreTrainedTokenizerFast":
-        return tokenizers.load(self.corpus.path / "tokenizer")
+        return tokenizers.load(self.corpus.folder("tokenizer"))
 
     def _model(self, head: str) -> "PreTrainedModel":
         model = build(self.start, head, self.tokenizer())
@@ -55,7 +57,8 @@ class LanguageModel:
         return model
 
     def rows(self, split: str) -> Packed:
-        return Packed(Path(self.corpus.path) / split)
+        window = self.shuffle_window if split == "train" else None
+        return Packed(self.corpus, split, self.cache_gb, window)
 
     def metrics(self, sums: dict[str, float]) -> dict[str, float]:
         loss = sums["loss"] / sums["targets"]
@@ -65,11 +68,12 @@ class LanguageModel:
             "accuracy": sums["correct"] / sums["targets"],
         }
 
-    def _packed(self, rows: Sequence[dict[str, Any]]) -> tuple[Tensor, Tensor]:
-        ids = torch.tensor(np.array([row["input_ids"] for row in rows], dtype=np.int64))
-        length = ids.shape[1]
-        segments = [segment_ids(row["piece_lengths"], length) for row in rows]
-        return ids, torch.tensor(np.array(segments))
+    def _packed(
+        self, rows: Sequence[dict[str, Any]]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Tokens and segments, (batch, length)."""
+        ids = np.stack([row["input_ids"] for row in rows]).astype(np.int64)
+        return ids, segment_ids([row["piece_lengths"] for row in rows], ids.shape[1])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,24 +85,26 @@ class MaskedLM(LanguageModel):
 
     def collate(self, rows: Sequence[dict[str, Any]], numbers: Sequence[int]) -> Batch:
         ids, segments = self._packed(rows)
-        special, mask, size = self._tokens
-        labels = torch.full_like(ids, IGNORED)
-        maskable = (segments > 0) & ~torch.isin(ids, special)
+        is_special, mask, size = self._tokens
+        labels = np.full_like(ids, IGNORED)
+        maskable = (segments > 0) & ~is_special[ids]
         for row, number in enumerate(numbers):
             draw = np.random.Generator(np.random.Philox(key=[self.seed, number]))
-            chance, kind = torch.from_numpy(draw.random((2, ids.shape[1])))
+            chance, kind = draw.random((2, ids.shape[1]))
             chosen = maskable[row] & (chance < self.mask_probability)
             labels[row, chosen] = ids[row, chosen]
-            random_ids = torch.from_numpy(draw.integers(0, size, ids.shape[1]))
-            ids[row] = torch.where(chosen & (kind < 0.8), mask, ids[row])
-            ids[row] = torch.where(chosen & (kind >= 0.9), random_ids, ids[row])
-        return {"input_ids": ids, "segments": segments, "labels": labels}
+            random_ids = draw.integers(0, size, ids.shape[1])
+            ids[row] = np.where(chosen & (kind < 0.8), mask, ids[row])
+            ids[row] = np.where(chosen & (kind >= 0.9), random_ids, ids[row])
+        return _batch(ids, segments, labels)
 
     @functools.cached_property
-    def _tokens(self) -> tuple[Tensor, int, int]:
-        """Special token ids, [MASK], vocabulary size."""
+    def _tokens(self) -> tuple[npt.NDArray[np.bool_], int, int]:
+        """Whether a token is special, by its id; [MASK]; vocabulary size."""
         tokenizer = self.tokenizer()
-        return torch.tensor(tokenizer.all_special_ids), tokenizer.mask_token_id, len(tokenizer)
+        is_special = np.zeros(len(tokenizer), dtype=bool)
+        is_special[tokenizer.all_special_ids] = True
+        return is_special, tokenizer.mask_token_id, len(tokenizer)
 
     def loss(self, model: "PreTrainedModel", batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         inputs = packed_inputs(model, batch["input_ids"], batch["segments"])
@@ -119,10 +125,10 @@ class CausalLM(LanguageModel):
 
     def collate(self, rows: Sequence[dict[str, Any]], numbers: Sequence[int]) -> Batch:
         ids, segments = self._packed(rows)
-        labels = torch.full_like(ids, IGNORED)
+        labels = np.full_like(ids, IGNORED)
         within = (segments[:, 1:] == segments[:, :-1]) & (segments[:, 1:] > 0)
         labels[:, :-1][within] = ids[:, 1:][within]
-        return {"input_ids": ids, "segments": segments, "labels": labels}
+        return _batch(ids, segments, labels)
 
     def loss(self, model: "PreTrainedModel", batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         inputs = packed_inputs(model, batch["input_ids"], batch["segments"])
@@ -130,6 +136,13 @@ class CausalLM(LanguageModel):
         chosen = batch["labels"] != IGNORED
         logits, labels = logits[chosen], batch["labels"][chosen]
         return _loss(logits, labels, counted=not model.training)
+
+
+def _batch(
+    ids: npt.NDArray[np.int64], segments: npt.NDArray[np.int64], labels: npt.NDArray[np.int64]
+) -> Batch:
+    arrays = {"input_ids": ids, "segments": segments, "labels": labels}
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
 def _loss(logits: Tensor, labels: Tensor, counted: bool) -> tuple[Tensor, dict[str, Tensor]]:

@@ -8,6 +8,19 @@ from cluster.errors import UserError
 from cluster.storage import Storage
 
 
+@pytest.fixture(params=["local", "remote", "s3"])
+def storage(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Storage:
+    """Like that of the other tests, and one in S3, whose URI carries a query."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    if request.param == "s3":
+        return Storage.at(request.getfixturevalue("s3_server").workspace())
+    scheme = "file://" if request.param == "remote" else ""
+    (tmp_path / "workspace").mkdir()
+    return Storage.at(f"{scheme}{tmp_path / 'workspace'}")
+
+
 def test_what_is_written_is_read(storage: Storage) -> None:
     storage.write("runs/one/run.json", b"{}")
     storage.write("runs/one/run.json", b"{1}")
@@ -46,8 +59,19 @@ def test_a_remote_folder_is_fetched_once_and_again_when_rewritten(storage: Stora
     here = storage.local("model/one")
     assert storage.local("model/one") == here
     storage.delete("model/one")
-    storage.write("model/one/config.json", b"2")
-    assert (storage.local("model/one") / "config.json").read_bytes() == b"2"
+    storage.write("model/one/config.json", b"22")
+    assert (storage.local("model/one") / "config.json").read_bytes() == b"22"
+
+
+def test_a_fetch_that_was_killed_is_done_anew(tmp_path: Path, storage: Storage) -> None:
+    storage.write("model/one/config.json", b"1")
+    here = storage.local("model/one")
+    if storage.is_local:
+        return
+    here.rename(here.with_suffix(".part"))
+    (here.with_suffix(".part") / "half").write_bytes(b"")
+    assert [path.name for path in storage.local("model/one").iterdir()] == ["config.json"]
+    assert not here.with_suffix(".part").exists()
 
 
 def test_the_hash_is_that_of_the_bytes(storage: Storage) -> None:

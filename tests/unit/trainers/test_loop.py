@@ -1,6 +1,5 @@
-"""The learning rate, and the global batch: the same samples at any number of workers."""
+"""The learning rate, what is due, and evaluation."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ import torch
 from trainers import loop
 from trainers.checkpoint import LoopState
 from trainers.config import Training
-from trainers.corpora.feed import Order, Tokenized
+from trainers.corpora.feed import Tokenized
 from trainers.loop import TrainJob, schedule
 
 
@@ -40,45 +39,6 @@ def test_no_step_stands_still_and_none_is_over_the_peak(
     top = rates.index(max(rates))
     assert rates[:top] == sorted(rates[:top])
     assert rates[top:] == sorted(rates[top:], reverse=True)
-
-
-class Numbers:
-    """A task whose batch is the numbers of its samples."""
-
-    def collate(self, rows: list[dict[str, Any]], numbers: list[int]) -> dict[str, torch.Tensor]:
-        return {
-            "input_ids": torch.tensor([row["input_ids"][0] for row in rows]),
-            "numbers": torch.tensor(numbers),
-        }
-
-
-@pytest.mark.parametrize("workers", [1, 2, 3, 8])
-@pytest.mark.parametrize("micro_batch_size", [1, 3, 16])
-def test_the_global_batch_does_not_depend_on_the_workers(
-    monkeypatch: pytest.MonkeyPatch, workers: int, micro_batch_size: int
-) -> None:
-    start, settings = 37, Training(batch_size=9, micro_batch_size=micro_batch_size)
-    rows = Tokenized([[sample] * (1 + sample % 5) for sample in range(20)], [0] * 20)
-    job = TrainJob(Numbers(), settings, 17)  # type: ignore[arg-type]
-    engine = SimpleNamespace(device="cpu")
-    monkeypatch.setattr(loop.dist, "get_world_size", lambda: workers)
-    taken: list[tuple[int, int]] = []
-    hands = set()
-    sizes = []
-    for rank in range(workers):
-        monkeypatch.setattr(loop.dist, "get_rank", lambda rank=rank: rank)
-        batches = list(loop._micro_batches(engine, job, rows, start))
-        hands.add(len(batches))
-        for batch, weight in batches:
-            assert len(batch["numbers"]) <= micro_batch_size
-            if weight:
-                taken += zip(batch["numbers"].tolist(), batch["input_ids"].tolist(), strict=True)
-        sizes.append(loop._sizes([({**batch, "labels": batch["input_ids"]}, weight)
-                                  for batch, weight in batches]))  # fmt: skip
-    assert np.sum(sizes, axis=0).tolist() == [9, 9], "surplus micro-batches count for nothing"
-    samples = Order(20, 17).at(start, 9)
-    assert sorted(taken) == list(zip(range(start, start + 9), samples.tolist(), strict=True))
-    assert len(hands) == 1, "every rank takes equally many"
 
 
 def test_what_is_due_follows_from_the_agreed_time() -> None:

@@ -1,53 +1,18 @@
-"""The order of samples, and who takes which: the same at any number of workers."""
+"""The rows behind the order, and which of them a rank takes."""
 
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from trainers.corpora.feed import Order, Packed, Tokenized, deal
-from trainers.corpora.pack import pack_documents, write_arrow
+from cluster.artifacts import Artifact
+from cluster.errors import UserError
+from cluster.storage import Storage
+from tests.packed import corpus_of
+from trainers.corpora.feed import Packed, Tokenized, deal
+from trainers.corpora.pack import pack_documents
 from trainers.zero import accumulation
-
-SIZES = [1, 2, 3, 4, 5, 15, 16, 17, 63, 64, 65, 1000]
-
-
-@pytest.mark.parametrize("size", SIZES)
-def test_an_epoch_holds_every_sample_once(size: int) -> None:
-    order = Order(size, seed=17)
-    for epoch in range(3):
-        assert sorted(order.at(epoch * size, size)) == list(range(size))
-
-
-@pytest.mark.parametrize("batch", [1, 7, 32, 300])
-@pytest.mark.parametrize("size", [1, 5, 64, 100])
-def test_the_order_does_not_depend_on_the_steps_it_is_asked_in(size: int, batch: int) -> None:
-    order = Order(size, seed=17)
-    whole = order.at(0, 3 * size)
-    starts = range(0, 3 * size, batch)
-    parts = [order.at(start, min(batch, 3 * size - start)) for start in starts]
-    assert np.array_equal(np.concatenate(parts), whole)
-
-
-def test_the_order_is_far_from_sorted_and_differs_by_epoch_and_seed() -> None:
-    size = 1000
-    orders = [Order(size, seed).at(epoch * size, size) for seed in (1, 2) for epoch in (0, 1)]
-    orders.append(np.arange(size))
-    for one in range(len(orders)):
-        for other in range(one):
-            agreeing = int((orders[one] == orders[other]).sum())
-            assert agreeing < 10, "about one sample keeps its place by chance"
-            assert abs(np.corrcoef(orders[one], orders[other])[0, 1]) < 0.15
-
-
-def test_the_order_stays_as_it_is() -> None:
-    """A run that resumes under a newer raymill must see the samples that it has not seen."""
-    assert Order(10, seed=17).at(8, 4).tolist() == [7, 1, 5, 1]
-
-
-def test_a_far_position_is_found_at_once() -> None:
-    """O(1) memory: nothing is shuffled."""
-    assert Order(10**12, seed=17).at(10**13, 2).shape == (2,)
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 4, 7])
@@ -77,18 +42,60 @@ def test_a_micro_batch_holds_similar_lengths() -> None:
     ]
 
 
+def table_of(*firsts: int) -> pa.Table:
+    """A sequence of one piece for each number: [1, number, 2, padding]."""
+    documents = [np.array([first], dtype=np.uint16) for first in firsts]
+    return pack_documents(documents, 1, 2, 4, 0, 100)
+
+
 def test_packed_rows_are_taken_by_number_over_all_shards(tmp_path: Path) -> None:
-    for shard, token in (("00001", 30), ("00000", 20)):
-        documents = [np.array([token + number], dtype=np.uint16) for number in range(3)]
-        write_arrow(pack_documents(documents, 1, 2, 4, 0, 100), tmp_path / f"{shard}.arrow")
-    rows = Packed(tmp_path)
-    assert (len(rows), rows.sequence_length) == (6, 4)
-    assert [row["input_ids"] for row in rows.take(np.array([5, 0]))] == [
-        [1, 32, 2, 0],
-        [1, 20, 2, 0],
-    ]
-    assert rows.take(np.array([1]))[0]["piece_lengths"] == [3]
+    shards = [table_of(20, 21, 22), table_of(), table_of(30), pa.concat_tables(
+        [table_of(40, 41), table_of(42, 43, 44)])]  # fmt: skip
+    corpus = corpus_of(Storage.at(str(tmp_path)), {"train": shards, "validation": [table_of(50)]})
+    rows = Packed(corpus, "train", cache_gb=1)
+    assert (len(rows), rows.sequence_length) == (9, 4)
+    numbers = [20, 21, 22, 30, 40, 41, 42, 43, 44]
+    for taken in ([8, 0, 3, 7, 4, 6, 1, 2, 5], [4], [2, 2]):
+        found = rows.take(np.array(taken))
+        assert [row["input_ids"].tolist() for row in found] == [
+            [1, numbers[place], 2, 0] for place in taken
+        ]
+        assert all(row["piece_lengths"].tolist() == [3] for row in found)
     assert rows.lengths(np.array([5, 0])).tolist() == [4, 4]
+    (held_out,) = Packed(corpus, "validation", cache_gb=1).take(np.array([0]))
+    assert held_out["input_ids"].tolist() == [1, 50, 2, 0]
+
+
+def test_packed_rows_are_views_of_the_files(tmp_path: Path) -> None:
+    """A corpus larger than memory is not copied into it."""
+    corpus = corpus_of(Storage.at(str(tmp_path)), {"train": [table_of(*range(5, 90))]})
+    before = pa.total_allocated_bytes()
+    (row,) = Packed(corpus, "train", cache_gb=1).take(np.array([7]))
+    assert not row["input_ids"].flags.owndata
+    assert not row["piece_lengths"].flags.owndata
+    assert pa.total_allocated_bytes() == before
+
+
+def remote(tmp_path: Path, shards: int) -> tuple[Artifact, int]:
+    """A corpus behind a URI, and the bytes of each of its shards."""
+    storage = Storage.at(f"file://{tmp_path / 'workspace'}")
+    tables = [table_of(*range(10 * shard, 10 * shard + 10)) for shard in range(shards)]
+    corpus = corpus_of(storage, {"train": tables})
+    return corpus, corpus.manifest.files["train/00000.arrow"]["bytes"]
+
+
+def test_a_cache_that_cannot_hold_what_is_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    corpus, size = remote(tmp_path, shards=6)
+    room = 5 * size / 1e9
+    Packed(corpus, "train", room, window=2)
+    Packed(corpus, "train", 6 * size / 1e9)
+    with pytest.raises(UserError, match=r"cluster.cache_gb: .* set pretrain.shuffle_window: 2 or"):
+        Packed(corpus, "train", room, window=3)
+    with pytest.raises(UserError, match=r"cluster.cache_gb: .* read at a time; set more"):
+        Packed(corpus, "train", size / 1e9)
 
 
 def test_tokenized_rows_have_their_own_lengths() -> None:

@@ -150,4 +150,4 @@ def test_sequences_come_back_from_arrow(
     [([3, 2], [1, 1, 1, 2, 2, 0, 0, 0]), ([8], [1] * 8), ([], [0] * 8), ([1, 7], [1] + [2] * 7)],
 )
 def test_segments_number_the_pieces(piece_lengths: list[int], expected: list[int]) -> None:
-    assert segment_ids(piece_lengths, 8).tolist() == expected
+    assert segment_ids([[8], piece_lengths], 8).tolist() == [[1] * 8, expected]

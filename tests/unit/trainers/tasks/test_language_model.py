@@ -11,9 +11,9 @@ import torch
 from torch.nn import functional
 
 from cluster.storage import Storage
-from tests.fakes import published
+from tests.packed import corpus_of
 from trainers.config import CAUSAL, MASKED, Shape
-from trainers.corpora.pack import pack_documents, write_arrow
+from trainers.corpora.pack import pack_documents
 from trainers.model import Start, packed_inputs
 from trainers.tasks import IGNORED, targets
 from trainers.tasks.language_model import CausalLM, MaskedLM
@@ -24,13 +24,12 @@ LENGTH = 256
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Any:
-    storage = Storage.at(str(tmp_path_factory.mktemp("mill")))
-    corpus = published(storage, "corpus/demo-shard-00")
-    tokenizer.save_pretrained(corpus.path / "tokenizer")
     documents = [np.arange(5, 15, dtype=np.uint16)] * 6
     ends = tokenizer.cls_token_id, tokenizer.sep_token_id
     table = pack_documents(documents, *ends, 32, tokenizer.pad_token_id, len(tokenizer))
-    write_arrow(table, corpus.path / "train" / "00000.arrow")
+    storage = Storage.at(str(tmp_path_factory.mktemp("mill")))
+    corpus = corpus_of(storage, {"train": [table]})
+    tokenizer.save_pretrained(corpus.path / "tokenizer")
     return corpus
 
 
@@ -63,12 +62,12 @@ def rows(count: int, tokenizer: Any) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def masked(corpus: Any) -> MaskedLM:
-    return MaskedLM(corpus, start("bert"), seed=17, mask_probability=0.2)
+    return MaskedLM(corpus, start("bert"), seed=17, cache_gb=1, mask_probability=0.2)
 
 
 @pytest.fixture
 def causal(corpus: Any) -> CausalLM:
-    return CausalLM(corpus, start("llama"), seed=17)
+    return CausalLM(corpus, start("llama"), seed=17, cache_gb=1)
 
 
 def test_masks_have_the_shares_of_the_paper(masked: MaskedLM, tokenizer: Any) -> None:
@@ -105,7 +104,7 @@ def test_masks_follow_from_the_samples_number_alone(masked: MaskedLM, tokenizer:
 
 def test_masks_differ_by_seed(corpus: Any, tokenizer: Any) -> None:
     one, two = (
-        MaskedLM(corpus, start("bert"), seed).collate(rows(1, tokenizer), [3])["labels"]
+        MaskedLM(corpus, start("bert"), seed, cache_gb=1).collate(rows(1, tokenizer), [3])["labels"]
         for seed in (1, 2)
     )
     assert not torch.equal(one, two)
@@ -133,7 +132,7 @@ def test_the_masked_loss_is_the_cross_entropy_at_the_masks(
 ) -> None:
     """Also where the head runs at the masked positions alone."""
     torch.manual_seed(0)
-    task = MaskedLM(corpus, start(architecture), seed=17)
+    task = MaskedLM(corpus, start(architecture), seed=17, cache_gb=1)
     model = task.model().eval()
     batch = task.collate(rows(2, tokenizer), [0, 1])
     loss, sums = task.loss(model, batch)
@@ -153,7 +152,7 @@ def test_the_causal_loss_is_that_of_every_document_by_itself(
     corpus: Any, tokenizer: Any, architecture: str
 ) -> None:
     torch.manual_seed(0)
-    task = CausalLM(corpus, start(architecture), seed=17)
+    task = CausalLM(corpus, start(architecture), seed=17, cache_gb=1)
     model = task.model().eval()
     (row,) = given = rows(1, tokenizer)
     loss, _ = task.loss(model, task.collate(given, [0]))

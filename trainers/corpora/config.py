@@ -210,7 +210,7 @@ class Tokenizer(Section):
     """A folder or hub id whose tokenizer to use; without it one is trained."""
     algorithm: Literal["bpe", "unigram", "wordpiece"] = "bpe"
     """`bpe` (Sennrich et al. 2016) merges what often stands together; `unigram` (Kudo 2018) keeps
-    what makes the text likely, and trains some twenty times longer. Their pieces may span several
+    what makes the text likely, and trains over ten times longer. Their pieces may span several
     Chinese characters, which shortens sequences; they keep spaces and line breaks and write rare
     characters as bytes: nothing is lost, and decoding gives the text back. `wordpiece` as in BERT
     (Devlin et al. 2019) takes every Chinese character by itself, drops spaces and writes what it

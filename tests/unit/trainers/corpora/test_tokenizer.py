@@ -1,4 +1,5 @@
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from cluster.errors import UserError
 from tests.fakes import TEXTS
 from trainers.corpora import tokenizer as tokenizers
-from trainers.corpora.config import Tokenizer
+from trainers.corpora.config import Corpora, Tokenizer
 from trainers.corpora.tokenizer import MAX_PIECE_CHARACTERS, SPECIAL_TOKENS, encode, load, train
 
 if TYPE_CHECKING:
@@ -180,3 +181,19 @@ def test_a_saved_tokenizer_is_loaded_the_same(trained: Any, tmp_path: Path) -> N
 def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"corpora\.tokenizer\.base: no tokenizer in '.*empty'"):
         load(tmp_path / "empty")
+
+
+def test_a_tokenizer_without_a_backend_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = SimpleNamespace(from_pretrained=lambda _: SimpleNamespace(is_fast=False))
+    monkeypatch.setattr("transformers.AutoTokenizer", slow)
+    with pytest.raises(UserError, match=r"corpora\.tokenizer\.base: 'slow' .* tokenizer\.json"):
+        load("slow")
+
+
+@pytest.mark.parametrize(("algorithm", "conflicting"), [("wordpiece", True), ("bpe", False)])
+def test_a_causal_model_needs_spaces(algorithm: Any, conflicting: bool) -> None:
+    of = {"sources": {"news": {"path": "news.txt"}}, "tokenizer": {"algorithm": algorithm}}
+    pretrain = SimpleNamespace(objective="causal_lm", base=None)
+    recipe: Any = SimpleNamespace(finetune=None, pretrain=pretrain)
+    found = list(Corpora.model_validate(of).conflicts(recipe))
+    assert [conflict.key for conflict in found] == ["corpora.tokenizer.algorithm"] * conflicting

@@ -71,7 +71,7 @@ def megabytes() -> float:
 def shard(deduplicate: str = "{}", clean: str = "{}", files: str = "text-*.jsonl") -> commands.Run:
     sources = {"texts": {"path": f"{folder()}/texts/{files}"}}
     if files != SMALL:
-        sources["copies"] = {"path": f"{folder()}/texts/copies.jsonl"}
+        sources["copies"] = {"path": f"{folder()}/texts/copies-*.jsonl"}
     with tempfile.TemporaryDirectory(dir=folder()) as place:
         recipe = Path(place) / "bench.yaml"
         recipe.write_text(
@@ -110,7 +110,8 @@ def dedup_and_datatrove() -> dict[str, tuple[float, float]]:
         }
     copies = [
         json.loads(line)["id"].removeprefix("copy-")
-        for line in (folder() / "texts" / "copies.jsonl").open(encoding="utf-8")
+        for path in (folder() / "texts").glob("copies-*.jsonl")
+        for line in path.open(encoding="utf-8")
     ]
     both_kept = sum(f"copy-{number}" in kept and f"text-{number}" in kept for number in copies)
     counts = ours.answer["stages"][0]["metrics"]["sources"]["copies"]

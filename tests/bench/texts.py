@@ -20,7 +20,7 @@ PACKAGES = (
     "huggingface_hub", "datasets", "deepspeed", "google", "mpmath", "pydantic", "narwhals",
 )  # fmt: skip
 DOCSTRING = re.compile(r'"""(.*?)"""', re.DOTALL)
-FILES = 20
+TEXT_FILES, COPY_FILES = 18, 2
 RATES = (0.05, 0.1)
 EVERY = 10
 
@@ -50,7 +50,7 @@ def _shuffled(texts: Iterable[str]) -> list[str]:
 
 
 def write_corpus(folder: Path) -> int:
-    """`FOLDER/text-NN.jsonl`, all of about a size, and `FOLDER/copies.jsonl`; rows have `id` and
+    """`FOLDER/text-NN.jsonl` and `FOLDER/copies-NN.jsonl`, all of about a size; rows have `id` and
     `text`, the copy of `text-N` is `copy-N`. Returns the bytes of text."""
     texts, drawn = _shuffled([*chinese(), *english()]), random.Random(17)
     rows = [(f"text-{number}", text) for number, text in enumerate(texts)]
@@ -59,9 +59,9 @@ def write_corpus(folder: Path) -> int:
         for number in range(0, len(texts), EVERY)
     ]
     folder.mkdir(parents=True)
-    for file in range(FILES):
-        _write(rows[file::FILES], folder / f"text-{file:02d}.jsonl")
-    _write(copies, folder / "copies.jsonl")
+    for name, made, files in (("text", rows, TEXT_FILES), ("copies", copies, COPY_FILES)):
+        for file in range(files):
+            _write(made[file::files], folder / f"{name}-{file:02d}.jsonl")
     return sum(len(text.encode()) for _, text in [*rows, *copies])
 
 

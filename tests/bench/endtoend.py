@@ -31,7 +31,7 @@ corpora:
   deduplicate: {deduplicate}
   tokenizer: {{base: "{folder}/tokenizer"}}
   sequence_length: {length}
-  documents_per_shard: 2000
+  shard_megabytes: 2
 """
 
 

@@ -56,6 +56,14 @@ def test_commands_of_the_readme_parse(command: str) -> None:
     _parser().parse_args(shlex.split(command, comments=True))
 
 
+def test_the_recipe_of_the_readme_is_valid(tmp_path: Path) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (section,) = re.findall(r"^```yaml\n(.*?)^```", readme, flags=re.MULTILINE | re.DOTALL)
+    path = tmp_path / "readme.yaml"
+    path.write_text(f"name: readme\n{section}", encoding="utf-8")
+    assert load(path).corpora.sources["raw"].weak_labels.functions["blame"].label == "bad"
+
+
 def test_the_readme_runs_the_quickstart_within_twenty_lines() -> None:
     head = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()[:20]
     assert any("raymill run quickstart" in line for line in head)

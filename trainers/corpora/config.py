@@ -266,9 +266,10 @@ class Corpora(Section):
         from trainers.corpora.sources import content_hash
 
         sources = {name: source for name, source in self.sources.items() if source.is_labelled}
-        once = {name: source.model_copy(update={"repeat": 1}) for name, source in sources.items()}
+        of_pretraining = {"repeat": 1, "tokens": None, "weight": None, "validation": None}
+        own = {name: source.model_copy(update=of_pretraining) for name, source in sources.items()}
         return {
-            "sources": identity(once),
+            "sources": identity(own),
             "contents": self._contents(sources),
             "lexicons": {key: content_hash(file, key) for key, file in lexicons(sources)},
             "clean": self.clean.identity(),

@@ -129,15 +129,15 @@ def lookup(storage: Storage, kind: str, reference: str, stage: str | None = None
 class Draft:
     """An artifact being written. `folder` may be opened many times, in any process."""
 
-    def __init__(self, storage: Storage, artifact_id: str):
+    def __init__(self, storage: Storage, artifact_id: str, resumes: bool = False):
         self.storage = storage
         self.id = artifact_id
-        # An object store has no rename: files go to their place, the manifest makes them count.
-        staged = f".staging/{artifact_id.replace('/', '-')}"
-        self.place = staged if storage.is_local else artifact_id
         self.work = f"work/{artifact_id.partition('/')[2]}"
         """What a killed run goes on from: checkpoints, finished pieces. It outlives the draft,
         until the artifact is there."""
+        # An object store has no rename: files go to their place, the manifest makes them count.
+        staged = f"{self.work}/draft" if resumes else f".staging/{artifact_id.replace('/', '-')}"
+        self.place = staged if storage.is_local else artifact_id
 
     def folder(self) -> contextlib.AbstractContextManager[Path]:
         return self.storage.writing(self.place)
@@ -189,13 +189,18 @@ class Draft:
 
 @contextlib.contextmanager
 def drafting(storage: Storage, artifact_id: str, resumes: bool = False) -> Iterator[Draft]:
-    """A draft that leaves nothing behind unless it is published; one that `resumes` stays as it is,
-    for the next run to go on with."""
-    draft = Draft(storage, artifact_id)
+    """A draft that leaves nothing behind unless it is published. One that `resumes` stays for the
+    next run to go on with, unless the mistake was the user's: mended, it is another artifact."""
+    draft = Draft(storage, artifact_id, resumes)
     if not resumes:
         draft.discard()  # what a killed run left
     try:
         yield draft
+    except UserError:
+        if resumes:
+            draft.discard()
+            storage.delete(draft.work)
+        raise
     finally:
         if not resumes and find(storage, artifact_id) is None:
             draft.discard()

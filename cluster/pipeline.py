@@ -41,6 +41,9 @@ class Stage:
     """The recipe section whose workers it starts."""
     resumes: bool = False
     """Whether it goes on from the files that a killed run left in its draft."""
+    check: str | None = None
+    """`module:function`, called with the recipe and the artifact where that is there already:
+    refuses what the stage would have refused."""
 
 
 STAGES = (
@@ -52,6 +55,7 @@ STAGES = (
         parents=(),
         keys=("seed", "corpora.labelled"),
         uses_ray=False,
+        check="trainers.corpora.examples:refuse_labels",
     ),
     Stage(
         "shard",
@@ -212,6 +216,8 @@ def run(
                 artifact = _make(recipe, storage, item, record, terminal, resources)
                 stage_record.status = "done"
             else:
+                if item.stage.check is not None:
+                    load_upper(item.stage.check)(recipe, artifact)
                 stage_record.status = "skipped"
                 terminal.err.write(f"{item.stage.name}: already done, {item.artifact_id}\n")
             stage_record.metrics = artifact.manifest.metrics

@@ -62,4 +62,3 @@ def test_it_goes_on_after_kills_with_the_same_result(start, raymill, tmp_path):
     assert any(line.startswith("shard: pack: ") for line in outcome.said.splitlines())
     assert made(killed) == made(whole)
     assert not list(killed.glob("work/*"))
-    assert not list(killed.glob(".staging/*"))

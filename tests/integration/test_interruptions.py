@@ -57,7 +57,7 @@ def assert_nothing_half_made_is_left(command, workspace):
 
 def test_ctrl_c_while_sharding(start, recipe, tmp_path):
     command = start("run", str(recipe), "--workspace", str(tmp_path), "--no-hold")
-    command.until(lambda: list(tmp_path.glob(".staging/corpus-*")))
+    command.until(lambda: list(tmp_path.glob("work/tiny-shard-*")))
     command.interrupt()
     assert_nothing_half_made_is_left(command, tmp_path)
 

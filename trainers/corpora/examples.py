@@ -15,6 +15,7 @@ from cluster.artifacts import REPORT, Artifact
 from cluster.errors import UserError
 from cluster.pipeline import StageJob
 from cluster.progress import Progress
+from cluster.recipe import Recipe
 from trainers.corpora.config import Corpora
 from trainers.corpora.documents import Counts
 from trainers.corpora.labelled import labelled
@@ -58,6 +59,12 @@ def held_out_texts(examples: Artifact) -> Iterator[str]:
     for name in ("validation", "test"):
         for batch in read_arrow(examples.path / f"{name}.arrow").to_batches(max_chunksize=4096):
             yield from batch["text"].to_pylist()
+
+
+def refuse_labels(recipe: Recipe, examples: Artifact) -> None:
+    """Raises UserError if fine-tuning cannot use the labels of these examples."""
+    if recipe.finetune:
+        label_order(examples, recipe.finetune.labels)
 
 
 def label_order(examples: Artifact, wanted: Sequence[str] | None) -> list[str]:

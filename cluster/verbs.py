@@ -45,7 +45,7 @@ def recipes(options: argparse.Namespace, terminal: Terminal) -> Answer:
 
 def check(options: argparse.Namespace, terminal: Terminal) -> Answer:
     recipe = _recipe(options)
-    load_upper("trainers.corpora.sources:refuse_absent")(recipe.corpora)
+    load_upper("trainers.corpora.reading.sources:refuse_absent")(recipe.corpora)
     names = pipeline.stage_names(recipe)
     terminal.answer(f"{options.target}: valid; stages: {', '.join(names) or 'none'}")
     return 0, {"recipe": recipe.name, "stages": names}
@@ -162,7 +162,7 @@ def serve(options: argparse.Namespace, terminal: Terminal) -> Answer:
 
 def submit(options: argparse.Namespace, terminal: Terminal) -> Answer:
     recipe = _recipe(options)  # a mistake is found here, not on the cluster
-    load_upper("trainers.corpora.sources:refuse_relative")(recipe.corpora)
+    load_upper("trainers.corpora.reading.sources:refuse_relative")(recipe.corpora)
     arguments = [f"--set={override}" for override in options.overrides]
     arguments += [f"--workspace={options.workspace}"] if options.workspace else []
     arguments += [f"--until={options.until}"] if options.until else []

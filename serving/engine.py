@@ -6,7 +6,7 @@ from pathlib import Path
 
 from transformers import AutoModelForSequenceClassification
 
-from trainers.corpora import tokenizer as tokenizers
+from trainers.corpora.tokens import tokenizer as tokenizers
 from trainers.export import read_card
 from trainers.tasks.classify import encode, probabilities
 

@@ -7,8 +7,8 @@ import pyarrow as pa
 from cluster import artifacts
 from cluster.artifacts import Artifact
 from cluster.storage import Storage
-from trainers.corpora import index
-from trainers.corpora.pack import write_arrow
+from trainers.corpora.feeding import index
+from trainers.corpora.tokens.pack import write_arrow
 
 
 def corpus_of(storage: Storage, splits: Mapping[str, Sequence[pa.Table]]) -> Artifact:

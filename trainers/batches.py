@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Self
 
 from trainers import zero
 from trainers.config import Training
-from trainers.corpora.feed import Rows, deal
+from trainers.corpora.feeding.feed import Rows, deal
 from trainers.tasks import Batch, Task, targets
 
 FETCHING_THREADS = 2

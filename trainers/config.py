@@ -98,7 +98,7 @@ class Training(Section):
         return self
 
     def identity(self) -> dict[str, Any]:
-        from trainers.corpora.sources import base_hash
+        from trainers.corpora.reading.sources import base_hash
 
         if self.base is None:
             return super().identity()

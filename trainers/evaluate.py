@@ -18,8 +18,8 @@ from cluster.errors import UserError
 from cluster.pipeline import StageJob
 from cluster.recipe import Recipe
 from trainers import metrics
-from trainers.corpora import tokenizer as tokenizers
-from trainers.corpora.pack import read_arrow
+from trainers.corpora.tokens import tokenizer as tokenizers
+from trainers.corpora.tokens.pack import read_arrow
 from trainers.export import read_card
 from trainers.finetune import classifier, with_winner
 from trainers.launch import fit_all

@@ -22,7 +22,7 @@ from trainers import checkpoint, model, zero
 from trainers.batches import Batches
 from trainers.checkpoint import LoopState
 from trainers.config import Training
-from trainers.corpora.feed import Rows
+from trainers.corpora.feeding.feed import Rows
 from trainers.export import export
 from trainers.tasks import Objective, Task, targets
 

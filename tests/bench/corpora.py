@@ -16,7 +16,7 @@ from cluster.storage import Storage
 from tests.bench import endtoend, neardup
 from tests.bench.harness import Metric, main
 from tests.packed import corpus_of
-from trainers.corpora.pack import pack_documents
+from trainers.corpora.tokens.pack import pack_documents
 from trainers.model import Start
 from trainers.tasks.language_model import CausalLM
 

@@ -16,8 +16,8 @@ from typing import Any
 
 from tests.bench import commands, texts
 from tests.bench.peers import LENGTH
-from trainers.corpora import tokenizer
 from trainers.corpora.config import Tokenizer
+from trainers.corpora.tokens import tokenizer
 
 SMALL = "text-0[01].jsonl"
 """A tenth of the files."""

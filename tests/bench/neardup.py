@@ -17,7 +17,7 @@ from scipy.sparse.csgraph import connected_components
 
 from tests.bench import texts
 from tests.reviews import edited
-from trainers.corpora import minhash
+from trainers.corpora.duplicates import minhash
 
 SIMILARITY = 0.4
 TEXTS = 3000

@@ -19,8 +19,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from trainers.corpora.minhash import SHINGLE
-from trainers.corpora.units import is_cjk
+from trainers.corpora.cleaning.units import is_cjk
+from trainers.corpora.duplicates.minhash import SHINGLE
 
 WORKERS = 2
 LENGTH = 512

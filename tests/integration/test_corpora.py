@@ -6,10 +6,10 @@ import random
 import pytest
 
 from tests.reviews import reviews
-from trainers.corpora.clean import normalize
+from trainers.corpora.cleaning.clean import normalize
+from trainers.corpora.cleaning.documents import text_key
 from trainers.corpora.config import Clean, Split
-from trainers.corpora.documents import text_key
-from trainers.corpora.splits import Example, split
+from trainers.corpora.labels.splits import Example, split
 
 RECIPE = """\
 name: copies

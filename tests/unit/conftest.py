@@ -78,6 +78,6 @@ def _one_thread() -> Iterator[None]:
 def tokenizer() -> "PreTrainedTokenizerFast":
     """A tiny trained tokenizer."""
     from trainers.corpora.config import Tokenizer
-    from trainers.corpora.tokenizer import train
+    from trainers.corpora.tokens.tokenizer import train
 
     return train(TEXTS * 4, Tokenizer(vocabulary_size=400), max_length=64)

@@ -11,11 +11,11 @@ from cluster.errors import GateRefused, RecipeError, UserError
 from cluster.recipe import load
 from cluster.storage import Storage
 from tests.fakes import TEXTS, published
-from trainers.corpora.clean import normalize
+from trainers.corpora.cleaning.clean import normalize
+from trainers.corpora.cleaning.documents import Counts, cleaned, text_key
 from trainers.corpora.config import Clean, Source, Tokenizer
-from trainers.corpora.documents import Counts, cleaned, text_key
-from trainers.corpora.readers import read
-from trainers.corpora.sources import content_hash, parts
+from trainers.corpora.reading.readers import read
+from trainers.corpora.reading.sources import content_hash, parts
 
 R = """\
 name: a
@@ -277,7 +277,7 @@ def test_causal_bases_are_causal():
 
 def test_wrong_type_in_model_config():
     from trainers.config import Shape
-    from trainers.corpora.tokenizer import train
+    from trainers.corpora.tokens.tokenizer import train
     from trainers.model import from_shape
 
     with pytest.raises(UserError, match=r"pretrain\.model\.config"):

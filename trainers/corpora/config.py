@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from cluster.section import Conflict, Invalid, Section, identity, operational
-from trainers.corpora.labelling import WeakLabels
+from trainers.corpora.labels.labelling import WeakLabels
 
 if TYPE_CHECKING:
     from cluster.recipe import Recipe
@@ -250,7 +250,7 @@ class Corpora(Section):
     """Tasks of Ray Data at once; as many as there are CPUs by default."""
 
     def identity(self) -> dict[str, Any]:
-        from trainers.corpora.sources import base_hash
+        from trainers.corpora.reading.sources import base_hash
 
         found = {**super().identity(), "contents": self._contents(self.sources)}
         if self.decontaminate is not None and self.decontaminate.files:
@@ -263,7 +263,7 @@ class Corpora(Section):
     @property
     def labelled(self) -> dict[str, Any]:
         """What the labelled examples depend on."""
-        from trainers.corpora.sources import content_hash
+        from trainers.corpora.reading.sources import content_hash
 
         sources = {name: source for name, source in self.sources.items() if source.is_labelled}
         of_pretraining = {"repeat": 1, "tokens": None, "weight": None, "validation": None}
@@ -282,7 +282,7 @@ class Corpora(Section):
         return any(source.is_labelled for source in self.sources.values())
 
     def _contents(self, sources: dict[str, Source], key: str = "corpora.sources") -> dict[str, str]:
-        from trainers.corpora.sources import content_hash
+        from trainers.corpora.reading.sources import content_hash
 
         return {
             name: content_hash(source.origin, f"{key}.{name}") for name, source in sources.items()

@@ -16,12 +16,12 @@ from cluster.errors import UserError
 from cluster.pipeline import StageJob
 from cluster.progress import Progress
 from cluster.recipe import Recipe
+from trainers.corpora.cleaning.documents import Counts
 from trainers.corpora.config import Corpora
-from trainers.corpora.documents import Counts
-from trainers.corpora.labelled import labelled
-from trainers.corpora.pack import read_arrow, write_arrow
+from trainers.corpora.labels.labelled import labelled
+from trainers.corpora.labels.splits import SPLITS, Example, balanced, split
 from trainers.corpora.report.labelled import labelled_page
-from trainers.corpora.splits import SPLITS, Example, balanced, split
+from trainers.corpora.tokens.pack import read_arrow, write_arrow
 
 LABELS = "labels.json"
 GROUP_ELSEWHERE = "group is in another split"

@@ -21,15 +21,17 @@ import numpy as np
 from cluster.artifacts import REPORT
 from cluster.errors import UserError
 from cluster.pipeline import StageJob
-from trainers.corpora import choosing, contamination, fertility, near
-from trainers.corpora.cleaning import Part, clean, parts_of
+from trainers.corpora.cleaning.documents import Counts, text_key
 from trainers.corpora.config import Corpora
-from trainers.corpora.documents import Counts, text_key
+from trainers.corpora.duplicates import contamination
 from trainers.corpora.examples import held_out_texts
-from trainers.corpora.packing import Pieces, make_tokenizer, mix, pack_all
-from trainers.corpora.readers import every_text
+from trainers.corpora.reading.readers import every_text
 from trainers.corpora.report.corpus import corpus_page
-from trainers.corpora.selection import SPLITS, Piece
+from trainers.corpora.steps import choosing, near
+from trainers.corpora.steps.cleaning import Part, clean, parts_of
+from trainers.corpora.steps.packing import Pieces, make_tokenizer, mix, pack_all
+from trainers.corpora.steps.selection import SPLITS, Piece
+from trainers.corpora.tokens import fertility
 
 
 def run(job: StageJob) -> dict[str, Any]:

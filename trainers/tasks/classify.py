@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from cluster.artifacts import Artifact
-from trainers.corpora import tokenizer as tokenizers
-from trainers.corpora.feed import Tokenized
-from trainers.corpora.pack import read_arrow
+from trainers.corpora.feeding.feed import Tokenized
+from trainers.corpora.tokens import tokenizer as tokenizers
+from trainers.corpora.tokens.pack import read_arrow
 from trainers.model import Start, build, refuse_longer
 from trainers.tasks import Batch
 

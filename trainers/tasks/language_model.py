@@ -20,9 +20,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from cluster.artifacts import Artifact
-from trainers.corpora import tokenizer as tokenizers
-from trainers.corpora.feed import Packed
-from trainers.corpora.pack import segment_ids
+from trainers.corpora.feeding.feed import Packed
+from trainers.corpora.tokens import tokenizer as tokenizers
+from trainers.corpora.tokens.pack import segment_ids
 from trainers.model import Start, build, packed_inputs, refuse_longer
 from trainers.tasks import IGNORED, Batch
 

@@ -16,7 +16,7 @@ from cluster.errors import GateRefused, InfrastructureError
 from cluster.recipe import shipped
 from cluster.storage import Storage
 from tests.fakes import Screen
-from trainers.corpora.sources import content_hash
+from trainers.corpora.reading.sources import content_hash
 
 RECIPE = """\
 name: demo

@@ -11,7 +11,7 @@ from cluster.pipeline import Planned, Stage
 from cluster.recipe import Recipe, load
 from cluster.storage import Storage
 from tests.fakes import EmptyStorage, Screen, published
-from trainers.corpora.sources import content_hash
+from trainers.corpora.reading.sources import content_hash
 
 RECIPE = """\
 name: demo

@@ -17,9 +17,9 @@ from tests.packed import corpus_of
 from tests.s3 import S3Server
 from trainers.batches import Batches, Share
 from trainers.config import Training
-from trainers.corpora.feed import Packed, Tokenized
-from trainers.corpora.order import Indices, Order
-from trainers.corpora.pack import pack_documents
+from trainers.corpora.feeding.feed import Packed, Tokenized
+from trainers.corpora.feeding.order import Indices, Order
+from trainers.corpora.tokens.pack import pack_documents
 
 
 class Numbers:

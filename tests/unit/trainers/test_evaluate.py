@@ -6,7 +6,7 @@ import pytest
 from cluster.errors import UserError
 from cluster.storage import Storage
 from tests.fakes import published
-from trainers.corpora.pack import write_arrow
+from trainers.corpora.tokens.pack import write_arrow
 from trainers.evaluate import compare, evaluate_model, ngram
 
 

@@ -9,7 +9,7 @@ import torch
 from trainers import loop
 from trainers.checkpoint import LoopState
 from trainers.config import Training
-from trainers.corpora.feed import Tokenized
+from trainers.corpora.feeding.feed import Tokenized
 from trainers.loop import TrainJob, schedule
 
 

@@ -12,8 +12,8 @@ from cluster.recipe import load
 from cluster.storage import Storage
 from tests.fakes import Notes, published
 from trainers.corpora import examples
-from trainers.corpora.pack import read_arrow
-from trainers.corpora.splits import SPLITS
+from trainers.corpora.labels.splits import SPLITS
+from trainers.corpora.tokens.pack import read_arrow
 
 RECIPE = """\
 name: demo

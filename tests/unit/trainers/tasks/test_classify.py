@@ -7,7 +7,7 @@ import torch
 from cluster.storage import Storage
 from tests.fakes import TEXTS, published
 from trainers.config import Shape
-from trainers.corpora.pack import write_arrow
+from trainers.corpora.tokens.pack import write_arrow
 from trainers.model import Start
 from trainers.tasks.classify import Classify, encode, pad, probabilities
 

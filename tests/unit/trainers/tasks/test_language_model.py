@@ -13,7 +13,7 @@ from torch.nn import functional
 from cluster.storage import Storage
 from tests.packed import corpus_of
 from trainers.config import CAUSAL, MASKED, Shape
-from trainers.corpora.pack import pack_documents
+from trainers.corpora.tokens.pack import pack_documents
 from trainers.model import Start, packed_inputs
 from trainers.tasks import IGNORED, targets
 from trainers.tasks.language_model import CausalLM, MaskedLM

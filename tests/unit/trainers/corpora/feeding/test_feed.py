@@ -1,0 +1,105 @@
+"""The rows behind the order, and which of them a rank takes."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from cluster.artifacts import Artifact
+from cluster.errors import UserError
+from cluster.storage import Storage
+from tests.packed import corpus_of
+from trainers.corpora.feeding.feed import Packed, Tokenized, deal
+from trainers.corpora.tokens.pack import pack_documents
+from trainers.zero import accumulation
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 4, 7])
+@pytest.mark.parametrize("micro_batch_size", [1, 2, 5, 16])
+@pytest.mark.parametrize("batch_size", [7, 8, 32, 33])
+def test_a_batch_is_dealt_whole_and_evenly(
+    batch_size: int, micro_batch_size: int, world_size: int
+) -> None:
+    lengths = np.random.default_rng(batch_size).integers(1, 100, batch_size)
+    # As the loop does it: what DeepSpeed accumulates over must be what is dealt.
+    micro_batch, steps = accumulation(batch_size, world_size, micro_batch_size)
+    hands = [deal(lengths, rank, world_size, micro_batch) for rank in range(world_size)]
+    places = [place for hand in hands for taken in hand for place in taken]
+    assert sorted(places) == list(range(batch_size))
+    assert {len(hand) for hand in hands} == {steps}
+    assert all(len(taken) <= micro_batch_size for hand in hands for taken in hand)
+    shares = [sum(map(len, hand)) for hand in hands]
+    assert max(shares) - min(shares) <= 1
+
+
+def test_a_micro_batch_holds_similar_lengths() -> None:
+    lengths = np.array([90, 1, 80, 2, 85, 3, 95, 4])
+    hands = [deal(lengths, rank, 2, 2) for rank in range(2)]
+    assert [[sorted(lengths[taken].tolist()) for taken in hand] for hand in hands] == [
+        [[85, 95], [2, 4]],
+        [[80, 90], [1, 3]],
+    ]
+
+
+def table_of(*firsts: int) -> pa.Table:
+    """A sequence of one piece for each number: [1, number, 2, padding]."""
+    documents = [np.array([first], dtype=np.uint16) for first in firsts]
+    return pack_documents(documents, 1, 2, 4, 0, 100)
+
+
+def test_packed_rows_are_taken_by_number_over_all_shards(tmp_path: Path) -> None:
+    shards = [table_of(20, 21, 22), table_of(), table_of(30), pa.concat_tables(
+        [table_of(40, 41), table_of(42, 43, 44)])]  # fmt: skip
+    corpus = corpus_of(Storage.at(str(tmp_path)), {"train": shards, "validation": [table_of(50)]})
+    rows = Packed(corpus, "train", cache_gb=1)
+    assert (len(rows), rows.sequence_length) == (9, 4)
+    numbers = [20, 21, 22, 30, 40, 41, 42, 43, 44]
+    for taken in ([8, 0, 3, 7, 4, 6, 1, 2, 5], [4], [2, 2]):
+        found = rows.take(np.array(taken))
+        assert [row["input_ids"].tolist() for row in found] == [
+            [1, numbers[place], 2, 0] for place in taken
+        ]
+        assert all(row["piece_lengths"].tolist() == [3] for row in found)
+    assert rows.lengths(np.array([5, 0])).tolist() == [4, 4]
+    (held_out,) = Packed(corpus, "validation", cache_gb=1).take(np.array([0]))
+    assert held_out["input_ids"].tolist() == [1, 50, 2, 0]
+
+
+def test_packed_rows_are_views_of_the_files(tmp_path: Path) -> None:
+    """A corpus larger than memory is not copied into it."""
+    corpus = corpus_of(Storage.at(str(tmp_path)), {"train": [table_of(*range(5, 90))]})
+    before = pa.total_allocated_bytes()
+    (row,) = Packed(corpus, "train", cache_gb=1).take(np.array([7]))
+    assert not row["input_ids"].flags.owndata
+    assert not row["piece_lengths"].flags.owndata
+    assert pa.total_allocated_bytes() == before
+
+
+def remote(tmp_path: Path, shards: int) -> tuple[Artifact, int]:
+    """A corpus behind a URI, and the bytes of each of its shards."""
+    storage = Storage.at(f"file://{tmp_path / 'workspace'}")
+    tables = [table_of(*range(10 * shard, 10 * shard + 10)) for shard in range(shards)]
+    corpus = corpus_of(storage, {"train": tables})
+    return corpus, corpus.manifest.files["train/00000.arrow"]["bytes"]
+
+
+def test_a_cache_that_cannot_hold_what_is_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    corpus, size = remote(tmp_path, shards=6)
+    room = 5 * size / 1e9
+    Packed(corpus, "train", room, window=2)
+    Packed(corpus, "train", 6 * size / 1e9)
+    with pytest.raises(UserError, match=r"cluster.cache_gb: .* set pretrain.shuffle_window: 2 or"):
+        Packed(corpus, "train", room, window=3)
+    with pytest.raises(UserError, match=r"cluster.cache_gb: .* read at a time; set more"):
+        Packed(corpus, "train", size / 1e9)
+
+
+def test_tokenized_rows_have_their_own_lengths() -> None:
+    rows = Tokenized([[1, 5, 2], [1, 2]], [1, 0])
+    assert len(rows) == 2
+    assert rows.lengths(np.array([1, 0, 1])).tolist() == [2, 3, 2]
+    assert rows.take(np.array([1])) == [{"input_ids": [1, 2], "label": 0}]

@@ -1,0 +1,1 @@
+"""What one document becomes, and whether it stays. Pure."""

@@ -1,0 +1,146 @@
+"""From raw documents to clean ones. Every dropped document is counted by reason, and a few are kept
+as samples. What a text draws is a function of the text, whatever file or source it comes from."""
+
+import collections
+import dataclasses
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cluster.errors import UserError
+from trainers.corpora.cleaning.clean import normalize, refusal
+from trainers.corpora.config import Clean
+from trainers.corpora.reading.readers import Document
+
+KEPT = "kept"
+SAMPLES = 3
+"""Of each reason, and of what is kept."""
+SAMPLE_CHARACTERS = 200
+
+
+@dataclasses.dataclass
+class Counts:
+    """Documents in, dropped by reason, kept; and what was masked in those, by kind."""
+
+    read: int = 0
+    dropped: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    kept: int = 0
+    masked: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    samples: dict[str, dict[int, str]] = dataclasses.field(default_factory=dict)
+    """Beginnings of texts by their key: of each reason those with the lowest keys, which are the
+    same in whatever order and parts the documents were read."""
+
+    def __add__(self, other: "Counts") -> "Counts":
+        total = Counts(
+            self.read + other.read,
+            self.dropped + other.dropped,
+            self.kept + other.kept,
+            self.masked + other.masked,
+        )
+        for counts in (self, other):
+            for reason, texts in counts.samples.items():
+                for key, text in texts.items():
+                    total.sample(reason, key, text)
+        return total
+
+    def sample(self, reason: str, key: int, text: str) -> None:
+        """Offers a text as a sample."""
+        texts = self.samples.setdefault(reason, {})
+        if len(texts) < SAMPLES or key < max(texts):
+            texts[key] = text[:SAMPLE_CHARACTERS]
+            if len(texts) > SAMPLES:
+                del texts[max(texts)]
+
+    def drop(self, reason: str, texts: Mapping[int, str], count: int) -> None:
+        """Counts documents that were kept before; `texts` are samples of them by their keys."""
+        if count:
+            self.dropped[reason] += count
+            self.kept -= count
+            for key, text in texts.items():
+                self.sample(reason, key, text)
+
+    def document(self) -> dict[str, Any]:
+        """As JSON, for `of`."""
+        return {**self.report(), "samples": self.samples}
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> "Counts":
+        samples = {
+            reason: {int(key): text for key, text in texts.items()}
+            for reason, texts in document["samples"].items()
+        }
+        return cls(
+            read=document["read"],
+            dropped=collections.Counter(document["dropped"]),
+            kept=document["kept"],
+            masked=collections.Counter(document["masked"]),
+            samples=samples,
+        )
+
+    def report(self) -> dict[str, Any]:
+        return {
+            "read": self.read,
+            "dropped": dict(sorted(self.dropped.items())),
+            "kept": self.kept,
+            "masked": dict(sorted(self.masked.items())),
+        }
+
+    def shown_samples(self) -> dict[str, list[str]]:
+        return {
+            reason: [texts[key] for key in sorted(texts)]
+            for reason, texts in sorted(self.samples.items())
+        }
+
+
+def cleaned(
+    documents: Iterable[Document],
+    clean: Clean,
+    counts: Counts,
+    refuse: Callable[[str, Clean], str | None] = refusal,
+) -> Iterator[Document]:
+    """The documents that stay, normalized. Raises UserError if too many rows cannot be read."""
+    rows = unreadable = 0
+    first: Document | None = None
+    for document in documents:
+        counts.read += 1
+        rows += 1
+        if document.text is None:
+            assert document.problem is not None
+            counts.dropped[document.problem.reason] += 1
+            unreadable += 1
+            first = first or document
+            continue
+        text = normalize(document.text, clean, counts.masked)
+        reason = refuse(text, clean)
+        counts.sample(reason or KEPT, text_key(text), text)
+        if reason:
+            counts.dropped[reason] += 1
+        else:
+            counts.kept += 1
+            yield dataclasses.replace(document, text=text)
+    if first is not None and unreadable > clean.max_unreadable * rows:
+        raise UserError(
+            f"{first.where}: {first.problem} (the first of {unreadable:,} unreadable rows in "
+            f"{rows:,}, over corpora.clean.max_unreadable = {clean.max_unreadable:g}; mend them, "
+            "or raise it to drop them)"
+        )
+
+
+def by_bit_length(values: npt.NDArray[np.integer[Any]]) -> dict[str, int]:
+    """A histogram that adds up: how many have 2^(k-1) <= value < 2^k, by k."""
+    counted = np.bincount(np.frexp(values.astype(np.float64))[1], minlength=1)
+    return {str(bits): int(count) for bits, count in enumerate(counted) if count}
+
+
+def text_key(text: str) -> int:
+    """64-bit identity of a text."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
+
+
+def share(key: int, seed: int, purpose: str) -> float:
+    """A number in [0, 1) that a text draws for a purpose, independent between purposes."""
+    digest = hashlib.blake2b(f"{purpose}:{seed}:{key}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64

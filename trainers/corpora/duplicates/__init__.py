@@ -1,0 +1,1 @@
+"""What makes texts the same, or alike, or quotes of each other. Pure."""

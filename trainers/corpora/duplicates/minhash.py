@@ -1,0 +1,148 @@
+"""Which texts may be near duplicates: MinHash signatures (Broder 1997), and locality-sensitive
+hashing of their bands (Leskovec, Rajaraman & Ullman, Mining of Massive Datasets, chapter 3). Pure.
+
+Shingles are characters of the text without punctuation, two in scripts like Chinese, where a
+character is nearly a word, four else. So one edited character spoils two shingles or four, and
+texts of which a tenth was edited still share half of theirs. They are compared with how often they
+occur: documents of one family repeat the same phrases, and would look alike by those alone.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from trainers.corpora.cleaning.units import is_cjk
+from trainers.corpora.mixing import mix
+
+Hashes = npt.NDArray[np.uint64]
+Signatures = npt.NDArray[np.uint32]
+Lookup = Callable[[npt.NDArray[np.int64]], tuple[Signatures, npt.NDArray[np.int32]]]
+"""Signatures of documents by their numbers, and how many shingles each has."""
+
+PERMUTATIONS = 128
+SEED = 1
+SHINGLE = {"cjk": 2, "other": 4}
+SHORT, TINY = 32, 8
+"""Shingles. What shorter texts have in common says less, as in `很好` and `很好看`: short ones must
+share more, tiny ones all."""
+SHORT_SIMILARITY = 0.55
+REPRESENTATIVES = 16
+"""Of one group, with which the others are compared."""
+PAIRS = 65_536
+"""Whose signatures are in memory at once."""
+PUNCTUATION = re.compile(r"[\W_]+")
+ASCII = "".join(chr(c).lower() if chr(c).isalnum() else " " for c in range(128))
+PRIME = np.uint64(1_000_003)
+
+
+def shingles(text: str) -> Hashes:
+    """Hashes of a text's shingles, sorted, each occurrence as one of its own; of a text that is
+    shorter, of the whole."""
+    found = np.sort(ngrams(text, SHINGLE, or_whole=True))
+    occurrence = np.arange(len(found)) - np.searchsorted(found, found)
+    return found + PRIME * occurrence.astype(np.uint64)
+
+
+def ngrams(text: str, size_of: Mapping[str, int], or_whole: bool = False) -> Hashes:
+    """Hashes of a text's character n-grams without punctuation and case, `size_of` a script."""
+    cjk = is_cjk(text)
+    plain = _plain(text, cjk) or text
+    codes = np.frombuffer(plain.encode("utf-32-le"), np.uint32).astype(np.uint64)
+    size = size_of["cjk" if cjk else "other"]
+    if or_whole:
+        size = min(size, len(codes))
+    count = max(0, len(codes) - size + 1)
+    hashes = np.zeros(count, np.uint64)
+    for offset in range(size):
+        hashes = hashes * PRIME + codes[offset : offset + count]
+    return mix(hashes)
+
+
+def _plain(text: str, cjk: bool) -> str:
+    """Without punctuation and case; in scripts like Chinese also without spaces."""
+    if text.isascii():  # byte by byte, three times as fast
+        return " ".join(text.translate(ASCII).split())
+    return PUNCTUATION.sub("" if cjk else " ", text.casefold()).strip()
+
+
+def signatures(texts: Sequence[str]) -> tuple[Signatures, npt.NDArray[np.int32]]:
+    """(texts, PERMUTATIONS) and the number of shingles of each text."""
+    from rensa import RMinHash
+
+    found = [shingles(text) for text in texts]
+    sizes = np.array([len(hashes) for hashes in found], np.int32)
+    if not found:
+        return np.empty((0, PERMUTATIONS), np.uint32), sizes
+    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.uint64)
+    matrix = RMinHash.digest_matrix_from_flat_token_hashes(
+        np.concatenate(found), offsets, PERMUTATIONS, SEED
+    )
+    return np.array(matrix.to_rows(), np.uint32), sizes
+
+
+def band_rows(similarity: float) -> int:
+    """Most rows a band, so that texts of this Jaccard similarity meet in one with 90 %."""
+    for rows in range(PERMUTATIONS, 1, -1):
+        if 1 - (1 - similarity**rows) ** (PERMUTATIONS // rows) >= 0.9:
+            return rows
+    return 1
+
+
+def bands(found: Signatures, rows: int) -> Hashes:
+    """(texts, bands): equal values are texts that agree in a whole band."""
+    count = PERMUTATIONS // rows
+    parts = found[:, : count * rows].astype(np.uint64).reshape(len(found), count, rows)
+    hashes = np.broadcast_to(np.arange(count, dtype=np.uint64), (len(found), count))
+    for row in range(rows):
+        hashes = mix(hashes * PRIME + parts[:, :, row])
+    return hashes
+
+
+def alike(
+    hashes: Hashes, documents: npt.NDArray[np.int64], signed: Lookup, similarity: float
+) -> npt.NDArray[np.int64]:
+    """(edges, 2): of documents with equal band hashes, each that is alike, with the first of its
+    group to be compared with.
+
+    In rounds, for all groups at once: what is not like the first of its group is compared with the
+    first of those that are left.
+    """
+    order = np.lexsort((documents, hashes))
+    hashes, documents = hashes[order], documents[order]
+    edges = [np.empty((0, 2), np.int64)]
+    for _ in range(REPRESENTATIVES):
+        is_first = np.ones(len(hashes), dtype=bool)
+        is_first[1:] = hashes[1:] != hashes[:-1]
+        firsts = documents[is_first][np.cumsum(is_first) - 1]
+        others = ~is_first
+        if not others.any():
+            break
+        pairs, back = np.unique(
+            np.stack([documents[others], firsts[others]], axis=1), axis=0, return_inverse=True
+        )
+        same = _are_alike(pairs, signed, similarity)
+        edges.append(pairs[same])
+        others[others] = ~same[back.ravel()]
+        hashes, documents = hashes[others], documents[others]
+    return np.unique(np.concatenate(edges), axis=0)
+
+
+def _are_alike(
+    pairs: npt.NDArray[np.int64], signed: Lookup, similarity: float
+) -> npt.NDArray[np.bool_]:
+    found = np.empty(len(pairs), dtype=bool)
+    for start in range(0, len(pairs), PAIRS):
+        one, other = pairs[start : start + PAIRS].T
+        (one_signed, one_sizes), (other_signed, other_sizes) = signed(one), signed(other)
+        agreeing = (one_signed == other_signed).mean(axis=1)
+        needed = required(np.minimum(one_sizes, other_sizes), similarity)
+        found[start : start + PAIRS] = agreeing >= needed
+    return found
+
+
+def required(sizes: npt.NDArray[np.int32], similarity: float) -> npt.NDArray[np.float64]:
+    """The similarity that makes texts of so many shingles duplicates."""
+    short = max(similarity, SHORT_SIMILARITY)
+    return np.select([sizes < TINY, sizes < SHORT], [1.0, short], similarity)

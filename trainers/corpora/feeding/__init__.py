@@ -1,0 +1,1 @@
+"""Shards to training: which samples come when, and their rows."""

@@ -1,0 +1,181 @@
+"""The rows behind the order of samples, and which of them a rank takes.
+
+A corpus is read by memory maps of its shards. Shards of a remote one come to this node's disk one
+by one, as they are needed or shortly before.
+"""
+
+import bisect
+import functools
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from cluster.artifacts import Artifact
+from cluster.cache import Files
+from cluster.errors import UserError
+from trainers.corpora.feeding import index
+from trainers.corpora.feeding.order import Indices, Order
+from trainers.corpora.tokens.pack import read_arrow
+
+
+class Rows(Protocol):
+    """Samples by number."""
+
+    def __len__(self) -> int: ...
+
+    def order(self, seed: int) -> Order: ...
+
+    def fetch(self, shard: int) -> None:
+        """Brings a shard near. Called from threads, before `take` wants its samples."""
+        ...
+
+    def take(self, indices: Indices) -> list[dict[str, Any]]: ...
+
+    def lengths(self, indices: Indices) -> Indices:
+        """Tokens of each sample, to put similar ones together."""
+        ...
+
+
+class Packed:
+    """Packed sequences of a corpus split. A row is `input_ids`, a view of the map, and
+    `piece_lengths`."""
+
+    def __init__(self, corpus: Artifact, split: str, cache_gb: float, window: int | None = None):
+        """`window` shards are shuffled together, by default all. Raises UserError if the cache
+        cannot hold what is read at a time."""
+        found = index.read(corpus)
+        self.sequence_length = found.sequence_length
+        self._shards = found.split(split)
+        self._names = list(self._shards)
+        sizes = np.array(list(self._shards.values()))
+        self._ends, self._starts = np.cumsum(sizes), np.cumsum(sizes) - sizes
+        self._window = min(window or len(self._names), len(self._names))
+        self._files = Files(corpus, int(cache_gb * 1e9))
+        # More maps than a window would keep evicted files on the disk.
+        self._map = functools.lru_cache(maxsize=self._window)(self._map_shard)
+        if not self._files.are_here:
+            self._refuse_what_the_cache_cannot_hold(split)
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def order(self, seed: int) -> Order:
+        return Order(list(self._shards.values()), seed, self._window)
+
+    def fetch(self, shard: int) -> None:
+        if not self._files.are_here:
+            self._files.fetch(self._names[shard])
+
+    def take(self, indices: Indices) -> list[dict[str, Any]]:
+        shards = np.searchsorted(self._ends, indices, side="right")
+        rows: list[dict[str, Any]] = [{}] * len(indices)
+        # Shard by shard, each mapped once even where a batch spans more than the maps kept.
+        for place in np.argsort(shards, kind="stable"):
+            shard = int(shards[place])
+            rows[place] = self._map(shard).row(int(indices[place] - self._starts[shard]))
+        return rows
+
+    def lengths(self, indices: Indices) -> Indices:
+        return np.full(len(indices), self.sequence_length, dtype=np.int64)
+
+    def _map_shard(self, shard: int) -> "_Shard":
+        return self._files.read(self._names[shard], _Shard)
+
+    def _refuse_what_the_cache_cannot_hold(self, split: str) -> None:
+        """While one window is read the next is fetched."""
+        sizes = sorted(map(self._files.size, self._names), reverse=True)
+        needed, limit = sum(sizes[: 2 * self._window]), self._files.limit_bytes
+        if needed <= limit:
+            return
+        fitting = int(np.searchsorted(np.cumsum(sizes), limit, side="right")) // 2
+        narrower = (
+            f"set pretrain.shuffle_window: {fitting} or less (it counts shards), or "
+            if split == "train" and fitting
+            else ""
+        )
+        raise UserError(
+            f"cluster.cache_gb: {limit / 1e9:g} is less than the {needed / 1e9:.3g} GB of shards "
+            f"that are read at a time; {narrower}set more"
+        )
+
+
+class _Shard:
+    """One file, memory-mapped; as written, it is one record batch or several."""
+
+    def __init__(self, path: Path):
+        batches = read_arrow(path).to_batches()
+        self._batches = [_arrays(batch) for batch in batches]
+        self._ends = list(itertools.accumulate(batch.num_rows for batch in batches))
+
+    def row(self, number: int) -> dict[str, Any]:
+        which = bisect.bisect_right(self._ends, number)
+        batch = self._batches[which]
+        at = number - self._ends[which] + len(batch.input_ids)
+        pieces = batch.piece_lengths[batch.piece_starts[at] : batch.piece_starts[at + 1]]
+        return {"input_ids": batch.input_ids[at], "piece_lengths": pieces}
+
+
+class _Batch(NamedTuple):
+    """A record batch as arrays over the map: nothing is copied."""
+
+    input_ids: npt.NDArray[Any]
+    """(rows, sequence length)"""
+    piece_starts: npt.NDArray[np.int32]
+    """(rows + 1,): where the pieces of each row begin in `piece_lengths`."""
+    piece_lengths: npt.NDArray[np.int32]
+
+
+def _arrays(batch: pa.RecordBatch) -> _Batch:
+    ids, pieces = batch.column("input_ids"), batch.column("piece_lengths")
+    return _Batch(
+        ids.flatten().to_numpy(zero_copy_only=True).reshape(len(ids), ids.type.list_size),
+        pieces.offsets.to_numpy(zero_copy_only=True),
+        pieces.values.to_numpy(zero_copy_only=True),
+    )
+
+
+class Tokenized:
+    """Labelled examples in memory: `input_ids` of their own length, and `label`."""
+
+    def __init__(self, input_ids: Sequence[Sequence[int]], labels: Sequence[int]):
+        self._input_ids = input_ids
+        self._labels = labels
+        self._lengths = np.array([len(ids) for ids in input_ids], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def order(self, seed: int) -> Order:
+        return Order([len(self)], seed)
+
+    def fetch(self, shard: int) -> None:
+        """They are here."""
+
+    def take(self, indices: Indices) -> list[dict[str, Any]]:
+        return [
+            {"input_ids": self._input_ids[index], "label": self._labels[index]} for index in indices
+        ]
+
+    def lengths(self, indices: Indices) -> Indices:
+        return self._lengths[indices]
+
+
+def deal(
+    lengths: Indices, rank: int, world_size: int, micro_batch_size: int
+) -> list[npt.NDArray[np.intp]]:
+    """Which places of a global batch this rank takes, as micro-batches of similar length.
+
+    The batch is sorted by length and dealt out like cards, so that ranks get equal work; every rank
+    gets the same number of micro-batches. A pure function of the batch, whoever computes it.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    count = -(-len(order) // (world_size * micro_batch_size))
+    mine = order[rank::world_size]
+    return [
+        mine[start * micro_batch_size : (start + 1) * micro_batch_size] for start in range(count)
+    ]

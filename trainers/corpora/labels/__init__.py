@@ -1,0 +1,1 @@
+"""Labelled documents: maps, rules, groups, splits."""

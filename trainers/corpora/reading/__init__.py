@@ -1,0 +1,1 @@
+"""From files, archives, packages and datasets to documents, part by part."""

@@ -1,0 +1,85 @@
+"""Lines of a stream, and rows of text and JSONL: one line is in memory at a time."""
+
+import io
+from collections.abc import Iterator
+
+from pydantic_core import from_json
+
+from trainers.corpora.reading.formats import rows
+from trainers.corpora.reading.formats.rows import NOT_UTF8, Problem, Row, Rows, Wanted
+
+Lines = Iterator[tuple[str, bytes | None]]
+"""Where each line stands, and its bytes: None if they are too many."""
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+SKIPPED_BYTES = 1 << 20
+
+
+def lines(stream: io.BufferedReader, name: str, begin: int = 0, end: int | None = None) -> Lines:
+    """Every line that begins in a range of bytes. Only a seekable stream has a later range."""
+    offset = begin
+    if begin:
+        stream.seek(begin - 1)
+        offset += _skip_line(stream) - 1  # none if a line begins right here
+    number = 0
+    while end is None or offset < end:
+        raw: bytes | None = stream.readline(rows.MAX_ROW_BYTES + 1)
+        if not raw:
+            return
+        size = len(raw)
+        if size > rows.MAX_ROW_BYTES and not raw.endswith(b"\n"):
+            raw = None
+            size += _skip_line(stream)
+        number += 1
+        yield f"{name}:byte {offset}" if begin else f"{name}:{number}", raw
+        offset += size
+
+
+def _skip_line(stream: io.BufferedReader) -> int:
+    """How many bytes there were to the line's end."""
+    size = 0
+    while piece := stream.readline(SKIPPED_BYTES):
+        size += len(piece)
+        if piece.endswith(b"\n"):
+            break
+    return size
+
+
+def text(name: str, found: Lines, wanted: Wanted) -> Rows:
+    """A row for each line, with the line in its one column."""
+    column = wanted.get("text", "text")
+    rows.refuse_missing(name, wanted, [column])
+    for where, raw in found:
+        if raw is None:
+            yield Row(where, None, rows.too_long())
+        elif not raw.isspace():
+            try:
+                yield Row(where, {column: raw.removeprefix(BYTE_ORDER_MARK).decode()})
+            except UnicodeDecodeError:
+                yield Row(where, None, NOT_UTF8)
+
+
+def jsonl(name: str, found: Lines, wanted: Wanted) -> Rows:
+    for where, raw in found:
+        if raw is None:
+            yield Row(where, None, rows.too_long())
+            continue
+        line = raw.removeprefix(BYTE_ORDER_MARK).strip()
+        if not line:
+            continue
+        try:
+            row = from_json(line, cache_strings="keys")
+        except ValueError as error:
+            yield Row(where, None, _why_not_json(line, error))
+            continue
+        if isinstance(row, dict):
+            yield Row(where, row)
+        else:
+            yield Row(where, None, Problem("not an object with columns", type(row).__name__))
+
+
+def _why_not_json(line: bytes, error: ValueError) -> Problem:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return NOT_UTF8
+    return Problem("not JSON", str(error).replace(" at line 1 column", " at column"))

@@ -1,0 +1,75 @@
+"""Rows of Parquet: one batch is in memory at a time, of the columns that are wanted."""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cluster.errors import UserError
+from trainers.corpora.reading.formats import rows
+from trainers.corpora.reading.formats.rows import NOT_UTF8, Row, Rows, Wanted
+from trainers.corpora.reading.formats.streams import open_raw, reading
+
+BATCH_ROWS = 1024
+BATCH_BYTES = 16 << 20
+"""A batch has fewer rows where rows are long."""
+
+
+def row_group_bytes(file: str) -> list[int]:
+    """Uncompressed bytes of every row group."""
+    with reading(file), _open(file) as table:
+        return [
+            table.metadata.row_group(number).total_byte_size
+            for number in range(table.num_row_groups)
+        ]
+
+
+def parquet(file: str, wanted: Wanted, begin: int = 0, end: int | None = None) -> Rows:
+    """The rows of a range of row groups."""
+    with reading(file), _open(file) as table:
+        schema = table.schema_arrow
+        rows.refuse_missing(file, wanted, schema.names)
+        columns = [name for name in schema.names if name in wanted.values() or not wanted]
+        metadata = table.metadata
+        number = sum(metadata.row_group(group).num_rows for group in range(begin))
+        for group in range(begin, metadata.num_row_groups if end is None else end):
+            described = metadata.row_group(group)
+            row_bytes = described.total_byte_size // max(1, described.num_rows)
+            batch_rows = max(1, min(BATCH_ROWS, BATCH_BYTES // max(1, row_bytes)))
+            for batch in table.iter_batches(batch_rows, row_groups=[group], columns=columns):
+                for row in _as_bytes(batch).to_pylist():
+                    number += 1
+                    yield _row(row, f"{file}:row {number}")
+
+
+def _open(file: str) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(
+            open_raw(file), pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True
+        )
+    except pa.ArrowInvalid as error:
+        raise UserError(f"{file}: not a Parquet file: {error}") from error
+
+
+def _as_bytes(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """With texts as bytes, since Parquet does not vouch for UTF-8."""
+    fields = [(f.name, pa.large_binary() if _is_text(f.type) else f.type) for f in batch.schema]
+    return batch.cast(pa.schema(fields))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return (
+        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    )
+
+
+def _row(row: dict[str, object], where: str) -> Row:
+    for name, value in row.items():
+        if isinstance(value, bytes):
+            if len(value) > rows.MAX_ROW_BYTES:
+                return Row(where, None, rows.too_long())
+            try:
+                row[name] = value.decode()
+            except UnicodeDecodeError:
+                row[name] = NOT_UTF8
+    return Row(where, row)

@@ -1,0 +1,61 @@
+"""Files, wherever they are, as streams of bytes."""
+
+import contextlib
+import io
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from cluster.errors import InfrastructureError, RaymillError, UserError
+from trainers.corpora.reading.formats import compression_of
+
+BUFFER_BYTES = 4 << 20
+"""What is read at once: of an object store, every read is a request."""
+
+
+def filesystem(file: str) -> tuple[pafs.FileSystem, str]:
+    return pafs.FileSystem.from_uri(file) if "://" in file else (pafs.LocalFileSystem(), file)
+
+
+@contextlib.contextmanager
+def reading(file: str) -> Iterator[None]:
+    """What goes wrong inside is told of the file."""
+    try:
+        yield
+    except (OSError, EOFError, UnicodeError, pa.ArrowException) as error:
+        raise unreadable(file, error) from error
+
+
+def unreadable(file: str, error: Exception) -> RaymillError:
+    """What to tell of a file, by who can mend it. Pure."""
+    if "AWS Error NETWORK_CONNECTION" in str(error):
+        return InfrastructureError(f"{file}: {error}")
+    # With a number, the system says why; without, it is about what the file holds.
+    is_content = getattr(error, "errno", None) is None
+    hint = "; is it damaged or cut off?" if is_content else ""
+    return UserError(f"{file}: cannot be read: {error}{hint}")
+
+
+def open_raw(file: str) -> pa.NativeFile:
+    """The file's own bytes, to be read at any place."""
+    fs, path = filesystem(file)
+    return fs.open_input_file(path)
+
+
+def open_content(file: str) -> io.BufferedReader:
+    """A file's content: seekable if it is not compressed."""
+    codec = compression_of(file)
+    if codec is None:
+        return io.BufferedReader(open_raw(file), BUFFER_BYTES)
+    fs, path = filesystem(file)
+    stream = fs.open_input_stream(path, compression=codec, buffer_size=BUFFER_BYTES)
+    return io.BufferedReader(stream, BUFFER_BYTES)
+
+
+def decompressed(stream: io.BufferedIOBase, name: str) -> io.BufferedReader:
+    """A member of an archive, which may be compressed once more."""
+    codec = compression_of(name)
+    if codec is None:
+        return io.BufferedReader(stream, BUFFER_BYTES)  # type: ignore[arg-type]
+    return io.BufferedReader(pa.CompressedInputStream(pa.PythonFile(stream, "r"), codec))

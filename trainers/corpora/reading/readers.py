@@ -1,0 +1,112 @@
+"""Read the documents of a source, part by part, as a stream.
+
+A row that cannot be read comes as a document with a problem, which the caller counts; what makes a
+whole file unreadable raises UserError.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from cluster.errors import UserError
+from trainers.corpora.config import Source
+from trainers.corpora.reading.formats import archive_of, format_of
+from trainers.corpora.reading.formats.archives import members, reading_archive
+from trainers.corpora.reading.formats.delimited import delimited
+from trainers.corpora.reading.formats.huggingface import huggingface
+from trainers.corpora.reading.formats.lines import jsonl, lines, text
+from trainers.corpora.reading.formats.parquet import parquet
+from trainers.corpora.reading.formats.rows import Problem, Rows, Wanted, no_column
+from trainers.corpora.reading.formats.streams import decompressed, open_content, reading
+from trainers.corpora.reading.sources import Part, files
+
+OF_LINES = {"text": text, "jsonl": jsonl, "csv": delimited}
+
+
+@dataclasses.dataclass(frozen=True)
+class Document:
+    text: str | None
+    """None if there is a problem."""
+    label: str | None
+    where: str
+    """`file:line`, for errors."""
+    problem: Problem | None = None
+    group: str | None = None
+
+
+def read(source: Source, part: Part) -> Iterator[Document]:
+    """The documents of a part."""
+    wanted = {"text": source.text}
+    for key in ("label_column", "group_column"):
+        if getattr(source, key) is not None:
+            wanted[key] = getattr(source, key)
+    for where, columns, problem in _rows(source, part, wanted):
+        if columns is None:
+            yield Document(None, None, where, problem)
+        else:
+            yield _document(source, columns, where)
+
+
+def every_text(path: str, key: str) -> Iterator[str]:
+    """All texts of an evaluation set's files: of rows with columns, each column's. Raises UserError
+    for a row that cannot be read, since what is like it could not be found."""
+    source = Source(path=path)
+    for file in files(source, key):
+        for where, columns, problem in _rows(source, Part(file), {}):
+            if columns is None:
+                raise UserError(f"{where}: {problem} (in {key}, where every row is needed)")
+            yield from (value for value in columns.values() if isinstance(value, str))
+
+
+def _rows(source: Source, part: Part, wanted: Wanted) -> Rows:
+    """The rows of a part with the wanted columns, if not more."""
+    file, begin, end = part.file, part.begin, part.end
+    if file is None:
+        assert source.dataset is not None
+        yield from huggingface(source.dataset, source.dataset_split, wanted, begin, end)
+    elif archive_of(file) is not None:
+        for member in members(file, source.format, begin, end):
+            name = f"{file}/{member.name}"
+            with reading_archive(file), decompressed(member.open(), member.name) as stream:
+                yield from OF_LINES[member.format](name, lines(stream, name), wanted)
+    elif (kind := format_of(file, source.format)) == "parquet":
+        yield from parquet(file, wanted, begin, end)
+    else:
+        with reading(file), open_content(file) as stream:
+            yield from OF_LINES[kind](file, lines(stream, file, begin, end), wanted)
+
+
+def _document(source: Source, columns: Mapping[str, Any], where: str) -> Document:
+    found = _text(columns, "text", source.text)
+    label: str | Problem | None = source.label
+    if source.label_column is not None:
+        label = _text(columns, "label_column", source.label_column)
+        if label == "" and "" not in (source.label_map or {}):
+            label = Problem(f"no label in column {source.label_column!r}")
+    group: str | Problem | None = None
+    if source.group_column is not None and columns.get(source.group_column, "") is not None:
+        group = _text(columns, "group_column", source.group_column)
+    if isinstance(found, Problem):
+        return Document(None, None, where, found)
+    if isinstance(label, Problem):
+        return Document(None, None, where, label)
+    if isinstance(group, Problem):
+        return Document(None, None, where, group)
+    if source.tagged:
+        found = "".join(word.rpartition("/")[0] for word in found.split())
+    return Document(found, label, where, group=group)
+
+
+def _text(columns: Mapping[str, Any], key: str, column: str) -> str | Problem:
+    """The text or the label in a column."""
+    if column not in columns:
+        return no_column(key, column, columns)
+    value = columns[column]
+    is_text = key == "text"
+    if value is None or value != value:
+        return Problem(f"no {'text' if is_text else 'label'} in column {column!r}")
+    if not is_text and isinstance(value, int | float):
+        return str(value)
+    if not isinstance(value, str | Problem):
+        return Problem(f"column {column!r} is {type(value).__name__}, not text")
+    return value

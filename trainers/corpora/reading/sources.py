@@ -1,0 +1,238 @@
+"""Which files a source has, the parts they are read in, and hashes of what they hold."""
+
+import concurrent.futures
+import dataclasses
+import fnmatch
+import functools
+import hashlib
+import importlib.util
+import itertools
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from cluster.errors import UserError
+from trainers.corpora.config import Corpora, Source, lexicons
+from trainers.corpora.reading.formats import (
+    archive_of,
+    archives,
+    compression_of,
+    format_of,
+    huggingface,
+)
+from trainers.corpora.reading.formats.parquet import row_group_bytes
+from trainers.corpora.reading.formats.streams import filesystem, open_raw, reading
+
+PART_BYTES = 64 << 20
+"""What one task reads, of uncompressed bytes: seconds of work, which a lost worker costs again, and
+few enough tasks to keep account of where corpora are terabytes."""
+PART_ROWS = 50_000
+"""The same of a dataset on disk, whose rows have no known size."""
+LISTING_THREADS = 16
+"""Files looked at at once: an object store answers each in tens of milliseconds."""
+WHOLE_BYTES = 256 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """What one task reads: a file, or what begins in a range of it."""
+
+    file: str | None
+    """None for a dataset."""
+    begin: int = 0
+    end: int | None = None
+    """In bytes of text and JSONL, row groups of Parquet, rows of a dataset on disk, numbers of
+    members in a zip, offsets of members in a tar. None is the end."""
+
+
+def files(source: Source, key: str) -> list[str]:
+    """The files of a source, sorted. Raises UserError where there are none."""
+    assert source.path is not None
+    if not Path(source.path).name:
+        raise UserError(f"{key}.path: {source.path!r} names no file")
+    if "://" in source.path:
+        return _remote_files(source.path, key)
+    folder = Path.cwd() if source.package is None else _package_folder(source.package, key)
+    pattern = os.path.expanduser(source.path)
+    is_glob, anchor = any(mark in pattern for mark in "*?["), Path(pattern).anchor
+    base = Path(anchor) if anchor else folder
+    try:
+        relative = str(Path(pattern).relative_to(anchor))
+        found = sorted(base.glob(relative)) if is_glob else [base / pattern]
+    except ValueError as error:
+        raise UserError(f"{key}.path: {source.path!r}: {error}") from error
+    found = [path for path in found if path.is_file()]
+    if not found:
+        raise UserError(f"{key}.path: no file matches {source.path!r} (looked in {folder})")
+    return [str(path) for path in found]
+
+
+def refuse_absent(corpora: Corpora | None) -> None:
+    """Raises UserError for a local file that is not there."""
+    for key, source in _every_source(corpora):
+        if source.path is not None and "://" not in source.path:
+            files(source, key)
+
+
+def refuse_relative(corpora: Corpora | None) -> None:
+    """Raises UserError for a path that another machine cannot know."""
+    for key, source in _every_source(corpora):
+        path = source.path or ""
+        if path and source.package is None and "://" not in path and not os.path.isabs(path):
+            raise UserError(
+                f"{key}.path: {path!r} is relative to this folder, which the cluster does not "
+                "see; give a URI, or a path that every node has"
+            )
+
+
+def _every_source(corpora: Corpora | None) -> Iterator[tuple[str, Source]]:
+    """Sources and files of a recipe with their keys."""
+    if corpora is None:
+        return
+    for name, source in corpora.sources.items():
+        yield f"corpora.sources.{name}", source
+    for path in corpora.decontaminate.files if corpora.decontaminate else ():
+        yield "corpora.decontaminate.files", Source(path=path)
+    yield from lexicons(corpora.sources)
+
+
+def parts(
+    source: Source, key: str, part_bytes: int = PART_BYTES, part_rows: int = PART_ROWS
+) -> list[Part]:
+    """What `readers.read` takes, in the order of the files and of what they hold."""
+    if source.dataset is not None:
+        if not huggingface.is_saved(source.dataset):
+            return [Part(None)]
+        count = huggingface.saved_rows(source.dataset, source.dataset_split)
+        return [Part(None, *rows) for rows in _ranges(count, part_rows)]
+    with concurrent.futures.ThreadPoolExecutor(LISTING_THREADS) as pool:
+        cut = pool.map(lambda file: _cut(source, file, part_bytes), files(source, key))
+        return list(itertools.chain.from_iterable(cut))
+
+
+def _cut(source: Source, file: str, part_bytes: int) -> list[Part]:
+    if archive_of(file) is not None:
+        if compression_of(file) is not None:  # a tar that can only be read from its beginning
+            return [Part(file)]
+        members = archives.members(file, source.format)
+        return _together(file, [(m.place, m.size_bytes) for m in members], part_bytes)
+    kind = format_of(file, source.format)
+    if kind == "parquet":
+        return _together(file, [*enumerate(row_group_bytes(file))], part_bytes)
+    if kind == "csv" or compression_of(file) is not None:
+        return [Part(file)]
+    fs, path = filesystem(file)
+    size_bytes = fs.get_file_info(path).size
+    return [Part(file, *found) for found in _ranges(size_bytes, part_bytes)]
+
+
+def _count(total: int, limit: int) -> int:
+    """How many ranges of equal size a whole is cut in, none over the limit: a small rest would have
+    few rows, and one that cannot be read would be a large share of them."""
+    return max(1, -(-total // limit))
+
+
+def _ranges(total: int, limit: int) -> list[tuple[int, int]]:
+    count = _count(total, limit)
+    return list(itertools.pairwise(total * number // count for number in range(count + 1)))
+
+
+def _together(file: str, sized: Sequence[tuple[int, int]], limit: int) -> list[Part]:
+    """Parts of things that cannot be cut, given by place and size: of all that begin in a range."""
+    sizes = [max(1, size) for _, size in sized]  # whatever a damaged file says
+    total, starts = sum(sizes), itertools.accumulate(sizes, initial=0)
+    count = _count(total, limit)
+    numbered = [
+        (start * count // total, place) for start, (place, _) in zip(starts, sized, strict=False)
+    ]
+    groups = itertools.groupby(numbered, lambda item: item[0])
+    begins = [0, *[next(group)[1] for _, group in groups][1:]]
+    return [Part(file, *found) for found in zip(begins, [*begins[1:], None], strict=True)]
+
+
+@functools.lru_cache(maxsize=256)
+def content_hash(source: Source, key: str) -> str:
+    """Hash of what the source holds now. Files over 256 MiB count by size, time and both ends."""
+    digest = hashlib.sha256()
+    if source.dataset is not None:
+        digest.update(_dataset_state(source.dataset).encode())
+        return digest.hexdigest()[:16]
+    for file in files(source, key):
+        _count_in(digest, file)
+    return digest.hexdigest()[:16]
+
+
+def base_hash(base: str, key: str) -> str:
+    """Hash of a local folder's files; a hub id stands for itself. Raises UserError for a path where
+    there is nothing."""
+    folder = Path(base).expanduser()
+    if not folder.is_dir():
+        if base.startswith(("/", ".", "~")):
+            raise UserError(f"{key}: no such folder {base!r}")
+        return base
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            _count_in(digest, str(path))
+    return digest.hexdigest()[:16]
+
+
+def _count_in(digest: Any, file: str) -> None:
+    fs, path = filesystem(file)
+    info = fs.get_file_info(path)
+    digest.update(f"{Path(file).name}:{info.size}".encode())
+    with reading(file), open_raw(file) as stream:
+        if info.size <= WHOLE_BYTES:
+            while piece := stream.read(1 << 20):
+                digest.update(piece)
+        else:
+            digest.update(str(info.mtime_ns).encode())
+            digest.update(stream.read(1 << 20))
+            digest.update(stream.read_at(1 << 20, info.size - (1 << 20)))
+
+
+def _package_folder(package: str, key: str) -> Path:
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):  # absent, or no name of a package at all
+        spec = None
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError(f"{key}.package: {package!r} is not installed; pip install {package}")
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def _remote_files(uri: str, key: str) -> list[str]:
+    scheme, _, rest = uri.partition("://")
+    head = rest.split("*", 1)[0]
+    base = head.rpartition("/")[0] if "*" in rest else rest
+    try:
+        fs, path = filesystem(f"{scheme}://{base}")
+        selector = pafs.FileSelector(path, recursive=True, allow_not_found=True)
+        infos = fs.get_file_info(selector if "*" in rest else [path])
+    except (OSError, pa.ArrowInvalid) as error:
+        raise UserError(f"{key}.path: cannot read {uri!r}: {error}") from error
+    pattern = path + rest[len(base) :]
+    found = sorted(
+        f"{scheme}://{base}{info.path[len(path) :]}"
+        for info in infos
+        if info.type == pafs.FileType.File
+        and ("*" not in rest or fnmatch.fnmatch(info.path, pattern))
+    )
+    if not found:
+        raise UserError(f"{key}.path: no object matches {uri!r}")
+    return found
+
+
+def _dataset_state(dataset: str) -> str:
+    state = Path(dataset).expanduser() / "state.json"
+    if state.is_file():
+        return state.read_text(encoding="utf-8")
+    splits = Path(dataset).expanduser() / "dataset_dict.json"
+    if splits.is_file():
+        states = sorted(splits.parent.glob("*/state.json"))
+        return "".join(path.read_text(encoding="utf-8") for path in states)
+    return dataset

@@ -1,0 +1,132 @@
+"""The steps that choose which clean documents pretraining reads.
+
+exact   a bucket of keys: what stood before, what is held out
+look    a part: drops those, and what quotes an evaluation text at length
+near    near duplicates, where the recipe wants that (near.py)
+choose  a part: its rows for training and validation, cut into pieces
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cluster.artifacts import Draft
+from cluster.pipeline import StageJob
+from trainers.corpora.cleaning.documents import SAMPLES, Counts, by_bit_length
+from trainers.corpora.config import Corpora
+from trainers.corpora.duplicates import contamination
+from trainers.corpora.steps import near
+from trainers.corpora.steps.cleaning import DOCUMENTS, KEY, KEYS, Part, bucket_count
+from trainers.corpora.steps.document_file import DocumentFile, Rows
+from trainers.corpora.steps.exchange import collect, deal, joined
+from trainers.corpora.steps.parallel import each
+from trainers.corpora.steps.selection import EXACT, HELD_OUT, SPLITS, Keys, cut, draws, repeated
+
+DROPS, KEPT, CHOSEN = "drops", "kept", "chosen"
+"""Folders of the stage's work: rows to drop, dealt to their parts; `kept/PART.npy`, rows that are
+left; `chosen/SPLIT/PART.npy`, those of a split."""
+DROP = np.dtype([("row", np.int64), ("held_out", np.bool_)])
+CONTAMINATED = "passage of an evaluation text"
+NEAR = "near duplicate"
+
+
+def exact(job: StageJob, parts: list[Part], held_out: Keys) -> None:
+    """Deals the rows of equal and of held-out texts to their parts."""
+    draft = job.draft
+
+    def drop(name: str, bucket: int) -> None:
+        records = joined(collect(draft.worked(KEYS), bucket), np.empty(0, KEY))
+        again = repeated(records["key"])
+        is_held_out = np.isin(records["key"], held_out)
+        gone = again | is_held_out
+        found = np.empty(gone.sum(), DROP)
+        found["row"] = records["row"][gone]
+        found["held_out"] = (is_held_out & ~again)[gone]
+        with draft.working(DROPS) as folder:
+            deal(folder, name, found, records["part"][gone], len(parts))
+
+    buckets = {f"{bucket:04d}": bucket for bucket in range(bucket_count(parts))}
+    for _ in each(job, "exact", buckets, drop):
+        pass
+
+
+def look(
+    job: StageJob, parts: list[Part], passages: npt.NDArray[np.uint64]
+) -> Iterable[tuple[str, Counts]]:
+    """Writes the rows of every part that are left; what was dropped, by source."""
+    draft = job.draft
+
+    def look_at(name: str, part: Part) -> Any:
+        documents = DocumentFile(draft.worked(DOCUMENTS) / f"{name}.arrow")
+        counts = Counts()
+        drops = joined(collect(draft.worked(DROPS), part.number), np.empty(0, DROP))
+        for reason, gone in ((EXACT, ~drops["held_out"]), (HELD_OUT, drops["held_out"])):
+            _drop(counts, reason, documents, np.sort(drops["row"][gone]))
+        rows = np.setdiff1d(np.arange(len(documents)), drops["row"])
+        if len(passages):
+            found = (
+                contamination.is_contaminated(text, passages) for text in documents.texts(rows)
+            )
+            quotes = np.fromiter(found, np.bool_, len(rows))
+            _drop(counts, CONTAMINATED, documents, rows[quotes])
+            rows = rows[~quotes]
+        with draft.working(KEPT) as folder:
+            np.save(folder / f"{name}.npy", rows)
+        return counts.document()
+
+    items = {part.name: part for part in parts}
+    for name, counts in each(job, "look", items, look_at):
+        yield items[name].source, Counts.of(counts)
+
+
+def choose(job: StageJob, parts: list[Part]) -> Iterable[tuple[Part, Counts, dict[str, Any]]]:
+    """Writes the rows of every part by split; yields what was dropped last, and of what is left
+    `pieces` by split, `characters` and `lengths`."""
+    corpora: Corpora = job.recipe.corpora
+    draft, seed = job.draft, job.recipe.seed
+
+    def choose_of(name: str, part: Part) -> Any:
+        source = corpora.sources[part.source]
+        documents = DocumentFile(draft.worked(DOCUMENTS) / f"{name}.arrow")
+        rows = np.load(draft.worked(KEPT) / f"{name}.npy")
+        counts = Counts()
+        if corpora.deduplicate.similarity is not None:
+            drops = near.found(draft, part)
+            for reason, gone in ((NEAR, ~drops["held_out"]), (HELD_OUT, drops["held_out"])):
+                _drop(counts, reason, documents, rows[np.sort(drops["place"][gone])])
+            rows = np.delete(rows, drops["place"])
+        drawn = draws(documents.keys(rows), seed, "validation")
+        held = corpora.validation if source.validation is None else source.validation
+        by_split = {"train": rows[drawn >= held], "validation": rows[drawn < held]}
+        characters = documents.character_lengths(rows)
+        return {
+            "counts": counts.document(),
+            "pieces": {
+                split: _write_pieces(draft, name, split, documents, by_split[split], corpora)
+                for split in SPLITS
+            },
+            "characters": int(characters.sum()),
+            "lengths": by_bit_length(characters),
+        }
+
+    items = {part.name: part for part in parts}
+    for name, outcome in each(job, "choose", items, choose_of):
+        yield items[name], Counts.of(outcome["counts"]), outcome
+
+
+def _write_pieces(
+    draft: Draft, name: str, split: str, documents: DocumentFile, rows: Rows, corpora: Corpora
+) -> list[tuple[int, int, int]]:
+    with draft.working(f"{CHOSEN}/{split}") as folder:
+        np.save(folder / f"{name}.npy", rows)
+    limit = round(corpora.shard_megabytes * 1e6)
+    return list(cut(documents.byte_lengths(rows), limit))
+
+
+def _drop(counts: Counts, reason: str, documents: DocumentFile, rows: Rows) -> None:
+    keys = documents.keys(rows)
+    lowest = np.sort(np.argsort(keys)[:SAMPLES])
+    texts = zip(keys[lowest].tolist(), documents.texts(rows[lowest]), strict=True)
+    counts.drop(reason, dict(texts), len(rows))

@@ -1,0 +1,76 @@
+"""The step `clean`: every part of every source to clean documents, and their keys to buckets."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from cluster.pipeline import StageJob
+from trainers.corpora.cleaning.documents import Counts, cleaned
+from trainers.corpora.config import Corpora
+from trainers.corpora.reading import sources
+from trainers.corpora.reading.readers import read
+from trainers.corpora.steps import document_file
+from trainers.corpora.steps.exchange import deal
+from trainers.corpora.steps.parallel import each
+
+DOCUMENTS, KEYS = "documents", "keys"
+"""Folders of the stage's work: `documents/PART.arrow`; keys dealt to buckets."""
+KEY = np.dtype([("key", np.uint64), ("part", np.int32), ("row", np.int64)])
+MAX_BUCKETS = 1024
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Some of the documents of a source, such as those of one file."""
+
+    number: int
+    """Its place in the recipe's order."""
+    source: str
+    origin: sources.Part
+
+    @property
+    def name(self) -> str:
+        """Names its files; sorts as its number does."""
+        return f"{self.number:06d}"
+
+
+def parts_of(corpora: Corpora) -> list[Part]:
+    """What pretraining reads, in the recipe's order."""
+    found = [
+        (name, origin)
+        for name, source in corpora.sources.items()
+        if source.repeat
+        for origin in sources.parts(source, f"corpora.sources.{name}")
+    ]
+    return [Part(number, *origin) for number, origin in enumerate(found)]
+
+
+def bucket_count(parts: list[Part]) -> int:
+    """In how many buckets the documents are brought together: so many that one holds about as much
+    as a part."""
+    return max(1, min(len(parts), MAX_BUCKETS))
+
+
+def clean(job: StageJob, parts: list[Part]) -> dict[str, Counts]:
+    """Writes the documents of every part; returns what was dropped, by source."""
+    corpora: Corpora = job.recipe.corpora
+    draft, buckets = job.draft, bucket_count(parts)
+
+    def clean_part(name: str, part: Part) -> Any:
+        counts = Counts()
+        kept = cleaned(read(corpora.sources[part.source], part.origin), corpora.clean, counts)
+        texts = (document.text for document in kept if document.text is not None)
+        with draft.working(DOCUMENTS) as folder:
+            keys = document_file.write(texts, folder / f"{name}.arrow")
+        records = np.empty(len(keys), KEY)
+        records["key"], records["part"], records["row"] = keys, part.number, np.arange(len(keys))
+        with draft.working(KEYS) as folder:
+            deal(folder, name, records, keys % np.uint64(buckets), buckets)
+        return counts.document()
+
+    found = {name: Counts() for name in corpora.sources}
+    items = {part.name: part for part in parts}
+    for name, counts in each(job, "clean", items, clean_part):
+        found[items[name].source] += Counts.of(counts)
+    return found

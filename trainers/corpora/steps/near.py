@@ -1,0 +1,217 @@
+"""The steps that find near duplicates on the cluster; no process holds more than a part or bucket.
+
+    sign      a part: MinHash signatures of its documents, their bands dealt to buckets
+    match     a bucket of bands: documents that met in a band and are alike, as edges
+    star-N    a bucket of edges: rounds that bring clusters together (components.py)
+    found     a bucket of clusters: all but the first of each dealt to their parts
+
+A document is a number: its part, and its place among the documents of the part that are left. Those
+held out for evaluation come first, so that the first of a cluster, which stays, is one of them if
+there is any.
+"""
+
+import collections
+import functools
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cluster.artifacts import Draft
+from cluster.pipeline import StageJob
+from trainers.corpora.cleaning.documents import by_bit_length
+from trainers.corpora.duplicates import components, minhash
+from trainers.corpora.duplicates.components import Edges
+from trainers.corpora.steps import document_file
+from trainers.corpora.steps.cleaning import DOCUMENTS, Part, bucket_count
+from trainers.corpora.steps.document_file import DocumentFile
+from trainers.corpora.steps.exchange import Records, collect, deal, joined
+from trainers.corpora.steps.parallel import each
+from trainers.corpora.steps.selection import cut
+
+HELD_OUT = "held-out"
+"""Names the documents that evaluation holds out, as a part before all others."""
+PLACE_BITS = 40
+BAND = np.dtype([("hash", np.uint64), ("document", np.int64)])
+FOUND = np.dtype([("place", np.int64), ("held_out", np.bool_)])
+NO_EDGES = np.empty((0, 2), np.int64)
+TOGETHER_BYTES, DOCUMENT_BYTES = 4_000_000, 100
+"""Texts whose signatures are made together, in UTF-8, and what the signature of a document counts
+beside its text."""
+BANDS, SIGNATURES, SIZES, RESULT = "near/bands", "near/signatures", "near/sizes", "near/found"
+
+
+def find(
+    job: StageJob, parts: list[Part], held_out: Iterable[str], kept: str, similarity: float
+) -> dict[str, Any]:
+    """Deals to every part what of it is a near duplicate, for `found`.
+
+    `kept/PART.npy` has the rows that are left of each part. Returns `documents` (near duplicates),
+    `clusters`, and their `sizes` by bit length.
+    """
+    with job.draft.working(DOCUMENTS) as folder:
+        keys = document_file.write(held_out, folder / f"{HELD_OUT}.arrow")
+    with job.draft.working(kept) as folder:
+        np.save(folder / f"{HELD_OUT}.npy", np.arange(len(keys)))
+    buckets = [f"{bucket:04d}" for bucket in range(bucket_count(parts))]
+    names = [HELD_OUT, *(part.name for part in parts)]
+    _sign(job, names, kept, buckets, minhash.band_rows(similarity))
+    _match(job, names, buckets, similarity)
+    return _deal_found(job, names, buckets, _clusters(job, buckets))
+
+
+def found(draft: Draft, part: Part) -> Records:
+    """The near duplicates of a part: `place` among its kept documents, and whether they are like
+    one that is held out."""
+    return joined(collect(draft.worked(RESULT), part.number + 1), np.empty(0, FOUND))
+
+
+def _sign(job: StageJob, names: list[str], kept: str, buckets: list[str], band_rows: int) -> None:
+    draft = job.draft
+
+    def sign(name: str, number: int) -> None:
+        documents = DocumentFile(draft.worked(DOCUMENTS) / f"{name}.arrow")
+        rows = np.load(draft.worked(kept) / f"{name}.npy")
+        shape = (len(rows), minhash.PERMUTATIONS)
+        with (
+            draft.working(SIGNATURES) as signature_folder,
+            draft.working(SIZES) as size_folder,
+            draft.working(BANDS) as band_folder,
+        ):
+            signed = np.lib.format.open_memmap(
+                signature_folder / f"{name}.npy", "w+", np.uint32, shape
+            )
+            sizes = np.empty(len(rows), np.int32)
+            for start, stop, _ in cut(
+                documents.byte_lengths(rows) + DOCUMENT_BYTES, TOGETHER_BYTES
+            ):
+                texts = list(documents.texts(rows[start:stop]))
+                signed[start:stop], sizes[start:stop] = minhash.signatures(texts)
+                hashes = minhash.bands(signed[start:stop], band_rows)
+                bands = np.empty(hashes.size, BAND)
+                bands["hash"] = hashes.ravel()
+                places = (number << PLACE_BITS) + np.arange(start, stop)
+                bands["document"] = np.repeat(places, hashes.shape[1])
+                where = bands["hash"] % np.uint64(len(buckets))
+                deal(band_folder, f"{name}-{start:010d}", bands, where, len(buckets))
+            np.save(size_folder / f"{name}.npy", sizes)
+
+    items = {name: number for number, name in enumerate(names)}
+    for _ in each(job, "sign", items, sign):
+        pass
+
+
+def _match(job: StageJob, names: list[str], buckets: list[str], similarity: float) -> None:
+    """Deals the edges between documents that are alike to buckets, from both their ends."""
+    draft = job.draft
+
+    def match(name: str, bucket: int) -> None:
+        bands = joined(collect(draft.worked(BANDS), bucket), np.empty(0, BAND))
+        signed = _Signed(draft, names)
+        edges = minhash.alike(bands["hash"], bands["document"], signed.at, similarity)
+        _deal_edges(draft, _round(0), name, components.both_ways(edges), len(buckets))
+
+    for _ in each(job, "match", _numbered(buckets), match):
+        pass
+
+
+def _clusters(job: StageJob, buckets: list[str]) -> str:
+    """The folder of edges in which every document of a cluster points to the first, and back."""
+    before, number = None, 0
+    while True:
+        small = f"near/small-{number}"
+        large_star, downwards = components.large_star, components.downwards
+        _star(job, f"star-{number}a", buckets, large_star, _round(number), downwards, small)
+        small_star, both_ways = components.small_star, components.both_ways
+        following = _round(number + 1)
+        now = _star(job, f"star-{number}b", buckets, small_star, small, both_ways, following)
+        if now == before:
+            return following
+        before, number = now, number + 1
+
+
+def _star(
+    job: StageJob,
+    step: str,
+    buckets: list[str],
+    operation: Callable[[Edges], Edges],
+    source: str,
+    turned: Callable[[Edges], Edges],
+    target: str,
+) -> int:
+    """One operation on all buckets of `source`; what it makes is `turned` and dealt out to
+    `target`. Returns its checksum."""
+    draft = job.draft
+
+    def star(name: str, bucket: int) -> int:
+        edges = operation(joined(collect(draft.worked(source), bucket), NO_EDGES))
+        _deal_edges(draft, target, name, turned(edges), len(buckets))
+        return components.checksum(edges)
+
+    return sum(made for _, made in each(job, step, _numbered(buckets), star)) % 2**64
+
+
+def _deal_found(
+    job: StageJob, names: list[str], buckets: list[str], clusters: str
+) -> dict[str, Any]:
+    draft = job.draft
+
+    def deal_found(name: str, bucket: int) -> Any:
+        edges = joined(collect(draft.worked(clusters), bucket), NO_EDGES)
+        first, second = edges[:, 0], edges[:, 1]
+        pointing = first > second
+        node, root = first[pointing], second[pointing]
+        records = np.empty(len(node), FOUND)
+        records["place"] = node & ((1 << PLACE_BITS) - 1)
+        records["held_out"] = (root >> PLACE_BITS) == 0
+        with draft.working(RESULT) as folder:
+            deal(folder, name, records, node >> PLACE_BITS, len(names))
+        _, others = np.unique(first[~pointing], return_counts=True)
+        return {"documents": len(node), "sizes": by_bit_length(others + 1)}
+
+    sizes: collections.Counter[str] = collections.Counter()
+    documents = 0
+    for _, outcome in each(job, "found", _numbered(buckets), deal_found):
+        documents += outcome["documents"]
+        sizes.update(outcome["sizes"])
+    return {"documents": documents, "clusters": sizes.total(), "sizes": dict(sorted(sizes.items()))}
+
+
+class _Signed:
+    """Signatures of any documents, memory-mapped."""
+
+    def __init__(self, draft: Draft, names: list[str]):
+        self._names = names
+        folders = {kind: draft.worked(kind) for kind in (SIGNATURES, SIZES)}
+        self._open = functools.lru_cache(maxsize=512)(
+            lambda kind, name: np.load(folders[kind] / f"{name}.npy", mmap_mode="r")
+        )
+
+    def at(
+        self, documents: npt.NDArray[np.int64]
+    ) -> tuple[minhash.Signatures, npt.NDArray[np.int32]]:
+        """(documents, PERMUTATIONS) and the number of shingles of each."""
+        found = np.empty((len(documents), minhash.PERMUTATIONS), np.uint32)
+        sizes = np.empty(len(documents), np.int32)
+        numbers, places = documents >> PLACE_BITS, documents & ((1 << PLACE_BITS) - 1)
+        for number in np.unique(numbers):
+            own = numbers == number
+            name = self._names[number]
+            found[own] = self._open(SIGNATURES, name)[places[own]]
+            sizes[own] = self._open(SIZES, name)[places[own]]
+        return found, sizes
+
+
+def _deal_edges(draft: Draft, folder_name: str, name: str, edges: Edges, count: int) -> None:
+    """Deals edges to the buckets of their first nodes."""
+    with draft.working(folder_name) as folder:
+        deal(folder, name, edges, components.bucket_of(edges[:, 0], count), count)
+
+
+def _round(number: int) -> str:
+    return f"near/large-{number}"
+
+
+def _numbered(buckets: list[str]) -> dict[str, int]:
+    return {name: number for number, name in enumerate(buckets)}

@@ -1,0 +1,162 @@
+"""The last steps of a corpus: the mixture, the tokenizer, and the packed shards."""
+
+import collections
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+
+from cluster.artifacts import Draft
+from cluster.pipeline import StageJob
+from trainers.corpora.config import Corpora
+from trainers.corpora.feeding import index
+from trainers.corpora.steps import mixture
+from trainers.corpora.steps.choosing import CHOSEN
+from trainers.corpora.steps.cleaning import DOCUMENTS
+from trainers.corpora.steps.document_file import DocumentFile
+from trainers.corpora.steps.parallel import each
+from trainers.corpora.steps.selection import SPLITS, Piece, draws, passed, shards
+from trainers.corpora.tokens import fertility
+from trainers.corpora.tokens import tokenizer as tokenizers
+from trainers.corpora.tokens.pack import pack_documents, write_arrow
+
+TOKENIZER = "tokenizer"
+FERTILITY_CHARACTERS = 200_000
+"""Of each source: enough for its tokens a character."""
+
+Pieces = Mapping[str, Mapping[str, list[Piece]]]
+"""By split and source, in the recipe's order."""
+
+
+def make_tokenizer(job: StageJob, pieces: Pieces, characters: Mapping[str, int]) -> Any:
+    """Trains the tokenizer, or loads it; leaves it in the draft."""
+    corpora: Corpora = job.recipe.corpora
+    settings = corpora.tokenizer
+    if settings.base is not None:
+        made = tokenizers.load(settings.base)
+    else:
+        job.progress.line(f"training a {settings.algorithm} tokenizer")
+        # Characters stand for tokens: how many of these there are is not known before.
+        weights = mixture.passes(corpora, characters)
+        mixed = {name: weights[name] * characters[name] for name in weights}
+        total = sum(mixed.values())
+        texts = (
+            text
+            for name, amount in mixed.items()
+            for text in _beginnings(
+                job.draft,
+                pieces["train"][name],
+                settings.training_characters * amount / total,
+            )
+        )
+        made = tokenizers.train(texts, settings, corpora.sequence_length, corpora.clean.unicode)
+    with job.draft.folder() as folder:
+        made.save_pretrained(folder / TOKENIZER)
+    return made
+
+
+def mix(
+    job: StageJob, pieces: Pieces, characters: Mapping[str, int], tokenizer: Any
+) -> tuple[dict[str, list[Piece]], dict[str, float]]:
+    """The pieces of each split as an epoch reads them, and the passes over each source."""
+    corpora: Corpora = job.recipe.corpora
+    tokens = {}
+    for name, count in characters.items():
+        texts = list(_beginnings(job.draft, pieces["train"][name], FERTILITY_CHARACTERS))
+        encoded = sum(map(len, tokenizers.encode(tokenizer, texts)))
+        tokens[name] = count * encoded / max(1, sum(map(len, texts)))
+    passes = mixture.passes(corpora, tokens)
+    for name, number in passes.items():
+        if number > mixture.WORTHWHILE_PASSES:
+            job.progress.line(
+                f"{name}: an epoch passes over it {number:.1f} times; more than "
+                f"{mixture.WORTHWHILE_PASSES} teach little more"
+            )
+    train = [piece for name in passes for piece in passed(pieces["train"][name], passes[name])]
+    validation = [piece for name in passes for piece in pieces["validation"][name]]
+    return {"train": train, "validation": validation}, passes
+
+
+def pack_all(
+    job: StageJob, mixed: Mapping[str, Sequence[Piece]], sources: Mapping[str, str]
+) -> dict[str, dict[str, collections.Counter[str]]]:
+    """Writes the shards; returns counts by split, and by source: documents, tokens, ..."""
+    corpora: Corpora = job.recipe.corpora
+    draft, length, seed = job.draft, corpora.sequence_length, job.recipe.seed
+    limit = round(corpora.shard_megabytes * 1e6)
+    items = {
+        f"{split}-{number:05d}": (split, number, shard)
+        for split in SPLITS
+        for number, shard in enumerate(shards(mixed[split], limit))
+    }
+
+    def pack_shard(name: str, item: tuple[str, int, list[Piece]]) -> Any:
+        split, number, shard = item
+        tokenizer = tokenizers.load(draft.storage.local(f"{draft.place}/{TOKENIZER}"))
+        begin, end = tokenizers.ends(tokenizer)
+        kinds = fertility.kinds(tokenizer)
+        documents = []
+        counted: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
+        for piece in shard:
+            texts = list(_texts(draft, split, piece, seed))
+            encoded = tokenizers.encode(tokenizer, texts)
+            documents += encoded
+            of_source = counted[sources[piece.part]]
+            of_source["documents"] += len(texts)
+            of_source["characters"] += sum(map(len, texts))
+            of_source["tokens"] += sum(map(len, encoded))
+            of_source.update(fertility.count(kinds, encoded))
+        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else end
+        table = pack_documents(documents, begin, end, length, pad, len(tokenizer))
+        with draft.folder() as folder:
+            write_arrow(table, folder / _shard_file(split, number))
+        return {
+            "split": split,
+            "sequences": table.num_rows,
+            "packed_tokens": pc.sum(pc.list_flatten(table["piece_lengths"])).as_py() or 0,
+            "sources": counted,
+        }
+
+    found: dict[str, dict[str, collections.Counter[str]]] = {
+        "splits": collections.defaultdict(collections.Counter),
+        "sources": collections.defaultdict(collections.Counter),
+    }
+    rows = {}
+    for name, outcome in each(job, "pack", items, pack_shard):
+        rows[_shard_file(*items[name][:2])] = outcome["sequences"]
+        of_split = found["splits"][outcome["split"]]
+        of_split.update(
+            shards=1, sequences=outcome["sequences"], packed_tokens=outcome["packed_tokens"]
+        )
+        for source, counted in outcome["sources"].items():
+            of_split.update(documents=counted["documents"], tokens=counted["tokens"])
+            found["sources"][source].update(counted)
+            found["sources"][source].update({f"{outcome['split']}_tokens": counted["tokens"]})
+    with draft.folder() as folder:
+        index.write(index.Index(length, rows), folder)
+    return found
+
+
+def _shard_file(split: str, number: int) -> str:
+    return f"{split}/{number:05d}.arrow"
+
+
+def _beginnings(draft: Draft, pieces: Sequence[Piece], characters: float) -> Iterator[str]:
+    """The first training texts of every piece of a source, so many characters in all."""
+    for piece in pieces:
+        left = characters / len(pieces)
+        for text in _texts(draft, "train", piece, seed=0):
+            if left <= 0:
+                break
+            yield text
+            left -= len(text)
+
+
+def _texts(draft: Draft, split: str, piece: Piece, seed: int) -> Iterator[str]:
+    documents = DocumentFile(draft.worked(DOCUMENTS) / f"{piece.part}.arrow")
+    rows = np.load(draft.worked(f"{CHOSEN}/{split}") / f"{piece.part}.npy", mmap_mode="r")
+    rows = rows[piece.start : piece.stop]
+    if piece.share < 1:
+        rows = rows[draws(documents.keys(rows), seed, "mixture") < piece.share]
+    return documents.texts(rows)

@@ -46,7 +46,7 @@ def run(job: StageJob) -> dict[str, Any]:
     characters = {name: described[name]["characters"] for name in described}
     tokenizer = make_tokenizer(job, pieces, characters)
     mixed, passes = mix(job, pieces, characters, tokenizer)
-    packed = pack_all(job, mixed, sources)
+    packed = pack_all(job, mixed, sources, tokenizer)
     report = _report(job.recipe.corpora, counts, described, passes, packed)
     if near_duplicates is not None:
         report["near_duplicates"] = near_duplicates

@@ -64,7 +64,7 @@ def mix(
     tokens = {}
     for name, count in characters.items():
         texts = list(_beginnings(job.draft, pieces["train"][name], FERTILITY_CHARACTERS))
-        encoded = sum(map(len, tokenizers.encode(tokenizer, texts)))
+        encoded = sum(map(len, tokenizers.encode(tokenizer.backend_tokenizer, texts)))
         tokens[name] = count * encoded / max(1, sum(map(len, texts)))
     passes = mixture.passes(corpora, tokens)
     for name, number in passes.items():
@@ -79,12 +79,18 @@ def mix(
 
 
 def pack_all(
-    job: StageJob, mixed: Mapping[str, Sequence[Piece]], sources: Mapping[str, str]
+    job: StageJob,
+    mixed: Mapping[str, Sequence[Piece]],
+    sources: Mapping[str, str],
+    tokenizer: Any,
 ) -> dict[str, dict[str, collections.Counter[str]]]:
     """Writes the shards; returns counts by split, and by source: documents, tokens, ..."""
     corpora: Corpora = job.recipe.corpora
     draft, length, seed = job.draft, corpora.sequence_length, job.recipe.seed
     limit = round(corpora.shard_megabytes * 1e6)
+    begin, end = tokenizers.ends(tokenizer)
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else end
+    vocabulary_size, kinds = len(tokenizer), fertility.kinds(tokenizer)
     items = {
         f"{split}-{number:05d}": (split, number, shard)
         for split in SPLITS
@@ -93,22 +99,19 @@ def pack_all(
 
     def pack_shard(name: str, item: tuple[str, int, list[Piece]]) -> Any:
         split, number, shard = item
-        tokenizer = tokenizers.load(draft.storage.local(f"{draft.place}/{TOKENIZER}"))
-        begin, end = tokenizers.ends(tokenizer)
-        kinds = fertility.kinds(tokenizer)
+        backend = tokenizers.backend_in(draft.storage.local(f"{draft.place}/{TOKENIZER}"))
         documents = []
         counted: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
         for piece in shard:
             texts = list(_texts(draft, split, piece, seed))
-            encoded = tokenizers.encode(tokenizer, texts)
+            encoded = tokenizers.encode(backend, texts)
             documents += encoded
             of_source = counted[sources[piece.part]]
             of_source["documents"] += len(texts)
             of_source["characters"] += sum(map(len, texts))
             of_source["tokens"] += sum(map(len, encoded))
             of_source.update(fertility.count(kinds, encoded))
-        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else end
-        table = pack_documents(documents, begin, end, length, pad, len(tokenizer))
+        table = pack_documents(documents, begin, end, length, pad, vocabulary_size)
         with draft.folder() as folder:
             write_arrow(table, folder / _shard_file(split, number))
         return {

@@ -25,6 +25,7 @@ from trainers.corpora.config import Tokenizer
 from trainers.corpora.tokens.pack import Tokens, token_type
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer as Backend
     from transformers import PreTrainedTokenizerFast
 
 PAD, UNKNOWN, BEGIN, END, MASK = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -62,17 +63,24 @@ def load(folder: str | Path, key: str = "corpora.tokenizer.base") -> "PreTrained
     return tokenizer
 
 
-def encode(tokenizer: "PreTrainedTokenizerFast", texts: Sequence[str]) -> list[Tokens]:
+def backend_in(folder: Path) -> "Backend":
+    """What encodes for the tokenizer that is saved in a folder; without Transformers, whose import
+    takes seconds."""
+    from tokenizers import Tokenizer
+
+    return Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+
+def encode(backend: "Backend", texts: Sequence[str]) -> list[Tokens]:
     """The tokens of every text, without special ones: `[SEP]` in a text is text, and ends nothing.
 
     The backend runs on all cores, unless TOKENIZERS_PARALLELISM is false as in workers.
     """
-    backend = tokenizer.backend_tokenizer
     # What a tokenizer.json may bring along. Transformers sets all three anew in each of its calls.
     backend.no_truncation()
     backend.no_padding()
     backend.encode_special_tokens = True
-    token = token_type(len(tokenizer))
+    token = token_type(backend.get_vocab_size())
     encoded: Any = [
         np.array(encoding.ids, dtype=token)
         for chunk in _chunks(texts)

@@ -26,7 +26,7 @@ def test_a_continued_character_is_one_character() -> None:
 
 def test_counts_add_up_and_shares_are_of_all_tokens(tokenizer: Any) -> None:
     of_token = fertility.kinds(tokenizer)
-    encoded = encode(tokenizer, [*TEXTS, "the 龘", "好"])
+    encoded = encode(tokenizer.backend_tokenizer, [*TEXTS, "the 龘", "好"])
     whole = fertility.count(of_token, encoded)
     assert fertility.count(of_token, encoded[:3]) + fertility.count(of_token, encoded[3:]) == +whole
     assert whole.total() == sum(map(len, encoded))
@@ -40,7 +40,7 @@ def test_counts_add_up_and_shares_are_of_all_tokens(tokenizer: Any) -> None:
 
 def test_unknown_tokens_are_counted() -> None:
     made = train(TEXTS * 4, Tokenizer(algorithm="wordpiece", vocabulary_size=400), 64)
-    found = fertility.count(fertility.kinds(made), encode(made, ["好龘好"]))
+    found = fertility.count(fertility.kinds(made), encode(made.backend_tokenizer, ["好龘好"]))
     assert fertility.shares(found)["unknown_tokens"] == pytest.approx(1 / 3)
 
 

@@ -78,7 +78,7 @@ def test_a_text_and_a_pair_are_written_by_the_template(trained: Any) -> None:
 @settings(deadline=None, max_examples=200, database=None)
 def test_decoding_gives_any_normalized_text_back(exact: Any, text: str) -> None:
     normalized = exact.backend_tokenizer.normalizer.normalize_str(text)
-    (tokens,) = encode(exact, [text])
+    (tokens,) = encode(exact.backend_tokenizer, [text])
     assert not set(tokens.tolist()) & set(exact.all_special_ids)
     assert exact.decode(tokens.tolist(), skip_special_tokens=True) == normalized
 
@@ -100,7 +100,7 @@ def test_lowercase_and_normal_form_are_the_recipes() -> None:
 
     def decoded(unicode: str, **of: Any) -> str:
         made = train(texts, Tokenizer(vocabulary_size=300, **of), 64, unicode)
-        return made.decode(encode(made, texts[:1])[0].tolist())
+        return made.decode(encode(made.backend_tokenizer, texts[:1])[0].tolist())
 
     assert decoded("NFKC") == "a,b"
     assert decoded("NFKC", lowercase=False) == "A,B"
@@ -164,14 +164,14 @@ def test_texts_are_encoded_as_transformers_does(
     expected = tokenizer(texts, add_special_tokens=False).input_ids
     tokenizer.backend_tokenizer.enable_truncation(3)
     tokenizer.backend_tokenizer.enable_padding(length=50)
-    found = encode(tokenizer, texts)
+    found = encode(tokenizer.backend_tokenizer, texts)
     assert [tokens.tolist() for tokens in found] == expected
     assert {tokens.dtype for tokens in found} == {np.dtype(np.uint16)}
-    assert encode(tokenizer, []) == []
+    assert encode(tokenizer.backend_tokenizer, []) == []
 
 
 def test_special_tokens_in_a_corpus_are_text_and_in_a_prompt_are_not(tokenizer: Any) -> None:
-    (tokens,) = encode(tokenizer, ["很好[SEP]很好"])
+    (tokens,) = encode(tokenizer.backend_tokenizer, ["很好[SEP]很好"])
     assert tokenizer.sep_token_id not in tokens
     assert tokenizer.sep_token_id in tokenizer("很好[SEP]很好", add_special_tokens=False).input_ids
 

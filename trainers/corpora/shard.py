@@ -77,7 +77,7 @@ def _drop(job: StageJob, parts: list[Part], counts: dict[str, Counts]) -> dict[s
     corpora: Corpora = job.recipe.corpora
     held_out = list(held_out_texts(job.parents["examples"])) if "examples" in job.parents else []
     keys = np.unique(np.array([text_key(text) for text in held_out], np.uint64))
-    choosing.exact(job, parts, keys)
+    choosing.exact(job, parts, sum(count.kept for count in counts.values()), keys)
     passages = contamination.passages(())
     if corpora.decontaminate is not None:
         further = [
@@ -91,7 +91,8 @@ def _drop(job: StageJob, parts: list[Part], counts: dict[str, Counts]) -> dict[s
     similarity = corpora.deduplicate.similarity
     if similarity is None:
         return None
-    return near.find(job, parts, held_out, choosing.KEPT, similarity)
+    documents = sum(count.kept for count in counts.values())
+    return near.find(job, parts, documents, held_out, choosing.KEPT, similarity)
 
 
 def _choose(

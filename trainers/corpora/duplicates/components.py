@@ -25,11 +25,6 @@ def downwards(edges: Edges) -> Edges:
     return np.sort(edges, axis=1)[:, ::-1]
 
 
-def bucket_of(nodes: npt.NDArray[np.int64], buckets: int) -> npt.NDArray[np.int64]:
-    """Where the edges from each node lie."""
-    return (mix(nodes.astype(np.uint64)) % np.uint64(buckets)).astype(np.int64)
-
-
 def large_star(edges: Edges) -> Edges:
     """Every neighbour above a node points to the lowest of the node and its neighbours."""
     nodes, others, lowest = _lowest(edges)

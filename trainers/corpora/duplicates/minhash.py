@@ -109,6 +109,8 @@ def alike(
     In rounds, for all groups at once: what is not like the first of its group is compared with the
     first of those that are left.
     """
+    met = _met(hashes)
+    hashes, documents = hashes[met], documents[met]
     order = np.lexsort((documents, hashes))
     hashes, documents = hashes[order], documents[order]
     edges = [np.empty((0, 2), np.int64)]
@@ -127,6 +129,15 @@ def alike(
         others[others] = ~same[back.ravel()]
         hashes, documents = hashes[others], documents[others]
     return np.unique(np.concatenate(edges), axis=0)
+
+
+def _met(hashes: Hashes) -> npt.NDArray[np.bool_]:
+    """Which stand more than once: few, and found faster than all are sorted with their owners."""
+    in_order = np.sort(hashes)
+    again = np.unique(in_order[1:][in_order[1:] == in_order[:-1]])
+    if not len(again):
+        return np.zeros(len(hashes), dtype=bool)
+    return again[np.minimum(np.searchsorted(again, hashes), len(again) - 1)] == hashes
 
 
 def _are_alike(

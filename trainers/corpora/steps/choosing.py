@@ -18,9 +18,9 @@ from trainers.corpora.cleaning.documents import SAMPLES, Counts, by_bit_length
 from trainers.corpora.config import Corpora
 from trainers.corpora.duplicates import contamination
 from trainers.corpora.steps import near
-from trainers.corpora.steps.cleaning import DOCUMENTS, KEY, KEYS, Part, bucket_count
+from trainers.corpora.steps.cleaning import DOCUMENTS, KEY, KEYS, Part
 from trainers.corpora.steps.document_file import DocumentFile, Rows
-from trainers.corpora.steps.exchange import collect, deal, joined
+from trainers.corpora.steps.exchange import buckets, collect, deal, one
 from trainers.corpora.steps.parallel import each
 from trainers.corpora.steps.selection import EXACT, HELD_OUT, SPLITS, Keys, cut, draws, repeated
 
@@ -32,12 +32,12 @@ CONTAMINATED = "passage of an evaluation text"
 NEAR = "near duplicate"
 
 
-def exact(job: StageJob, parts: list[Part], held_out: Keys) -> None:
+def exact(job: StageJob, parts: list[Part], documents: int, held_out: Keys) -> None:
     """Deals the rows of equal and of held-out texts to their parts."""
     draft = job.draft
 
-    def drop(name: str, bucket: int) -> None:
-        records = joined(collect(draft.worked(KEYS), bucket), np.empty(0, KEY))
+    def drop(name: str, places: range) -> None:
+        records = collect(draft.worked(KEYS), places, np.empty(0, KEY))
         again = repeated(records["key"])
         is_held_out = np.isin(records["key"], held_out)
         gone = again | is_held_out
@@ -47,8 +47,7 @@ def exact(job: StageJob, parts: list[Part], held_out: Keys) -> None:
         with draft.working(DROPS) as folder:
             deal(folder, name, found, records["part"][gone], len(parts))
 
-    buckets = {f"{bucket:04d}": bucket for bucket in range(bucket_count(parts))}
-    for _ in each(job, "exact", buckets, drop):
+    for _ in each(job, "exact", buckets(documents), drop):
         pass
 
 
@@ -61,7 +60,7 @@ def look(
     def look_at(name: str, part: Part) -> Any:
         documents = DocumentFile(draft.worked(DOCUMENTS) / f"{name}.arrow")
         counts = Counts()
-        drops = joined(collect(draft.worked(DROPS), part.number), np.empty(0, DROP))
+        drops = collect(draft.worked(DROPS), one(part.number), np.empty(0, DROP))
         for reason, gone in ((EXACT, ~drops["held_out"]), (HELD_OUT, drops["held_out"])):
             _drop(counts, reason, documents, np.sort(drops["row"][gone]))
         rows = np.setdiff1d(np.arange(len(documents)), drops["row"])

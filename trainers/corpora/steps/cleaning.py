@@ -1,4 +1,4 @@
-"""The step `clean`: every part of every source to clean documents, and their keys to buckets."""
+"""The step `clean`: every part of every source to clean documents, and their keys to places."""
 
 import dataclasses
 from typing import Any
@@ -11,13 +11,12 @@ from trainers.corpora.config import Corpora
 from trainers.corpora.reading import sources
 from trainers.corpora.reading.readers import read
 from trainers.corpora.steps import document_file
-from trainers.corpora.steps.exchange import deal
+from trainers.corpora.steps.exchange import deal, place_of
 from trainers.corpora.steps.parallel import each
 
 DOCUMENTS, KEYS = "documents", "keys"
-"""Folders of the stage's work: `documents/PART.arrow`; keys dealt to buckets."""
+"""Folders of the stage's work: `documents/PART.arrow`; keys, dealt by themselves."""
 KEY = np.dtype([("key", np.uint64), ("part", np.int32), ("row", np.int64)])
-MAX_BUCKETS = 1024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,16 +45,10 @@ def parts_of(corpora: Corpora) -> list[Part]:
     return [Part(number, *origin) for number, origin in enumerate(found)]
 
 
-def bucket_count(parts: list[Part]) -> int:
-    """In how many buckets the documents are brought together: so many that one holds about as much
-    as a part."""
-    return max(1, min(len(parts), MAX_BUCKETS))
-
-
 def clean(job: StageJob, parts: list[Part]) -> dict[str, Counts]:
     """Writes the documents of every part; returns what was dropped, by source."""
     corpora: Corpora = job.recipe.corpora
-    draft, buckets = job.draft, bucket_count(parts)
+    draft = job.draft
 
     def clean_part(name: str, part: Part) -> Any:
         counts = Counts()
@@ -66,7 +59,7 @@ def clean(job: StageJob, parts: list[Part]) -> dict[str, Counts]:
         records = np.empty(len(keys), KEY)
         records["key"], records["part"], records["row"] = keys, part.number, np.arange(len(keys))
         with draft.working(KEYS) as folder:
-            deal(folder, name, records, keys % np.uint64(buckets), buckets)
+            deal(folder, name, records, place_of(keys))
         return counts.document()
 
     found = {name: Counts() for name in corpora.sources}

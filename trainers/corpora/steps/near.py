@@ -12,7 +12,7 @@ there is any.
 
 import collections
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -23,10 +23,11 @@ from cluster.pipeline import StageJob
 from trainers.corpora.cleaning.documents import by_bit_length
 from trainers.corpora.duplicates import components, minhash
 from trainers.corpora.duplicates.components import Edges
+from trainers.corpora.mixing import mix
 from trainers.corpora.steps import document_file
-from trainers.corpora.steps.cleaning import DOCUMENTS, Part, bucket_count
+from trainers.corpora.steps.cleaning import DOCUMENTS, Part
 from trainers.corpora.steps.document_file import DocumentFile
-from trainers.corpora.steps.exchange import Records, collect, deal, joined
+from trainers.corpora.steps.exchange import Records, buckets, collect, deal, one, place_of
 from trainers.corpora.steps.parallel import each
 from trainers.corpora.steps.selection import cut
 
@@ -36,6 +37,7 @@ PLACE_BITS = 40
 BAND = np.dtype([("hash", np.uint64), ("document", np.int64)])
 FOUND = np.dtype([("place", np.int64), ("held_out", np.bool_)])
 NO_EDGES = np.empty((0, 2), np.int64)
+Buckets = Mapping[str, range]
 TOGETHER_BYTES, DOCUMENT_BYTES = 4_000_000, 100
 """Texts whose signatures are made together, in UTF-8, and what the signature of a document counts
 beside its text."""
@@ -43,31 +45,36 @@ BANDS, SIGNATURES, SIZES, RESULT = "near/bands", "near/signatures", "near/sizes"
 
 
 def find(
-    job: StageJob, parts: list[Part], held_out: Iterable[str], kept: str, similarity: float
+    job: StageJob,
+    parts: list[Part],
+    documents: int,
+    held_out: Iterable[str],
+    kept: str,
+    similarity: float,
 ) -> dict[str, Any]:
     """Deals to every part what of it is a near duplicate, for `found`.
 
-    `kept/PART.npy` has the rows that are left of each part. Returns `documents` (near duplicates),
-    `clusters`, and their `sizes` by bit length.
+    `kept/PART.npy` has the rows that are left of each part, of `documents` in all. Returns how many
+    `documents` are near duplicates, the `clusters`, and their `sizes` by bit length.
     """
     with job.draft.working(DOCUMENTS) as folder:
         keys = document_file.write(held_out, folder / f"{HELD_OUT}.arrow")
     with job.draft.working(kept) as folder:
         np.save(folder / f"{HELD_OUT}.npy", np.arange(len(keys)))
-    buckets = [f"{bucket:04d}" for bucket in range(bucket_count(parts))]
     names = [HELD_OUT, *(part.name for part in parts)]
-    _sign(job, names, kept, buckets, minhash.band_rows(similarity))
-    _match(job, names, buckets, similarity)
-    return _deal_found(job, names, buckets, _clusters(job, buckets))
+    in_buckets = buckets(documents)
+    _sign(job, names, kept, minhash.band_rows(similarity))
+    _match(job, names, in_buckets, similarity)
+    return _deal_found(job, names, in_buckets, _clusters(job, in_buckets))
 
 
 def found(draft: Draft, part: Part) -> Records:
     """The near duplicates of a part: `place` among its kept documents, and whether they are like
     one that is held out."""
-    return joined(collect(draft.worked(RESULT), part.number + 1), np.empty(0, FOUND))
+    return collect(draft.worked(RESULT), one(part.number + 1), np.empty(0, FOUND))
 
 
-def _sign(job: StageJob, names: list[str], kept: str, buckets: list[str], band_rows: int) -> None:
+def _sign(job: StageJob, names: list[str], kept: str, band_rows: int) -> None:
     draft = job.draft
 
     def sign(name: str, number: int) -> None:
@@ -93,8 +100,7 @@ def _sign(job: StageJob, names: list[str], kept: str, buckets: list[str], band_r
                 bands["hash"] = hashes.ravel()
                 places = (number << PLACE_BITS) + np.arange(start, stop)
                 bands["document"] = np.repeat(places, hashes.shape[1])
-                where = bands["hash"] % np.uint64(len(buckets))
-                deal(band_folder, f"{name}-{start:010d}", bands, where, len(buckets))
+                deal(band_folder, f"{name}-{start:010d}", bands, place_of(bands["hash"]))
             np.save(size_folder / f"{name}.npy", sizes)
 
     items = {name: number for number, name in enumerate(names)}
@@ -102,21 +108,21 @@ def _sign(job: StageJob, names: list[str], kept: str, buckets: list[str], band_r
         pass
 
 
-def _match(job: StageJob, names: list[str], buckets: list[str], similarity: float) -> None:
-    """Deals the edges between documents that are alike to buckets, from both their ends."""
+def _match(job: StageJob, names: list[str], buckets: Buckets, similarity: float) -> None:
+    """Deals the edges between documents that are alike, from both their ends."""
     draft = job.draft
 
-    def match(name: str, bucket: int) -> None:
-        bands = joined(collect(draft.worked(BANDS), bucket), np.empty(0, BAND))
+    def match(name: str, places: range) -> None:
+        bands = collect(draft.worked(BANDS), places, np.empty(0, BAND))
         signed = _Signed(draft, names)
         edges = minhash.alike(bands["hash"], bands["document"], signed.at, similarity)
-        _deal_edges(draft, _round(0), name, components.both_ways(edges), len(buckets))
+        _deal_edges(draft, _round(0), name, components.both_ways(edges))
 
-    for _ in each(job, "match", _numbered(buckets), match):
+    for _ in each(job, "match", buckets, match):
         pass
 
 
-def _clusters(job: StageJob, buckets: list[str]) -> str:
+def _clusters(job: StageJob, buckets: Buckets) -> str:
     """The folder of edges in which every document of a cluster points to the first, and back."""
     before, number = None, 0
     while True:
@@ -134,7 +140,7 @@ def _clusters(job: StageJob, buckets: list[str]) -> str:
 def _star(
     job: StageJob,
     step: str,
-    buckets: list[str],
+    buckets: Buckets,
     operation: Callable[[Edges], Edges],
     source: str,
     turned: Callable[[Edges], Edges],
@@ -144,21 +150,19 @@ def _star(
     `target`. Returns its checksum."""
     draft = job.draft
 
-    def star(name: str, bucket: int) -> int:
-        edges = operation(joined(collect(draft.worked(source), bucket), NO_EDGES))
-        _deal_edges(draft, target, name, turned(edges), len(buckets))
+    def star(name: str, places: range) -> int:
+        edges = operation(collect(draft.worked(source), places, NO_EDGES))
+        _deal_edges(draft, target, name, turned(edges))
         return components.checksum(edges)
 
-    return sum(made for _, made in each(job, step, _numbered(buckets), star)) % 2**64
+    return sum(made for _, made in each(job, step, buckets, star)) % 2**64
 
 
-def _deal_found(
-    job: StageJob, names: list[str], buckets: list[str], clusters: str
-) -> dict[str, Any]:
+def _deal_found(job: StageJob, names: list[str], buckets: Buckets, clusters: str) -> dict[str, Any]:
     draft = job.draft
 
-    def deal_found(name: str, bucket: int) -> Any:
-        edges = joined(collect(draft.worked(clusters), bucket), NO_EDGES)
+    def deal_found(name: str, places: range) -> Any:
+        edges = collect(draft.worked(clusters), places, NO_EDGES)
         first, second = edges[:, 0], edges[:, 1]
         pointing = first > second
         node, root = first[pointing], second[pointing]
@@ -172,7 +176,7 @@ def _deal_found(
 
     sizes: collections.Counter[str] = collections.Counter()
     documents = 0
-    for _, outcome in each(job, "found", _numbered(buckets), deal_found):
+    for _, outcome in each(job, "found", buckets, deal_found):
         documents += outcome["documents"]
         sizes.update(outcome["sizes"])
     return {"documents": documents, "clusters": sizes.total(), "sizes": dict(sorted(sizes.items()))}
@@ -203,15 +207,11 @@ class _Signed:
         return found, sizes
 
 
-def _deal_edges(draft: Draft, folder_name: str, name: str, edges: Edges, count: int) -> None:
-    """Deals edges to the buckets of their first nodes."""
+def _deal_edges(draft: Draft, folder_name: str, name: str, edges: Edges) -> None:
+    """Deals edges to the places of their first nodes."""
     with draft.working(folder_name) as folder:
-        deal(folder, name, edges, components.bucket_of(edges[:, 0], count), count)
+        deal(folder, name, edges, place_of(mix(edges[:, 0].astype(np.uint64))))
 
 
 def _round(number: int) -> str:
     return f"near/large-{number}"
-
-
-def _numbered(buckets: list[str]) -> dict[str, int]:
-    return {name: number for number, name in enumerate(buckets)}

@@ -1,4 +1,4 @@
-"""One step of a stage on the cluster, by Ray Data: a task an item, as many at once as fit.
+"""One step of a stage on the cluster, by Ray Data: some items a task, as many tasks at once as fit.
 
 A finished item leaves a marker, `WORK/markers/STEP/ITEM.json` with what its function returned,
 written after the files that the function wrote. A run that goes on after a kill takes those and
@@ -14,6 +14,9 @@ from cluster.errors import InfrastructureError, RaymillError, full_disk
 from cluster.pipeline import StageJob
 
 MARKERS = "markers"
+TASKS_A_CPU = 4
+"""Where there are more items, a task does several: Ray Data takes tens of milliseconds to begin the
+next, and an item may take less."""
 
 
 def each(
@@ -54,19 +57,23 @@ def _mapped(
         return
     import ray.data
 
-    def attempt(row: dict[str, Any]) -> dict[str, Any]:
+    def attempt(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
         # Ray Data does not bring an exception back as what it was. So the mistakes that a user can
         # mend travel as rows, and all rows as bytes, which Arrow does not look into.
-        name, item = pickle.loads(row["item"])
-        try:
-            return {"outcome": pickle.dumps((name, function(name, item)))}
-        except (RaymillError, OSError) as error:
-            return {"outcome": pickle.dumps(error)}
+        for name, item in pickle.loads(row["items"]):
+            try:
+                yield {"outcome": pickle.dumps((name, function(name, item)))}
+            except (RaymillError, OSError) as error:
+                yield {"outcome": pickle.dumps(error)}
+                return
 
     at_once = job.recipe.corpora.concurrency or max(1, int(job.resources["CPU"]))
-    rows = [{"item": pickle.dumps(named)} for named in items.items()]
+    each_task = -(-len(items) // (TASKS_A_CPU * at_once))
+    named = list(items.items())
+    starts = range(0, len(named), each_task)
+    rows = [{"items": pickle.dumps(named[start : start + each_task])} for start in starts]
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
-    for row in dataset.map(attempt, concurrency=at_once).iter_rows():
+    for row in dataset.flat_map(attempt, concurrency=at_once).iter_rows():
         outcome = pickle.loads(row["outcome"])
         if isinstance(outcome, RaymillError):
             raise outcome

@@ -4,16 +4,16 @@ import pytest
 from trainers.corpora.duplicates.components import (
     Edges,
     both_ways,
-    bucket_of,
     checksum,
     downwards,
     large_star,
     small_star,
 )
+from trainers.corpora.mixing import mix
 
 
 def dealt(edges: Edges, buckets: int) -> list[Edges]:
-    where = bucket_of(edges[:, 0], buckets)
+    where = mix(edges[:, 0].astype(np.uint64)) % np.uint64(buckets)
     return [edges[where == bucket] for bucket in range(buckets)]
 
 

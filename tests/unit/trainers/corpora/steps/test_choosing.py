@@ -23,6 +23,8 @@ from trainers.corpora.steps.document_file import DocumentFile
 from trainers.corpora.steps.selection import EXACT, HELD_OUT, SPLITS
 
 TEXTS = [normalize(text, Clean()) for text in dict.fromkeys(reviews()) if len(text) > 40][:120]
+DOCUMENTS_IN_ALL = 150_000
+"""As it is told: so that there are three buckets."""
 SOURCES = {
     "web": {"path": "web-*.txt"},
     "books": {"path": "books.txt", "validation": 0.4},
@@ -48,12 +50,15 @@ def mill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         )  # fmt: skip
         parts = parts_of(corpora)
         counts = clean(job, parts)
-        choosing.exact(job, parts, np.array([text_key(text) for text in held_out], np.uint64))
+        keys = np.array([text_key(text) for text in held_out], np.uint64)
+        choosing.exact(job, parts, DOCUMENTS_IN_ALL, keys)
         passages = contamination.passages(held_out if corpora.decontaminate else ())
         for source, dropped in choosing.look(job, parts, passages):
             counts[source] += dropped
         similarity = corpora.deduplicate.similarity
-        figures = similarity and near.find(job, parts, held_out, choosing.KEPT, similarity)
+        figures = similarity and near.find(
+            job, parts, DOCUMENTS_IN_ALL, held_out, choosing.KEPT, similarity
+        )
         found: dict[str, dict[str, list[str]]] = {}
         for part, dropped, outcome in choosing.choose(job, parts):
             counts[part.source] += dropped

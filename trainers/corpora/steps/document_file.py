@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from trainers.corpora.batches import batched
 from trainers.corpora.cleaning.documents import text_key
 
 SCHEMA = pa.schema([("text", pa.large_string()), ("key", pa.uint64())])
@@ -24,7 +25,7 @@ def write(texts: Iterable[str], path: Path) -> Keys:
     path.parent.mkdir(parents=True, exist_ok=True)
     keys = [np.empty(0, np.uint64)]
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, SCHEMA) as stream:
-        for batch in _batches(texts):
+        for batch in batched(texts, BATCH_CHARACTERS):
             keys.append(np.array([text_key(text) for text in batch], np.uint64))
             columns = [pa.array(batch, pa.large_string()), pa.array(keys[-1])]
             stream.write_batch(pa.record_batch(columns, schema=SCHEMA))
@@ -73,16 +74,3 @@ class DocumentFile:
             if last > first:
                 yield batch, rows[first:last] - start
             start = end
-
-
-def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
-    batch: list[str] = []
-    characters = 0
-    for text in texts:
-        batch.append(text)
-        characters += len(text)
-        if characters >= BATCH_CHARACTERS:
-            yield batch
-            batch, characters = [], 0
-    if batch:
-        yield batch

@@ -14,13 +14,14 @@ gives the normalized text back. Spaces stand for themselves, not as `▁`, which
 import collections
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cluster.errors import UserError
+from trainers.corpora.batches import batched
 from trainers.corpora.config import Tokenizer
 from trainers.corpora.tokens.pack import Tokens, token_type
 
@@ -83,23 +84,10 @@ def encode(backend: "Backend", texts: Sequence[str]) -> list[Tokens]:
     token = token_type(backend.get_vocab_size())
     encoded: Any = [
         np.array(encoding.ids, dtype=token)
-        for chunk in _chunks(texts)
+        for chunk in batched(texts, CHUNK_CHARACTERS)
         for encoding in backend.encode_batch_fast(chunk, add_special_tokens=False)
     ]
     return encoded
-
-
-def _chunks(texts: Sequence[str]) -> Iterator[list[str]]:
-    chunk: list[str] = []
-    size = 0
-    for text in texts:
-        chunk.append(text)
-        size += len(text)
-        if size >= CHUNK_CHARACTERS:
-            yield chunk
-            chunk, size = [], 0
-    if chunk:
-        yield chunk
 
 
 def train(

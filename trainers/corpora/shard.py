@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from cluster.artifacts import REPORT
+from cluster.artifacts import REPORT, Draft
 from cluster.errors import UserError
 from cluster.pipeline import StageJob
 from trainers.corpora.cleaning.documents import Counts, text_key
@@ -27,11 +27,11 @@ from trainers.corpora.duplicates import contamination
 from trainers.corpora.examples import held_out_texts
 from trainers.corpora.reading.readers import every_text
 from trainers.corpora.report.corpus import corpus_page
+from trainers.corpora.report.figures import corpus_figures
 from trainers.corpora.steps import choosing, near
 from trainers.corpora.steps.cleaning import Part, clean, parts_of
 from trainers.corpora.steps.packing import Pieces, make_tokenizer, mix, pack_all
 from trainers.corpora.steps.selection import SPLITS, Piece
-from trainers.corpora.tokens import fertility
 
 
 def run(job: StageJob) -> dict[str, Any]:
@@ -47,29 +47,17 @@ def run(job: StageJob) -> dict[str, Any]:
     tokenizer = make_tokenizer(job, pieces, characters)
     mixed, passes = mix(job, pieces, characters, tokenizer)
     packed = pack_all(job, mixed, sources, tokenizer)
-    report = _report(job.recipe.corpora, counts, described, passes, packed)
+    figures = corpus_figures(counts, described, passes, packed, job.recipe.corpora.sequence_length)
     if near_duplicates is not None:
-        report["near_duplicates"] = near_duplicates
-    samples = {source: count.shown_samples() for source, count in counts.items()}
-    with job.draft.folder() as folder:
-        whole = {
-            **report,
-            "sources": {
-                name: {**figures, "samples": samples[name]}
-                for name, figures in report["sources"].items()
-            },
-        }
-        (folder / "report.json").write_text(
-            json.dumps(whole, indent=1, ensure_ascii=False), "utf-8"
-        )
-        (folder / REPORT).write_text(corpus_page(whole, job.draft.id), "utf-8")
-    train = report["splits"]["train"]
+        figures["near_duplicates"] = near_duplicates
+    _write_report(job.draft, figures, counts)
+    train = figures["splits"]["train"]
     job.progress.line(
         f"{train['tokens']:,} training tokens in {train['sequences']:,} sequences, "
-        f"packed {report['packing_efficiency']:.1%}, "
-        f"{report['characters_per_token']:.2f} characters a token"
+        f"packed {figures['packing_efficiency']:.1%}, "
+        f"{figures['characters_per_token']:.2f} characters a token"
     )
-    return report
+    return figures
 
 
 def _drop(job: StageJob, parts: list[Part], counts: dict[str, Counts]) -> dict[str, Any] | None:
@@ -126,40 +114,18 @@ def _refuse_empty(pieces: Pieces, counts: Mapping[str, Counts]) -> None:
             )
 
 
-def _report(
-    corpora: Corpora,
-    counts: Mapping[str, Counts],
-    described: Mapping[str, Mapping[str, Any]],
-    passes: Mapping[str, float],
-    packed: Mapping[str, Mapping[str, collections.Counter[str]]],
-) -> dict[str, Any]:
-    """Figures of the corpus, by source and by split. Pure."""
-    sources = {}
-    for name, figures in described.items():
-        found = packed["sources"][name]
-        sources[name] = {
-            **counts[name].report(),
-            "characters": figures["characters"],
-            "lengths": dict(figures["lengths"]),
-            "passes": passes[name],
-            "train_tokens": found["train_tokens"],
-            "tokens_per_character": found["tokens"] / max(1, found["characters"]),
-            **fertility.shares(found),
-        }
-        sources[name]["tokens"] = round(
-            figures["characters"] * sources[name]["tokens_per_character"]
-        )
-    splits = packed["splits"]
-    sequences = sum(of_split["sequences"] for of_split in splits.values())
-    characters = sum(found["characters"] for found in packed["sources"].values())
-    return {
-        "sources": sources,
-        "splits": {name: dict(splits[name]) for name in SPLITS},
-        "packing_efficiency": sum(of_split["packed_tokens"] for of_split in splits.values())
-        / (sequences * corpora.sequence_length),
-        "characters_per_token": characters
-        / max(1, sum(found["tokens"] for found in packed["sources"].values())),
+def _write_report(draft: Draft, figures: dict[str, Any], counts: Mapping[str, Counts]) -> None:
+    """Figures and samples, for programs and for people."""
+    sources = {
+        name: {**of_source, "samples": counts[name].shown_samples()}
+        for name, of_source in figures["sources"].items()
     }
+    report = {**figures, "sources": sources}
+    with draft.folder() as folder:
+        (folder / "report.json").write_text(
+            json.dumps(report, indent=1, ensure_ascii=False), "utf-8"
+        )
+        (folder / REPORT).write_text(corpus_page(report, draft.id), "utf-8")
 
 
 def _describe(source: str, counts: Counts) -> str:

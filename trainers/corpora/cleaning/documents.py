@@ -15,6 +15,10 @@ from trainers.corpora.cleaning.clean import normalize, refusal
 from trainers.corpora.config import Clean
 from trainers.corpora.reading.readers import Document
 
+EXACT, NEAR = "exact duplicate", "near duplicate"
+HELD_OUT, CONTAMINATED = "held out for fine-tuning", "passage of an evaluation text"
+"""Reasons to drop a document for what stands elsewhere; those of its own are named where they are
+found."""
 KEPT = "kept"
 SAMPLES = 3
 """Of each reason, and of what is kept."""

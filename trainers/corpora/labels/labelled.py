@@ -11,14 +11,14 @@ from typing import Any
 from cluster.errors import UserError
 from cluster.section import nearest
 from trainers.corpora.cleaning.clean import too_short_or_long
-from trainers.corpora.cleaning.documents import Counts, cleaned, text_key
+from trainers.corpora.cleaning.documents import EXACT, Counts, cleaned, text_key
 from trainers.corpora.config import Corpora, Source
 from trainers.corpora.labels import weak
 from trainers.corpora.labels.splits import SHARES, STRENGTH, Example, stronger
 from trainers.corpora.reading.readers import Document, read
 from trainers.corpora.reading.sources import parts
 
-DUPLICATE, TWO_LABELS, MAPPED_TO_NULL = "exact duplicate", "two labels", "label mapped to null"
+TWO_LABELS, MAPPED_TO_NULL = "two labels", "label mapped to null"
 
 
 @dataclasses.dataclass
@@ -108,7 +108,7 @@ def _add(found: dict[int, Copies], document: Copies, counts: Counts) -> None:
     first = found.setdefault(text_key(document.text), document)
     if first is not document:
         first.add(document)
-        _count(counts, DUPLICATE, 1)
+        _count(counts, EXACT, 1)
 
 
 def _add_weak(

@@ -6,6 +6,7 @@ Of many sources or reasons the largest are plotted and the rest summed up; the t
 from collections.abc import Mapping
 from typing import Any
 
+from trainers.corpora.cleaning.documents import EXACT, NEAR
 from trainers.corpora.report import plots
 from trainers.corpora.report.counts import (
     BARS,
@@ -21,7 +22,6 @@ from trainers.corpora.report.page import ROWS, Plot, Samples, Section, Table, re
 from trainers.corpora.report.plots import Bar
 from trainers.corpora.report.writing import bit_length, number, one_line, share, visible
 
-EXACT, NEAR = "exact duplicate", "near duplicate"
 KEPT = "kept"
 PANELS = 7
 """Sources with a plot of their own; of more, the largest, and the rest as one."""

@@ -14,7 +14,15 @@ import numpy.typing as npt
 
 from cluster.artifacts import Draft
 from cluster.pipeline import StageJob
-from trainers.corpora.cleaning.documents import SAMPLES, Counts, by_bit_length
+from trainers.corpora.cleaning.documents import (
+    CONTAMINATED,
+    EXACT,
+    HELD_OUT,
+    NEAR,
+    SAMPLES,
+    Counts,
+    by_bit_length,
+)
 from trainers.corpora.config import Corpora
 from trainers.corpora.duplicates import contamination
 from trainers.corpora.steps import near
@@ -22,14 +30,12 @@ from trainers.corpora.steps.cleaning import DOCUMENTS, KEY, KEYS, Part
 from trainers.corpora.steps.document_file import DocumentFile, Rows
 from trainers.corpora.steps.exchange import buckets, collect, deal, one
 from trainers.corpora.steps.parallel import each
-from trainers.corpora.steps.selection import EXACT, HELD_OUT, SPLITS, Keys, cut, draws, repeated
+from trainers.corpora.steps.selection import SPLITS, Keys, cut, draws, repeated
 
 DROPS, KEPT, CHOSEN = "drops", "kept", "chosen"
 """Folders of the stage's work: rows to drop, dealt to their parts; `kept/PART.npy`, rows that are
 left; `chosen/SPLIT/PART.npy`, those of a split."""
 DROP = np.dtype([("row", np.int64), ("held_out", np.bool_)])
-CONTAMINATED = "passage of an evaluation text"
-NEAR = "near duplicate"
 
 
 def exact(job: StageJob, parts: list[Part], documents: int, held_out: Keys) -> None:

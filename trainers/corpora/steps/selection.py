@@ -14,8 +14,6 @@ import numpy.typing as npt
 from trainers.corpora.mixing import mix
 
 SPLITS = ("train", "validation")
-EXACT = "exact duplicate"
-HELD_OUT = "held out for fine-tuning"
 
 Keys = npt.NDArray[np.uint64]
 

@@ -13,14 +13,21 @@ from cluster.storage import Storage
 from tests.fakes import Notes, serial
 from tests.reviews import edited, reviews
 from trainers.corpora.cleaning.clean import normalize
-from trainers.corpora.cleaning.documents import Counts, text_key
+from trainers.corpora.cleaning.documents import (
+    CONTAMINATED,
+    EXACT,
+    HELD_OUT,
+    NEAR,
+    Counts,
+    text_key,
+)
 from trainers.corpora.config import Clean, Corpora
 from trainers.corpora.duplicates import contamination
 from trainers.corpora.steps import choosing, cleaning, near
-from trainers.corpora.steps.choosing import CHOSEN, CONTAMINATED, NEAR
+from trainers.corpora.steps.choosing import CHOSEN
 from trainers.corpora.steps.cleaning import DOCUMENTS, clean, parts_of
 from trainers.corpora.steps.document_file import DocumentFile
-from trainers.corpora.steps.selection import EXACT, HELD_OUT, SPLITS
+from trainers.corpora.steps.selection import SPLITS
 
 TEXTS = [normalize(text, Clean()) for text in dict.fromkeys(reviews()) if len(text) > 40][:120]
 DOCUMENTS_IN_ALL = 150_000

@@ -21,9 +21,10 @@ HEADLINES: Mapping[str, Mapping[str, str]] = {
         "perplexity": "validation perplexity",
         "tokens": "tokens",
         "tokens_per_second": "tokens a second",
+        "data_wait": "data wait",
     },
     "tune": {"trials": "trials", "best_accuracy": "best accuracy", "best_loss": "best loss"},
-    "finetune": {"accuracy": "validation accuracy", "steps": "steps"},
+    "finetune": {"accuracy": "validation accuracy", "steps": "steps", "data_wait": "data wait"},
     "evaluate": {
         "test.accuracy": "test accuracy",
         "test.macro_f1": "macro-F1",

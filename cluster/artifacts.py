@@ -198,8 +198,9 @@ def drafting(storage: Storage, artifact_id: str, resumes: bool = False) -> Itera
         yield draft
     except UserError:
         if resumes:
-            draft.discard()
-            storage.delete(draft.work)
+            with contextlib.suppress(OSError):  # a task that ends just now may still write there
+                draft.discard()
+                storage.delete(draft.work)
         raise
     finally:
         if not resumes and find(storage, artifact_id) is None:

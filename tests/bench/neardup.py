@@ -35,12 +35,7 @@ def english() -> list[str]:
 
 def found_pairs(documents: list[str]) -> npt.NDArray[np.int64]:
     """(pairs, 2): texts that near deduplication brings together, before clustering."""
-    signed, sizes = minhash.signatures(documents)
-    bands = minhash.bands(signed, minhash.band_rows(SIMILARITY))
-    owners = np.repeat(np.arange(len(documents)), bands.shape[1])
-    return minhash.alike(
-        bands.ravel(), owners, lambda some: (signed[some], sizes[some]), SIMILARITY
-    )
+    return minhash.alike_among(documents, SIMILARITY)
 
 
 @functools.cache

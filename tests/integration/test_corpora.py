@@ -74,7 +74,32 @@ def test_copies_and_quotes_are_dropped_at_any_number_of_tasks(raymill, held_out_
     found = made[0]["metrics"]["sources"]
     dropped = found["copies"]["dropped"]
     assert 95 <= dropped["near duplicate"] <= 105
-    like_held_out = dropped["held out for fine-tuning"] + dropped["passage of an evaluation text"]
+    like_held_out = dropped["evaluation text"] + dropped["passage of an evaluation text"]
     assert like_held_out >= 0.95 * held_out_count
     assert found["quotes"]["dropped"]["passage of an evaluation text"] == 20
     assert found["reviews"]["kept"] >= 590
+
+
+MIXED = """\
+name: mixed
+corpora:
+  sources:
+    reviews: {{path: "{data}/reviews-*.jsonl", weight: 3, validation: 0.4}}
+    more: {{path: "{data}/labelled.jsonl", weight: 1}}
+  tokens: {tokens}
+  tokenizer: {{vocabulary_size: 1000}}
+  sequence_length: 64
+"""
+
+
+def test_an_epoch_has_the_tokens_that_the_weights_give(raymill, held_out_count, tmp_path):
+    path, workspace = tmp_path / "mixed.yaml", str(tmp_path / "workspace")
+    path.write_text(MIXED.format(data=tmp_path, tokens=20_000), "utf-8")
+    outcome = raymill("shard", str(path), "--workspace", workspace)
+    assert outcome.status == 0, outcome.said
+    found = outcome.answer["stages"][-1]["metrics"]["sources"]
+    for name, tokens in (("reviews", 15_000), ("more", 5_000)):
+        assert found[name]["train_tokens"] == pytest.approx(tokens, rel=0.12)
+    refused = raymill("shard", str(path), "--workspace", workspace, "--set", "corpora.tokens=1")
+    assert refused.status == 2
+    assert "the mixture leaves no training sequence" in refused.said

@@ -1,9 +1,10 @@
 """The recipe's `corpora` section."""
 
+import re
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from cluster.section import Conflict, Invalid, Section, identity, operational
 from trainers.corpora.labels.labelling import WeakLabels
@@ -145,6 +146,14 @@ class Quality(Section):
     """Different ones, which running text has."""
 
 
+def _known_code(code: str) -> str:
+    if not re.fullmatch(r"zh-Hans|zh-Hant|[a-z]{2,3}", code):
+        raise ValueError(
+            f"{code!r} is no code of a language here; such are zh-Hans, zh-Hant, zh, en"
+        )
+    return code
+
+
 class Clean(Section):
     """Steps of cleaning. `repetition`, `quality` and `languages` choose what pretraining reads;
     labelled documents are only normalized and masked, since they are what a task is."""
@@ -152,7 +161,8 @@ class Clean(Section):
     mojibake: bool = False
     """Mends text that was decoded with a wrong encoding, by ftfy: `å¾ˆå¥½` to `很好`."""
     unicode: Literal["NFC", "NFKC"] = "NFKC"
-    """Normal form of every text. NFKC also makes full-width letters and digits half-width."""
+    """Normal form of every text. NFKC also makes full-width letters, digits and punctuation
+    half-width, as `，` to `,`."""
     boilerplate: bool = False
     """Drops lines that are navigation, copyright, cookie and script notices, in Chinese and
     English."""
@@ -160,8 +170,11 @@ class Clean(Section):
     """Personal data to replace by its kind, as in `<PHONE>`; Chinese and international forms."""
     min_characters: int = Field(default=2, ge=1)
     max_characters: int = Field(default=100_000, ge=1)
-    languages: tuple[str, ...] | None = Field(default=None, min_length=1)
-    """BCP 47 codes to keep, such as `zh-Hans` (simplified), `zh-Hant`, `zh` (both), `en`."""
+    languages: tuple[Annotated[str, AfterValidator(_known_code)], ...] | None = Field(
+        default=None, min_length=1
+    )
+    """Codes to keep: `zh-Hans` (simplified Chinese), `zh-Hant`, `zh` (both), else ISO 639's, such
+    as `en`."""
     repetition: Repetition | None = None
     quality: Quality | None = None
     max_unreadable: float = Field(default=0.01, ge=0, le=1)
@@ -175,13 +188,13 @@ class Deduplicate(Section):
 
     similarity: float | None = Field(default=None, ge=0.2, le=1)
     """Also those that share as much of their shingles (Jaccard; each counts as often as it occurs),
-    such as 0.4: texts of which a tenth was edited. Like what fine-tuning holds out, they are
-    dropped with it."""
+    such as 0.4: texts of which a tenth was edited. What is like an evaluation text is dropped with
+    it; labelled documents that are alike stay, in one split."""
 
 
 class Decontaminate(Section):
-    """Drops what shares a long passage (13 characters of Chinese, 50 of English) with the labelled
-    validation and test texts."""
+    """Drops what is equal to, or shares a long passage (13 characters of Chinese, 50 of English)
+    with, the labelled validation and test texts."""
 
     files: tuple[str, ...] = ()
     """Further evaluation sets: paths, globs or URIs. Of rows with columns, as in CLUE's JSONL,
@@ -212,7 +225,7 @@ class Tokenizer(Section):
     """`bpe` (Sennrich et al. 2016) merges what often stands together; `unigram` (Kudo 2018) keeps
     what makes the text likely, and trains over ten times longer. Their pieces may span several
     Chinese characters, which shortens sequences; they keep spaces and line breaks and write rare
-    characters as bytes: nothing is lost, and decoding gives the text back. `wordpiece` as in BERT
+    characters as bytes: decoding gives the text back, but for its case. `wordpiece` as in BERT
     (Devlin et al. 2019) takes every Chinese character by itself, drops spaces and writes what it
     does not know as [UNK]: for masked models."""
     lowercase: bool = True
@@ -221,8 +234,7 @@ class Tokenizer(Section):
     """Pieces at most, with the 5 special tokens and, in `bpe` and `unigram`, the 256 bytes.
     `wordpiece` has every character of the training text, even if those are more."""
     training_characters: int = Field(default=20_000_000, ge=1000)
-    """Text that the training sees at most, the first of every file in equal shares, as often as its
-    source is repeated."""
+    """About how much text the training sees, of the sources as the mixture has them."""
 
 
 class Corpora(Section):
@@ -273,6 +285,7 @@ class Corpora(Section):
             "contents": self._contents(sources),
             "lexicons": {key: content_hash(file, key) for key, file in lexicons(sources)},
             "clean": self.clean.identity(),
+            "deduplicate": self.deduplicate.identity(),
             "split": self.split.identity(),
             "balance": self.balance,
         }

@@ -18,6 +18,7 @@ from cluster.progress import Progress
 from cluster.recipe import Recipe
 from trainers.corpora.cleaning.documents import Counts
 from trainers.corpora.config import Corpora
+from trainers.corpora.duplicates import minhash
 from trainers.corpora.labels.labelled import labelled
 from trainers.corpora.labels.splits import SPLITS, Example, balanced, split
 from trainers.corpora.report.labelled import labelled_page
@@ -94,7 +95,10 @@ def _split(
     found: Sequence[Example], corpora: Corpora, seed: int, counts: Counts
 ) -> dict[str, list[Example]]:
     splits: dict[str, list[Example]] = {name: [] for name in SPLITS}
-    for example, name in zip(found, split(found, corpora.split, seed), strict=True):
+    similarity = corpora.deduplicate.similarity
+    texts = [example.text for example in found] if similarity is not None else []
+    alike = minhash.alike_among(texts, similarity or 1.0)
+    for example, name in zip(found, split(found, corpora.split, seed, alike), strict=True):
         if name is None:
             counts.kept -= 1
             counts.dropped[GROUP_ELSEWHERE] += 1

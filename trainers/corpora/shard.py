@@ -21,32 +21,36 @@ import numpy as np
 from cluster.artifacts import REPORT, Draft
 from cluster.errors import UserError
 from cluster.pipeline import StageJob
+from trainers.corpora.cleaning.clean import normalize
 from trainers.corpora.cleaning.documents import Counts, text_key
 from trainers.corpora.config import Corpora
-from trainers.corpora.duplicates import contamination
+from trainers.corpora.duplicates.contamination import Passages
 from trainers.corpora.examples import held_out_texts
 from trainers.corpora.reading.readers import every_text
 from trainers.corpora.report.corpus import corpus_page
 from trainers.corpora.report.figures import corpus_figures
 from trainers.corpora.steps import choosing, near
 from trainers.corpora.steps.cleaning import Part, clean, parts_of
-from trainers.corpora.steps.packing import Pieces, make_tokenizer, mix, pack_all
+from trainers.corpora.steps.packing import TOKENIZER, Packed, Pieces, mix, pack_all, train_tokenizer
 from trainers.corpora.steps.selection import SPLITS, Piece
+from trainers.corpora.tokens import tokenizer as tokenizers
 
 
 def run(job: StageJob) -> dict[str, Any]:
+    tokenizer = _base_tokenizer(job)
     parts = parts_of(job.recipe.corpora)
     sources = {part.name: part.source for part in parts}
     counts = clean(job, parts)
     near_duplicates = _drop(job, parts, counts)
     pieces, described = _choose(job, parts, counts)
-    for source, count in counts.items():
-        job.progress.line(_describe(source, count))
+    for source in described:
+        job.progress.line(_describe(source, counts[source]))
     _refuse_empty(pieces, counts)
-    characters = {name: described[name]["characters"] for name in described}
-    tokenizer = make_tokenizer(job, pieces, characters)
+    characters = {name: of_source["characters"]["train"] for name, of_source in described.items()}
+    tokenizer = tokenizer or train_tokenizer(job, pieces, characters)
     mixed, passes = mix(job, pieces, characters, tokenizer)
     packed = pack_all(job, mixed, sources, tokenizer)
+    _refuse_empty_mixture(packed)
     figures = corpus_figures(counts, described, passes, packed, job.recipe.corpora.sequence_length)
     if near_duplicates is not None:
         figures["near_duplicates"] = near_duplicates
@@ -60,20 +64,31 @@ def run(job: StageJob) -> dict[str, Any]:
     return figures
 
 
+def _base_tokenizer(job: StageJob) -> Any:
+    """The tokenizer that the recipe names, left in the draft; None if one is to be trained."""
+    base = job.recipe.corpora.tokenizer.base
+    if base is None:
+        return None
+    loaded = tokenizers.load(base)
+    with job.draft.folder() as folder:
+        loaded.save_pretrained(folder / TOKENIZER)
+    return loaded
+
+
 def _drop(job: StageJob, parts: list[Part], counts: dict[str, Counts]) -> dict[str, Any] | None:
     """Drops what stands elsewhere too, or is held out; returns figures of near duplicates."""
     corpora: Corpora = job.recipe.corpora
     held_out = list(held_out_texts(job.parents["examples"])) if "examples" in job.parents else []
-    keys = np.unique(np.array([text_key(text) for text in held_out], np.uint64))
-    choosing.exact(job, parts, sum(count.kept for count in counts.values()), keys)
-    passages = contamination.passages(())
+    further: list[str] = []
     if corpora.decontaminate is not None:
         further = [
-            text
+            normalize(text, corpora.clean)
             for path in corpora.decontaminate.files
             for text in every_text(path, "corpora.decontaminate.files")
         ]
-        passages = contamination.passages([*held_out, *further])
+    keys = np.unique(np.array([text_key(text) for text in [*held_out, *further]], np.uint64))
+    choosing.exact(job, parts, sum(count.kept for count in counts.values()), keys)
+    passages = Passages.of([*held_out, *further] if corpora.decontaminate is not None else ())
     for source, dropped in choosing.look(job, parts, passages):
         counts[source] += dropped
     similarity = corpora.deduplicate.similarity
@@ -86,7 +101,7 @@ def _drop(job: StageJob, parts: list[Part], counts: dict[str, Counts]) -> dict[s
 def _choose(
     job: StageJob, parts: list[Part], counts: dict[str, Counts]
 ) -> tuple[Pieces, dict[str, dict[str, Any]]]:
-    """The chosen documents in pieces; characters and lengths by source."""
+    """The chosen documents in pieces; by source their characters by split, and their lengths."""
     pieces: dict[str, dict[str, list[Piece]]] = {split: {} for split in SPLITS}
     described: dict[str, dict[str, Any]] = {}
     for part, dropped, outcome in sorted(
@@ -94,9 +109,9 @@ def _choose(
     ):
         counts[part.source] += dropped
         of_source = described.setdefault(
-            part.source, {"characters": 0, "lengths": collections.Counter()}
+            part.source, {"characters": collections.Counter(), "lengths": collections.Counter()}
         )
-        of_source["characters"] += outcome["characters"]
+        of_source["characters"].update(outcome["characters"])
         of_source["lengths"].update(outcome["lengths"])
         for split in SPLITS:
             found = [Piece(part.name, *piece) for piece in outcome["pieces"][split]]
@@ -107,11 +122,21 @@ def _choose(
 def _refuse_empty(pieces: Pieces, counts: Mapping[str, Counts]) -> None:
     for split in SPLITS:
         if not any(pieces[split].values()):
+            total = sum(counts.values(), start=Counts())
+            dropped = ", ".join(f"{reason} {n:,}" for reason, n in total.dropped.items())
+            hint = "; raise corpora.validation" if split == "validation" else ""
             raise UserError(
-                f"corpora.sources: no documents left for {split}; of "
-                f"{sum(count.read for count in counts.values())} read, dropped: "
-                f"{sum((count.dropped for count in counts.values()), start=Counts().dropped)}"
+                f"corpora.sources: no documents left for {split}; of {total.read:,} read, dropped: "
+                f"{dropped or 'none'}{hint}"
             )
+
+
+def _refuse_empty_mixture(packed: Packed) -> None:
+    if not packed["splits"]["train"]["sequences"]:
+        raise UserError(
+            "corpora.sources: the mixture leaves no training sequence; raise `tokens`, "
+            "`corpora.tokens` or `repeat`"
+        )
 
 
 def _write_report(draft: Draft, figures: dict[str, Any], counts: Mapping[str, Counts]) -> None:

@@ -16,7 +16,7 @@ from trainers.corpora.config import Clean
 from trainers.corpora.reading.readers import Document
 
 EXACT, NEAR = "exact duplicate", "near duplicate"
-HELD_OUT, CONTAMINATED = "held out for fine-tuning", "passage of an evaluation text"
+HELD_OUT, CONTAMINATED = "evaluation text", "passage of an evaluation text"
 """Reasons to drop a document for what stands elsewhere; those of its own are named where they are
 found."""
 KEPT = "kept"
@@ -49,6 +49,12 @@ class Counts:
                 for key, text in texts.items():
                     total.sample(reason, key, text)
         return total
+
+    def add(self, other: "Counts") -> None:
+        """Adds other counts to these."""
+        total = self + other
+        self.read, self.dropped, self.kept = total.read, total.dropped, total.kept
+        self.masked, self.samples = total.masked, total.samples
 
     def sample(self, reason: str, key: int, text: str) -> None:
         """Offers a text as a sample."""

@@ -8,7 +8,7 @@ occur: documents of one family repeat the same phrases, and would look alike by 
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -40,19 +40,16 @@ PRIME = np.uint64(1_000_003)
 def shingles(text: str) -> Hashes:
     """Hashes of a text's shingles, sorted, each occurrence as one of its own; of a text that is
     shorter, of the whole."""
-    found = np.sort(ngrams(text, SHINGLE, or_whole=True))
+    cjk = is_cjk(text)
+    letters = plain(text, cjk)
+    found = np.sort(ngrams(letters, min(SHINGLE["cjk" if cjk else "other"], len(letters))))
     occurrence = np.arange(len(found)) - np.searchsorted(found, found)
     return found + PRIME * occurrence.astype(np.uint64)
 
 
-def ngrams(text: str, size_of: Mapping[str, int], or_whole: bool = False) -> Hashes:
-    """Hashes of a text's character n-grams without punctuation and case, `size_of` a script."""
-    cjk = is_cjk(text)
-    plain = _plain(text, cjk) or text
-    codes = np.frombuffer(plain.encode("utf-32-le"), np.uint32).astype(np.uint64)
-    size = size_of["cjk" if cjk else "other"]
-    if or_whole:
-        size = min(size, len(codes))
+def ngrams(text: str, size: int) -> Hashes:
+    """Hashes of a text's character n-grams."""
+    codes = np.frombuffer(text.encode("utf-32-le"), np.uint32).astype(np.uint64)
     count = max(0, len(codes) - size + 1)
     hashes = np.zeros(count, np.uint64)
     for offset in range(size):
@@ -60,11 +57,12 @@ def ngrams(text: str, size_of: Mapping[str, int], or_whole: bool = False) -> Has
     return mix(hashes)
 
 
-def _plain(text: str, cjk: bool) -> str:
-    """Without punctuation and case; in scripts like Chinese also without spaces."""
+def plain(text: str, cjk: bool) -> str:
+    """A text without punctuation and case, in scripts like Chinese (`cjk`) also without spaces; the
+    text itself if nothing else is in it."""
     if text.isascii():  # byte by byte, three times as fast
-        return " ".join(text.translate(ASCII).split())
-    return PUNCTUATION.sub("" if cjk else " ", text.casefold()).strip()
+        return " ".join(text.translate(ASCII).split()) or text
+    return PUNCTUATION.sub("" if cjk else " ", text.casefold()).strip() or text
 
 
 def signatures(texts: Sequence[str]) -> tuple[Signatures, npt.NDArray[np.int32]]:
@@ -157,3 +155,11 @@ def required(sizes: npt.NDArray[np.int32], similarity: float) -> npt.NDArray[np.
     """The similarity that makes texts of so many shingles duplicates."""
     short = max(similarity, SHORT_SIMILARITY)
     return np.select([sizes < TINY, sizes < SHORT], [1.0, short], similarity)
+
+
+def alike_among(texts: Sequence[str], similarity: float) -> npt.NDArray[np.int64]:
+    """(pairs, 2): places of texts that are alike, as `alike` finds them, of texts in memory."""
+    signed, sizes = signatures(texts)
+    hashes = bands(signed, band_rows(similarity))
+    owners = np.repeat(np.arange(len(texts)), hashes.shape[1])
+    return alike(hashes.ravel(), owners, lambda some: (signed[some], sizes[some]), similarity)

@@ -75,8 +75,8 @@ def _documents(corpora: Corpora, name: str, counts: Counts) -> Iterator[Document
     for part in parts(source, f"corpora.sources.{name}"):
         part_counts = Counts()
         yield from cleaned(read(source, part), corpora.clean, part_counts, too_short_or_long)
-        counts.read += part_counts.read
-        counts.dropped += part_counts.dropped
+        part_counts.kept = 0  # not yet: what becomes of its label decides
+        counts.add(part_counts)
 
 
 def _mapped(document: Document, source: Source, key: str, counts: Counts) -> str | None:

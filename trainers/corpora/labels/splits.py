@@ -10,7 +10,7 @@ split.
 import collections
 import dataclasses
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -43,9 +43,16 @@ def stronger(first: str, second: str) -> str:
     return max(first, second, key=STRENGTH.index)
 
 
-def split(examples: Sequence[Example], shares: Split, seed: int) -> list[str | None]:
-    """The split of each document; None for one that must be elsewhere than its group is."""
-    sets = linked([example.groups for example in examples])
+def split(
+    examples: Sequence[Example], shares: Split, seed: int, alike: Iterable[Sequence[int]] = ()
+) -> list[str | None]:
+    """The split of each document; None for one that must be elsewhere than its group is. Pairs of
+    documents that are `alike`, given by their places, are in one group too."""
+    groups: list[set[Hashable]] = [{*example.groups} for example in examples]
+    for pair, places_of_pair in enumerate(alike):
+        for place in places_of_pair:
+            groups[place].add(pair)
+    sets = linked(groups)
     places: dict[int, str] = {}
     for number, example in zip(sets, examples, strict=True):
         places[number] = stronger(places.get(number, example.placement), example.placement)
@@ -64,13 +71,13 @@ def split(examples: Sequence[Example], shares: Split, seed: int) -> list[str | N
     ]
 
 
-def linked(groups: Sequence[Iterable[str]]) -> list[int]:
+def linked(groups: Sequence[Iterable[Hashable]]) -> list[int]:
     """The set that each document belongs to: of those that share a group with it, or with one that
     does, and so on."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
-    numbers: dict[str, int] = {}
+    numbers: dict[Hashable, int] = {}
     pairs = [
         (place, len(groups) + numbers.setdefault(group, len(numbers)))
         for place, of_one in enumerate(groups)

@@ -104,7 +104,7 @@ def _text(columns: Mapping[str, Any], key: str, column: str) -> str | Problem:
     value = columns[column]
     is_text = key == "text"
     if value is None or value != value:
-        return Problem(f"no {'text' if is_text else 'label'} in column {column!r}")
+        return Problem(f"no {key.removesuffix('_column')} in column {column!r}")
     if not is_text and isinstance(value, int | float):
         return str(value)
     if not isinstance(value, str | Problem):

@@ -8,9 +8,9 @@ import hashlib
 import importlib.util
 import itertools
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -32,6 +32,7 @@ PART_BYTES = 64 << 20
 few enough tasks to keep account of where corpora are terabytes."""
 PART_ROWS = 50_000
 """The same of a dataset on disk, whose rows have no known size."""
+GLOB = "*?["
 LISTING_THREADS = 16
 """Files looked at at once: an object store answers each in tens of milliseconds."""
 WHOLE_BYTES = 256 << 20
@@ -58,7 +59,7 @@ def files(source: Source, key: str) -> list[str]:
         return _remote_files(source.path, key)
     folder = Path.cwd() if source.package is None else _package_folder(source.package, key)
     pattern = os.path.expanduser(source.path)
-    is_glob, anchor = any(mark in pattern for mark in "*?["), Path(pattern).anchor
+    is_glob, anchor = any(mark in pattern for mark in GLOB), Path(pattern).anchor
     base = Path(anchor) if anchor else folder
     try:
         relative = str(Path(pattern).relative_to(anchor))
@@ -161,8 +162,9 @@ def content_hash(source: Source, key: str) -> str:
     if source.dataset is not None:
         digest.update(_dataset_state(source.dataset).encode())
         return digest.hexdigest()[:16]
-    for file in files(source, key):
-        _count_in(digest, file)
+    with concurrent.futures.ThreadPoolExecutor(LISTING_THREADS) as pool:
+        for of_file in pool.map(_file_hash, files(source, key)):
+            digest.update(of_file)
     return digest.hexdigest()[:16]
 
 
@@ -177,14 +179,14 @@ def base_hash(base: str, key: str) -> str:
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         if path.is_file():
-            _count_in(digest, str(path))
+            digest.update(_file_hash(str(path)))
     return digest.hexdigest()[:16]
 
 
-def _count_in(digest: Any, file: str) -> None:
+def _file_hash(file: str) -> bytes:
     fs, path = filesystem(file)
     info = fs.get_file_info(path)
-    digest.update(f"{Path(file).name}:{info.size}".encode())
+    digest = hashlib.sha256(f"{Path(file).name}:{info.size}".encode())
     with reading(file), open_raw(file) as stream:
         if info.size <= WHOLE_BYTES:
             while piece := stream.read(1 << 20):
@@ -193,6 +195,7 @@ def _count_in(digest: Any, file: str) -> None:
             digest.update(str(info.mtime_ns).encode())
             digest.update(stream.read(1 << 20))
             digest.update(stream.read_at(1 << 20, info.size - (1 << 20)))
+    return digest.digest()
 
 
 def _package_folder(package: str, key: str) -> Path:
@@ -207,12 +210,13 @@ def _package_folder(package: str, key: str) -> Path:
 
 def _remote_files(uri: str, key: str) -> list[str]:
     scheme, _, rest = uri.partition("://")
-    head = rest.split("*", 1)[0]
-    base = head.rpartition("/")[0] if "*" in rest else rest
+    is_glob = any(mark in rest for mark in GLOB)
+    head = re.split(r"[*?[]", rest)[0]
+    base = head.rpartition("/")[0] if is_glob else rest
     try:
         fs, path = filesystem(f"{scheme}://{base}")
         selector = pafs.FileSelector(path, recursive=True, allow_not_found=True)
-        infos = fs.get_file_info(selector if "*" in rest else [path])
+        infos = fs.get_file_info(selector if is_glob else [path])
     except (OSError, pa.ArrowInvalid) as error:
         raise UserError(f"{key}.path: cannot read {uri!r}: {error}") from error
     pattern = path + rest[len(base) :]
@@ -220,11 +224,20 @@ def _remote_files(uri: str, key: str) -> list[str]:
         f"{scheme}://{base}{info.path[len(path) :]}"
         for info in infos
         if info.type == pafs.FileType.File
-        and ("*" not in rest or fnmatch.fnmatch(info.path, pattern))
+        and (not is_glob or _matches(info.path.split("/"), pattern.split("/")))
     )
     if not found:
         raise UserError(f"{key}.path: no object matches {uri!r}")
     return found
+
+
+def _matches(names: Sequence[str], patterns: Sequence[str]) -> bool:
+    """Whether a path matches a glob, name by name, as on a disk: `**` is any number of folders."""
+    if not patterns or not names:
+        return not patterns and not names
+    if patterns[0] == "**":
+        return _matches(names, patterns[1:]) or _matches(names[1:], patterns)
+    return fnmatch.fnmatchcase(names[0], patterns[0]) and _matches(names[1:], patterns[1:])
 
 
 def _dataset_state(dataset: str) -> str:

@@ -1,10 +1,10 @@
 """The figures of a corpus: the stage's metrics, and what its page shows. Pure."""
 
-import collections
 from collections.abc import Mapping
 from typing import Any
 
 from trainers.corpora.cleaning.documents import Counts
+from trainers.corpora.steps.packing import Packed
 from trainers.corpora.steps.selection import SPLITS
 from trainers.corpora.tokens import fertility
 
@@ -13,18 +13,17 @@ def corpus_figures(
     counts: Mapping[str, Counts],
     described: Mapping[str, Mapping[str, Any]],
     passes: Mapping[str, float],
-    packed: Mapping[str, Mapping[str, collections.Counter[str]]],
+    packed: Packed,
     sequence_length: int,
 ) -> dict[str, Any]:
     """Figures by source and by split. `described` has `characters` and `lengths` of the kept
-    documents by source, `passes` how often an epoch reads each, `packed` what was counted while
-    packing, by source and by split."""
+    documents by source, `passes` how often an epoch reads each."""
     sources = {}
     for name, figures in described.items():
         found = packed["sources"][name]
         sources[name] = {
             **counts[name].report(),
-            "characters": figures["characters"],
+            "characters": figures["characters"].total(),
             "lengths": dict(figures["lengths"]),
             "passes": passes[name],
             "train_tokens": found["train_tokens"],
@@ -32,7 +31,7 @@ def corpus_figures(
             **fertility.shares(found),
         }
         sources[name]["tokens"] = round(
-            figures["characters"] * sources[name]["tokens_per_character"]
+            sources[name]["characters"] * sources[name]["tokens_per_character"]
         )
     splits = packed["splits"]
     sequences = sum(of_split["sequences"] for of_split in splits.values())

@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from cluster.artifacts import Draft
 from cluster.pipeline import StageJob
@@ -24,7 +23,7 @@ from trainers.corpora.cleaning.documents import (
     by_bit_length,
 )
 from trainers.corpora.config import Corpora
-from trainers.corpora.duplicates import contamination
+from trainers.corpora.duplicates.contamination import Passages
 from trainers.corpora.steps import near
 from trainers.corpora.steps.cleaning import DOCUMENTS, KEY, KEYS, Part
 from trainers.corpora.steps.document_file import DocumentFile, Rows
@@ -57,9 +56,7 @@ def exact(job: StageJob, parts: list[Part], documents: int, held_out: Keys) -> N
         pass
 
 
-def look(
-    job: StageJob, parts: list[Part], passages: npt.NDArray[np.uint64]
-) -> Iterable[tuple[str, Counts]]:
+def look(job: StageJob, parts: list[Part], passages: Passages) -> Iterable[tuple[str, Counts]]:
     """Writes the rows of every part that are left; what was dropped, by source."""
     draft = job.draft
 
@@ -70,11 +67,8 @@ def look(
         for reason, gone in ((EXACT, ~drops["held_out"]), (HELD_OUT, drops["held_out"])):
             _drop(counts, reason, documents, np.sort(drops["row"][gone]))
         rows = np.setdiff1d(np.arange(len(documents)), drops["row"])
-        if len(passages):
-            found = (
-                contamination.is_contaminated(text, passages) for text in documents.texts(rows)
-            )
-            quotes = np.fromiter(found, np.bool_, len(rows))
+        if passages:
+            quotes = np.fromiter(map(passages.are_in, documents.texts(rows)), np.bool_, len(rows))
             _drop(counts, CONTAMINATED, documents, rows[quotes])
             rows = rows[~quotes]
         with draft.working(KEPT) as folder:
@@ -88,7 +82,7 @@ def look(
 
 def choose(job: StageJob, parts: list[Part]) -> Iterable[tuple[Part, Counts, dict[str, Any]]]:
     """Writes the rows of every part by split; yields what was dropped last, and of what is left
-    `pieces` by split, `characters` and `lengths`."""
+    `pieces` and `characters` by split, and `lengths`."""
     corpora: Corpora = job.recipe.corpora
     draft, seed = job.draft, job.recipe.seed
 
@@ -105,15 +99,15 @@ def choose(job: StageJob, parts: list[Part]) -> Iterable[tuple[Part, Counts, dic
         drawn = draws(documents.keys(rows), seed, "validation")
         held = corpora.validation if source.validation is None else source.validation
         by_split = {"train": rows[drawn >= held], "validation": rows[drawn < held]}
-        characters = documents.character_lengths(rows)
+        lengths = {split: documents.character_lengths(by_split[split]) for split in SPLITS}
         return {
             "counts": counts.document(),
             "pieces": {
                 split: _write_pieces(draft, name, split, documents, by_split[split], corpora)
                 for split in SPLITS
             },
-            "characters": int(characters.sum()),
-            "lengths": by_bit_length(characters),
+            "characters": {split: int(lengths[split].sum()) for split in SPLITS},
+            "lengths": by_bit_length(np.concatenate([*lengths.values()])),
         }
 
     items = {part.name: part for part in parts}

@@ -38,6 +38,8 @@ BAND = np.dtype([("hash", np.uint64), ("document", np.int64)])
 FOUND = np.dtype([("place", np.int64), ("held_out", np.bool_)])
 NO_EDGES = np.empty((0, 2), np.int64)
 Buckets = Mapping[str, range]
+BANDS_BYTES = 64_000_000
+"""Of bands that are dealt together."""
 TOGETHER_BYTES, DOCUMENT_BYTES = 4_000_000, 100
 """Texts whose signatures are made together, in UTF-8, and what the signature of a document counts
 beside its text."""
@@ -81,31 +83,43 @@ def _sign(job: StageJob, names: list[str], kept: str, band_rows: int) -> None:
         documents = DocumentFile(draft.worked(DOCUMENTS) / f"{name}.arrow")
         rows = np.load(draft.worked(kept) / f"{name}.npy")
         shape = (len(rows), minhash.PERMUTATIONS)
+        header = {"descr": "<u4", "fortran_order": False, "shape": shape}
         with (
             draft.working(SIGNATURES) as signature_folder,
             draft.working(SIZES) as size_folder,
             draft.working(BANDS) as band_folder,
+            # Not as a map: a full disk ends the process that writes to one, without a word.
+            (signature_folder / f"{name}.npy").open("wb") as signatures,
         ):
-            signed = np.lib.format.open_memmap(
-                signature_folder / f"{name}.npy", "w+", np.uint32, shape
-            )
+            np.lib.format.write_array_header_1_0(signatures, header)
             sizes = np.empty(len(rows), np.int32)
+            waiting: list[npt.NDArray[Any]] = []
             for start, stop, _ in cut(
                 documents.byte_lengths(rows) + DOCUMENT_BYTES, TOGETHER_BYTES
             ):
-                texts = list(documents.texts(rows[start:stop]))
-                signed[start:stop], sizes[start:stop] = minhash.signatures(texts)
-                hashes = minhash.bands(signed[start:stop], band_rows)
-                bands = np.empty(hashes.size, BAND)
-                bands["hash"] = hashes.ravel()
-                places = (number << PLACE_BITS) + np.arange(start, stop)
-                bands["document"] = np.repeat(places, hashes.shape[1])
-                deal(band_folder, f"{name}-{start:010d}", bands, place_of(bands["hash"]))
+                signed, sizes[start:stop] = minhash.signatures(
+                    list(documents.texts(rows[start:stop]))
+                )
+                signatures.write(signed.tobytes())
+                waiting.append(_bands(signed, (number << PLACE_BITS) + start, band_rows))
+                if stop == len(rows) or sum(bands.nbytes for bands in waiting) > BANDS_BYTES:
+                    bands = np.concatenate(waiting)
+                    deal(band_folder, f"{name}-{start:010d}", bands, place_of(bands["hash"]))
+                    waiting = []
             np.save(size_folder / f"{name}.npy", sizes)
 
     items = {name: number for number, name in enumerate(names)}
     for _ in each(job, "sign", items, sign):
         pass
+
+
+def _bands(signed: minhash.Signatures, first: int, band_rows: int) -> npt.NDArray[Any]:
+    """The bands of documents that are numbered from `first` on."""
+    hashes = minhash.bands(signed, band_rows)
+    bands = np.empty(hashes.size, BAND)
+    bands["hash"] = hashes.ravel()
+    bands["document"] = np.repeat(first + np.arange(len(signed)), hashes.shape[1])
+    return bands
 
 
 def _match(job: StageJob, names: list[str], buckets: Buckets, similarity: float) -> None:
@@ -172,7 +186,8 @@ def _deal_found(job: StageJob, names: list[str], buckets: Buckets, clusters: str
         with draft.working(RESULT) as folder:
             deal(folder, name, records, node >> PLACE_BITS, len(names))
         _, others = np.unique(first[~pointing], return_counts=True)
-        return {"documents": len(node), "sizes": by_bit_length(others + 1)}
+        in_parts = int(((node >> PLACE_BITS) > 0).sum())  # not those held out themselves
+        return {"documents": in_parts, "sizes": by_bit_length(others + 1)}
 
     sizes: collections.Counter[str] = collections.Counter()
     documents = 0

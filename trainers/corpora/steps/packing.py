@@ -1,6 +1,7 @@
 """The last steps of a corpus: the mixture, the tokenizer, and the packed shards."""
 
 import collections
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -25,45 +26,50 @@ TOKENIZER = "tokenizer"
 FERTILITY_CHARACTERS = 200_000
 """Of each source: enough for its tokens a character."""
 
+SAMPLED_FROM_A_PIECE = 4_000
+"""Characters at least, so that few pieces are opened for a sample."""
+
 Pieces = Mapping[str, Mapping[str, list[Piece]]]
 """By split and source, in the recipe's order."""
+Packed = Mapping[str, Mapping[str, collections.Counter[str]]]
+"""What was counted while packing: `splits` and `sources`, by name."""
 
 
-def make_tokenizer(job: StageJob, pieces: Pieces, characters: Mapping[str, int]) -> Any:
-    """Trains the tokenizer, or loads it; leaves it in the draft."""
+def train_tokenizer(job: StageJob, pieces: Pieces, characters: Mapping[str, int]) -> Any:
+    """Trains the tokenizer on the mixture, in a task; leaves it in the draft."""
     corpora: Corpora = job.recipe.corpora
-    settings = corpora.tokenizer
-    if settings.base is not None:
-        made = tokenizers.load(settings.base)
-    else:
-        job.progress.line(f"training a {settings.algorithm} tokenizer")
-        # Characters stand for tokens: how many of these there are is not known before.
-        weights = mixture.passes(corpora, characters)
-        mixed = {name: weights[name] * characters[name] for name in weights}
-        total = sum(mixed.values())
+    draft, settings = job.draft, corpora.tokenizer
+    job.progress.line(f"training a {settings.algorithm} tokenizer")
+    # Characters stand for tokens: how many of these there are is not known before.
+    weights = mixture.passes(corpora, characters)
+    mixed = {name: weights[name] * characters[name] for name in weights}
+    share = settings.training_characters / sum(mixed.values())
+
+    def train(name: str, item: Pieces) -> None:
+        os.environ["TOKENIZERS_PARALLELISM"] = "true"  # there is no other task now
         texts = (
             text
-            for name, amount in mixed.items()
-            for text in _beginnings(
-                job.draft,
-                pieces["train"][name],
-                settings.training_characters * amount / total,
-            )
+            for source, amount in mixed.items()
+            for text in _sample(draft, item["train"][source], share * amount)
         )
         made = tokenizers.train(texts, settings, corpora.sequence_length, corpora.clean.unicode)
-    with job.draft.folder() as folder:
-        made.save_pretrained(folder / TOKENIZER)
-    return made
+        with draft.folder() as folder:
+            made.save_pretrained(folder / TOKENIZER)
+
+    for _ in each(job, "tokenizer", {TOKENIZER: pieces}, train):
+        pass
+    return tokenizers.load(draft.storage.local(f"{draft.place}/{TOKENIZER}"))
 
 
 def mix(
     job: StageJob, pieces: Pieces, characters: Mapping[str, int], tokenizer: Any
 ) -> tuple[dict[str, list[Piece]], dict[str, float]]:
-    """The pieces of each split as an epoch reads them, and the passes over each source."""
+    """The pieces of each split as an epoch reads them, and the passes over each source, of which
+    `characters` are for training."""
     corpora: Corpora = job.recipe.corpora
     tokens = {}
     for name, count in characters.items():
-        texts = list(_beginnings(job.draft, pieces["train"][name], FERTILITY_CHARACTERS))
+        texts = list(_sample(job.draft, pieces["train"][name], FERTILITY_CHARACTERS))
         encoded = sum(map(len, tokenizers.encode(tokenizer.backend_tokenizer, texts)))
         tokens[name] = count * encoded / max(1, sum(map(len, texts)))
     passes = mixture.passes(corpora, tokens)
@@ -83,8 +89,8 @@ def pack_all(
     mixed: Mapping[str, Sequence[Piece]],
     sources: Mapping[str, str],
     tokenizer: Any,
-) -> dict[str, dict[str, collections.Counter[str]]]:
-    """Writes the shards; returns counts by split, and by source: documents, tokens, ..."""
+) -> Packed:
+    """Writes the shards."""
     corpora: Corpora = job.recipe.corpora
     draft, length, seed = job.draft, corpora.sequence_length, job.recipe.seed
     limit = round(corpora.shard_megabytes * 1e6)
@@ -145,10 +151,13 @@ def _shard_file(split: str, number: int) -> str:
     return f"{split}/{number:05d}.arrow"
 
 
-def _beginnings(draft: Draft, pieces: Sequence[Piece], characters: float) -> Iterator[str]:
-    """The first training texts of every piece of a source, so many characters in all."""
-    for piece in pieces:
-        left = characters / len(pieces)
+def _sample(draft: Draft, pieces: Sequence[Piece], characters: float) -> Iterator[str]:
+    """Training texts of a source, the first of pieces that are evenly spread: about so many
+    characters in all."""
+    count = min(len(pieces), max(1, int(characters / SAMPLED_FROM_A_PIECE)))
+    for number in range(count):
+        piece = pieces[number * len(pieces) // count]
+        left = characters / count
         for text in _texts(draft, "train", piece, seed=0):
             if left <= 0:
                 break

@@ -27,7 +27,8 @@ def each(
 ) -> Iterator[tuple[str, Any]]:
     """The name of every item and what `function(name, item)` returned, in any order.
 
-    Raises the UserError that it raises, and InfrastructureError for storage that gives out.
+    Raises the UserError that it raises, and InfrastructureError for storage that gives out and for
+    workers that die more often than `cluster.max_failures`.
     """
     storage, folder = job.storage, f"{job.draft.work}/{MARKERS}/{step}"
     finished = {name.removesuffix(".json") for name in storage.files(folder)} & set(items)
@@ -40,8 +41,11 @@ def each(
     waiting = {name: item for name, item in items.items() if name not in finished}
 
     def attempt(name: str, item: Any) -> Any:
+        marker = f"{folder}/{name}.json"
+        if storage.exists(marker):  # the task died later, at another of its items
+            return json.loads(storage.read(marker))
         outcome = function(name, item)
-        storage.write(f"{folder}/{name}.json", json.dumps(outcome, ensure_ascii=False).encode())
+        storage.write(marker, json.dumps(outcome, ensure_ascii=False).encode())
         return outcome
 
     for name, outcome in _mapped(job, waiting, attempt):
@@ -56,6 +60,7 @@ def _mapped(
     if not items:
         return
     import ray.data
+    import ray.exceptions
 
     def attempt(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
         # Ray Data does not bring an exception back as what it was. So the mistakes that a user can
@@ -73,13 +78,24 @@ def _mapped(
     starts = range(0, len(named), each_task)
     rows = [{"items": pickle.dumps(named[start : start + each_task])} for start in starts]
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
-    for row in dataset.flat_map(attempt, concurrency=at_once).iter_rows():
-        outcome = pickle.loads(row["outcome"])
-        if isinstance(outcome, RaymillError):
-            raise outcome
-        if isinstance(outcome, OSError):
-            place = job.storage.root
-            raise full_disk(outcome, place) or InfrastructureError(
-                f"{place}: a worker cannot read or write: {outcome}; mend the storage and run again"
-            ) from outcome
-        yield outcome
+    failures = job.recipe.cluster.max_failures
+    found = dataset.flat_map(attempt, concurrency=at_once, max_retries=failures)
+    try:
+        for row in found.iter_rows():
+            outcome = pickle.loads(row["outcome"])
+            if isinstance(outcome, RaymillError):
+                raise outcome
+            if isinstance(outcome, OSError):
+                raise _of_storage(outcome, job.storage.root)
+            yield outcome
+    except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
+        raise InfrastructureError(
+            f"corpora: a worker died more often than cluster.max_failures = {failures}; run again "
+            f"to go on, with less corpora.concurrency if memory was short: {error}"
+        ) from error
+
+
+def _of_storage(error: OSError, place: str) -> InfrastructureError:
+    return full_disk(error, place) or InfrastructureError(
+        f"{place}: a worker cannot read or write: {error}; mend the storage and run again"
+    )

@@ -61,6 +61,8 @@ def load(folder: str | Path, key: str = "corpora.tokenizer.base") -> "PreTrained
             f"{key}: {str(folder)!r} has a {type(tokenizer).__name__}, which is written in Python; "
             "raymill needs one with a tokenizer.json"
         )
+    if ends(tokenizer)[1] is None:
+        raise UserError(f"{key}: {str(folder)!r} has no token that ends a text (sep or eos)")
     return tokenizer
 
 

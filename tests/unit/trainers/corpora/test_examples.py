@@ -11,6 +11,7 @@ from cluster.pipeline import StageJob
 from cluster.recipe import load
 from cluster.storage import Storage
 from tests.fakes import Notes, published
+from tests.reviews import reviews
 from trainers.corpora import examples
 from trainers.corpora.labels.splits import SPLITS
 from trainers.corpora.tokens.pack import read_arrow
@@ -178,3 +179,22 @@ def test_a_label_outside_the_list_is_told_with_its_file() -> None:
 def test_without_fine_tuning_one_label_is_enough() -> None:
     _, made = run("finetune=null", "corpora.sources.bad.label=good")
     assert json.loads((made.path / "labels.json").read_text()) == ["good"]
+
+
+def test_texts_that_are_alike_are_in_one_split() -> None:
+    texts = [text for text in dict.fromkeys(reviews()) if len(text) > 40][:150]
+    Path("good.txt").write_text("\n".join(texts), "utf-8")
+    Path("bad.txt").write_text("\n".join(f"{text}，就这样" for text in texts), "utf-8")
+
+    def parted(*overrides: str) -> int:
+        _, made = run(*overrides)
+        split = {row["text"]: name for name, found in rows(made).items() for row in found}
+        return sum(
+            split[text] != split[copy]
+            for text in split
+            for copy in split
+            if copy == f"{text},就这样"
+        )
+
+    assert parted("corpora.deduplicate.similarity=0.4") == 0
+    assert parted() > 20, "without it nobody looks"

@@ -18,6 +18,10 @@ def filesystem(file: str) -> tuple[pafs.FileSystem, str]:
     return pafs.FileSystem.from_uri(file) if "://" in file else (pafs.LocalFileSystem(), file)
 
 
+OF_THE_USER = ("ACCESS_DENIED", "NO_SUCH", "RESOURCE_NOT_FOUND", "INVALID_ACCESS_KEY")
+"""What an object store answers to a mistake in the recipe; the rest is its own or the network's."""
+
+
 @contextlib.contextmanager
 def reading(file: str) -> Iterator[None]:
     """What goes wrong inside is told of the file."""
@@ -29,7 +33,8 @@ def reading(file: str) -> Iterator[None]:
 
 def unreadable(file: str, error: Exception) -> RaymillError:
     """What to tell of a file, by who can mend it. Pure."""
-    if "AWS Error NETWORK_CONNECTION" in str(error):
+    told = str(error)
+    if "AWS Error" in told and not any(kind in told for kind in OF_THE_USER):
         return InfrastructureError(f"{file}: {error}")
     # With a number, the system says why; without, it is about what the file holds.
     is_content = getattr(error, "errno", None) is None

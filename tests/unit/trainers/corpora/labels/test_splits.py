@@ -166,3 +166,14 @@ def test_labels_are_balanced_by_leaving_out_or_repeating() -> None:
     assert Counter(labels[place] for place in repeated) == {"a": 5, "b": 5}
     assert Counter(repeated) == {0: 1, 1: 1, 3: 1, 4: 1, 6: 1, 2: 3, 5: 2}
     assert repeated == sorted(repeated)
+
+
+def test_documents_that_are_alike_are_in_one_split() -> None:
+    examples = [example(f"text {number}", "ab"[number % 2]) for number in range(400)]
+    pairs = [(number, number + 200) for number in range(200)]
+    found = split(examples, Split(validation=0.2, test=0.2), SEED, pairs)
+    assert all(found[one] == found[other] for one, other in pairs)
+    assert {name: found.count(name) for name in ("validation", "test")} == {
+        "validation": pytest.approx(80, abs=4),
+        "test": pytest.approx(80, abs=4),
+    }

@@ -41,6 +41,9 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("file://{here}/a/1.txt", ["1"]),
         ("file://{here}/a/*.txt", ["1", "2"]),
         ("file://{here}/*/*.txt", ["1", "2", "3"]),
+        ("file://{here}/**/*.txt", ["1", "2", "3"]),
+        ("file://{here}/a/[2-9].txt", ["2"]),
+        ("file://{here}/?/3.txt", ["3"]),
     ],
 )
 def test_files_are_found_by_glob_and_uri(
@@ -215,3 +218,12 @@ def test_the_content_hash_of_a_dataset_follows_its_state() -> None:
     first = hash_now(dataset="saved")
     datasets.Dataset.from_list(ROWS[:1]).save_to_disk("saved")
     assert hash_now(dataset="saved") != first
+
+
+def test_a_star_does_not_cross_folders(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "1.txt").write_text("one")
+    (tmp_path / "2.txt").write_text("two")
+    for start in (f"{tmp_path}", f"file://{tmp_path}"):
+        found = files(Source(path=f"{start}/*.txt"), KEY)
+        assert [Path(file).name for file in found] == ["2.txt"]

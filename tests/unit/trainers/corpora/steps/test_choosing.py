@@ -22,7 +22,7 @@ from trainers.corpora.cleaning.documents import (
     text_key,
 )
 from trainers.corpora.config import Clean, Corpora
-from trainers.corpora.duplicates import contamination
+from trainers.corpora.duplicates.contamination import Passages
 from trainers.corpora.steps import choosing, cleaning, near
 from trainers.corpora.steps.choosing import CHOSEN
 from trainers.corpora.steps.cleaning import DOCUMENTS, clean, parts_of
@@ -59,7 +59,7 @@ def mill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         counts = clean(job, parts)
         keys = np.array([text_key(text) for text in held_out], np.uint64)
         choosing.exact(job, parts, DOCUMENTS_IN_ALL, keys)
-        passages = contamination.passages(held_out if corpora.decontaminate else ())
+        passages = Passages.of(held_out if corpora.decontaminate else ())
         for source, dropped in choosing.look(job, parts, passages):
             counts[source] += dropped
         similarity = corpora.deduplicate.similarity

@@ -1,0 +1,74 @@
+"""What is finished is not done again, by the next run or by the next try of a task."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from cluster.artifacts import Draft
+from cluster.errors import InfrastructureError
+from cluster.storage import Storage
+from tests.fakes import Notes
+from trainers.corpora.steps import parallel
+
+
+@pytest.fixture
+def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Items are mapped here, one after the other."""
+    storage = Storage.at(str(tmp_path))
+    monkeypatch.setattr(
+        parallel,
+        "_mapped",
+        lambda job, items, function: ((name, function(name, items[name])) for name in items),
+    )
+    draft = Draft(storage, "corpus/demo-shard-0a", resumes=True)
+    return SimpleNamespace(storage=storage, draft=draft, progress=Notes())
+
+
+def test_items_are_done_once_over_several_runs(job: Any) -> None:
+    done: list[str] = []
+
+    def square(name: str, item: int) -> int:
+        if item == 3 and len(done) == 3:
+            raise KeyboardInterrupt
+        done.append(name)
+        return item * item
+
+    items = {str(number): number for number in range(6)}
+    with pytest.raises(KeyboardInterrupt):
+        list(parallel.each(job, "square", items, square))
+    found = dict(parallel.each(job, "square", items, square))
+    assert found == {name: item * item for name, item in items.items()}
+    assert sorted(done) == sorted(items)
+    assert job.progress.lines == ["square: 3 of 6 were done before"]
+    assert dict(parallel.each(job, "other", items, square)) == found, "steps are told apart"
+    assert len(done) == 12
+
+
+def test_a_task_that_is_tried_again_takes_what_its_first_try_finished(
+    job: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+
+    def note(name: str, item: int) -> str:
+        done.append(name)
+        return name
+
+    def twice(_: Any, items: Any, function: Any) -> Any:
+        for _ in range(2):  # as Ray does when a worker died at the end of its items
+            found = [(name, function(name, item)) for name, item in items.items()]
+        return iter(found)
+
+    monkeypatch.setattr(parallel, "_mapped", twice)
+    assert dict(parallel.each(job, "note", {"a": 1, "b": 2}, note)) == {"a": "a", "b": "b"}
+    assert done == ["a", "b"]
+
+
+def test_a_full_disk_names_the_place() -> None:
+    told = parallel._of_storage(OSError(28, "No space left on device"), "/mill")
+    assert isinstance(told, InfrastructureError)
+    assert str(told).startswith("/mill: No space left on device; free space")
+    assert "mend the storage" in str(
+        parallel._of_storage(OSError(5, "Input/output error"), "/mill")
+    )

@@ -52,7 +52,7 @@ def _keys(model: type[Section], prefix: str) -> Iterator[dict[str, str]]:
             "type": _type(field.annotation),
             "default": _default(field),
             "about": _about(field, nested),
-            "redoes": "" if field.json_schema_extra else "what depends on it",
+            "redoes": "" if field.json_schema_extra and not nested else "what depends on it",
         }
         for section in nested:
             named = f"{key}.{NAME}." if get_origin(field.annotation) is dict else f"{key}."

@@ -11,6 +11,7 @@ import fcntl
 import functools
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 import uuid
@@ -42,6 +43,11 @@ class Storage:
             except (OSError, ValueError) as error:
                 raise UserError(f"workspace: cannot open {workspace!r}: {error}") from error
             return storage
+        if re.match(r"[a-z][a-z0-9+.-]+:/", workspace):
+            scheme, _, rest = workspace.partition(":")
+            raise UserError(
+                f"workspace: {workspace!r} is no URI; did you mean '{scheme}://{rest.lstrip('/')}'?"
+            )
         folder = Path(workspace).expanduser().absolute()
         if must_exist and not folder.is_dir():
             raise UserError(f"workspace: no folder {str(folder)!r}; nothing was run there yet")

@@ -114,6 +114,8 @@ def evaluate(options: argparse.Namespace, terminal: Terminal) -> Answer:
         exit_status, answer = run(options, terminal)
         _show_figures(answer["stages"][-1]["metrics"], terminal)
         return exit_status, answer
+    if options.overrides:
+        raise UserError(f"--set: goes with a recipe; {options.target} is a model, as it is")
     storage = _storage(options)
     model = artifacts.lookup(storage, "model", options.target, stage="finetune")
     with (

@@ -11,7 +11,7 @@ import asyncio
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import FastAPI, HTTPException
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 from ray import serve
 
 from cluster import artifacts
@@ -26,8 +26,13 @@ if TYPE_CHECKING:
 http = FastAPI(title="raymill", docs_url="/docs")
 
 
+def _encodable(text: str) -> str:
+    text.encode()  # half of a surrogate pair, which JSON can hold, is no text
+    return text
+
+
 class ClassifyRequest(BaseModel):
-    texts: Annotated[list[str], Field(min_length=1)]
+    texts: Annotated[list[Annotated[str, AfterValidator(_encodable)]], Field(min_length=1)]
 
 
 class ClassifyPrediction(BaseModel):

@@ -48,9 +48,14 @@ class Serve(Section):
         if recipe.finetune is None:
             yield Conflict("serve", "needs the section finetune: it serves what that makes")
         for name, limit in self.gate.items():
-            if name not in TEST_METRICS:
-                known = ", ".join(TEST_METRICS)
-                hint = nearest(name, TEST_METRICS)
-                yield Conflict(f"serve.gate.{name}", f"no such metric, there are {known}{hint}")
-            elif not 0 <= limit <= 1:
-                yield Conflict(f"serve.gate.{name}", f"a share, from 0 to 1, found {limit:g}")
+            reason = gate_refusal(name, limit)
+            if reason is not None:
+                yield Conflict(f"serve.gate.{name}", reason)
+
+
+def gate_refusal(name: str, limit: float) -> str | None:
+    """Why this can be no gate, or None. Pure."""
+    if name not in TEST_METRICS:
+        known = ", ".join(TEST_METRICS)
+        return f"no such metric, there are {known}{nearest(name, TEST_METRICS)}"
+    return None if 0 <= limit <= 1 else f"a share, from 0 to 1, found {limit:g}"

@@ -4,13 +4,18 @@ HAProxy takes several times the requests of Serve's own proxy. Serve reads its s
 environment of Ray's processes; a cluster that is already there has its own.
 """
 
+import contextlib
+import random
 import shutil
 import socket
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
+from cluster.errors import InfrastructureError
+
 SWITCH = "RAY_SERVE_ENABLE_HA_PROXY"
+PORT_RANGE, PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range"), 10_000
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -38,9 +43,13 @@ def is_missing(variables: Mapping[str, str]) -> bool:
 
 
 def _free_ports(count: int) -> list[int]:
-    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [probe.getsockname()[1] for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
+    """Ports that are free, and stay so until HAProxy takes them, maybe an hour later: not those
+    that the system gives to whoever asks for any."""
+    first_given = int(PORT_RANGE.read_text().split()[0])
+    found: list[int] = []
+    for port in random.sample(range(first_given - PORTS, first_given), PORTS):
+        with contextlib.suppress(OSError), socket.create_server(("", port)):
+            found.append(port)
+        if len(found) == count:
+            return found
+    raise InfrastructureError(f"no {count} free ports from {first_given - PORTS} to {first_given}")

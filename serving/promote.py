@@ -10,6 +10,7 @@ from cluster.artifacts import Artifact
 from cluster.errors import GateRefused, UserError
 from cluster.pipeline import StageJob
 from cluster.storage import Storage
+from serving.config import gate_refusal
 from trainers.config import TEST_METRICS
 
 SETTINGS = "serve.json"
@@ -59,7 +60,13 @@ def refuse_worse(gate: Mapping[str, float], test: Mapping[str, Any], model: str)
 
 def promote(storage: Storage, reference: str, gate: Mapping[str, float]) -> Artifact:
     """Promote a model by hand, by the test figures of its evaluation."""
+    for name, limit in gate.items():
+        reason = gate_refusal(name, limit)
+        if reason is not None:
+            raise UserError(f"--gate {name}={limit:g}: {reason}")
     model = artifacts.lookup(storage, "model", reference, stage="finetune")
+    if model.manifest.stage != "finetune":
+        raise UserError(f"{model.id} is of the stage {model.manifest.stage}, no model of a task")
     evaluations = [
         evaluation
         for evaluation in artifacts.listed(storage, "evaluation")

@@ -95,7 +95,7 @@ def _drop(job: StageJob, parts: list[Part], counts: dict[str, Counts]) -> dict[s
     if similarity is None:
         return None
     documents = sum(count.kept for count in counts.values())
-    return near.find(job, parts, documents, held_out, choosing.KEPT, similarity)
+    return near.find(job, parts, documents, held_out, choosing.LEFT, similarity)
 
 
 def _choose(

@@ -67,7 +67,9 @@ class Classify:
     label_smoothing: float
 
     def tokenizer(self) -> "PreTrainedTokenizerFast":
-        return tokenizers.load(self.tokenizer_folder, "finetune.base")
+        tokenizer = tokenizers.load(self.tokenizer_folder, "finetune.base")
+        tokenizer.model_max_length = self.max_length  # so that others cut texts as we do
+        return tokenizer
 
     def model(self) -> "PreTrainedModel":
         model = build(

@@ -64,14 +64,6 @@ class Counts:
             if len(texts) > SAMPLES:
                 del texts[max(texts)]
 
-    def drop(self, reason: str, texts: Mapping[int, str], count: int) -> None:
-        """Counts documents that were kept before; `texts` are samples of them by their keys."""
-        if count:
-            self.dropped[reason] += count
-            self.kept -= count
-            for key, text in texts.items():
-                self.sample(reason, key, text)
-
     def document(self) -> dict[str, Any]:
         """As JSON, for `of`."""
         return {**self.report(), "samples": self.samples}
@@ -125,8 +117,8 @@ def cleaned(
             continue
         text = normalize(document.text, clean, counts.masked)
         reason = refuse(text, clean)
-        counts.sample(reason or KEPT, text_key(text), text)
         if reason:
+            counts.sample(reason, text_key(text), text)
             counts.dropped[reason] += 1
         else:
             counts.kept += 1

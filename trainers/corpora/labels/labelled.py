@@ -50,10 +50,14 @@ def labelled(corpora: Corpora, counts: Counts) -> tuple[list[Example], dict[str,
     found: dict[int, Copies] = {}
     for name, source in corpora.sources.items():
         if source.is_labelled and source.weak_labels is None:
+            before = counts.read
             for document in _documents(corpora, name, counts):
                 label = _mapped(document, source, f"corpora.sources.{name}", counts)
                 if label is not None:
                     _add(found, _copy(document, source, label), counts)
+            if counts.read == before:
+                origin = source.path or source.dataset
+                raise UserError(f"corpora.sources.{name}: no rows in {origin!r}")
     gold = {key: min(copies.labels) for key, copies in found.items() if len(copies.labels) == 1}
     reports = {
         name: _add_weak(found, gold, corpora, name, counts)

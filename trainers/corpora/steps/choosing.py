@@ -17,6 +17,7 @@ from trainers.corpora.cleaning.documents import (
     CONTAMINATED,
     EXACT,
     HELD_OUT,
+    KEPT,
     NEAR,
     SAMPLES,
     Counts,
@@ -31,8 +32,8 @@ from trainers.corpora.steps.exchange import buckets, collect, deal, one
 from trainers.corpora.steps.parallel import each
 from trainers.corpora.steps.selection import SPLITS, Keys, cut, draws, repeated
 
-DROPS, KEPT, CHOSEN = "drops", "kept", "chosen"
-"""Folders of the stage's work: rows to drop, dealt to their parts; `kept/PART.npy`, rows that are
+DROPS, LEFT, CHOSEN = "drops", "left", "chosen"
+"""Folders of the stage's work: rows to drop, dealt to their parts; `left/PART.npy`, rows that are
 left; `chosen/SPLIT/PART.npy`, those of a split."""
 DROP = np.dtype([("row", np.int64), ("held_out", np.bool_)])
 
@@ -71,7 +72,7 @@ def look(job: StageJob, parts: list[Part], passages: Passages) -> Iterable[tuple
             quotes = np.fromiter(map(passages.are_in, documents.texts(rows)), np.bool_, len(rows))
             _drop(counts, CONTAMINATED, documents, rows[quotes])
             rows = rows[~quotes]
-        with draft.working(KEPT) as folder:
+        with draft.working(LEFT) as folder:
             np.save(folder / f"{name}.npy", rows)
         return counts.document()
 
@@ -89,13 +90,14 @@ def choose(job: StageJob, parts: list[Part]) -> Iterable[tuple[Part, Counts, dic
     def choose_of(name: str, part: Part) -> Any:
         source = corpora.sources[part.source]
         documents = DocumentFile(draft.worked(DOCUMENTS) / f"{name}.arrow")
-        rows = np.load(draft.worked(KEPT) / f"{name}.npy")
+        rows = np.load(draft.worked(LEFT) / f"{name}.npy")
         counts = Counts()
         if corpora.deduplicate.similarity is not None:
             drops = near.found(draft, part)
             for reason, gone in ((NEAR, ~drops["held_out"]), (HELD_OUT, drops["held_out"])):
                 _drop(counts, reason, documents, rows[np.sort(drops["place"][gone])])
             rows = np.delete(rows, drops["place"])
+        _sample(counts, KEPT, documents, rows)
         drawn = draws(documents.keys(rows), seed, "validation")
         held = corpora.validation if source.validation is None else source.validation
         by_split = {"train": rows[drawn >= held], "validation": rows[drawn < held]}
@@ -125,7 +127,14 @@ def _write_pieces(
 
 
 def _drop(counts: Counts, reason: str, documents: DocumentFile, rows: Rows) -> None:
+    if len(rows):
+        counts.dropped[reason] += len(rows)
+        counts.kept -= len(rows)
+        _sample(counts, reason, documents, rows)
+
+
+def _sample(counts: Counts, reason: str, documents: DocumentFile, rows: Rows) -> None:
     keys = documents.keys(rows)
     lowest = np.sort(np.argsort(keys)[:SAMPLES])
-    texts = zip(keys[lowest].tolist(), documents.texts(rows[lowest]), strict=True)
-    counts.drop(reason, dict(texts), len(rows))
+    for key, text in zip(keys[lowest].tolist(), documents.texts(rows[lowest]), strict=True):
+        counts.sample(reason, key, text)

@@ -51,21 +51,21 @@ def find(
     parts: list[Part],
     documents: int,
     held_out: Iterable[str],
-    kept: str,
+    left: str,
     similarity: float,
 ) -> dict[str, Any]:
     """Deals to every part what of it is a near duplicate, for `found`.
 
-    `kept/PART.npy` has the rows that are left of each part, of `documents` in all. Returns how many
+    `left/PART.npy` has the rows that are left of each part, of `documents` in all. Returns how many
     `documents` are near duplicates, the `clusters`, and their `sizes` by bit length.
     """
     with job.draft.working(DOCUMENTS) as folder:
         keys = document_file.write(held_out, folder / f"{HELD_OUT}.arrow")
-    with job.draft.working(kept) as folder:
+    with job.draft.working(left) as folder:
         np.save(folder / f"{HELD_OUT}.npy", np.arange(len(keys)))
     names = [HELD_OUT, *(part.name for part in parts)]
     in_buckets = buckets(documents)
-    _sign(job, names, kept, minhash.band_rows(similarity))
+    _sign(job, names, left, minhash.band_rows(similarity))
     _match(job, names, in_buckets, similarity)
     return _deal_found(job, names, in_buckets, _clusters(job, in_buckets))
 
@@ -76,12 +76,12 @@ def found(draft: Draft, part: Part) -> Records:
     return collect(draft.worked(RESULT), one(part.number + 1), np.empty(0, FOUND))
 
 
-def _sign(job: StageJob, names: list[str], kept: str, band_rows: int) -> None:
+def _sign(job: StageJob, names: list[str], left: str, band_rows: int) -> None:
     draft = job.draft
 
     def sign(name: str, number: int) -> None:
         documents = DocumentFile(draft.worked(DOCUMENTS) / f"{name}.arrow")
-        rows = np.load(draft.worked(kept) / f"{name}.npy")
+        rows = np.load(draft.worked(left) / f"{name}.npy")
         shape = (len(rows), minhash.PERMUTATIONS)
         header = {"descr": "<u4", "fortran_order": False, "shape": shape}
         with (

@@ -31,7 +31,7 @@ def test_every_dropped_document_is_counted_by_reason() -> None:
         "masked": {},
     }
     assert counts.shown_samples()["too long"] == ["too long to keep"]
-    assert sorted(counts.shown_samples()["kept"]) == ["fine", "good"]
+    assert "kept" not in counts.shown_samples(), "what is kept turns out later"
 
 
 def test_counts_add_up() -> None:
@@ -42,13 +42,14 @@ def test_counts_add_up() -> None:
 def test_samples_do_not_depend_on_the_order_or_the_parts() -> None:
     texts = [f"text {number}" for number in range(40)]
     whole = Counts()
-    list(cleaned(raw(texts), Clean(), whole))
+    strict = Clean(min_characters=100)
+    list(cleaned(raw(texts), strict, whole))
     parts = Counts()
     for start in (30, 0, 20, 10):
         part = Counts()
-        list(cleaned(raw(reversed(texts[start : start + 10])), Clean(), part))
+        list(cleaned(raw(reversed(texts[start : start + 10])), strict, part))
         parts += part
-    assert len(whole.shown_samples()["kept"]) == 3
+    assert len(whole.shown_samples()["too short"]) == 3
     assert parts == whole
 
 

@@ -64,7 +64,7 @@ def mill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
             counts[source] += dropped
         similarity = corpora.deduplicate.similarity
         figures = similarity and near.find(
-            job, parts, DOCUMENTS_IN_ALL, held_out, choosing.KEPT, similarity
+            job, parts, DOCUMENTS_IN_ALL, held_out, choosing.LEFT, similarity
         )
         found: dict[str, dict[str, list[str]]] = {}
         for part, dropped, outcome in choosing.choose(job, parts):
@@ -101,6 +101,8 @@ def test_equal_and_held_out_texts_are_dropped_and_counted(mill: Any) -> None:
     assert counts["books"].dropped == {EXACT: 10, HELD_OUT: 5}
     assert counts["left"] == Counts(), "a source that is not repeated is not read"
     assert len(counts["web"].samples[EXACT]) == 3
+    assert set(counts["web"].samples["kept"].values()) <= {text[:200] for text in TEXTS[:80]}
+    assert not set(counts["web"].samples["kept"]) & {text_key(text) for text in TEXTS[30:40]}
 
 
 def test_validation_is_a_share_of_each_source_and_never_trained_on(mill: Any) -> None:

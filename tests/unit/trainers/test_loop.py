@@ -1,4 +1,4 @@
-"""The learning rate, what is due, and evaluation."""
+"""What is due, and evaluation."""
 
 from typing import Any
 
@@ -10,35 +10,7 @@ from trainers import loop
 from trainers.checkpoint import LoopState
 from trainers.config import Training
 from trainers.corpora.feeding.feed import Tokenized
-from trainers.loop import TrainJob, schedule
-
-
-@pytest.mark.parametrize(
-    ("kind", "expected"),
-    [
-        ("linear", [0.5, 1.0, 1.0, 0.75, 0.5, 0.25]),
-        ("cosine", [0.5, 1.0, 1.0, 0.5 * (1 + 0.5**0.5), 0.5, 0.5 * (1 - 0.5**0.5)]),
-        ("constant", [0.5, 1.0, 1.0, 1.0, 1.0, 1.0]),
-    ],
-)
-def test_the_learning_rate_rises_and_falls(kind: str, expected: list[float]) -> None:
-    """Ten steps, two of them to warm up; some of the others."""
-    fractions = [0.0, 0.1, 0.2, 0.4, 0.6, 0.8]
-    found = [schedule(fraction, 0.1, 0.2, kind) for fraction in fractions]
-    assert found == pytest.approx(expected)
-
-
-@pytest.mark.parametrize("kind", ["linear", "cosine", "constant"])
-@pytest.mark.parametrize("warmup", [0.0, 0.001, 0.06, 0.5, 0.99])
-@pytest.mark.parametrize("steps", [1, 2, 10, 1000])
-def test_no_step_stands_still_and_none_is_over_the_peak(
-    steps: int, warmup: float, kind: str
-) -> None:
-    rates = [schedule(step / steps, 1 / steps, warmup, kind) for step in range(steps)]
-    assert all(0 < rate <= 1 for rate in rates)
-    top = rates.index(max(rates))
-    assert rates[:top] == sorted(rates[:top])
-    assert rates[top:] == sorted(rates[top:], reverse=True)
+from trainers.loop import TrainJob
 
 
 def test_what_is_due_follows_from_the_agreed_time() -> None:

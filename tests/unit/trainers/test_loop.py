@@ -1,4 +1,4 @@
-"""What is due, and evaluation."""
+"""Activations that are not kept, what is due, and evaluation."""
 
 from typing import Any
 
@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from cluster.errors import UserError
 from trainers import loop
 from trainers.checkpoint import LoopState
-from trainers.config import Training
+from trainers.config import Shape, Training
 from trainers.corpora.feeding.feed import Tokenized
 from trainers.loop import TrainJob
+from trainers.model import Start, build
+from trainers.tasks import Objective
 
 
 def test_what_is_due_follows_from_the_agreed_time() -> None:
@@ -22,6 +25,27 @@ def test_what_is_due_follows_from_the_agreed_time() -> None:
     assert clock.checkpoint_is_due
     assert not clock.checkpoint_is_due, "once an interval"
     assert clock.is_due("progress", 1.0)
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_activations_are_computed_again_for_the_gradient(again: bool, tokenizer: Any) -> None:
+    shape = Shape(architecture="llama", hidden_size=16, layers=2, heads=2)
+    objective = Objective(build(Start(shape=shape), "causal_lm", tokenizer), task=None)  # type: ignore[arg-type]
+    if again:
+        loop._recompute_activations(objective)
+    passes: list[str] = []
+    for layer in objective.model.model.layers:
+        layer.mlp.register_forward_pre_hook(lambda *_: passes.append("mlp"))
+    objective.train()
+    objective.model(torch.ones(1, 4, dtype=torch.int64), use_cache=False).logits.sum().backward()
+    assert len(passes) == (4 if again else 2)
+
+
+def test_a_model_that_cannot_compute_them_again_is_refused(tokenizer: Any) -> None:
+    model = build(Start(shape=Shape(hidden_size=16, layers=1, heads=2)), "masked_lm", tokenizer)
+    model.supports_gradient_checkpointing = False
+    with pytest.raises(UserError, match="activation_checkpointing: 'bert' cannot do it"):
+        loop._recompute_activations(Objective(model, task=None))  # type: ignore[arg-type]
 
 
 def test_evaluation_covers_every_row_once_at_any_number_of_workers(

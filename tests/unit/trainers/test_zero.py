@@ -1,9 +1,15 @@
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 import torch
+import torch.distributed as dist
+from torch import nn
 
-from trainers.config import Training
+from cluster.errors import UserError
+from trainers.config import Pretrain, Training
 from trainers.engine_config import Zero
-from trainers.zero import accumulation, config, resolve_precision
+from trainers.zero import accumulation, config, engine, resolve_precision
 
 
 @pytest.mark.parametrize(
@@ -96,6 +102,41 @@ def test_deepspeeds_own_keys_stand_beside_those_of_raymill() -> None:
         "offload_optimizer": {"device": "cpu", "pin_memory": False},
     }
     assert made["gradient_clipping"] == 1.0
+
+
+@pytest.fixture
+def alone() -> Iterator[None]:
+    """The only worker."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (
+            {"deepspeed": {"zero_optimization": {"reduce_bucket": 5}}},
+            "pretrain.deepspeed: reduce_bucket: Extra inputs are not permitted",
+        ),
+        ({"deepspeed": {"fp16": {"hysteresis": "x"}}}, "pretrain.deepspeed: hysteresis: "),
+        (
+            {"zero": {"stage": 3, "offload_optimizer": "nvme", "nvme_path": "/nvme"}},
+            "pretrain.zero.nvme_path: offload to nvme needs libaio",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("alone")
+def test_what_deepspeed_cannot_do_is_the_users_to_mend(
+    keys: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import deepspeed
+
+    monkeypatch.setitem(deepspeed.ops.__compatible_ops__, "async_io", False)
+    settings = Pretrain.model_validate({"model": {}, **keys})
+    with pytest.raises(UserError) as raised:
+        engine(nn.Linear(2, 2), settings)
+    assert message in str(raised.value)
 
 
 def test_precision_follows_the_processor_unless_given(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,6 +45,13 @@ STAGES: dict[str, dict[str, Any]] = {
         "deepspeed": CUT,
     },
 }
+RESUMED: dict[str, dict[str, Any]] = {
+    "lion/0": {},
+    "lion/2": {},
+    "adafactor/0": {},
+    "adamw/1": {"offload_optimizer": "cpu"},
+    "adamw/3": {"offload_optimizer": "cpu", "offload_parameters": "cpu"},
+}
 GRID = [(workers, micro_batch_size) for workers in (1, 2) for micro_batch_size in (1, 2, 8)]
 OPTIMIZERS = [(name, stage) for name in ("adamw", "lion") for stage in range(4)]
 
@@ -131,10 +138,17 @@ def found(
     for name, stage in OPTIMIZERS:
         keys = {"optimizer": name, "zero": {"stage": stage}, **steps}
         cases[f"{name}/{stage}"] = Case(task, settings(2, rows, 2, **keys))
+        cases[f"{name}/{stage}/bf16"] = Case(task, settings(2, rows, 2, **keys, precision="bf16"))
     for name in ("adamw", "lion", "adafactor"):
         keys = {"optimizer": name, "zero": {"stage": 0}, **steps}
         cases[f"{name}/alone"] = Case(task, settings(1, rows, rows, **keys))
     cases["adafactor/0"] = Case(task, settings(2, rows, 2, **keys))
+    cases["adafactor/0/bf16"] = Case(task, settings(2, rows, 2, **keys, precision="bf16"))
+    for which, offload in RESUMED.items():
+        name, _, stage = which.partition("/")
+        keys = {"optimizer": name, "zero": {"stage": int(stage), **offload}, **steps}
+        keys |= {"checkpoint_minutes": 1e-9}
+        cases[f"{which}/resumed"] = Case(task, settings(2, rows, 2, **keys), resumes=True)
     return trained(cases, tmp_path_factory.mktemp("worlds"))
 
 
@@ -202,3 +216,18 @@ def test_optimizers_go_the_same_way_on_two_workers(
     apart = sum(float((alone[key] - value).abs().sum()) for key, value in shared.items())
     assert way > 0
     assert apart < 1e-3 * way
+
+
+@pytest.mark.parametrize(("name", "stage"), [*OPTIMIZERS, ("adafactor", 0)])
+def test_bf16_goes_much_the_same_way(name: str, stage: int, found: Any, tasks: Any) -> None:
+    task = tasks["causal-32"][0]
+    exact, rounded = (
+        torch.cat([value.flatten() for value in gradient(weights, task).values()])
+        for weights in (found[f"{name}/{stage}"], found[f"{name}/{stage}/bf16"])
+    )
+    assert float(torch.cosine_similarity(exact, rounded, dim=0)) > 0.8
+
+
+@pytest.mark.parametrize("which", RESUMED)
+def test_a_resumed_training_ends_where_it_would_have(which: str, found: Any) -> None:
+    assert distance(found[f"{which}/resumed"], found[which]) == 0

@@ -33,6 +33,8 @@ class Case:
     settings: Training
     plain: bool = False
     """Steps by the gradient alone, at the learning rate."""
+    resumes: bool = False
+    """Leaves a checkpoint after each step; is then run again, and goes on from the last one."""
 
 
 def trained(cases: Mapping[str, Case], folder: Path) -> dict[str, Weights]:
@@ -57,7 +59,12 @@ def _process(number: int, cases: Mapping[str, Case], folder: Path) -> None:
     for name, case in cases.items():
         if case.settings.workers == workers:
             zero.optimizer = _plain if case.plain else optimizer  # type: ignore[assignment]
-            train(TrainJob(case.task, case.settings, SEED, Draft(storage, name)), Notes())
+            job = TrainJob(case.task, case.settings, SEED, _draft(storage, name))
+            train(job, Notes())
+            if case.resumes:
+                again = Notes()
+                train(job, again)
+                assert rank != 0 or "resumes from checkpoint" in again.lines[0], again.lines
     dist.destroy_process_group()
 
 
@@ -65,9 +72,14 @@ def _plain(module: nn.Module, settings: Training) -> torch.optim.Optimizer:
     return torch.optim.SGD(module.parameters(), lr=settings.learning_rate)
 
 
+def _draft(storage: Storage, name: str) -> Draft:
+    return Draft(storage, f"model/{name.replace('/', '-')}")
+
+
 def _weights(folder: Path, name: str) -> Weights:
     storage = Storage.at(str(folder))
-    return load_file(storage.local(Draft(storage, name).place) / "model.safetensors")
+    weights = load_file(storage.local(_draft(storage, name).place) / "model.safetensors")
+    return {key: value.float() for key, value in weights.items()}
 
 
 def distance(one: Weights, other: Weights) -> float:

@@ -25,7 +25,7 @@ ROWS = [
     {"text": "这家酒店很好", "label": "good"},
     {"text": "two words", "label": "bad"},
 ]
-ROOT = Path(__file__).parents[4]
+ROOT = Path(__file__).parents[5]
 KEY = "corpora.sources.x"
 
 

@@ -4,9 +4,10 @@ weights."""
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from cluster.section import Conflict, Invalid, Section, operational
+from trainers.engine_config import Zero, refuse_contradictions
 
 if TYPE_CHECKING:
     from cluster.recipe import Recipe
@@ -42,13 +43,6 @@ class Shape(Section):
         return self
 
 
-class Zero(Section):
-    """DeepSpeed's ZeRO: what is sharded over the workers (Rajbhandari et al. 2020)."""
-
-    stage: Literal[0, 1, 2, 3] = 2
-    """0 nothing, 1 optimizer state, 2 and gradients, 3 and parameters."""
-
-
 class Training(Section):
     """What pretraining and fine-tuning share."""
 
@@ -56,12 +50,24 @@ class Training(Section):
     """Sequences in an optimizer step, on the whole cluster. Workers and micro-batches follow."""
     micro_batch_size: int = operational(16, ge=1)
     """Sequences that one worker takes through the model at once, at most."""
+    optimizer: Literal["adamw", "lion", "adafactor"] = "adamw"
+    """AdamW (Loshchilov & Hutter 2019); Lion (Chen et al. 2023), half its state, at a third to a
+    tenth of its learning rate; Adafactor (Shazeer & Stern 2018), hardly any state, which needs
+    zero.stage: 0."""
     learning_rate: float = Field(default=1e-3, gt=0, le=1)
-    """Peak, after the warm-up."""
-    schedule: Literal["linear", "cosine", "constant"] = "linear"
-    """How the learning rate falls to zero after the warm-up."""
+    """Peak, after the warm-up. Adafactor takes it as a share of each matrix's own size."""
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    """How much of AdamW's and Lion's direction comes from the steps before."""
+    beta2: float = Field(default=0.98, ge=0, lt=1)
+    """How much of AdamW's second moment and of Lion's momentum does. With more, such as 0.999, a
+    short training does not forget its first steps."""
+    schedule: Literal["linear", "cosine", "wsd", "constant"] = "linear"
+    """How the learning rate falls to zero after the warm-up. `wsd` stays at its peak, and falls at
+    the end (warmup-stable-decay; Hu et al. 2024)."""
     warmup: float = Field(default=0.06, ge=0, lt=1)
     """Share of the training over which the learning rate rises."""
+    decay: float = Field(default=0.2, gt=0, le=1)
+    """Share of the training over which it falls, under `wsd`."""
     weight_decay: float = Field(default=0.01, ge=0, le=1)
     """Not applied to norms and biases."""
     gradient_clipping: float = Field(default=1.0, gt=0)
@@ -71,11 +77,18 @@ class Training(Section):
     max_minutes: float | None = Field(default=None, gt=0)
     """Training ends at this time if it comes before the epochs do; the schedule follows the clock,
     so the learning rate still falls to zero. The result then depends on the machine's speed."""
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """`auto` is bf16 where the processor multiplies in it, else fp32."""
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
+    """`auto` is bf16 where the processor multiplies in it, else fp32. Under bf16 and fp16 the
+    optimizer keeps the weights in fp32; fp16 scales the loss, and skips steps that overflow."""
     compile: bool = False
     """torch.compile; without a C++ compiler the model runs uncompiled, and a line says so."""
+    activation_checkpointing: bool = operational(False)
+    """Each layer's activations are computed again for the gradient, and not kept: much less memory
+    for a third more computing."""
     zero: Zero = Zero()
+    deepspeed: dict[str, JsonValue] = Field(default_factory=dict)
+    """Further keys of DeepSpeed's configuration, as they are, such as
+    `{zero_optimization: {reduce_bucket_size: 50000000}}`."""
     base: str | None = None
     """A folder or hub id to start from. Without it pretraining starts from `model`, fine-tuning
     from what pretraining made."""
@@ -95,6 +108,27 @@ class Training(Section):
                 f"{self.batch_size} is less than workers = {self.workers}; "
                 "every worker needs a sequence in each step",
             )
+        return self
+
+    @model_validator(mode="after")
+    def _engine_can_do_it(self) -> Self:
+        if self.precision == "fp16" and self.gpus_per_worker == 0:
+            raise Invalid("precision", "fp16 needs gpus_per_worker of 1 or more; CPUs take bf16")
+        if self.precision == "fp16" and self.zero.stage == 0:
+            raise Invalid(
+                "precision", "fp16 needs zero.stage 1, 2 or 3: at 0 DeepSpeed scales no loss"
+            )
+        if self.optimizer == "adafactor" and self.zero.stage > 0:
+            raise Invalid(
+                "optimizer",
+                f"adafactor needs zero.stage: 0, found {self.zero.stage}: it factors whole "
+                "matrices, which ZeRO cuts",
+            )
+        if self.schedule == "wsd" and self.warmup + self.decay > 1:
+            raise Invalid(
+                "decay", f"decay = {self.decay} and warmup = {self.warmup} are over 1 together"
+            )
+        refuse_contradictions(self.deepspeed, dict(self))
         return self
 
     def identity(self) -> dict[str, Any]:

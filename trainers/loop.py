@@ -17,8 +17,9 @@ import torch
 import torch.distributed as dist
 
 from cluster.artifacts import Draft
+from cluster.errors import UserError
 from cluster.progress import Progress
-from trainers import checkpoint, model, zero
+from trainers import checkpoint, model, schedule, zero
 from trainers.batches import Batches
 from trainers.checkpoint import LoopState
 from trainers.config import Training
@@ -52,6 +53,8 @@ def train(job: TrainJob, progress: Progress, report: Report | None = None) -> di
         torch.set_num_threads(settings.cpus_per_worker)  # its process may have served another job
     torch.manual_seed(job.seed)
     objective = Objective(task.model(), task)
+    if settings.activation_checkpointing:
+        _recompute_activations(objective)
     compiled = settings.compile and _compile(objective, progress)
     engine = zero.engine(objective, settings)
     rows, validation = task.rows("train"), task.rows("validation")
@@ -128,9 +131,7 @@ def _step(
     all_targets, all_tokens, seconds, *waits = agreed.tolist()
     all_targets = max(all_targets, 1.0)  # masks may have left nothing to learn
     for group in engine.optimizer.param_groups:
-        group["lr"] = settings.learning_rate * schedule(
-            state.fraction, 1 / total_steps, settings.warmup, settings.schedule
-        )
+        group["lr"] = schedule.rate(settings, state.fraction, 1 / total_steps)
     loss_sum = 0.0
     for batch, weight in share.micro_batches:
         loss, _ = engine({name: value.to(engine.device) for name, value in batch.items()})
@@ -174,23 +175,6 @@ def evaluate(engine: Any, job: TrainJob, rows: Rows) -> dict[str, float]:
     return job.task.metrics(dict(zip(sums, agreed.tolist(), strict=True)))
 
 
-def schedule(fraction: float, step: float, warmup: float, kind: str) -> float:
-    """The learning rate's share of its peak for the step that begins at `fraction`. Pure.
-
-    `step` is the share of the training that one step is; the first step does not stand still.
-    """
-    if fraction < warmup:
-        return min(1.0, (fraction + step) / warmup)
-    left = (1 - fraction) / max(1 - warmup, step)
-    match kind:
-        case "linear":
-            return left
-        case "cosine":
-            return 0.5 * (1 - math.cos(math.pi * left))
-        case _:
-            return 1.0
-
-
 class _Clock:
     """Training time over all restarts, and what is due."""
 
@@ -214,6 +198,15 @@ class _Clock:
     @property
     def checkpoint_is_due(self) -> bool:
         return self.is_due("checkpoint", self._checkpoint_s)
+
+
+def _recompute_activations(objective: Objective) -> None:
+    if not objective.model.supports_gradient_checkpointing:
+        raise UserError(
+            f"activation_checkpointing: {objective.model.config.model_type!r} cannot do it; leave "
+            "it out"
+        )
+    objective.model.gradient_checkpointing_enable()
 
 
 def _compile(objective: Objective, progress: Progress) -> bool:

@@ -2,12 +2,17 @@
 
 import logging
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import nn
 
+from cluster.errors import UserError
 from trainers.config import Training
+from trainers.engine_config import Zero
+from trainers.optimizers import optimizer
 
 
 def resolve_precision(precision: str) -> str:
@@ -31,38 +36,46 @@ def accumulation(batch_size: int, workers: int, micro_batch_size: int) -> tuple[
 def config(settings: Training, workers: int, precision: str) -> dict[str, Any]:
     """DeepSpeed's configuration. Pure."""
     micro_batch, steps = accumulation(settings.batch_size, workers, settings.micro_batch_size)
-    return {
+    made = {
         "train_micro_batch_size_per_gpu": micro_batch,
         "gradient_accumulation_steps": steps,
         "gradient_clipping": settings.gradient_clipping,
-        "zero_optimization": {"stage": settings.zero.stage},
+        "zero_optimization": _zero_optimization(settings.zero),
         "bf16": {"enabled": precision == "bf16"},
+        "fp16": {"enabled": precision == "fp16"},
         "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,  # torch's AdamW is fused on CPUs too
         "steps_per_print": 2**31,
     }
+    return _joined(settings.deepspeed, made)
 
 
-def optimizer(module: nn.Module, settings: Training) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov & Hutter 2019); norms, biases and other vectors do not decay."""
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    groups = [
-        {
-            "params": [parameter for parameter in parameters if parameter.ndim >= 2],
-            "weight_decay": settings.weight_decay,
-        },
-        {
-            "params": [parameter for parameter in parameters if parameter.ndim < 2],
-            "weight_decay": 0.0,
-        },
-    ]
-    # beta2 0.98 instead of 0.999: with few steps the second moment must forget the first ones.
-    return torch.optim.AdamW(
-        groups, lr=settings.learning_rate, betas=(0.9, 0.98), eps=1e-8, fused=True
-    )
+def _zero_optimization(zero: Zero) -> dict[str, Any]:
+    made: dict[str, Any] = {"stage": zero.stage}
+    for name, device in (
+        ("offload_optimizer", zero.offload_optimizer),
+        ("offload_param", zero.offload_parameters),
+    ):
+        if device is not None:
+            made[name] = {"device": device}
+        if device == "nvme":
+            made[name]["nvme_path"] = zero.nvme_path
+    return made
+
+
+def _joined(passed: Mapping[str, Any], made: Mapping[str, Any]) -> dict[str, Any]:
+    """Both, section by section; they have no key in common."""
+    joined = {**passed, **made}
+    for key in passed.keys() & made.keys():
+        joined[key] = _joined(passed[key], made[key])
+    return joined
 
 
 def engine(module: nn.Module, settings: Training) -> Any:
-    """The DeepSpeed engine around a module. torch.distributed must be initialized."""
+    """The DeepSpeed engine around a module. torch.distributed must be initialized.
+
+    Raises UserError for keys of DeepSpeed's own that it refuses, and for offload that cannot be.
+    """
     os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
     import deepspeed
 
@@ -70,11 +83,22 @@ def engine(module: nn.Module, settings: Training) -> Any:
     # DeepSpeed compiles a shared-memory collective at its first use on a CPU, for a minute; gloo
     # moves the gradients of the models that one trains on CPUs in a few milliseconds.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    section = type(settings).__name__.lower()
+    if settings.zero.nvme_path is not None and not deepspeed.ops.__compatible_ops__["async_io"]:
+        raise UserError(
+            f"{section}.zero.nvme_path: offload to nvme needs libaio; install it on every node "
+            "(libaio-dev)"
+        )
     workers = torch.distributed.get_world_size()
-    made, *_ = deepspeed.initialize(
-        model=module,
-        optimizer=optimizer(module, settings),
-        config=config(settings, workers, resolve_precision(settings.precision)),
-        dist_init_required=False,
-    )
+    try:
+        made, *_ = deepspeed.initialize(
+            model=module,
+            optimizer=optimizer(module, settings),
+            config=config(settings, workers, resolve_precision(settings.precision)),
+            dist_init_required=False,
+        )
+    except ValidationError as error:  # of DeepSpeed's own configuration
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise UserError(f"{section}.deepspeed: {key}: {first['msg']}") from error
     return made

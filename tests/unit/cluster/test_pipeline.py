@@ -66,6 +66,8 @@ def ids(items: list[Planned]) -> dict[str, str]:
         ("corpora.validation=0.1", SHARDED),
         ("pretrain.learning_rate=5e-4", PRETRAINED),
         ("pretrain.zero.stage=1", PRETRAINED),
+        ("pretrain.optimizer=lion", PRETRAINED),
+        ("pretrain.deepspeed={bf16: {check_grad_overflow: false}}", PRETRAINED),
         ("pretrain.model.hidden_size=128", PRETRAINED),
         ("pretrain.model.config={rope_theta: 5}", PRETRAINED),
         ("corpora.balance=upsample", ALL),
@@ -81,6 +83,8 @@ def ids(items: list[Planned]) -> dict[str, str]:
         # How a stage runs is no part of what it makes.
         ("pretrain.workers=1", NOTHING),
         ("pretrain.micro_batch_size=4", NOTHING),
+        ("pretrain.activation_checkpointing=true", NOTHING),
+        ("pretrain.zero.offload_optimizer=cpu", NOTHING),
         ("pretrain.checkpoint_minutes=1", NOTHING),
         ("finetune.cpus_per_worker=2", NOTHING),
         ("corpora.concurrency=1", NOTHING),

@@ -130,7 +130,7 @@ MUTATIONS = [
     Mutation("rate: 1e-3", "rate: 0", ("pretrain.learning_rate: ", "greater than 0")),
     Mutation("rate: 1e-3", "rate: .nan", ("pretrain.learning_rate: ", "finite number")),
     Mutation("{stage: 2}", "{stage: 4}", ("pretrain.zero.stage: ", "0, 1, 2 or 3, found 4")),
-    Mutation(": auto", ": fp16", ("pretrain.precision: ", "found 'fp16'")),
+    Mutation(": auto", ": fp8", ("pretrain.precision: ", "found 'fp8'")),
     Mutation(": cosine", ": cosin", ("finetune.schedule: ", "did you mean 'cosine'?")),
     Mutation("seeds: 2", "seeds: 99", ("finetune.evaluation.seeds: ", "found 99")),
     Mutation("[bad, good]", "[good]", ("finetune.labels: ", "at least 2 items")),
@@ -176,6 +176,17 @@ MUTATIONS = [
     Mutation("[bad, good]", "[good, good]", ("finetune.labels: each only once",)),
     Mutation("port: 9000", "min_replicas: 3", ("serve.min_replicas: 3 is over max_replicas",)),
     Mutation("  epochs", "  workers: 9\n  epochs", ("batch_size: 8 is less than workers",), at=""),
+    Mutation(": auto", ": fp16", ("pretrain.precision: fp16 needs gpus_per_worker",)),
+    Mutation(
+        "{stage: 2}",
+        "{stage: 2, offload_parameters: cpu}",
+        ("pretrain.zero.offload_parameters: cpu needs stage 3, found stage 2",),
+    ),
+    Mutation(
+        "zero: {stage: 2}",
+        "deepspeed: {gradient_clipping: 2}",
+        ("pretrain.deepspeed.gradient_clipping: 2 stands beside gradient_clipping = 1.0",),
+    ),
     # Not YAML, or not a recipe.
     Mutation("seed: 7", "name: again", ('found duplicate key "name"',)),
     Mutation("seed: 7", "\tseed: 7", ("found character '\\t'",)),

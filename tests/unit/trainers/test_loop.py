@@ -1,4 +1,4 @@
-"""The learning rate, what is due, and evaluation."""
+"""Activations that are not kept, what is due, and evaluation."""
 
 from typing import Any
 
@@ -6,39 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from cluster.errors import UserError
 from trainers import loop
 from trainers.checkpoint import LoopState
-from trainers.config import Training
+from trainers.config import Shape, Training
 from trainers.corpora.feeding.feed import Tokenized
-from trainers.loop import TrainJob, schedule
-
-
-@pytest.mark.parametrize(
-    ("kind", "expected"),
-    [
-        ("linear", [0.5, 1.0, 1.0, 0.75, 0.5, 0.25]),
-        ("cosine", [0.5, 1.0, 1.0, 0.5 * (1 + 0.5**0.5), 0.5, 0.5 * (1 - 0.5**0.5)]),
-        ("constant", [0.5, 1.0, 1.0, 1.0, 1.0, 1.0]),
-    ],
-)
-def test_the_learning_rate_rises_and_falls(kind: str, expected: list[float]) -> None:
-    """Ten steps, two of them to warm up; some of the others."""
-    fractions = [0.0, 0.1, 0.2, 0.4, 0.6, 0.8]
-    found = [schedule(fraction, 0.1, 0.2, kind) for fraction in fractions]
-    assert found == pytest.approx(expected)
-
-
-@pytest.mark.parametrize("kind", ["linear", "cosine", "constant"])
-@pytest.mark.parametrize("warmup", [0.0, 0.001, 0.06, 0.5, 0.99])
-@pytest.mark.parametrize("steps", [1, 2, 10, 1000])
-def test_no_step_stands_still_and_none_is_over_the_peak(
-    steps: int, warmup: float, kind: str
-) -> None:
-    rates = [schedule(step / steps, 1 / steps, warmup, kind) for step in range(steps)]
-    assert all(0 < rate <= 1 for rate in rates)
-    top = rates.index(max(rates))
-    assert rates[:top] == sorted(rates[:top])
-    assert rates[top:] == sorted(rates[top:], reverse=True)
+from trainers.loop import TrainJob
+from trainers.model import Start, build
+from trainers.tasks import Objective
 
 
 def test_what_is_due_follows_from_the_agreed_time() -> None:
@@ -50,6 +25,27 @@ def test_what_is_due_follows_from_the_agreed_time() -> None:
     assert clock.checkpoint_is_due
     assert not clock.checkpoint_is_due, "once an interval"
     assert clock.is_due("progress", 1.0)
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_activations_are_computed_again_for_the_gradient(again: bool, tokenizer: Any) -> None:
+    shape = Shape(architecture="llama", hidden_size=16, layers=2, heads=2)
+    objective = Objective(build(Start(shape=shape), "causal_lm", tokenizer), task=None)  # type: ignore[arg-type]
+    if again:
+        loop._recompute_activations(objective)
+    passes: list[str] = []
+    for layer in objective.model.model.layers:
+        layer.mlp.register_forward_pre_hook(lambda *_: passes.append("mlp"))
+    objective.train()
+    objective.model(torch.ones(1, 4, dtype=torch.int64), use_cache=False).logits.sum().backward()
+    assert len(passes) == (4 if again else 2)
+
+
+def test_a_model_that_cannot_compute_them_again_is_refused(tokenizer: Any) -> None:
+    model = build(Start(shape=Shape(hidden_size=16, layers=1, heads=2)), "masked_lm", tokenizer)
+    model.supports_gradient_checkpointing = False
+    with pytest.raises(UserError, match="activation_checkpointing: 'bert' cannot do it"):
+        loop._recompute_activations(Objective(model, task=None))  # type: ignore[arg-type]
 
 
 def test_evaluation_covers_every_row_once_at_any_number_of_workers(

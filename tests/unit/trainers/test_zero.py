@@ -1,9 +1,15 @@
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
 
-from trainers.config import Training, Zero
-from trainers.zero import accumulation, config, optimizer, resolve_precision
+from cluster.errors import UserError
+from trainers.config import Pretrain, Training
+from trainers.engine_config import Zero
+from trainers.zero import accumulation, config, engine, resolve_precision
 
 
 @pytest.mark.parametrize(
@@ -52,14 +58,85 @@ def test_the_section_becomes_deepspeeds_configuration(stage: int) -> None:
     assert config(settings, workers=2, precision="fp32")["bf16"] == {"enabled": False}
 
 
-def test_norms_and_biases_do_not_decay() -> None:
-    module = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 3), nn.LayerNorm(3))
-    module[0].weight.requires_grad = False
-    decayed, others = optimizer(module, Training(weight_decay=0.1, learning_rate=0.01)).param_groups
-    assert [tuple(p.shape) for p in decayed["params"]] == [(3, 4)]
-    assert [tuple(p.shape) for p in others["params"]] == [(3,), (3,), (3,)]
-    assert (decayed["weight_decay"], others["weight_decay"]) == (0.1, 0.0)
-    assert decayed["lr"] == 0.01
+def test_precision_is_one_of_three() -> None:
+    for precision in ("fp32", "bf16", "fp16"):
+        made = config(Training(), workers=1, precision=precision)
+        assert made["bf16"] == {"enabled": precision == "bf16"}
+        assert made["fp16"] == {"enabled": precision == "fp16"}
+
+
+def test_offload_has_deepspeeds_names() -> None:
+    zero = {
+        "stage": 3,
+        "offload_optimizer": "cpu",
+        "offload_parameters": "nvme",
+        "nvme_path": "/nvme",
+    }
+    made = config(Training.model_validate({"zero": zero}), workers=1, precision="bf16")
+    assert made["zero_optimization"] == {
+        "stage": 3,
+        "offload_optimizer": {"device": "cpu"},
+        "offload_param": {"device": "nvme", "nvme_path": "/nvme"},
+    }
+    assert not made["zero_force_ds_cpu_optimizer"], "torch's AdamW steps on the CPU"
+
+
+def test_deepspeeds_own_keys_stand_beside_those_of_raymill() -> None:
+    settings = Training.model_validate(
+        {
+            "zero": {"stage": 3, "offload_optimizer": "cpu"},
+            "deepspeed": {
+                "wall_clock_breakdown": True,
+                "zero_optimization": {
+                    "reduce_bucket_size": 5000,
+                    "offload_optimizer": {"pin_memory": False},
+                },
+            },
+        }
+    )
+    made = config(settings, workers=1, precision="bf16")
+    assert made["wall_clock_breakdown"] is True
+    assert made["zero_optimization"] == {
+        "stage": 3,
+        "reduce_bucket_size": 5000,
+        "offload_optimizer": {"device": "cpu", "pin_memory": False},
+    }
+    assert made["gradient_clipping"] == 1.0
+
+
+@pytest.fixture
+def alone() -> Iterator[None]:
+    """The only worker."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (
+            {"deepspeed": {"zero_optimization": {"reduce_bucket": 5}}},
+            "pretrain.deepspeed: reduce_bucket: Extra inputs are not permitted",
+        ),
+        ({"deepspeed": {"fp16": {"hysteresis": "x"}}}, "pretrain.deepspeed: hysteresis: "),
+        (
+            {"zero": {"stage": 3, "offload_optimizer": "nvme", "nvme_path": "/nvme"}},
+            "pretrain.zero.nvme_path: offload to nvme needs libaio",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("alone")
+def test_what_deepspeed_cannot_do_is_the_users_to_mend(
+    keys: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import deepspeed
+
+    monkeypatch.setitem(deepspeed.ops.__compatible_ops__, "async_io", False)
+    settings = Pretrain.model_validate({"model": {}, **keys})
+    with pytest.raises(UserError) as raised:
+        engine(nn.Linear(2, 2), settings)
+    assert message in str(raised.value)
 
 
 def test_precision_follows_the_processor_unless_given(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,88 @@
+"""Trainings on real DeepSpeed engines, in a world of one process and one of two over gloo.
+
+All cases of a test share one start of the three processes, which costs more than the cases do.
+"""
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from cluster.artifacts import Draft
+from cluster.storage import Storage
+from tests.fakes import Notes
+from trainers import zero
+from trainers.config import Training
+from trainers.loop import TrainJob, train
+from trainers.optimizers import optimizer
+from trainers.tasks import Task
+
+SEED = 17
+Weights = dict[str, Tensor]
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    task: Task
+    settings: Training
+    plain: bool = False
+    """Steps by the gradient alone, at the learning rate."""
+    resumes: bool = False
+    """Leaves a checkpoint after each step; is then run again, and goes on from the last one."""
+
+
+def trained(cases: Mapping[str, Case], folder: Path) -> dict[str, Weights]:
+    """The weights at the end of each case, in fp32."""
+    torch.multiprocessing.spawn(_process, (cases, folder), nprocs=3)
+    return {name: _weights(folder, name) for name in cases}
+
+
+def initial(task: Task) -> Weights:
+    torch.manual_seed(SEED)
+    return {name: value.detach() for name, value in task.model().state_dict().items()}
+
+
+def _process(number: int, cases: Mapping[str, Case], folder: Path) -> None:
+    """Process 0 is a world of its own, 1 and 2 are one."""
+    workers, rank = (1, 0) if number == 0 else (2, number - 1)
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(workers))
+    store = dist.FileStore(str(folder / f"world-of-{workers}"), workers)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=workers)
+    torch.set_num_threads(1)
+    storage = Storage.at(str(folder))
+    for name, case in cases.items():
+        if case.settings.workers == workers:
+            zero.optimizer = _plain if case.plain else optimizer  # type: ignore[assignment]
+            job = TrainJob(case.task, case.settings, SEED, _draft(storage, name))
+            train(job, Notes())
+            if case.resumes:
+                again = Notes()
+                train(job, again)
+                assert rank != 0 or "resumes from checkpoint" in again.lines[0], again.lines
+    dist.destroy_process_group()
+
+
+def _plain(module: nn.Module, settings: Training) -> torch.optim.Optimizer:
+    return torch.optim.SGD(module.parameters(), lr=settings.learning_rate)
+
+
+def _draft(storage: Storage, name: str) -> Draft:
+    return Draft(storage, f"model/{name.replace('/', '-')}")
+
+
+def _weights(folder: Path, name: str) -> Weights:
+    storage = Storage.at(str(folder))
+    weights = load_file(storage.local(_draft(storage, name).place) / "model.safetensors")
+    return {key: value.float() for key, value in weights.items()}
+
+
+def distance(one: Weights, other: Weights) -> float:
+    """The largest difference of two weights."""
+    assert one.keys() <= other.keys()  # of tied weights only one is in a file
+    return max(float((value - other[name]).abs().max()) for name, value in one.items())

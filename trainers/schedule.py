@@ -1,0 +1,30 @@
+"""The learning rate over a training, as a function of how much of it is done."""
+
+import math
+
+from trainers.config import Training
+
+
+def rate(settings: Training, fraction: float, step: float) -> float:
+    """The learning rate of the step that begins at `fraction` of the training. Pure.
+
+    `step` is the share of the training that one step is; the first step does not stand still.
+    """
+    return settings.learning_rate * _share(settings, fraction, step)
+
+
+def _share(settings: Training, fraction: float, step: float) -> float:
+    """Of the peak."""
+    warmup, decay = settings.warmup, settings.decay
+    if fraction < warmup:
+        return min(1.0, (fraction + step) / warmup)
+    left = (1 - fraction) / max(1 - warmup, step)
+    match settings.schedule:
+        case "linear":
+            return left
+        case "cosine":
+            return 0.5 * (1 - math.cos(math.pi * left))
+        case "wsd":  # 1 - sqrt, the best of the shapes that Hägele et al. 2024 compare
+            return 1 - math.sqrt(max(0.0, fraction - (1 - decay)) / decay)
+        case "constant":
+            return 1.0

@@ -120,6 +120,9 @@ class Pretrain(Training):
     """A model from scratch."""
     mask_probability: float = Field(default=0.15, gt=0, lt=1)
     """Share of tokens that masked LM predicts (Devlin et al. 2019)."""
+    whole_words: bool = False
+    """Masks all pieces of a word or none: of words between spaces, and of Chinese words as jieba
+    finds them (Cui et al. 2021)."""
     shuffle_window: int | None = Field(default=None, ge=1)
     """Shards whose sequences are shuffled together; all of them by default. For a corpus on remote
     storage that is larger than cluster.cache_gb, which must hold two such windows."""
@@ -136,6 +139,8 @@ class Pretrain(Training):
                     f"{self.objective} needs an architecture of {', '.join(suited)}, "
                     f"found {self.model.architecture!r}",
                 )
+        if self.whole_words and self.objective == "causal_lm":
+            raise Invalid("whole_words", "causal_lm masks nothing; leave it out")
         return self
 
     def conflicts(self, recipe: "Recipe") -> Iterator[Conflict]:

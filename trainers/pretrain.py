@@ -7,7 +7,8 @@ from trainers.config import Pretrain
 from trainers.export import describe
 from trainers.launch import fit_stage
 from trainers.model import Start
-from trainers.tasks.language_model import CausalLM, MaskedLM
+from trainers.tasks.causal_lm import CausalLM
+from trainers.tasks.masked_lm import MaskedLM
 
 
 def run(job: StageJob) -> dict[str, Any]:
@@ -16,7 +17,7 @@ def run(job: StageJob) -> dict[str, Any]:
     start = Start(shape=settings.model, base=settings.base)
     read = (corpus, start, seed, job.recipe.cluster.cache_gb, settings.shuffle_window)
     task: MaskedLM | CausalLM = (
-        MaskedLM(*read, mask_probability=settings.mask_probability)
+        MaskedLM(*read, settings.mask_probability, settings.whole_words)
         if settings.objective == "masked_lm"
         else CausalLM(*read)
     )

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 
 MASKED = ("bert", "roberta", "electra", "modernbert")
 CAUSAL = ("gpt2", "llama")
+SUITED = {"masked_lm": MASKED, "causal_lm": CAUSAL, "replaced_tokens": ("electra",)}
+"""Architectures from scratch, by objective."""
+ENCODING = ("masked_lm", "replaced_tokens")
+"""Objectives whose models see both sides of a token, as classifiers do."""
 VALIDATION_METRICS = ("accuracy", "loss")
 """What a classifier's validation reports: what `tune.metric` can be."""
 TEST_METRICS = {"accuracy": "max", "macro_f1": "max", "calibration_error": "min"}
@@ -115,14 +119,24 @@ class Training(Section):
 
 
 class Pretrain(Training):
-    objective: Literal["masked_lm", "causal_lm"] = "masked_lm"
+    objective: Literal["masked_lm", "causal_lm", "replaced_tokens"] = "masked_lm"
+    """What is learned: masked tokens (Devlin et al. 2019), each next token, or which tokens a small
+    generator has replaced (ELECTRA, Clark et al. 2020)."""
     model: Shape | None = None
     """A model from scratch."""
     mask_probability: float = Field(default=0.15, gt=0, lt=1)
-    """Share of tokens that masked LM predicts (Devlin et al. 2019)."""
+    """Share of tokens that masked LM predicts (Devlin et al. 2019), or that the generator of
+    replaced_tokens fills."""
     whole_words: bool = False
     """Masks all pieces of a word or none: of words between spaces, and of Chinese words as jieba
     finds them (Cui et al. 2021)."""
+    generator_size: float = Field(default=0.25, gt=0, le=1)
+    """For replaced_tokens: the generator's width, of the model's."""
+    generator_base: str | None = None
+    """For replaced_tokens with `base`: a folder or hub id of the generator's weights. What raymill
+    pretrained has them in its folder `generator`."""
+    discriminator_weight: float = Field(default=50.0, gt=0)
+    """For replaced_tokens: the discriminator's loss beside the generator's."""
     shuffle_window: int | None = Field(default=None, ge=1)
     """Shards whose sequences are shuffled together; all of them by default. For a corpus on remote
     storage that is larger than cluster.cache_gb, which must hold two such windows."""
@@ -132,7 +146,7 @@ class Pretrain(Training):
         if (self.model is None) == (self.base is None):
             raise ValueError("give `model` (from scratch) or `base` (continue), one of them")
         if self.model is not None:
-            suited = MASKED if self.objective == "masked_lm" else CAUSAL
+            suited = SUITED[self.objective]
             if self.model.architecture not in suited:
                 raise Invalid(
                     "objective",
@@ -141,7 +155,20 @@ class Pretrain(Training):
                 )
         if self.whole_words and self.objective == "causal_lm":
             raise Invalid("whole_words", "causal_lm masks nothing; leave it out")
+        if self.objective == "replaced_tokens":
+            if (self.base is None) != (self.generator_base is None):
+                raise Invalid("generator_base", "goes with `base`: give both, or `model`")
+        elif self.generator_base is not None:
+            raise Invalid("generator_base", "only objective: replaced_tokens has a generator")
         return self
+
+    def identity(self) -> dict[str, Any]:
+        from trainers.corpora.reading.sources import base_hash
+
+        if self.generator_base is None:
+            return super().identity()
+        content = base_hash(self.generator_base, "pretrain.generator_base")
+        return {**super().identity(), "generator_content": content}
 
     def conflicts(self, recipe: "Recipe") -> Iterator[Conflict]:
         if recipe.corpora is None:
@@ -198,8 +225,10 @@ class Finetune(Training):
             )
         if recipe.pretrain is None:
             return
-        if recipe.pretrain.objective != "masked_lm" and self.task == "classify":
-            yield Conflict("finetune.task", "classify needs pretrain.objective: masked_lm")
+        if recipe.pretrain.objective not in ENCODING and self.task == "classify":
+            yield Conflict(
+                "finetune.task", f"classify needs pretrain.objective: {' or '.join(ENCODING)}"
+            )
         shape = recipe.pretrain.model
         if shape is not None and self.max_length > shape.max_positions:
             yield Conflict(

@@ -11,6 +11,7 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
+    AutoModelForPreTraining,
     AutoModelForSequenceClassification,
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 HEADS: dict[str, Any] = {
     "causal_lm": AutoModelForCausalLM,
     "masked_lm": AutoModelForMaskedLM,
+    "replaced_tokens": AutoModelForPreTraining,
     "classify": AutoModelForSequenceClassification,
 }
 PACKABLE = (

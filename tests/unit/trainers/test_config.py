@@ -1,0 +1,54 @@
+"""Keys of `pretrain` and `finetune` that do not go together are refused, with the remedy."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from trainers.config import Pretrain
+
+
+def refusal(**keys: Any) -> str:
+    with pytest.raises(ValidationError) as caught:
+        Pretrain.model_validate({"model": {}, **keys})
+    return str(caught.value.errors()[0]["msg"])
+
+
+@pytest.mark.parametrize(
+    ("objective", "architecture"),
+    [
+        ("masked_lm", "llama"),
+        ("causal_lm", "bert"),
+        ("replaced_tokens", "bert"),
+        ("replaced_tokens", "llama"),
+    ],
+)
+def test_an_objective_needs_an_architecture_that_suits_it(
+    objective: str, architecture: str
+) -> None:
+    said = refusal(objective=objective, model={"architecture": architecture})
+    assert f"{objective} needs an architecture of " in said
+    assert f"found '{architecture}'" in said
+
+
+def test_only_what_masks_masks_whole_words() -> None:
+    for objective, architecture in (("masked_lm", "bert"), ("replaced_tokens", "electra")):
+        Pretrain.model_validate(
+            {
+                "objective": objective,
+                "model": {"architecture": architecture},
+                "whole_words": True,
+            }
+        )
+    said = refusal(objective="causal_lm", model={"architecture": "llama"}, whole_words=True)
+    assert "causal_lm masks nothing; leave it out" in said
+
+
+def test_a_generator_goes_with_a_base_of_replaced_tokens() -> None:
+    electra = {"objective": "replaced_tokens", "model": {"architecture": "electra"}}
+    Pretrain.model_validate(electra)
+    both = {"base": "b", "generator_base": "g", "model": None}
+    Pretrain.model_validate({**electra, **both})
+    assert "give both" in refusal(**{**electra, **both, "generator_base": None})
+    assert "give both" in refusal(**{**electra, "generator_base": "g"})
+    assert "only objective: replaced_tokens" in refusal(generator_base="g")

@@ -1,10 +1,11 @@
 """The recipe's `pretrain` and `finetune` sections. They differ in data, loss and starting
 weights."""
 
+import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from cluster.section import Conflict, Invalid, Section, operational
 
@@ -12,9 +13,13 @@ if TYPE_CHECKING:
     from cluster.recipe import Recipe
 
 MASKED = ("bert", "roberta", "electra", "modernbert")
-CAUSAL = ("gpt2", "llama")
+CAUSAL = ("gpt2", "llama", "qwen3")
 SUITED = {"masked_lm": MASKED, "causal_lm": CAUSAL, "replaced_tokens": ("electra",)}
 """Architectures from scratch, by objective."""
+GATED = ("modernbert", "llama", "qwen3")
+"""Architectures whose feed-forward layers have a gate (Shazeer 2020)."""
+GROUPED = ("llama", "qwen3")
+"""Architectures whose heads can share keys and values."""
 ENCODING = ("masked_lm", "replaced_tokens")
 """Objectives whose models see both sides of a token, as classifiers do."""
 VALIDATION_METRICS = ("accuracy", "loss")
@@ -24,15 +29,35 @@ TEST_METRICS = {"accuracy": "max", "macro_f1": "max", "calibration_error": "min"
 less is better."""
 
 
+UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9}
+
+
+def number_of(value: Any) -> Any:
+    """120M or 1.5B as a number; anything else as it is, for pydantic to judge."""
+    written = (
+        re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMB]?)\s*", value) if isinstance(value, str) else None
+    )
+    return value if written is None else round(float(written[1]) * UNITS[written[2]])
+
+
 class Shape(Section):
     """A model from scratch, by size. Standing for a Transformers config of that architecture."""
 
-    architecture: Literal["bert", "roberta", "electra", "modernbert", "gpt2", "llama"] = "bert"
+    architecture: Literal["bert", "roberta", "electra", "modernbert", "gpt2", "llama", "qwen3"] = (
+        "bert"
+    )
+    parameters: Annotated[int, BeforeValidator(number_of)] | None = Field(default=None, ge=1)
+    """How many in all, embeddings included, such as 120M or 1.5B; within 10 %. Instead of
+    hidden_size, layers, heads and intermediate_size, which follow from it."""
     hidden_size: int = Field(default=256, ge=8)
     layers: int = Field(default=4, ge=1)
     heads: int = Field(default=4, ge=1)
     intermediate_size: int | None = Field(default=None, ge=8)
-    """4 x hidden_size by default; 8/3 x, rounded up to 32, for gated layers (modernbert, llama)."""
+    """4 x hidden_size by default; 8/3 x, rounded up to 32, for gated layers (modernbert, llama,
+    qwen3)."""
+    kv_heads: int | None = Field(default=None, ge=1)
+    """Of llama and qwen3: heads of keys and values, each shared by as many of the others (Ainslie
+    et al. 2023); as many as `heads` by default."""
     max_positions: int = Field(default=512, ge=8)
     """The longest sequence the model can take."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
@@ -44,6 +69,34 @@ class Shape(Section):
         if self.hidden_size % self.heads:
             raise Invalid("heads", f"{self.heads} does not divide hidden_size {self.hidden_size}")
         return self
+
+    @model_validator(mode="after")
+    def _parameters_decide(self) -> Self:
+        decided = {"hidden_size", "layers", "heads", "intermediate_size"} & self.model_fields_set
+        if self.parameters is not None and decided:
+            key = sorted(decided)[0]
+            raise Invalid(key, "follows from `parameters`; give one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _groups_are_equal(self) -> Self:
+        if self.kv_heads is None:
+            return self
+        if self.architecture not in GROUPED:
+            raise Invalid(
+                "kv_heads", f"{self.architecture} has none; those that do: {', '.join(GROUPED)}"
+            )
+        if self.parameters is None and self.heads % self.kv_heads:
+            raise Invalid("kv_heads", f"{self.kv_heads} does not divide heads {self.heads}")
+        return self
+
+    @property
+    def inner_size(self) -> int:
+        """The width of the feed-forward layers."""
+        if self.intermediate_size is not None:
+            return self.intermediate_size
+        gated = self.architecture in GATED
+        return -(-self.hidden_size * 8 // 3 // 32) * 32 if gated else 4 * self.hidden_size
 
 
 class Zero(Section):
@@ -173,7 +226,15 @@ class Pretrain(Training):
     def conflicts(self, recipe: "Recipe") -> Iterator[Conflict]:
         if recipe.corpora is None:
             yield Conflict("pretrain", "needs the section corpora")
-        elif self.model is not None and recipe.corpora.sequence_length > self.model.max_positions:
+            return
+        if self.model is not None and recipe.corpora.tokenizer.base is None:
+            from trainers.sizing import NoSuchSize, sized
+
+            try:
+                sized(self.model, recipe.corpora.tokenizer.vocabulary_size)
+            except NoSuchSize as error:
+                yield Conflict("pretrain.model.parameters", str(error))
+        if self.model is not None and recipe.corpora.sequence_length > self.model.max_positions:
             yield Conflict(
                 "corpora.sequence_length",
                 f"{recipe.corpora.sequence_length} is over pretrain.model.max_positions = "

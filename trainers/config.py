@@ -14,9 +14,14 @@ if TYPE_CHECKING:
 
 MASKED = ("bert", "roberta", "electra", "modernbert")
 CAUSAL = ("gpt2", "llama", "qwen3")
-SUITED = {"masked_lm": MASKED, "causal_lm": CAUSAL, "replaced_tokens": ("electra",)}
+SUITED = {
+    "masked_lm": MASKED,
+    "causal_lm": CAUSAL,
+    "replaced_tokens": ("electra",),
+    "span_corruption": ("t5",),
+}
 """Architectures from scratch, by objective."""
-GATED = ("modernbert", "llama", "qwen3")
+GATED = ("modernbert", "llama", "qwen3", "t5")
 """Architectures whose feed-forward layers have a gate (Shazeer 2020)."""
 GROUPED = ("llama", "qwen3")
 """Architectures whose heads can share keys and values."""
@@ -43,18 +48,19 @@ def number_of(value: Any) -> Any:
 class Shape(Section):
     """A model from scratch, by size. Standing for a Transformers config of that architecture."""
 
-    architecture: Literal["bert", "roberta", "electra", "modernbert", "gpt2", "llama", "qwen3"] = (
-        "bert"
-    )
+    architecture: Literal[
+        "bert", "roberta", "electra", "modernbert", "gpt2", "llama", "qwen3", "t5"
+    ] = "bert"
     parameters: Annotated[int, BeforeValidator(number_of)] | None = Field(default=None, ge=1)
     """How many in all, embeddings included, such as 120M or 1.5B; within 10 %. Instead of
     hidden_size, layers, heads and intermediate_size, which follow from it."""
     hidden_size: int = Field(default=256, ge=8)
     layers: int = Field(default=4, ge=1)
+    """Of t5: of its encoder, and as many of its decoder."""
     heads: int = Field(default=4, ge=1)
     intermediate_size: int | None = Field(default=None, ge=8)
     """4 x hidden_size by default; 8/3 x, rounded up to 32, for gated layers (modernbert, llama,
-    qwen3)."""
+    qwen3, t5)."""
     kv_heads: int | None = Field(default=None, ge=1)
     """Of llama and qwen3: heads of keys and values, each shared by as many of the others (Ainslie
     et al. 2023); as many as `heads` by default."""
@@ -172,14 +178,17 @@ class Training(Section):
 
 
 class Pretrain(Training):
-    objective: Literal["masked_lm", "causal_lm", "replaced_tokens"] = "masked_lm"
-    """What is learned: masked tokens (Devlin et al. 2019), each next token, or which tokens a small
-    generator has replaced (ELECTRA, Clark et al. 2020)."""
+    objective: Literal["masked_lm", "causal_lm", "replaced_tokens", "span_corruption"] = "masked_lm"
+    """What is learned: masked tokens (Devlin et al. 2019), each next token, which tokens a small
+    generator has replaced (ELECTRA, Clark et al. 2020), or spans that are gone (T5, Raffel et al.
+    2020)."""
     model: Shape | None = None
     """A model from scratch."""
     mask_probability: float = Field(default=0.15, gt=0, lt=1)
-    """Share of tokens that masked LM predicts (Devlin et al. 2019), or that the generator of
-    replaced_tokens fills."""
+    """Share of tokens that masked LM predicts (Devlin et al. 2019), that the generator of
+    replaced_tokens fills, or that are gone in span_corruption."""
+    mean_span: float = Field(default=3.0, ge=1)
+    """For span_corruption: tokens of a span."""
     whole_words: bool = False
     """Masks all pieces of a word or none: of words between spaces, and of Chinese words as jieba
     finds them (Cui et al. 2021)."""
@@ -206,8 +215,8 @@ class Pretrain(Training):
                     f"{self.objective} needs an architecture of {', '.join(suited)}, "
                     f"found {self.model.architecture!r}",
                 )
-        if self.whole_words and self.objective == "causal_lm":
-            raise Invalid("whole_words", "causal_lm masks nothing; leave it out")
+        if self.whole_words and self.objective not in ENCODING:
+            raise Invalid("whole_words", f"{self.objective} masks no words; leave it out")
         if self.objective == "replaced_tokens":
             if (self.base is None) != (self.generator_base is None):
                 raise Invalid("generator_base", "goes with `base`: give both, or `model`")

@@ -12,6 +12,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
     AutoModelForPreTraining,
+    AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
@@ -27,15 +28,18 @@ HEADS: dict[str, Any] = {
     "causal_lm": AutoModelForCausalLM,
     "masked_lm": AutoModelForMaskedLM,
     "replaced_tokens": AutoModelForPreTraining,
+    "span_corruption": AutoModelForSeq2SeqLM,
     "classify": AutoModelForSequenceClassification,
 }
 PACKABLE = (
     "bert", "roberta", "xlm-roberta", "electra", "modernbert",
-    "gpt2", "llama", "mistral", "qwen2", "qwen3",
+    "gpt2", "llama", "mistral", "qwen2", "qwen3", "t5",
 )  # fmt: skip
 """Model types that take a block-diagonal attention mask and positions that restart."""
 CLASSIFIER_DROPOUT = ("classifier_dropout", "seq_classif_dropout", "cls_dropout")
 """What Transformers' configs call the dropout before the classifier."""
+INNER = {"gpt2": "n_inner", "t5": "d_ff"}
+"""What Transformers' configs call the width of the feed-forward layers, else intermediate_size."""
 HIDDEN_DROPOUT = {
     "bert": ("hidden_dropout_prob", "attention_probs_dropout_prob"),
     "roberta": ("hidden_dropout_prob", "attention_probs_dropout_prob"),
@@ -44,6 +48,7 @@ HIDDEN_DROPOUT = {
     "gpt2": ("embd_pdrop", "resid_pdrop", "attn_pdrop"),
     "llama": ("attention_dropout",),
     "qwen3": ("attention_dropout",),
+    "t5": ("dropout_rate",),
 }
 
 
@@ -134,7 +139,7 @@ def from_shape(shape: Shape, tokenizer: "PreTrainedTokenizerFast", **config: Any
         "eos_token_id": tokenizer.eos_token_id,
         **dict.fromkeys(HIDDEN_DROPOUT[shape.architecture], shape.dropout),
     }
-    keys["n_inner" if shape.architecture == "gpt2" else "intermediate_size"] = shape.inner_size
+    keys[INNER.get(shape.architecture, "intermediate_size")] = shape.inner_size
     match shape.architecture:
         case "modernbert":
             keys |= {"cls_token_id": tokenizer.cls_token_id, "sep_token_id": tokenizer.sep_token_id}
@@ -153,6 +158,14 @@ def from_shape(shape: Shape, tokenizer: "PreTrainedTokenizerFast", **config: Any
             keys["tie_word_embeddings"] = True
             keys["num_key_value_heads"] = shape.kv_heads or shape.heads
             keys["head_dim"] = shape.hidden_size // shape.heads
+        case "t5":
+            keys |= {
+                "d_kv": shape.hidden_size // shape.heads,
+                "num_decoder_layers": shape.layers,
+                "feed_forward_proj": "gated-gelu",
+                "decoder_start_token_id": tokenizer.pad_token_id,
+            }
+            del keys["max_position_embeddings"]  # its positions are relative
     known = AutoConfig.for_model(shape.architecture)
     for key in shape.config:
         if not hasattr(known, key):

@@ -11,6 +11,7 @@ from trainers.tasks import Task
 from trainers.tasks.causal_lm import CausalLM
 from trainers.tasks.masked_lm import MaskedLM
 from trainers.tasks.replaced_tokens import ReplacedTokens
+from trainers.tasks.span_corruption import SpanCorruption
 
 
 def run(job: StageJob) -> dict[str, Any]:
@@ -28,6 +29,8 @@ def run(job: StageJob) -> dict[str, Any]:
         case "replaced_tokens":
             generator = (settings.generator_size, settings.generator_base)
             task = ReplacedTokens(*read, *masking, *generator, settings.discriminator_weight)
+        case "span_corruption":
+            task = SpanCorruption(*read, settings.mask_probability, settings.mean_span)
     metrics = fit_stage(job, task, settings)
     describe(job.draft, job.parents, settings.objective, metrics)
     quality = (

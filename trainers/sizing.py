@@ -12,6 +12,8 @@ from trainers.config import GATED, GROUPED, Shape
 
 ASPECT = 64
 """Units of width a layer."""
+RELATIVE_POSITIONS = 32
+"""Kinds of distance that T5 knows."""
 HEAD = 64
 """Units of width a head; the width is a multiple."""
 TOLERANCE = 0.1
@@ -71,7 +73,7 @@ def _with(shape: Shape, width: int, layers: int) -> Shape:
 def count(shape: Shape, vocabulary_size: int) -> int:
     """Parameters of a model of this shape with its prediction head, tied ones once."""
     width, inner = shape.hidden_size, shape.inner_size
-    bias = 0 if shape.architecture in ("modernbert", *GROUPED) else 1
+    bias = 0 if shape.architecture in ("modernbert", "t5", *GROUPED) else 1
     norm = width * (1 + bias)
     keys = width // shape.heads * (shape.kv_heads or shape.heads)
     attention = 2 * width * (width + keys) + bias * 2 * (width + keys)
@@ -94,4 +96,7 @@ def count(shape: Shape, vocabulary_size: int) -> int:
         case "qwen3":
             outside = tokens + norm
             layer += 2 * (width // shape.heads)
+        case "t5":  # a layer of the encoder, and one of the decoder with a second attention
+            outside = tokens + 2 * (norm + RELATIVE_POSITIONS * shape.heads)
+            layer += layer + attention + norm
     return outside + shape.layers * layer

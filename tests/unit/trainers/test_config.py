@@ -21,6 +21,8 @@ def refusal(**keys: Any) -> str:
         ("causal_lm", "bert"),
         ("replaced_tokens", "bert"),
         ("replaced_tokens", "llama"),
+        ("span_corruption", "llama"),
+        ("masked_lm", "t5"),
     ],
 )
 def test_an_objective_needs_an_architecture_that_suits_it(
@@ -41,7 +43,7 @@ def test_only_what_masks_masks_whole_words() -> None:
             }
         )
     said = refusal(objective="causal_lm", model={"architecture": "llama"}, whole_words=True)
-    assert "causal_lm masks nothing; leave it out" in said
+    assert "causal_lm masks no words; leave it out" in said
 
 
 def test_a_generator_goes_with_a_base_of_replaced_tokens() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cluster.errors import UserError
-from trainers.config import CAUSAL, GROUPED, Shape
+from trainers.config import GROUPED, SUITED, Shape
 from trainers.model import HEADS, from_shape, parameter_count
 from trainers.sizing import NoSuchSize, count, sized
 
@@ -20,7 +20,7 @@ def shape(**keys: Any) -> Shape:
 
 def real_count(given: Shape, tokenizer: Any, **config: Any) -> int:
     """Of the model itself, on a device without memory."""
-    head = "causal_lm" if given.architecture in CAUSAL else "masked_lm"
+    head = next(head for head, suited in SUITED.items() if given.architecture in suited)
     with torch.device("meta"):
         return parameter_count(HEADS[head].from_config(from_shape(given, tokenizer, **config)))
 

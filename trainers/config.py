@@ -3,9 +3,9 @@ weights."""
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from cluster.section import Conflict, Invalid, Section, operational
 
@@ -32,17 +32,7 @@ VALIDATION_METRICS = ("accuracy", "loss")
 TEST_METRICS = {"accuracy": "max", "macro_f1": "max", "calibration_error": "min"}
 """What its evaluation reports, shares all of them: what `serve.gate` can hold, and whether more or
 less is better."""
-
-
-UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9}
-
-
-def number_of(value: Any) -> Any:
-    """120M or 1.5B as a number; anything else as it is, for pydantic to judge."""
-    written = (
-        re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMB]?)\s*", value) if isinstance(value, str) else None
-    )
-    return value if written is None else round(float(written[1]) * UNITS[written[2]])
+UNITS = {"K": 10**3, "M": 10**6, "B": 10**9}
 
 
 class Shape(Section):
@@ -51,7 +41,7 @@ class Shape(Section):
     architecture: Literal[
         "bert", "roberta", "electra", "modernbert", "gpt2", "llama", "qwen3", "t5"
     ] = "bert"
-    parameters: Annotated[int, BeforeValidator(number_of)] | None = Field(default=None, ge=1)
+    parameters: int | None = Field(default=None, ge=1)
     """How many in all, embeddings included, such as 120M or 1.5B; within 10 %. Instead of
     hidden_size, layers, heads and intermediate_size, which follow from it."""
     hidden_size: int = Field(default=256, ge=8)
@@ -69,6 +59,13 @@ class Shape(Section):
     dropout: float = Field(default=0.0, ge=0, lt=1)
     config: dict[str, Any] = Field(default_factory=dict)
     """Further keys of the Transformers config, as they are."""
+
+    @field_validator("parameters", mode="before")
+    @classmethod
+    def _with_unit(cls, value: Any) -> Any:
+        """120M or 1.5B as a number; anything else as it is, for pydantic to judge."""
+        written = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMB])", str(value))
+        return value if written is None else round(float(written[1]) * UNITS[written[2]])
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:

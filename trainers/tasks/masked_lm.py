@@ -23,7 +23,7 @@ from trainers.tasks.language_model import Ids, LanguageModel, cross_entropy, pac
 from trainers.tasks.words import Words
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 PREDICTION_HEADS = {
     "bert": lambda model: model.cls,
@@ -42,6 +42,15 @@ class Masking(LanguageModel):
     mask_probability: float = 0.15
     whole_words: bool = False
 
+    def tokenizer(self) -> "PreTrainedTokenizerFast":
+        tokenizer = super().tokenizer()
+        if tokenizer.mask_token_id is None:
+            raise UserError(
+                "corpora.tokenizer.base: its tokenizer has no mask token, which this "
+                "pretrain.objective needs; take another, or objective: causal_lm"
+            )
+        return tokenizer
+
     def _maskable(self, ids: Ids, segments: Ids) -> npt.NDArray[np.bool_]:
         is_special, _, _ = self._tokens
         return (segments > 0) & ~is_special[ids]
@@ -56,14 +65,10 @@ class Masking(LanguageModel):
     def _tokens(self) -> tuple[npt.NDArray[np.bool_], int, int]:
         """Whether a token is special, by its id; [MASK]; vocabulary size."""
         tokenizer = self.tokenizer()
-        if tokenizer.mask_token_id is None:
-            raise UserError(
-                "corpora.tokenizer.base: its tokenizer has no mask token, which this "
-                "pretrain.objective needs; take another, or objective: causal_lm"
-            )
         is_special = np.zeros(len(tokenizer), dtype=bool)
         is_special[tokenizer.all_special_ids] = True
-        return is_special, tokenizer.mask_token_id, len(tokenizer)
+        mask: Any = tokenizer.mask_token_id
+        return is_special, mask, len(tokenizer)
 
     @functools.cached_property
     def _words(self) -> Words:

@@ -1,7 +1,9 @@
 """What masked models learn from a packed sequence."""
 
+import copy
 import math
 import pickle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,8 +11,12 @@ import pytest
 import torch
 from torch.nn import functional
 
+from cluster.errors import UserError
+from cluster.storage import Storage
 from tests.objectives import sequences, start
+from tests.packed import corpus_of
 from trainers.config import MASKED
+from trainers.corpora.tokens.pack import pack_documents
 from trainers.model import packed_inputs
 from trainers.tasks import IGNORED, targets
 from trainers.tasks.masked_lm import MaskedLM
@@ -119,3 +125,13 @@ def test_whole_words_are_masked_whole_and_as_often(corpus: Any, tokenizer: Any) 
         assert (of_word.all(axis=1) == of_word.any(axis=1)).all()
     alone = MaskedLM(corpus, start("bert"), **keys).collate([row] * 400, range(400))
     assert not np.array_equal((alone["labels"] != IGNORED).numpy(), chosen)
+
+
+def test_a_tokenizer_without_a_mask_is_refused(tokenizer: Any, tmp_path: Path) -> None:
+    table = pack_documents([np.arange(5, 15, dtype=np.uint16)], 2, 3, 32, 0, len(tokenizer))
+    other = corpus_of(Storage.at(str(tmp_path)), {"train": [table]})
+    maskless = copy.deepcopy(tokenizer)
+    maskless.mask_token = None
+    maskless.save_pretrained(other.path / "tokenizer")
+    with pytest.raises(UserError, match=r"corpora\.tokenizer\.base: .* no mask token"):
+        MaskedLM(other, start("bert"), seed=1, cache_gb=1).model()

@@ -106,6 +106,21 @@ def test_what_the_decoder_reads_is_what_it_wrote_before(
     assert torch.equal(outside, batch["labels"] == IGNORED)
 
 
+def test_a_begin_token_that_is_not_the_tokenizers_own_is_not_read(
+    task: SpanCorruption, tokenizer: Any
+) -> None:
+    """T5 writes none, so that a packed row has its end token in that place too."""
+    given = sequences(1, tokenizer)
+    whole = task.collate(given, [0])["input_ids"]
+    sentinels, pad, skipped = task._tokens
+    assert skipped == 0
+    task.__dict__["_tokens"] = sentinels, pad, 1
+    without = task.collate(given, [0])["input_ids"]
+    assert without[0].tolist() == [
+        one for one in whole[0].tolist() if one != tokenizer.cls_token_id
+    ]
+
+
 def test_spans_follow_from_the_samples_number_alone(task: SpanCorruption, tokenizer: Any) -> None:
     given = sequences(4, tokenizer)
     together = pickle.loads(pickle.dumps(task)).collate(given, [10, 11, 12, 13])

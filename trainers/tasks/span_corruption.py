@@ -53,26 +53,16 @@ class SpanCorruption(LanguageModel):
 
     def collate(self, rows: Sequence[dict[str, Any]], numbers: Sequence[int]) -> Batch:
         sentinels, pad, skipped = self._tokens
-        read: list[list[Ids]] = []
-        written: list[list[Ids]] = []
-        for row, number in zip(rows, numbers, strict=True):
+        read: list[list[Ids]] = [[] for _ in rows]
+        written: list[list[Ids]] = [[] for _ in rows]
+        for place, (row, number) in enumerate(zip(rows, numbers, strict=True)):
             draw = self._draw(number)
             ids = np.asarray(row["input_ids"], dtype=np.int64)
-            ends = np.cumsum(row["piece_lengths"])
-            documents = [ids[end - size : end]
-                         for end, size in zip(ends, row["piece_lengths"], strict=True)]  # fmt: skip
-            parted = [
-                corrupt(document[1:-1], sentinels, self.mask_probability, self.mean_span, draw)
-                for document in documents
-            ]
-            read.append(
-                [np.concatenate([document[skipped:1], left, document[-1:]])
-                 for document, (left, _) in zip(documents, parted, strict=True)]
-            )  # fmt: skip
-            written.append(
-                [np.concatenate([gone, document[-1:] if len(gone) else gone])
-                 for document, (_, gone) in zip(documents, parted, strict=True)]
-            )  # fmt: skip
+            for document in np.split(ids, np.cumsum(row["piece_lengths"]))[:-1]:
+                begin, text, end = document[skipped:1], document[1:-1], document[-1:]
+                left, gone = corrupt(text, sentinels, self.mask_probability, self.mean_span, draw)
+                read[place].append(np.concatenate([begin, left, end]))
+                written[place].append(np.concatenate([gone, end]) if len(gone) else gone)
         input_ids, segments = _joined(read, pad)
         labels, label_segments = _joined(written, IGNORED)
         starts = np.diff(label_segments, axis=1, prepend=0) != 0

@@ -113,7 +113,7 @@ def test_both_learn_and_share_their_embeddings(
 def test_no_gradient_goes_through_the_drawing(
     task: ReplacedTokens, model: Any, tokenizer: Any
 ) -> None:
-    """Without its own loss the generator learns nothing but through the shared embeddings."""
+    """What is the generator's alone has the gradient of its own loss, and no other."""
     batch = task.collate(sequences(1, tokenizer), [0])
     loss, _ = task.loss(model, batch)
     (own,) = torch.autograd.grad(loss, model.generator.electra.embeddings_project.weight)

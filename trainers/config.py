@@ -1,10 +1,11 @@
 """The recipe's `pretrain` and `finetune` sections. They differ in data, loss and starting
 weights."""
 
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 
 from cluster.section import Conflict, Invalid, Section, operational
 from trainers.engine_config import Zero, refuse_contradictions
@@ -13,34 +14,93 @@ if TYPE_CHECKING:
     from cluster.recipe import Recipe
 
 MASKED = ("bert", "roberta", "electra", "modernbert")
-CAUSAL = ("gpt2", "llama")
+CAUSAL = ("gpt2", "llama", "qwen3")
+SUITED = {
+    "masked_lm": MASKED,
+    "causal_lm": CAUSAL,
+    "replaced_tokens": ("electra",),
+    "span_corruption": ("t5",),
+}
+"""Architectures from scratch, by objective."""
+GATED = ("modernbert", "llama", "qwen3", "t5")
+"""Architectures whose feed-forward layers have a gate (Shazeer 2020)."""
+GROUPED = ("llama", "qwen3")
+"""Architectures whose heads can share keys and values."""
+ENCODING = ("masked_lm", "replaced_tokens")
+"""Objectives whose models see both sides of a token, as classifiers do."""
 VALIDATION_METRICS = ("accuracy", "loss")
 """What a classifier's validation reports: what `tune.metric` can be."""
 TEST_METRICS = {"accuracy": "max", "macro_f1": "max", "calibration_error": "min"}
 """What its evaluation reports, shares all of them: what `serve.gate` can hold, and whether more or
 less is better."""
+UNITS = {"K": 10**3, "M": 10**6, "B": 10**9}
 
 
 class Shape(Section):
     """A model from scratch, by size. Standing for a Transformers config of that architecture."""
 
-    architecture: Literal["bert", "roberta", "electra", "modernbert", "gpt2", "llama"] = "bert"
+    architecture: Literal[
+        "bert", "roberta", "electra", "modernbert", "gpt2", "llama", "qwen3", "t5"
+    ] = "bert"
+    parameters: int | None = Field(default=None, ge=1)
+    """How many in all, embeddings included, such as 120M or 1.5B; within 10 %. Instead of
+    hidden_size, layers, heads and intermediate_size, which follow from it."""
     hidden_size: int = Field(default=256, ge=8)
     layers: int = Field(default=4, ge=1)
+    """Of t5: of its encoder, and as many of its decoder."""
     heads: int = Field(default=4, ge=1)
     intermediate_size: int | None = Field(default=None, ge=8)
-    """4 x hidden_size by default; 8/3 x, rounded up to 32, for gated layers (modernbert, llama)."""
+    """4 x hidden_size by default; 8/3 x, rounded up to 32, for gated layers (modernbert, llama,
+    qwen3, t5)."""
+    kv_heads: int | None = Field(default=None, ge=1)
+    """Of llama and qwen3: heads of keys and values, each shared by as many of the others (Ainslie
+    et al. 2023); as many as `heads` by default."""
     max_positions: int = Field(default=512, ge=8)
     """The longest sequence the model can take."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     config: dict[str, Any] = Field(default_factory=dict)
     """Further keys of the Transformers config, as they are."""
 
+    @field_validator("parameters", mode="before")
+    @classmethod
+    def _with_unit(cls, value: Any) -> Any:
+        """120M or 1.5B as a number; anything else as it is, for pydantic to judge."""
+        written = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMB])", str(value))
+        return value if written is None else round(float(written[1]) * UNITS[written[2]])
+
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:
         if self.hidden_size % self.heads:
             raise Invalid("heads", f"{self.heads} does not divide hidden_size {self.hidden_size}")
         return self
+
+    @model_validator(mode="after")
+    def _parameters_decide(self) -> Self:
+        decided = {"hidden_size", "layers", "heads", "intermediate_size"} & self.model_fields_set
+        if self.parameters is not None and decided:
+            key = sorted(decided)[0]
+            raise Invalid(key, "follows from `parameters`; give one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _groups_are_equal(self) -> Self:
+        if self.kv_heads is None:
+            return self
+        if self.architecture not in GROUPED:
+            raise Invalid(
+                "kv_heads", f"{self.architecture} has none; those that do: {', '.join(GROUPED)}"
+            )
+        if self.parameters is None and self.heads % self.kv_heads:
+            raise Invalid("kv_heads", f"{self.kv_heads} does not divide heads {self.heads}")
+        return self
+
+    @property
+    def inner_size(self) -> int:
+        """The width of the feed-forward layers."""
+        if self.intermediate_size is not None:
+            return self.intermediate_size
+        gated = self.architecture in GATED
+        return -(-self.hidden_size * 8 // 3 // 32) * 32 if gated else 4 * self.hidden_size
 
 
 class Training(Section):
@@ -149,11 +209,27 @@ class Training(Section):
 
 
 class Pretrain(Training):
-    objective: Literal["masked_lm", "causal_lm"] = "masked_lm"
+    objective: Literal["masked_lm", "causal_lm", "replaced_tokens", "span_corruption"] = "masked_lm"
+    """What is learned: masked tokens (Devlin et al. 2019), each next token, which tokens a small
+    generator has replaced (ELECTRA, Clark et al. 2020), or spans that are gone (T5, Raffel et al.
+    2020)."""
     model: Shape | None = None
     """A model from scratch."""
     mask_probability: float = Field(default=0.15, gt=0, lt=1)
-    """Share of tokens that masked LM predicts (Devlin et al. 2019)."""
+    """Share of tokens that masked LM predicts (Devlin et al. 2019), that the generator of
+    replaced_tokens fills, or that are gone in span_corruption."""
+    mean_span: float = Field(default=3.0, ge=1)
+    """For span_corruption: tokens of a span."""
+    whole_words: bool = False
+    """Masks all pieces of a word or none: of words between spaces, and of Chinese words as jieba
+    finds them (Cui et al. 2021)."""
+    generator_size: float = Field(default=0.25, gt=0, le=1)
+    """For replaced_tokens: the generator's width, of the model's."""
+    generator_base: str | None = None
+    """For replaced_tokens with `base`: a folder or hub id of the generator's weights. What raymill
+    pretrained has them in its folder `generator`."""
+    discriminator_weight: float = Field(default=50.0, gt=0)
+    """For replaced_tokens: the discriminator's loss beside the generator's."""
     shuffle_window: int | None = Field(default=None, ge=1)
     """Shards whose sequences are shuffled together; all of them by default. For a corpus on remote
     storage that is larger than cluster.cache_gb, which must hold two such windows."""
@@ -163,19 +239,42 @@ class Pretrain(Training):
         if (self.model is None) == (self.base is None):
             raise ValueError("give `model` (from scratch) or `base` (continue), one of them")
         if self.model is not None:
-            suited = MASKED if self.objective == "masked_lm" else CAUSAL
+            suited = SUITED[self.objective]
             if self.model.architecture not in suited:
                 raise Invalid(
                     "objective",
                     f"{self.objective} needs an architecture of {', '.join(suited)}, "
                     f"found {self.model.architecture!r}",
                 )
+        if self.whole_words and self.objective not in ENCODING:
+            raise Invalid("whole_words", f"{self.objective} masks no words; leave it out")
+        if self.objective == "replaced_tokens":
+            if (self.base is None) != (self.generator_base is None):
+                raise Invalid("generator_base", "goes with `base`: give both, or `model`")
+        elif self.generator_base is not None:
+            raise Invalid("generator_base", "only objective: replaced_tokens has a generator")
         return self
+
+    def identity(self) -> dict[str, Any]:
+        from trainers.corpora.reading.sources import base_hash
+
+        if self.generator_base is None:
+            return super().identity()
+        content = base_hash(self.generator_base, "pretrain.generator_base")
+        return {**super().identity(), "generator_content": content}
 
     def conflicts(self, recipe: "Recipe") -> Iterator[Conflict]:
         if recipe.corpora is None:
             yield Conflict("pretrain", "needs the section corpora")
-        elif self.model is not None and recipe.corpora.sequence_length > self.model.max_positions:
+            return
+        if self.model is not None and recipe.corpora.tokenizer.base is None:
+            from trainers.sizing import NoSuchSize, sized
+
+            try:
+                sized(self.model, recipe.corpora.tokenizer.vocabulary_size)
+            except NoSuchSize as error:
+                yield Conflict("pretrain.model.parameters", str(error))
+        if self.model is not None and recipe.corpora.sequence_length > self.model.max_positions:
             yield Conflict(
                 "corpora.sequence_length",
                 f"{recipe.corpora.sequence_length} is over pretrain.model.max_positions = "
@@ -227,8 +326,10 @@ class Finetune(Training):
             )
         if recipe.pretrain is None:
             return
-        if recipe.pretrain.objective != "masked_lm" and self.task == "classify":
-            yield Conflict("finetune.task", "classify needs pretrain.objective: masked_lm")
+        if recipe.pretrain.objective not in ENCODING and self.task == "classify":
+            yield Conflict(
+                "finetune.task", f"classify needs pretrain.objective: {' or '.join(ENCODING)}"
+            )
         shape = recipe.pretrain.model
         if shape is not None and self.max_length > shape.max_positions:
             yield Conflict(

@@ -11,12 +11,15 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
+    AutoModelForPreTraining,
+    AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from cluster.errors import UserError
 from trainers.config import Shape
+from trainers.sizing import NoSuchSize, sized
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -24,16 +27,19 @@ if TYPE_CHECKING:
 HEADS: dict[str, Any] = {
     "causal_lm": AutoModelForCausalLM,
     "masked_lm": AutoModelForMaskedLM,
+    "replaced_tokens": AutoModelForPreTraining,
+    "span_corruption": AutoModelForSeq2SeqLM,
     "classify": AutoModelForSequenceClassification,
 }
 PACKABLE = (
     "bert", "roberta", "xlm-roberta", "electra", "modernbert",
-    "gpt2", "llama", "mistral", "qwen2", "qwen3",
+    "gpt2", "llama", "mistral", "qwen2", "qwen3", "t5",
 )  # fmt: skip
 """Model types that take a block-diagonal attention mask and positions that restart."""
 CLASSIFIER_DROPOUT = ("classifier_dropout", "seq_classif_dropout", "cls_dropout")
 """What Transformers' configs call the dropout before the classifier."""
-GATED = ("modernbert", "llama")
+INNER = {"gpt2": "n_inner", "t5": "d_ff"}
+"""What Transformers' configs call the width of the feed-forward layers, else intermediate_size."""
 HIDDEN_DROPOUT = {
     "bert": ("hidden_dropout_prob", "attention_probs_dropout_prob"),
     "roberta": ("hidden_dropout_prob", "attention_probs_dropout_prob"),
@@ -41,6 +47,8 @@ HIDDEN_DROPOUT = {
     "modernbert": ("embedding_dropout", "mlp_dropout", "attention_dropout"),
     "gpt2": ("embd_pdrop", "resid_pdrop", "attn_pdrop"),
     "llama": ("attention_dropout",),
+    "qwen3": ("attention_dropout",),
+    "t5": ("dropout_rate",),
 }
 
 
@@ -116,8 +124,10 @@ def first_position(model: "PreTrainedModel") -> int:
 
 def from_shape(shape: Shape, tokenizer: "PreTrainedTokenizerFast", **config: Any) -> Any:
     """The Transformers config of a shape. Raises UserError for a key that it does not have."""
-    gated = shape.architecture in GATED
-    default_width = -(-shape.hidden_size * 8 // 3 // 32) * 32 if gated else 4 * shape.hidden_size
+    try:
+        shape = sized(shape, len(tokenizer))
+    except NoSuchSize as error:
+        raise UserError(f"pretrain.model.parameters: {error}") from error
     keys: dict[str, Any] = {
         "vocab_size": len(tokenizer),
         "hidden_size": shape.hidden_size,
@@ -129,8 +139,7 @@ def from_shape(shape: Shape, tokenizer: "PreTrainedTokenizerFast", **config: Any
         "eos_token_id": tokenizer.eos_token_id,
         **dict.fromkeys(HIDDEN_DROPOUT[shape.architecture], shape.dropout),
     }
-    width = shape.intermediate_size or default_width
-    keys["n_inner" if shape.architecture == "gpt2" else "intermediate_size"] = width
+    keys[INNER.get(shape.architecture, "intermediate_size")] = shape.inner_size
     match shape.architecture:
         case "modernbert":
             keys |= {"cls_token_id": tokenizer.cls_token_id, "sep_token_id": tokenizer.sep_token_id}
@@ -145,8 +154,18 @@ def from_shape(shape: Shape, tokenizer: "PreTrainedTokenizerFast", **config: Any
             keys["max_position_embeddings"] += 1 + tokenizer.pad_token_id  # it counts from there
         case "electra":
             keys["embedding_size"] = shape.hidden_size
-        case "llama":
+        case "llama" | "qwen3":
             keys["tie_word_embeddings"] = True
+            keys["num_key_value_heads"] = shape.kv_heads or shape.heads
+            keys["head_dim"] = shape.hidden_size // shape.heads
+        case "t5":
+            keys |= {
+                "d_kv": shape.hidden_size // shape.heads,
+                "num_decoder_layers": shape.layers,
+                "feed_forward_proj": "gated-gelu",
+                "decoder_start_token_id": tokenizer.pad_token_id,
+            }
+            del keys["max_position_embeddings"]  # its positions are relative
     known = AutoConfig.for_model(shape.architecture)
     for key in shape.config:
         if not hasattr(known, key):

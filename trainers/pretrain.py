@@ -7,7 +7,11 @@ from trainers.config import Pretrain
 from trainers.export import describe
 from trainers.launch import fit_stage
 from trainers.model import Start
-from trainers.tasks.language_model import CausalLM, MaskedLM
+from trainers.tasks import Task
+from trainers.tasks.causal_lm import CausalLM
+from trainers.tasks.masked_lm import MaskedLM
+from trainers.tasks.replaced_tokens import ReplacedTokens
+from trainers.tasks.span_corruption import SpanCorruption
 
 
 def run(job: StageJob) -> dict[str, Any]:
@@ -15,16 +19,28 @@ def run(job: StageJob) -> dict[str, Any]:
     corpus, seed = job.parents["shard"], job.recipe.seed
     start = Start(shape=settings.model, base=settings.base)
     read = (corpus, start, seed, job.recipe.cluster.cache_gb, settings.shuffle_window)
-    task: MaskedLM | CausalLM = (
-        MaskedLM(*read, mask_probability=settings.mask_probability)
-        if settings.objective == "masked_lm"
-        else CausalLM(*read)
-    )
+    masking = (settings.mask_probability, settings.whole_words)
+    task: Task
+    match settings.objective:
+        case "masked_lm":
+            task = MaskedLM(*read, *masking)
+        case "causal_lm":
+            task = CausalLM(*read)
+        case "replaced_tokens":
+            generator = (settings.generator_size, settings.generator_base)
+            task = ReplacedTokens(*read, *masking, *generator, settings.discriminator_weight)
+        case "span_corruption":
+            task = SpanCorruption(*read, settings.mask_probability, settings.mean_span)
     metrics = fit_stage(job, task, settings)
     describe(job.draft, job.parents, settings.objective, metrics)
+    quality = (
+        f"perplexity {metrics['perplexity']:.1f}"
+        if "perplexity" in metrics
+        else f"accuracy {metrics['accuracy']:.4f}"
+    )
     job.progress.line(
         f"{metrics['parameters']:,} parameters, {metrics['tokens']:,} tokens in "
         f"{metrics['train_seconds']:.0f} s ({metrics['tokens_per_second']:,} a second, "
-        f"{metrics['precision']}); validation perplexity {metrics['perplexity']:.1f}"
+        f"{metrics['precision']}); validation {quality}"
     )
     return metrics

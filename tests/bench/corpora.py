@@ -18,7 +18,7 @@ from tests.bench.harness import Metric, main
 from tests.packed import corpus_of
 from trainers.corpora.tokens.pack import pack_documents
 from trainers.model import Start
-from trainers.tasks.language_model import CausalLM
+from trainers.tasks.causal_lm import CausalLM
 
 LENGTH = 512
 

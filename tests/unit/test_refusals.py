@@ -329,3 +329,22 @@ def test_workers_of_finetune_inside_tune_is_operational():
         "finetune.workers: {choice: [1, 2]}",
         "finetune.workers",
     )
+
+
+def test_fewer_parameters_than_the_vocabulary_needs():
+    refused(
+        "{hidden_size: 64, heads: 4}",
+        "{parameters: 1K}",
+        "pretrain.model.parameters: no bert with a vocabulary of 8,000",
+        "ask for more",
+    )
+
+
+def test_wordpiece_for_a_model_that_writes():
+    refused(
+        "pretrain: {model: {hidden_size: 64, heads: 4}}",
+        "  tokenizer: {algorithm: wordpiece}\n"
+        "pretrain: {objective: span_corruption, model: {architecture: t5}}",
+        "corpora.tokenizer.algorithm: wordpiece drops spaces, which a model of span_corruption",
+        "finetune.task: classify needs pretrain.objective: masked_lm or replaced_tokens",
+    )

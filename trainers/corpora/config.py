@@ -325,11 +325,13 @@ class Corpora(Section):
         shards = recipe.pretrain or not recipe.finetune
         if shards and not any(source.repeat for source in self.sources.values()):
             yield Conflict("corpora.sources", "every source has repeat: 0; nothing to pretrain on")
-        causal = recipe.pretrain is not None and recipe.pretrain.objective == "causal_lm"
-        if causal and self.tokenizer.base is None and self.tokenizer.algorithm == "wordpiece":
+        objective = recipe.pretrain.objective if recipe.pretrain else None
+        writes = objective in ("causal_lm", "span_corruption")
+        if writes and self.tokenizer.base is None and self.tokenizer.algorithm == "wordpiece":
             yield Conflict(
                 "corpora.tokenizer.algorithm",
-                "wordpiece drops spaces, which a causal model must write: take bpe or unigram",
+                f"wordpiece drops spaces, which a model of {objective} must write: take bpe or "
+                "unigram",
             )
         base = recipe.pretrain.base if recipe.pretrain else None
         if base and self.tokenizer.base != base:

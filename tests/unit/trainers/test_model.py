@@ -23,6 +23,8 @@ LENGTH = 24
 PIECES = (7, 5, 9)
 LOCAL = {"layer_types": ["sliding_attention", "full_attention"], "local_attention": 4}
 """Of a ModernBERT that attends to its neighbours, as those on the hub do."""
+SHARED = {"num_key_value_heads": 1}
+"""Of a model whose heads share their keys and values."""
 
 
 def shape(architecture: str, **keys: Any) -> Shape:
@@ -34,18 +36,18 @@ def head_of(architecture: str) -> str:
     return "causal_lm" if architecture in CAUSAL else "masked_lm"
 
 
-@pytest.mark.parametrize("architecture", [*MASKED, *CAUSAL])
+@pytest.mark.parametrize("architecture", [*MASKED, *CAUSAL, "t5"])
 def test_a_shape_becomes_the_config_of_its_architecture(architecture: str, tokenizer: Any) -> None:
     config = from_shape(shape(architecture, dropout=0.25, intermediate_size=40), tokenizer)
     assert config.model_type == architecture
     assert (config.hidden_size, config.num_hidden_layers, config.num_attention_heads) == (32, 2, 2)
     assert config.vocab_size == len(tokenizer)
     assert config.pad_token_id == tokenizer.pad_token_id
-    assert 40 in (getattr(config, "intermediate_size", None), getattr(config, "n_inner", None))
+    assert 40 in [getattr(config, key, None) for key in ("intermediate_size", "n_inner", "d_ff")]
     dropouts = {
         key: value
         for key, value in config.to_dict().items()
-        if key.endswith(("dropout", "dropout_prob", "_pdrop"))
+        if key.endswith(("dropout", "dropout_prob", "_pdrop", "dropout_rate"))
         and not key.startswith(("classifier", "summary"))
     }
     assert set(dropouts.values()) == {0.25}, dropouts
@@ -58,6 +60,13 @@ def test_the_default_width_is_the_architectures_usual_one(
     assert from_shape(shape(architecture), tokenizer).intermediate_size == width
 
 
+def test_heads_share_keys_and_values_in_groups(tokenizer: Any) -> None:
+    for architecture in ("llama", "qwen3"):
+        config = from_shape(shape(architecture, kv_heads=1), tokenizer)
+        assert (config.num_attention_heads, config.num_key_value_heads) == (2, 1)
+        assert from_shape(shape(architecture), tokenizer).num_key_value_heads == 2
+
+
 def test_further_keys_of_the_config_are_taken_and_unknown_ones_refused(tokenizer: Any) -> None:
     made = from_shape(shape("modernbert", config={"classifier_pooling": "mean"}), tokenizer)
     assert made.classifier_pooling == "mean"
@@ -67,7 +76,8 @@ def test_further_keys_of_the_config_are_taken_and_unknown_ones_refused(tokenizer
 
 @pytest.mark.parametrize(
     ("architecture", "config"),
-    [(architecture, {}) for architecture in (*MASKED, *CAUSAL)] + [("modernbert", LOCAL)],
+    [(architecture, {}) for architecture in (*MASKED, *CAUSAL)]
+    + [("modernbert", LOCAL), ("qwen3", SHARED)],
 )
 @torch.no_grad()
 def test_packed_documents_do_not_see_each_other(

@@ -1,0 +1,79 @@
+"""Keys of `pretrain` and `finetune` that do not go together are refused, with the remedy."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from trainers.config import Pretrain, Shape
+
+
+def refusal(**keys: Any) -> str:
+    with pytest.raises(ValidationError) as caught:
+        Pretrain.model_validate({"model": {}, **keys})
+    return str(caught.value.errors()[0]["msg"])
+
+
+@pytest.mark.parametrize(
+    ("objective", "architecture"),
+    [
+        ("masked_lm", "llama"),
+        ("causal_lm", "bert"),
+        ("replaced_tokens", "bert"),
+        ("replaced_tokens", "llama"),
+        ("span_corruption", "llama"),
+        ("masked_lm", "t5"),
+    ],
+)
+def test_an_objective_needs_an_architecture_that_suits_it(
+    objective: str, architecture: str
+) -> None:
+    said = refusal(objective=objective, model={"architecture": architecture})
+    assert f"{objective} needs an architecture of " in said
+    assert f"found '{architecture}'" in said
+
+
+def test_only_what_masks_masks_whole_words() -> None:
+    for objective, architecture in (("masked_lm", "bert"), ("replaced_tokens", "electra")):
+        Pretrain.model_validate(
+            {
+                "objective": objective,
+                "model": {"architecture": architecture},
+                "whole_words": True,
+            }
+        )
+    said = refusal(objective="causal_lm", model={"architecture": "llama"}, whole_words=True)
+    assert "causal_lm masks no words; leave it out" in said
+
+
+def test_a_generator_goes_with_a_base_of_replaced_tokens() -> None:
+    electra = {"objective": "replaced_tokens", "model": {"architecture": "electra"}}
+    Pretrain.model_validate(electra)
+    both = {"base": "b", "generator_base": "g", "model": None}
+    Pretrain.model_validate({**electra, **both})
+    assert "give both" in refusal(**{**electra, **both, "generator_base": None})
+    assert "give both" in refusal(**{**electra, "generator_base": "g"})
+    assert "only objective: replaced_tokens" in refusal(generator_base="g")
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [("120M", 120_000_000), ("1.5B", 1_500_000_000), ("64K", 64_000), ("5000", 5000), (9, 9)],
+)
+def test_a_number_of_parameters_as_text(written: Any, meant: int) -> None:
+    assert Shape.model_validate({"parameters": written}).parameters == meant
+
+
+@pytest.mark.parametrize(
+    ("keys", "says"),
+    [
+        ({"parameters": "many"}, "valid integer"),
+        ({"parameters": "0M"}, "greater than or equal to 1"),
+        ({"parameters": "5M", "layers": 2}, "follows from `parameters`"),
+        ({"kv_heads": 2}, "bert has none; those that do: llama, qwen3"),
+        ({"architecture": "llama", "heads": 4, "kv_heads": 3}, "3 does not divide heads 4"),
+    ],
+)
+def test_sizes_that_do_not_go_together(keys: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValidationError, match=says):
+        Shape.model_validate(keys)

@@ -21,8 +21,9 @@ from trainers.corpora.tokens.pack import pack_documents, write_arrow
 from trainers.corpora.tokens.tokenizer import train as train_tokenizer
 from trainers.model import Start
 from trainers.tasks import IGNORED, Batch, Task
+from trainers.tasks.causal_lm import CausalLM
 from trainers.tasks.classify import Classify
-from trainers.tasks.language_model import CausalLM, MaskedLM
+from trainers.tasks.masked_lm import MaskedLM
 
 TOLERANCE = 1e-5
 """Of the largest gradient."""

@@ -31,7 +31,6 @@ corpora:
   deduplicate: {deduplicate}
   tokenizer: {{base: "{folder}/tokenizer"}}
   sequence_length: {length}
-  shard_megabytes: 2
 """
 
 

@@ -28,9 +28,10 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_items_are_done_once_over_several_runs(job: Any) -> None:
     done: list[str] = []
+    kills = iter([True])
 
     def square(name: str, item: int) -> int:
-        if item == 3 and len(done) == 3:
+        if item == 3 and next(kills, False):
             raise KeyboardInterrupt
         done.append(name)
         return item * item

@@ -18,7 +18,7 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from cluster.errors import UserError
-from trainers.config import Shape
+from trainers.shape import Shape
 from trainers.sizing import NoSuchSize, sized
 
 if TYPE_CHECKING:

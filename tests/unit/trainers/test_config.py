@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from trainers.config import Pretrain, Shape
+from trainers.config import Pretrain
+from trainers.shape import Shape
 
 
 def refusal(**keys: Any) -> str:

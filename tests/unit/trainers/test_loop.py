@@ -9,10 +9,11 @@ import torch
 from cluster.errors import UserError
 from trainers import loop
 from trainers.checkpoint import LoopState
-from trainers.config import Shape, Training
+from trainers.config import Training
 from trainers.corpora.feeding.feed import Tokenized
 from trainers.loop import TrainJob
 from trainers.model import Start, build
+from trainers.shape import Shape
 from trainers.tasks import Objective
 
 

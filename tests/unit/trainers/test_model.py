@@ -8,7 +8,7 @@ import torch
 from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForSequenceClassification
 
 from cluster.errors import UserError
-from trainers.config import CAUSAL, MASKED, Shape
+from trainers.config import CAUSAL, MASKED
 from trainers.model import (
     Start,
     build,
@@ -18,6 +18,7 @@ from trainers.model import (
     refuse_longer,
     save,
 )
+from trainers.shape import Shape
 
 LENGTH = 24
 PIECES = (7, 5, 9)

@@ -211,6 +211,7 @@ def run(
     for item in planned:
         with record.stage(item.stage.name) as stage_record:
             stage_record.artifact = item.artifact_id
+            record.save()  # what it makes can be followed from now on
             artifact = item.done
             if artifact is None:
                 artifact = _make(recipe, storage, item, record, terminal, resources)
@@ -239,7 +240,7 @@ def _make(
         if parent is None:
             raise RaymillError(f"{item.stage.name}: its input {parent_id} is gone; run it again")
         parents[stage] = parent
-    console = Console(terminal, item.stage.name, record.metrics_file)
+    console = Console(terminal, item.stage.name)
     try:
         with artifacts.drafting(storage, item.artifact_id, item.stage.resumes) as draft:
             job = StageJob(recipe, parents, draft, storage, console, resources)

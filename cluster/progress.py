@@ -9,7 +9,6 @@ cluster get `Relayed`, which sends events through one small actor that the drive
 """
 
 import contextlib
-import json
 import os
 import sys
 import threading
@@ -29,7 +28,7 @@ class Progress(Protocol):
         """Something the user should read."""
 
     def update(self, done: float, total: float, unit: str, **metrics: float | int | str) -> None:
-        """How far the stage has come. `metrics` are shown and kept in the run's metrics.jsonl."""
+        """How far the stage has come."""
 
 
 class Terminal:
@@ -57,12 +56,11 @@ class Terminal:
 
 
 class Console:
-    """Progress of one stage on the driver: draws, and keeps metrics."""
+    """Progress of one stage on the driver."""
 
-    def __init__(self, terminal: Terminal, stage: str, metrics_file: Path):
+    def __init__(self, terminal: Terminal, stage: str):
         self._err = terminal.err
         self._stage = stage
-        self._metrics_file = metrics_file
         self._bar: tqdm | None = None
         self._shown_at = time.monotonic()
         self._is_terminal = self._err.isatty()
@@ -75,10 +73,6 @@ class Console:
             self._bar.refresh()
 
     def update(self, done: float, total: float, unit: str, **metrics: float | int | str) -> None:
-        if metrics:
-            record = {"stage": self._stage, "time": time.time(), unit: done, **metrics}
-            with self._metrics_file.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(record, ensure_ascii=False) + "\n")
         shown = "  ".join(f"{key} {_short(value)}" for key, value in metrics.items())
         if self._is_terminal:
             self._draw(done, total, unit, shown)

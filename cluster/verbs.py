@@ -223,7 +223,7 @@ def _serve(
     options: argparse.Namespace,
 ) -> dict[str, Any]:
     with record.stage("serve") as stage:
-        console = Console(terminal, "serve", record.metrics_file)
+        console = Console(terminal, "serve")
         endpoint: dict[str, Any] = load_upper("serving.deploy:deploy")(promotion, settings, console)
         stage.status = "done"
         stage.metrics = {"url": endpoint["url"], "version": endpoint["version"]}

@@ -7,6 +7,7 @@ error of the program or the user stops the run at once, since it would only come
 import os
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from cluster.errors import InfrastructureError, RaymillError
 from cluster.pipeline import StageJob
 from cluster.progress import Progress, relayed
 from trainers.config import Training
+from trainers.journal import Kept
 from trainers.loop import Report, TrainJob, train
 from trainers.tasks import Task
 
@@ -37,7 +39,9 @@ def is_retryable(error: BaseException) -> bool:
 
 def fit_stage(job: StageJob, task: Task, settings: Training) -> dict[str, Any]:
     """Trains the model that a stage makes, with checkpoints until it is made."""
-    training = TrainJob(task, settings, job.recipe.seed, job.draft)
+    stage, trackers = type(settings).__name__.lower(), tuple(job.recipe.cluster.trackers)
+    kept = Kept(job.recipe.name, stage, job.draft, time.time(), trackers)
+    training = TrainJob(task, settings, job.recipe.seed, job.draft, kept)
     return fit(training, job.progress, job.recipe.cluster.max_failures)
 
 

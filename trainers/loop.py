@@ -19,17 +19,16 @@ import torch.distributed as dist
 from cluster.artifacts import Draft
 from cluster.errors import UserError
 from cluster.progress import Progress
-from trainers import checkpoint, model, schedule, zero
+from trainers import checkpoint, flops, model, schedule, zero
 from trainers.batches import Batches
 from trainers.checkpoint import LoopState
 from trainers.config import Training
 from trainers.corpora.feeding.feed import Rows
 from trainers.export import export
+from trainers.journal import Journal, Kept
 from trainers.tasks import Objective, Task, targets
 
 Report = Callable[[dict[str, float]], None]
-
-PROGRESS_INTERVAL_S = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +40,8 @@ class TrainJob:
     seed: int
     draft: Draft | None = None
     """Where the model and its checkpoints go; without it neither is kept, as in a short trial."""
+    kept: Kept | None = None
+    """Keeps a journal, if given."""
 
 
 def train(job: TrainJob, progress: Progress, report: Report | None = None) -> dict[str, Any]:
@@ -53,6 +54,7 @@ def train(job: TrainJob, progress: Progress, report: Report | None = None) -> di
         torch.set_num_threads(settings.cpus_per_worker)  # its process may have served another job
     torch.manual_seed(job.seed)
     objective = Objective(task.model(), task)
+    cost, parameters = flops.cost(objective.model), model.parameter_count(objective.model)
     if settings.activation_checkpointing:
         _recompute_activations(objective)
     compiled = settings.compile and _compile(objective, progress)
@@ -65,32 +67,34 @@ def train(job: TrainJob, progress: Progress, report: Report | None = None) -> di
     clock = _Clock(state, settings)
     metrics: dict[str, Any] = {}
     rank, workers = dist.get_rank(), dist.get_world_size()
-    with Batches(task, settings, rows, job.seed, rank, workers) as batches:
+    with (
+        Journal(job.kept, settings, engine, cost, state, progress) as journal,
+        Batches(task, settings, rows, job.seed, rank, workers) as batches,
+    ):
         while state.fraction < 1:
             loss = _step(engine, job, batches, state, total_steps, clock)
-            if dist.get_rank() == 0 and clock.is_due("progress", PROGRESS_INTERVAL_S):
-                progress.update(
-                    round(state.fraction * 100, 1),
-                    100.0,
-                    "%",
-                    step=state.step,
-                    loss=loss,
-                    tokens_per_second=round(state.tokens / state.seconds),
-                    data_wait=round(state.data_wait, 4),
-                )
+            found, saved = None, False
             if int(state.fraction * settings.evaluations) > state.evaluations:
                 state.evaluations = int(state.fraction * settings.evaluations)
-                metrics = evaluate(engine, job, validation)
-                if dist.get_rank() == 0:
+                with journal.spent("evaluation"):
+                    found = metrics = evaluate(engine, job, validation)
+                if rank == 0:
                     progress.line(_describe(state, metrics))
                 if report is not None:
                     report({**metrics, "evaluation": state.evaluations})
             if job.draft is not None and clock.checkpoint_is_due and state.fraction < 1:
-                checkpoint.save(engine, state, job.draft)
-    if not metrics:  # resumed from a checkpoint that was at the end
-        metrics = evaluate(engine, job, validation)
-    if job.draft is not None:
-        export(engine, objective.model, task.tokenizer(), job.draft)
+                with journal.spent("checkpoint"):
+                    checkpoint.save(engine, state, job.draft)
+                saved = True
+            line = journal.step(state, loss, found, saved)
+            if line is not None and rank == 0:
+                progress.update(round(state.fraction * 100, 1), 100.0, "%", **_shown(line))
+        if not metrics:  # resumed from a checkpoint that was at the end
+            metrics = evaluate(engine, job, validation)
+        if job.draft is not None:
+            with journal.spent("export"):
+                export(engine, objective.model, task.tokenizer(), job.draft)
+        costs = journal.end(state)
     return {
         **metrics,
         "steps": state.step,
@@ -99,7 +103,8 @@ def train(job: TrainJob, progress: Progress, report: Report | None = None) -> di
         "train_seconds": round(state.seconds, 1),
         "tokens_per_second": round(state.tokens / state.seconds),
         "data_wait": round(state.data_wait, 4),
-        "parameters": model.parameter_count(objective.model),
+        **costs,
+        "parameters": parameters,
         "precision": zero.resolve_precision(settings.precision),
         "compiled": compiled,
         "workers": dist.get_world_size(),
@@ -114,7 +119,7 @@ def _step(
     total_steps: int,
     clock: "_Clock",
 ) -> float:
-    """One optimizer step on one global batch; returns its mean loss over this rank's targets."""
+    """One optimizer step on one global batch; returns this rank's part of the batch's mean loss."""
     settings = job.settings
     engine.train()
     # Dropout follows from the step, not from how often the run was resumed.
@@ -146,7 +151,7 @@ def _step(
     state.data_wait_seconds += max(waits)  # the slowest holds all up
     by_clock = seconds / (settings.max_minutes * 60) if settings.max_minutes else 0.0
     state.fraction = min(1.0, max(state.step / total_steps, by_clock))
-    return loss_sum / max(share.targets, 1)
+    return loss_sum / all_targets
 
 
 @torch.no_grad()
@@ -180,7 +185,7 @@ class _Clock:
 
     def __init__(self, state: LoopState, settings: Training):
         self._began = time.monotonic() - state.seconds
-        self._last: dict[str, float] = {"checkpoint": state.seconds, "progress": state.seconds}
+        self._last: dict[str, float] = {"checkpoint": state.seconds}
         self._checkpoint_s = settings.checkpoint_minutes * 60
         self._state = state
 
@@ -215,6 +220,12 @@ def _compile(objective: Objective, progress: Progress) -> bool:
         return False
     objective.compile(dynamic=True)
     return True
+
+
+def _shown(line: dict[str, Any]) -> dict[str, Any]:
+    """What of a line of metrics is seen while training goes on."""
+    names = ("step", "loss", "tokens_per_second", "mfu", "data_wait")
+    return {name: line[name] for name in names if name in line}
 
 
 def _describe(state: LoopState, metrics: dict[str, float]) -> str:

@@ -1,4 +1,3 @@
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -13,18 +12,11 @@ from tests.fakes import Screen
 ROOT = Path(__file__).parents[3]
 
 
-@pytest.fixture
-def metrics_file(tmp_path: Path) -> Path:
-    return tmp_path / "metrics.jsonl"
-
-
-def test_without_a_terminal_there_is_a_line_an_interval(
-    metrics_file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_terminal_there_is_a_line_an_interval(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr(progress.time, "monotonic", lambda: now)
     screen = Screen()
-    console = Console(screen, "pretrain", metrics_file)
+    console = Console(screen, "pretrain")
     for second in range(30):
         now = float(second)
         console.update(second, 100, "%", loss=second / 3, step=1000 + second)
@@ -35,28 +27,15 @@ def test_without_a_terminal_there_is_a_line_an_interval(
     ]
 
 
-def test_a_line_is_shown_at_once(metrics_file: Path) -> None:
+def test_a_line_is_shown_at_once() -> None:
     screen = Screen()
-    Console(screen, "shard", metrics_file).line("3 documents, dropped: none")
+    Console(screen, "shard").line("3 documents, dropped: none")
     assert screen.err.getvalue() == "shard: 3 documents, dropped: none\n"
 
 
-def test_every_update_with_metrics_is_kept(metrics_file: Path) -> None:
-    console = Console(Screen(), "tune", metrics_file)
-    console.update(1, 6, "trials", accuracy=0.5, trial=3)
-    console.update(2, 6, "trials")
-    console.update(3, 6, "trials", accuracy=0.75, kind="好")
-    kept = [json.loads(line) for line in metrics_file.read_text("utf-8").splitlines()]
-    assert all(isinstance(record.pop("time"), float) for record in kept)
-    assert kept == [
-        {"stage": "tune", "trials": 1, "accuracy": 0.5, "trial": 3},
-        {"stage": "tune", "trials": 3, "accuracy": 0.75, "kind": "好"},
-    ]
-
-
-def test_on_a_terminal_there_is_a_bar_and_lines_stand_by_themselves(metrics_file: Path) -> None:
+def test_on_a_terminal_there_is_a_bar_and_lines_stand_by_themselves() -> None:
     screen = Screen(is_terminal=True)
-    console = Console(screen, "pretrain", metrics_file)
+    console = Console(screen, "pretrain")
     console.update(25, 100, "%", loss=2.5)
     console.line("step 5: validation loss 2.4")
     console.update(50, 100, "%", loss=2.25)

@@ -39,6 +39,8 @@ class Account:
     done again, `idle` that between commands; `compute` is of steps that count."""
     began: float | None = None
     until: float = 0.0
+    latest: dict[str, float] = dataclasses.field(default_factory=dict)
+    """Of these, what the last entry added."""
     _setting_up: str = STARTUP
     _counted: list[tuple[int, dict[str, float]]] = dataclasses.field(default_factory=list)
     """Stretches of steps: the last step of each, and its parts."""
@@ -59,18 +61,19 @@ class Account:
             self.began = self.until = entry["at"]
         gap = max(0.0, entry["at"] - self.until)  # clocks of two machines may differ
         self.until += gap
+        self.latest = {}
         match entry["what"]:
             case "command":
-                self._add({IDLE: gap})
+                self.latest = {IDLE: gap}
                 self._setting_up = STARTUP
             case "start":
-                self._add({self._setting_up: gap})
+                self.latest = {self._setting_up: gap}
                 self._setting_up = RESTART
                 self._lose_after(entry["step"])
             case "steps":
-                spent = _fitted(entry.get("spent", {}), gap)
-                self._add(spent)
-                self._counted.append((entry["step"], spent))
+                self.latest = _fitted(entry.get("spent", {}), gap)
+                self._counted.append((entry["step"], self.latest))
+        self._add(self.latest)
 
     def as_metrics(self) -> dict[str, Any]:
         """`goodput`, and the `wall_seconds` by part."""
@@ -131,10 +134,8 @@ class Ledger:
         if self._spent:
             entry["spent"] = {part: round(seconds, 4) for part, seconds in self._spent.items()}
         self._spent.clear()
-        before = dict(self.account.parts)
         self._write({**entry, **details})
-        after = self.account.parts
-        return {part: after[part] - before.get(part, 0.0) for part in after}
+        return self.account.latest
 
     def add(self, part: str, seconds: float) -> None:
         """So much of the time since the last entry was no computing."""

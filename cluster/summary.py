@@ -3,10 +3,13 @@ but for `pages`, which reads manifests, and `open_page`."""
 
 import webbrowser
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from cluster import artifacts
-from cluster.artifacts import REPORT, Artifact
+from cluster.artifacts import REPORT
+from cluster.drawing import bars, curve
+from cluster.journals import StoredJournal
 from cluster.storage import CACHE, Storage
 
 HEADLINES: Mapping[str, Mapping[str, str]] = {
@@ -21,10 +24,11 @@ HEADLINES: Mapping[str, Mapping[str, str]] = {
         "perplexity": "validation perplexity",
         "tokens": "tokens",
         "tokens_per_second": "tokens a second",
-        "data_wait": "data wait",
+        "mfu": "MFU",
+        "goodput": "goodput",
     },
     "tune": {"trials": "trials", "best_accuracy": "best accuracy", "best_loss": "best loss"},
-    "finetune": {"accuracy": "validation accuracy", "steps": "steps", "data_wait": "data wait"},
+    "finetune": {"accuracy": "validation accuracy", "steps": "steps", "goodput": "goodput"},
     "evaluate": {
         "test.accuracy": "test accuracy",
         "test.macro_f1": "macro-F1",
@@ -48,19 +52,27 @@ def overview(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     return list(aligned(rows))
 
 
-def detail(run: Mapping[str, Any], pages: Mapping[str, str], log: str) -> list[str]:
-    """One run: its stages with their headlines, its pages by stage, its log."""
+def detail(
+    run: Mapping[str, Any],
+    journals: Mapping[str, StoredJournal],
+    places: Mapping[str, str],
+) -> list[str]:
+    """One run: its stages with their headlines, their journals, and where what belongs to it is."""
     stages = [
         (stage["stage"], stage["status"], _took(stage), headline(stage)) for stage in run["stages"]
     ]
-    places = [*((f"{stage} report", place) for stage, place in pages.items()), ("log", log)]
     return [
         f"{run['id']}  {run['status']}, started {run['started']}",
         *(f"  {line}" for line in run["error"].splitlines()),
         "",
         *(f"  {line}" for line in aligned(stages)),
         *([""] if stages else []),
-        *(f"  {line}" for line in aligned(places)),
+        *(
+            f"  {line}".rstrip()
+            for stage, journal in journals.items()
+            for line in _drawn(stage, journal)
+        ),
+        *(f"  {line}" for line in aligned([*places.items()])),
     ]
 
 
@@ -73,38 +85,53 @@ def headline(stage: Mapping[str, Any]) -> str:
     return "  ".join(f"{name} {_short(value)}" for name, value in found if value is not None)
 
 
-def pages(storage: Storage, run: Mapping[str, Any]) -> dict[str, Artifact]:
-    """The artifacts of a run that have a page for people, by stage."""
+def pages(storage: Storage, run: Mapping[str, Any]) -> dict[str, str]:
+    """The pages for people of a run and its stages: where in the workspace they are, by what they
+    show."""
+    own = f"runs/{run['id']}/{REPORT}"
     found = {
         stage["stage"]: artifacts.find(storage, stage["artifact"])
         for stage in run["stages"]
         if stage["artifact"]
     }
-    return {
-        stage: artifact
+    of_stages = {
+        stage: f"{artifact.id}/{REPORT}"
         for stage, artifact in found.items()
         if artifact is not None and REPORT in artifact.manifest.files
     }
+    return of_stages | ({"run": own} if storage.exists(own) else {})
 
 
-def place(artifact: Artifact) -> str:
-    """Where an artifact's page is: a path, or a URI."""
-    return f"{artifact.storage.root}/{artifact.id}/{REPORT}"
+def open_page(storage: Storage, name: str) -> bool:
+    """Shows a page of the workspace in the browser; False where there is none, as without a
+    display.
 
-
-def open_page(artifact: Artifact) -> bool:
-    """Shows an artifact's page in the browser; False where there is none, as without a display.
-
-    Of a remote page a copy is shown: the artifact's other files are large.
+    Of a remote page a copy is shown: what stands beside it may be large.
     """
-    storage = artifact.storage
     if storage.is_local:
-        page = artifact.path / REPORT
+        page = Path(storage.root, name)
     else:
-        page = CACHE.expanduser() / "pages" / artifact.id / REPORT
+        page = CACHE.expanduser() / "pages" / name
         page.parent.mkdir(parents=True, exist_ok=True)
-        page.write_bytes(storage.read(f"{artifact.id}/{REPORT}"))
+        page.write_bytes(storage.read(name))
     return webbrowser.open(page.as_uri())
+
+
+def _drawn(stage: str, journal: StoredJournal) -> list[str]:
+    """The loss over steps, and where the time went."""
+    made, title = journal.account, stage
+    if journal.metrics:
+        last = journal.metrics[-1]
+        title += f": loss over steps, {last['loss']:.4g} at step {last['step']:,}"
+    parts = made.as_metrics()["wall_seconds"]
+    shares = {part.replace("_", " "): seconds / made.whole for part, seconds in parts.items()}
+    return [
+        title,
+        *(f"  {line}" for line in curve(journal.points("loss"))),
+        f"{stage}: goodput {made.goodput:.1%} of {duration(made.whole)}",
+        *(f"  {line}" for line in bars(shares)),
+        "",
+    ]
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:

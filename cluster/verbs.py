@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cluster import artifacts, pipeline, runs, summary
+from cluster import artifacts, journals, pipeline, runs, summary
 from cluster.artifacts import Artifact
 from cluster.errors import UserError, full_disk
 from cluster.jobs import submit as submit_job
@@ -87,25 +87,40 @@ def status(options: argparse.Namespace, terminal: Terminal) -> Answer:
     storage = _storage(options)
     found = runs.listed(storage)
     if options.target is None:
-        if options.open:
-            raise UserError("--open: name the run whose report to open; see `raymill status`")
+        for flag, verb in (("open", "open"), ("html", "write")):
+            if getattr(options, flag):
+                raise UserError(
+                    f"--{flag}: name the run whose report to {verb}; see `raymill status`"
+                )
         lines = summary.overview(found) if found else [f"no runs yet in {storage.root}"]
         terminal.answer("\n".join(lines))
         return 0, {"runs": found}
     found = [run for run in found if options.target in (run["id"], run["recipe"])][-1:]
     if not found:
         raise UserError(f"{options.target}: no such run; see `raymill status`")
+    told = journals.of_run(storage, found[0])
+    if options.html:
+        page = load_upper("trainers.report:run_page")(found[0], told)
+        storage.write(f"runs/{found[0]['id']}/{artifacts.REPORT}", page.encode())
     pages = summary.pages(storage, found[0])
-    reports = {stage: summary.place(artifact) for stage, artifact in pages.items()}
-    log = f"{storage.root}/runs/{found[0]['id']}/log.txt"
-    terminal.answer("\n".join(summary.detail(found[0], reports, log)))
+    reports = {name: f"{storage.root}/{place}" for name, place in pages.items()}
+    places = {
+        **{f"{name} report": place for name, place in reports.items()},
+        **{f"{name} metrics": f"{storage.root}/{one.place}" for name, one in told.items()},
+        "log": f"{storage.root}/runs/{found[0]['id']}/log.txt",
+    }
+    terminal.answer("\n".join(summary.detail(found[0], told, places)))
     if options.open:
         if not pages:
-            raise UserError(f"--open: {found[0]['id']} has no report yet")
-        opened = [summary.open_page(artifact) for artifact in pages.values()]
+            raise UserError(f"--open: {found[0]['id']} has no report yet; --html makes one")
+        opened = [summary.open_page(storage, place) for place in pages.values()]
         if not all(opened):
             terminal.err.write("--open: no browser here; the reports are files to open elsewhere\n")
-    return 0, {"runs": found, "reports": reports}
+    return 0, {
+        "runs": found,
+        "reports": reports,
+        "journals": {name: journals.as_json(one) for name, one in told.items()},
+    }
 
 
 def evaluate(options: argparse.Namespace, terminal: Terminal) -> Answer:

@@ -19,6 +19,7 @@ import torch
 import torch.distributed as dist
 
 from cluster.artifacts import Draft
+from cluster.journals import LEDGER, METRICS
 from cluster.ledger import COMPUTE, Ledger
 from cluster.lines import Lines
 from cluster.progress import Progress
@@ -27,7 +28,6 @@ from trainers.checkpoint import LoopState
 from trainers.config import Training
 from trainers.trackers import Subject, Trackers, refuse_absent, values
 
-METRICS, LEDGER = "metrics.jsonl", "ledger.jsonl"
 INTERVAL_S = 1.0
 FIRST_LINES = 3600
 """Then lines come less often, as a training grows long: a week has some 20,000."""
@@ -151,18 +151,18 @@ class Journal:
         return told
 
     def _line(self, state: LoopState, spent: Mapping[str, float]) -> dict[str, Any]:
-        loss, rss_gb, gpu_gb = self._over_ranks(state)
+        loss, rss_gb, gpu_gb = self._over_ranks()
         line: dict[str, Any] = {
             "step": state.step,
             "time": round(time.time(), 3),
             "samples": state.samples,
             "tokens": state.tokens,
-            "loss": loss,
+            "loss": round(loss, 6),
             "learning_rate": self._engine.optimizer.param_groups[0]["lr"],
         }
         norm = self._engine.get_global_grad_norm()
         if norm is not None:  # DeepSpeed does not tell it at ZeRO stage 0 in fp32
-            line["gradient_norm"] = float(norm)
+            line["gradient_norm"] = round(float(norm), 6)
         seconds = spent.get(COMPUTE, 0.0) + spent.get("data_wait", 0.0)
         tokens = state.tokens - self._since.tokens
         if tokens and seconds > 0:
@@ -181,7 +181,7 @@ class Journal:
         line["goodput"] = round(self.ledger.account.goodput, 4)
         return line
 
-    def _over_ranks(self, state: LoopState) -> tuple[float, float, float]:
+    def _over_ranks(self) -> tuple[float, float, float]:
         """The batch's mean loss, and the most memory of a rank, in GB, and of a GPU."""
         gpu = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
         rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -59,8 +59,12 @@ class TensorBoard:
             else Path(tempfile.mkdtemp(prefix="raymill-"))
         )
         self._copied_at = time.monotonic()
-        purged = subject.step + 1
-        self._writer = SummaryWriter(str(self._folder), purge_step=purged, flush_secs=10)
+        self._writer = SummaryWriter(
+            str(self._folder),
+            purge_step=subject.step + 1,  # what an earlier process wrote from there on
+            filename_suffix=f".{subject.step}",
+            flush_secs=10,
+        )
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():

@@ -115,6 +115,7 @@ def test_every_key_of_a_recipe_is_listed(capfd: pytest.CaptureFixture[str]) -> N
         (["evaluate", "m", "--workspace", ".", "--set", "seed=2"], "--set: goes with a recipe"),
         (["status", "nothing", "--workspace", "."], "nothing: no such run"),
         (["status", "--open", "--workspace", "."], "--open: name the run whose report to open"),
+        (["status", "--html", "--workspace", "."], "--html: name the run whose report to write"),
         (["evaluate", "nothing", "--workspace", "."], "nothing: no such model in"),
         (["promote", "nothing", "--workspace", "."], "nothing: no such model in"),
         (["promote", "nothing", "--gate", "accuracy"], "--gate 'accuracy': expected METRIC=NUMBER"),

@@ -31,16 +31,16 @@ class StoredJournal:
         return account(self.entries)
 
     def points(self, name: str, inside: str | None = None) -> list[Point]:
-        """A metric over steps; `inside` the metrics of a validation."""
+        """A metric over steps, where it is a number; `inside` the metrics of a validation."""
         found = [(one["step"], one.get(inside, {}) if inside else one) for one in self.metrics]
-        return [(step, values[name]) for step, values in found if name in values]
+        return [(step, values[name]) for step, values in found if values.get(name) is not None]
 
 
 def of_run(storage: Storage, run: Mapping[str, Any]) -> dict[str, StoredJournal]:
-    """The journals of the stages that a run worked on, by stage."""
+    """The journals of a run's stages, by stage; of those too that an earlier run had done."""
     found = {}
     for stage in run["stages"]:
-        if stage["artifact"] and stage["status"] != "skipped":
+        if stage["artifact"]:
             journal = _at(storage, stage["artifact"])
             if journal is not None:
                 found[stage["stage"]] = journal

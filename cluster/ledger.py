@@ -131,8 +131,9 @@ class Ledger:
         """All steps up to this one are done. Returns the parts of the time since the last entry, in
         seconds."""
         entry = {"at": self._now(), "what": "steps", "step": step}
-        if self._spent:
-            entry["spent"] = {part: round(seconds, 4) for part, seconds in self._spent.items()}
+        spent = {part: round(seconds, 4) for part, seconds in self._spent.items() if seconds}
+        if spent:
+            entry["spent"] = spent
         self._spent.clear()
         self._write({**entry, **details})
         return self.account.latest

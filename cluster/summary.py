@@ -1,6 +1,7 @@
 """How runs are shown to people: one a line, or one with its stages and the pages they made. Pure,
 but for `pages`, which reads manifests, and `open_page`."""
 
+import datetime
 import webbrowser
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -119,16 +120,16 @@ def open_page(storage: Storage, name: str) -> bool:
 
 def _drawn(stage: str, journal: StoredJournal) -> list[str]:
     """The loss over steps, and where the time went."""
-    made, title = journal.account, stage
-    if journal.metrics:
-        last = journal.metrics[-1]
-        title += f": loss over steps, {last['loss']:.4g} at step {last['step']:,}"
+    made, title, loss = journal.account, stage, journal.points("loss")
+    if loss:
+        title += f": loss over steps, {loss[-1][1]:.4g} at step {loss[-1][0]:,}"
+    until = datetime.datetime.fromtimestamp(made.until, datetime.UTC)
     parts = made.as_metrics()["wall_seconds"]
     shares = {part.replace("_", " "): seconds / made.whole for part, seconds in parts.items()}
     return [
         title,
-        *(f"  {line}" for line in curve(journal.points("loss"))),
-        f"{stage}: goodput {made.goodput:.1%} of {duration(made.whole)}",
+        *(f"  {line}" for line in curve(loss)),
+        f"{stage}: goodput {made.goodput:.1%} of {duration(made.whole)}, until {until:%H:%M:%S} UTC",
         *(f"  {line}" for line in bars(shares)),
         "",
     ]

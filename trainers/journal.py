@@ -8,6 +8,7 @@ done again `metrics.jsonl` has the last time only, the ledger both.
 """
 
 import dataclasses
+import math
 import resource
 import time
 from collections.abc import Mapping
@@ -157,12 +158,12 @@ class Journal:
             "time": round(time.time(), 3),
             "samples": state.samples,
             "tokens": state.tokens,
-            "loss": round(loss, 6),
+            "loss": _finite(loss),
             "learning_rate": self._engine.optimizer.param_groups[0]["lr"],
         }
         norm = self._engine.get_global_grad_norm()
         if norm is not None:  # DeepSpeed does not tell it at ZeRO stage 0 in fp32
-            line["gradient_norm"] = round(float(norm), 6)
+            line["gradient_norm"] = _finite(float(norm))
         seconds = spent.get(COMPUTE, 0.0) + spent.get("data_wait", 0.0)
         tokens = state.tokens - self._since.tokens
         if tokens and seconds > 0:
@@ -190,3 +191,8 @@ class Journal:
         told = told.to(self._engine.device)
         dist.all_reduce(told)
         return float(told[:, 0].sum()), float(told[:, 1].max()), float(told[:, 2].max())
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no infinity."""
+    return round(value, 6) if math.isfinite(value) else None

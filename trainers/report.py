@@ -35,9 +35,9 @@ def run_page(run: Mapping[str, Any], journals: Mapping[str, StoredJournal]) -> s
     }
     for name, journal in journals.items():
         tiles[f"{name}: goodput"] = f"{journal.account.goodput:.1%}"
-        if journal.metrics:
-            last = journal.metrics[-1]
-            tiles |= {f"{name}: steps": f"{last['step']:,}", f"{name}: loss": f"{last['loss']:.4g}"}
+        loss = journal.points("loss")
+        if loss:
+            tiles |= {f"{name}: steps": f"{loss[-1][0]:,}", f"{name}: loss": f"{loss[-1][1]:.4g}"}
     rows = [
         [stage["stage"], stage["status"], duration(stage["seconds"]), headline(stage)]
         for stage in run["stages"]
@@ -53,7 +53,7 @@ def run_page(run: Mapping[str, Any], journals: Mapping[str, StoredJournal]) -> s
 
 def _training(name: str, journal: StoredJournal) -> Section:
     again = [entry["step"] for entry in journal.entries if entry["what"] == "start"][1:]
-    plots = [Plot("Loss", _loss(name, journal, again))] if journal.metrics else []
+    plots = [Plot("Loss", _loss(name, journal, again))] if journal.points("loss") else []
     for metric, caption in METRICS.items():
         points = thinned(journal.points(metric), POINTS)
         if points:

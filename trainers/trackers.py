@@ -182,7 +182,8 @@ def values(line: Mapping[str, Any]) -> dict[str, float]:
     """The numbers of a line of metrics, those of the validation as `validation/NAME`."""
     validation = {f"validation/{name}": value for name, value in line.get("validation", {}).items()}
     rest = {name: line[name] for name in line.keys() - {"step", "time", "validation"}}
-    return {**rest, **validation}
+    found = {**rest, **validation}
+    return {name: value for name, value in sorted(found.items()) if value is not None}
 
 
 def refuse_absent(names: Sequence[str]) -> None:

@@ -91,5 +91,25 @@ def test_a_killed_driver_and_a_killed_worker_cost_no_sample(start, recipe, shard
     outcome = command.wait()
     assert outcome.status == 0, outcome.said
     assert outcome.said.count("resumes from checkpoint") == 2
-    metrics = next(s for s in outcome.answer["stages"] if s["stage"] == "pretrain")["metrics"]
+    stage = next(s for s in outcome.answer["stages"] if s["stage"] == "pretrain")
+    metrics = stage["metrics"]
     assert metrics["samples"] == metrics["steps"] * 16
+    assert_the_journal_is_of_all_three_attempts(sharded / stage["artifact"], metrics)
+
+
+def assert_the_journal_is_of_all_three_attempts(model, metrics):
+    told, entries = (
+        [json.loads(line) for line in (model / name).read_text("utf-8").splitlines()]
+        for name in ("metrics.jsonl", "ledger.jsonl")
+    )
+    steps = [line["step"] for line in told]
+    assert steps == sorted(set(steps))
+    assert steps[-1] == metrics["steps"]
+    assert told[-1]["validation"]["loss"] == metrics["loss"]
+    whats = [entry["what"] for entry in entries]
+    assert (whats.count("command"), whats.count("start")) == (2, 3)
+    parts = metrics["wall_seconds"]
+    assert sum(parts.values()) == pytest.approx(entries[-1]["at"] - entries[0]["at"], abs=0.1)
+    assert {"compute", "checkpoint", "startup", "restart", "idle"} <= set(parts)
+    assert 0 < metrics["goodput"] < 1
+    assert list((model.parents[1] / "tensorboard" / model.name).iterdir())

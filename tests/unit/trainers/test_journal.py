@@ -1,6 +1,7 @@
 """Metrics and the ledger of a training, over workers and drivers that are killed."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,7 @@ def test_validations_and_checkpoints_have_a_line(world: World, draft: Draft) -> 
     assert validated["validation"] == {"loss": 2.0, "accuracy": 0.5}
     assert saved["checkpoint_s"] == 2
     entry = lines(draft, LEDGER)[-1]
-    assert (entry["saved"], entry["spent"]) == (True, {"data_wait": 0.0, "checkpoint": 2.0})
+    assert (entry["saved"], entry["spent"]) == (True, {"checkpoint": 2.0})
     assert book.ledger.account.parts["evaluation"] == 4
 
 
@@ -190,6 +191,17 @@ def test_the_loss_is_that_of_all_ranks(monkeypatch: pytest.MonkeyPatch, draft: D
     with journal_of(draft, state) as book:
         world.train(book, state, 5)
     assert lines(draft)[0]["loss"] == pytest.approx(2 * sum(10 / n for n in range(1, 6)) / 5)
+
+
+def test_a_loss_that_is_no_number_is_null(world: World, draft: Draft) -> None:
+    state = LoopState()
+    with journal_of(draft, state, engine=Engine(norm=math.inf)) as book:
+        world.train(book, state, 5)
+        state.step, state.fraction = 6, 1.0
+        book.step(state, loss=math.nan)
+    assert [line["loss"] is None for line in lines(draft)] == [False, True]
+    assert lines(draft)[0]["gradient_norm"] is None
+    assert "NaN" not in draft.storage.read(f"{draft.work}/{METRICS}").decode()
 
 
 def test_without_a_place_nothing_is_kept(world: World) -> None:

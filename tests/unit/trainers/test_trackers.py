@@ -165,5 +165,11 @@ def test_one_that_fails_is_left_out_and_the_others_go_on(
 
 
 def test_what_trackers_are_told_of_a_line() -> None:
-    line = {"step": 3, "time": 1.7e9, "loss": 2.0, "validation": {"loss": 2.5, "accuracy": 0.5}}
+    line = {
+        "step": 3,
+        "time": 1.7e9,
+        "loss": 2.0,
+        "gradient_norm": None,
+        "validation": {"loss": 2.5, "accuracy": 0.5},
+    }
     assert values(line) == {"loss": 2.0, "validation/loss": 2.5, "validation/accuracy": 0.5}

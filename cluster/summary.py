@@ -129,7 +129,8 @@ def _drawn(stage: str, journal: StoredJournal) -> list[str]:
     return [
         title,
         *(f"  {line}" for line in curve(loss)),
-        f"{stage}: goodput {made.goodput:.1%} of {duration(made.whole)}, until {until:%H:%M:%S} UTC",
+        f"{stage}: goodput {made.goodput:.1%} of {duration(made.whole)}, "
+        f"until {until:%H:%M:%S} UTC",
         *(f"  {line}" for line in bars(shares)),
         "",
     ]

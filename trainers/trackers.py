@@ -150,8 +150,8 @@ class MLflow:
 
 
 class Prometheus:
-    """Gauges `raymill_NAME` among Ray's metrics, tagged with recipe and stage, for what scrapes
-    Ray's nodes."""
+    """Gauges among Ray's metrics, which Prometheus reads from every node as `ray_raymill_NAME`, by
+    recipe and stage."""
 
     def __init__(self, subject: Subject):
         self._tags = {"recipe": subject.recipe, "stage": subject.stage}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -62,9 +63,16 @@ def test_ctrl_c_while_sharding(start, recipe, tmp_path):
     assert_nothing_half_made_is_left(command, tmp_path)
 
 
-def test_ctrl_c_while_pretraining(start, recipe, sharded):
+def test_ctrl_c_while_pretraining(start, recipe, sharded, monkeypatch):
+    monkeypatch.setenv("RAY_metrics_report_interval_ms", "1000")
     command = start("run", str(recipe), "--workspace", str(sharded), "--no-hold", *SLOW)
     command.until(lambda: worker_pids(command) and checkpoints(sharded))
+    (loss,) = command.until(
+        lambda: re.findall(r"^ray_raymill_loss\{.*", command.ray_metrics(), flags=re.MULTILINE)
+    )
+    assert 'recipe="tiny"' in loss
+    assert 'stage="pretrain"' in loss
+    assert 0 < float(loss.split()[-1]) < 20
     command.interrupt()
     assert_nothing_half_made_is_left(command, sharded)
 

@@ -7,13 +7,13 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cluster import artifacts, pipeline, runs, summary
+from cluster import pipeline, runs, summary
 from cluster.artifacts import Artifact
 from cluster.errors import UserError, full_disk
 from cluster.jobs import submit as submit_job
+from cluster.lookup import lookup, placed, taken, workspace
 from cluster.progress import Console, Terminal
 from cluster.recipe import (
-    DEFAULT_WORKSPACE,
     Recipe,
     about,
     find,
@@ -84,7 +84,7 @@ def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
 
 
 def status(options: argparse.Namespace, terminal: Terminal) -> Answer:
-    storage = _storage(options)
+    storage = workspace(options.workspace)
     found = runs.listed(storage)
     if options.target is None:
         if options.open:
@@ -116,10 +116,9 @@ def evaluate(options: argparse.Namespace, terminal: Terminal) -> Answer:
         return exit_status, answer
     if options.overrides:
         raise UserError(f"--set: goes with a recipe; {options.target} is a model, as it is")
-    storage = _storage(options)
-    model = artifacts.lookup(storage, "model", options.target, stage="finetune")
+    model = _model(options, terminal)
     with (
-        _recorded(model.manifest.recipe, storage, terminal) as record,
+        _recorded(model.manifest.recipe, model.storage, terminal) as record,
         record.stage("evaluate") as stage,
     ):
         evaluation = load_upper("trainers.evaluate:evaluate_model")(model)
@@ -130,16 +129,8 @@ def evaluate(options: argparse.Namespace, terminal: Terminal) -> Answer:
 
 
 def promote(options: argparse.Namespace, terminal: Terminal) -> Answer:
-    gate = {}
-    for text in options.gate:
-        name, _, value = text.partition("=")
-        try:
-            gate[name] = float(value)
-        except ValueError:
-            raise UserError(
-                f"--gate {text!r}: expected METRIC=NUMBER, such as accuracy=0.8"
-            ) from None
-    promotion = load_upper("serving.promote:promote")(_storage(options), options.target, gate)
+    gate = dict(map(_limit, options.gate))
+    promotion = load_upper("serving.promote:promote")(_model(options, terminal), gate)
     terminal.err.write(f"promote: {promotion.id} of {promotion.manifest.metrics['model']}\n")
     return 0, {"promotion": promotion.id, **promotion.manifest.metrics}
 
@@ -148,8 +139,9 @@ def serve(options: argparse.Namespace, terminal: Terminal) -> Answer:
     if located(options.target):
         options.since, options.until = None, "serve"
         return run(options, terminal)
-    storage = _storage(options)
-    promotion = load_upper("serving.promote:promotion")(storage, options.target)
+    storage, reference = placed(options.target, options.workspace)
+    promotion = load_upper("serving.promote:promotion")(storage, reference)
+    _tell_taken(reference, promotion, terminal)
     promoted_with = load_upper("serving.promote:settings")(promotion)
     settings = load_section("serve", options.overrides, promoted_with)
     _refuse_port_in_use(options, settings)
@@ -240,9 +232,29 @@ def _recipe(options: argparse.Namespace) -> Recipe:
     return load(options.target, options.overrides, options.workspace)
 
 
-def _storage(options: argparse.Namespace) -> Storage:
-    """Of a verb that works on what was made before."""
-    return Storage.at(options.workspace or DEFAULT_WORKSPACE, must_exist=True)
+def _model(options: argparse.Namespace, terminal: Terminal) -> Artifact:
+    storage, reference = placed(options.target, options.workspace)
+    model = lookup(storage, "model", reference, stage="finetune")
+    _tell_taken(reference, model, terminal)
+    return model
+
+
+def _tell_taken(reference: str, artifact: Artifact, terminal: Terminal) -> None:
+    if reference == artifact.manifest.recipe:  # otherwise the user knows which
+        terminal.err.write(f"{taken(reference, artifact)}\n")
+
+
+def _limit(text: str) -> tuple[str, float]:
+    """Of `--gate METRIC=NUMBER`. Raises UserError."""
+    name, _, value = text.partition("=")
+    try:
+        limit = float(value)
+    except ValueError:
+        raise UserError(f"--gate {text!r}: expected METRIC=NUMBER, such as accuracy=0.8") from None
+    reason = load_upper("serving.config:gate_refusal")(name, limit)
+    if reason is not None:
+        raise UserError(f"--gate {text}: {reason}")
+    return name, limit
 
 
 def _show_figures(evaluation: Mapping[str, Any], terminal: Terminal) -> None:

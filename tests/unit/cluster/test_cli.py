@@ -15,7 +15,7 @@ from cluster.cli import main
 from cluster.errors import GateRefused, InfrastructureError
 from cluster.recipe import shipped
 from cluster.storage import Storage
-from tests.fakes import Screen
+from tests.fakes import Screen, published
 from trainers.corpora.reading.sources import content_hash
 
 RECIPE = """\
@@ -262,3 +262,22 @@ def test_a_full_disk_is_infrastructure_and_recorded(
     assert runs.listed(storage)[-1]["error"] == str(caught.value)
     with pytest.raises(PermissionError), verbs._recorded("demo", storage, screen):
         raise PermissionError(errno.EACCES, "not yours")
+
+
+def test_a_model_is_named_by_its_recipe_or_by_its_folder(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    storage = Storage.at("mill")
+    model = published(storage, "model/demo-finetune-0a")
+    published(
+        storage,
+        "evaluation/demo-evaluate-0b",
+        parents={"finetune": model.id},
+        metrics={"test": {"accuracy": 0.8}},
+    )
+    status, by_name, err = call(capfd, "promote", "demo", "--workspace", "mill")
+    assert status == 0
+    assert err.startswith(f"demo: takes {model.id}, made ")
+    status, by_path, err = call(capfd, "promote", f"mill/{model.id}/")
+    assert (status, by_path) == (0, by_name)
+    assert "takes" not in err

@@ -45,7 +45,6 @@ def recipes(options: argparse.Namespace, terminal: Terminal) -> Answer:
 
 def check(options: argparse.Namespace, terminal: Terminal) -> Answer:
     recipe = _recipe(options)
-    load_upper("trainers.corpora.reading.sources:refuse_absent")(recipe.corpora)
     names = pipeline.stage_names(recipe)
     terminal.answer(f"{options.target}: valid; stages: {', '.join(names) or 'none'}")
     return 0, {"recipe": recipe.name, "stages": names}
@@ -155,7 +154,8 @@ def serve(options: argparse.Namespace, terminal: Terminal) -> Answer:
 
 
 def submit(options: argparse.Namespace, terminal: Terminal) -> Answer:
-    recipe = _recipe(options)  # a mistake is found here, not on the cluster
+    # A mistake is found here, not on the cluster; but the files may be on the cluster alone.
+    recipe = load(options.target, options.overrides, options.workspace)
     load_upper("trainers.corpora.reading.sources:refuse_relative")(recipe.corpora)
     arguments = [f"--set={override}" for override in options.overrides]
     arguments += [f"--workspace={options.workspace}"] if options.workspace else []
@@ -229,7 +229,7 @@ def _serve(
 
 
 def _recipe(options: argparse.Namespace) -> Recipe:
-    return load(options.target, options.overrides, options.workspace)
+    return load(options.target, options.overrides, options.workspace, looks=True)
 
 
 def _model(options: argparse.Namespace, terminal: Terminal) -> Artifact:

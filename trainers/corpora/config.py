@@ -301,6 +301,11 @@ class Corpora(Section):
             name: content_hash(source.origin, f"{key}.{name}") for name, source in sources.items()
         }
 
+    def faults(self) -> Iterator[Conflict]:
+        from trainers.corpora.reading import looking
+
+        yield from looking.faults(self)
+
     def conflicts(self, recipe: "Recipe") -> Iterator[Conflict]:
         weighted = [name for name, source in self.sources.items() if source.weight is not None]
         if weighted and self.tokens is None:

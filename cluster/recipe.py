@@ -210,7 +210,7 @@ def _validate(
 
     refuse(conflict for section in _sections(recipe) for conflict in section.conflicts(recipe))
     if looks:
-        refuse(fault for section in _sections(recipe) for fault in section.faults())
+        refuse(fault for section in _sections(recipe) for fault in section.faults(recipe))
     return recipe
 
 

@@ -53,7 +53,7 @@ class Section(BaseModel):
         """Impossible combinations with other sections. Pure; imports nothing heavy."""
         yield from ()
 
-    def faults(self) -> Iterator[Conflict]:
+    def faults(self, recipe: "Recipe") -> Iterator[Conflict]:
         """What the section says that the local files it names do not bear out. Takes a moment."""
         yield from ()
 

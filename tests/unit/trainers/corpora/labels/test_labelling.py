@@ -79,12 +79,10 @@ def test_what_cannot_be_is_refused(old: str, new: str, says: str) -> None:
 
 
 def test_a_lexicon_that_is_not_there_is_refused() -> None:
-    corpora = edited().corpora
-    for name in ("gold", "raw"):
-        assert Path(corpora.sources[name].path).is_file()
-    assert list(corpora.faults()) == []
+    recipe = edited()
+    assert list(recipe.corpora.faults(recipe)) == []
     Path("praise.txt").unlink()
-    ((key, message),) = corpora.faults()
+    ((key, message),) = recipe.corpora.faults(recipe)
     assert key == "corpora.sources.raw.weak_labels.functions.praise.path"
     assert message.startswith("no file matches 'praise.txt'")
 

@@ -146,6 +146,16 @@ def test_a_look_at_an_evaluation_set() -> None:
     assert wrong.startswith("r.yaml:6: corpora.decontaminate.files.path: no file matches 'gone.j")
 
 
+def test_one_label_for_all_is_refused_for_a_classifier() -> None:
+    one = "path: a.csv\n      text: review\n      label: stars\nfinetune: {base: b}"
+    assert found(one).startswith(
+        "r.yaml:7: corpora.sources.mine.label: every labelled document has the label 'stars'"
+    )
+    two = "\n    yours: {path: a.txt, label: other}"
+    assert found(one.replace("\nfinetune", f"{two}\nfinetune")) == ""
+    assert found(one.partition("\nfinetune")[0]) == "", "only pretraining needs no labels"
+
+
 def test_looking_imports_neither_torch_nor_ray() -> None:
     code = """
 import sys

@@ -41,8 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             terminal.err.write(traceback.format_exc())
     except Exception as error:  # noqa: BLE001  whatever it is, the user gets one line and a status
         status, answer = RaymillError.exit_status, {"error": repr(error)}
-        terminal.err.write(f"raymill: unexpected {error!r}; --debug or the run's log has more\n")
-        if terminal.is_diverted:
+        more = "--debug shows" if terminal.log is None else f"{terminal.log} has"
+        terminal.err.write(f"raymill: unexpected {error!r}; {more} more\n")
+        if terminal.log is not None:
             traceback.print_exc()  # into the run's log
         if options.debug:
             terminal.err.write(traceback.format_exc())
@@ -50,7 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status, answer = INTERRUPTED, {"error": "interrupted"}
         terminal.err.write("raymill: interrupted; what was finished is kept\n")
     if options.json:
-        terminal.out.write(json.dumps({"status": status, **answer}, ensure_ascii=False) + "\n")
+        log = None if terminal.log is None else str(terminal.log)
+        always = {"status": status, "run": terminal.run, "log": log, "error": None}
+        terminal.out.write(json.dumps({**always, **answer}, ensure_ascii=False) + "\n")
     return status
 
 

@@ -39,15 +39,17 @@ class Terminal:
         self.out: TextIO = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
         self.err: TextIO = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8")
         self.out_is_json = out_is_json
-        self.is_diverted = False
+        self.run: str | None = None
+        self.log: Path | None = None
+        """Of the run that is recorded, if there is one."""
 
     def answer(self, text: str) -> None:
         """What the user asked for: on stdout, or on stderr where stdout is for one JSON object."""
         (self.err if self.out_is_json else self.out).write(f"{text}\n")
 
-    def divert(self, log: Path) -> None:
-        """From now on, everything but `out` and `err` goes to the file `log`."""
-        self.is_diverted = True
+    def divert(self, run: str, log: Path) -> None:
+        """From now on, everything but `out` and `err` goes to the file `log` of the run."""
+        self.run, self.log = run, log
         sys.stdout.flush()
         sys.stderr.flush()
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)

@@ -171,7 +171,7 @@ def _recorded(recipe: str, storage: Storage, terminal: Terminal) -> Iterator[Run
     # Twice, since the record is written too.
     with _full_disk_told(storage), runs.recorded(storage, recipe) as record:
         terminal.err.write(f"{recipe}: workspace {storage.root}, log {record.log}\n")
-        terminal.divert(record.log)
+        terminal.divert(record.id, record.log)
         with _full_disk_told(storage):
             yield record
 

@@ -31,6 +31,7 @@ class Screen(Terminal):
 
     def __init__(self, is_terminal: bool = False):
         self.out, self.err = io.StringIO(), io.StringIO()
+        self.run = self.log = None
         self.err.isatty = lambda: is_terminal  # type: ignore[method-assign]
 
 

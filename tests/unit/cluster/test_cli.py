@@ -59,13 +59,15 @@ def call(capfd: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[
     assert out.count("\n") == 1, "one object, on one line, and nothing else"
     answer = json.loads(out)
     assert answer["status"] == status
+    assert {"run", "log", "error"} <= set(answer)
     return status, answer, err
 
 
 def test_check_names_the_stages(capfd: pytest.CaptureFixture[str]) -> None:
     status, answer, err = call(capfd, "check", "demo.yaml", "--set", "serve={}")
     stages = ["examples", "shard", "pretrain", "finetune", "evaluate", "promote", "serve"]
-    assert (status, answer) == (0, {"status": 0, "recipe": "demo", "stages": stages})
+    nothing_ran = {"status": 0, "run": None, "log": None, "error": None}
+    assert (status, answer) == (0, {**nothing_ran, "recipe": "demo", "stages": stages})
     assert err == f"demo.yaml: valid; stages: {', '.join(stages)}\n"
 
 
@@ -248,11 +250,23 @@ def test_a_run_without_a_report_has_none_to_open(capfd: pytest.CaptureFixture[st
     assert "has no report yet" in answer["error"]
 
 
+def test_a_failed_run_is_named_with_its_log(capfd: pytest.CaptureFixture[str]) -> None:
+    refused = ("--set", "finetune.labels=[other, good]")
+    status, answer, _ = call(capfd, "run", "demo.yaml", "--until", "examples", *refused)
+    assert status == 2
+    assert "label 'bad' is not in finetune.labels" in answer["error"]
+    assert answer["run"].endswith("-demo")
+    assert Path(answer["log"]) == Path("mill/runs").absolute() / answer["run"] / "log.txt"
+    assert Path(answer["log"]).is_file()
+    status, answer, _ = call(capfd, "check", "demo.yml")
+    assert (answer["run"], answer["log"]) == (None, None), "there was no run"
+
+
 def test_a_full_disk_is_infrastructure_and_recorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     screen, storage = Screen(), Storage.at(str(tmp_path))
-    monkeypatch.setattr(screen, "divert", lambda log: None)
+    monkeypatch.setattr(screen, "divert", lambda run, log: None)
     with (
         pytest.raises(InfrastructureError) as caught,
         verbs._recorded("demo", storage, screen),

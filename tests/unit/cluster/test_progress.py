@@ -98,7 +98,7 @@ import os, pathlib, sys
 from cluster.progress import Terminal
 terminal = Terminal()
 print("before")
-terminal.divert(pathlib.Path({str(tmp_path / "log.txt")!r}))
+terminal.divert("20260101-demo", pathlib.Path({str(tmp_path / "log.txt")!r}))
 print("chatter")
 os.write(2, b"from C++\\n")
 os.system("echo child")

@@ -76,6 +76,15 @@ def shipped() -> dict[str, Path]:
     return {path.stem: path for path in sorted(SHIPPED.glob("*.yaml"))}
 
 
+def named(name: str) -> Path:
+    """The file of a shipped recipe. Raises RecipeError."""
+    if name not in shipped():
+        raise RecipeError(
+            f"{name}: no shipped recipe{nearest(name, shipped())}; there are {', '.join(shipped())}"
+        )
+    return shipped()[name]
+
+
 def about(path: Path) -> str:
     """The first comment line of a recipe file: what it is."""
     return path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")

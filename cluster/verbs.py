@@ -20,6 +20,7 @@ from cluster.recipe import (
     load,
     load_section,
     located,
+    named,
     shipped,
 )
 from cluster.reference import as_text, reference
@@ -37,6 +38,10 @@ def recipes(options: argparse.Namespace, terminal: Terminal) -> Answer:
         known = reference(options.keys)
         terminal.answer(as_text(known))
         return 0, {"keys": known}
+    if options.target is not None:
+        text = named(options.target).read_text(encoding="utf-8")
+        terminal.answer(text.rstrip())
+        return 0, {"recipe": text}
     found = {name: about(path) for name, path in shipped().items()}
     for name, text in found.items():
         terminal.answer(f"{name:20} {text}")

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from cluster import verbs
-from cluster.cli import _parser
+from cluster import pipeline, verbs
+from cluster.cli import STAGES, _parser
 from cluster.recipe import about, load, shipped
 
 ROOT = Path(__file__).parents[2]
@@ -42,6 +42,13 @@ def test_the_verbs_are_those_that_are_promised() -> None:
     assert set(action.choices) == VERBS
     for name, parser in action.choices.items():
         assert callable(getattr(verbs, parser.get_default("verb"))), name
+
+
+def test_the_help_names_the_stages() -> None:
+    assert STAGES.replace(" or ", ", ").split(", ") == [
+        *(stage.name for stage in pipeline.STAGES),
+        pipeline.SERVE,
+    ]
 
 
 def documented_commands() -> list[str]:

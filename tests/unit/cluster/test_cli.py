@@ -13,7 +13,7 @@ import pytest
 from cluster import __version__, runs, verbs
 from cluster.cli import main
 from cluster.errors import GateRefused, InfrastructureError
-from cluster.recipe import shipped
+from cluster.recipe import load, shipped
 from cluster.storage import Storage
 from tests.fakes import Screen, published
 from trainers.corpora.reading.sources import content_hash
@@ -76,6 +76,15 @@ def test_recipes_are_listed_with_what_they_are(capfd: pytest.CaptureFixture[str]
     assert status == 0
     assert set(answer["recipes"]) == set(shipped())
     assert err.startswith(sorted(shipped())[0])
+
+
+def test_a_shipped_recipe_is_printed_to_be_copied(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["recipes", "quickstart"]) == 0
+    Path("mine.yaml").write_text(capfd.readouterr().out)
+    assert load("mine.yaml") == load("quickstart")
+    status, answer, _ = call(capfd, "recipes", "quikstart")
+    assert status == 2
+    assert "quikstart: no shipped recipe; did you mean 'quickstart'?" in answer["error"]
 
 
 def test_without_json_answers_go_to_stdout(capfd: pytest.CaptureFixture[str]) -> None:

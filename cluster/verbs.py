@@ -166,8 +166,7 @@ def submit(options: argparse.Namespace, terminal: Terminal) -> Answer:
     arguments += [f"--workspace={options.workspace}"] if options.workspace else []
     arguments += [f"--until={options.until}"] if options.until else []
     arguments += ["--no-hold", *(["--json"] if options.json else [])]
-    exit_status = submit_job(options.address, find(options.target), arguments, terminal)
-    return exit_status, {"address": options.address}
+    return submit_job(options.address, find(options.target), arguments, terminal)
 
 
 @contextlib.contextmanager

@@ -63,11 +63,14 @@ def test_commands_of_the_readme_parse(command: str) -> None:
     _parser().parse_args(shlex.split(command, comments=True))
 
 
-def test_the_recipe_of_the_readme_is_valid(tmp_path: Path) -> None:
+def test_the_recipes_of_the_readme_are_valid(tmp_path: Path) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (section,) = re.findall(r"^```yaml\n(.*?)^```", readme, flags=re.MULTILINE | re.DOTALL)
+    own, corpora = re.findall(r"^```yaml\n(.*?)^```", readme, flags=re.MULTILINE | re.DOTALL)
     path = tmp_path / "readme.yaml"
-    path.write_text(f"name: readme\n{section}", encoding="utf-8")
+    path.write_text(own, encoding="utf-8")
+    assert load(path).corpora.sources["mine"].label_column == "rating"
+    assert load(path, ["finetune=null", "serve=null"]).pretrain is not None
+    path.write_text(f"name: readme\n{corpora}", encoding="utf-8")
     assert load(path).corpora.sources["raw"].weak_labels.functions["blame"].label == "bad"
 
 

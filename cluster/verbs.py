@@ -102,14 +102,17 @@ def status(options: argparse.Namespace, terminal: Terminal) -> Answer:
     pages = summary.pages(storage, found[0])
     reports = {stage: summary.place(artifact) for stage, artifact in pages.items()}
     log = f"{storage.root}/runs/{found[0]['id']}/log.txt"
-    terminal.answer("\n".join(summary.detail(found[0], reports, log)))
+    models = summary.models(storage, found[0])
+    places = {f"{stage} model": place for stage, place in models.items()}
+    places |= {f"{stage} report": place for stage, place in reports.items()} | {"log": log}
+    terminal.answer("\n".join(summary.detail(found[0], places)))
     if options.open:
         if not pages:
             raise UserError(f"--open: {found[0]['id']} has no report yet")
         opened = [summary.open_page(artifact) for artifact in pages.values()]
         if not all(opened):
             terminal.err.write("--open: no browser here; the reports are files to open elsewhere\n")
-    return 0, {"runs": found, "reports": reports}
+    return 0, {"runs": found, "models": models, "reports": reports}
 
 
 def evaluate(options: argparse.Namespace, terminal: Terminal) -> Answer:

@@ -77,7 +77,7 @@ class Console:
         if self._bar is not None:
             self._bar.clear()
         self._err.write(f"{self._stage}: {text}\n")
-        if self._bar is not None:
+        if self._bar is not None and self._bar.n < self._bar.total:
             self._bar.refresh()
 
     def update(self, done: float, total: float, unit: str, **metrics: float | int | str) -> None:
@@ -114,7 +114,7 @@ class Console:
             leave=False,
             disable=False,
             dynamic_ncols=True,  # a bar that is wider than the terminal would leave lines behind
-            bar_format="{desc} {percentage:3.0f}%|{bar:12}| {elapsed} < {remaining}{postfix}",
+            bar_format="{desc} {percentage:3.0f}%|{bar:10}| {elapsed} < {remaining}{postfix}",
         )
 
     def _redraw(self, done: float, total: float, text: str) -> None:

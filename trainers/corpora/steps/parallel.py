@@ -17,12 +17,12 @@ MARKERS = "markers"
 DONE = {
     "clean": "parts cleaned",
     "exact": "parts searched for equal texts",
-    "look": "parts rid of repeated and held-out texts",
-    "sign": "parts prepared to find near duplicates",
+    "look": "parts rid of repeats",
+    "sign": "parts read for near duplicates",
     "match": "parts searched for near duplicates",
-    "star": "parts searched for groups of near duplicates",
+    "star": "parts grouped",
     "found": "parts of near duplicates marked",
-    "choose": "parts split for training and validation",
+    "choose": "parts split",
     "tokenizer": "tokenizers trained",
     "pack": "shards packed",
 }

@@ -83,5 +83,5 @@ def test_every_step_is_told_in_words() -> None:
     named |= set(re.findall(r'_star\(\s*job,\s*f?"([a-z]+)', code))
     assert named == set(parallel.DONE)
     assert parallel._done("clean") == "parts cleaned"
-    assert parallel._done("star-0a").endswith("near duplicates, round 1")
-    assert parallel._done("star-11b").endswith("near duplicates, round 12")
+    assert parallel._done("star-0a") == "parts grouped, round 1"
+    assert parallel._done("star-11b") == "parts grouped, round 12"

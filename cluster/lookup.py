@@ -10,6 +10,7 @@ from cluster import artifacts
 from cluster.artifacts import MANIFEST, Artifact
 from cluster.errors import UserError
 from cluster.recipe import DEFAULT_WORKSPACE
+from cluster.section import nearest
 from cluster.storage import Storage
 
 SHOWN_DIFFERENCES, SHOWN_CHARACTERS = 4, 40
@@ -43,10 +44,15 @@ def workspace(given: str | None) -> Storage:
 
 def placed(reference: str, given: str | None) -> tuple[Storage, str]:
     """The workspace to look in, and for what: the path or the URI of an artifact's folder names
-    both, if no other workspace is given."""
+    both, if no other workspace is given. Raises UserError for a path of nothing."""
     root, found = _split(reference)
     if given is None and root is not None:
         return Storage.at(root, must_exist=True), found
+    if root is None and (reference.startswith(("/", ".", "~")) or reference.count("/") > 1):
+        beside = Path(reference).expanduser().parent
+        names = [path.name for path in beside.iterdir()] if beside.is_dir() else []
+        hint = nearest(Path(reference).name, names)
+        raise UserError(f"{reference}: there is no artifact in such a folder{hint}")
     storage = workspace(given)
     return storage, found if root == storage.root else reference
 

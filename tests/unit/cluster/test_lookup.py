@@ -1,6 +1,5 @@
 """What a user may call an artifact, and what is told where that says too little."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -69,13 +68,26 @@ def test_what_is_no_place_is_looked_up_in_the_workspace(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     storage = Storage.at("mill")
-    os.makedirs("mill/model/unfinished")
-    for reference in ("demo", "model/demo-finetune-0a", "mill/model/unfinished", "s3://bucket"):
+    for reference in ("demo", "model/demo-finetune-0a"):
         assert placed(reference, "mill") == (storage, reference)
     elsewhere = Storage.at("other")
     made = published(elsewhere, "model/demo-finetune-0a")
     path = f"other/{made.id}"
     assert placed(path, "mill") == (storage, path), "the workspace that is given counts"
+
+
+def test_a_path_of_nothing_is_refused_with_what_is_beside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    published(Storage.at("mill"), "model/demo-finetune-0a1b2c")
+    for path in ("mill/model/demo-finetune-0a1b", "./mill/model/demo-finetune-0a1b2"):
+        for workspace in (None, "mill"):
+            with pytest.raises(UserError, match=r"folder; did you mean 'demo-finetune-0a1b2c'\?"):
+                placed(path, workspace)
+    for path in ("/nowhere/model/x", "~/x"):
+        with pytest.raises(UserError, match="there is no artifact in such a folder"):
+            placed(path, None)
 
 
 def test_the_newest_is_told_with_what_sets_it_apart(

@@ -11,12 +11,14 @@ import datetime
 import hashlib
 import importlib.metadata
 import json
+import math
 import platform
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from cluster import __version__
+from cluster.cache import WorkFolder
 from cluster.errors import UserError
 from cluster.storage import Storage
 
@@ -129,26 +131,37 @@ def lookup(storage: Storage, kind: str, reference: str, stage: str | None = None
 class Draft:
     """An artifact being written. `folder` may be opened many times, in any process."""
 
-    def __init__(self, storage: Storage, artifact_id: str, resumes: bool = False):
+    def __init__(
+        self,
+        storage: Storage,
+        artifact_id: str,
+        resumes: bool = False,
+        cache_bytes: float = math.inf,
+    ):
         self.storage = storage
         self.id = artifact_id
+        self.cache_bytes = cache_bytes
+        """What copies of remote work files may take on a node's disk."""
         self.work = f"work/{artifact_id.partition('/')[2]}"
         """What a killed run goes on from: checkpoints, finished pieces. It outlives the draft,
         until the artifact is there."""
         # An object store has no rename: files go to their place, the manifest makes them count.
         staged = f"{self.work}/draft" if resumes else f".staging/{artifact_id.replace('/', '-')}"
         self.place = staged if storage.is_local else artifact_id
+        self._unfinished = f"{self.work}/unfinished"
+        self._resumes = resumes
 
     def folder(self) -> contextlib.AbstractContextManager[Path]:
-        return self.storage.writing(self.place)
+        """A local folder to write into; what stands in it at the end is added to the artifact."""
+        return self.storage.writing(self.place, self._unfinished if self._resumes else None)
 
     def working(self, name: str) -> contextlib.AbstractContextManager[Path]:
         """A local folder to write into; what stands in it at the end is added to `work/name`."""
-        return self.storage.writing(f"{self.work}/{name}")
+        return self.storage.writing(f"{self.work}/{name}", self._unfinished)
 
-    def worked(self, name: str) -> Path:
-        """A local folder with the content of `work/name`."""
-        return self.storage.local(f"{self.work}/{name}")
+    def worked(self, name: str) -> WorkFolder:
+        """What was added to `work/name`."""
+        return WorkFolder(self.storage, f"{self.work}/{name}", self.cache_bytes)
 
     def publish(
         self,
@@ -160,6 +173,7 @@ class Draft:
         metrics: Mapping[str, Any],
     ) -> Artifact:
         """Hash every file, write the manifest, and move the whole to its place in one step."""
+        self.storage.sync(self.place)
         files = {
             name: {"sha256": self.storage.sha256(f"{self.place}/{name}"), "bytes": size}
             for name, size in self.storage.files(self.place).items()
@@ -188,10 +202,12 @@ class Draft:
 
 
 @contextlib.contextmanager
-def drafting(storage: Storage, artifact_id: str, resumes: bool = False) -> Iterator[Draft]:
+def drafting(
+    storage: Storage, artifact_id: str, resumes: bool = False, cache_bytes: float = math.inf
+) -> Iterator[Draft]:
     """A draft that leaves nothing behind unless it is published. One that `resumes` stays for the
     next run to go on with, unless the mistake was the user's: mended, it is another artifact."""
-    draft = Draft(storage, artifact_id, resumes)
+    draft = Draft(storage, artifact_id, resumes, cache_bytes)
     if not resumes:
         draft.discard()  # what a killed run left
     try:

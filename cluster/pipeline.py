@@ -241,7 +241,10 @@ def _make(
         parents[stage] = parent
     console = Console(terminal, item.stage.name, record.metrics_file)
     try:
-        with artifacts.drafting(storage, item.artifact_id, item.stage.resumes) as draft:
+        cache_bytes = recipe.cluster.cache_gb * 1e9
+        with artifacts.drafting(
+            storage, item.artifact_id, item.stage.resumes, cache_bytes
+        ) as draft:
             job = StageJob(recipe, parents, draft, storage, console, resources)
             metrics = load_upper(item.stage.function)(job)
             return draft.publish(

@@ -91,6 +91,11 @@ class Source(Section):
         return self._kinds_of_label > 0
 
     @property
+    def has_budget(self) -> bool:
+        """Whether it gives so many tokens to an epoch, not so many passes."""
+        return self.tokens is not None or self.weight is not None
+
+    @property
     def _kinds_of_label(self) -> int:
         kinds = (self.label, self.label_column, self.weak_labels)
         return sum(kind is not None for kind in kinds)

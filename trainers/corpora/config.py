@@ -23,6 +23,9 @@ class Source(Section):
     dataset: str | None = None
     """A Hugging Face dataset: a folder made by `save_to_disk`, or a hub id."""
     dataset_split: str = "train"
+    revision: str | None = None
+    """Of a dataset on the hub: a commit, tag or branch. Only a commit of 40 digits is the same
+    tomorrow; what else is named is looked up when the documents are first read."""
     format: Literal["text", "jsonl", "csv", "parquet"] | None = None
     """By default from the file's ending; compression (.gz, .zst, .bz2) is seen by itself. In
     `text`, each line is a document. Of an archive (.zip, .tar, .tar.gz, .tgz, .tar.zst) it is the
@@ -70,6 +73,8 @@ class Source(Section):
             raise ValueError("give `path` (with or without `package`), or `dataset`")
         if self.dataset is not None and self.package is not None:
             raise ValueError("`package` goes with `path`, not with `dataset`")
+        if self.dataset is None and self.revision is not None:
+            raise Invalid("revision", "goes with `dataset`, a hub id")
         if (self.repeat != 1) + (self.tokens is not None) + (self.weight is not None) > 1:
             raise ValueError("give one of `repeat`, `tokens` and `weight`")
         return self
@@ -103,7 +108,9 @@ class Source(Section):
     @property
     def origin(self) -> "Source":
         """The same files, whatever is made of them."""
-        return Source(path=self.path, package=self.package, dataset=self.dataset)
+        return Source(
+            path=self.path, package=self.package, dataset=self.dataset, revision=self.revision
+        )
 
     @property
     def placement(self) -> str:
@@ -195,6 +202,10 @@ class Clean(Section):
     refused."""
 
 
+OF_PRETRAINING = {"languages": None, "repetition": None, "quality": None}
+"""Of cleaning, the steps that labelled documents do not go through."""
+
+
 class Deduplicate(Section):
     """Texts that are equal after cleaning are always dropped but the first, across all sources."""
 
@@ -261,7 +272,8 @@ class Corpora(Section):
     as the most frequent has, repeated."""
     validation: float = Field(default=0.02, gt=0, lt=0.5)
     """Share of the documents that pretraining holds out, besides the labelled validation and
-    test."""
+    test. None of their texts is trained on; what is nearly one may be, and makes perplexity look
+    better than it is, unless `deduplicate.similarity` is set."""
     tokenizer: Tokenizer = Tokenizer()
     sequence_length: int = Field(default=128, ge=8)
     """Tokens in a packed sequence."""
@@ -296,7 +308,7 @@ class Corpora(Section):
             "sources": identity(own),
             "contents": self._contents(sources),
             "lexicons": {key: content_hash(file, key) for key, file in lexicons(sources)},
-            "clean": self.clean.identity(),
+            "clean": identity(self.clean.model_copy(update=OF_PRETRAINING)),
             "deduplicate": self.deduplicate.identity(),
             "split": self.split.identity(),
             "balance": self.balance,

@@ -27,6 +27,8 @@ READERS = 16
 """Files read at once: an object store answers each in tens of milliseconds."""
 PLACES = 1024
 DOCUMENTS_A_BUCKET = 50_000
+"""As long as there are places: of more than PLACES times as many documents, 51 million, buckets
+grow, and with them the memory of a task."""
 
 
 def buckets(documents: int) -> dict[str, range]:

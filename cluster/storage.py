@@ -7,6 +7,7 @@ Workers on other nodes need a workspace that every node sees: a shared folder or
 
 import contextlib
 import dataclasses
+import errno
 import fcntl
 import functools
 import hashlib
@@ -198,7 +199,8 @@ class Storage:
     def sync(self, name: str) -> None:
         """Waits until a folder with all it holds is on the disk itself."""
         if self.is_local:
-            for path in (Path(self.root) / name).rglob("*"):
+            folder = Path(self.root) / name
+            for path in (*folder.rglob("*"), folder):
                 _sync(path)
 
     def rename(self, source: str, target: str) -> None:
@@ -233,5 +235,9 @@ def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        # Some file systems of networks know no sync of a folder; they see to names themselves.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
+            raise
     finally:
         os.close(descriptor)

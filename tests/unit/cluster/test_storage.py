@@ -1,3 +1,5 @@
+import contextlib
+import errno
 import hashlib
 import os
 import pickle
@@ -102,13 +104,26 @@ def test_a_power_cut_leaves_no_marker_without_its_files(
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(("number", "tolerated"), [(errno.EINVAL, True), (errno.EIO, False)])
+def test_a_disk_that_cannot_keep_what_is_written_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, tolerated: bool
+) -> None:
+    def fsync(descriptor: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    expected = contextlib.nullcontext() if tolerated else pytest.raises(OSError, match="I/O|Input")
+    with expected:
+        Storage.at(str(tmp_path)).write("one", b"")
+
+
 def test_a_folder_with_all_it_holds_is_brought_to_the_disk(
     tmp_path: Path, happened: list[str]
 ) -> None:
     (tmp_path / "one" / "deep").mkdir(parents=True)
     (tmp_path / "one" / "deep" / "a").write_bytes(b"1")
     Storage.at(str(tmp_path)).sync("one")
-    assert sorted(happened) == ["sync a", "sync deep"]
+    assert sorted(happened) == ["sync a", "sync deep", "sync one"]
 
 
 def test_a_folder_is_brought_here(storage: Storage) -> None:

@@ -262,3 +262,13 @@ def test_a_full_disk_is_infrastructure_and_recorded(
     assert runs.listed(storage)[-1]["error"] == str(caught.value)
     with pytest.raises(PermissionError), verbs._recorded("demo", storage, screen):
         raise PermissionError(errno.EACCES, "not yours")
+
+
+def test_status_lists_what_killed_runs_left(capfd: Any, tmp_path: Path) -> None:
+    storage = Storage.at(str(tmp_path / "mill"))
+    storage.write("work/old-shard-01/documents/0.arrow", b"x" * 10)
+    status, answer, err = call(capfd, "status", "--workspace", storage.root)
+    assert status == 0
+    (left,) = answer["left"]
+    assert (left["name"], left["bytes"]) == ("work/old-shard-01", 10)
+    assert f"{storage.root}/work/old-shard-01" in err

@@ -88,4 +88,5 @@ class ClusterSection(Section):
     max_failures: int = Field(default=3, ge=0)
     """Lost workers or nodes that one training run survives before it gives up (exit status 3)."""
     cache_gb: float = Field(default=50.0, gt=0)
-    """Disk that each node spends on copies of shards, where the workspace is remote."""
+    """Disk that each node spends on copies of shards, and of what `shard` works on, where the
+    workspace is remote."""

@@ -37,7 +37,7 @@ class GateRefused(RaymillError):
 def full_disk(error: OSError, place: str) -> InfrastructureError | None:
     """What to tell of a write to `place` that found no room, or None of another failure. Pure."""
     is_short_write = " requested and " in str(error)  # so NumPy tells of it, without a number
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT) and not is_short_write:
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) and not is_short_write:
         return None
     return InfrastructureError(
         f"{place}: {os.strerror(error.errno or errno.ENOSPC)}; free space there, or give another "

@@ -86,7 +86,11 @@ class Training(Section):
     cpus_per_worker: int = operational(1, ge=1)
     gpus_per_worker: int = operational(0, ge=0)
     checkpoint_minutes: float = operational(5.0, gt=0)
-    """A lost worker costs at most so much work."""
+    """Of training between checkpoints. A lost worker costs at most so much work."""
+    checkpoint_steps: int | None = operational(None, ge=1)
+    """Steps between checkpoints, beside checkpoint_minutes: whichever comes first."""
+    checkpoints_kept: int = operational(2, ge=1)
+    """The last ones. More than one, since the newest may be damaged."""
 
     @model_validator(mode="after")
     def _batch_reaches_workers(self) -> Self:

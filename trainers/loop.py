@@ -6,6 +6,7 @@ any number of workers, micro-batches and packing. Which samples they are follows
 `LoopState.samples`.
 """
 
+import contextlib
 import dataclasses
 import math
 import shutil
@@ -19,17 +20,24 @@ import torch.distributed as dist
 from cluster.artifacts import Draft
 from cluster.errors import UserError
 from cluster.progress import Progress
-from trainers import checkpoint, model, schedule, zero
+from trainers import model, schedule, zero
 from trainers.batches import Batches
-from trainers.checkpoint import LoopState
+from trainers.checkpoints.restoring import restore
+from trainers.checkpoints.saving import Checkpoints
+from trainers.checkpoints.state import LoopState
 from trainers.config import Training
 from trainers.corpora.feeding.feed import Rows
 from trainers.export import export
 from trainers.tasks import Objective, Task, targets
 
 Report = Callable[[dict[str, float]], None]
+Asked = Callable[[], bool]
 
 PROGRESS_INTERVAL_S = 1.0
+
+
+class Ended(Exception):
+    """The training was asked to end before it was done, and can go on."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,10 +51,16 @@ class TrainJob:
     """Where the model and its checkpoints go; without it neither is kept, as in a short trial."""
 
 
-def train(job: TrainJob, progress: Progress, report: Report | None = None) -> dict[str, Any]:
+def train(
+    job: TrainJob,
+    progress: Progress,
+    report: Report | None = None,
+    asked_to_end: Asked = lambda: False,
+) -> dict[str, Any]:
     """Trains to the end and exports the model; returns its validation metrics and costs.
 
-    torch.distributed is initialized. Every rank calls `report` after each evaluation.
+    torch.distributed is initialized. Every rank calls `report` after each evaluation. Once any rank
+    is asked to end, all save a checkpoint after the same step and raise Ended.
     """
     settings, task = job.settings, job.task
     if not torch.cuda.is_available():
@@ -61,12 +75,16 @@ def train(job: TrainJob, progress: Progress, report: Report | None = None) -> di
     total_steps = math.ceil(settings.epochs * len(rows) / settings.batch_size)
     state = LoopState()
     if job.draft is not None:
-        state = checkpoint.restore(engine, job.draft, progress) or state
+        state = restore(engine, job.draft, progress) or state
     clock = _Clock(state, settings)
     metrics: dict[str, Any] = {}
     rank, workers = dist.get_rank(), dist.get_world_size()
-    with Batches(task, settings, rows, job.seed, rank, workers) as batches:
+    with (
+        _checkpoints(engine, job) as checkpoints,
+        Batches(task, settings, rows, job.seed, rank, workers) as batches,
+    ):
         while state.fraction < 1:
+            clock.ends = asked_to_end()
             loss = _step(engine, job, batches, state, total_steps, clock)
             if dist.get_rank() == 0 and clock.is_due("progress", PROGRESS_INTERVAL_S):
                 progress.update(
@@ -85,8 +103,14 @@ def train(job: TrainJob, progress: Progress, report: Report | None = None) -> di
                     progress.line(_describe(state, metrics))
                 if report is not None:
                     report({**metrics, "evaluation": state.evaluations})
-            if job.draft is not None and clock.checkpoint_is_due and state.fraction < 1:
-                checkpoint.save(engine, state, job.draft)
+            if checkpoints is not None:
+                checkpoints.raise_failure()
+                if clock.checkpoint_is_due and state.fraction < 1:
+                    checkpoints.save(state)
+            if clock.ends and state.fraction < 1:
+                if checkpoints is not None:
+                    checkpoints.wait()
+                raise Ended(f"ended as it was asked to, after step {state.step:,}")
     if not metrics:  # resumed from a checkpoint that was at the end
         metrics = evaluate(engine, job, validation)
     if job.draft is not None:
@@ -123,12 +147,14 @@ def _step(
     rank = dist.get_rank()
     waits = [waited if one == rank else 0.0 for one in range(dist.get_world_size())]
     agreed = torch.tensor(
-        [share.targets, share.tokens, clock.seconds if rank == 0 else 0.0, *waits],
+        [share.targets, share.tokens, clock.seconds if rank == 0 else 0.0, clock.ends, *waits],
         dtype=torch.float64,
         device=engine.device,
     )
-    dist.all_reduce(agreed)  # one exchange a step: targets, tokens, rank 0's clock, who waited
-    all_targets, all_tokens, seconds, *waits = agreed.tolist()
+    # One exchange a step: targets, tokens, rank 0's clock, who is asked to end, who waited.
+    dist.all_reduce(agreed)
+    all_targets, all_tokens, seconds, ends, *waits = agreed.tolist()
+    clock.ends = ends > 0
     all_targets = max(all_targets, 1.0)  # masks may have left nothing to learn
     for group in engine.optimizer.param_groups:
         group["lr"] = schedule.rate(settings, state.fraction, 1 / total_steps)
@@ -182,7 +208,10 @@ class _Clock:
         self._began = time.monotonic() - state.seconds
         self._last: dict[str, float] = {"checkpoint": state.seconds, "progress": state.seconds}
         self._checkpoint_s = settings.checkpoint_minutes * 60
+        self._checkpoint_steps = settings.checkpoint_steps
         self._state = state
+        self.ends = False
+        """Whether a rank was asked to end: this one before a step, any one after it."""
 
     @property
     def seconds(self) -> float:
@@ -197,7 +226,17 @@ class _Clock:
 
     @property
     def checkpoint_is_due(self) -> bool:
-        return self.is_due("checkpoint", self._checkpoint_s)
+        steps = self._checkpoint_steps
+        by_steps = steps is not None and self._state.step % steps == 0
+        return self.is_due("checkpoint", 0.0 if by_steps or self.ends else self._checkpoint_s)
+
+
+def _checkpoints(
+    engine: Any, job: TrainJob
+) -> contextlib.AbstractContextManager[Checkpoints | None]:
+    if job.draft is None:
+        return contextlib.nullcontext()
+    return Checkpoints(engine, job.draft, job.settings.checkpoints_kept)
 
 
 def _recompute_activations(objective: Objective) -> None:

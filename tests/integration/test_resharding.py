@@ -33,6 +33,8 @@ CHANGING = {
     "adafactor": [(2, 0), (1, 0), (3, 0)],
 }
 
+RATES = {"adamw": 3e-3, "lion": 1e-3, "adafactor": 0.3}
+
 
 def settings(workers: int, stage: int, **keys: Any) -> Training:
     return Training.model_validate(
@@ -44,6 +46,7 @@ def settings(workers: int, stage: int, **keys: Any) -> Training:
             "micro_batch_size": 2,
             "epochs": 6,
             "learning_rate": 3e-3,
+            "warmup": 0.0,
             "weight_decay": 0.1,
             "precision": "fp32",
             **keys,
@@ -73,9 +76,10 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
 def folder(task: Task, tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs = {}
     for optimizer, legs in CHANGING.items():
-        whole = Leg(settings(1, 0, optimizer=optimizer))
+        keys = {"optimizer": optimizer, "learning_rate": RATES[optimizer]}
+        whole = Leg(settings(1, 0, **keys))
         runs[f"{optimizer}-whole"] = Relay(task, [whole])
-        changing = [Leg(settings(*leg, optimizer=optimizer), 2) for leg in legs]
+        changing = [Leg(settings(*leg, **keys), 2) for leg in legs]
         changing[-1] = Leg(changing[-1].settings)
         runs[optimizer] = Relay(task, changing)
     for stage in range(4):

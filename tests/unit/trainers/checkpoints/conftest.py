@@ -19,8 +19,8 @@ from trainers.checkpoints.state import LoopState
 class Engine:
     """As DeepSpeed's is without ZeRO, in fp32: weights and optimizer are torch's."""
 
-    def __init__(self, filled: float = 0.0):
-        self.module = nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 3))
+    def __init__(self, filled: float = 0.0, size: int = 30):
+        self.module = nn.Sequential(nn.Linear(size, 1), nn.Linear(1, 3))
         self.param_names = {value: name for name, value in self.module.named_parameters()}
         self.basic_optimizer = torch.optim.AdamW(self.module.parameters(), lr=0.0)
         self.optimizer = self.basic_optimizer
@@ -42,7 +42,7 @@ class Engine:
         tensors = list(self.module.parameters())
         for state in self.basic_optimizer.state.values():
             tensors += state.values()
-        return {number for tensor in tensors for number in tensor.flatten().tolist()}
+        return {number for tensor in tensors for number in tensor.unique().tolist()}
 
     def zero_optimization_stage(self) -> int:
         return 0
@@ -90,7 +90,8 @@ class Training:
         self.world, self.draft = world, Draft(storage, "model/demo")
         self.engine = Engine()
         self.ranks = []
-        for world.rank in (0, 1):
+        for rank in (0, 1):
+            world.rank = rank
             self.ranks.append(Checkpoints(self.engine, self.draft, kept))
 
     def save(self, step: int) -> None:
@@ -101,7 +102,8 @@ class Training:
 
     def begin(self, step: int) -> None:
         self.engine.fill(step)
-        for self.world.rank, checkpoints in enumerate(self.ranks):
+        for rank, checkpoints in enumerate(self.ranks):
+            self.world.rank = rank
             checkpoints.save(LoopState(step=step, samples=8 * step))
 
 

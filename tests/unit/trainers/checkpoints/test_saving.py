@@ -1,5 +1,6 @@
 """Checkpoints that are written while the training goes on, and what may befall them."""
 
+import contextlib
 import errno
 import json
 import resource
@@ -62,10 +63,8 @@ def test_a_kill_at_any_moment_leaves_the_last_one_or_the_one_before(
             training.begin(2 + last)
             for checkpoints in training.ranks[::-1]:
                 checkpoints._given_up.set()  # where rank 1 is dead, rank 0 is ended
-                try:
+                with contextlib.suppress(Killed):
                     checkpoints.wait()
-                except Killed:
-                    pass
         step, _ = resumed(world, storage)
         steps.append(step == 2 + last)
         assert step is not None
@@ -186,28 +185,33 @@ def test_a_storage_that_takes_nothing_is_told_at_the_next_step(
             checkpoints._given_up.set()
             assert checkpoints._thread is not None
             checkpoints._thread.join()
-            with pytest.raises(InfrastructureError, match="cannot be written: .*Read-only"):
+            with pytest.raises(InfrastructureError, match=r"cannot be written: .*Read-only"):
                 checkpoints.raise_failure()
     assert resumed(world, storage)[0] == 1
 
 
 def test_an_error_of_the_training_leaves_the_one_under_way_time_to_end(
-    world: World, storage: Storage, monkeypatch: pytest.MonkeyPatch
+    world: World, storage: Storage
 ) -> None:
     training = Training(world, storage)
-    with pytest.raises(ZeroDivisionError), training.ranks[1], training.ranks[0]:
-        training.begin(4)
-        raise ZeroDivisionError
+    training.begin(4)
+    for checkpoints in training.ranks:
+        checkpoints.__exit__(ZeroDivisionError, ZeroDivisionError(), None)
     assert resumed(world, storage)[0] == 4
+
+
+def test_it_is_given_up_where_another_rank_is_gone(
+    training: Training, world: World, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training.save(4)
     monkeypatch.setattr(saving, "PATIENCE_S", 0.01)
-    training = Training(world, storage)
-    with pytest.raises(ZeroDivisionError), training.ranks[0]:
-        training.engine.fill(5)
-        world.rank = 0
-        training.ranks[0].save(saving.LoopState(step=5))
-        raise ZeroDivisionError  # rank 1 is gone
-    training.ranks[0]._thread.join(10)
-    assert not training.ranks[0]._thread.is_alive()
+    left = training.ranks[0]
+    training.engine.fill(5)
+    world.rank = 0
+    left.save(saving.LoopState(step=5))
+    left.__exit__(ZeroDivisionError, ZeroDivisionError(), None)
+    left._thread.join(10)
+    assert not left._thread.is_alive()
     assert resumed(world, storage)[0] == 4
 
 

@@ -180,6 +180,11 @@ class Storage:
         pafs.copy_files(self._path(name), str(part), source_filesystem=self._fs[0])
         part.rename(cached)
 
+    def forget(self, local: Path) -> None:
+        """Deletes what `local` brought here, to make room; nothing of a local storage."""
+        if not self.is_local:
+            shutil.rmtree(local, ignore_errors=True)  # another process may do the same
+
     @contextlib.contextmanager
     def writing(self, name: str) -> Iterator[Path]:
         """A local folder to write into; what stands in it at the end is added to folder `name`."""

@@ -1,6 +1,7 @@
 """Goes on from the last checkpoint that is whole, at any number of workers."""
 
 import os
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch.distributed as dist
@@ -25,14 +26,17 @@ def restore(engine: Any, draft: Draft, progress: Progress) -> LoopState | None:
         offered = [records.sweep(storage, folder)]
     dist.broadcast_object_list(offered, src=0)
     for name in offered[0]:
-        content, reason = None, None
+        local, content, reason = None, None, None
         try:
             record = records.read_record(storage, f"{folder}/{name}")
-            content = _read(engine, storage, f"{folder}/{name}", record)
+            local = storage.local(f"{folder}/{name}")
+            content = _read(engine, local, record)
         except (Unreadable, ValueError, OSError) as error:
             reason = str(error)
         reasons: list[Any] = [None] * dist.get_world_size()
         dist.all_gather_object(reasons, reason)
+        if local is not None:
+            storage.forget(local)
         reason = next(filter(None, reasons), None)
         if reason is None:
             assert content is not None
@@ -49,9 +53,8 @@ class _Content(NamedTuple):
     buffers: dict[str, Tensor]
 
 
-def _read(engine: Any, storage: Storage, place: str, record: Record) -> _Content:
-    """All that this rank needs. Raises Unreadable, or OSError, before the engine is touched."""
-    local = storage.local(place)
+def _read(engine: Any, local: Path, record: Record) -> _Content:
+    """All that this rank needs. Raises Unreadable, or OSError; the engine is not touched."""
     # Each node has its copy, and each rank of a node verifies a share of it.
     rank, ranks = int(os.environ["LOCAL_RANK"]), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     for file in sorted(record.files)[rank % ranks :: ranks]:

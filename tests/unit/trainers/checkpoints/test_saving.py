@@ -6,6 +6,7 @@ import json
 import resource
 import threading
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +15,9 @@ from cluster import retries
 from cluster.errors import InfrastructureError
 from cluster.storage import Storage
 from tests.fakes import FlakyFileSystem
+from tests.s3 import S3Server
 from tests.unit.trainers.checkpoints.conftest import Training, World, resumed
-from trainers.checkpoints import saving
+from trainers.checkpoints import records, saving
 
 FOLDER = "work/demo"
 
@@ -150,6 +152,22 @@ def test_every_third_call_to_storage_may_fail(
         training.save(step)
     assert resumed(world, storage)[0] == 3
     assert flaky.calls > 30
+
+
+def test_an_object_store_does_as_well(
+    world: World, s3_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    storage = Storage.at(s3_server.workspace())
+    training = Training(world, storage)
+    for step in (1, 2, 3):
+        training.save(step)
+    assert storage.folders(FOLDER) == ["step-00000002", "step-00000003"]
+    part = next(iter(records.read_record(storage, f"{FOLDER}/step-00000003").files))
+    assert resumed(world, storage)[0] == 3
+    storage.write(f"{FOLDER}/step-00000003/{part}", b"something else")
+    assert resumed(world, storage)[0] == 2
+    assert not list((tmp_path / ".cache" / "raymill").glob("*/")), "no copy is left here"
 
 
 def test_a_full_disk_is_told_and_the_last_one_is_kept(

@@ -139,7 +139,9 @@ def relayed(progress: Progress) -> Iterator[Relayed]:
     """A picklable progress for other processes, forwarded to `progress` while the block runs."""
     import ray
 
-    relay: Any = ray.remote(num_cpus=0)(_Relay).remote()
+    # On this node: the loss of another must not cut the line.
+    here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
+    relay: Any = ray.remote(num_cpus=0, label_selector=here)(_Relay).remote()
     stop = threading.Event()
 
     def forward() -> None:

@@ -1,48 +1,39 @@
-"""Run a training job: on a Ray Train worker group, or alone in this process.
+"""Run a training job: on a Ray Train worker group, or alone in a process.
 
-Failures have classes. A lost worker or node is retried from the last checkpoint within a budget; an
-error of the program or the user stops the run at once, since it would only come again.
+A failed attempt is followed by another one from the last checkpoint, where `failures` says so. Ray
+Train itself retries nothing: it knows no classes of failure, and counts them without a clock.
 """
 
+import functools
 import os
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch.distributed as dist
 
-from cluster.errors import InfrastructureError, RaymillError
 from cluster.pipeline import StageJob
-from cluster.progress import Progress, relayed
+from cluster.progress import Progress, Relayed, relayed
 from trainers.config import Training
+from trainers.failures import Attempts, with_micro_batch
 from trainers.loop import Report, TrainJob, train
 from trainers.tasks import Task
 
-COMMUNICATION = (
-    "gloo",
-    "nccl",
-    "connection closed",
-    "connection reset",
-    "broken pipe",
-    "timed out",
-)
-
-
-def is_retryable(error: BaseException) -> bool:
-    """Whether a worker failed by losing another one, not by an error of its own. Pure."""
-    text = f"{type(error).__name__}: {error}".lower()
-    return not isinstance(error, RaymillError) and any(word in text for word in COMMUNICATION)
+MICRO_BATCH = "micro_batch_size"
+"""Beside the checkpoints: what memory had room for, so that a run that goes on need not find out
+again."""
 
 
 def fit_stage(job: StageJob, task: Task, settings: Training) -> dict[str, Any]:
     """Trains the model that a stage makes, with checkpoints until it is made."""
     training = TrainJob(task, settings, job.recipe.seed, job.draft)
-    return fit(training, job.progress, job.recipe.cluster.max_failures)
+    return fit(training, job.progress, job.recipe.cluster.max_failures_per_hour)
 
 
 def fit(
-    job: TrainJob, progress: Progress, max_failures: int, in_tune_trial: bool = False
+    job: TrainJob, progress: Progress, max_failures_per_hour: int, in_tune_trial: bool = False
 ) -> dict[str, Any]:
     """Trains a job: one worker as a Ray task, several as a Ray Train worker group. In a Tune trial,
     evaluations are reported to it.
@@ -50,7 +41,22 @@ def fit(
     Raises what the training raised, or InfrastructureError when workers were lost too often.
     """
     if job.settings.workers == 1:
-        return fit_all([job], progress, max_failures)[0]
+        return fit_all([job], progress, max_failures_per_hour)[0]
+    import ray
+
+    attempts = Attempts(max_failures_per_hour)
+    job = _with_room(job)
+    with relayed(progress) as relay:
+        while True:
+            progress.line(f"starting {job.settings.workers} workers")
+            try:
+                return interruptible(functools.partial(_group, job, relay, in_tune_trial))
+            except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
+                job = _after(error, attempts, job, progress)
+
+
+def _group(job: TrainJob, relay: Relayed, in_tune_trial: bool) -> dict[str, Any]:
+    """One attempt of a worker group. Raises TrainingFailedError with the errors of its ranks."""
     import ray.train
     import ray.train.torch
 
@@ -63,36 +69,46 @@ def fit(
     resources: dict[str, float] = {"CPU": settings.cpus_per_worker}
     if settings.gpus_per_worker:
         resources["GPU"] = settings.gpus_per_worker
-    with relayed(progress) as relay, tempfile.TemporaryDirectory(prefix="raymill-") as folder:
-        verdict: Any = ray.remote(num_cpus=0, max_restarts=-1)(_Verdict).remote()  # type: ignore[attr-defined]
+    report = ray.train.report if in_tune_trial else None
+    with tempfile.TemporaryDirectory(prefix="raymill-") as folder:
         trainer = ray.train.torch.TorchTrainer(
-            _worker,  # type: ignore[arg-type]
-            train_loop_config={
-                "job": job,
-                "progress": relay,
-                "verdict": verdict,
-                "report": ray.train.report if in_tune_trial else None,
-            },
+            _rank,  # type: ignore[arg-type]
+            train_loop_config={"job": job, "progress": relay, "report": report},
             scaling_config=ray.train.ScalingConfig(
                 num_workers=settings.workers,
                 use_gpu=settings.gpus_per_worker > 0,
                 resources_per_worker=resources,
             ),
             # raymill keeps its own checkpoints; Ray Train has nothing to store but its own state.
-            run_config=ray.train.RunConfig(
-                storage_path=folder,
-                callbacks=callbacks,
-                failure_config=ray.train.FailureConfig(max_failures=max_failures),
-            ),
+            run_config=ray.train.RunConfig(storage_path=folder, callbacks=callbacks),
         )
-        progress.line(f"starting {settings.workers} workers")
-        try:
-            outcome = interruptible(trainer.fit).return_value
-        except ray.train.TrainingFailedError as error:
-            raise ray.get(verdict.get.remote()) or _gave_up(max_failures, error) from error
-    if isinstance(outcome, BaseException):
-        raise outcome
-    return outcome
+        result: Any = trainer.fit()
+        return result.return_value
+
+
+def _rank(config: dict[str, Any]) -> dict[str, Any]:
+    return train(config["job"], config["progress"], config["report"])
+
+
+def _after(error: Exception, attempts: Attempts, job: TrainJob, progress: Progress) -> TrainJob:
+    """The job to go on with after a failure. Raises what ends the training."""
+    job, told = attempts.after(error, job, time.monotonic())
+    progress.line(told)
+    if job.draft is not None:
+        size = str(job.settings.micro_batch_size).encode()
+        job.draft.storage.write(f"{job.draft.work}/{MICRO_BATCH}", size)
+    return job
+
+
+def _with_room(job: TrainJob) -> TrainJob:
+    """The job with the micro-batch that an earlier run came down to."""
+    if job.draft is None:
+        return job
+    try:
+        kept = job.draft.storage.read(f"{job.draft.work}/{MICRO_BATCH}")
+    except FileNotFoundError:
+        return job
+    return with_micro_batch(job, int(kept))
 
 
 def alone(job: TrainJob, progress: Progress, report: Report | None = None) -> dict[str, Any]:
@@ -102,39 +118,6 @@ def alone(job: TrainJob, progress: Progress, report: Report | None = None) -> di
         os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
         dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     return train(job, progress, report)
-
-
-class _Verdict:
-    """An actor that remembers the error that retrying cannot mend."""
-
-    def __init__(self) -> None:
-        self._error: Exception | None = None
-
-    def set(self, error: Exception) -> None:
-        self._error = self._error or error
-
-    def get(self) -> Exception | None:
-        return self._error
-
-
-def _worker(config: dict[str, Any]) -> dict[str, Any] | Exception:
-    """One rank.
-
-    Ray Train retries whatever a rank raises, and knows no error that should end the run; so a group
-    that is started after such an error ends at once, with the error as its result.
-    """
-    import ray
-
-    verdict = config["verdict"]
-    fatal = ray.get(verdict.get.remote())
-    if fatal is not None:
-        return fatal
-    try:
-        return train(config["job"], config["progress"], config["report"])
-    except Exception as error:  # of any kind: only sorted here, and raised again
-        if not is_retryable(error):
-            ray.get(verdict.set.remote(error))
-        raise  # so that ranks that wait for this one are ended
 
 
 def interruptible(function: Callable[[], Any]) -> Any:
@@ -159,31 +142,34 @@ def interruptible(function: Callable[[], Any]) -> Any:
 
 
 def fit_all(
-    jobs: Sequence[TrainJob], progress: Progress, max_failures: int
+    jobs: Sequence[TrainJob], progress: Progress, max_failures_per_hour: int
 ) -> list[dict[str, Any]]:
     """Trains every job; those of one worker side by side, as many as fit, the others in turn."""
     import ray
 
     if any(job.settings.workers > 1 for job in jobs):
-        return [fit(job, progress, max_failures) for job in jobs]
+        return [fit(job, progress, max_failures_per_hour) for job in jobs]
+    going_on = [_with_room(job) for job in jobs]
+    attempts = [Attempts(max_failures_per_hour) for _ in jobs]
+    found: dict[int, dict[str, Any]] = {}
     with relayed(progress) as relay:
-        waiting = []
-        for job in jobs:
-            wanted = job.settings.resources
-            task = ray.remote(
-                num_cpus=wanted["CPU"], num_gpus=wanted.get("GPU", 0), max_retries=max_failures
-            )(alone)
-            waiting.append(task.remote(job, relay))
-        try:
-            return ray.get(waiting)
-        except ray.exceptions.RayTaskError as error:
-            raise error.cause from error
-        except ray.exceptions.RayError as error:  # the worker or its node is gone
-            raise _gave_up(max_failures, error) from error
+        running = {_begun(job, relay): number for number, job in enumerate(going_on)}
+        while running:
+            (ended,), _ = ray.wait(list(running), num_returns=1)
+            number = running.pop(ended)
+            try:
+                found[number] = ray.get(ended)
+            except ray.exceptions.RayError as error:
+                job = _after(error, attempts[number], going_on[number], progress)
+                running[_begun(job, relay)] = number
+                going_on[number] = job
+    return [found[number] for number in range(len(jobs))]
 
 
-def _gave_up(max_failures: int, error: Exception) -> InfrastructureError:
-    return InfrastructureError(
-        f"training gave up: workers were lost more than cluster.max_failures = {max_failures} "
-        f"times; the last checkpoint is kept, run again to go on\n{error}"
-    )
+def _begun(job: TrainJob, relay: Relayed) -> Any:
+    """One attempt of a job of one worker: a Ray task."""
+    import ray
+
+    wanted = job.settings.resources
+    task = ray.remote(num_cpus=wanted["CPU"], num_gpus=wanted.get("GPU", 0), max_retries=0)(alone)
+    return task.remote(job, relay)

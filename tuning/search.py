@@ -78,7 +78,7 @@ def _trial(config: dict[str, Any]) -> None:
     if training.settings.workers == 1:
         alone(training, _Quiet(), tune.report)
     else:
-        fit(training, _Quiet(), max_failures=0, in_tune_trial=True)
+        fit(training, _Quiet(), max_failures_per_hour=0, in_tune_trial=True)
 
 
 class _Watch(tune.Callback):

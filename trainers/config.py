@@ -31,6 +31,26 @@ TEST_METRICS = {"accuracy": "max", "macro_f1": "max", "calibration_error": "min"
 less is better."""
 
 
+class Anomalies(Section):
+    """Steps that would do harm are not taken; what else is done about them. The samples left out by
+    it are told, and stand with the model's metrics."""
+
+    non_finite: Literal["skip", "roll_back", "stop"] = "skip"
+    """For a gradient that is not finite. `skip` goes on with the next batch. `roll_back` goes back
+    to the weights of the last good checkpoint, and on behind this batch, so that what was learned
+    since the checkpoint is gone with its samples (Chowdhery et al. 2022). `stop` ends the run (exit
+    status 2)."""
+    spike: Literal["ignore", "skip", "roll_back", "stop"] = "ignore"
+    """The same, for a loss more than `sigma` standard deviations above the mean of the last
+    `window` steps (Walsh et al. 2025)."""
+    sigma: float = Field(default=6.0, gt=0)
+    window: int = Field(default=128, ge=4)
+    """Steps. Until half of them are known, no loss is a spike."""
+    limit: int = Field(default=10, ge=0)
+    """So many of the last `window` steps may be skipped; with one more the run ends (exit status
+    2)."""
+
+
 class Training(Section):
     """What pretraining and fine-tuning share."""
 
@@ -60,6 +80,7 @@ class Training(Section):
     """Not applied to norms and biases."""
     gradient_clipping: float = Field(default=1.0, gt=0)
     """Largest norm of the gradient of a step."""
+    anomalies: Anomalies = Anomalies()
     epochs: float = Field(default=1.0, gt=0)
     """Passes over the training data."""
     max_minutes: float | None = Field(default=None, gt=0)

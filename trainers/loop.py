@@ -20,6 +20,7 @@ from cluster.artifacts import Draft
 from cluster.errors import UserError
 from cluster.progress import Progress
 from trainers import checkpoint, model, schedule, zero
+from trainers.anomalies import Watch
 from trainers.batches import Batches
 from trainers.checkpoint import LoopState
 from trainers.config import Training
@@ -60,14 +61,19 @@ def train(job: TrainJob, progress: Progress, report: Report | None = None) -> di
     rows, validation = task.rows("train"), task.rows("validation")
     total_steps = math.ceil(settings.epochs * len(rows) / settings.batch_size)
     state = LoopState()
-    if job.draft is not None:
-        state = checkpoint.restore(engine, job.draft, progress) or state
+
+    def restore() -> LoopState | None:
+        return checkpoint.restore(engine, job.draft, progress) if job.draft is not None else None
+
+    state = restore() or state
     clock = _Clock(state, settings)
+    watch = Watch(settings, progress)
     metrics: dict[str, Any] = {}
     rank, workers = dist.get_rank(), dist.get_world_size()
     with Batches(task, settings, rows, job.seed, rank, workers) as batches:
         while state.fraction < 1:
-            loss = _step(engine, job, batches, state, total_steps, clock)
+            loss = _step(engine, job, batches, state, total_steps, clock, watch)
+            watch.after(engine, state, loss, restore)
             if dist.get_rank() == 0 and clock.is_due("progress", PROGRESS_INTERVAL_S):
                 progress.update(
                     round(state.fraction * 100, 1),
@@ -100,6 +106,9 @@ def train(job: TrainJob, progress: Progress, report: Report | None = None) -> di
         "tokens_per_second": round(state.tokens / state.seconds),
         "data_wait": round(state.data_wait, 4),
         "parameters": model.parameter_count(objective.model),
+        "skipped_steps": state.skipped_steps,
+        "rollbacks": state.rollbacks,
+        "left_out": state.left_out,
         "precision": zero.resolve_precision(settings.precision),
         "compiled": compiled,
         "workers": dist.get_world_size(),
@@ -113,6 +122,7 @@ def _step(
     state: LoopState,
     total_steps: int,
     clock: "_Clock",
+    watch: Watch,
 ) -> float:
     """One optimizer step on one global batch; returns its mean loss over this rank's targets."""
     settings = job.settings
@@ -132,13 +142,15 @@ def _step(
     all_targets = max(all_targets, 1.0)  # masks may have left nothing to learn
     for group in engine.optimizer.param_groups:
         group["lr"] = schedule.rate(settings, state.fraction, 1 / total_steps)
-    loss_sum = 0.0
-    for batch, weight in share.micro_batches:
+    loss_sum = torch.zeros((), dtype=torch.float64, device=engine.device)
+    for number, (batch, weight) in enumerate(share.micro_batches, start=1):
         loss, _ = engine({name: value.to(engine.device) for name, value in batch.items()})
+        loss_sum += loss.detach() * weight
+        if number == len(share.micro_batches):
+            weight *= watch.factor(state, loss_sum, all_targets)
         # DeepSpeed averages over workers; the global mean is over targets.
         engine.backward(loss * (weight * engine.world_size / all_targets), scale_wrt_gas=False)
         engine.step()
-        loss_sum += float(loss.detach()) * weight
     state.step += 1
     state.samples += settings.batch_size
     state.tokens += int(all_tokens)
@@ -146,7 +158,7 @@ def _step(
     state.data_wait_seconds += max(waits)  # the slowest holds all up
     by_clock = seconds / (settings.max_minutes * 60) if settings.max_minutes else 0.0
     state.fraction = min(1.0, max(state.step / total_steps, by_clock))
-    return loss_sum / max(share.targets, 1)
+    return float(loss_sum) / max(share.targets, 1)
 
 
 @torch.no_grad()

@@ -24,6 +24,8 @@ from trainers.tasks import Task
 MICRO_BATCH = "micro_batch_size"
 """Beside the checkpoints: what memory had room for, so that a run that goes on need not find out
 again."""
+RESIZE_INTERVAL_S = 60.0
+"""How often an elastic group looks for room for more workers."""
 
 
 def fit_stage(job: StageJob, task: Task, settings: Training) -> dict[str, Any]:
@@ -40,7 +42,7 @@ def fit(
 
     Raises what the training raised, or InfrastructureError when workers were lost too often.
     """
-    if job.settings.workers == 1:
+    if job.settings.most_workers == 1:
         return fit_all([job], progress, max_failures_per_hour)[0]
     import ray
 
@@ -48,7 +50,7 @@ def fit(
     job = _with_room(job)
     with relayed(progress) as relay:
         while True:
-            progress.line(f"starting {job.settings.workers} workers")
+            progress.line(f"starting {_said(job.settings)} workers")
             try:
                 return interruptible(functools.partial(_group, job, relay, in_tune_trial))
             except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
@@ -66,24 +68,33 @@ def _group(job: TrainJob, relay: Relayed, in_tune_trial: bool) -> dict[str, Any]
 
         callbacks.append(TuneReportCallback())
     settings = job.settings
-    resources: dict[str, float] = {"CPU": settings.cpus_per_worker}
-    if settings.gpus_per_worker:
-        resources["GPU"] = settings.gpus_per_worker
     report = ray.train.report if in_tune_trial else None
     with tempfile.TemporaryDirectory(prefix="raymill-") as folder:
         trainer = ray.train.torch.TorchTrainer(
             _rank,  # type: ignore[arg-type]
             train_loop_config={"job": job, "progress": relay, "report": report},
             scaling_config=ray.train.ScalingConfig(
-                num_workers=settings.workers,
+                num_workers=_number(settings),
                 use_gpu=settings.gpus_per_worker > 0,
-                resources_per_worker=resources,
+                resources_per_worker=settings.worker_resources,
+                elastic_resize_monitor_interval_s=RESIZE_INTERVAL_S,  # type: ignore[call-arg]
             ),
             # raymill keeps its own checkpoints; Ray Train has nothing to store but its own state.
             run_config=ray.train.RunConfig(storage_path=folder, callbacks=callbacks),
         )
         result: Any = trainer.fit()
         return result.return_value
+
+
+def _number(settings: Training) -> Any:
+    """As Ray Train has it: a pair is elastic."""
+    least, most = settings.least_workers, settings.most_workers
+    return most if least == most else (least, most)
+
+
+def _said(settings: Training) -> str:
+    least, most = settings.least_workers, settings.most_workers
+    return str(most) if least == most else f"{least} to {most}"
 
 
 def _rank(config: dict[str, Any]) -> dict[str, Any]:
@@ -147,7 +158,7 @@ def fit_all(
     """Trains every job; those of one worker side by side, as many as fit, the others in turn."""
     import ray
 
-    if any(job.settings.workers > 1 for job in jobs):
+    if any(job.settings.most_workers > 1 for job in jobs):
         return [fit(job, progress, max_failures_per_hour) for job in jobs]
     going_on = [_with_room(job) for job in jobs]
     attempts = [Attempts(max_failures_per_hour) for _ in jobs]

@@ -30,16 +30,15 @@ class Wrapped:
         return {**self.task.collate(rows, numbers), "numbers": torch.tensor(numbers)}
 
     def loss(self, model: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        numbers = [int(number) for number in batch["numbers"]]
         own = {name: value for name, value in batch.items() if name != "numbers"}
         loss, further = self.task.loss(model, own)
-        return (self.learned(loss, numbers) if model.training else loss), further
+        return (self.learned(loss, batch) if model.training else loss), further
 
     def metrics(self, sums: dict[str, float]) -> dict[str, float]:
         return self.task.metrics(sums)
 
-    def learned(self, loss: Tensor, numbers: Sequence[int]) -> Tensor:
-        """The loss that is learned from, of the samples of a micro-batch."""
+    def learned(self, loss: Tensor, batch: Batch) -> Tensor:
+        """The loss that is learned from; `numbers` in the batch are its samples'."""
         return loss
 
 
@@ -50,8 +49,8 @@ class Magnified(Wrapped):
     factors: Mapping[int, float]
     """By the samples' numbers."""
 
-    def learned(self, loss: Tensor, numbers: Sequence[int]) -> Tensor:
-        for number in numbers:
+    def learned(self, loss: Tensor, batch: Batch) -> Tensor:
+        for number in batch["numbers"].tolist():
             loss = loss * self.factors.get(number, 1.0)
         return loss
 
@@ -63,5 +62,5 @@ class Dull(Wrapped):
     batches: Sequence[int]
     batch_size: int
 
-    def learned(self, loss: Tensor, numbers: Sequence[int]) -> Tensor:
-        return loss * float(numbers[0] // self.batch_size not in self.batches)
+    def learned(self, loss: Tensor, batch: Batch) -> Tensor:
+        return loss * float(int(batch["numbers"][0]) // self.batch_size not in self.batches)

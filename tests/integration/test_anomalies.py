@@ -4,22 +4,15 @@ with nothing of it left in the gradients, the optimizer or the weights."""
 import math
 from typing import Any
 
-import pyarrow as pa
 import pytest
 
-from cluster.storage import Storage
-from tests.fakes import TEXTS
-from tests.integration.worlds import SEED, Case, distance, trained
-from tests.packed import corpus_of
+from tests import numbered
+from tests.integration.worlds import Case, distance, trained
 from tests.wrapped import Dull, Magnified
 from trainers.config import Training
-from trainers.corpora.config import Tokenizer
-from trainers.corpora.tokens.tokenizer import train as train_tokenizer
-from trainers.model import Start
-from trainers.shape import Shape
 from trainers.tasks.causal_lm import CausalLM
 
-BATCH, BATCHES, LENGTH = 4, 8, 16
+BATCH, BATCHES = 4, 8
 BAD = 5
 """The batch that a step is not taken for."""
 STAGES = [(stage, precision) for stage in range(4) for precision in ("fp32", "bf16")]
@@ -46,18 +39,7 @@ def settings(stage: int, precision: str, workers: int = 2, **keys: Any) -> Train
 
 @pytest.fixture(scope="module")
 def task(tmp_path_factory: pytest.TempPathFactory) -> CausalLM:
-    tokenizer = train_tokenizer(TEXTS * 4, Tokenizer(vocabulary_size=400), max_length=LENGTH)
-    ids = [
-        [5 + (7 * row + place) % 300 for place in range(LENGTH)] for row in range(BATCH * BATCHES)
-    ]
-    kinds = pa.list_(pa.uint16(), LENGTH), pa.list_(pa.uint16())
-    columns = pa.array(ids, kinds[0]), pa.array([[LENGTH]] * len(ids), kinds[1])
-    table = pa.table(dict(zip(("input_ids", "piece_lengths"), columns, strict=True)))
-    storage = Storage.at(str(tmp_path_factory.mktemp("mill")))
-    corpus = corpus_of(storage, {"train": [table], "validation": [table]})
-    tokenizer.save_pretrained(corpus.path / "tokenizer")
-    sizes = {"architecture": "llama", "hidden_size": 32, "layers": 1, "heads": 2}
-    return CausalLM(corpus, Start(shape=Shape.model_validate(sizes)), SEED, 1)
+    return numbered.task(tmp_path_factory.mktemp("mill"), BATCH * BATCHES)
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ import torch.distributed as dist
 from cluster.pipeline import StageJob
 from cluster.progress import Progress, Relayed, relayed
 from trainers.config import Training
+from trainers.elastic import Resizing
 from trainers.failures import Attempts, with_micro_batch
 from trainers.loop import Report, TrainJob, train
 from trainers.tasks import Task
@@ -63,6 +64,8 @@ def _group(job: TrainJob, relay: Relayed, in_tune_trial: bool) -> dict[str, Any]
     import ray.train.torch
 
     callbacks: list[Any] = []
+    if job.settings.least_workers < job.settings.most_workers:
+        callbacks.append(Resizing(relay))
     if in_tune_trial:
         from ray.tune.integration.ray_train import TuneReportCallback
 

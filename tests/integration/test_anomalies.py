@@ -16,7 +16,7 @@ BATCH, BATCHES = 4, 8
 BAD = 5
 """The batch that a step is not taken for."""
 STAGES = [(stage, precision) for stage in range(4) for precision in ("fp32", "bf16")]
-STEADY = {"anomalies": {"spike": "skip", "window": 4, "sigma": 6.0}}
+STEADY = {"anomalies": {"spike": "skip", "window": 4, "sigma": 50.0}}
 ROLLING = {"anomalies": {"non_finite": "roll_back"}, "checkpoint_minutes": 1e-9}
 LEFT_OUT = [[BAD * BATCH, (BAD + 1) * BATCH]]
 

@@ -1,0 +1,74 @@
+"""A group is asked to leave a checkpoint before it is ended for another size."""
+
+import pickle
+import threading
+from typing import Any
+
+import pytest
+import ray.exceptions
+
+from tests.fakes import Notes
+from trainers import elastic
+from trainers.elastic import Ending, Resizing, end
+
+
+class Group:
+    def __init__(self, workers: int):
+        self._workers = workers
+        self.executed: list[Any] = []
+
+    def __len__(self) -> int:
+        return self._workers
+
+    def execute_async(self, function: Any) -> list[Any]:
+        self.executed.append(function)
+        return []
+
+
+class Decision:
+    num_workers = 3
+
+
+@pytest.fixture
+def awaited(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    found: list[Any] = []
+    monkeypatch.setattr(elastic.ray, "get", lambda refs, timeout: found.append(timeout))
+    return found
+
+
+def test_a_group_that_runs_is_asked_to_end(awaited: list[Any]) -> None:
+    notes, group = Notes(), Group(2)
+    resizing: Any = pickle.loads(pickle.dumps(Resizing(notes)))  # type: ignore[arg-type]
+    resizing._progress = notes
+    resizing.before_controller_execute_resize_decision(Decision())
+    assert awaited == [], "there is none yet"
+    resizing.after_worker_group_start(group)
+    resizing.before_controller_execute_resize_decision(Decision())
+    assert group.executed == [end]
+    assert awaited == [elastic.PATIENCE_S]
+    assert notes.lines == ["2 workers", "room for 3 workers"]
+    resizing.before_worker_group_shutdown(group)
+    resizing.before_controller_execute_resize_decision(Decision())
+    assert group.executed == [end], "a group that lost a worker is none to ask"
+
+
+def test_a_worker_that_is_lost_meanwhile_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(refs: Any, timeout: float) -> None:
+        raise ray.exceptions.ActorDiedError
+
+    monkeypatch.setattr(elastic.ray, "get", lost)
+    resizing = Resizing(Notes())  # type: ignore[arg-type]
+    resizing.after_worker_group_start(Group(2))
+    resizing.before_controller_execute_resize_decision(Decision())
+
+
+def test_who_asks_waits_for_the_training_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    ending = Ending()
+    monkeypatch.setattr(elastic, "ENDING", ending)
+    asking = threading.Thread(target=end)
+    asking.start()
+    assert ending.asked.wait(5)
+    assert asking.is_alive()
+    ending.ended.set()
+    asking.join(5)
+    assert not asking.is_alive()

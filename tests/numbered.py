@@ -56,9 +56,11 @@ class Recorded(Wrapped):
     def learned(self, loss: Tensor, batch: Batch) -> Tensor:
         first, second = batch["input_ids"][:, :2].T.tolist()
         digits = zip(first, second, strict=True)
+        workers = dist.get_world_size()
         record = {
-            "attempt": os.environ["MASTER_PORT"],  # the ranks of a group share it
-            "workers": dist.get_world_size(),
+            # The ranks of a group share their port.
+            "attempt": os.environ["MASTER_PORT"] if workers > 1 else str(os.getpid()),
+            "workers": workers,
             "time": time.time(),
             "numbers": batch["numbers"].tolist(),
             "ids": [(high - FIRST) * BASE + low - FIRST for high, low in digits],

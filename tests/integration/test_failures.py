@@ -4,8 +4,8 @@ import dataclasses
 import os
 import signal
 from pathlib import Path
+from unittest import mock
 
-import pytest
 import torch
 from torch import Tensor
 
@@ -43,7 +43,7 @@ def test_one_worker_goes_on(tmp_path: Path) -> None:
     keys = numbered.settings(epochs=EPOCHS, micro_batch_size=12, checkpoint_minutes=1e-6)
     draft = Draft(Storage.at(str(tmp_path)), "model/tiny-pretrain-0")
     notes = Notes()
-    with session.connected(None, 1):
+    with mock.patch.dict(os.environ), session.connected(None, 1):
         metrics = fit(TrainJob(task, Training.model_validate(keys), 17, draft), notes, 1)
     said = "\n".join(notes.lines)
     assert "micro_batch_size 6 in place of 12" in said
@@ -53,10 +53,3 @@ def test_one_worker_goes_on(tmp_path: Path) -> None:
     steps = numbered.learned(records, BATCH)
     numbered.assert_each_once_an_epoch(steps, ROWS, BATCH, EPOCHS)
     assert {len(record["numbers"]) for record in numbered.records(records)} == {6}
-
-
-@pytest.fixture(autouse=True)
-def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a session sets for Ray's processes is of this test alone."""
-    for name, value in os.environ.items():
-        monkeypatch.setenv(name, value)

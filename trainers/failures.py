@@ -43,14 +43,18 @@ def failure(error: BaseException) -> Failure:
     """What a failed attempt comes down to.
 
     A rank that dies makes the others fail in any way, so their errors count for nothing beside its
-    death: what was an error of the program comes again, without a death.
+    death: what was an error of the program comes again, without a death. What Ray Train itself
+    trips over is none of the program.
     """
+    import ray.train
+
     errors = _causes(error)
+    is_rays_own = isinstance(error, ray.train.ControllerError)
     for kind, wanted in (
         (Kind.MISTAKE, lambda found: isinstance(found, RaymillError)),
         (Kind.MEMORY, _is_memory),
         (Kind.LOST, _is_death),
-        (Kind.MISTAKE, lambda found: not _is_communication(found)),
+        (Kind.MISTAKE, lambda found: not (is_rays_own or _is_communication(found))),
     ):
         found = next(filter(wanted, errors), None)
         if found is not None:

@@ -122,7 +122,10 @@ def kill_a_worker(draw: random.Random) -> None:
             os.kill(draw.choice(workers), signal.SIGKILL)
 
 
-def assert_all_was_learned_once(records: Path) -> None:
+def assert_all_was_learned_once(records: Path, kills: list[float]) -> None:
+    times = sorted(record["time"] for record in numbered.records(records))
+    pauses = [next((at for at in times if at > kill + 3.0), kill) - kill for kill in kills]
+    print("seconds from a kill to the next step:", [round(pause, 1) for pause in pauses])
     steps = numbered.learned(records, batch_size=12)
     numbered.assert_each_once_an_epoch(steps, ROWS, batch_size=12, epochs=EPOCHS)
 
@@ -136,7 +139,7 @@ def test_killed_workers_cost_nothing(
     with killing(tmp_path, records, lambda: kill_a_worker(draw)) as kills:
         metrics = trained(recorded, tmp_path, 2)
     assert len(kills) == KILLS
-    assert_all_was_learned_once(records)
+    assert_all_was_learned_once(records, kills)
     assert metrics["loss"] == pytest.approx(unbroken[2], abs=1e-6)
 
 
@@ -161,7 +164,7 @@ def test_killed_nodes_are_done_without(
     with killing(tmp_path, records, kill) as kills:
         metrics = trained(recorded, tmp_path, {"min": 1, "max": NODES})
     assert len(kills) == KILLS
-    assert_all_was_learned_once(records)
+    assert_all_was_learned_once(records, kills)
     groups = {record["workers"] for record in numbered.records(records)}
     assert len(groups) > 1, "it went on with other numbers of workers"
     for workers, loss in unbroken.items():

@@ -51,6 +51,7 @@ def job(**settings: Any) -> TrainJob:
         group(KeyError("what a rank makes of the death of another"), DIED),
         ray.train.ControllerError(ray.exceptions.ActorDiedError()),
         ray.train.ControllerError(task(GLOO)),
+        ray.train.ControllerError(KeyError("a callback")),
         ray.exceptions.ActorDiedError(),
         ray.exceptions.WorkerCrashedError(),
         ray.exceptions.NodeDiedError("node"),

@@ -8,6 +8,7 @@ from typing import Any
 
 import ray
 from ray.train.v2._internal.execution.callback import ControllerCallback, WorkerGroupCallback
+from ray.train.v2._internal.execution.controller.state import ReschedulingState
 
 from cluster.progress import Relayed
 
@@ -32,16 +33,27 @@ def end() -> None:
     ENDING.ended.wait(PATIENCE_S)
 
 
-class Resizing(ControllerCallback, WorkerGroupCallback):
-    """In Ray Train's controller."""
+class Following(ControllerCallback, WorkerGroupCallback):
+    """In Ray Train's controller: tells how many workers there are, and asks a group to end."""
 
-    def __init__(self, progress: Relayed):
+    def __init__(self, progress: Relayed, workers: int | None):
         self._progress = progress
+        self._told: int | str | None = workers
+        """What the user knows; None at first, where the number is not fixed."""
         self._group: Any = None
+
+    def _tell(self, number: int | str, text: str) -> None:
+        if number != self._told:
+            self._told = number
+            self._progress.line(text)
+
+    def after_controller_state_update(self, previous_state: Any, current_state: Any) -> None:
+        if isinstance(current_state, ReschedulingState):
+            self._tell("room", "waits for room for its workers")
 
     def after_worker_group_start(self, worker_group: Any) -> None:
         self._group = worker_group
-        self._progress.line(f"{len(worker_group)} workers")
+        self._tell(len(worker_group), f"{len(worker_group)} workers")
 
     def before_worker_group_shutdown(self, worker_group: Any) -> None:
         self._group = None
@@ -49,7 +61,6 @@ class Resizing(ControllerCallback, WorkerGroupCallback):
     def before_controller_execute_resize_decision(self, resize_decision: Any) -> None:
         if self._group is None:  # the first group, or the last one is gone
             return
-        self._progress.line(f"room for {resize_decision.num_workers} workers")
         try:
             ray.get(self._group.execute_async(end), timeout=PATIENCE_S)
         except ray.exceptions.RayError:  # a worker is lost just now: the last checkpoint counts

@@ -17,7 +17,7 @@ import torch.distributed as dist
 from cluster.pipeline import StageJob
 from cluster.progress import Progress, Relayed, relayed
 from trainers.config import Training
-from trainers.elastic import Resizing
+from trainers.elastic import Following
 from trainers.failures import Attempts, with_micro_batch
 from trainers.loop import Report, TrainJob, train
 from trainers.tasks import Task
@@ -63,21 +63,19 @@ def _group(job: TrainJob, relay: Relayed, in_tune_trial: bool) -> dict[str, Any]
     import ray.train
     import ray.train.torch
 
-    callbacks: list[Any] = []
-    if job.settings.least_workers < job.settings.most_workers:
-        callbacks.append(Resizing(relay))
+    settings, number = job.settings, _number(job.settings)
+    callbacks: list[Any] = [Following(relay, number if isinstance(number, int) else None)]
     if in_tune_trial:
         from ray.tune.integration.ray_train import TuneReportCallback
 
         callbacks.append(TuneReportCallback())
-    settings = job.settings
     report = ray.train.report if in_tune_trial else None
     with tempfile.TemporaryDirectory(prefix="raymill-") as folder:
         trainer = ray.train.torch.TorchTrainer(
             _rank,  # type: ignore[arg-type]
             train_loop_config={"job": job, "progress": relay, "report": report},
             scaling_config=ray.train.ScalingConfig(
-                num_workers=_number(settings),
+                num_workers=number,
                 use_gpu=settings.gpus_per_worker > 0,
                 resources_per_worker=settings.worker_resources,
                 elastic_resize_monitor_interval_s=RESIZE_INTERVAL_S,  # type: ignore[call-arg]
@@ -106,12 +104,12 @@ def _rank(config: dict[str, Any]) -> dict[str, Any]:
 
 def _after(error: Exception, attempts: Attempts, job: TrainJob, progress: Progress) -> TrainJob:
     """The job to go on with after a failure. Raises what ends the training."""
-    job, told = attempts.after(error, job, time.monotonic())
+    going_on, told = attempts.after(error, job, time.monotonic())
     progress.line(told)
-    if job.draft is not None:
-        size = str(job.settings.micro_batch_size).encode()
+    if going_on is not job and job.draft is not None:
+        size = str(going_on.settings.micro_batch_size).encode()
         job.draft.storage.write(f"{job.draft.work}/{MICRO_BATCH}", size)
-    return job
+    return going_on
 
 
 def _with_room(job: TrainJob) -> TrainJob:

@@ -6,10 +6,13 @@ from typing import Any
 
 import pytest
 import ray.exceptions
+from ray.train import ControllerError
+from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
+from ray.train.v2._internal.execution.controller.state import ReschedulingState, RunningState
 
 from tests.fakes import Notes
 from trainers import elastic
-from trainers.elastic import Ending, Resizing, end
+from trainers.elastic import Ending, Following, end
 
 
 class Group:
@@ -38,18 +41,31 @@ def awaited(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 def test_a_group_that_runs_is_asked_to_end(awaited: list[Any]) -> None:
     notes, group = Notes(), Group(2)
-    resizing: Any = pickle.loads(pickle.dumps(Resizing(notes)))  # type: ignore[arg-type]
-    resizing._progress = notes
-    resizing.before_controller_execute_resize_decision(Decision())
+    following: Any = pickle.loads(pickle.dumps(Following(notes, None)))  # type: ignore[arg-type]
+    following._progress = notes
+    following.before_controller_execute_resize_decision(Decision())
     assert awaited == [], "there is none yet"
-    resizing.after_worker_group_start(group)
-    resizing.before_controller_execute_resize_decision(Decision())
+    following.after_worker_group_start(group)
+    following.before_controller_execute_resize_decision(Decision())
     assert group.executed == [end]
     assert awaited == [elastic.PATIENCE_S]
-    assert notes.lines == ["2 workers", "room for 3 workers"]
-    resizing.before_worker_group_shutdown(group)
-    resizing.before_controller_execute_resize_decision(Decision())
+    assert notes.lines == ["2 workers"]
+    following.before_worker_group_shutdown(group)
+    following.before_controller_execute_resize_decision(Decision())
     assert group.executed == [end], "a group that lost a worker is none to ask"
+
+
+def test_the_user_is_told_what_changes() -> None:
+    notes = Notes()
+    following = Following(notes, 2)  # type: ignore[arg-type]
+    waiting = ReschedulingState(ControllerError(WorkerGroupStartupTimeoutError(2)))
+    following.after_worker_group_start(Group(2))
+    assert notes.lines == []
+    for _ in range(3):
+        following.after_controller_state_update(RunningState(), waiting)
+    following.after_worker_group_start(Group(2))
+    following.after_controller_state_update(waiting, RunningState())
+    assert notes.lines == ["waits for room for its workers", "2 workers"]
 
 
 def test_a_worker_that_is_lost_meanwhile_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,9 +73,9 @@ def test_a_worker_that_is_lost_meanwhile_is_no_error(monkeypatch: pytest.MonkeyP
         raise ray.exceptions.ActorDiedError
 
     monkeypatch.setattr(elastic.ray, "get", lost)
-    resizing = Resizing(Notes())  # type: ignore[arg-type]
-    resizing.after_worker_group_start(Group(2))
-    resizing.before_controller_execute_resize_decision(Decision())
+    following = Following(Notes(), 2)  # type: ignore[arg-type]
+    following.after_worker_group_start(Group(2))
+    following.before_controller_execute_resize_decision(Decision())
 
 
 def test_who_asks_waits_for_the_training_to_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,11 +21,13 @@ def test_a_smaller_micro_batch_is_kept_for_the_run_that_goes_on(tmp_path: Path) 
     job = TrainJob(None, Training(batch_size=64, micro_batch_size=16), 17, draft)  # type: ignore[arg-type]
     assert launch._with_room(job) == job
     notes = Notes()
+    assert launch._after(BrokenPipeError(32, "Broken pipe"), Attempts(1), job, notes) == job
+    assert launch._with_room(job) == job, "that had nothing to do with memory"
     error = RuntimeError(
         "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
     )
     assert launch._after(error, Attempts(0), job, notes).settings.micro_batch_size == 8
-    assert "micro_batch_size 8 in place of 16" in notes.lines[0]
+    assert "micro_batch_size 8 in place of 16" in notes.lines[1]
     assert launch._with_room(job).settings == job.settings.model_copy(
         update={"micro_batch_size": 8}
     )

@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import dataclasses
 import os
 import random
 import signal
@@ -15,17 +16,21 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
+import torch.distributed as dist
 from ray.cluster_utils import Cluster
+from torch import Tensor
 
 from cluster import session
 from cluster.artifacts import Draft
 from cluster.storage import Storage
 from tests import numbered
 from tests.fakes import Notes
+from tests.wrapped import Wrapped
 from trainers import launch
 from trainers.config import Training
 from trainers.loop import TrainJob
-from trainers.tasks import Task
+from trainers.tasks import Batch, Task
 
 KILLS = int(os.environ.get("KILLS", "20"))
 NODES, ROWS, EPOCHS, SEED = 3, 480, 10, 17
@@ -169,6 +174,23 @@ def test_killed_nodes_are_done_without(
     assert len(groups) > 1, "it went on with other numbers of workers"
     for workers, loss in unbroken.items():
         assert metrics["loss"] == pytest.approx(loss, abs=1e-4), workers
+
+
+@dataclasses.dataclass(frozen=True)
+class Hungry(Wrapped):
+    """The second worker has no memory for more than one sequence."""
+
+    def learned(self, loss: Tensor, batch: Batch) -> Tensor:
+        if dist.get_rank() == 1 and len(batch["numbers"]) > 1:
+            torch.empty(1 << 60, dtype=torch.uint8)
+        return loss
+
+
+def test_memory_that_one_worker_lacks_is_done_without(
+    task: Task, unbroken: Any, cluster: Cluster, tmp_path: Path
+) -> None:
+    metrics = trained(Hungry(task), tmp_path, 2)
+    assert metrics["loss"] == pytest.approx(unbroken[2], abs=1e-5)
 
 
 pytestmark = pytest.mark.timeout(3600)

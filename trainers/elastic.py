@@ -4,6 +4,7 @@ twice. A group that lost a worker goes on from its last one.
 """
 
 import threading
+import time
 from typing import Any
 
 import ray
@@ -14,6 +15,7 @@ from cluster.progress import Relayed
 
 PATIENCE_S = 120.0
 """For the step that is under way, and the checkpoint behind it."""
+PAUSE_S, TOLD_AFTER_PAUSES = 0.5, 10
 
 
 class Ending:
@@ -41,6 +43,7 @@ class Following(ControllerCallback, WorkerGroupCallback):
         self._told: int | str | None = workers
         """What the user knows; None at first, where the number is not fixed."""
         self._group: Any = None
+        self._pauses = 0
 
     def _tell(self, number: int | str, text: str) -> None:
         if number != self._told:
@@ -48,11 +51,15 @@ class Following(ControllerCallback, WorkerGroupCallback):
             self._progress.line(text)
 
     def after_controller_state_update(self, previous_state: Any, current_state: Any) -> None:
-        if isinstance(current_state, ReschedulingState):
+        waits = current_state is previous_state and self._group is None
+        if waits:  # Ray Train asks again and again for room, without a pause of its own
+            self._pauses += 1
+            time.sleep(PAUSE_S)
+        if isinstance(current_state, ReschedulingState) or self._pauses > TOLD_AFTER_PAUSES:
             self._tell("room", "waits for room for its workers")
 
     def after_worker_group_start(self, worker_group: Any) -> None:
-        self._group = worker_group
+        self._group, self._pauses = worker_group, 0
         self._tell(len(worker_group), f"{len(worker_group)} workers")
 
     def before_worker_group_shutdown(self, worker_group: Any) -> None:

@@ -8,7 +8,11 @@ import pytest
 import ray.exceptions
 from ray.train import ControllerError
 from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
-from ray.train.v2._internal.execution.controller.state import ReschedulingState, RunningState
+from ray.train.v2._internal.execution.controller.state import (
+    ReschedulingState,
+    RestartingState,
+    RunningState,
+)
 
 from tests.fakes import Notes
 from trainers import elastic
@@ -66,6 +70,19 @@ def test_the_user_is_told_what_changes() -> None:
     following.after_worker_group_start(Group(2))
     following.after_controller_state_update(waiting, RunningState())
     assert notes.lines == ["waits for room for its workers", "2 workers"]
+
+
+def test_too_little_room_is_asked_for_at_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
+    notes, pauses, waiting = Notes(), list[float](), RestartingState(ControllerError(OSError()))
+    monkeypatch.setattr(elastic.time, "sleep", pauses.append)
+    following = Following(notes, None)  # type: ignore[arg-type]
+    following.after_controller_state_update(RunningState(), waiting)
+    for _ in range(elastic.TOLD_AFTER_PAUSES):
+        following.after_controller_state_update(waiting, waiting)
+    assert pauses == [elastic.PAUSE_S] * elastic.TOLD_AFTER_PAUSES
+    assert notes.lines == [], "a moment is nothing to tell"
+    following.after_controller_state_update(waiting, waiting)
+    assert notes.lines == ["waits for room for its workers"]
 
 
 def test_a_worker_that_is_lost_meanwhile_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,8 +22,14 @@ COMMUNICATION = (
     "broken pipe",
     "timed out",
 )
-MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory")
-"""As CUDA, and torch's and C's allocators of the CPU say it."""
+MEMORY = (
+    "out of memory",
+    "cublas_status_alloc_failed",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "bad_alloc",
+)
+"""As CUDA and its libraries, and torch's, C's and C++'s allocators of the CPU say it."""
 
 
 class Kind(enum.Enum):

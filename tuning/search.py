@@ -59,7 +59,9 @@ def run(job: StageJob) -> dict[str, Any]:
 
 
 def _training(job: StageJob, recipe: Recipe) -> TrainJob:
-    return TrainJob(classifier(recipe, job.parents), recipe.finetune, recipe.seed)
+    # Of a fixed size: groups that grow would wait for each other.
+    settings = recipe.finetune.model_copy(update={"workers": recipe.finetune.least_workers})
+    return TrainJob(classifier(recipe, job.parents), settings, recipe.seed)
 
 
 class _Quiet:
@@ -78,7 +80,7 @@ def _trial(config: dict[str, Any]) -> None:
     if training.settings.workers == 1:
         alone(training, _Quiet(), tune.report)
     else:
-        fit(training, _Quiet(), max_failures=0, in_tune_trial=True)
+        fit(training, _Quiet(), max_failures_per_hour=0, in_tune_trial=True)
 
 
 class _Watch(tune.Callback):
@@ -142,7 +144,7 @@ def _search(
 ) -> None:
     """Runs all trials; fills in `trials`."""
     evaluations = jobs[0].settings.evaluations
-    several = jobs[0].settings.workers > 1
+    several = jobs[0].settings.most_workers > 1
     trainable = tune.with_resources(_trial, {"CPU": 0} if several else each)
     scheduler = (
         tune.schedulers.ASHAScheduler(

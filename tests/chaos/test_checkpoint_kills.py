@@ -43,11 +43,10 @@ def in_world(rank: int, workers: int, store: Path, function: Callable[[], None])
 def goes_on(storage: Storage, ready: Path) -> None:
     """A training whose weights are the number of the step, with a checkpoint after each."""
     engine = Engine(size=SIZE)
-    draft = Draft(storage, "model/demo")
-    state = restore(engine, draft, Notes())
+    checkpoints = Checkpoints(engine, Draft(storage, "model/demo"), 2, Notes())
+    state = checkpoints.restore()
     assert state is not None
     assert engine.numbers == {state.step}
-    checkpoints = Checkpoints(engine, draft, kept=2)
     ready.touch()
     while True:
         state.step += 1
@@ -57,7 +56,7 @@ def goes_on(storage: Storage, ready: Path) -> None:
 
 def begins(storage: Storage) -> None:
     engine = Engine(size=SIZE)
-    with Checkpoints(engine, Draft(storage, "model/demo"), kept=2) as checkpoints:
+    with Checkpoints(engine, Draft(storage, "model/demo"), 2, Notes()) as checkpoints:
         engine.fill(1)
         checkpoints.save(LoopState(step=1))
 

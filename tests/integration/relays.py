@@ -21,6 +21,7 @@ from cluster.artifacts import Draft
 from cluster.storage import Storage
 from tests.fakes import Notes
 from trainers import loop, zero
+from trainers.asked import Request
 from trainers.checkpoints.restoring import restore
 from trainers.checkpoints.saving import Checkpoints
 from trainers.config import Training
@@ -109,11 +110,16 @@ def _run(name: str, task: Task, place: int, leg: Leg, folder: Path) -> None:
     else:
         with _recorded(folder / f"{name}-leg-{place}-{dist.get_rank()}.jsonl") as shares:
             try:
-                train(job, notes, asked_to_end=lambda: len(shares) + 1 == leg.steps)
+                train(job, notes, asked=lambda: _asked(len(shares) + 1 == leg.steps))
             except Ended:
                 assert leg.steps is not None
     if dist.get_rank() == 0:
         (folder / f"{name}-leg-{place}.said").write_text("\n".join(notes.lines) + "\n")
+
+
+def _asked(to_end: bool) -> Request:
+    # One rank is enough.
+    return Request.END if to_end and dist.get_rank() == 0 else Request.NOTHING
 
 
 def _load_and_save(job: TrainJob, again: Draft, notes: Notes) -> None:
@@ -121,7 +127,7 @@ def _load_and_save(job: TrainJob, again: Draft, notes: Notes) -> None:
     assert job.draft is not None
     state = restore(engine, job.draft, notes)
     assert state is not None
-    with Checkpoints(engine, again, kept=2) as checkpoints:
+    with Checkpoints(engine, again, 2, notes) as checkpoints:
         checkpoints.save(state)
 
 

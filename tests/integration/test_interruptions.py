@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -53,6 +54,7 @@ def assert_nothing_half_made_is_left(command, workspace):
     whole = [path.parent for path in workspace.glob("[a-z]*/*/manifest.json")]
     made = [path for path in workspace.glob("[a-z]*/*") if path.parent.name in KINDS]
     assert sorted(made) == sorted(whole)
+    return outcome
 
 
 def test_ctrl_c_while_sharding(start, recipe, tmp_path):
@@ -63,10 +65,16 @@ def test_ctrl_c_while_sharding(start, recipe, tmp_path):
 
 
 def test_ctrl_c_while_pretraining(start, recipe, sharded):
-    command = start("run", str(recipe), "--workspace", str(sharded), "--no-hold", *SLOW)
+    """It leaves a checkpoint on its way out."""
+    rare = ("--set", "pretrain.checkpoint_steps=10", "--set", "pretrain.checkpoint_minutes=100")
+    command = start("run", str(recipe), "--workspace", str(sharded), "--no-hold", *SLOW, *rare)
     command.until(lambda: worker_pids(command) and checkpoints(sharded))
     command.interrupt()
-    assert_nothing_half_made_is_left(command, sharded)
+    outcome = assert_nothing_half_made_is_left(command, sharded)
+    step = re.search(r"left a checkpoint after step ([\d,]+)", outcome.said)
+    assert step is not None, outcome.said
+    newest = max(path.parent.name for path in checkpoints(sharded))
+    assert newest == f"step-{int(step[1].replace(',', '')):08d}"
 
 
 def test_sigterm_while_evaluating(start, recipe, copied, tmp_path):

@@ -1,4 +1,4 @@
-"""Saves a training while it goes on.
+"""Saves a training while it goes on, and goes back to what was saved.
 
 A step pays for a copy of the rank's weights and optimizer state in memory. A thread then writes the
 copy to storage; rank 0's waits for the parts of all ranks, through storage and not by a collective,
@@ -18,9 +18,12 @@ from torch import Tensor
 
 from cluster.artifacts import Draft
 from cluster.errors import InfrastructureError, full_disk
+from cluster.progress import Progress
+from cluster.storage import Storage
 from trainers.checkpoints import held, records
 from trainers.checkpoints.parts import Key, pieces
 from trainers.checkpoints.records import Record
+from trainers.checkpoints.restoring import restore
 from trainers.checkpoints.state import LoopState
 
 POLL_S = 0.2
@@ -29,12 +32,12 @@ PATIENCE_S = 10.0
 
 
 class Checkpoints:
-    """The checkpoints that a training leaves. A context: leaving it waits for the last one."""
+    """The checkpoints of a training; without a draft there are none. A context: leaving it waits
+    for the last one."""
 
-    def __init__(self, engine: Any, draft: Draft, kept: int):
-        """Called by every rank."""
-        self._engine, self._kept = engine, kept
-        self._storage, self._folder = draft.storage, draft.work
+    def __init__(self, engine: Any, draft: Draft | None, kept: int, progress: Progress):
+        """Called by every rank, as its methods are."""
+        self._engine, self._draft, self._kept, self._progress = engine, draft, kept, progress
         token = [uuid.uuid4().hex[:6]]
         dist.broadcast_object_list(token, src=0)
         self._token = token[0]
@@ -57,12 +60,19 @@ class Checkpoints:
             self._thread.join(PATIENCE_S)
             self._given_up.set()
 
+    def restore(self) -> LoopState | None:
+        """Goes back to the last good one; None if there is none."""
+        self.wait()
+        return None if self._draft is None else restore(self._engine, self._draft, self._progress)
+
     def save(self, state: LoopState) -> None:
-        """Begins a checkpoint; called by every rank at the same step. Waits for the one before.
+        """Begins a checkpoint, on all ranks at the same step. Waits for the one before.
 
         Raises what that failed with.
         """
         self.wait()
+        if self._draft is None:
+            return
         tensors = held.copied(self._engine)
         stage = int(self._engine.zero_optimization_stage())
         record = Record(
@@ -74,7 +84,7 @@ class Checkpoints:
         )
         self._thread = threading.Thread(
             target=self._write_and_remember_failure,
-            args=(tensors, record, dist.get_rank()),
+            args=(self._draft, tensors, record, dist.get_rank()),
             name="checkpoint",
             daemon=True,
         )
@@ -94,21 +104,28 @@ class Checkpoints:
         self.raise_failure()
 
     def _write_and_remember_failure(
-        self, tensors: Mapping[Key, Tensor], record: Record, rank: int
+        self, draft: Draft, tensors: Mapping[Key, Tensor], record: Record, rank: int
     ) -> None:
         try:
-            self._write(tensors, record, rank)
+            self._write(draft.storage, draft.work, tensors, record, rank)
         except OSError as error:
-            self._failure = full_disk(error, self._storage.root) or InfrastructureError(
-                f"{self._storage.root}: a checkpoint cannot be written: {error}; the last one is "
+            self._failure = full_disk(error, draft.storage.root) or InfrastructureError(
+                f"{draft.storage.root}: a checkpoint cannot be written: {error}; the last one is "
                 "kept, run again to go on"
             )
         except Exception as error:  # noqa: BLE001  raised in the training's own thread
             self._failure = error
 
-    def _write(self, tensors: Mapping[Key, Tensor], record: Record, rank: int) -> None:
-        storage, step = self._storage, record.state["step"]
-        place = f"{self._folder}/{records.step_name(step)}"
+    def _write(
+        self,
+        storage: Storage,
+        folder: str,
+        tensors: Mapping[Key, Tensor],
+        record: Record,
+        rank: int,
+    ) -> None:
+        step = record.state["step"]
+        place = f"{folder}/{records.step_name(step)}"
         part = records.part_name(self._token, rank, record.workers)
         written = _Hashed(tensors)
         storage.write_pieces(f"{place}/{part}.safetensors", written)
@@ -119,7 +136,7 @@ class Checkpoints:
             if self._given_up.wait(POLL_S):
                 return
         records.write_record(storage, place, dataclasses.replace(record, files=files))
-        records.prune(storage, self._folder, step, self._kept)
+        records.prune(storage, folder, step, self._kept)
 
 
 class _Hashed:

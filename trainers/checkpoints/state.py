@@ -18,6 +18,14 @@ class LoopState:
     fraction: float = 0.0
     """Of the training done, by samples or by the clock, whichever is further."""
     evaluations: int = 0
+    losses: list[float] = dataclasses.field(default_factory=list)
+    """Of the last steps, where spikes are looked for."""
+    anomalies: list[int] = dataclasses.field(default_factory=list)
+    """Which of the last steps were not taken."""
+    skipped_steps: int = 0
+    rollbacks: int = 0
+    left_out: list[list[int]] = dataclasses.field(default_factory=list)
+    """Consumed samples that the weights have not learned from: [first, one behind the last]."""
 
     @property
     def data_wait(self) -> float:

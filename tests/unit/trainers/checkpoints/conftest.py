@@ -92,7 +92,7 @@ class Training:
         self.ranks = []
         for rank in (0, 1):
             world.rank = rank
-            self.ranks.append(Checkpoints(self.engine, self.draft, kept))
+            self.ranks.append(Checkpoints(self.engine, self.draft, kept, Notes()))
 
     def save(self, step: int) -> None:
         """Begins a checkpoint, and waits for it."""

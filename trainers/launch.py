@@ -160,21 +160,23 @@ def interruptible(
     has someone to ask then, the function has a moment to end by itself; a second Ctrl-C ends it."""
     result: list[Any] = []
     failure: list[BaseException] = []
+    done = threading.Event()  # Python 3.11 takes a thread whose join Ctrl-C ends for a dead one
 
     def call() -> None:
         try:
             result.append(function())
         except BaseException as error:  # noqa: BLE001  raised again below
             failure.append(error)
+        finally:
+            done.set()
 
-    thread = threading.Thread(target=call, name="fit", daemon=True)
-    thread.start()
+    threading.Thread(target=call, name="fit", daemon=True).start()
     try:
-        while thread.is_alive():
-            thread.join(timeout=0.2)
+        while not done.wait(0.2):
+            pass
     except KeyboardInterrupt:
         if ask_to_end():
-            thread.join(GRACE_S)
+            done.wait(GRACE_S)
         raise
     if failure:
         raise failure[0]

@@ -16,13 +16,14 @@ import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 
 from cluster.errors import UserError
+from cluster.retries import retried
 
 CACHE = Path("~/.cache/raymill")
 
@@ -75,9 +76,11 @@ class Storage:
     def _path(self, name: str) -> str:
         return str(PurePosixPath(self._fs[1]) / name)
 
+    @retried
     def exists(self, name: str) -> bool:
         return self._fs[0].get_file_info(self._path(name)).type != pafs.FileType.NotFound
 
+    @retried
     def read(self, name: str) -> bytes:
         """The bytes of a file. Raises FileNotFoundError."""
         with self._fs[0].open_input_stream(self._path(name)) as stream:
@@ -85,19 +88,35 @@ class Storage:
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file whole or not at all, and to the disk itself."""
-        if self.is_local:
-            target = Path(self.root) / name
-            written = _made(target.parent) / f"{target.name}.{uuid.uuid4().hex[:8]}.part"
-            written.write_bytes(data)
-            _sync(written)
-            written.rename(target)
-            _sync(target.parent)
-            return
-        fs, place = self._fs[0], self._path(name)
-        fs.create_dir(str(PurePosixPath(place).parent), recursive=True)
-        with fs.open_output_stream(place) as stream:  # shown only when it is closed
-            stream.write(data)
+        self.write_pieces(name, [data])
 
+    def write_pieces(self, name: str, pieces: Iterable[bytes | memoryview]) -> None:
+        """Write a file piece by piece. Where that fails, a local one is not there; of an object the
+        first pieces may be, for pyarrow closes what it cannot write. `pieces` are asked for again
+        where it is tried again."""
+        fs, target = self._fs[0], self._path(name)
+        retried(fs.create_dir)(str(PurePosixPath(target).parent), recursive=True)
+        # An object store shows an object only when it is closed; a folder needs the rename.
+        written = f"{target}.{uuid.uuid4().hex[:8]}.part" if self.is_local else target
+        self._stream(written, pieces)
+        if written != target:
+            _sync(Path(written))
+            retried(fs.move)(written, target)
+            _sync(Path(target).parent)
+
+    @retried
+    def _stream(self, path: str, pieces: Iterable[bytes | memoryview]) -> None:
+        fs = self._fs[0]
+        try:
+            with fs.open_output_stream(path) as stream:
+                for piece in pieces:
+                    stream.write(piece)
+        except OSError:
+            with contextlib.suppress(OSError):  # what failed is told; this only makes room
+                fs.delete_file(path)
+            raise
+
+    @retried
     def folders(self, name: str) -> list[str]:
         """Names of the folders in a folder, sorted; none if it is absent."""
         selector = pafs.FileSelector(self._path(name), allow_not_found=True)
@@ -119,11 +138,13 @@ class Storage:
         newest = max((info.mtime_ns or 0 for info in infos), default=0)
         return sum(info.size for info in infos), newest
 
+    @retried
     def _infos(self, name: str) -> list[pafs.FileInfo]:
         selector = pafs.FileSelector(self._path(name), recursive=True, allow_not_found=True)
         infos = self._fs[0].get_file_info(selector)
         return [info for info in infos if info.type == pafs.FileType.File]
 
+    @retried
     def stamp(self, name: str) -> tuple[int, int]:
         """Size in bytes and time of the last change, in nanoseconds, of a file. Raises
         FileNotFoundError."""
@@ -142,6 +163,7 @@ class Storage:
             while piece := stream.read(1 << 20):
                 yield piece
 
+    @retried
     def sha256(self, name: str) -> str:
         """Hash of a file, read in pieces."""
         digest = hashlib.sha256()
@@ -149,10 +171,12 @@ class Storage:
             digest.update(piece)
         return digest.hexdigest()
 
+    @retried
     def delete(self, name: str) -> None:
         """Delete a folder with all it holds; nothing if it is absent."""
-        if self.exists(name):
-            self._fs[0].delete_dir(self._path(name))
+        fs, path = self._fs[0], self._path(name)
+        if fs.get_file_info(path).type != pafs.FileType.NotFound:
+            fs.delete_dir(path)
 
     def local(self, name: str) -> Path:
         """A local folder with the content of folder `name`, fetched once if storage is remote."""
@@ -168,12 +192,21 @@ class Storage:
             with lock.open("w") as stream:  # processes of one node fetch it once
                 fcntl.flock(stream, fcntl.LOCK_EX)
                 if not cached.exists():
-                    part = cached.with_suffix(".part")
-                    shutil.rmtree(part, ignore_errors=True)  # what a killed process left
-                    part.mkdir()
-                    pafs.copy_files(self._path(name), str(part), source_filesystem=self._fs[0])
-                    part.rename(cached)
+                    self._fetch(name, cached)
         return cached
+
+    @retried
+    def _fetch(self, name: str, cached: Path) -> None:
+        part = cached.with_suffix(".part")
+        shutil.rmtree(part, ignore_errors=True)  # what a killed process or a failure left
+        part.mkdir()
+        pafs.copy_files(self._path(name), str(part), source_filesystem=self._fs[0])
+        part.rename(cached)
+
+    def forget(self, local: Path) -> None:
+        """Deletes what `local` brought here, to make room; nothing of a local storage."""
+        if not self.is_local:
+            shutil.rmtree(local, ignore_errors=True)  # another process may do the same
 
     @contextlib.contextmanager
     def writing(self, name: str, by_way_of: str | None = None) -> Iterator[Path]:
@@ -192,9 +225,13 @@ class Storage:
             return
         with tempfile.TemporaryDirectory(prefix="raymill-") as folder:
             yield Path(folder)
-            fs, place = self._fs[0], self._path(name)
-            fs.create_dir(place, recursive=True)
-            pafs.copy_files(folder, place, destination_filesystem=fs)
+            self._send(folder, name)
+
+    @retried
+    def _send(self, folder: str, name: str) -> None:
+        fs, place = self._fs[0], self._path(name)
+        fs.create_dir(place, recursive=True)
+        pafs.copy_files(folder, place, destination_filesystem=fs)
 
     def sync(self, name: str) -> None:
         """Waits until a folder with all it holds is on the disk itself."""

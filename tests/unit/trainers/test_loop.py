@@ -8,7 +8,7 @@ import torch
 
 from cluster.errors import UserError
 from trainers import loop
-from trainers.checkpoint import LoopState
+from trainers.checkpoints.state import LoopState
 from trainers.config import Training
 from trainers.corpora.feeding.feed import Tokenized
 from trainers.loop import TrainJob

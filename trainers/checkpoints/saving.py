@@ -5,6 +5,7 @@ copy to storage; rank 0's waits for the parts of all ranks, through storage and 
 and writes the record, last.
 """
 
+import copy
 import dataclasses
 import hashlib
 import threading
@@ -74,7 +75,7 @@ class Checkpoints:
             return
         tensors, rank = held.copied(self._engine), dist.get_rank()
         record = Record(
-            state=dataclasses.asdict(state),
+            state=copy.deepcopy(state),
             workers=dist.get_world_size(),
             zero_stage=int(self._engine.zero_optimization_stage()),
             loss_scale=held.loss_scale(self._engine),
@@ -115,7 +116,7 @@ class Checkpoints:
     def _write(
         self, draft: Draft, tensors: Mapping[Key, Tensor], record: Record, rank: int
     ) -> None:
-        storage, step = draft.storage, record.state["step"]
+        storage, step = draft.storage, record.state.step
         place = f"{draft.work}/{records.step_name(step)}"
         part = records.part_name(self._token, rank, record.workers)
         written = _Hashed(tensors)

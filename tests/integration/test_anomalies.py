@@ -18,6 +18,8 @@ BAD = 5
 STAGES = [(stage, precision) for stage in range(4) for precision in ("fp32", "bf16")]
 STEADY = {"anomalies": {"spike": "skip", "window": 4, "sigma": 50.0}}
 ROLLING = {"anomalies": {"non_finite": "roll_back"}, "checkpoint_minutes": 1e-9}
+FAR = {"anomalies": {"non_finite": "roll_back"}, "checkpoint_steps": 3}
+"""The last checkpoint is two steps behind."""
 LEFT_OUT = [[BAD * BATCH, (BAD + 1) * BATCH]]
 
 
@@ -54,6 +56,10 @@ def found(task: CausalLM, tmp_path_factory: pytest.TempPathFactory) -> Any:
         cases[f"nan/{where}"] = Case(nan, settings(*on), plain=True, left_out=LEFT_OUT)
         cases[f"leap/{where}"] = Case(leap, settings(*on, **STEADY), plain=True, left_out=LEFT_OUT)
         cases[f"back/{where}"] = Case(nan, settings(*on, **ROLLING), plain=True, left_out=LEFT_OUT)
+        forgotten = Dull(task, [BAD - 2, BAD - 1, BAD], BATCH)
+        since = [[(BAD - 2) * BATCH, (BAD + 1) * BATCH]]
+        cases[f"forgotten/{where}"] = Case(forgotten, settings(*on), plain=True)
+        cases[f"far/{where}"] = Case(nan, settings(*on, **FAR), plain=True, left_out=since)
         whole, shorter = settings(*on), settings(*on, epochs=(BATCHES - 1) / BATCHES)
         last = [[(BATCHES - 1) * BATCH, BATCHES * BATCH]]
         cases[f"end/{where}"] = Case(at_end, whole, left_out=last)
@@ -68,6 +74,12 @@ def found(task: CausalLM, tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.mark.parametrize("kind", ["nan", "leap", "back"])
 def test_a_step_that_is_not_taken_leaves_nothing(kind: str, where: str, found: Any) -> None:
     assert distance(found[f"{kind}/{where}"], found[f"dull/{where}"]) == 0
+
+
+@pytest.mark.parametrize("where", [f"{stage}/{precision}" for stage, precision in STAGES])
+def test_to_roll_back_forgets_what_came_since_the_checkpoint(where: str, found: Any) -> None:
+    assert distance(found[f"far/{where}"], found[f"forgotten/{where}"]) == 0
+    assert distance(found[f"far/{where}"], found[f"back/{where}"]) > 1e-4
 
 
 @pytest.mark.parametrize("where", [f"{stage}/{precision}" for stage, precision in STAGES])

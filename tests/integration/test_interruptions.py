@@ -87,11 +87,12 @@ def test_sigterm_while_evaluating(start, recipe, copied, tmp_path):
 
 
 def test_a_killed_driver_and_a_killed_worker_cost_no_sample(start, recipe, sharded):
+    """Nor does another number of workers."""
     arguments = ("pretrain", str(recipe), "--workspace", str(sharded), *LONGER)
-    command = start(*arguments)
+    command = start(*arguments, "--set", "pretrain.workers=1")
     command.until(lambda: checkpoints(sharded))
     os.kill(command.process.pid, signal.SIGKILL)
-    until(lambda: not worker_pids(command))
+    until(lambda: not command.processes())
     kept = checkpoints(sharded)
     command = start(*arguments)
     command.until(lambda: set(checkpoints(sharded)) - set(kept))
@@ -99,5 +100,7 @@ def test_a_killed_driver_and_a_killed_worker_cost_no_sample(start, recipe, shard
     outcome = command.wait()
     assert outcome.status == 0, outcome.said
     assert outcome.said.count("resumes from checkpoint") == 2
+    assert outcome.said.count("resharded from 1 to 2 workers") >= 1
+    assert "a worker was lost" in outcome.said
     metrics = next(s for s in outcome.answer["stages"] if s["stage"] == "pretrain")["metrics"]
     assert metrics["samples"] == metrics["steps"] * 16

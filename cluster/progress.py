@@ -21,10 +21,11 @@ from typing import Any, Protocol, TextIO
 from tqdm import tqdm
 
 INTERVAL_S = 10.0
-ASKING_INTERVAL_S = 0.5
 """At most one line an interval where no terminal shows a bar."""
 REDRAW_S = 0.1
 """A bar is drawn no more often."""
+ASKING_INTERVAL_S = 0.5
+"""What runs elsewhere looks no more often whether it is to end."""
 
 
 class Progress(Protocol):

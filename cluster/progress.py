@@ -24,6 +24,8 @@ INTERVAL_S = 10.0
 """At most one line an interval where no terminal shows a bar."""
 REDRAW_S = 0.1
 """A bar is drawn no more often."""
+ASKING_INTERVAL_S = 0.5
+"""What runs elsewhere looks no more often whether it is to end."""
 
 
 class Progress(Protocol):
@@ -133,6 +135,7 @@ class Relayed:
     def __init__(self, relay: Any):
         self._relay = relay
         self._asking: Any = None
+        self._asked_at = 0.0
 
     def end(self, timeout_s: float = 5.0) -> bool:
         """Asks what runs to end; returns whether anything there has ever looked."""
@@ -141,15 +144,17 @@ class Relayed:
         return ray.get(self._relay.end.remote(), timeout=timeout_s)
 
     def is_to_end(self) -> bool:
-        """Whether what runs is asked to end. Does not wait: the answer is that to an earlier
-        call."""
+        """Whether what runs is asked to end. Can be called at any rate: it does not wait, the
+        answer is that to an earlier call."""
+        if time.monotonic() - self._asked_at < ASKING_INTERVAL_S:
+            return False
         import ray
 
         if self._asking is None:
             self._asking = self._relay.is_to_end.remote()
         if not ray.wait([self._asking], timeout=0)[0]:
             return False
-        answer, self._asking = self._asking, None
+        answer, self._asking, self._asked_at = self._asking, None, time.monotonic()
         return ray.get(answer)
 
     def line(self, text: str) -> None:

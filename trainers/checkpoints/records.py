@@ -15,14 +15,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from cluster.storage import Storage
+from trainers.checkpoints.state import LoopState
 
 RECORD = "record.json"
 
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    state: dict[str, Any]
-    """Of a LoopState."""
+    state: LoopState
     workers: int
     zero_stage: int
     loss_scale: dict[str, Any]
@@ -66,7 +66,10 @@ def read_record(storage: Storage, place: str) -> Record:
     content: dict[str, Any] = json.loads(storage.read(f"{place}/{RECORD}"))
     if content.pop("sha256", None) != _digest(content):
         raise ValueError(f"{RECORD} is damaged")
-    return Record(**content)
+    try:
+        return Record(**{**content, "state": LoopState(**content["state"])})
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"another version of raymill wrote it: {error}") from error
 
 
 def _digest(content: Mapping[str, Any]) -> str:
@@ -77,10 +80,15 @@ def has_record(storage: Storage, place: str) -> bool:
     return storage.exists(f"{place}/{RECORD}")
 
 
+def _names(storage: Storage, folder: str) -> list[str]:
+    """Of all checkpoints, finished or not, the earliest first; other work may stand beside them."""
+    return [name for name in storage.folders(folder) if name.startswith("step-")]
+
+
 def prune(storage: Storage, folder: str, step: int, kept: int) -> None:
     """Deletes all but the last `kept` checkpoints up to this step, and what stands among them
     unfinished. Those of later steps were passed over by a run that now comes to them anew."""
-    earlier = [name for name in storage.folders(folder) if name <= step_name(step)]
+    earlier = [name for name in _names(storage, folder) if name <= step_name(step)]
     whole = [name for name in earlier if has_record(storage, f"{folder}/{name}")]
     for name in earlier:
         if name not in whole[-kept:]:
@@ -90,9 +98,8 @@ def prune(storage: Storage, folder: str, step: int, kept: int) -> None:
 def sweep(storage: Storage, folder: str) -> list[str]:
     """Deletes what killed runs left unfinished; returns the names of the others, newest first. Only
     while nothing is saved."""
-    names = [name for name in storage.folders(folder) if name.startswith("step-")]
     whole = []
-    for name in names:
+    for name in _names(storage, folder):
         if has_record(storage, f"{folder}/{name}"):
             whole.append(name)
         else:

@@ -42,7 +42,7 @@ def restore(engine: Any, draft: Draft, progress: Progress) -> LoopState | None:
             assert content is not None
             _put(engine, content, record)
             _tell(progress, f"resumes from checkpoint {name}{_changes(engine, record)}")
-            return LoopState(**record.state)
+            return record.state
         _tell(progress, f"checkpoint {name} is passed over: {reason}")
     return None
 

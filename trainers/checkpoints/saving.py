@@ -5,6 +5,7 @@ copy to storage; rank 0's waits for the parts of all ranks, through storage and 
 and writes the record, last.
 """
 
+import copy
 import dataclasses
 import hashlib
 import threading
@@ -19,7 +20,6 @@ from torch import Tensor
 from cluster.artifacts import Draft
 from cluster.errors import InfrastructureError, full_disk
 from cluster.progress import Progress
-from cluster.storage import Storage
 from trainers.checkpoints import held, records
 from trainers.checkpoints.parts import Key, pieces
 from trainers.checkpoints.records import Record
@@ -27,7 +27,7 @@ from trainers.checkpoints.restoring import restore
 from trainers.checkpoints.state import LoopState
 
 POLL_S = 0.2
-PATIENCE_S = 10.0
+PATIENCE_S = 5.0
 """For a checkpoint that is under way when the training fails."""
 
 
@@ -73,20 +73,17 @@ class Checkpoints:
         self.wait()
         if self._draft is None:
             return
-        tensors = held.copied(self._engine)
-        stage = int(self._engine.zero_optimization_stage())
+        tensors, rank = held.copied(self._engine), dist.get_rank()
         record = Record(
-            dataclasses.asdict(state),
-            dist.get_world_size(),
-            stage,
-            held.loss_scale(self._engine),
-            {},
+            state=copy.deepcopy(state),
+            workers=dist.get_world_size(),
+            zero_stage=int(self._engine.zero_optimization_stage()),
+            loss_scale=held.loss_scale(self._engine),
+            files={},
         )
+        write, arguments = self._write_and_remember_failure, (self._draft, tensors, record, rank)
         self._thread = threading.Thread(
-            target=self._write_and_remember_failure,
-            args=(self._draft, tensors, record, dist.get_rank()),
-            name="checkpoint",
-            daemon=True,
+            target=write, args=arguments, name="checkpoint", daemon=True
         )
         self._thread.start()
 
@@ -107,7 +104,7 @@ class Checkpoints:
         self, draft: Draft, tensors: Mapping[Key, Tensor], record: Record, rank: int
     ) -> None:
         try:
-            self._write(draft.storage, draft.work, tensors, record, rank)
+            self._write(draft, tensors, record, rank)
         except OSError as error:
             self._failure = full_disk(error, draft.storage.root) or InfrastructureError(
                 f"{draft.storage.root}: a checkpoint cannot be written: {error}; the last one is "
@@ -117,15 +114,10 @@ class Checkpoints:
             self._failure = error
 
     def _write(
-        self,
-        storage: Storage,
-        folder: str,
-        tensors: Mapping[Key, Tensor],
-        record: Record,
-        rank: int,
+        self, draft: Draft, tensors: Mapping[Key, Tensor], record: Record, rank: int
     ) -> None:
-        step = record.state["step"]
-        place = f"{folder}/{records.step_name(step)}"
+        storage, step = draft.storage, record.state.step
+        place = f"{draft.work}/{records.step_name(step)}"
         part = records.part_name(self._token, rank, record.workers)
         written = _Hashed(tensors)
         storage.write_pieces(f"{place}/{part}.safetensors", written)
@@ -136,7 +128,7 @@ class Checkpoints:
             if self._given_up.wait(POLL_S):
                 return
         records.write_record(storage, place, dataclasses.replace(record, files=files))
-        records.prune(storage, folder, step, self._kept)
+        records.prune(storage, draft.work, step, self._kept)
 
 
 class _Hashed:

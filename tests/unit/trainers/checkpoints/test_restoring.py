@@ -1,5 +1,6 @@
 """A load takes the last checkpoint that is whole, and says which it passes over and why."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,17 @@ def test_one_that_cannot_be_loaded_is_passed_over(saved: Storage, world: World) 
     assert lines[0] == (
         "checkpoint step-00000300 is passed over: weight of 0.weight is missing from element 0 on"
     )
+
+
+def test_one_of_another_version_is_passed_over(saved: Storage, world: World) -> None:
+    content = json.loads(saved.read(f"{PLACE}/{RECORD}"))
+    del content["sha256"]
+    content["state"]["epoch"] = 1
+    document = {**content, "sha256": records._digest(content)}
+    saved.write(f"{PLACE}/{RECORD}", json.dumps(document).encode())
+    step, lines = resumed(world, saved)
+    assert step == 200
+    assert "another version of raymill wrote it: " in lines[0]
 
 
 def test_without_checkpoints_a_run_begins_at_the_beginning(saved: Storage, world: World) -> None:

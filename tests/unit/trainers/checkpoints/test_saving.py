@@ -124,10 +124,14 @@ def test_the_last_ones_are_kept_and_no_good_one_goes_for_one_that_is_not(
     training = Training(world, storage, kept=2)
     for step in (10, 20):
         training.save(step)
+    storage.write(f"{FOLDER}/draft/config.json", b"{}")  # other work
     for name in ("step-00000021", "step-00000022", "step-00000090"):
         storage.write(f"{FOLDER}/{name}/abc-00000-of-00002.safetensors", b"half")
     training.save(30)
-    assert storage.folders(FOLDER) == ["step-00000020", "step-00000030", "step-00000090"]
+    names = ["draft", "step-00000020", "step-00000030", "step-00000090"]
+    assert storage.folders(FOLDER) == names
+    resumed(world, storage)
+    assert storage.folders(FOLDER) == names[:-1]
 
 
 def test_parts_of_a_run_that_was_killed_at_the_same_step_are_not_taken(

@@ -203,7 +203,6 @@ class Draft:
         metrics: Mapping[str, Any],
     ) -> Artifact:
         """Hash every file, write the manifest, and move the whole to its place in one step."""
-        self.storage.sync(self.place)
         files = {
             name: {"sha256": self.storage.sha256(f"{self.place}/{name}"), "bytes": size}
             for name, size in self.storage.files(self.place).items()
@@ -223,6 +222,7 @@ class Draft:
         text = json.dumps(dataclasses.asdict(manifest), indent=1, ensure_ascii=False)
         self.storage.write(f"{self.place}/{MANIFEST}", text.encode())
         if self.place != self.id:
+            self.storage.sync(self.place)
             self.storage.rename(self.place, self.id)
         self.storage.delete(self.work)
         return Artifact(self.storage, manifest)

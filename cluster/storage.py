@@ -85,18 +85,17 @@ class Storage:
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file whole or not at all, and to the disk itself."""
-        if self.is_local:
-            target = Path(self.root) / name
-            written = _made(target.parent) / f"{target.name}.{uuid.uuid4().hex[:8]}.part"
-            written.write_bytes(data)
-            _sync(written)
-            written.rename(target)
-            _sync(target.parent)
-            return
-        fs, place = self._fs[0], self._path(name)
-        fs.create_dir(str(PurePosixPath(place).parent), recursive=True)
-        with fs.open_output_stream(place) as stream:  # shown only when it is closed
+        fs = self._fs[0]
+        fs.create_dir(str(PurePosixPath(self._path(name)).parent), recursive=True)
+        # An object store shows an object only when it is closed; a folder needs the rename.
+        target = self._path(name)
+        written = f"{target}.{uuid.uuid4().hex[:8]}.part" if self.is_local else target
+        with fs.open_output_stream(written) as stream:
             stream.write(data)
+        if written != target:
+            _sync(Path(written))
+            fs.move(written, target)
+            _sync(Path(target).parent)
 
     def folders(self, name: str) -> list[str]:
         """Names of the folders in a folder, sorted; none if it is absent."""

@@ -203,6 +203,7 @@ class Draft:
         self.storage.write(f"{self.place}/{MANIFEST}", text.encode())
         self.storage.sync(self.place)
         if self.place != self.id:
+            self.storage.sync(self.place)
             self.storage.rename(self.place, self.id)
         self.storage.delete(self.work)
         return Artifact(self.storage, manifest)

@@ -201,7 +201,6 @@ class Draft:
         )
         text = json.dumps(dataclasses.asdict(manifest), indent=1, ensure_ascii=False)
         self.storage.write(f"{self.place}/{MANIFEST}", text.encode())
-        self.storage.sync(self.place)
         if self.place != self.id:
             self.storage.sync(self.place)
             self.storage.rename(self.place, self.id)

@@ -17,7 +17,6 @@ import torch
 import torch.distributed as dist
 
 from cluster.artifacts import Draft
-from cluster.errors import UserError
 from cluster.progress import Progress
 from trainers import checkpoint, model, schedule, zero
 from trainers.batches import Batches
@@ -54,7 +53,7 @@ def train(job: TrainJob, progress: Progress, report: Report | None = None) -> di
     torch.manual_seed(job.seed)
     objective = Objective(task.model(), task)
     if settings.activation_checkpointing:
-        _recompute_activations(objective)
+        model.recompute_activations(objective.model)
     compiled = settings.compile and _compile(objective, progress)
     engine = zero.engine(objective, settings)
     rows, validation = task.rows("train"), task.rows("validation")
@@ -198,15 +197,6 @@ class _Clock:
     @property
     def checkpoint_is_due(self) -> bool:
         return self.is_due("checkpoint", self._checkpoint_s)
-
-
-def _recompute_activations(objective: Objective) -> None:
-    if not objective.model.supports_gradient_checkpointing:
-        raise UserError(
-            f"activation_checkpointing: {objective.model.config.model_type!r} cannot do it; leave "
-            "it out"
-        )
-    objective.model.gradient_checkpointing_enable()
 
 
 def _compile(objective: Objective, progress: Progress) -> bool:

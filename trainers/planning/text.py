@@ -3,7 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
-PARTS = ("weights", "gradients", "optimizer", "buffers", "activations", "framework", "peak")
+PARTS = (
+    "weights",
+    "gradients",
+    "optimizer",
+    "buffers",
+    "activations",
+    "allocator",
+    "framework",
+    "peak",
+)
 MOMENTS = {
     "build": "while the model is built",
     "passes": "in the passes",

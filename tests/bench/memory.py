@@ -102,7 +102,8 @@ def plan_error() -> float:
 
 def planned_bytes(case: Case) -> float:
     from trainers import zero
-    from trainers.planning.plan import measure, peak
+    from trainers.planning.measures import measure
+    from trainers.planning.plan import peak
 
     with tempfile.TemporaryDirectory(prefix="raymill-") as folder:
         recipe = case.recipe_in(Path(folder))

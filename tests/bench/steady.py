@@ -56,7 +56,8 @@ def run(worker: Callable[..., Any], workers: int = 1, *arguments: Any) -> Any:
     ):
         given = (workers, Path(folder), *arguments)
         waiting = [pool.submit(worker, rank, *given) for rank in range(workers)]
-        return [one.result() for one in waiting].pop(0)
+        found = [one.result() for one in waiting]
+    return found[0]
 
 
 def ours(rank: int, workers: int, folder: Path, stage: int, **keys: Any) -> dict[str, float]:

@@ -51,10 +51,12 @@ class Held:
     allocator: float = 0
     """What was freed, and stays with the process."""
     framework: float = 0
+    host: float = 0
+    """In the node's memory, beside an accelerator's own: what is offloaded."""
 
     @property
     def total(self) -> float:
-        return sum(dataclasses.astuple(self))
+        return sum(dataclasses.astuple(self)) - self.host
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +77,7 @@ class Engine:
     """Parameters that stage 3 has whole, at most."""
     is_offloaded: bool
     """Whether the optimizer is in the node's memory; on CPUs that is the model's too."""
+    are_weights_offloaded: bool
     fills_buckets: bool
     """Whether memory is taken by what is written, as on CPUs, or by what is allocated."""
 
@@ -94,6 +97,7 @@ class Engine:
             known["reduce_bucket_size"],
             known["stage3_max_live_parameters"],
             is_offloaded=settings.zero.offload_optimizer is not None,
+            are_weights_offloaded=settings.zero.offload_parameters is not None,
             fills_buckets=not on_gpu,
         )
 
@@ -134,10 +138,17 @@ def resident(engine: Engine) -> Held:
     optimizer = (masters + engine.states) * FP32 * engine.share
     if engine.is_offloaded:  # with fp32 gradients, and a copy of the weights on their way
         optimizer += (FP32 + engine.bytes_each) * engine.share
-    if engine.stage < 3:
-        return Held(weights=engine.gradients, optimizer=optimizer)
-    own = engine.share * engine.bytes_each
-    return Held(weights=own, gradients=own, optimizer=optimizer, buffers=engine.bucketed)
+    held = Held(weights=engine.gradients, optimizer=optimizer)
+    if engine.stage == 3:
+        own = engine.share * engine.bytes_each
+        held = Held(weights=own, gradients=own, optimizer=optimizer, buffers=engine.bucketed)
+    if engine.fills_buckets:  # on a CPU all is in the node's memory
+        return held
+    if engine.is_offloaded:
+        held = dataclasses.replace(held, optimizer=0.0, host=optimizer)
+    if engine.are_weights_offloaded:
+        held = dataclasses.replace(held, weights=0.0, host=held.host + held.weights)
+    return held
 
 
 def passing(engine: Engine, activations: Any, gradients: Any) -> Held:
@@ -222,5 +233,6 @@ def moments(
             small = held.activations + (held.gradients if engine.stage == 0 else 0.0)
             kept = max(0.0, heap - small)
             found[name] = dataclasses.replace(held, allocator=kept)
-    # On the CPU and in fp32, before it is cast and cut.
-    return {"build": Held(weights=FP32 * engine.parameters), **found}
+    # In fp32 on the CPU, then cast; whole, before it is cut.
+    built = engine.parameters * (FP32 if engine.fills_buckets else engine.bytes_each)
+    return {"build": Held(weights=built), **found}

@@ -39,7 +39,8 @@ def _section(name: str, found: Mapping[str, Any]) -> list[str]:
         chosen = "*" if int(stage) == found["stage"] else " "
         sizes = "".join(f"{memory[part] / 1e9:12.3g}" for part in PARTS)
         largest = memory["largest_micro_batch"] or "none"
-        lines.append(f"  {chosen} {stage} {sizes}  {largest}; most {MOMENTS[memory['at']]}")
+        host = f"; {memory['host'] / 1e9:.3g} GB more of its node" if memory["host"] else ""
+        lines.append(f"  {chosen} {stage} {sizes}  {largest}; most {MOMENTS[memory['at']]}{host}")
     return [*lines, f"  {_fit(found)}", f"  {_time(found)}"]
 
 

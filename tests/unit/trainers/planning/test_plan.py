@@ -12,7 +12,8 @@ from cluster.storage import Storage
 from tests.fakes import published
 from trainers.planning import hardware, stand_in
 from trainers.planning.hardware import ACCELERATORS
-from trainers.planning.plan import Measures, measure, peak, plan
+from trainers.planning.measures import Measures, measure
+from trainers.planning.plan import peak, plan
 
 A100 = ("A100-80GB", None, None, None)
 LLAMA = """

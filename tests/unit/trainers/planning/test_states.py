@@ -54,3 +54,15 @@ def test_gradients_of_micro_batches_before_are_there_in_the_passes() -> None:
 def test_the_step_has_gradients_in_both_precisions() -> None:
     found = moments(engine(0), np.zeros(1), np.zeros(1), 0.0)["step"]
     assert found.total == (14 + 2 + 4) * SIZE
+
+
+def test_what_is_offloaded_is_in_the_nodes_memory() -> None:
+    zero = {"stage": 3, "offload_optimizer": "cpu", "offload_parameters": "cpu"}
+    settings = Training(workers=4, zero=zero)  # type: ignore[arg-type]
+    found = resident(Engine.of(settings, SIZE, 2, 1, on_gpu=True))
+    assert found.weights == found.optimizer == 0
+    assert found.host >= (2 + 12) * SIZE / 4
+    assert found.total == found.gradients + found.buffers
+    alone = resident(Engine.of(settings, SIZE, 2, 1, on_gpu=False))
+    assert alone.host == 0
+    assert alone.total > found.host

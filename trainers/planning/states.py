@@ -182,7 +182,6 @@ def reducing(engine: Engine) -> Held:
     """After the backward pass, when gradients are exchanged."""
     held = resident(engine)
     own = engine.share * engine.bytes_each
-    copied = engine.filled if engine.stage > 1 and engine.workers > 1 else 0.0
     match engine.stage:
         case 0:  # one flat copy of them
             return dataclasses.replace(held, gradients=engine.gradients, buffers=engine.filled)
@@ -190,10 +189,11 @@ def reducing(engine: Engine) -> Held:
             beside = max(0.0, engine.gradients - engine.filled)
             return dataclasses.replace(held, gradients=own + beside, buffers=engine.bucketed)
         case 2:
-            return dataclasses.replace(held, gradients=own, buffers=engine.bucketed + copied)
-        case _:
-            buffers = held.buffers + engine.gathered + copied
-            return dataclasses.replace(held, buffers=buffers)
+            flat = engine.filled if engine.workers > 1 else 0.0
+            return dataclasses.replace(held, gradients=own, buffers=engine.bucketed + flat)
+        case _:  # in one flat copy, and gloo scatters from a second
+            flat = engine.filled * (2 if engine.fills_buckets else 1)
+            return dataclasses.replace(held, buffers=held.buffers + engine.gathered + flat)
 
 
 def stepping(engine: Engine) -> Held:
@@ -227,12 +227,23 @@ def moments(
         ),
     }
     if engine.fills_buckets:
-        heap = HEAP * activations.max()
-        for name, held in found.items():
-            # Gradients are in the heap too, unless they go into buckets.
-            small = held.activations + (held.gradients if engine.stage == 0 else 0.0)
-            kept = max(0.0, heap - small)
-            found[name] = dataclasses.replace(held, allocator=kept)
+        for name, kept in _kept_by_heap(engine, found, float(activations.max())).items():
+            found[name] = dataclasses.replace(found[name], allocator=kept)
     # In fp32 on the CPU, then cast; whole, before it is cut.
     built = engine.parameters * (FP32 if engine.fills_buckets else engine.bytes_each)
     return {"build": Held(weights=built), **found}
+
+
+def _kept_by_heap(
+    engine: Engine, found: Mapping[str, Held], activations: float
+) -> dict[str, float]:
+    """Bytes by moment. Gradients are in the heap too, while no bucket has them."""
+    unbucketed = {0: ("passes", "reduce", "step"), 1: ("passes",)}.get(engine.stage, ())
+    passes = found["passes"]
+    peak = passes.activations + passes.gradients if unbucketed else activations
+    return {
+        name: max(
+            0.0, HEAP * peak - held.activations - (held.gradients if name in unbucketed else 0.0)
+        )
+        for name, held in found.items()
+    }

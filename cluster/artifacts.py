@@ -106,26 +106,6 @@ def listed(storage: Storage, kind: str) -> list[Artifact]:
     )
 
 
-def lookup(storage: Storage, kind: str, reference: str, stage: str | None = None) -> Artifact:
-    """The artifact that a user means: an id, `NAME-FINGERPRINT`, or a recipe's name, whose newest
-    it then is, of that stage if one is given.
-
-    Raises UserError where there is none.
-    """
-    known = listed(storage, kind)
-    reference = reference.removeprefix(f"{kind}/")
-    exact = [artifact for artifact in known if artifact.id == f"{kind}/{reference}"]
-    named = [
-        artifact
-        for artifact in known
-        if artifact.manifest.recipe == reference and stage in (None, artifact.manifest.stage)
-    ]
-    if exact or named:
-        return (exact or named)[-1]
-    names = ", ".join(artifact.id for artifact in known[-5:]) or "none yet"
-    raise UserError(f"{reference}: no such {kind} in {storage.root}; newest: {names}")
-
-
 class Draft:
     """An artifact being written. `folder` may be opened many times, in any process."""
 

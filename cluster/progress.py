@@ -22,6 +22,8 @@ from tqdm import tqdm
 
 INTERVAL_S = 10.0
 """At most one line an interval where no terminal shows a bar."""
+REDRAW_S = 0.1
+"""A bar is drawn no more often."""
 
 
 class Progress(Protocol):
@@ -29,7 +31,8 @@ class Progress(Protocol):
         """Something the user should read."""
 
     def update(self, done: float, total: float, unit: str, **metrics: float | int | str) -> None:
-        """How far the stage has come. `metrics` are shown and kept in the run's metrics.jsonl."""
+        """How far the stage has come: `3 of 20 parts cleaned`, or `40 %`. `metrics` are shown and
+        kept in the run's metrics.jsonl."""
 
 
 class Terminal:
@@ -39,15 +42,17 @@ class Terminal:
         self.out: TextIO = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
         self.err: TextIO = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8")
         self.out_is_json = out_is_json
-        self.is_diverted = False
+        self.run: str | None = None
+        self.log: Path | None = None
+        """Of the run that is recorded, if there is one."""
 
     def answer(self, text: str) -> None:
         """What the user asked for: on stdout, or on stderr where stdout is for one JSON object."""
         (self.err if self.out_is_json else self.out).write(f"{text}\n")
 
-    def divert(self, log: Path) -> None:
-        """From now on, everything but `out` and `err` goes to the file `log`."""
-        self.is_diverted = True
+    def divert(self, run: str, log: Path) -> None:
+        """From now on, everything but `out` and `err` goes to the file `log` of the run."""
+        self.run, self.log = run, log
         sys.stdout.flush()
         sys.stderr.flush()
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -64,14 +69,15 @@ class Console:
         self._stage = stage
         self._metrics_file = metrics_file
         self._bar: tqdm | None = None
+        self._unit = ""
         self._shown_at = time.monotonic()
-        self._is_terminal = self._err.isatty()
+        self._draws = self._err.isatty() and os.environ.get("TERM") != "dumb"
 
     def line(self, text: str) -> None:
         if self._bar is not None:
             self._bar.clear()
         self._err.write(f"{self._stage}: {text}\n")
-        if self._bar is not None:
+        if self._bar is not None and self._bar.n < self._bar.total:
             self._bar.refresh()
 
     def update(self, done: float, total: float, unit: str, **metrics: float | int | str) -> None:
@@ -79,28 +85,42 @@ class Console:
             record = {"stage": self._stage, "time": time.time(), unit: done, **metrics}
             with self._metrics_file.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(record, ensure_ascii=False) + "\n")
-        shown = "  ".join(f"{key} {_short(value)}" for key, value in metrics.items())
-        if self._is_terminal:
-            self._draw(done, total, unit, shown)
-        elif time.monotonic() - self._shown_at >= INTERVAL_S:
-            self._shown_at = time.monotonic()
-            self.line(f"{_short(done)}/{_short(total)} {unit}  {shown}".rstrip())
+        progress = f"{_short(done)} {'%' if unit == '%' else f'of {_short(total)} {unit}'}"
+        shown = [f"{key.replace('_', ' ')} {_short(value)}" for key, value in metrics.items()]
+        now = time.monotonic()
+        if self._draws:
+            is_new = unit != self._unit
+            if not is_new and now - self._shown_at < REDRAW_S and done < total:
+                return
+            text = "  ".join(shown if unit == "%" else [progress, *shown])
+            if is_new:  # another step: the time that is left is that of its own items
+                self.close()
+                self._bar, self._unit = self._made(done, total, text), unit
+            else:
+                self._redraw(done, total, text)
+        elif now - self._shown_at >= INTERVAL_S:
+            self.line("  ".join([progress, *shown]))
+        else:
+            return
+        self._shown_at = now
 
-    def _draw(self, done: float, total: float, unit: str, shown: str) -> None:
-        if self._bar is None:
-            self._bar = tqdm(
-                desc=self._stage,
-                total=total,
-                file=self._err,
-                leave=False,
-                disable=False,
-                bar_format="{desc} {percentage:3.0f}%|{bar:20}| {elapsed} < {remaining}  {postfix}",
-            )
-        self._bar.total = total
-        self._bar.n = done
-        if shown:
-            self._bar.set_postfix_str(shown, refresh=False)
-        self._bar.refresh()
+    def _made(self, done: float, total: float, text: str) -> tqdm:
+        return tqdm(
+            desc=self._stage,
+            initial=done,  # what a run before had done took none of this one's time
+            total=total,
+            postfix=text,
+            file=self._err,
+            leave=False,
+            disable=False,
+            dynamic_ncols=True,  # a bar that is wider than the terminal would leave lines behind
+            bar_format="{desc} {percentage:3.0f}%|{bar:10}| {elapsed} < {remaining}{postfix}",
+        )
+
+    def _redraw(self, done: float, total: float, text: str) -> None:
+        assert self._bar is not None
+        self._bar.n, self._bar.total = done, total
+        self._bar.set_postfix_str(text)
 
     def close(self) -> None:
         if self._bar is not None:

@@ -53,6 +53,10 @@ class Section(BaseModel):
         """Impossible combinations with other sections. Pure; imports nothing heavy."""
         yield from ()
 
+    def faults(self, recipe: "Recipe") -> Iterator[Conflict]:
+        """What the section says that the local files it names do not bear out. Takes a moment."""
+        yield from ()
+
     def identity(self) -> dict[str, Any]:
         """What of this section decides the content of an artifact, as plain JSON."""
         return {

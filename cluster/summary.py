@@ -48,19 +48,18 @@ def overview(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     return list(aligned(rows))
 
 
-def detail(run: Mapping[str, Any], pages: Mapping[str, str], log: str) -> list[str]:
-    """One run: its stages with their headlines, its pages by stage, its log."""
+def detail(run: Mapping[str, Any], places: Mapping[str, str]) -> list[str]:
+    """One run: its stages with their headlines, and where what it made is, by what that is."""
     stages = [
         (stage["stage"], stage["status"], _took(stage), headline(stage)) for stage in run["stages"]
     ]
-    places = [*((f"{stage} report", place) for stage, place in pages.items()), ("log", log)]
     return [
         f"{run['id']}  {run['status']}, started {run['started']}",
         *(f"  {line}" for line in run["error"].splitlines()),
         "",
         *(f"  {line}" for line in aligned(stages)),
         *([""] if stages else []),
-        *(f"  {line}" for line in aligned(places)),
+        *(f"  {line}" for line in aligned([*places.items()])),
     ]
 
 
@@ -71,6 +70,15 @@ def headline(stage: Mapping[str, Any]) -> str:
         for key, name in HEADLINES.get(stage["stage"], {}).items()
     )
     return "  ".join(f"{name} {_short(value)}" for name, value in found if value is not None)
+
+
+def models(storage: Storage, run: Mapping[str, Any]) -> dict[str, str]:
+    """Where the models of a run are, by stage: as other verbs take them."""
+    return {
+        stage["stage"]: f"{storage.root}/{stage['artifact']}"
+        for stage in run["stages"]
+        if stage["status"] in ("done", "skipped") and str(stage["artifact"]).startswith("model/")
+    }
 
 
 def pages(storage: Storage, run: Mapping[str, Any]) -> dict[str, Artifact]:

@@ -7,19 +7,20 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cluster import artifacts, pipeline, runs, summary
+from cluster import pipeline, runs, summary
 from cluster.artifacts import Artifact
 from cluster.errors import UserError, full_disk
 from cluster.jobs import submit as submit_job
+from cluster.lookup import lookup, placed, taken, workspace
 from cluster.progress import Console, Terminal
 from cluster.recipe import (
-    DEFAULT_WORKSPACE,
     Recipe,
     about,
     find,
     load,
     load_section,
     located,
+    named,
     shipped,
 )
 from cluster.reference import as_text, reference
@@ -37,6 +38,10 @@ def recipes(options: argparse.Namespace, terminal: Terminal) -> Answer:
         known = reference(options.keys)
         terminal.answer(as_text(known))
         return 0, {"keys": known}
+    if options.target is not None:
+        text = named(options.target).read_text(encoding="utf-8")
+        terminal.answer(text.rstrip())
+        return 0, {"recipe": text}
     found = {name: about(path) for name, path in shipped().items()}
     for name, text in found.items():
         terminal.answer(f"{name:20} {text}")
@@ -45,7 +50,6 @@ def recipes(options: argparse.Namespace, terminal: Terminal) -> Answer:
 
 def check(options: argparse.Namespace, terminal: Terminal) -> Answer:
     recipe = _recipe(options)
-    load_upper("trainers.corpora.reading.sources:refuse_absent")(recipe.corpora)
     names = pipeline.stage_names(recipe)
     terminal.answer(f"{options.target}: valid; stages: {', '.join(names) or 'none'}")
     return 0, {"recipe": recipe.name, "stages": names}
@@ -53,7 +57,6 @@ def check(options: argparse.Namespace, terminal: Terminal) -> Answer:
 
 def plan(options: argparse.Namespace, terminal: Terminal) -> Answer:
     recipe = _recipe(options)
-    load_upper("trainers.corpora.reading.sources:refuse_absent")(recipe.corpora)
     if not 0 < options.mfu <= 1:
         raise UserError(f"--mfu {options.mfu:g}: expected a share, such as 0.4")
     given = (options.accelerator, options.memory_gb, options.peak_tflops, options.price)
@@ -96,7 +99,7 @@ def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
 
 
 def status(options: argparse.Namespace, terminal: Terminal) -> Answer:
-    storage = _storage(options)
+    storage = workspace(options.workspace)
     found = runs.listed(storage)
     if options.target is None:
         if options.open:
@@ -110,14 +113,17 @@ def status(options: argparse.Namespace, terminal: Terminal) -> Answer:
     pages = summary.pages(storage, found[0])
     reports = {stage: summary.place(artifact) for stage, artifact in pages.items()}
     log = f"{storage.root}/runs/{found[0]['id']}/log.txt"
-    terminal.answer("\n".join(summary.detail(found[0], reports, log)))
+    models = summary.models(storage, found[0])
+    places = {f"{stage} model": place for stage, place in models.items()}
+    places |= {f"{stage} report": place for stage, place in reports.items()} | {"log": log}
+    terminal.answer("\n".join(summary.detail(found[0], places)))
     if options.open:
         if not pages:
             raise UserError(f"--open: {found[0]['id']} has no report yet")
         opened = [summary.open_page(artifact) for artifact in pages.values()]
         if not all(opened):
             terminal.err.write("--open: no browser here; the reports are files to open elsewhere\n")
-    return 0, {"runs": found, "reports": reports}
+    return 0, {"runs": found, "models": models, "reports": reports}
 
 
 def evaluate(options: argparse.Namespace, terminal: Terminal) -> Answer:
@@ -128,10 +134,9 @@ def evaluate(options: argparse.Namespace, terminal: Terminal) -> Answer:
         return exit_status, answer
     if options.overrides:
         raise UserError(f"--set: goes with a recipe; {options.target} is a model, as it is")
-    storage = _storage(options)
-    model = artifacts.lookup(storage, "model", options.target, stage="finetune")
+    model = _model(options, terminal)
     with (
-        _recorded(model.manifest.recipe, storage, terminal) as record,
+        _recorded(model.manifest.recipe, model.storage, terminal) as record,
         record.stage("evaluate") as stage,
     ):
         evaluation = load_upper("trainers.evaluate:evaluate_model")(model)
@@ -142,16 +147,8 @@ def evaluate(options: argparse.Namespace, terminal: Terminal) -> Answer:
 
 
 def promote(options: argparse.Namespace, terminal: Terminal) -> Answer:
-    gate = {}
-    for text in options.gate:
-        name, _, value = text.partition("=")
-        try:
-            gate[name] = float(value)
-        except ValueError:
-            raise UserError(
-                f"--gate {text!r}: expected METRIC=NUMBER, such as accuracy=0.8"
-            ) from None
-    promotion = load_upper("serving.promote:promote")(_storage(options), options.target, gate)
+    gate = dict(map(_limit, options.gate))
+    promotion = load_upper("serving.promote:promote")(_model(options, terminal), gate)
     terminal.err.write(f"promote: {promotion.id} of {promotion.manifest.metrics['model']}\n")
     return 0, {"promotion": promotion.id, **promotion.manifest.metrics}
 
@@ -160,8 +157,9 @@ def serve(options: argparse.Namespace, terminal: Terminal) -> Answer:
     if located(options.target):
         options.since, options.until = None, "serve"
         return run(options, terminal)
-    storage = _storage(options)
-    promotion = load_upper("serving.promote:promotion")(storage, options.target)
+    storage, reference = placed(options.target, options.workspace)
+    promotion = load_upper("serving.promote:promotion")(storage, reference)
+    _tell_taken(reference, promotion, terminal)
     promoted_with = load_upper("serving.promote:settings")(promotion)
     settings = load_section("serve", options.overrides, promoted_with)
     _refuse_port_in_use(options, settings)
@@ -175,14 +173,14 @@ def serve(options: argparse.Namespace, terminal: Terminal) -> Answer:
 
 
 def submit(options: argparse.Namespace, terminal: Terminal) -> Answer:
-    recipe = _recipe(options)  # a mistake is found here, not on the cluster
+    # A mistake is found here, not on the cluster; but the files may be on the cluster alone.
+    recipe = load(options.target, options.overrides, options.workspace)
     load_upper("trainers.corpora.reading.sources:refuse_relative")(recipe.corpora)
     arguments = [f"--set={override}" for override in options.overrides]
     arguments += [f"--workspace={options.workspace}"] if options.workspace else []
     arguments += [f"--until={options.until}"] if options.until else []
     arguments += ["--no-hold", *(["--json"] if options.json else [])]
-    exit_status = submit_job(options.address, find(options.target), arguments, terminal)
-    return exit_status, {"address": options.address}
+    return submit_job(options.address, find(options.target), arguments, terminal)
 
 
 @contextlib.contextmanager
@@ -191,7 +189,7 @@ def _recorded(recipe: str, storage: Storage, terminal: Terminal) -> Iterator[Run
     # Twice, since the record is written too.
     with _full_disk_told(storage), runs.recorded(storage, recipe) as record:
         terminal.err.write(f"{recipe}: workspace {storage.root}, log {record.log}\n")
-        terminal.divert(record.log)
+        terminal.divert(record.id, record.log)
         with _full_disk_told(storage):
             yield record
 
@@ -249,12 +247,32 @@ def _serve(
 
 
 def _recipe(options: argparse.Namespace) -> Recipe:
-    return load(options.target, options.overrides, options.workspace)
+    return load(options.target, options.overrides, options.workspace, looks=True)
 
 
-def _storage(options: argparse.Namespace) -> Storage:
-    """Of a verb that works on what was made before."""
-    return Storage.at(options.workspace or DEFAULT_WORKSPACE, must_exist=True)
+def _model(options: argparse.Namespace, terminal: Terminal) -> Artifact:
+    storage, reference = placed(options.target, options.workspace)
+    model = lookup(storage, "model", reference, stage="finetune")
+    _tell_taken(reference, model, terminal)
+    return model
+
+
+def _tell_taken(reference: str, artifact: Artifact, terminal: Terminal) -> None:
+    if reference == artifact.manifest.recipe:  # otherwise the user knows which
+        terminal.err.write(f"{taken(reference, artifact)}\n")
+
+
+def _limit(text: str) -> tuple[str, float]:
+    """Of `--gate METRIC=NUMBER`. Raises UserError."""
+    name, _, value = text.partition("=")
+    try:
+        limit = float(value)
+    except ValueError:
+        raise UserError(f"--gate {text!r}: expected METRIC=NUMBER, such as accuracy=0.8") from None
+    reason = load_upper("serving.config:gate_refusal")(name, limit)
+    if reason is not None:
+        raise UserError(f"--gate {text}: {reason}")
+    return name, limit
 
 
 def _show_figures(evaluation: Mapping[str, Any], terminal: Terminal) -> None:

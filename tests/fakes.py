@@ -31,6 +31,7 @@ class Screen(Terminal):
 
     def __init__(self, is_terminal: bool = False):
         self.out, self.err = io.StringIO(), io.StringIO()
+        self.run = self.log = None
         self.err.isatty = lambda: is_terminal  # type: ignore[method-assign]
 
 
@@ -71,6 +72,7 @@ def published(
     files: Mapping[str, str] | None = None,
     parents: Mapping[str, str] | None = None,
     metrics: Mapping[str, Any] | None = None,
+    inputs: Mapping[str, Any] | None = None,
 ) -> Artifact:
     """An artifact with these files, as a stage would have left it."""
     recipe, stage, _ = artifact_id.partition("/")[2].rsplit("-", 2)
@@ -81,7 +83,11 @@ def published(
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(text, encoding="utf-8")
         return draft.publish(
-            recipe=recipe, stage=stage, parents=parents or {}, inputs={}, metrics=metrics or {}
+            recipe=recipe,
+            stage=stage,
+            parents=parents or {},
+            inputs=inputs or {},
+            metrics=metrics or {},
         )
 
 

@@ -169,10 +169,12 @@ class Pretrain(Training):
         if self.model is not None:
             suited = SUITED[self.objective]
             if self.model.architecture not in suited:
+                found = self.model.architecture
+                fits = [objective for objective, names in SUITED.items() if found in names]
                 raise Invalid(
                     "objective",
                     f"{self.objective} needs an architecture of {', '.join(suited)}, "
-                    f"found {self.model.architecture!r}",
+                    f"found {found!r}, which goes with {' and '.join(fits)}",
                 )
         if self.whole_words and self.objective not in ENCODING:
             raise Invalid("whole_words", f"{self.objective} masks no words; leave it out")

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from cluster import artifacts, cli, pipeline, runs
+from cluster import cli, pipeline, runs
 from cluster.errors import GateRefused, RecipeError, UserError
+from cluster.lookup import lookup
 from cluster.recipe import load
 from cluster.storage import Storage
 from tests.fakes import TEXTS, published
@@ -207,7 +208,7 @@ def test_newest_within_a_second():
     storage = Storage.at("mill")
     for name in ("ff", "00"):
         made = published(storage, f"model/demo-finetune-{name}")
-    assert artifacts.lookup(storage, "model", "demo") == made
+    assert lookup(storage, "model", "demo") == made
 
 
 def test_promote_means_the_task_model():
@@ -222,7 +223,10 @@ def test_promote_means_the_task_model():
         metrics={"test": {"accuracy": 0.9}},
     )
     published(storage, "model/demo-pretrain-ff")
-    assert promote(storage, "demo", {}).manifest.metrics["model"] == model.id
+    assert (
+        promote(lookup(storage, "model", "demo", "finetune"), {}).manifest.metrics["model"]
+        == model.id
+    )
 
 
 def test_runs_of_one_second():

@@ -301,6 +301,19 @@ class Corpora(Section):
             name: content_hash(source.origin, f"{key}.{name}") for name, source in sources.items()
         }
 
+    def faults(self, recipe: "Recipe") -> Iterator[Conflict]:
+        from trainers.corpora.reading import looking
+
+        yield from looking.faults(self)
+        given = {name: source.label for name, source in self.sources.items() if source.is_labelled}
+        if recipe.finetune and len(set(given.values())) == 1 and None not in given.values():
+            (label, *_) = given.values()
+            yield Conflict(
+                f"corpora.sources.{next(iter(given))}.label",
+                f"every labelled document has the label {label!r}, and finetune needs two; the "
+                "column with the labels, if there is one, is `label_column`",
+            )
+
     def conflicts(self, recipe: "Recipe") -> Iterator[Conflict]:
         weighted = [name for name, source in self.sources.items() if source.weight is not None]
         if weighted and self.tokens is None:

@@ -129,60 +129,9 @@ def test_a_manifest_of_another_schema_is_refused(
         artifacts.find(storage, made.id)
 
 
-@pytest.fixture
-def three(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> list[Artifact]:
-    """Two models of the recipe `demo`, the older one last by name, and one of `other`."""
-    made = []
-    for day, artifact_id in enumerate(
-        ("model/demo-finetune-ff", "model/demo-finetune-00", "model/other-finetune-11"), start=1
-    ):
-        clock = _Clock(day)
-        monkeypatch.setattr(artifacts.datetime, "datetime", clock)
-        made.append(published(storage, artifact_id))
-    return made
-
-
-class _Clock:
-    """Stands for `datetime.datetime`: it is the given day."""
-
-    def __init__(self, day: int):
-        self._day = day
-
-    def now(self, _: Any) -> "_Clock":
-        return self
-
-    def isoformat(self, timespec: str) -> str:
-        return f"2026-01-{self._day:02}T00:00:00+00:00"
-
-
 def test_artifacts_are_listed_the_oldest_first(storage: Storage, three: list[Artifact]) -> None:
     assert artifacts.listed(storage, "model") == three
     assert artifacts.listed(storage, "corpus") == []
-
-
-@pytest.mark.parametrize(
-    ("reference", "expected"),
-    [
-        ("demo", "model/demo-finetune-00"),
-        ("other", "model/other-finetune-11"),
-        ("demo-finetune-ff", "model/demo-finetune-ff"),
-        ("model/demo-finetune-ff", "model/demo-finetune-ff"),
-    ],
-    ids=["the newest of a recipe", "of another", "by name", "by id"],
-)
-def test_what_a_user_means_is_found(
-    storage: Storage, three: list[Artifact], reference: str, expected: str
-) -> None:
-    assert artifacts.lookup(storage, "model", reference).id == expected
-
-
-def test_what_is_not_there_is_told_with_what_is(storage: Storage, three: list[Artifact]) -> None:
-    with pytest.raises(
-        UserError, match=r"dem: no such model in .*demo-finetune-ff.*other-finetune"
-    ):
-        artifacts.lookup(storage, "model", "dem")
-    with pytest.raises(UserError, match=r"demo: no such sweep in .*; newest: none yet"):
-        artifacts.lookup(storage, "sweep", "demo")
 
 
 def test_the_lineage_holds_every_ancestor_the_nearest_first(storage: Storage) -> None:

@@ -299,6 +299,21 @@ def test_an_unknown_recipe_gets_the_nearest_name() -> None:
         load("quikstart")
 
 
+@pytest.mark.parametrize("name", ["quick-start.yamll", "quick_start.yaml"])
+def test_a_file_beside_is_nearer_than_a_shipped_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / "quick-start.yaml").write_text(VALID)
+    monkeypatch.chdir(tmp_path)
+    for source in (name, str(tmp_path / name)):
+        with pytest.raises(RecipeError, match=r"did you mean 'quick-start\.yaml'\?"):
+            load(source)
+    with pytest.raises(RecipeError, match=r"did you mean 'quickstart'\?"):
+        load("quickstart1")
+    with pytest.raises(RecipeError, match=r"gone/a\.yaml: no such file or shipped recipe; see"):
+        load("gone/a.yaml")
+
+
 def test_a_shipped_name_and_its_file_are_the_same_recipe() -> None:
     assert load("quickstart") == load(shipped()["quickstart"])
 

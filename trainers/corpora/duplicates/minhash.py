@@ -37,14 +37,38 @@ ASCII = "".join(chr(c).lower() if chr(c).isalnum() else " " for c in range(128))
 PRIME = np.uint64(1_000_003)
 
 
-def shingles(text: str) -> Hashes:
-    """Hashes of a text's shingles, sorted, each occurrence as one of its own; of a text that is
-    shorter, of the whole."""
-    cjk = is_cjk(text)
-    letters = plain(text, cjk)
-    found = np.sort(ngrams(letters, min(SHINGLE["cjk" if cjk else "other"], len(letters))))
-    occurrence = np.arange(len(found)) - np.searchsorted(found, found)
-    return found + PRIME * occurrence.astype(np.uint64)
+def shingles(texts: Sequence[str], cjk: bool) -> tuple[Hashes, npt.NDArray[np.int32]]:
+    """Hashes of the shingles of texts of one kind, text after text, each occurrence in a text as
+    one of its own; and how many each text has. A text that is shorter than a shingle is one."""
+    size = SHINGLE["cjk" if cjk else "other"]
+    letters = [plain(text, cjk).ljust(size, "\0") for text in texts]
+    sizes = np.fromiter(map(len, letters), np.int64, len(letters)) - size + 1
+    hashes = ngrams("".join(letters), size)
+    crossing = np.cumsum(sizes + size - 1)[:-1, None] - np.arange(1, size)
+    inside = np.ones(len(hashes), dtype=bool)
+    inside[crossing] = False
+    return _numbered(hashes[inside], sizes), sizes.astype(np.int32)
+
+
+def _numbered(hashes: Hashes, sizes: npt.NDArray[np.int64]) -> Hashes:
+    """Equal hashes of one text made different. All texts at once: each alters its own first.
+
+    Sorted with their places in the lower bits, which is five times as fast as `argsort`. The upper
+    ones, over 40, tell those of one text apart.
+    """
+    place_bits = np.uint64(len(hashes).bit_length())
+    places = np.uint64((1 << int(place_bits)) - 1)
+    in_order = hashes ^ np.repeat(mix(np.arange(len(sizes), dtype=np.uint64)), sizes)
+    in_order &= ~places
+    in_order |= np.arange(len(hashes), dtype=np.uint64)
+    in_order.sort()
+    upper = in_order >> place_bits
+    again = np.flatnonzero(upper[1:] == upper[:-1]) + 1
+    runs = again - np.arange(len(again))  # equal for all repetitions of one shingle, and only there
+    _, first, counts = np.unique(runs, return_index=True, return_counts=True)
+    occurrence = np.arange(len(again)) - np.repeat(first, counts) + 1
+    hashes[(in_order[again] & places).astype(np.int64)] += PRIME * occurrence.astype(np.uint64)
+    return hashes
 
 
 def ngrams(text: str, size: int) -> Hashes:
@@ -67,17 +91,23 @@ def plain(text: str, cjk: bool) -> str:
 
 def signatures(texts: Sequence[str]) -> tuple[Signatures, npt.NDArray[np.int32]]:
     """(texts, PERMUTATIONS) and the number of shingles of each text."""
+    signed = np.empty((len(texts), PERMUTATIONS), np.uint32)
+    sizes = np.empty(len(texts), np.int32)
+    are_cjk = np.fromiter(map(is_cjk, texts), np.bool_, len(texts))
+    for cjk in (True, False):
+        own = np.flatnonzero(are_cjk == cjk)
+        if len(own):
+            hashes, sizes[own] = shingles([texts[place] for place in own.tolist()], cjk)
+            signed[own] = _minhash(hashes, sizes[own])
+    return signed, sizes
+
+
+def _minhash(hashes: Hashes, sizes: npt.NDArray[np.int32]) -> Signatures:
     from rensa import RMinHash
 
-    found = [shingles(text) for text in texts]
-    sizes = np.array([len(hashes) for hashes in found], np.int32)
-    if not found:
-        return np.empty((0, PERMUTATIONS), np.uint32), sizes
     offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.uint64)
-    matrix = RMinHash.digest_matrix_from_flat_token_hashes(
-        np.concatenate(found), offsets, PERMUTATIONS, SEED
-    )
-    return np.array(matrix.to_rows(), np.uint32), sizes
+    matrix = RMinHash.digest_matrix_from_flat_token_hashes(hashes, offsets, PERMUTATIONS, SEED)
+    return np.array(matrix.to_rows(), np.uint32)
 
 
 def band_rows(similarity: float) -> int:
@@ -108,9 +138,9 @@ def alike(
     first of those that are left.
     """
     met = _met(hashes)
-    hashes, documents = hashes[met], documents[met]
-    order = np.lexsort((documents, hashes))
-    hashes, documents = hashes[order], documents[order]
+    known, documents = np.unique(documents[met], return_inverse=True)
+    order = np.lexsort((documents, hashes[met]))
+    hashes, documents = hashes[met][order], documents[order]
     edges = [np.empty((0, 2), np.int64)]
     for _ in range(REPRESENTATIVES):
         is_first = np.ones(len(hashes), dtype=bool)
@@ -119,23 +149,26 @@ def alike(
         others = ~is_first
         if not others.any():
             break
+        # A pair as one number: rows of two take ten times as long.
         pairs, back = np.unique(
-            np.stack([documents[others], firsts[others]], axis=1), axis=0, return_inverse=True
+            documents[others] * len(known) + firsts[others], return_inverse=True
         )
-        same = _are_alike(pairs, signed, similarity)
-        edges.append(pairs[same])
-        others[others] = ~same[back.ravel()]
+        compared = known[np.stack(np.divmod(pairs, len(known)), axis=1)]
+        same = _are_alike(compared, signed, similarity)
+        edges.append(compared[same])
+        others[others] = ~same[back]
         hashes, documents = hashes[others], documents[others]
     return np.unique(np.concatenate(edges), axis=0)
 
 
 def _met(hashes: Hashes) -> npt.NDArray[np.bool_]:
     """Which stand more than once: few, and found faster than all are sorted with their owners."""
-    in_order = np.sort(hashes)
-    again = np.unique(in_order[1:][in_order[1:] == in_order[:-1]])
-    if not len(again):
-        return np.zeros(len(hashes), dtype=bool)
-    return again[np.minimum(np.searchsorted(again, hashes), len(again) - 1)] == hashes
+    order = np.argsort(hashes)
+    in_order = hashes[order]
+    again = in_order[1:] == in_order[:-1]
+    met = np.zeros(len(hashes), dtype=bool)
+    met[order[1:][again]] = met[order[:-1][again]] = True
+    return met
 
 
 def _are_alike(

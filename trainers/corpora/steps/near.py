@@ -40,7 +40,7 @@ NO_EDGES = np.empty((0, 2), np.int64)
 Buckets = Mapping[str, range]
 BANDS_BYTES = 64_000_000
 """Of bands that are dealt together."""
-TOGETHER_BYTES, DOCUMENT_BYTES = 4_000_000, 100
+TOGETHER_BYTES, DOCUMENT_BYTES = 1_000_000, 100
 """Texts whose signatures are made together, in UTF-8, and what the signature of a document counts
 beside its text."""
 BANDS, SIGNATURES, SIZES, RESULT = "near/bands", "near/signatures", "near/sizes", "near/found"

@@ -14,6 +14,19 @@ from cluster.errors import InfrastructureError, RaymillError, full_disk
 from cluster.pipeline import StageJob
 
 MARKERS = "markers"
+DONE = {
+    "clean": "parts cleaned",
+    "exact": "parts searched for equal texts",
+    "look": "parts rid of repeats",
+    "sign": "parts read for near duplicates",
+    "match": "parts searched for near duplicates",
+    "star": "parts grouped",
+    "found": "parts of near duplicates marked",
+    "choose": "parts split",
+    "tokenizer": "tokenizers trained",
+    "pack": "shards packed",
+}
+"""What people read of a step that has done some of its items."""
 TASKS_A_CPU = 4
 """Where there are more items, a task does several: Ray Data takes tens of milliseconds to begin the
 next, and an item may take less."""
@@ -32,8 +45,9 @@ def each(
     """
     storage, folder = job.storage, f"{job.draft.work}/{MARKERS}/{step}"
     finished = {name.removesuffix(".json") for name in storage.files(folder)} & set(items)
+    told = _done(step)
     if finished:
-        job.progress.line(f"{step}: {len(finished)} of {len(items)} were done before")
+        job.progress.line(f"goes on after {len(finished)} of {len(items)} {told}")
     done = 0
     for name in sorted(finished):
         yield name, json.loads(storage.read(f"{folder}/{name}.json"))
@@ -50,8 +64,15 @@ def each(
 
     for name, outcome in _mapped(job, waiting, attempt):
         done += 1
-        job.progress.update(done, len(items), f"items of {step}")
+        job.progress.update(done, len(items), told)
         yield name, outcome
+
+
+def _done(step: str) -> str:
+    """In words, what is done with the items of a step; those of `star-0a` are of round 1. Pure."""
+    name, _, number = step.partition("-")
+    words = DONE.get(name, f"items of {step}")
+    return f"{words}, round {int(number[:-1]) + 1}" if number else words
 
 
 def _mapped(

@@ -49,10 +49,8 @@ CHUNK_CHARACTERS = 2**18
 def load(folder: str | Path, key: str = "corpora.tokenizer.base") -> "PreTrainedTokenizerFast":
     """The tokenizer of a folder or hub id. Raises UserError, with the recipe's key, if there is
     none."""
-    from transformers import AutoTokenizer
-
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(str(folder))
+        tokenizer: Any = _class_for(Path(folder)).from_pretrained(str(folder))
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{key}: no tokenizer in {str(folder)!r}: {reason}") from error
@@ -64,6 +62,23 @@ def load(folder: str | Path, key: str = "corpora.tokenizer.base") -> "PreTrained
     if ends(tokenizer)[1] is None:
         raise UserError(f"{key}: {str(folder)!r} has no token that ends a text (sep or eos)")
     return tokenizer
+
+
+def _class_for(folder: Path) -> Any:
+    """What loads a tokenizer. One that was trained here needs no AutoTokenizer, whose import brings
+    torch and more, for seconds."""
+    settings = folder / "tokenizer_config.json"
+    if settings.is_file() and not (folder / "config.json").exists():
+        from transformers import PreTrainedTokenizerFast
+
+        if json.loads(settings.read_text("utf-8")).get("tokenizer_class") in (
+            PreTrainedTokenizerFast.__name__,
+            "PreTrainedTokenizerFast",  # the name it had before Transformers 5
+        ):
+            return PreTrainedTokenizerFast
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer
 
 
 def backend_in(folder: Path) -> "Backend":

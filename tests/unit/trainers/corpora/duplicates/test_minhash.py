@@ -4,13 +4,20 @@ import numpy as np
 import pytest
 
 from tests.reviews import edited, reviews
+from trainers.corpora.cleaning.units import is_cjk
 from trainers.corpora.duplicates import minhash
-from trainers.corpora.duplicates.minhash import PERMUTATIONS, band_rows, bands, shingles, signatures
+from trainers.corpora.duplicates.minhash import PERMUTATIONS, band_rows, bands, signatures
 
 
 @pytest.fixture(scope="module")
 def texts() -> list[str]:
     return [line for line in dict.fromkeys(reviews()) if len(line) >= 20][:400]
+
+
+def shingles(text: str) -> list[int]:
+    hashes, (size,) = minhash.shingles([text], is_cjk(text))
+    assert len(hashes) == size
+    return sorted(hashes.tolist())
 
 
 def edges(texts: list[str], groups: list[int]) -> list[list[int]]:
@@ -27,9 +34,9 @@ def alike(first: str, second: str) -> bool:
 
 
 def test_punctuation_case_and_width_make_no_difference() -> None:
-    assert (shingles("很好，非常满意！") == shingles("很好 非常满意")).all()
-    assert (shingles("A Good Book.") == shingles("a good  book")).all()
-    assert (shingles("Naïve? No.") == shingles("NAÏVE no")).all()
+    assert shingles("很好，非常满意！") == shingles("很好 非常满意")
+    assert shingles("A Good Book.") == shingles("a good  book")
+    assert shingles("Naïve? No.") == shingles("NAÏVE no")
     assert len(shingles("！")) == len(shingles("!")) == 1
 
 
@@ -38,6 +45,15 @@ def test_a_phrase_counts_as_often_as_it_occurs() -> None:
     shared = np.intersect1d(shingles(once), shingles(twice))
     assert len(shared) == len(shingles(once)) == len(set(shingles(once)))
     assert len(set(shingles(twice))) == len(shingles(twice)) > 2 * len(shared)
+
+
+def test_texts_together_have_the_shingles_that_each_has_alone(texts: list[str]) -> None:
+    some = [text for text in texts if is_cjk(text)] + ["好好好好好", "好", "！"]
+    hashes, sizes = minhash.shingles(some, cjk=True)
+    ends = np.cumsum(sizes)
+    together = [sorted(part.tolist()) for part in np.split(hashes, ends[:-1])]
+    assert together == [sorted(minhash.shingles([text], cjk=True)[0].tolist()) for text in some]
+    assert len(set(together[-3])) == 4
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 
 from cluster.errors import RecipeError, UserError
 from cluster.recipe import Recipe, load
-from trainers.corpora.reading.sources import content_hash, refuse_absent, refuse_relative
+from trainers.corpora.reading.sources import content_hash, refuse_relative
 
 RECIPE = """\
 name: weak
@@ -80,10 +80,11 @@ def test_what_cannot_be_is_refused(old: str, new: str, says: str) -> None:
 
 def test_a_lexicon_that_is_not_there_is_refused() -> None:
     recipe = edited()
-    refuse_absent(recipe.corpora)
+    assert list(recipe.corpora.faults(recipe)) == []
     Path("praise.txt").unlink()
-    with pytest.raises(UserError, match=r"functions\.praise\.path: no file matches 'praise\.txt'"):
-        refuse_absent(recipe.corpora)
+    ((key, message),) = recipe.corpora.faults(recipe)
+    assert key == "corpora.sources.raw.weak_labels.functions.praise.path"
+    assert message.startswith("no file matches 'praise.txt'")
 
 
 def test_a_relative_lexicon_is_refused_for_another_machine() -> None:

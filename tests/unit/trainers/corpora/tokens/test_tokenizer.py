@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -182,6 +184,23 @@ def test_a_saved_tokenizer_is_loaded_the_same(trained: Any, tmp_path: Path) -> N
     assert loaded.get_vocab() == trained.get_vocab()
     assert loaded([*TEXTS, *HARD]).input_ids == trained([*TEXTS, *HARD]).input_ids
     assert loaded.mask_token_id == trained.mask_token_id
+
+
+def test_a_trained_tokenizer_is_loaded_without_torch_and_as_transformers_does(
+    trained: Any, tmp_path: Path
+) -> None:
+    from transformers import AutoTokenizer
+
+    trained.save_pretrained(tmp_path)
+    program = (
+        "import sys; from trainers.corpora.tokens.tokenizer import load; "
+        f"load({str(tmp_path)!r}); assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+    loaded, expected = load(tmp_path), AutoTokenizer.from_pretrained(str(tmp_path))
+    assert type(loaded) is type(expected)
+    assert loaded.init_kwargs == expected.init_kwargs
+    assert loaded([*TEXTS, *HARD]).input_ids == expected([*TEXTS, *HARD]).input_ids
 
 
 def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:

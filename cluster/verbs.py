@@ -55,6 +55,17 @@ def check(options: argparse.Namespace, terminal: Terminal) -> Answer:
     return 0, {"recipe": recipe.name, "stages": names}
 
 
+def plan(options: argparse.Namespace, terminal: Terminal) -> Answer:
+    recipe = _recipe(options)
+    if not 0 < options.mfu <= 1:
+        raise UserError(f"--mfu {options.mfu:g}: expected a share, such as 0.4")
+    given = (options.accelerator, options.memory_gb, options.peak_tflops, options.price)
+    storage = Storage.at(recipe.workspace)
+    planned = load_upper("trainers.planning.plan:plan")(recipe, storage, given, options.mfu)
+    terminal.answer(load_upper("trainers.planning.text:as_text")(planned))
+    return 0, {"recipe": recipe.name, **planned}
+
+
 def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
     recipe = _recipe(options)
     storage = Storage.at(recipe.workspace)

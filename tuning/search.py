@@ -78,7 +78,7 @@ class _Quiet:
 def _trial(config: dict[str, Any]) -> None:
     """One trial, in a process of Ray Tune."""
     training: TrainJob = config["jobs"][config["number"]]
-    if training.settings.workers == 1:
+    if training.settings.most_workers == 1:
         alone(training, _Quiet(), tune.report)
     else:
         fit(training, _Quiet(), max_failures_per_hour=0, in_tune_trial=True)

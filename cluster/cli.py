@@ -17,11 +17,23 @@ from cluster.errors import RaymillError
 
 ABOUT = "One recipe turns text corpora into a served model on one Ray cluster."
 INTERRUPTED = 130
+EPILOG = """\
+to begin: raymill run quickstart
+your own: raymill recipes quickstart > mine.yaml; raymill recipes --keys explains what can be in it
+exit status: 0 done, 2 yours to mend, 3 infrastructure gave out, 4 a gate refused, 130 interrupted
+"""
 STAGE_VERBS = {
-    "shard": "clean, deduplicate, tokenize and pack the corpora",
-    "pretrain": "... and pretrain a base model",
-    "tune": "... and search fine-tuning settings",
-    "finetune": "... and fine-tune a task model",
+    "shard": "run up to token shards: clean, deduplicate, tokenize, pack",
+    "pretrain": "run up to a pretrained base model",
+    "tune": "run up to the search of fine-tuning settings",
+    "finetune": "run up to a fine-tuned task model",
+}
+STAGES = "examples, shard, pretrain, tune, finetune, evaluate, promote or serve"
+TARGETS = {
+    "RECIPE": "a file, or the name of a shipped recipe",
+    "MODEL": "a recipe's name for its newest, or an id (model/...), or the path of its folder",
+    "RECIPE|MODEL": "a recipe's file or shipped name; or a model's id (model/...), the path of its "
+    "folder, or the name in its recipe for the newest",
 }
 
 
@@ -41,8 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             terminal.err.write(traceback.format_exc())
     except Exception as error:  # noqa: BLE001  whatever it is, the user gets one line and a status
         status, answer = RaymillError.exit_status, {"error": repr(error)}
-        terminal.err.write(f"raymill: unexpected {error!r}; --debug or the run's log has more\n")
-        if terminal.is_diverted:
+        more = "--debug shows" if terminal.log is None else f"{terminal.log} has"
+        terminal.err.write(f"raymill: unexpected {error!r}; {more} more\n")
+        if terminal.log is not None:
             traceback.print_exc()  # into the run's log
         if options.debug:
             terminal.err.write(traceback.format_exc())
@@ -50,7 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status, answer = INTERRUPTED, {"error": "interrupted"}
         terminal.err.write("raymill: interrupted; what was finished is kept\n")
     if options.json:
-        terminal.out.write(json.dumps({"status": status, **answer}, ensure_ascii=False) + "\n")
+        log = None if terminal.log is None else str(terminal.log)
+        always = {"status": status, "run": terminal.run, "log": log, "error": None}
+        terminal.out.write(json.dumps({**always, **answer}, ensure_ascii=False) + "\n")
     return status
 
 
@@ -64,7 +79,9 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
     stored = argparse.ArgumentParser(add_help=False)
     stored.add_argument(
-        "--workspace", help="folder or URI of the artifacts (default: the recipe's)"
+        "--workspace",
+        metavar="PLACE",
+        help="folder or URI of the artifacts (default: the recipe's, or ~/.raymill)",
     )
     recipe = argparse.ArgumentParser(add_help=False)
     recipe.add_argument(
@@ -76,16 +93,25 @@ def _parser() -> argparse.ArgumentParser:
         help="override a recipe's key, such as pretrain.learning_rate=1e-3; may be repeated",
     )
     ray = argparse.ArgumentParser(add_help=False)
-    ray.add_argument("--address", help="a running Ray (default: a local one made for this call)")
+    ray.add_argument(
+        "--address",
+        metavar="HOST:PORT",
+        help="a running Ray, or `auto` (default: a local one made for this call)",
+    )
     hold = argparse.ArgumentParser(add_help=False)
     hold.add_argument(
         "--no-hold",
         dest="hold",
         action="store_false",
-        help="end after the endpoint's smoke request",
+        help="end after one request to the endpoint; else it serves until Ctrl-C",
     )
 
-    parser = argparse.ArgumentParser(prog="raymill", description=ABOUT)
+    parser = argparse.ArgumentParser(
+        prog="raymill",
+        description=ABOUT,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=f"raymill {__version__}")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
 
@@ -99,24 +125,45 @@ def _parser() -> argparse.ArgumentParser:
         made = verbs.add_parser(name, help=about, description=about, parents=[common, *parents])
         made.set_defaults(verb=function or name)
         if target is not None:
-            made.add_argument("target", metavar=target)
+            made.add_argument("target", metavar=target, help=TARGETS[target])
         return made
 
-    verb("recipes", "list shipped recipes", None).add_argument(
+    recipes = verb("recipes", "list shipped recipes, print one, or explain every key", None)
+    recipes.add_argument("target", metavar="NAME", nargs="?", help="print this shipped recipe")
+    recipes.add_argument(
         "--keys",
         metavar="SECTION",
         nargs="?",
         const="",
-        help="instead, every key that a recipe can have, or those of one section",
+        help="explain every key that a recipe can have, or those below one, such as corpora.clean",
     )
-    verb("check", "validate a recipe", "RECIPE", recipe, stored)
+    verb("check", "validate a recipe and look at its files", "RECIPE", recipe, stored)
+    plan = verb("plan", "memory, time and cost of a recipe's trainings", "RECIPE", recipe, stored)
+    plan.add_argument(
+        "--accelerator",
+        metavar="NAME",
+        help="of a worker, such as A100-80GB, H100, L4, RTX-4090 (default: this machine's CPUs)",
+    )
+    for option, about in (
+        ("--memory-gb", "memory of a worker"),
+        ("--peak-tflops", "peak of its matrix products in bf16"),
+        ("--price", "US dollars an hour for an accelerator"),
+    ):
+        plan.add_argument(option, metavar="NUMBER", type=float, help=about)
+    plan.add_argument(
+        "--mfu",
+        metavar="SHARE",
+        type=float,
+        default=0.4,
+        help="of the peak that training reaches (default: 0.4)",
+    )
     for name, about in STAGE_VERBS.items():
         made = verb(name, about, "RECIPE", recipe, stored, ray, function="run")
         made.set_defaults(since=None, until=name, hold=False)
-    run = verb("run", "run a recipe, corpora to endpoint", "RECIPE", recipe, stored, ray, hold)
-    run.add_argument("--from", dest="since", metavar="STAGE", help="begin at this stage")
+    run = verb("run", "run all stages, corpora to endpoint", "RECIPE", recipe, stored, ray, hold)
+    run.add_argument("--from", dest="since", metavar="STAGE", help=f"begin at this stage: {STAGES}")
     run.add_argument("--until", metavar="STAGE", help="end after this stage")
-    status = verb("status", "runs, or one of them", None, stored)
+    status = verb("status", "list runs, or show one with its stages and reports", None, stored)
     status.add_argument(
         "target", metavar="RUN", nargs="?", help="a run's id, or a recipe's name: its newest run"
     )
@@ -125,21 +172,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     status.add_argument("--open", action="store_true", help="open the run's reports in the browser")
     both = (recipe, stored, ray)
-    verb("evaluate", "figures on the test split", "RECIPE|MODEL", *both)
+    verb("evaluate", "show a model's figures on the test split", "RECIPE|MODEL", *both)
     promote = verb("promote", "let an evaluated model be served", "MODEL", stored)
     promote.add_argument(
         "--gate",
         metavar="METRIC=VALUE",
         action="append",
         default=[],
-        help="least value of a test metric; may be repeated",
+        help="least value of a test metric, such as accuracy=0.8; may be repeated",
     )
-    verb("serve", "serve a promoted model", "RECIPE|MODEL", *both, hold)
-    submit = verb("submit", "run a recipe as a Ray job", "RECIPE", recipe, stored)
+    verb("serve", "serve a recipe's model, or a promoted one", "RECIPE|MODEL", *both, hold)
+    submit = verb("submit", "run a recipe as a Ray job and follow it", "RECIPE", recipe, stored)
     submit.add_argument(
-        "--address", required=True, help="the cluster's dashboard, http://HOST:8265"
+        "--address", required=True, metavar="URL", help="the dashboard, http://HOST:8265"
     )
-    submit.add_argument("--until", metavar="STAGE", help="end after this stage")
+    submit.add_argument("--until", metavar="STAGE", help=f"end after this stage: {STAGES}")
     return parser
 
 

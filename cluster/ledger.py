@@ -9,6 +9,7 @@ it was spent on, so the parts sum to the whole, whatever happens between two ent
                                                        steps is lost
     {"at": 1764000022.5, "what": "steps", "step": 131, "spent": {"data_wait": 0.02}}
                                                        all the rest of this time was computing
+    {"at": 1764000023.0, "what": "back", "step": 120}  what was done behind step 120 is thrown away
 
 What a process did between its last entry and its death is counted with the restart. `at` is in
 seconds of the Unix epoch.
@@ -36,7 +37,7 @@ class Account:
     parts: dict[str, float] = dataclasses.field(default_factory=dict)
     """Seconds by what they were spent on. `startup` is from a command to its first step, `restart`
     from a loss within a command to the first step after it, `lost` all the time of steps that were
-    done again, `idle` that between commands; `compute` is of steps that count."""
+    done again or thrown away, `idle` that between commands; `compute` is of steps that count."""
     began: float | None = None
     until: float = 0.0
     latest: dict[str, float] = dataclasses.field(default_factory=dict)
@@ -69,6 +70,9 @@ class Account:
             case "start":
                 self.latest = {self._setting_up: gap}
                 self._setting_up = RESTART
+                self._lose_after(entry["step"])
+            case "back":
+                self.latest = {LOST: gap}
                 self._lose_after(entry["step"])
             case "steps":
                 self.latest = _fitted(entry.get("spent", {}), gap)
@@ -126,6 +130,11 @@ class Ledger:
         """The first step behind this one is done."""
         self._spent.clear()
         self._write({"at": self._now(), "what": "start", "step": step, **details})
+
+    def back(self, step: int) -> None:
+        """What was done behind this step is thrown away; the job goes on."""
+        self._spent.clear()
+        self._write({"at": self._now(), "what": "back", "step": step})
 
     def steps(self, step: int, **details: Any) -> dict[str, float]:
         """All steps up to this one are done. Returns the parts of the time since the last entry, in

@@ -21,6 +21,10 @@ from tqdm import tqdm
 
 INTERVAL_S = 10.0
 """At most one line an interval where no terminal shows a bar."""
+REDRAW_S = 0.1
+"""A bar is drawn no more often."""
+ASKING_INTERVAL_S = 0.5
+"""What runs elsewhere looks no more often whether it is to end."""
 
 
 class Progress(Protocol):
@@ -28,7 +32,7 @@ class Progress(Protocol):
         """Something the user should read."""
 
     def update(self, done: float, total: float, unit: str, **metrics: float | int | str) -> None:
-        """How far the stage has come."""
+        """How far the stage has come: `3 of 20 parts cleaned`, or `40 %`; `metrics` are shown."""
 
 
 class Terminal:
@@ -38,15 +42,17 @@ class Terminal:
         self.out: TextIO = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
         self.err: TextIO = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8")
         self.out_is_json = out_is_json
-        self.is_diverted = False
+        self.run: str | None = None
+        self.log: Path | None = None
+        """Of the run that is recorded, if there is one."""
 
     def answer(self, text: str) -> None:
         """What the user asked for: on stdout, or on stderr where stdout is for one JSON object."""
         (self.err if self.out_is_json else self.out).write(f"{text}\n")
 
-    def divert(self, log: Path) -> None:
-        """From now on, everything but `out` and `err` goes to the file `log`."""
-        self.is_diverted = True
+    def divert(self, run: str, log: Path) -> None:
+        """From now on, everything but `out` and `err` goes to the file `log` of the run."""
+        self.run, self.log = run, log
         sys.stdout.flush()
         sys.stderr.flush()
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -62,39 +68,54 @@ class Console:
         self._err = terminal.err
         self._stage = stage
         self._bar: tqdm | None = None
+        self._unit = ""
         self._shown_at = time.monotonic()
-        self._is_terminal = self._err.isatty()
+        self._draws = self._err.isatty() and os.environ.get("TERM") != "dumb"
 
     def line(self, text: str) -> None:
         if self._bar is not None:
             self._bar.clear()
         self._err.write(f"{self._stage}: {text}\n")
-        if self._bar is not None:
+        if self._bar is not None and self._bar.n < self._bar.total:
             self._bar.refresh()
 
     def update(self, done: float, total: float, unit: str, **metrics: float | int | str) -> None:
-        shown = "  ".join(f"{key} {_short(value)}" for key, value in metrics.items())
-        if self._is_terminal:
-            self._draw(done, total, unit, shown)
-        elif time.monotonic() - self._shown_at >= INTERVAL_S:
-            self._shown_at = time.monotonic()
-            self.line(f"{_short(done)}/{_short(total)} {unit}  {shown}".rstrip())
+        progress = f"{_short(done)} {'%' if unit == '%' else f'of {_short(total)} {unit}'}"
+        shown = [f"{key.replace('_', ' ')} {_short(value)}" for key, value in metrics.items()]
+        now = time.monotonic()
+        if self._draws:
+            is_new = unit != self._unit
+            if not is_new and now - self._shown_at < REDRAW_S and done < total:
+                return
+            text = "  ".join(shown if unit == "%" else [progress, *shown])
+            if is_new:  # another step: the time that is left is that of its own items
+                self.close()
+                self._bar, self._unit = self._made(done, total, text), unit
+            else:
+                self._redraw(done, total, text)
+        elif now - self._shown_at >= INTERVAL_S:
+            self.line("  ".join([progress, *shown]))
+        else:
+            return
+        self._shown_at = now
 
-    def _draw(self, done: float, total: float, unit: str, shown: str) -> None:
-        if self._bar is None:
-            self._bar = tqdm(
-                desc=self._stage,
-                total=total,
-                file=self._err,
-                leave=False,
-                disable=False,
-                bar_format="{desc} {percentage:3.0f}%|{bar:20}| {elapsed} < {remaining}  {postfix}",
-            )
-        self._bar.total = total
-        self._bar.n = done
-        if shown:
-            self._bar.set_postfix_str(shown, refresh=False)
-        self._bar.refresh()
+    def _made(self, done: float, total: float, text: str) -> tqdm:
+        return tqdm(
+            desc=self._stage,
+            initial=done,  # what a run before had done took none of this one's time
+            total=total,
+            postfix=text,
+            file=self._err,
+            leave=False,
+            disable=False,
+            dynamic_ncols=True,  # a bar that is wider than the terminal would leave lines behind
+            bar_format="{desc} {percentage:3.0f}%|{bar:10}| {elapsed} < {remaining}{postfix}",
+        )
+
+    def _redraw(self, done: float, total: float, text: str) -> None:
+        assert self._bar is not None
+        self._bar.n, self._bar.total = done, total
+        self._bar.set_postfix_str(text)
 
     def close(self) -> None:
         if self._bar is not None:
@@ -106,6 +127,28 @@ class Relayed:
 
     def __init__(self, relay: Any):
         self._relay = relay
+        self._asking: Any = None
+        self._asked_at = 0.0
+
+    def end(self, timeout_s: float = 5.0) -> bool:
+        """Asks what runs to end; returns whether anything there has ever looked."""
+        import ray
+
+        return ray.get(self._relay.end.remote(), timeout=timeout_s)
+
+    def is_to_end(self) -> bool:
+        """Whether what runs is asked to end. Can be called at any rate: it does not wait, the
+        answer is that to an earlier call."""
+        if time.monotonic() - self._asked_at < ASKING_INTERVAL_S:
+            return False
+        import ray
+
+        if self._asking is None:
+            self._asking = self._relay.is_to_end.remote()
+        if not ray.wait([self._asking], timeout=0)[0]:
+            return False
+        answer, self._asking, self._asked_at = self._asking, None, time.monotonic()
+        return ray.get(answer)
 
     def line(self, text: str) -> None:
         self._relay.put.remote(("line", (text,), {}))
@@ -115,10 +158,19 @@ class Relayed:
 
 
 class _Relay:
-    """The actor between workers and driver: a list."""
+    """The actor between workers and driver: a list, and a flag the other way."""
 
     def __init__(self) -> None:
         self._events: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
+        self._is_to_end, self._was_looked_at = False, False
+
+    def end(self) -> bool:
+        self._is_to_end = True
+        return self._was_looked_at
+
+    def is_to_end(self) -> bool:
+        self._was_looked_at = True
+        return self._is_to_end
 
     def put(self, event: tuple[str, tuple[Any, ...], dict[str, Any]]) -> None:
         self._events.append(event)
@@ -133,7 +185,9 @@ def relayed(progress: Progress) -> Iterator[Relayed]:
     """A picklable progress for other processes, forwarded to `progress` while the block runs."""
     import ray
 
-    relay: Any = ray.remote(num_cpus=0)(_Relay).remote()
+    # On this node: the loss of another must not cut the line.
+    here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
+    relay: Any = ray.remote(num_cpus=0, label_selector=here)(_Relay).remote()
     stop = threading.Event()
 
     def forward() -> None:

@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from cluster.errors import RecipeError
-from cluster.section import ClusterSection, Invalid, Section, nearest
+from cluster.section import ClusterSection, Conflict, Invalid, Section, nearest
 from cluster.upper import load as load_upper
 
 SECTIONS = {
@@ -76,13 +76,28 @@ def shipped() -> dict[str, Path]:
     return {path.stem: path for path in sorted(SHIPPED.glob("*.yaml"))}
 
 
+def named(name: str) -> Path:
+    """The file of a shipped recipe. Raises RecipeError."""
+    if name not in shipped():
+        raise RecipeError(
+            f"{name}: no shipped recipe{nearest(name, shipped())}; there are {', '.join(shipped())}"
+        )
+    return shipped()[name]
+
+
 def about(path: Path) -> str:
     """The first comment line of a recipe file: what it is."""
     return path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
 
 
-def load(source: str | Path, overrides: Iterable[str] = (), workspace: str | None = None) -> Recipe:
-    """The recipe in a file or of a shipped name, after `key=value` overrides.
+def load(
+    source: str | Path,
+    overrides: Iterable[str] = (),
+    workspace: str | None = None,
+    looks: bool = False,
+) -> Recipe:
+    """The recipe in a file or of a shipped name, after `key=value` overrides. `looks` also at the
+    local files that it names.
 
     Raises RecipeError with one line for each problem found.
     """
@@ -91,7 +106,7 @@ def load(source: str | Path, overrides: Iterable[str] = (), workspace: str | Non
     assigned = _assign_all(document, overrides)
     if workspace is not None:
         document["workspace"] = workspace
-    return _validate(document, str(path), assigned)
+    return _validate(document, str(path), assigned, looks)
 
 
 def load_section(name: str, overrides: Iterable[str], keys: Mapping[str, Any] | None = None) -> Any:
@@ -117,7 +132,8 @@ def find(source: str) -> Path:
     path = located(source)
     if path is not None:
         return path
-    hint = nearest(source, shipped())
+    beside = [file.name for file in Path(source).parent.glob("*.y*ml")]
+    hint = nearest(Path(source).name, [*beside, *shipped()])
     raise RecipeError(f"{source}: no such file or shipped recipe{hint}; see `raymill recipes`")
 
 
@@ -188,15 +204,22 @@ def known_recipe() -> type[Recipe]:
     return create_model("ValidatedRecipe", __base__=Recipe, **fields)
 
 
-def _validate(document: dict[str, Any], source: str, assigned: Iterable[str] = ()) -> Recipe:
+def _validate(
+    document: dict[str, Any], source: str, assigned: Iterable[str] = (), looks: bool = False
+) -> Recipe:
     recipe: Recipe = _checked(known_recipe(), document, source, assigned)
-    problems = [
-        f"{_where(document, source, assigned, conflict.key)}: {conflict.message}"
-        for section in _sections(recipe)
-        for conflict in section.conflicts(recipe)
-    ]
-    if problems:
-        raise RecipeError("\n".join(problems))
+
+    def refuse(conflicts: Iterable[Conflict]) -> None:
+        problems = [
+            f"{_where(document, source, assigned, conflict.key)}: {conflict.message}"
+            for conflict in conflicts
+        ]
+        if problems:
+            raise RecipeError("\n".join(problems))
+
+    refuse(conflict for section in _sections(recipe) for conflict in section.conflicts(recipe))
+    if looks:
+        refuse(fault for section in _sections(recipe) for fault in section.faults(recipe))
     return recipe
 
 
@@ -219,7 +242,8 @@ def _sections(recipe: Recipe) -> Iterator[Section]:
 
 def _explain(document: dict[str, Any], source: str, assigned: Iterable[str], item: Any) -> str:
     """One line for one pydantic error: where, which key, what stood there, what to do."""
-    keys = list(item["loc"])
+    # The tags of a union's members are no keys: they begin with "|".
+    keys = [key for key in item["loc"] if not str(key).startswith("|")]
     cause = item.get("ctx", {}).get("error")
     if isinstance(cause, Invalid):
         keys.append(cause.key)

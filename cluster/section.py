@@ -53,6 +53,10 @@ class Section(BaseModel):
         """Impossible combinations with other sections. Pure; imports nothing heavy."""
         yield from ()
 
+    def faults(self, recipe: "Recipe") -> Iterator[Conflict]:
+        """What the section says that the local files it names do not bear out. Takes a moment."""
+        yield from ()
+
     def identity(self) -> dict[str, Any]:
         """What of this section decides the content of an artifact, as plain JSON."""
         return {
@@ -81,10 +85,13 @@ class ClusterSection(Section):
     cpus: int | None = Field(default=None, ge=1)
     """CPUs of the local Ray; all of the machine's by default. An existing cluster is taken as
     is."""
-    max_failures: int = Field(default=3, ge=0)
-    """Lost workers or nodes that one training run survives before it gives up (exit status 3)."""
+    max_failures_per_hour: int = Field(default=3, ge=0)
+    """Lost workers or nodes that a training survives within any hour, going on from its last
+    checkpoint; a task of `shard` is tried so often in all. One more, and the run gives up (exit
+    status 3)."""
     cache_gb: float = Field(default=50.0, gt=0)
-    """Disk that each node spends on copies of shards, where the workspace is remote."""
+    """Disk that each node spends on copies of shards, and of what `shard` works on, where the
+    workspace is remote."""
     trackers: list[Literal["tensorboard", "wandb", "mlflow"]] = operational(["tensorboard"])
     """Where the metrics of trainings go besides their metrics.jsonl. Event files of TensorBoard are
     in WORKSPACE/tensorboard; W&B and MLflow (extras of the installation) read their own environment

@@ -11,6 +11,7 @@ from cluster import artifacts
 from cluster.artifacts import REPORT
 from cluster.drawing import bars, curve
 from cluster.journals import StoredJournal
+from cluster.leftovers import Leftover
 from cluster.storage import CACHE, Storage
 
 HEADLINES: Mapping[str, Mapping[str, str]] = {
@@ -53,12 +54,29 @@ def overview(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     return list(aligned(rows))
 
 
+def leftovers(left: Sequence[Leftover], root: str) -> list[str]:
+    """What killed runs left, with how to be rid of it."""
+    if not left:
+        return []
+    rows = [
+        (f"{root}/{item.name}", f"{item.bytes / 1e9:.3g} GB", f"last written {item.changed}")
+        for item in left
+    ]
+    return [
+        "",
+        "Left by runs that did not end. Run the recipe again to go on from it; what no recipe",
+        "needs any more can be deleted, folder by folder:",
+        *(f"  {line}" for line in aligned(rows)),
+    ]
+
+
 def detail(
     run: Mapping[str, Any],
     journals: Mapping[str, StoredJournal],
     places: Mapping[str, str],
 ) -> list[str]:
-    """One run: its stages with their headlines, their journals, and where what belongs to it is."""
+    """One run: its stages with their headlines, their journals, and where what it made is, by what
+    that is."""
     stages = [
         (stage["stage"], stage["status"], _took(stage), headline(stage)) for stage in run["stages"]
     ]
@@ -84,6 +102,15 @@ def headline(stage: Mapping[str, Any]) -> str:
         for key, name in HEADLINES.get(stage["stage"], {}).items()
     )
     return "  ".join(f"{name} {_short(value)}" for name, value in found if value is not None)
+
+
+def models(storage: Storage, run: Mapping[str, Any]) -> dict[str, str]:
+    """Where the models of a run are, by stage: as other verbs take them."""
+    return {
+        stage["stage"]: f"{storage.root}/{stage['artifact']}"
+        for stage in run["stages"]
+        if stage["status"] in ("done", "skipped") and str(stage["artifact"]).startswith("model/")
+    }
 
 
 def pages(storage: Storage, run: Mapping[str, Any]) -> dict[str, str]:
@@ -151,7 +178,8 @@ def duration(seconds: float) -> str:
 
 
 def _took(stage: Mapping[str, Any]) -> str:
-    return "" if stage["status"] == "running" else duration(stage["seconds"])  # known at its end
+    is_open = stage["status"] == "running" and not stage["seconds"]  # in a remote workspace
+    return "" if is_open else duration(stage["seconds"])
 
 
 def _at(metrics: Mapping[str, Any], key: str) -> Any:

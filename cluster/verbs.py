@@ -7,19 +7,20 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cluster import artifacts, journals, pipeline, runs, summary
+from cluster import artifacts, journals, leftovers, pipeline, runs, summary
 from cluster.artifacts import Artifact
 from cluster.errors import UserError, full_disk
 from cluster.jobs import submit as submit_job
+from cluster.lookup import lookup, placed, taken, workspace
 from cluster.progress import Console, Terminal
 from cluster.recipe import (
-    DEFAULT_WORKSPACE,
     Recipe,
     about,
     find,
     load,
     load_section,
     located,
+    named,
     shipped,
 )
 from cluster.reference import as_text, reference
@@ -37,6 +38,10 @@ def recipes(options: argparse.Namespace, terminal: Terminal) -> Answer:
         known = reference(options.keys)
         terminal.answer(as_text(known))
         return 0, {"keys": known}
+    if options.target is not None:
+        text = named(options.target).read_text(encoding="utf-8")
+        terminal.answer(text.rstrip())
+        return 0, {"recipe": text}
     found = {name: about(path) for name, path in shipped().items()}
     for name, text in found.items():
         terminal.answer(f"{name:20} {text}")
@@ -45,10 +50,20 @@ def recipes(options: argparse.Namespace, terminal: Terminal) -> Answer:
 
 def check(options: argparse.Namespace, terminal: Terminal) -> Answer:
     recipe = _recipe(options)
-    load_upper("trainers.corpora.reading.sources:refuse_absent")(recipe.corpora)
     names = pipeline.stage_names(recipe)
     terminal.answer(f"{options.target}: valid; stages: {', '.join(names) or 'none'}")
     return 0, {"recipe": recipe.name, "stages": names}
+
+
+def plan(options: argparse.Namespace, terminal: Terminal) -> Answer:
+    recipe = _recipe(options)
+    if not 0 < options.mfu <= 1:
+        raise UserError(f"--mfu {options.mfu:g}: expected a share, such as 0.4")
+    given = (options.accelerator, options.memory_gb, options.peak_tflops, options.price)
+    storage = Storage.at(recipe.workspace)
+    planned = load_upper("trainers.planning.plan:plan")(recipe, storage, given, options.mfu)
+    terminal.answer(load_upper("trainers.planning.text:as_text")(planned))
+    return 0, {"recipe": recipe.name, **planned}
 
 
 def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
@@ -84,7 +99,7 @@ def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
 
 
 def status(options: argparse.Namespace, terminal: Terminal) -> Answer:
-    storage = _storage(options)
+    storage = workspace(options.workspace)
     found = runs.listed(storage)
     if options.target is None:
         for flag, verb in (("open", "open"), ("html", "write")):
@@ -93,8 +108,9 @@ def status(options: argparse.Namespace, terminal: Terminal) -> Answer:
                     f"--{flag}: name the run whose report to {verb}; see `raymill status`"
                 )
         lines = summary.overview(found) if found else [f"no runs yet in {storage.root}"]
-        terminal.answer("\n".join(lines))
-        return 0, {"runs": found}
+        left = leftovers.found(storage, found)
+        terminal.answer("\n".join([*lines, *summary.leftovers(left, storage.root)]))
+        return 0, {"runs": found, "left": [dataclasses.asdict(item) for item in left]}
     found = [run for run in found if options.target in (run["id"], run["recipe"])][-1:]
     if not found:
         raise UserError(f"{options.target}: no such run; see `raymill status`")
@@ -104,9 +120,11 @@ def status(options: argparse.Namespace, terminal: Terminal) -> Answer:
         storage.write(f"runs/{found[0]['id']}/{artifacts.REPORT}", page.encode())
     pages = summary.pages(storage, found[0])
     reports = {name: f"{storage.root}/{place}" for name, place in pages.items()}
+    models = summary.models(storage, found[0])
     places = {
+        **{f"{stage} model": place for stage, place in models.items()},
+        **{f"{stage} metrics": f"{storage.root}/{one.place}" for stage, one in told.items()},
         **{f"{name} report": place for name, place in reports.items()},
-        **{f"{name} metrics": f"{storage.root}/{one.place}" for name, one in told.items()},
         "log": f"{storage.root}/runs/{found[0]['id']}/log.txt",
     }
     terminal.answer("\n".join(summary.detail(found[0], told, places)))
@@ -118,8 +136,9 @@ def status(options: argparse.Namespace, terminal: Terminal) -> Answer:
             terminal.err.write("--open: no browser here; the reports are files to open elsewhere\n")
     return 0, {
         "runs": found,
+        "models": models,
         "reports": reports,
-        "journals": {name: journals.as_json(one) for name, one in told.items()},
+        "journals": {stage: journals.as_json(one) for stage, one in told.items()},
     }
 
 
@@ -131,10 +150,9 @@ def evaluate(options: argparse.Namespace, terminal: Terminal) -> Answer:
         return exit_status, answer
     if options.overrides:
         raise UserError(f"--set: goes with a recipe; {options.target} is a model, as it is")
-    storage = _storage(options)
-    model = artifacts.lookup(storage, "model", options.target, stage="finetune")
+    model = _model(options, terminal)
     with (
-        _recorded(model.manifest.recipe, storage, terminal) as record,
+        _recorded(model.manifest.recipe, model.storage, terminal) as record,
         record.stage("evaluate") as stage,
     ):
         evaluation = load_upper("trainers.evaluate:evaluate_model")(model)
@@ -145,16 +163,8 @@ def evaluate(options: argparse.Namespace, terminal: Terminal) -> Answer:
 
 
 def promote(options: argparse.Namespace, terminal: Terminal) -> Answer:
-    gate = {}
-    for text in options.gate:
-        name, _, value = text.partition("=")
-        try:
-            gate[name] = float(value)
-        except ValueError:
-            raise UserError(
-                f"--gate {text!r}: expected METRIC=NUMBER, such as accuracy=0.8"
-            ) from None
-    promotion = load_upper("serving.promote:promote")(_storage(options), options.target, gate)
+    gate = dict(map(_limit, options.gate))
+    promotion = load_upper("serving.promote:promote")(_model(options, terminal), gate)
     terminal.err.write(f"promote: {promotion.id} of {promotion.manifest.metrics['model']}\n")
     return 0, {"promotion": promotion.id, **promotion.manifest.metrics}
 
@@ -163,8 +173,9 @@ def serve(options: argparse.Namespace, terminal: Terminal) -> Answer:
     if located(options.target):
         options.since, options.until = None, "serve"
         return run(options, terminal)
-    storage = _storage(options)
-    promotion = load_upper("serving.promote:promotion")(storage, options.target)
+    storage, reference = placed(options.target, options.workspace)
+    promotion = load_upper("serving.promote:promotion")(storage, reference)
+    _tell_taken(reference, promotion, terminal)
     promoted_with = load_upper("serving.promote:settings")(promotion)
     settings = load_section("serve", options.overrides, promoted_with)
     _refuse_port_in_use(options, settings)
@@ -178,14 +189,14 @@ def serve(options: argparse.Namespace, terminal: Terminal) -> Answer:
 
 
 def submit(options: argparse.Namespace, terminal: Terminal) -> Answer:
-    recipe = _recipe(options)  # a mistake is found here, not on the cluster
+    # A mistake is found here, not on the cluster; but the files may be on the cluster alone.
+    recipe = load(options.target, options.overrides, options.workspace)
     load_upper("trainers.corpora.reading.sources:refuse_relative")(recipe.corpora)
     arguments = [f"--set={override}" for override in options.overrides]
     arguments += [f"--workspace={options.workspace}"] if options.workspace else []
     arguments += [f"--until={options.until}"] if options.until else []
     arguments += ["--no-hold", *(["--json"] if options.json else [])]
-    exit_status = submit_job(options.address, find(options.target), arguments, terminal)
-    return exit_status, {"address": options.address}
+    return submit_job(options.address, find(options.target), arguments, terminal)
 
 
 @contextlib.contextmanager
@@ -194,7 +205,7 @@ def _recorded(recipe: str, storage: Storage, terminal: Terminal) -> Iterator[Run
     # Twice, since the record is written too.
     with _full_disk_told(storage), runs.recorded(storage, recipe) as record:
         terminal.err.write(f"{recipe}: workspace {storage.root}, log {record.log}\n")
-        terminal.divert(record.log)
+        terminal.divert(record.id, record.log)
         with _full_disk_told(storage):
             yield record
 
@@ -252,12 +263,32 @@ def _serve(
 
 
 def _recipe(options: argparse.Namespace) -> Recipe:
-    return load(options.target, options.overrides, options.workspace)
+    return load(options.target, options.overrides, options.workspace, looks=True)
 
 
-def _storage(options: argparse.Namespace) -> Storage:
-    """Of a verb that works on what was made before."""
-    return Storage.at(options.workspace or DEFAULT_WORKSPACE, must_exist=True)
+def _model(options: argparse.Namespace, terminal: Terminal) -> Artifact:
+    storage, reference = placed(options.target, options.workspace)
+    model = lookup(storage, "model", reference, stage="finetune")
+    _tell_taken(reference, model, terminal)
+    return model
+
+
+def _tell_taken(reference: str, artifact: Artifact, terminal: Terminal) -> None:
+    if reference == artifact.manifest.recipe:  # otherwise the user knows which
+        terminal.err.write(f"{taken(reference, artifact)}\n")
+
+
+def _limit(text: str) -> tuple[str, float]:
+    """Of `--gate METRIC=NUMBER`. Raises UserError."""
+    name, _, value = text.partition("=")
+    try:
+        limit = float(value)
+    except ValueError:
+        raise UserError(f"--gate {text!r}: expected METRIC=NUMBER, such as accuracy=0.8") from None
+    reason = load_upper("serving.config:gate_refusal")(name, limit)
+    if reason is not None:
+        raise UserError(f"--gate {text}: {reason}")
+    return name, limit
 
 
 def _show_figures(evaluation: Mapping[str, Any], terminal: Terminal) -> None:

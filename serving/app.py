@@ -10,8 +10,10 @@
 import asyncio
 from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import FastAPI, HTTPException
-from pydantic import AfterValidator, BaseModel, Field
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from ray import serve
 
 from cluster import artifacts
@@ -19,11 +21,20 @@ from cluster.artifacts import Artifact
 from cluster.storage import Storage
 from serving.config import Serve
 from serving.promote import promotion
+from serving.refusals import RESPONSES, BodyLimit, explain
 
 if TYPE_CHECKING:
     from serving.engine import Prediction
 
 http = FastAPI(title="raymill", docs_url="/docs")
+
+
+def _limit_megabytes() -> float:
+    endpoint: Any = serve.get_replica_context().servable_object
+    return endpoint.max_request_megabytes
+
+
+http.add_middleware(BodyLimit, limit_megabytes=_limit_megabytes)
 
 
 def _encodable(text: str) -> str:
@@ -32,6 +43,8 @@ def _encodable(text: str) -> str:
 
 
 class ClassifyRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
     texts: Annotated[list[Annotated[str, AfterValidator(_encodable)]], Field(min_length=1)]
 
 
@@ -55,21 +68,28 @@ class ModelResponse(BaseModel):
     labels: list[str]
 
 
+@http.exception_handler(RequestValidationError)
+async def _refuse(request: Request, error: RequestValidationError) -> JSONResponse:
+    # FastAPI's own answer would send the whole body back.
+    return JSONResponse({"detail": explain(error.errors(), [*ClassifyRequest.model_fields])}, 422)
+
+
 @serve.deployment
 @serve.ingress(http)
 class Endpoint:
     """One replica. Concurrent requests share forwards."""
 
-    def __init__(self, model: Artifact, max_batch_size: int, batch_wait_ms: float, max_texts: int):
+    def __init__(self, model: Artifact, settings: Serve):
         # Here, so that what deploys a model imports neither torch nor transformers: seconds.
         from serving.engine import Classifier
 
         self._classifier = Classifier(model.path)
         self._name = model.manifest.recipe
         self._version = model.version
-        self._max_texts = max_texts
-        self._predict.set_max_batch_size(max_batch_size)  # type: ignore[attr-defined]
-        self._predict.set_batch_wait_timeout_s(batch_wait_ms / 1000)  # type: ignore[attr-defined]
+        self._max_texts = settings.max_texts
+        self.max_request_megabytes = settings.max_request_megabytes
+        self._predict.set_max_batch_size(settings.max_batch_size)  # type: ignore[attr-defined]
+        self._predict.set_batch_wait_timeout_s(settings.batch_wait_ms / 1000)  # type: ignore[attr-defined]
 
     @serve.batch
     async def _predict(self, requests: list[list[list[int]]]) -> "list[list[Prediction]]":
@@ -79,7 +99,7 @@ class Endpoint:
         predictions = iter(await asyncio.to_thread(self._classifier.predict, together))
         return [[next(predictions) for _ in request] for request in requests]
 
-    @http.post("/v1/classify")
+    @http.post("/v1/classify", responses=RESPONSES)
     async def classify(self, request: ClassifyRequest) -> ClassifyResponse:
         if len(request.texts) > self._max_texts:
             raise HTTPException(
@@ -114,7 +134,7 @@ def application(model: Artifact, settings: Serve) -> serve.Application:
         autoscaling_config=autoscaling,
         ray_actor_options={"num_cpus": settings.cpus_per_replica},
         max_ongoing_requests=4 * settings.max_batch_size,
-    ).bind(model, settings.max_batch_size, settings.batch_wait_ms, settings.max_texts)
+    ).bind(model, settings)
 
 
 def build(arguments: dict[str, Any]) -> serve.Application:

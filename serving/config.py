@@ -31,6 +31,9 @@ class Serve(Section):
     max_texts: int = operational(256, ge=1)
     """Texts in one request at most; more are refused with status 413."""
 
+    max_request_megabytes: float = operational(8.0, gt=0)
+    """The body of one request at most; a larger one is refused with status 413, and not read."""
+
     @property
     def resources(self) -> dict[str, float]:
         """What the replicas hold that are there from the start."""

@@ -3,6 +3,7 @@
 import datetime
 import json
 import os
+import shlex
 import time
 import urllib.error
 import urllib.request
@@ -19,8 +20,8 @@ from cluster.progress import Progress
 from serving import ingress
 from serving.app import application, promoted_model
 from serving.config import Serve
+from serving.sample import sample_text
 
-SMOKE_TEXT = "很好，非常满意！"
 READY_TIMEOUT_S = 120
 ROUTE = "/v1/classify"
 ROUTE_NOT_READY = (404, 502, 503)
@@ -40,7 +41,8 @@ def deploy(promotion: Artifact, settings: Serve, progress: Progress) -> dict[str
     _run(promotion.manifest.recipe, model, settings)
     reachable = "127.0.0.1" if settings.host == "0.0.0.0" else settings.host
     url = f"http://{reachable}:{settings.port}{ROUTE}"
-    body = json.dumps({"texts": [SMOKE_TEXT]}, ensure_ascii=False)
+    text = sample_text(promotion)
+    body = json.dumps({"texts": [text]}, ensure_ascii=False)
     smoke = _post(url, body)
     if smoke["version"] != model.version:
         raise InfrastructureError(
@@ -48,10 +50,10 @@ def deploy(promotion: Artifact, settings: Serve, progress: Progress) -> dict[str
         )
     _record(promotion, url)
     progress.line(f"{model.id} answers at {url}")
-    progress.line(f"curl -H 'Content-Type: application/json' -d '{body}' {url}")
+    progress.line(f"curl -H 'Content-Type: application/json' -d {shlex.quote(body)} {url}")
     found = smoke["predictions"][0]
     shown = ", ".join(f"{label} {value:.3f}" for label, value in found["probabilities"].items())
-    progress.line(f"{SMOKE_TEXT} -> {found['label']} ({shown})")
+    progress.line(f"{' '.join(text.split())} -> {found['label']} ({shown})")
     return {"url": url, "model": model.id, "version": model.version, "smoke": smoke}
 
 

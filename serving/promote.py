@@ -8,9 +8,9 @@ from typing import Any
 from cluster import artifacts
 from cluster.artifacts import Artifact
 from cluster.errors import GateRefused, UserError
+from cluster.lookup import lookup
 from cluster.pipeline import StageJob
 from cluster.storage import Storage
-from serving.config import gate_refusal
 from trainers.config import TEST_METRICS
 
 SETTINGS = "serve.json"
@@ -58,13 +58,10 @@ def refuse_worse(gate: Mapping[str, float], test: Mapping[str, Any], model: str)
             )
 
 
-def promote(storage: Storage, reference: str, gate: Mapping[str, float]) -> Artifact:
-    """Promote a model by hand, by the test figures of its evaluation."""
-    for name, limit in gate.items():
-        reason = gate_refusal(name, limit)
-        if reason is not None:
-            raise UserError(f"--gate {name}={limit:g}: {reason}")
-    model = artifacts.lookup(storage, "model", reference, stage="finetune")
+def promote(model: Artifact, gate: Mapping[str, float]) -> Artifact:
+    """Promote a model by hand, by the test figures of its evaluation. Raises UserError where it has
+    none, and what `refuse_worse` does."""
+    storage = model.storage
     if model.manifest.stage != "finetune":
         raise UserError(f"{model.id} is of the stage {model.manifest.stage}, no model of a task")
     evaluations = [
@@ -95,8 +92,8 @@ def promotion(storage: Storage, reference: str) -> Artifact:
     Raises UserError where there is none.
     """
     if not reference.startswith("model/"):
-        return artifacts.lookup(storage, "promotion", reference)
-    model = artifacts.lookup(storage, "model", reference)
+        return lookup(storage, "promotion", reference)
+    model = lookup(storage, "model", reference)
     found = [
         item
         for item in artifacts.listed(storage, "promotion")

@@ -31,6 +31,7 @@ class Screen(Terminal):
 
     def __init__(self, is_terminal: bool = False):
         self.out, self.err = io.StringIO(), io.StringIO()
+        self.run = self.log = None
         self.err.isatty = lambda: is_terminal  # type: ignore[method-assign]
 
 
@@ -56,6 +57,33 @@ def serial(
         yield name, json.loads(json.dumps(function(name, pickle.loads(pickle.dumps(item)))))
 
 
+class FlakyFileSystem:
+    """A pyarrow filesystem of which every third call fails, as on a connection that breaks."""
+
+    def __init__(self, filesystem: Any):
+        self._filesystem = filesystem
+        self.calls = 0
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._filesystem, name)
+
+        def call(*arguments: Any, **named: Any) -> Any:
+            self.calls += 1
+            if self.calls % 3 == 0:
+                raise OSError("connection reset by peer")
+            return method(*arguments, **named)
+
+        return call
+
+    @classmethod
+    def under(cls, storage: Storage) -> "FlakyFileSystem":
+        """Put under a storage that is open."""
+        filesystem, path = storage._fs
+        flaky = cls(filesystem)
+        storage.__dict__["_fs"] = flaky, path
+        return flaky
+
+
 class EmptyStorage:
     """A workspace in which nothing was ever made."""
 
@@ -71,6 +99,7 @@ def published(
     files: Mapping[str, str] | None = None,
     parents: Mapping[str, str] | None = None,
     metrics: Mapping[str, Any] | None = None,
+    inputs: Mapping[str, Any] | None = None,
 ) -> Artifact:
     """An artifact with these files, as a stage would have left it."""
     recipe, stage, _ = artifact_id.partition("/")[2].rsplit("-", 2)
@@ -81,7 +110,11 @@ def published(
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(text, encoding="utf-8")
         return draft.publish(
-            recipe=recipe, stage=stage, parents=parents or {}, inputs={}, metrics=metrics or {}
+            recipe=recipe,
+            stage=stage,
+            parents=parents or {},
+            inputs=inputs or {},
+            metrics=metrics or {},
         )
 
 

@@ -11,7 +11,7 @@ import dataclasses
 import math
 import resource
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Self
@@ -25,7 +25,7 @@ from cluster.ledger import COMPUTE, Ledger
 from cluster.lines import Lines
 from cluster.progress import Progress
 from trainers import flops
-from trainers.checkpoint import LoopState
+from trainers.checkpoints.state import LoopState
 from trainers.config import Training
 from trainers.trackers import Subject, Trackers, refuse_absent, values
 
@@ -102,6 +102,20 @@ class Journal:
     def spent(self, part: str) -> AbstractContextManager[None]:
         """What the block takes is no computing but this part of the ledger."""
         return self.ledger.spent(part)
+
+    def told_of(
+        self, restore: Callable[[], LoopState | None], state: LoopState
+    ) -> Callable[[], LoopState | None]:
+        """`restore`, whose ways back to earlier weights are noted: what was done since is lost."""
+
+        def noted() -> LoopState | None:
+            restored = restore()
+            if restored is not None:
+                self.ledger.back(restored.step)
+                self._since, self._loss, self._steps = dataclasses.replace(state), 0.0, 0
+            return restored
+
+        return noted
 
     def step(
         self,

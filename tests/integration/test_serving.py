@@ -59,10 +59,16 @@ def test_answers_are_the_plain_models(first_run, endpoint, workspace):
         for label, value in zip(labels, expected.tolist(), strict=True):
             assert prediction["probabilities"][label] == pytest.approx(value, abs=1e-5)
 
-    for document, status in (({"texts": []}, 422), ({"texts": ["a"] * 257}, 413), ({}, 422)):
+    for document, status, says in (
+        ({"texts": []}, 422, "texts: "),
+        ({"texts": ["a"] * 257}, 413, "257 texts in one request"),
+        ({"txts": ["a"], "texts": ["a"]}, 422, "txts: unknown key; known: texts"),
+        ({"texts": ["a" * 9_000_000]}, 413, "over serve.max_request_megabytes = 8"),
+    ):
         with pytest.raises(urllib.error.HTTPError) as refused:
             post(url, document)
         assert refused.value.code == status
+        assert says in json.load(refused.value)["detail"]
 
     # The endpoint answers before the command has made its own first request and holds.
     command.until(lambda: list(workspace.glob("deployment/*/manifest.json"))[1:])

@@ -11,14 +11,15 @@ from typing import Any
 
 import pytest
 
-from cluster import verbs
-from cluster.cli import _parser
+from cluster import pipeline, verbs
+from cluster.cli import STAGES, _parser
 from cluster.recipe import about, load, shipped
 
 ROOT = Path(__file__).parents[2]
 VERBS = {
     "recipes",
     "check",
+    "plan",
     "shard",
     "pretrain",
     "tune",
@@ -44,6 +45,13 @@ def test_the_verbs_are_those_that_are_promised() -> None:
         assert callable(getattr(verbs, parser.get_default("verb"))), name
 
 
+def test_the_help_names_the_stages() -> None:
+    assert STAGES.replace(" or ", ", ").split(", ") == [
+        *(stage.name for stage in pipeline.STAGES),
+        pipeline.SERVE,
+    ]
+
+
 def documented_commands() -> list[str]:
     """What follows `raymill` in the README's code blocks."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -56,11 +64,14 @@ def test_commands_of_the_readme_parse(command: str) -> None:
     _parser().parse_args(shlex.split(command, comments=True))
 
 
-def test_the_recipe_of_the_readme_is_valid(tmp_path: Path) -> None:
+def test_the_recipes_of_the_readme_are_valid(tmp_path: Path) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (section,) = re.findall(r"^```yaml\n(.*?)^```", readme, flags=re.MULTILINE | re.DOTALL)
+    own, corpora = re.findall(r"^```yaml\n(.*?)^```", readme, flags=re.MULTILINE | re.DOTALL)
     path = tmp_path / "readme.yaml"
-    path.write_text(f"name: readme\n{section}", encoding="utf-8")
+    path.write_text(own, encoding="utf-8")
+    assert load(path).corpora.sources["mine"].label_column == "rating"
+    assert load(path, ["finetune=null", "serve=null"]).pretrain is not None
+    path.write_text(f"name: readme\n{corpora}", encoding="utf-8")
     assert load(path).corpora.sources["raw"].weak_labels.functions["blame"].label == "bad"
 
 

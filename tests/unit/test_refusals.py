@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from cluster import artifacts, cli, pipeline, runs
+from cluster import cli, pipeline, runs
 from cluster.errors import GateRefused, RecipeError, UserError
+from cluster.lookup import lookup
 from cluster.recipe import load
 from cluster.storage import Storage
 from tests.fakes import TEXTS, published
@@ -207,7 +208,7 @@ def test_newest_within_a_second():
     storage = Storage.at("mill")
     for name in ("ff", "00"):
         made = published(storage, f"model/demo-finetune-{name}")
-    assert artifacts.lookup(storage, "model", "demo") == made
+    assert lookup(storage, "model", "demo") == made
 
 
 def test_promote_means_the_task_model():
@@ -222,7 +223,10 @@ def test_promote_means_the_task_model():
         metrics={"test": {"accuracy": 0.9}},
     )
     published(storage, "model/demo-pretrain-ff")
-    assert promote(storage, "demo", {}).manifest.metrics["model"] == model.id
+    assert (
+        promote(lookup(storage, "model", "demo", "finetune"), {}).manifest.metrics["model"]
+        == model.id
+    )
 
 
 def test_runs_of_one_second():
@@ -348,3 +352,20 @@ def test_wordpiece_for_a_model_that_writes():
         "corpora.tokenizer.algorithm: wordpiece drops spaces, which a model of span_corruption",
         "finetune.task: classify needs pretrain.objective: masked_lm or replaced_tokens",
     )
+
+
+@pytest.mark.parametrize(
+    ("workers", "says"),
+    [
+        ("two", "pretrain.workers: expected a whole number, found 'two'"),
+        ("[1, 2]", "pretrain.workers: expected a whole number, found [1, 2]"),
+        ("0", "pretrain.workers: must be greater than or equal to 1, found 0"),
+        ("{min: 0, max: 2}", "pretrain.workers.min: must be greater than or equal to 1, found 0"),
+        ("{min: 3, max: 2}", "pretrain.workers.min: 3 is over max = 2"),
+        ("{min: 1}", "pretrain.workers.max: missing"),
+        ("{mni: 1, max: 2}", "pretrain.workers.mni: unknown key (value 1); did you mean 'min'?"),
+    ],
+)
+def test_workers_that_are_neither_a_number_nor_a_range(workers, says):
+    said = refused("heads: 4}}", f"heads: 4}}, workers: {workers}}}", says)
+    assert "|" not in said, "pydantic's tags are no keys"

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from cluster import artifacts
+from cluster import __version__, artifacts
 from cluster.artifacts import MANIFEST, Artifact, drafting, fingerprint
 from cluster.errors import UserError
 from cluster.storage import Storage
@@ -109,6 +109,36 @@ def test_checkpoints_outlive_a_draft_until_the_artifact_is_there(storage: Storag
     assert not storage.files("checkpoint")
 
 
+def _left_by_a_killed_run(storage: Storage) -> None:
+    draft = artifacts.Draft(storage, "corpus/demo-shard-0a1b", resumes=True)
+    draft.begin()
+    with draft.working("documents") as folder:
+        (folder / "0.arrow").write_text("")
+    with draft.folder() as folder:
+        (folder / "0.arrow").write_text("")
+
+
+def test_a_run_goes_on_from_the_work_of_the_same_software(storage: Storage) -> None:
+    _left_by_a_killed_run(storage)
+    with drafting(storage, "corpus/demo-shard-0a1b", resumes=True) as draft:
+        assert draft.outdated == ""
+        assert draft.worked("documents").names() == ["0.arrow"]
+        assert list(storage.files(draft.place)) == ["0.arrow"]
+
+
+def test_work_of_other_software_is_deleted_and_told(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _left_by_a_killed_run(storage)
+    monkeypatch.setattr(artifacts, "_software", lambda: {"raymill": "9.9"})
+    with drafting(storage, "corpus/demo-shard-0a1b", resumes=True) as draft:
+        assert draft.outdated == f"raymill {__version__} (now 9.9)"
+        assert draft.worked("documents").names() == []
+        assert storage.files(draft.place) == {}
+    with drafting(storage, draft.id, resumes=True) as again:
+        assert again.outdated == "", "it is of this software now"
+
+
 def test_a_failure_after_publishing_keeps_the_artifact(storage: Storage) -> None:
     def work() -> None:
         with drafting(storage, "model/demo-finetune-0a1b") as draft:
@@ -129,60 +159,9 @@ def test_a_manifest_of_another_schema_is_refused(
         artifacts.find(storage, made.id)
 
 
-@pytest.fixture
-def three(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> list[Artifact]:
-    """Two models of the recipe `demo`, the older one last by name, and one of `other`."""
-    made = []
-    for day, artifact_id in enumerate(
-        ("model/demo-finetune-ff", "model/demo-finetune-00", "model/other-finetune-11"), start=1
-    ):
-        clock = _Clock(day)
-        monkeypatch.setattr(artifacts.datetime, "datetime", clock)
-        made.append(published(storage, artifact_id))
-    return made
-
-
-class _Clock:
-    """Stands for `datetime.datetime`: it is the given day."""
-
-    def __init__(self, day: int):
-        self._day = day
-
-    def now(self, _: Any) -> "_Clock":
-        return self
-
-    def isoformat(self, timespec: str) -> str:
-        return f"2026-01-{self._day:02}T00:00:00+00:00"
-
-
 def test_artifacts_are_listed_the_oldest_first(storage: Storage, three: list[Artifact]) -> None:
     assert artifacts.listed(storage, "model") == three
     assert artifacts.listed(storage, "corpus") == []
-
-
-@pytest.mark.parametrize(
-    ("reference", "expected"),
-    [
-        ("demo", "model/demo-finetune-00"),
-        ("other", "model/other-finetune-11"),
-        ("demo-finetune-ff", "model/demo-finetune-ff"),
-        ("model/demo-finetune-ff", "model/demo-finetune-ff"),
-    ],
-    ids=["the newest of a recipe", "of another", "by name", "by id"],
-)
-def test_what_a_user_means_is_found(
-    storage: Storage, three: list[Artifact], reference: str, expected: str
-) -> None:
-    assert artifacts.lookup(storage, "model", reference).id == expected
-
-
-def test_what_is_not_there_is_told_with_what_is(storage: Storage, three: list[Artifact]) -> None:
-    with pytest.raises(
-        UserError, match=r"dem: no such model in .*demo-finetune-ff.*other-finetune"
-    ):
-        artifacts.lookup(storage, "model", "dem")
-    with pytest.raises(UserError, match=r"demo: no such sweep in .*; newest: none yet"):
-        artifacts.lookup(storage, "sweep", "demo")
 
 
 def test_the_lineage_holds_every_ancestor_the_nearest_first(storage: Storage) -> None:

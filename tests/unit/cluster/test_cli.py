@@ -13,9 +13,9 @@ import pytest
 from cluster import __version__, runs, verbs
 from cluster.cli import main
 from cluster.errors import GateRefused, InfrastructureError
-from cluster.recipe import shipped
+from cluster.recipe import load, shipped
 from cluster.storage import Storage
-from tests.fakes import Screen, told_training
+from tests.fakes import Screen, published, told_training
 from trainers.corpora.reading.sources import content_hash
 
 RECIPE = """\
@@ -59,13 +59,15 @@ def call(capfd: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[
     assert out.count("\n") == 1, "one object, on one line, and nothing else"
     answer = json.loads(out)
     assert answer["status"] == status
+    assert {"run", "log", "error"} <= set(answer)
     return status, answer, err
 
 
 def test_check_names_the_stages(capfd: pytest.CaptureFixture[str]) -> None:
     status, answer, err = call(capfd, "check", "demo.yaml", "--set", "serve={}")
     stages = ["examples", "shard", "pretrain", "finetune", "evaluate", "promote", "serve"]
-    assert (status, answer) == (0, {"status": 0, "recipe": "demo", "stages": stages})
+    nothing_ran = {"status": 0, "run": None, "log": None, "error": None}
+    assert (status, answer) == (0, {**nothing_ran, "recipe": "demo", "stages": stages})
     assert err == f"demo.yaml: valid; stages: {', '.join(stages)}\n"
 
 
@@ -74,6 +76,15 @@ def test_recipes_are_listed_with_what_they_are(capfd: pytest.CaptureFixture[str]
     assert status == 0
     assert set(answer["recipes"]) == set(shipped())
     assert err.startswith(sorted(shipped())[0])
+
+
+def test_a_shipped_recipe_is_printed_to_be_copied(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["recipes", "quickstart"]) == 0
+    Path("mine.yaml").write_text(capfd.readouterr().out)
+    assert load("mine.yaml") == load("quickstart")
+    status, answer, _ = call(capfd, "recipes", "quikstart")
+    assert status == 2
+    assert "quikstart: no shipped recipe; did you mean 'quickstart'?" in answer["error"]
 
 
 def test_without_json_answers_go_to_stdout(capfd: pytest.CaptureFixture[str]) -> None:
@@ -267,11 +278,23 @@ def test_a_run_without_a_report_has_none_to_open(capfd: pytest.CaptureFixture[st
     assert "has no report yet" in answer["error"]
 
 
+def test_a_failed_run_is_named_with_its_log(capfd: pytest.CaptureFixture[str]) -> None:
+    refused = ("--set", "finetune.labels=[other, good]")
+    status, answer, _ = call(capfd, "run", "demo.yaml", "--until", "examples", *refused)
+    assert status == 2
+    assert "label 'bad' is not in finetune.labels" in answer["error"]
+    assert answer["run"].endswith("-demo")
+    assert Path(answer["log"]) == Path("mill/runs").absolute() / answer["run"] / "log.txt"
+    assert Path(answer["log"]).is_file()
+    status, answer, _ = call(capfd, "check", "demo.yml")
+    assert (answer["run"], answer["log"]) == (None, None), "there was no run"
+
+
 def test_a_full_disk_is_infrastructure_and_recorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     screen, storage = Screen(), Storage.at(str(tmp_path))
-    monkeypatch.setattr(screen, "divert", lambda log: None)
+    monkeypatch.setattr(screen, "divert", lambda run, log: None)
     with (
         pytest.raises(InfrastructureError) as caught,
         verbs._recorded("demo", storage, screen),
@@ -281,3 +304,32 @@ def test_a_full_disk_is_infrastructure_and_recorded(
     assert runs.listed(storage)[-1]["error"] == str(caught.value)
     with pytest.raises(PermissionError), verbs._recorded("demo", storage, screen):
         raise PermissionError(errno.EACCES, "not yours")
+
+
+def test_a_model_is_named_by_its_recipe_or_by_its_folder(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    storage = Storage.at("mill")
+    model = published(storage, "model/demo-finetune-0a")
+    published(
+        storage,
+        "evaluation/demo-evaluate-0b",
+        parents={"finetune": model.id},
+        metrics={"test": {"accuracy": 0.8}},
+    )
+    status, by_name, err = call(capfd, "promote", "demo", "--workspace", "mill")
+    assert status == 0
+    assert err.startswith(f"demo: takes {model.id}, made ")
+    status, by_path, err = call(capfd, "promote", f"mill/{model.id}/")
+    assert (status, by_path) == (0, by_name)
+    assert "takes" not in err
+
+
+def test_status_lists_what_killed_runs_left(capfd: Any, tmp_path: Path) -> None:
+    storage = Storage.at(str(tmp_path / "mill"))
+    storage.write("work/old-shard-01/documents/0.arrow", b"x" * 10)
+    status, answer, err = call(capfd, "status", "--workspace", storage.root)
+    assert status == 0
+    (left,) = answer["left"]
+    assert (left["name"], left["bytes"]) == ("work/old-shard-01", 10)
+    assert f"{storage.root}/work/old-shard-01" in err

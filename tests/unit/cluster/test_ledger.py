@@ -79,6 +79,14 @@ def test_steps_may_be_lost_more_than_once() -> None:
     assert made.whole == 50
 
 
+def test_what_a_roll_back_throws_away_is_lost() -> None:
+    back = {"at": 144, "what": "back", "step": 100}
+    made = account([*UNBROKEN[:5], back, steps(150, 180), command(160), start(165, 180)])
+    assert made.parts["lost"] == 10 + 4, "with the time since the last entry"
+    assert made.parts["compute"] == 9.5 + 7.5 + 6
+    assert made.whole == 65
+
+
 def test_no_time_is_counted_twice_where_more_was_told_than_passed() -> None:
     made = account([command(0), start(1, 0), steps(2, 5, data_wait=3, checkpoint=1)])
     assert made.parts["data_wait"] == 0.75
@@ -92,7 +100,7 @@ def test_nothing_yet() -> None:
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from(["command", "start", "steps"]),
+            st.sampled_from(["command", "start", "steps", "back"]),
             st.floats(-5, 100),
             st.integers(0, 20),
             st.dictionaries(

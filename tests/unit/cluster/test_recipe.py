@@ -14,7 +14,7 @@ VALID = """\
 name: valid
 seed: 7
 workspace: mill
-cluster: {cpus: 2, max_failures: 1}
+cluster: {cpus: 2, max_failures_per_hour: 1}
 
 corpora:
   sources:
@@ -80,7 +80,7 @@ MUTATIONS = [
     typo("seed", "sede", "", "seed"),
     typo("workspace", "work_space", "", "workspace"),
     typo("cpus", "cpu", "cluster", "cpus"),
-    typo("max_failures", "maxfailures", "cluster", "max_failures"),
+    typo("max_failures_per_hour", "max_failure_per_hour", "cluster", "max_failures_per_hour"),
     typo("corpora", "corpra", "", "corpora"),
     typo("sources", "source", "corpora", "sources"),
     typo("repeat", "repeats", "corpora.sources.reviews", "repeat"),
@@ -107,7 +107,7 @@ MUTATIONS = [
     Mutation("seed: 7", "seed: 7.5", ("seed: ", "whole number", "found 7.5")),
     Mutation("seed: 7", "seed: 2026-01-01", ("seed: ", "whole number")),
     Mutation("seed: 7", "7: seed", ("7: a key must be text",)),
-    Mutation("{cpus: 2, max_failures: 1}", "2", ("cluster: ", "found 2"), at="cluster:"),
+    Mutation("{cpus: 2, max_failures_per_hour: 1}", "2", ("cluster: ", "found 2"), at="cluster:"),
     Mutation("{path: news.txt}", "news.txt", ("corpora.sources.news: ", "found 'news.txt'")),
     Mutation("size: 2000", "size: 8k", ("corpora.tokenizer.vocabulary_size: ", "found '8k'")),
     Mutation("rate: 1e-3", "rate: fast", ("pretrain.learning_rate: ", "found 'fast'")),
@@ -297,6 +297,21 @@ def test_every_problem_has_its_line(recipe_file: Path) -> None:
 def test_an_unknown_recipe_gets_the_nearest_name() -> None:
     with pytest.raises(RecipeError, match=r"quikstart: no such file.*did you mean 'quickstart'\?"):
         load("quikstart")
+
+
+@pytest.mark.parametrize("name", ["quick-start.yamll", "quick_start.yaml"])
+def test_a_file_beside_is_nearer_than_a_shipped_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / "quick-start.yaml").write_text(VALID)
+    monkeypatch.chdir(tmp_path)
+    for source in (name, str(tmp_path / name)):
+        with pytest.raises(RecipeError, match=r"did you mean 'quick-start\.yaml'\?"):
+            load(source)
+    with pytest.raises(RecipeError, match=r"did you mean 'quickstart'\?"):
+        load("quickstart1")
+    with pytest.raises(RecipeError, match=r"gone/a\.yaml: no such file or shipped recipe; see"):
+        load("gone/a.yaml")
 
 
 def test_a_shipped_name_and_its_file_are_the_same_recipe() -> None:

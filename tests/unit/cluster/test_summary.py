@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from cluster import pipeline, summary
+from cluster.lookup import placed
 from cluster.storage import Storage
 from tests.fakes import published
 
@@ -114,3 +115,12 @@ def test_pages_are_those_that_manifests_list(
     page = Path(urllib.request.url2pathname(urllib.parse.urlparse(opened[0]).path))
     assert page.read_text("utf-8") == "<p>页"
     assert storage.is_local is (page.parent / "big").exists(), "of a remote one, the page alone"
+
+
+def test_models_are_shown_as_other_verbs_take_them(storage: Storage) -> None:
+    made = published(storage, "model/demo-pretrain-00")
+    failed = {**stage("finetune", "model/demo-finetune-00"), "status": "failed"}
+    record = run(stage("shard", "corpus/demo-shard-00"), stage("pretrain", made.id), failed)
+    found = summary.models(storage, record)
+    assert found == {"pretrain": f"{storage.root}/{made.id}"}
+    assert placed(found["pretrain"], None) == (storage, made.id)

@@ -99,27 +99,28 @@ def test_the_stage_refuses_what_does_not(
 
 
 def test_a_model_is_promoted_by_hand_once(storage: Storage, parents: dict[str, Artifact]) -> None:
-    made = promote.promote(storage, "demo", {"accuracy": 0.7})
+    model = parents["finetune"]
+    made = promote.promote(model, {"accuracy": 0.7})
     assert made.manifest.parents == {name: parent.id for name, parent in parents.items()}
-    assert made.manifest.metrics["model"] == parents["finetune"].id
-    assert promote.promote(storage, "demo-finetune-0a", {"accuracy": 0.7}) == made
-    assert promote.promote(storage, "demo", {"accuracy": 0.75}) != made
+    assert made.manifest.metrics["model"] == model.id
+    assert promote.promote(model, {"accuracy": 0.7}) == made
+    assert promote.promote(model, {"accuracy": 0.75}) != made
     with pytest.raises(GateRefused):
-        promote.promote(storage, "demo", {"accuracy": 0.9})
+        promote.promote(model, {"accuracy": 0.9})
 
 
 def test_a_promotion_is_found_by_its_model(storage: Storage, parents: dict[str, Artifact]) -> None:
     with pytest.raises(UserError, match="model/demo-finetune-0a was not promoted; run `raymill"):
         promote.promotion(storage, "model/demo-finetune-0a")
-    made = promote.promote(storage, "demo", {"accuracy": 0.7})
+    made = promote.promote(parents["finetune"], {"accuracy": 0.7})
     for reference in ("model/demo-finetune-0a", "demo", made.id):
         assert promote.promotion(storage, reference) == made
     assert promote.settings(made) == {}
 
 
 def test_a_model_that_was_not_evaluated_is_refused(storage: Storage) -> None:
-    published(storage, "model/demo-finetune-0a")
+    model = published(storage, "model/demo-finetune-0a")
     with pytest.raises(
         UserError, match="model/demo-finetune-0a was not evaluated; run `raymill eva"
     ):
-        promote.promote(storage, "demo", {})
+        promote.promote(model, {})

@@ -15,7 +15,7 @@ from cluster.journals import LEDGER, METRICS
 from cluster.storage import Storage
 from tests.fakes import Notes
 from trainers import journal, trackers
-from trainers.checkpoint import LoopState
+from trainers.checkpoints.state import LoopState
 from trainers.config import Training
 from trainers.flops import Cost
 from trainers.journal import Journal, Kept
@@ -202,6 +202,18 @@ def test_a_loss_that_is_no_number_is_null(world: World, draft: Draft) -> None:
     assert [line["loss"] is None for line in lines(draft)] == [False, True]
     assert lines(draft)[0]["gradient_norm"] is None
     assert "NaN" not in draft.storage.read(f"{draft.work}/{METRICS}").decode()
+
+
+def test_a_roll_back_is_lost_work_and_steps_go_on(world: World, draft: Draft) -> None:
+    state = LoopState()
+    with journal_of(draft, state) as book:
+        world.train(book, state, 9)
+        assert book.told_of(lambda: None, state)() is None
+        assert book.told_of(lambda: LoopState(step=5), state)() == LoopState(step=5)
+        world.train(book, state, 8)
+    assert [line["step"] for line in lines(draft)] == [5, 9, 13, 17]
+    assert lines(draft)[2]["tokens_per_second"] == BATCH * LENGTH * 4
+    assert book.ledger.account.parts["lost"] == pytest.approx(1)
 
 
 def test_without_a_place_nothing_is_kept(world: World) -> None:

@@ -5,7 +5,8 @@ whole file unreadable raises UserError.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from cluster.errors import UserError
@@ -15,12 +16,14 @@ from trainers.corpora.reading.formats.archives import members, reading_archive
 from trainers.corpora.reading.formats.delimited import delimited
 from trainers.corpora.reading.formats.huggingface import huggingface
 from trainers.corpora.reading.formats.lines import jsonl, lines, text
-from trainers.corpora.reading.formats.parquet import parquet
+from trainers.corpora.reading.formats.parquet import column_names, parquet
 from trainers.corpora.reading.formats.rows import Problem, Rows, Wanted, no_column
 from trainers.corpora.reading.formats.streams import decompressed, open_content, reading
 from trainers.corpora.reading.sources import Part, files
 
 OF_LINES = {"text": text, "jsonl": jsonl, "csv": delimited}
+ROWS_LOOKED_AT = 100
+"""More than one row, since rows of JSONL may differ, and the first may be broken."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,15 +39,35 @@ class Document:
 
 def read(source: Source, part: Part) -> Iterator[Document]:
     """The documents of a part."""
-    wanted = {"text": source.text}
-    for key in ("label_column", "group_column"):
-        if getattr(source, key) is not None:
-            wanted[key] = getattr(source, key)
-    for where, columns, problem in _rows(source, part, wanted):
+    for where, columns, problem in _rows(source, part, wanted(source)):
         if columns is None:
             yield Document(None, None, where, problem)
         else:
             yield _document(source, columns, where)
+
+
+def wanted(source: Source) -> dict[str, str]:
+    """The columns that are read, by the keys of the source that name them."""
+    named = {key: getattr(source, key) for key in ("text", "label_column", "group_column")}
+    return {key: column for key, column in named.items() if column is not None}
+
+
+def columns_of(source: Source, file: str) -> Collection[str]:
+    """The columns that a file has; where rows differ, those of the first ones. Reads no further
+    than it takes to find the wanted ones. Raises UserError for a file of no known format."""
+    is_archive = archive_of(file) is not None
+    kind = next(members(file, source.format)).format if is_archive else None
+    kind = kind or format_of(file, source.format)
+    if kind == "text":
+        return [source.text]
+    if kind == "parquet":
+        return column_names(file)
+    found: dict[str, None] = {}
+    for row in itertools.islice(_rows(source, Part(file), {}), ROWS_LOOKED_AT):
+        found |= dict.fromkeys(row.columns or ())
+        if found.keys() >= {*wanted(source).values()}:
+            break
+    return found
 
 
 def every_text(path: str, key: str) -> Iterator[str]:
@@ -58,22 +81,23 @@ def every_text(path: str, key: str) -> Iterator[str]:
             yield from (value for value in columns.values() if isinstance(value, str))
 
 
-def _rows(source: Source, part: Part, wanted: Wanted) -> Rows:
+def _rows(source: Source, part: Part, columns: Wanted) -> Rows:
     """The rows of a part with the wanted columns, if not more."""
     file, begin, end = part.file, part.begin, part.end
     if file is None:
         assert source.dataset is not None
-        yield from huggingface(source.dataset, source.dataset_split, wanted, begin, end)
+        split = source.dataset_split
+        yield from huggingface(source.dataset, split, columns, begin, end, part.commit)
     elif archive_of(file) is not None:
         for member in members(file, source.format, begin, end):
             name = f"{file}/{member.name}"
             with reading_archive(file), decompressed(member.open(), member.name) as stream:
-                yield from OF_LINES[member.format](name, lines(stream, name), wanted)
+                yield from OF_LINES[member.format](name, lines(stream, name), columns)
     elif (kind := format_of(file, source.format)) == "parquet":
-        yield from parquet(file, wanted, begin, end)
+        yield from parquet(file, columns, begin, end)
     else:
         with reading(file), open_content(file) as stream:
-            yield from OF_LINES[kind](file, lines(stream, file, begin, end), wanted)
+            yield from OF_LINES[kind](file, lines(stream, file, begin, end), columns)
 
 
 def _document(source: Source, columns: Mapping[str, Any], where: str) -> Document:

@@ -16,7 +16,9 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from cluster.errors import UserError
+from cluster.section import Invalid
 from trainers.corpora.config import Corpora, Source, lexicons
+from trainers.corpora.reading import absent
 from trainers.corpora.reading.formats import (
     archive_of,
     archives,
@@ -46,18 +48,28 @@ class Part:
     """None for a dataset."""
     begin: int = 0
     end: int | None = None
-    """In bytes of text and JSONL, row groups of Parquet, rows of a dataset on disk, numbers of
-    members in a zip, offsets of members in a tar. None is the end."""
+    """In bytes of text and JSONL, row groups of Parquet, rows of a dataset on disk, files of one on
+    the hub, numbers of members in a zip, offsets of members in a tar. None is the end."""
+    commit: str | None = None
+    """Of a dataset on the hub."""
 
 
 def files(source: Source, key: str) -> list[str]:
     """The files of a source, sorted. Raises UserError where there are none."""
+    try:
+        return located(source)
+    except Invalid as error:
+        raise UserError(f"{key}.{error.key}: {error}") from error
+
+
+def located(source: Source) -> list[str]:
+    """As `files`. Raises Invalid, which names the key of the source that is at fault."""
     assert source.path is not None
     if not Path(source.path).name:
-        raise UserError(f"{key}.path: {source.path!r} names no file")
-    if "://" in source.path:
-        return _remote_files(source.path, key)
-    folder = Path.cwd() if source.package is None else _package_folder(source.package, key)
+        raise Invalid("path", f"{source.path!r} names no file")
+    if is_remote(source):
+        return _remote_files(source.path)
+    folder = Path.cwd() if source.package is None else _package_folder(source.package)
     pattern = os.path.expanduser(source.path)
     is_glob, anchor = any(mark in pattern for mark in GLOB), Path(pattern).anchor
     base = Path(anchor) if anchor else folder
@@ -65,23 +77,20 @@ def files(source: Source, key: str) -> list[str]:
         relative = str(Path(pattern).relative_to(anchor))
         found = sorted(base.glob(relative)) if is_glob else [base / pattern]
     except ValueError as error:
-        raise UserError(f"{key}.path: {source.path!r}: {error}") from error
-    found = [path for path in found if path.is_file()]
-    if not found:
-        raise UserError(f"{key}.path: no file matches {source.path!r} (looked in {folder})")
-    return [str(path) for path in found]
+        raise Invalid("path", f"{source.path!r}: {error}") from error
+    files = [str(path) for path in found if path.is_file()]
+    if not files:
+        raise Invalid("path", absent.explain(source.path, folder, [] if is_glob else found))
+    return files
 
 
-def refuse_absent(corpora: Corpora | None) -> None:
-    """Raises UserError for a local file that is not there."""
-    for key, source in _every_source(corpora):
-        if source.path is not None and "://" not in source.path:
-            files(source, key)
+def is_remote(source: Source) -> bool:
+    return source.path is not None and "://" in source.path
 
 
 def refuse_relative(corpora: Corpora | None) -> None:
     """Raises UserError for a path that another machine cannot know."""
-    for key, source in _every_source(corpora):
+    for key, source in every_source(corpora):
         path = source.path or ""
         if path and source.package is None and "://" not in path and not os.path.isabs(path):
             raise UserError(
@@ -90,7 +99,7 @@ def refuse_relative(corpora: Corpora | None) -> None:
             )
 
 
-def _every_source(corpora: Corpora | None) -> Iterator[tuple[str, Source]]:
+def every_source(corpora: Corpora | None) -> Iterator[tuple[str, Source]]:
     """Sources and files of a recipe with their keys."""
     if corpora is None:
         return
@@ -107,7 +116,9 @@ def parts(
     """What `readers.read` takes, in the order of the files and of what they hold."""
     if source.dataset is not None:
         if not huggingface.is_saved(source.dataset):
-            return [Part(None)]
+            commit = huggingface.commit(source.dataset, source.revision)
+            count = huggingface.hub_files(source.dataset, source.dataset_split, commit)
+            return [Part(None, number, number + 1, commit) for number in range(count)]
         count = huggingface.saved_rows(source.dataset, source.dataset_split)
         return [Part(None, *rows) for rows in _ranges(count, part_rows)]
     with concurrent.futures.ThreadPoolExecutor(LISTING_THREADS) as pool:
@@ -198,17 +209,17 @@ def _file_hash(file: str) -> bytes:
     return digest.digest()
 
 
-def _package_folder(package: str, key: str) -> Path:
+def _package_folder(package: str) -> Path:
     try:
         spec = importlib.util.find_spec(package)
     except (ImportError, ValueError):  # absent, or no name of a package at all
         spec = None
     if spec is None or not spec.submodule_search_locations:
-        raise UserError(f"{key}.package: {package!r} is not installed; pip install {package}")
+        raise Invalid("package", f"{package!r} is not installed; pip install {package}")
     return Path(next(iter(spec.submodule_search_locations)))
 
 
-def _remote_files(uri: str, key: str) -> list[str]:
+def _remote_files(uri: str) -> list[str]:
     scheme, _, rest = uri.partition("://")
     is_glob = any(mark in rest for mark in GLOB)
     head = re.split(r"[*?[]", rest)[0]
@@ -218,7 +229,7 @@ def _remote_files(uri: str, key: str) -> list[str]:
         selector = pafs.FileSelector(path, recursive=True, allow_not_found=True)
         infos = fs.get_file_info(selector if is_glob else [path])
     except (OSError, pa.ArrowInvalid) as error:
-        raise UserError(f"{key}.path: cannot read {uri!r}: {error}") from error
+        raise Invalid("path", f"cannot read {uri!r}: {error}") from error
     pattern = path + rest[len(base) :]
     found = sorted(
         f"{scheme}://{base}{info.path[len(path) :]}"
@@ -227,7 +238,7 @@ def _remote_files(uri: str, key: str) -> list[str]:
         and (not is_glob or _matches(info.path.split("/"), pattern.split("/")))
     )
     if not found:
-        raise UserError(f"{key}.path: no object matches {uri!r}")
+        raise Invalid("path", f"no object matches {uri!r}")
     return found
 
 

@@ -12,8 +12,22 @@ from typing import Any
 
 from cluster.errors import InfrastructureError, RaymillError, full_disk
 from cluster.pipeline import StageJob
+from cluster.storage import CACHE
 
 MARKERS = "markers"
+DONE = {
+    "clean": "parts cleaned",
+    "exact": "parts searched for equal texts",
+    "look": "parts rid of repeats",
+    "sign": "parts read for near duplicates",
+    "match": "parts searched for near duplicates",
+    "star": "parts grouped",
+    "found": "parts of near duplicates marked",
+    "choose": "parts split",
+    "tokenizer": "tokenizers trained",
+    "pack": "shards packed",
+}
+"""What people read of a step that has done some of its items."""
 TASKS_A_CPU = 4
 """Where there are more items, a task does several: Ray Data takes tens of milliseconds to begin the
 next, and an item may take less."""
@@ -28,12 +42,13 @@ def each(
     """The name of every item and what `function(name, item)` returned, in any order.
 
     Raises the UserError that it raises, and InfrastructureError for storage that gives out and for
-    workers that die more often than `cluster.max_failures`.
+    workers that die more often than `cluster.max_failures_per_hour`.
     """
     storage, folder = job.storage, f"{job.draft.work}/{MARKERS}/{step}"
     finished = {name.removesuffix(".json") for name in storage.files(folder)} & set(items)
+    told = _done(step)
     if finished:
-        job.progress.line(f"{step}: {len(finished)} of {len(items)} were done before")
+        job.progress.line(f"goes on after {len(finished)} of {len(items)} {told}")
     done = 0
     for name in sorted(finished):
         yield name, json.loads(storage.read(f"{folder}/{name}.json"))
@@ -50,8 +65,15 @@ def each(
 
     for name, outcome in _mapped(job, waiting, attempt):
         done += 1
-        job.progress.update(done, len(items), f"items of {step}")
+        job.progress.update(done, len(items), told)
         yield name, outcome
+
+
+def _done(step: str) -> str:
+    """In words, what is done with the items of a step; those of `star-0a` are of round 1. Pure."""
+    name, _, number = step.partition("-")
+    words = DONE.get(name, f"items of {step}")
+    return f"{words}, round {int(number[:-1]) + 1}" if number else words
 
 
 def _mapped(
@@ -78,7 +100,7 @@ def _mapped(
     starts = range(0, len(named), each_task)
     rows = [{"items": pickle.dumps(named[start : start + each_task])} for start in starts]
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
-    failures = job.recipe.cluster.max_failures
+    failures = job.recipe.cluster.max_failures_per_hour
     found = dataset.flat_map(attempt, concurrency=at_once, max_retries=failures)
     try:
         for row in found.iter_rows():
@@ -90,12 +112,17 @@ def _mapped(
             yield outcome
     except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
         raise InfrastructureError(
-            f"corpora: a worker died more often than cluster.max_failures = {failures}; run again "
-            f"to go on, with less corpora.concurrency if memory was short: {error}"
+            f"corpora: a worker died more often than cluster.max_failures_per_hour = {failures}; "
+            f"run again to go on, with less corpora.concurrency if memory was short: {error}"
         ) from error
 
 
 def _of_storage(error: OSError, place: str) -> InfrastructureError:
+    if isinstance(error, FileNotFoundError) and str(CACHE.expanduser()) in str(error):
+        return InfrastructureError(
+            "cluster.cache_gb: too little for what tasks read at a time: a file was gone from "
+            f"{CACHE} before it was opened; set more, or fewer corpora.concurrency, and run again"
+        )
     return full_disk(error, place) or InfrastructureError(
         f"{place}: a worker cannot read or write: {error}; mend the storage and run again"
     )

@@ -12,6 +12,7 @@ FORMATS = {
     ".parquet": "parquet",
 }
 ARCHIVES = {".zip": "zip", ".tar": "tar"}
+KNOWN = ", ".join([*FORMATS, *ARCHIVES])
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
 """Endings to pyarrow's names of the codecs."""
 
@@ -22,25 +23,31 @@ def compression_of(file: str) -> str | None:
 
 def archive_of(file: str) -> str | None:
     """zip, tar or None; a tar may be compressed."""
-    return ARCHIVES.get(_ending(file))
+    return ARCHIVES.get(_inner(file))
 
 
 def known_format(file: str) -> str | None:
-    return FORMATS.get(_ending(file))
+    return FORMATS.get(_inner(file))
 
 
 def format_of(file: str, given: str | None) -> str:
     """The format of a file that is no archive. Raises UserError if its ending says nothing."""
     found = given or known_format(file)
     if found is None:
-        known = ", ".join([*FORMATS, *ARCHIVES])
         raise UserError(
-            f"{file}: unknown ending {_ending(file)!r} (known: {known}); set the source's `format`"
+            f"{file}: unknown ending {_inner(file)!r} (known: {KNOWN}); set the source's `format`"
         )
     return found
 
 
-def _ending(file: str) -> str:
+def ending(file: str) -> str:
+    """As the file has it, with that of its compression."""
+    path = Path(file)
+    is_inside = path.suffix.lower() in COMPRESSIONS
+    return (Path(path.stem).suffix if is_inside else "") + path.suffix
+
+
+def _inner(file: str) -> str:
     """The ending before that of a compression."""
     path = Path(_in_full(file))
     return Path(path.stem).suffix if path.suffix in COMPRESSIONS else path.suffix

@@ -22,6 +22,11 @@ def row_group_bytes(file: str) -> list[int]:
         ]
 
 
+def column_names(file: str) -> list[str]:
+    with reading(file), _open(file) as table:
+        return table.schema_arrow.names
+
+
 def parquet(file: str, wanted: Wanted, begin: int = 0, end: int | None = None) -> Rows:
     """The rows of a range of row groups."""
     with reading(file), _open(file) as table:

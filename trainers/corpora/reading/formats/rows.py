@@ -46,10 +46,14 @@ def too_long() -> Problem:
 
 
 def no_column(key: str, column: str, columns: Collection[str]) -> Problem:
+    return Problem(f"no column {column!r}", f"set as `{key}`; {there_are(columns, column)}")
+
+
+def there_are(columns: Collection[str], wanted: str) -> str:
+    """The columns that there are, and the nearest to the one that is not."""
     shown = ", ".join(itertools.islice(columns, SHOWN_COLUMNS))
     more = ", ..." if len(columns) > SHOWN_COLUMNS else ""
-    there = f"columns: {shown}{more}{nearest(column, columns)}"
-    return Problem(f"no column {column!r}", f"set as `{key}`; {there}")
+    return f"columns: {shown}{more}{nearest(wanted, columns)}"
 
 
 def refuse_missing(file: str, wanted: Wanted, columns: Collection[str]) -> None:

@@ -1,12 +1,13 @@
 """Rules that cannot be are refused with the recipe, at their line."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cluster.errors import RecipeError, UserError
 from cluster.recipe import Recipe, load
-from trainers.corpora.reading.sources import content_hash, refuse_absent, refuse_relative
+from trainers.corpora.reading.sources import content_hash, refuse_relative
 
 RECIPE = """\
 name: weak
@@ -80,10 +81,11 @@ def test_what_cannot_be_is_refused(old: str, new: str, says: str) -> None:
 
 def test_a_lexicon_that_is_not_there_is_refused() -> None:
     recipe = edited()
-    refuse_absent(recipe.corpora)
+    assert list(recipe.corpora.faults(recipe)) == []
     Path("praise.txt").unlink()
-    with pytest.raises(UserError, match=r"functions\.praise\.path: no file matches 'praise\.txt'"):
-        refuse_absent(recipe.corpora)
+    ((key, message),) = recipe.corpora.faults(recipe)
+    assert key == "corpora.sources.raw.weak_labels.functions.praise.path"
+    assert message.startswith("no file matches 'praise.txt'")
 
 
 def test_a_relative_lexicon_is_refused_for_another_machine() -> None:
@@ -98,3 +100,24 @@ def test_a_changed_lexicon_is_another_labelling() -> None:
     Path("praise.txt").write_text("满意\n", "utf-8")
     content_hash.cache_clear()
     assert edited().corpora.labelled != before
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "depends"),
+    [
+        ("clean.languages", ["zh"], False),
+        ("clean.quality", {}, False),
+        ("clean.repetition", {"max_character_run": 9}, False),
+        ("clean.mask", ["phone"], True),
+        ("clean.max_characters", 50, True),
+        ("deduplicate.similarity", 0.5, True),
+        ("tokenizer.vocabulary_size", 999, False),
+    ],
+)
+def test_labelled_documents_depend_on_what_they_go_through(
+    key: str, value: Any, depends: bool
+) -> None:
+    before = edited()
+    after = before.override({f"corpora.{key}": value})
+    assert (after.corpora.labelled != before.corpora.labelled) is depends
+    assert after.corpora.identity() != before.corpora.identity()

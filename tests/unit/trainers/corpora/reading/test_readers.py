@@ -315,7 +315,7 @@ def test_a_file_that_cannot_be_read_is_refused(source: dict[str, Any], says: str
     [
         ({"path": "gone/*.txt"}, "corpora.sources.x.path: no file matches 'gone/*.txt' (looked in"),
         ({"path": "/gone.txt"}, "corpora.sources.x.path: no file matches '/gone.txt'"),
-        ({"path": "folder"}, "corpora.sources.x.path: no file matches 'folder'"),
+        ({"path": "folder"}, "corpora.sources.x.path: 'folder' is a folder; give its files"),
         ({"path": "file:///gone/*.txt"}, "no object matches 'file:///gone/*.txt'"),
         ({"path": "file:///gone.txt"}, "no object matches 'file:///gone.txt'"),
         ({"path": "a**.txt"}, "corpora.sources.x.path: 'a**.txt': Invalid pattern: '**' can only"),

@@ -1,16 +1,19 @@
 """What is finished is not done again, by the next run or by the next try of a task."""
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from cluster.artifacts import Draft
 from cluster.errors import InfrastructureError
-from cluster.storage import Storage
+from cluster.storage import CACHE, Storage
 from tests.fakes import Notes
 from trainers.corpora.steps import parallel
+from trainers.corpora.steps.document_file import DocumentFile
 
 
 @pytest.fixture
@@ -42,7 +45,7 @@ def test_items_are_done_once_over_several_runs(job: Any) -> None:
     found = dict(parallel.each(job, "square", items, square))
     assert found == {name: item * item for name, item in items.items()}
     assert sorted(done) == sorted(items)
-    assert job.progress.lines == ["square: 3 of 6 were done before"]
+    assert job.progress.lines == ["goes on after 3 of 6 items of square"]
     assert dict(parallel.each(job, "other", items, square)) == found, "steps are told apart"
     assert len(done) == 12
 
@@ -73,3 +76,23 @@ def test_a_full_disk_names_the_place() -> None:
     assert "mend the storage" in str(
         parallel._of_storage(OSError(5, "Input/output error"), "/mill")
     )
+
+
+def test_every_step_is_told_in_words() -> None:
+    steps = Path(parallel.__file__).parent
+    code = "".join(path.read_text("utf-8") for path in steps.glob("*.py"))
+    named = set(re.findall(r'each\(\s*job,\s*f?"([a-z]+)', code))
+    named |= set(re.findall(r'_star\(\s*job,\s*f?"([a-z]+)', code))
+    assert named == set(parallel.DONE)
+    assert parallel._done("clean") == "parts cleaned"
+    assert parallel._done("star-0a") == "parts grouped, round 1"
+    assert parallel._done("star-11b") == "parts grouped, round 12"
+
+
+def test_a_cache_that_is_too_small_names_the_knob(tmp_path: Path) -> None:
+    evicted = CACHE.expanduser() / "files" / "abc"
+    for opened in (np.load, DocumentFile):
+        with pytest.raises(FileNotFoundError) as caught:
+            opened(evicted)
+        told = parallel._of_storage(caught.value, "s3://mill")
+        assert str(told).startswith("cluster.cache_gb: too little for what tasks read at a time")

@@ -1,0 +1,174 @@
+"""What a look at a recipe's files finds, with the line of the recipe, before anything runs."""
+
+import gzip
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from cluster.errors import RecipeError
+from cluster.recipe import load
+
+ROOT = Path(__file__).parents[5]
+ROWS = [{"review": "这家酒店很好", "stars": 5}, {"review": "two words", "stars": 1}]
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = [json.dumps(row) for row in ROWS]
+    Path("a.jsonl").write_text("\n".join(lines))
+    Path("a.csv").write_text("review,stars\ngood,5\n")
+    pq.write_table(pa.Table.from_pylist(ROWS), "a.parquet")
+    with gzip.open("a.jsonl.gz", "wt") as stream:
+        stream.write("\n".join(lines))
+    with zipfile.ZipFile("a.zip", "w") as archive:
+        archive.writestr("inside/a.jsonl", "\n".join(lines))
+    Path("a.txt").write_text("a line\n")
+
+
+def found(source: str) -> str:
+    """The error of a recipe with this source, or nothing."""
+    Path("r.yaml").write_text(f"name: demo\ncorpora:\n  sources:\n    mine:\n      {source}\n")
+    try:
+        load("r.yaml", looks=True)
+    except RecipeError as error:
+        return str(error)
+    return ""
+
+
+FILES = ("a.jsonl", "a.jsonl.gz", "a.csv", "a.parquet", "a.zip")
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_column_that_is_not_there_is_told_with_those_that_are(file: str) -> None:
+    assert found(f"path: {file}\n      text: review\n      label_column: stars") == ""
+    wrong = found(f"path: {file}\n      text: reviews\n      label_column: stars")
+    assert wrong == (
+        f"r.yaml:6: corpora.sources.mine.text: no column 'reviews' in {Path(file).absolute()}; "
+        "columns: review, stars; did you mean 'review'?"
+    )
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_column_that_was_not_set_is_told_at_its_source(file: str) -> None:
+    wrong = found(f"path: {file}\n      label_column: star\n      group_column: product")
+    assert [line.partition(" in ")[0] for line in wrong.splitlines()] == [
+        "r.yaml:4: corpora.sources.mine.text: no column 'text'",
+        "r.yaml:6: corpora.sources.mine.label_column: no column 'star'",
+        "r.yaml:7: corpora.sources.mine.group_column: no column 'product'",
+    ]
+
+
+def test_lines_of_text_have_no_columns_but_what_they_are_called() -> None:
+    assert found("path: a.txt") == ""
+    assert found("path: a.txt\n      text: anything") == ""
+    wrong = found("path: a.txt\n      label_column: stars")
+    assert "mine.label_column: no column 'stars'" in wrong
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("late.jsonl", '{"broken": \n[]\n{"other": 1}\n{"text": "a", "label": "b"}\n'),
+        ("empty.jsonl", ""),
+        ("empty.csv", ""),
+        ("header.csv", "text,label\n"),
+        ("broken.jsonl", "{\n"),
+    ],
+)
+def test_what_a_run_may_read_is_not_refused(name: str, content: str) -> None:
+    Path(name).write_text(content)
+    assert found(f"path: {name}\n      label_column: label") == ""
+
+
+def test_the_first_file_is_looked_at_as_far_as_it_must(tmp_path: Path) -> None:
+    for name in ("1.jsonl", "2.jsonl"):
+        Path(name).write_text('{"text": "a"}\n')
+    Path("2.jsonl").write_text('{"txt": "a"}\n')
+    assert found("path: '[0-9].jsonl'") == ""
+    Path("long.jsonl").write_text('{"other": "a"}\n' * 200 + '{"text": "a"}\n')
+    assert "no column 'text'" in found("path: long.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("path: a.jsnl", "r.yaml:5: corpora.sources.mine.path: no file matches 'a.jsnl' (looked in "
+         "{here}); did you mean 'a.jsonl'?"),
+        ("path: b/*.txt", "r.yaml:5: corpora.sources.mine.path: no file matches 'b/*.txt'"),
+        ("path: gone/a.txt", "r.yaml:5: corpora.sources.mine.path: no file matches 'gone/a.txt'"),
+        ("path: a.txt\n      package: nothing_such", "r.yaml:6: corpora.sources.mine.package: '"),
+        ("path: a.odt", "r.yaml:5: corpora.sources.mine.path: {here}/a.odt: unknown ending '.odt'"),
+        ("path: no.parquet", "mine.path: {here}/no.parquet: not a Parquet file"),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_not_there_is_told_with_the_line(source: str, says: str) -> None:
+    Path("a.odt").touch()
+    Path("no.parquet").write_text("no")
+    assert says.format(here=Path.cwd()) in found(source)
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        (["x.jsonl", "y.jsonl", "z.txt", "README"], "such as 'mine/*.jsonl'"),
+        (["x.jsonl.gz"], "such as 'mine/*.jsonl.gz'"),
+        (["x.tar.gz"], "such as 'mine/*.tar.gz'"),
+        (["x.tgz"], "such as 'mine/*.tgz'"),
+        (["2024/x.csv", "2025/x.csv"], "such as 'mine/**/*.csv'"),
+        (["x.odt"], "none in it has a known ending (.txt, .jsonl, "),
+    ],
+)
+def test_a_folder_is_told_from_a_file(files: list[str], says: str) -> None:
+    for file in files:
+        path = Path("mine") / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    for given in ("mine", "mine/"):
+        wrong = found(f"path: {given}")
+        assert f"mine.path: '{given}' is a folder; give its files" in wrong
+    assert says in found("path: mine")
+
+
+def test_what_is_elsewhere_is_not_looked_at() -> None:
+    assert found("path: s3://bucket/gone.jsonl") == ""
+    assert found("dataset: some/where") == ""
+
+
+def test_a_look_at_an_evaluation_set() -> None:
+    wrong = found("path: a.txt\n  decontaminate: {files: [a.jsonl, gone.jsonl]}")
+    assert wrong.startswith("r.yaml:6: corpora.decontaminate.files.path: no file matches 'gone.j")
+
+
+def test_one_label_for_all_is_refused_for_a_classifier() -> None:
+    one = "path: a.csv\n      text: review\n      label: stars\nfinetune: {base: b}"
+    assert found(one).startswith(
+        "r.yaml:7: corpora.sources.mine.label: every labelled document has the label 'stars'"
+    )
+    two = "\n    yours: {path: a.txt, label: other}"
+    assert found(one.replace("\nfinetune", f"{two}\nfinetune")) == ""
+    assert found(one.partition("\nfinetune")[0]) == "", "only pretraining needs no labels"
+
+
+def test_looking_imports_neither_torch_nor_ray() -> None:
+    code = """
+import sys
+from cluster.cli import main
+assert main(["check", "r.yaml"]) == 0
+print([name for name in ("torch", "ray", "transformers", "datasets") if name in sys.modules])
+"""
+    assert found("path: a.jsonl\n      text: review") == ""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == "[]"

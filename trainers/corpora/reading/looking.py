@@ -1,0 +1,36 @@
+"""A look at the files that a recipe names before anything runs: are they there, and have they the
+columns? Of a source's files the first is opened; what is remote, or a dataset, is not looked at."""
+
+from collections.abc import Iterator
+
+from cluster.errors import UserError
+from cluster.section import Conflict, Invalid
+from trainers.corpora.config import Corpora, Source
+from trainers.corpora.reading.formats.rows import there_are
+from trainers.corpora.reading.readers import columns_of, wanted
+from trainers.corpora.reading.sources import every_source, is_remote, located
+
+
+def faults(corpora: Corpora) -> Iterator[Conflict]:
+    """A conflict for each file or column that is not there."""
+    own = {f"corpora.sources.{name}" for name in corpora.sources}
+    for key, source in every_source(corpora):
+        if source.path is None or is_remote(source):
+            continue
+        try:
+            first = located(source)[0]
+            if key in own:
+                yield from _missing(source, key, first)
+        except Invalid as error:
+            yield Conflict(f"{key}.{error.key}", str(error))
+        except UserError as error:  # the file cannot be read at all
+            yield Conflict(f"{key}.path", str(error))
+
+
+def _missing(source: Source, key: str, file: str) -> Iterator[Conflict]:
+    columns = columns_of(source, file)
+    for name, column in wanted(source).items():
+        if columns and column not in columns:  # of an empty file nothing can be told
+            yield Conflict(
+                f"{key}.{name}", f"no column {column!r} in {file}; {there_are(columns, column)}"
+            )

@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from cluster.errors import UserError
+from cluster.errors import InfrastructureError, UserError
 from cluster.retries import retried
 
 CACHE = Path("~/.cache/raymill")
@@ -38,13 +38,20 @@ class Storage:
     @classmethod
     def at(cls, workspace: str, must_exist: bool = False) -> "Storage":
         """The storage of a recipe's `workspace`. Raises UserError if it cannot be used, or if a
-        local one is absent and `must_exist`."""
+        local one is absent and `must_exist`; InfrastructureError if it does not answer."""
         if "://" in workspace:
             storage = cls(workspace.rstrip("/"))
             try:
-                storage._fs  # noqa: B018  opening it is the check
+                fs, path = storage._fs
             except (OSError, ValueError) as error:
                 raise UserError(f"workspace: cannot open {workspace!r}: {error}") from error
+            try:
+                fs.get_file_info(path)  # once: later calls are tried again for longer
+            except OSError as error:
+                raise InfrastructureError(
+                    f"workspace: cannot reach {workspace!r}: {error}; check the address and the "
+                    "credentials"
+                ) from error
             return storage
         if re.match(r"[a-z][a-z0-9+.-]+:/", workspace):
             scheme, _, rest = workspace.partition(":")

@@ -4,10 +4,11 @@ import hashlib
 import os
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from cluster.errors import UserError
+from cluster.errors import InfrastructureError, UserError
 from cluster.storage import Storage
 
 
@@ -190,3 +191,20 @@ def test_a_workspace_that_is_a_file_is_refused(tmp_path: Path) -> None:
 def test_an_unknown_scheme_is_refused() -> None:
     with pytest.raises(UserError, match="workspace: cannot open 'ftp://host/mill'"):
         Storage.at("ftp://host/mill")
+
+
+def test_a_workspace_that_does_not_answer_is_told_after_one_try(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tries = []
+
+    def unreachable(_: str) -> None:
+        tries.append(1)
+        raise OSError("AWS Error NETWORK_CONNECTION")
+
+    answer = SimpleNamespace(get_file_info=unreachable), "bucket/mill"
+    opened = SimpleNamespace(FileSystem=SimpleNamespace(from_uri=lambda _: answer))
+    monkeypatch.setattr("cluster.storage.pafs", opened)
+    with pytest.raises(InfrastructureError, match="workspace: cannot reach 's3://bucket/mill'"):
+        Storage.at("s3://bucket/mill")
+    assert len(tries) == 1

@@ -2,7 +2,8 @@
 
     RaymillError
     ├── UserError            2   the user's to mend: arguments, data, resources asked for
-    │   └── RecipeError      2   ... in a recipe: file, line, dotted key, value, remedy
+    │   ├── RecipeError      2   ... in a recipe: file, line, dotted key, value, remedy
+    │   └── Diverged         2   ... in the numbers of a training, which learns nothing any more
     ├── InfrastructureError  3   infrastructure gave out after its retries
     └── GateRefused          4   a model was not good enough to promote
 
@@ -24,6 +25,10 @@ class UserError(RaymillError):
 
 class RecipeError(UserError):
     """One or more problems in a recipe, a line each."""
+
+
+class Diverged(UserError):
+    """A training with these numbers does no good; one with others may."""
 
 
 class InfrastructureError(RaymillError):

@@ -90,4 +90,5 @@ class ClusterSection(Section):
     checkpoint; a task of `shard` is tried so often in all. One more, and the run gives up (exit
     status 3)."""
     cache_gb: float = Field(default=50.0, gt=0)
-    """Disk that each node spends on copies of shards, where the workspace is remote."""
+    """Disk that each node spends on copies of shards, and of what `shard` works on, where the
+    workspace is remote."""

@@ -7,6 +7,7 @@ Workers on other nodes need a workspace that every node sees: a shared folder or
 
 import contextlib
 import dataclasses
+import errno
 import fcntl
 import functools
 import hashlib
@@ -18,6 +19,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
+import pyarrow as pa
 import pyarrow.fs as pafs
 
 from cluster.errors import UserError
@@ -85,7 +87,7 @@ class Storage:
             return stream.read()
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a file whole or not at all."""
+        """Write a file whole or not at all, and to the disk itself."""
         self.write_pieces(name, [data])
 
     def write_pieces(self, name: str, pieces: Iterable[bytes | memoryview]) -> None:
@@ -98,7 +100,9 @@ class Storage:
         written = f"{target}.{uuid.uuid4().hex[:8]}.part" if self.is_local else target
         self._stream(written, pieces)
         if written != target:
+            _sync(Path(written))
             retried(fs.move)(written, target)
+            _sync(Path(target).parent)
 
     @retried
     def _stream(self, path: str, pieces: Iterable[bytes | memoryview]) -> None:
@@ -119,15 +123,39 @@ class Storage:
         infos = self._fs[0].get_file_info(selector)
         return sorted(info.base_name for info in infos if info.type == pafs.FileType.Directory)
 
-    @retried
     def files(self, name: str) -> dict[str, int]:
         """Every file below a folder: path relative to it, to size in bytes; sorted."""
         folder = self._path(name)
-        selector = pafs.FileSelector(folder, recursive=True, allow_not_found=True)
-        infos = self._fs[0].get_file_info(selector)
-        found = [info for info in infos if info.type == pafs.FileType.File]
-        relative = {PurePosixPath(info.path).relative_to(folder): info.size for info in found}
+        relative = {
+            PurePosixPath(info.path).relative_to(folder): info.size for info in self._infos(name)
+        }
         return {path.as_posix(): size for path, size in sorted(relative.items())}
+
+    def measure(self, name: str) -> tuple[int, int]:
+        """Bytes of all files below a folder, and the time of the last change of one, in
+        nanoseconds, 0 without any."""
+        infos = self._infos(name)
+        newest = max((info.mtime_ns or 0 for info in infos), default=0)
+        return sum(info.size for info in infos), newest
+
+    @retried
+    def _infos(self, name: str) -> list[pafs.FileInfo]:
+        selector = pafs.FileSelector(self._path(name), recursive=True, allow_not_found=True)
+        infos = self._fs[0].get_file_info(selector)
+        return [info for info in infos if info.type == pafs.FileType.File]
+
+    @retried
+    def stamp(self, name: str) -> tuple[int, int]:
+        """Size in bytes and time of the last change, in nanoseconds, of a file. Raises
+        FileNotFoundError."""
+        info = self._fs[0].get_file_info(self._path(name))
+        if info.type == pafs.FileType.NotFound:
+            raise FileNotFoundError(f"{self.root}: no {name}")
+        return info.size, info.mtime_ns
+
+    def open(self, name: str) -> pa.NativeFile:
+        """A file, to read ranges of. Raises FileNotFoundError."""
+        return self._fs[0].open_input_file(self._path(name))
 
     def pieces(self, name: str) -> Iterator[bytes]:
         """The bytes of a file, a few at a time. Raises FileNotFoundError."""
@@ -156,12 +184,7 @@ class Storage:
             return Path(self.root) / name
         # Times and sizes too: a checkpoint may be written again under its name. (Not within the
         # same second, which is as exact as an object store's times are.)
-        selector = pafs.FileSelector(self._path(name), recursive=True, allow_not_found=True)
-        state = sorted(
-            (info.path, info.size, info.mtime_ns)
-            for info in self._fs[0].get_file_info(selector)
-            if info.type == pafs.FileType.File
-        )
+        state = sorted((info.path, info.size, info.mtime_ns) for info in self._infos(name))
         identity = hashlib.sha256(f"{self.root}/{name}/{state}".encode()).hexdigest()[:16]
         cached = CACHE.expanduser() / identity
         if not cached.exists():
@@ -186,10 +209,19 @@ class Storage:
             shutil.rmtree(local, ignore_errors=True)  # another process may do the same
 
     @contextlib.contextmanager
-    def writing(self, name: str) -> Iterator[Path]:
-        """A local folder to write into; what stands in it at the end is added to folder `name`."""
-        if self.is_local:
+    def writing(self, name: str, by_way_of: str | None = None) -> Iterator[Path]:
+        """A local folder to write into; what stands in it at the end is added to folder `name`.
+
+        On a local disk that is the folder itself, where files show as they are written. If they are
+        to show only when they are whole, and on the disk itself, they come `by_way_of` another.
+        """
+        if self.is_local and by_way_of is None:
             yield _made(Path(self.root) / name)
+            return
+        if self.is_local and by_way_of is not None:
+            with tempfile.TemporaryDirectory(dir=_made(Path(self.root) / by_way_of)) as folder:
+                yield Path(folder)
+                _move(Path(folder), Path(self.root) / name)
             return
         with tempfile.TemporaryDirectory(prefix="raymill-") as folder:
             yield Path(folder)
@@ -201,13 +233,48 @@ class Storage:
         fs.create_dir(place, recursive=True)
         pafs.copy_files(folder, place, destination_filesystem=fs)
 
+    def sync(self, name: str) -> None:
+        """Waits until a folder with all it holds is on the disk itself."""
+        if self.is_local:
+            folder = Path(self.root) / name
+            for path in (*folder.rglob("*"), folder):
+                _sync(path)
+
     def rename(self, source: str, target: str) -> None:
         """Rename a folder in one step (local storage only: object stores cannot)."""
         assert self.is_local, "object stores have no atomic rename"
         _made((Path(self.root) / target).parent)
         os.rename(Path(self.root) / source, Path(self.root) / target)
+        _sync((Path(self.root) / target).parent)
 
 
 def _made(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def _move(source: Path, target: Path) -> None:
+    """Adds the files of a folder to another on the same disk."""
+    files = [path for path in source.rglob("*") if path.is_file()]
+    for path in files:
+        _sync(path)
+    places = [target / path.relative_to(source) for path in files]
+    for path, place in zip(files, places, strict=True):
+        _made(place.parent)
+        path.replace(place)
+    for folder in {place.parent for place in places}:
+        _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    """Without it, a file or its name may be gone after a power cut though what was written later is
+    there."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some file systems of networks know no sync of a folder; they see to names themselves.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
+            raise
+    finally:
+        os.close(descriptor)

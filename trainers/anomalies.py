@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from cluster.errors import UserError
+from cluster.errors import Diverged
 from cluster.progress import Progress
 from trainers.checkpoints.state import LoopState
 from trainers.config import Anomalies, Training
@@ -66,7 +66,7 @@ class Watch:
         return math.nan if self._refused else 1.0
 
     def after(self, engine: Any, state: LoopState, loss: float, restore: Restore) -> None:
-        """Follows a step, which `state` counts already. Raises UserError where training is to
+        """Follows a step, which `state` counts already. Raises Diverged where training is to
         stop."""
         if engine.was_step_applied():
             return
@@ -81,7 +81,7 @@ class Watch:
         state.anomalies = [*recent, state.step]
         if action == "stop" or len(state.anomalies) > self._settings.limit:
             why = f"{where}: {reason}" if action == "stop" else _too_many(state, self._settings)
-            raise UserError(
+            raise Diverged(
                 f"anomalies: {why}; lower learning_rate or gradient_clipping, warm up for longer, "
                 "or look at these samples"
             )

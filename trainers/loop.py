@@ -17,7 +17,6 @@ import torch
 import torch.distributed as dist
 
 from cluster.artifacts import Draft
-from cluster.errors import UserError
 from cluster.progress import Progress
 from trainers import model, schedule, zero
 from trainers.anomalies import Watch
@@ -68,7 +67,7 @@ def train(
     torch.manual_seed(job.seed)
     objective = Objective(task.model(), task)
     if settings.activation_checkpointing:
-        _recompute_activations(objective)
+        model.recompute_activations(objective.model)
     compiled = settings.compile and _compile(objective, progress)
     engine = zero.engine(objective, settings)
     rows, validation = task.rows("train"), task.rows("validation")
@@ -235,15 +234,6 @@ class _Clock:
         by_steps = steps is not None and self._state.step % steps == 0
         is_asked_for = self.asked is not Request.NOTHING
         return self.is_due("checkpoint", 0.0 if by_steps or is_asked_for else self._checkpoint_s)
-
-
-def _recompute_activations(objective: Objective) -> None:
-    if not objective.model.supports_gradient_checkpointing:
-        raise UserError(
-            f"activation_checkpointing: {objective.model.config.model_type!r} cannot do it; leave "
-            "it out"
-        )
-    objective.model.gradient_checkpointing_enable()
 
 
 def _compile(objective: Objective, progress: Progress) -> bool:

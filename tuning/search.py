@@ -8,11 +8,12 @@ whole groups fit, since groups that wait for each other's CPUs wait for ever.
 import dataclasses
 import json
 import tempfile
+from collections.abc import Sequence
 from typing import Any
 
 from ray import tune
 
-from cluster.errors import InfrastructureError, UserError
+from cluster.errors import Diverged, InfrastructureError, UserError
 from cluster.pipeline import StageJob
 from cluster.progress import Progress
 from cluster.recipe import Recipe
@@ -77,7 +78,7 @@ class _Quiet:
 def _trial(config: dict[str, Any]) -> None:
     """One trial, in a process of Ray Tune."""
     training: TrainJob = config["jobs"][config["number"]]
-    if training.settings.workers == 1:
+    if training.settings.most_workers == 1:
         alone(training, _Quiet(), tune.report)
     else:
         fit(training, _Quiet(), max_failures_per_hour=0, in_tune_trial=True)
@@ -174,7 +175,15 @@ def _search(
             ),
         )
         grid = interruptible(tuner.fit)
-    for error in grid.errors:
+    mistake = mistake_of_all(grid.errors)
+    if mistake is not None:
+        raise mistake
+
+
+def mistake_of_all(errors: Sequence[BaseException]) -> UserError | None:
+    """The user's mistake that every trial runs into, since they differ in numbers only. Pure."""
+    for error in errors:
         cause = getattr(error, "cause", error)
-        if isinstance(cause, UserError):  # every trial's, since they differ in numbers only
-            raise cause
+        if isinstance(cause, UserError) and not isinstance(cause, Diverged):
+            return cause
+    return None

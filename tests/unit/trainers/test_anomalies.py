@@ -10,7 +10,7 @@ import torch.distributed as dist
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.errors import UserError
+from cluster.errors import Diverged
 from tests.fakes import Notes
 from trainers.anomalies import Watch, drop_steps_not_finite, is_spike, left_out
 from trainers.checkpoints.state import LoopState
@@ -114,7 +114,7 @@ def test_to_roll_back_leaves_out_what_the_weights_forget() -> None:
 
 
 def test_the_user_may_want_it_to_stop() -> None:
-    with pytest.raises(UserError, match=r"anomalies: step 3 .*: its gradient is not finite"):
+    with pytest.raises(Diverged, match=r"anomalies: step 3 .*: its gradient is not finite"):
         watch(Notes(), non_finite="stop").after(Engine(), at(3), math.nan, no_checkpoint)
 
 
@@ -125,7 +125,7 @@ def test_too_many_of_the_last_steps_end_the_run() -> None:
         watching.after(Engine(), state, math.nan, no_checkpoint)
     assert state.skipped_steps == 5
     state.step = 34
-    with pytest.raises(UserError, match=r"3 of the last 10 steps.*anomalies\.limit = 2"):
+    with pytest.raises(Diverged, match=r"3 of the last 10 steps.*anomalies\.limit = 2"):
         watching.after(Engine(), state, math.nan, no_checkpoint)
 
 

@@ -13,7 +13,7 @@ from trainers.checkpoints.state import LoopState
 from trainers.config import Training
 from trainers.corpora.feeding.feed import Tokenized
 from trainers.loop import TrainJob
-from trainers.model import Start, build
+from trainers.model import Start, build, recompute_activations
 from trainers.shape import Shape
 from trainers.tasks import Objective
 
@@ -52,7 +52,7 @@ def test_activations_are_computed_again_for_the_gradient(again: bool, tokenizer:
     shape = Shape(architecture="llama", hidden_size=16, layers=2, heads=2)
     objective = Objective(build(Start(shape=shape), "causal_lm", tokenizer), task=None)  # type: ignore[arg-type]
     if again:
-        loop._recompute_activations(objective)
+        recompute_activations(objective.model)
     passes: list[str] = []
     for layer in objective.model.model.layers:
         layer.mlp.register_forward_pre_hook(lambda *_: passes.append("mlp"))
@@ -65,7 +65,7 @@ def test_a_model_that_cannot_compute_them_again_is_refused(tokenizer: Any) -> No
     model = build(Start(shape=Shape(hidden_size=16, layers=1, heads=2)), "masked_lm", tokenizer)
     model.supports_gradient_checkpointing = False
     with pytest.raises(UserError, match="activation_checkpointing: 'bert' cannot do it"):
-        loop._recompute_activations(Objective(model, task=None))  # type: ignore[arg-type]
+        recompute_activations(model)
 
 
 def test_evaluation_covers_every_row_once_at_any_number_of_workers(

@@ -12,6 +12,7 @@ from typing import Any
 
 from cluster.errors import InfrastructureError, RaymillError, full_disk
 from cluster.pipeline import StageJob
+from cluster.storage import CACHE
 
 MARKERS = "markers"
 DONE = {
@@ -117,6 +118,11 @@ def _mapped(
 
 
 def _of_storage(error: OSError, place: str) -> InfrastructureError:
+    if isinstance(error, FileNotFoundError) and str(CACHE.expanduser()) in str(error):
+        return InfrastructureError(
+            "cluster.cache_gb: too little for what tasks read at a time: a file was gone from "
+            f"{CACHE} before it was opened; set more, or fewer corpora.concurrency, and run again"
+        )
     return full_disk(error, place) or InfrastructureError(
         f"{place}: a worker cannot read or write: {error}; mend the storage and run again"
     )

@@ -134,7 +134,10 @@ class Relayed:
         """Asks what runs to end; returns whether anything there has ever looked."""
         import ray
 
-        return ray.get(self._relay.end.remote(), timeout=timeout_s)
+        try:
+            return ray.get(self._relay.end.remote(), timeout=timeout_s)
+        except ray.exceptions.RayError:  # it does not answer: then neither does what runs
+            return False
 
     def is_to_end(self) -> bool:
         """Whether what runs is asked to end. Can be called at any rate: it does not wait, the

@@ -91,6 +91,11 @@ METRICS = (
     Metric("packing_efficiency", "share", packing_efficiency, ">= 0.98"),
     Metric("feed_tokens_per_second", "tokens/s", feed_tokens_per_second, ">= 5e6"),
     Metric("feed_seek_ratio", "10 % / 90 %", feed_seek_ratio, "about 1"),
+    Metric("shard_on_ray_vs_datasets", "x MB/s",
+           lambda: endtoend.shard_and_datasets(endtoend.running_ray()), ">= 1", "datasets"),
+    Metric("dedup_on_ray_vs_datatrove", "x MB/s",
+           lambda: endtoend.dedup_and_datatrove(endtoend.running_ray())["speed"],
+           ">= 3", "datatrove"),
 )
 # fmt: on
 

@@ -1,10 +1,11 @@
 """`raymill shard` on 60 MB of text beside its peers, and beside itself on a tenth of the text.
 
 All sides are commands of their own, from start to end, on two cores: raymill's time has the start
-of its Ray in it.
+of its Ray in it, unless it is told of one that runs, as on a cluster.
 """
 
 import atexit
+import contextlib
 import functools
 import itertools
 import json
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cluster.session import connected
 from tests.bench import commands, texts
 from tests.bench.peers import LENGTH
 from trainers.corpora.config import Tokenizer
@@ -67,7 +69,23 @@ def megabytes() -> float:
     return int((folder() / "bytes").read_text()) / 1e6
 
 
-def shard(deduplicate: str = "{}", clean: str = "{}", files: str = "text-*.jsonl") -> commands.Run:
+@functools.cache
+def running_ray() -> tuple[str, ...]:
+    """Options that name a Ray of two CPUs, which runs until the bench ends."""
+    stack = contextlib.ExitStack()
+    atexit.register(stack.close)
+    stack.enter_context(connected(None, cpus=2))
+    import ray
+
+    return ("--address", ray.get_runtime_context().gcs_address)
+
+
+def shard(
+    deduplicate: str = "{}",
+    clean: str = "{}",
+    files: str = "text-*.jsonl",
+    ray: tuple[str, ...] = (),
+) -> commands.Run:
     sources = {"texts": {"path": f"{folder()}/texts/{files}"}}
     if files != SMALL:
         sources["copies"] = {"path": f"{folder()}/texts/copies-*.jsonl"}
@@ -84,22 +102,22 @@ def shard(deduplicate: str = "{}", clean: str = "{}", files: str = "text-*.jsonl
             "utf-8",
         )
         options = ("--workspace", f"{place}/workspace", "--json")
-        return commands.run("-m", "cluster", "shard", str(recipe), *options)
+        return commands.run("-m", "cluster", "shard", str(recipe), *options, *ray)
 
 
-def shard_and_datasets() -> tuple[float, float]:
+def shard_and_datasets(ray: tuple[str, ...] = ()) -> tuple[float, float]:
     """Megabytes of text a second, to packed token files."""
-    ours = shard()
+    ours = shard(ray=ray)
     with tempfile.TemporaryDirectory(dir=folder()) as out:
         peer = commands.run("-m", "tests.bench.peers", "datasets", f"{folder()}/texts",
                             f"{folder()}/tokenizer", out)  # fmt: skip
     return megabytes() / ours.seconds, megabytes() / peer.seconds
 
 
-def dedup_and_datatrove() -> dict[str, tuple[float, float]]:
+def dedup_and_datatrove(ray: tuple[str, ...] = ()) -> dict[str, tuple[float, float]]:
     """Megabytes of text a second until it is known which documents stay, and recall of the copies;
     datatrove has written those documents then, raymill has yet to tokenize them."""
-    ours = shard("{similarity: 0.4}", "{mojibake: true, mask: [email, phone, id_number]}")
+    ours = shard("{similarity: 0.4}", "{mojibake: true, mask: [email, phone, id_number]}", ray=ray)
     with tempfile.TemporaryDirectory(dir=folder()) as out:
         peer = commands.run("-m", "tests.bench.peers", "datatrove", f"{folder()}/texts", out)
         kept = {

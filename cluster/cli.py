@@ -138,6 +138,25 @@ def _parser() -> argparse.ArgumentParser:
         help="explain every key that a recipe can have, or those below one, such as corpora.clean",
     )
     verb("check", "validate a recipe and look at its files", "RECIPE", recipe, stored)
+    plan = verb("plan", "memory, time and cost of a recipe's trainings", "RECIPE", recipe, stored)
+    plan.add_argument(
+        "--accelerator",
+        metavar="NAME",
+        help="of a worker, such as A100-80GB, H100, L4, RTX-4090 (default: this machine's CPUs)",
+    )
+    for option, about in (
+        ("--memory-gb", "memory of a worker"),
+        ("--peak-tflops", "peak of its matrix products in bf16"),
+        ("--price", "US dollars an hour for an accelerator"),
+    ):
+        plan.add_argument(option, metavar="NUMBER", type=float, help=about)
+    plan.add_argument(
+        "--mfu",
+        metavar="SHARE",
+        type=float,
+        default=0.4,
+        help="of the peak that training reaches (default: 0.4)",
+    )
     for name, about in STAGE_VERBS.items():
         made = verb(name, about, "RECIPE", recipe, stored, ray, function="run")
         made.set_defaults(since=None, until=name, hold=False)

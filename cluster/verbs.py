@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cluster import pipeline, runs, summary
+from cluster import leftovers, pipeline, runs, summary
 from cluster.artifacts import Artifact
 from cluster.errors import UserError, full_disk
 from cluster.jobs import submit as submit_job
@@ -55,6 +55,17 @@ def check(options: argparse.Namespace, terminal: Terminal) -> Answer:
     return 0, {"recipe": recipe.name, "stages": names}
 
 
+def plan(options: argparse.Namespace, terminal: Terminal) -> Answer:
+    recipe = _recipe(options)
+    if not 0 < options.mfu <= 1:
+        raise UserError(f"--mfu {options.mfu:g}: expected a share, such as 0.4")
+    given = (options.accelerator, options.memory_gb, options.peak_tflops, options.price)
+    storage = Storage.at(recipe.workspace)
+    planned = load_upper("trainers.planning.plan:plan")(recipe, storage, given, options.mfu)
+    terminal.answer(load_upper("trainers.planning.text:as_text")(planned))
+    return 0, {"recipe": recipe.name, **planned}
+
+
 def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
     recipe = _recipe(options)
     storage = Storage.at(recipe.workspace)
@@ -94,8 +105,9 @@ def status(options: argparse.Namespace, terminal: Terminal) -> Answer:
         if options.open:
             raise UserError("--open: name the run whose report to open; see `raymill status`")
         lines = summary.overview(found) if found else [f"no runs yet in {storage.root}"]
-        terminal.answer("\n".join(lines))
-        return 0, {"runs": found}
+        left = leftovers.found(storage, found)
+        terminal.answer("\n".join([*lines, *summary.leftovers(left, storage.root)]))
+        return 0, {"runs": found, "left": [dataclasses.asdict(item) for item in left]}
     found = [run for run in found if options.target in (run["id"], run["recipe"])][-1:]
     if not found:
         raise UserError(f"{options.target}: no such run; see `raymill status`")

@@ -48,6 +48,25 @@ def classifier(recipe: Recipe, parents: Mapping[str, Artifact], scratch: bool = 
     )
 
 
+def outline(recipe: Recipe, tokenizer_folder: str, examples: Artifact | None) -> Classify:
+    """The task before its base and its data are made: of as many labels as are known, or two."""
+    settings: Finetune = recipe.finetune
+    if settings.base is not None:
+        start = Start(base=settings.base)
+    else:
+        start = Start(shape=recipe.pretrain.model, base=recipe.pretrain.base)
+    labels = settings.labels or ["0", "1"]
+    return Classify(
+        examples=examples,  # type: ignore[arg-type]  # read for the labels alone
+        start=start,
+        tokenizer_folder=settings.base or tokenizer_folder,
+        labels=label_order(examples, settings.labels) if examples else labels,
+        max_length=settings.max_length,
+        dropout=settings.dropout,
+        label_smoothing=settings.label_smoothing,
+    )
+
+
 def with_winner(recipe: Recipe, parents: Mapping[str, Artifact]) -> Recipe:
     """The recipe with the values that won the search."""
     if "tune" not in parents:

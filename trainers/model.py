@@ -66,14 +66,18 @@ def build(
 ) -> "PreTrainedModel":
     """The model with the head for a task; `config` are keys of the Transformers config.
 
-    Raises UserError if the weights cannot be read, or keys do not exist.
+    Under `torch.device("meta")` it has no weights, and none are read. Raises UserError if the
+    weights cannot be read, or keys do not exist.
     """
     if start.base is not None:
         try:
             known_config = AutoConfig.from_pretrained(start.base)
-            model = HEADS[head].from_pretrained(
-                start.base, dtype=torch.float32, **_named_for(known_config, config)
-            )
+            named = _named_for(known_config, config)
+            if torch.get_default_device().type == "meta":
+                known_config = AutoConfig.from_pretrained(start.base, **named)
+                model = HEADS[head].from_config(known_config)
+            else:
+                model = HEADS[head].from_pretrained(start.base, dtype=torch.float32, **named)
         except (OSError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise UserError(f"base: cannot load {start.base!r}: {reason}") from error
@@ -208,7 +212,33 @@ def packed_inputs(model: "PreTrainedModel", input_ids: Tensor, segments: Tensor)
     return {"input_ids": input_ids, "attention_mask": mask, "position_ids": positions}
 
 
-def save(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerFast", folder: Path) -> None:
-    """A plain Hugging Face folder, readable by `AutoModel.from_pretrained` without raymill."""
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+def parts(model: Any) -> dict[str, "PreTrainedModel"]:
+    """The models that one is made of, by the folder in its folder where each is kept."""
+    return model.parts if hasattr(model, "parts") else {"": model}
+
+
+def recompute_activations(model: Any) -> None:
+    """Lets the backward pass compute each layer's activations again. Raises UserError."""
+    for part in parts(model).values():
+        if not part.supports_gradient_checkpointing:
+            raise UserError(
+                f"activation_checkpointing: {part.config.model_type!r} cannot do it; leave it out"
+            )
+        part.gradient_checkpointing_enable()
+
+
+def weights(model: "PreTrainedModel") -> dict[str, Tensor]:
+    """What a model's files hold, by name: of tied weights one, and no weights that its class leaves
+    out. As the module has them, which under ZeRO-3 is without values."""
+    left_out = {*model.all_tied_weights_keys, *(model._keys_to_ignore_on_save or ())}
+    held = model.state_dict(keep_vars=True)
+    return {name: value for name, value in held.items() if name not in left_out}
+
+
+def save_config(model: "PreTrainedModel", folder: Path) -> None:
+    """All of a Hugging Face folder but the weights, which are in fp32, and the tokenizer."""
+    model.config.dtype = "float32"
+    model.config.architectures = [type(model).__name__]
+    model.config.save_pretrained(folder)
+    if model.can_generate():
+        model.generation_config.save_pretrained(folder)

@@ -2,7 +2,9 @@
 
 from typing import Any
 
+from cluster.artifacts import Artifact
 from cluster.pipeline import StageJob
+from cluster.recipe import Recipe
 from trainers.config import Pretrain
 from trainers.export import describe
 from trainers.launch import fit_stage
@@ -16,22 +18,7 @@ from trainers.tasks.span_corruption import SpanCorruption
 
 def run(job: StageJob) -> dict[str, Any]:
     settings: Pretrain = job.recipe.pretrain
-    corpus, seed = job.parents["shard"], job.recipe.seed
-    start = Start(shape=settings.model, base=settings.base)
-    read = (corpus, start, seed, job.recipe.cluster.cache_gb, settings.shuffle_window)
-    masking = (settings.mask_probability, settings.whole_words)
-    task: Task
-    match settings.objective:
-        case "masked_lm":
-            task = MaskedLM(*read, *masking)
-        case "causal_lm":
-            task = CausalLM(*read)
-        case "replaced_tokens":
-            generator = (settings.generator_size, settings.generator_base)
-            task = ReplacedTokens(*read, *masking, *generator, settings.discriminator_weight)
-        case "span_corruption":
-            task = SpanCorruption(*read, settings.mask_probability, settings.mean_span)
-    metrics = fit_stage(job, task, settings)
+    metrics = fit_stage(job, task(job.recipe, job.parents["shard"]), settings)
     describe(job.draft, job.parents, settings.objective, metrics)
     quality = (
         f"perplexity {metrics['perplexity']:.1f}"
@@ -44,3 +31,21 @@ def run(job: StageJob) -> dict[str, Any]:
         f"{metrics['precision']}); validation {quality}"
     )
     return metrics
+
+
+def task(recipe: Recipe, corpus: Artifact) -> Task:
+    """What a recipe's pretraining learns."""
+    settings: Pretrain = recipe.pretrain
+    start = Start(shape=settings.model, base=settings.base)
+    read = (corpus, start, recipe.seed, recipe.cluster.cache_gb, settings.shuffle_window)
+    masking = (settings.mask_probability, settings.whole_words)
+    match settings.objective:
+        case "masked_lm":
+            return MaskedLM(*read, *masking)
+        case "causal_lm":
+            return CausalLM(*read)
+        case "replaced_tokens":
+            generator = (settings.generator_size, settings.generator_base)
+            return ReplacedTokens(*read, *masking, *generator, settings.discriminator_weight)
+        case "span_corruption":
+            return SpanCorruption(*read, settings.mask_probability, settings.mean_span)

@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 VERBS = {
     "recipes",
     "check",
+    "plan",
     "shard",
     "pretrain",
     "tune",

@@ -16,7 +16,6 @@ discriminator; the generator lies beside it, in `generator/`, for going on.
 import copy
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,7 +34,7 @@ GENERATOR = "generator"
 
 
 class Electra(nn.Module):
-    """A discriminator with its generator; saved, the first is a plain Hugging Face folder."""
+    """A discriminator with its generator."""
 
     def __init__(self, discriminator: Any, generator: Any):
         super().__init__()
@@ -43,9 +42,10 @@ class Electra(nn.Module):
         generator.electra.embeddings = discriminator.electra.embeddings
         generator.generator_lm_head.weight = generator.get_input_embeddings().weight
 
-    def save_pretrained(self, folder: Path) -> None:
-        self.discriminator.save_pretrained(folder)
-        self.generator.save_pretrained(folder / GENERATOR)
+    @property
+    def parts(self) -> dict[str, Any]:
+        """What is kept, by its folder."""
+        return {"": self.discriminator, GENERATOR: self.generator}
 
 
 @dataclasses.dataclass(frozen=True)

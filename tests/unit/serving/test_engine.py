@@ -12,7 +12,7 @@ from serving import engine
 from serving.engine import Classifier
 from tests.fakes import TEXTS
 from trainers.export import CARD
-from trainers.model import Start, build, save
+from trainers.model import Start, build
 from trainers.shape import Shape
 
 LABELS = ["差", "好", "平"]
@@ -40,7 +40,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Path:
         classifier_dropout=0.5,
     )
     torch.nn.init.normal_(model.classifier.weight, std=2.0)  # so that answers differ
-    save(model, tokenizer, folder)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     card = {"id": "model/demo-finetune-00", "labels": LABELS, "max_length": 6}
     (folder / CARD).write_text(json.dumps(card), encoding="utf-8")
     return folder

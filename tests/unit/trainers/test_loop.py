@@ -8,11 +8,12 @@ import torch
 
 from cluster.errors import UserError
 from trainers import loop
-from trainers.checkpoint import LoopState
+from trainers.asked import Request
+from trainers.checkpoints.state import LoopState
 from trainers.config import Training
 from trainers.corpora.feeding.feed import Tokenized
 from trainers.loop import TrainJob
-from trainers.model import Start, build
+from trainers.model import Start, build, recompute_activations
 from trainers.shape import Shape
 from trainers.tasks import Objective
 
@@ -28,12 +29,30 @@ def test_what_is_due_follows_from_the_agreed_time() -> None:
     assert clock.is_due("progress", 1.0)
 
 
+def test_checkpoints_are_due_by_time_by_steps_and_when_asked_for() -> None:
+    state = LoopState()
+    clock = loop._Clock(state, Training(checkpoint_minutes=1, checkpoint_steps=20))
+    due = []
+    for state.step in range(1, 61):
+        state.seconds += 2.5
+        clock.asked = Request.SAVE if state.step == 33 else Request.NOTHING
+        if clock.checkpoint_is_due:
+            due.append(state.step)
+    assert due == [20, 33, 40, 60]
+    clock = loop._Clock(state, Training(checkpoint_minutes=1))
+    for state.step in range(61, 121):
+        state.seconds += 2.5
+        if clock.checkpoint_is_due:
+            due.append(state.step)
+    assert due == [20, 33, 40, 60, 84, 108]
+
+
 @pytest.mark.parametrize("again", [False, True])
 def test_activations_are_computed_again_for_the_gradient(again: bool, tokenizer: Any) -> None:
     shape = Shape(architecture="llama", hidden_size=16, layers=2, heads=2)
     objective = Objective(build(Start(shape=shape), "causal_lm", tokenizer), task=None)  # type: ignore[arg-type]
     if again:
-        loop._recompute_activations(objective)
+        recompute_activations(objective.model)
     passes: list[str] = []
     for layer in objective.model.model.layers:
         layer.mlp.register_forward_pre_hook(lambda *_: passes.append("mlp"))
@@ -46,7 +65,7 @@ def test_a_model_that_cannot_compute_them_again_is_refused(tokenizer: Any) -> No
     model = build(Start(shape=Shape(hidden_size=16, layers=1, heads=2)), "masked_lm", tokenizer)
     model.supports_gradient_checkpointing = False
     with pytest.raises(UserError, match="activation_checkpointing: 'bert' cannot do it"):
-        loop._recompute_activations(Objective(model, task=None))  # type: ignore[arg-type]
+        recompute_activations(model)
 
 
 def test_evaluation_covers_every_row_once_at_any_number_of_workers(

@@ -1,22 +1,25 @@
 """Every architecture is built by shape, and packs documents that do not see each other."""
 
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, get_args
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForSequenceClassification
 
 from cluster.errors import UserError
-from trainers.config import CAUSAL, MASKED
+from trainers.config import CAUSAL, MASKED, SUITED
 from trainers.model import (
     Start,
     build,
     from_shape,
     packed_inputs,
     parameter_count,
+    recompute_activations,
     refuse_longer,
-    save,
+    weights,
 )
 from trainers.shape import Shape
 
@@ -118,7 +121,8 @@ def test_positions_restart_with_each_document(tokenizer: Any) -> None:
 def test_a_saved_model_is_plain_transformers_and_a_start(tokenizer: Any, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = build(Start(shape=shape("bert")), "masked_lm", tokenizer)
-    save(model, tokenizer, tmp_path)
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
     plain = AutoModelForMaskedLM.from_pretrained(tmp_path)
     again = build(Start(base=str(tmp_path)), "masked_lm", tokenizer)
     for name, weight in model.state_dict().items():
@@ -138,7 +142,8 @@ def test_a_model_of_fewer_tokens_than_its_tokenizer_is_refused(
     tokenizer: Any, tmp_path: Path
 ) -> None:
     small = build(Start(shape=shape("bert", config={"vocab_size": 50})), "masked_lm", tokenizer)
-    save(small, tokenizer, tmp_path)
+    small.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
     with pytest.raises(UserError, match=rf"knows 50 tokens, its tokenizer has {len(tokenizer)}"):
         build(Start(base=str(tmp_path)), "masked_lm", tokenizer)
 
@@ -185,3 +190,25 @@ def test_tied_weights_count_once(tokenizer: Any) -> None:
         for tie in (True, False)
     )
     assert untied - tied == 32 * len(tokenizer)
+
+
+@pytest.mark.parametrize("architecture", get_args(Shape.model_fields["architecture"].annotation))
+def test_weights_are_those_that_transformers_saves(
+    architecture: str, tokenizer: Any, tmp_path: Path
+) -> None:
+    objective = next(name for name, suited in SUITED.items() if architecture in suited)
+    for head in (objective, "classify"):
+        model = build(Start(shape=shape(architecture)), head, tokenizer)
+        model.save_pretrained(tmp_path / head)
+        assert weights(model).keys() == load_file(tmp_path / head / "model.safetensors").keys()
+
+
+def test_activations_of_all_parts_are_computed_again(tokenizer: Any) -> None:
+    pair = SimpleNamespace(
+        parts={
+            name: build(Start(shape=shape("electra")), "masked_lm", tokenizer)
+            for name in ("", "generator")
+        }
+    )
+    recompute_activations(pair)
+    assert all(part.is_gradient_checkpointing for part in pair.parts.values())

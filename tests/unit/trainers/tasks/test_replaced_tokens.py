@@ -10,7 +10,7 @@ from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassificatio
 
 from cluster.errors import UserError
 from tests.objectives import sequences, start
-from trainers.model import Start, build, packed_inputs, parameter_count, save
+from trainers.model import Start, build, packed_inputs, parameter_count, parts
 from trainers.tasks import IGNORED, targets
 from trainers.tasks.masked_lm import MaskedLM
 from trainers.tasks.replaced_tokens import GENERATOR, ReplacedTokens, drawn
@@ -127,7 +127,9 @@ def test_no_gradient_goes_through_the_drawing(
 def test_the_discriminator_is_kept_and_training_goes_on_from_both(
     task: ReplacedTokens, model: Any, tokenizer: Any, corpus: Any, tmp_path: Path
 ) -> None:
-    save(model, tokenizer, tmp_path)
+    for place, part in parts(model).items():
+        part.save_pretrained(tmp_path / place)
+    tokenizer.save_pretrained(tmp_path)
     classifier = AutoModelForSequenceClassification.from_pretrained(tmp_path)
     assert classifier.config.model_type == "electra"
     body = dict(model.discriminator.electra.named_parameters())
@@ -145,8 +147,10 @@ def test_the_discriminator_is_kept_and_training_goes_on_from_both(
 
 
 def test_other_bases_are_refused(corpus: Any, tokenizer: Any, tmp_path: Path) -> None:
-    save(build(start("bert"), "masked_lm", tokenizer), tokenizer, tmp_path / "bert")
-    save(build(start("electra"), "masked_lm", tokenizer), tokenizer, tmp_path / "electra")
+    build(start("bert"), "masked_lm", tokenizer).save_pretrained(tmp_path / "bert")
+    tokenizer.save_pretrained(tmp_path / "bert")
+    build(start("electra"), "masked_lm", tokenizer).save_pretrained(tmp_path / "electra")
+    tokenizer.save_pretrained(tmp_path / "electra")
     bert, electra = str(tmp_path / "bert"), str(tmp_path / "electra")
     for base, generator, key in ((bert, electra, "base"), (electra, bert, "generator_base")):
         task = ReplacedTokens(

@@ -10,7 +10,6 @@ import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from tests.objectives import sequences, start
-from trainers.model import save
 from trainers.tasks import IGNORED, targets
 from trainers.tasks.span_corruption import SENTINELS, SpanCorruption, corrupt, logits
 
@@ -173,7 +172,8 @@ def test_packed_documents_do_not_see_each_other(
 def test_a_saved_model_is_plain_transformers_with_its_sentinels(
     task: SpanCorruption, model: Any, tmp_path: Path
 ) -> None:
-    save(model, task.tokenizer(), tmp_path)
+    model.save_pretrained(tmp_path)
+    task.tokenizer().save_pretrained(tmp_path)
     plain = AutoModelForSeq2SeqLM.from_pretrained(tmp_path)
     assert plain.config.model_type == "t5"
     assert torch.equal(plain.shared.weight, model.shared.weight)

@@ -1,0 +1,154 @@
+"""Peak memory of real trainings, each in fresh processes, beside what `raymill plan` says of them.
+
+The parts that decide are all there: architectures and objectives, precisions, ZeRO's stages, one
+worker and two, micro-batches and their accumulation, optimizers, offload, activations that are
+computed again.
+"""
+
+import concurrent.futures
+import dataclasses
+import json
+import multiprocessing
+import os
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cluster.recipe import load
+
+STEPS = 3
+"""AdamW's state is there from the second; the third finds what two have left."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A short training, by the keys of its recipe."""
+
+    objective: str
+    architecture: str
+    hidden_size: int
+    layers: int
+    training: Mapping[str, Any]
+    sequence_length: int = 256
+    vocabulary_size: int = 8000
+
+    def recipe_in(self, folder: Path) -> Any:
+        sizes = {"hidden_size": self.hidden_size, "layers": self.layers}
+        model = {"architecture": self.architecture, **sizes, "heads": self.hidden_size // 64}
+        corpora = {
+            "sources": {"none": {"path": "none.txt"}},
+            "sequence_length": self.sequence_length,
+            "tokenizer": {"vocabulary_size": self.vocabulary_size},
+        }
+        training = {"epochs": STEPS, "learning_rate": 1e-4, **self.training}
+        pretrain = {"objective": self.objective, "model": model, **training}
+        path = folder / "recipe.yaml"
+        path.write_text(json.dumps({"name": "memory", "corpora": corpora, "pretrain": pretrain}))
+        return load(path)
+
+
+def _keys(
+    precision: str, stage: int, workers: int, micro_batch_size: int, batch_size: int, **keys: Any
+) -> dict[str, Any]:
+    zero = {"stage": stage, **keys.pop("zero", {})}
+    sizes = {"micro_batch_size": micro_batch_size, "batch_size": batch_size}
+    return {"precision": precision, "zero": zero, "workers": workers, **sizes, **keys}
+
+
+AGAIN = {"activation_checkpointing": True}
+OFFLOAD = {"offload_optimizer": "cpu"}
+# fmt: off
+CASES = (
+    Case("causal_lm", "llama", 512, 8, _keys("fp32", 0, 1, 4, 4)),
+    Case("causal_lm", "llama", 512, 8, _keys("bf16", 0, 1, 4, 4)),
+    Case("causal_lm", "llama", 512, 8, _keys("bf16", 1, 1, 4, 8)),
+    Case("causal_lm", "llama", 512, 8, _keys("bf16", 2, 2, 4, 8)),
+    Case("causal_lm", "llama", 512, 8, _keys("bf16", 3, 2, 4, 8)),
+    Case("causal_lm", "llama", 512, 8, _keys("fp32", 2, 2, 2, 4)),
+    Case("causal_lm", "gpt2", 384, 6, _keys("bf16", 2, 1, 8, 8), sequence_length=512),
+    Case("masked_lm", "bert", 512, 8, _keys("bf16", 2, 1, 16, 16), sequence_length=128),
+    Case("masked_lm", "modernbert", 384, 6, _keys("bf16", 2, 2, 8, 16)),
+    Case("span_corruption", "t5", 320, 4, _keys("bf16", 2, 1, 8, 8)),
+    Case("masked_lm", "roberta", 512, 8, _keys("fp32", 1, 1, 8, 8), sequence_length=128),
+    Case("replaced_tokens", "electra", 384, 6, _keys("bf16", 2, 1, 8, 8)),
+    Case("causal_lm", "qwen3", 512, 12, _keys("bf16", 2, 1, 2, 4), vocabulary_size=32_000),
+    Case("causal_lm", "llama", 512, 8, _keys("bf16", 2, 1, 8, 8, **AGAIN)),
+    Case("causal_lm", "llama", 512, 8, _keys("bf16", 3, 1, 4, 4, **AGAIN)),
+    Case("causal_lm", "llama", 512, 8, _keys("bf16", 2, 1, 4, 4, optimizer="lion")),
+    Case("causal_lm", "llama", 512, 8, _keys("bf16", 0, 1, 4, 4, optimizer="adafactor")),
+    Case("causal_lm", "llama", 512, 8, _keys("bf16", 2, 1, 2, 4, zero=OFFLOAD)),
+    Case("causal_lm", "llama", 640, 8, _keys("fp32", 3, 2, 2, 4)),
+    Case("masked_lm", "bert", 768, 6, _keys("bf16", 1, 2, 4, 16), sequence_length=128),
+)
+# fmt: on
+
+
+def plan_error() -> float:
+    """The largest error of a planned peak, as a share of the measured one."""
+    errors = []
+    for number, case in enumerate(CASES):
+        planned, measured = planned_bytes(case), peak_bytes(case)
+        errors.append(planned / measured - 1)
+        print(
+            f"{number:2} planned {planned / 1e6:6,.0f} MB, measured {measured / 1e6:6,.0f} MB, "
+            f"{errors[-1]:+6.1%}  {case}",
+            file=sys.stderr,
+            flush=True,
+        )
+    return max(map(abs, errors))
+
+
+def planned_bytes(case: Case) -> float:
+    from trainers import zero
+    from trainers.planning.measures import measure
+    from trainers.planning.plan import peak
+
+    with tempfile.TemporaryDirectory(prefix="raymill-") as folder:
+        recipe = case.recipe_in(Path(folder))
+        settings = recipe.pretrain
+        measures = measure(recipe, "pretrain", {}, settings.precision)
+    sizes = (settings.batch_size, settings.workers, settings.micro_batch_size)
+    micro_batch, _ = zero.accumulation(*sizes)
+    return peak(settings, measures, settings.precision, micro_batch, on_gpu=False)[1].total
+
+
+def peak_bytes(case: Case) -> int:
+    """The most resident memory (VmHWM) of any of its workers, from their start to their end."""
+    workers = case.training["workers"]
+    spawn = multiprocessing.get_context("spawn")
+    with (
+        tempfile.TemporaryDirectory(prefix="raymill-") as folder,
+        concurrent.futures.ProcessPoolExecutor(workers, mp_context=spawn) as pool,
+    ):
+        waiting = [pool.submit(_train, case, Path(folder), rank) for rank in range(workers)]
+        return max(one.result() for one in waiting)
+
+
+def _train(case: Case, folder: Path, rank: int) -> int:
+    # What a worker of Ray Train has in memory too.
+    import ray.train.torch  # noqa: F401
+    import torch.distributed as dist
+
+    from tests.fakes import Notes
+    from trainers.loop import TrainJob, train
+    from trainers.planning.stand_in import corpus
+    from trainers.pretrain import task
+
+    here = folder / f"rank-{rank}"
+    here.mkdir()
+    recipe = case.recipe_in(here)
+    settings = recipe.pretrain
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(settings.workers))
+    store = dist.FileStore(str(folder / "store"), settings.workers)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=settings.workers)
+    made = corpus(here, case.vocabulary_size, case.sequence_length, rows=settings.batch_size)
+    train(TrainJob(task(recipe, made), settings, recipe.seed), Notes())
+    dist.destroy_process_group()
+    return _peak_bytes()
+
+
+def _peak_bytes() -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))

@@ -1,0 +1,54 @@
+"""Training: its speed beside others (steady.py), what a plan is off (memory.py).
+
+About half an hour on two cores, which must be quiet.
+"""
+
+import functools
+
+from tests.bench import steady
+from tests.bench.harness import Metric, main
+from tests.bench.memory import plan_error
+
+
+def speed(stage: int = 0, workers: int = 1) -> float:
+    return steady.run(steady.ours, workers, stage)["tokens_per_second"]
+
+
+def vs_raw_loop() -> tuple[float, float]:
+    return speed(), steady.run(steady.by_hand)
+
+
+def vs_hf_trainer() -> tuple[float, float]:
+    return speed(), steady.run(steady.hugging_face)
+
+
+def mfu() -> tuple[float, float]:
+    return speed() * steady.flops_of_a_token(), steady.run(steady.peak_flops)
+
+
+def sharded_vs_single(stage: int) -> tuple[float, float]:
+    return speed(stage, workers=2), speed()
+
+
+def data_wait() -> float:
+    return steady.run(steady.ours, 1, 0)["data_wait"]
+
+
+# fmt: off
+METRICS = (
+    Metric("vs_raw_loop", "x tokens/s", vs_raw_loop, ">= 0.95", "a loop by hand"),
+    Metric("vs_hf_trainer", "x tokens/s", vs_hf_trainer, ">= 1.2", "Hugging Face Trainer"),
+    Metric("mfu", "share of FLOP/s", mfu, ">= 0.55", "bf16 matrix products"),
+    Metric("zero1_vs_single", "x tokens/s", functools.partial(sharded_vs_single, 1), ">= 0.90",
+           "one process"),
+    Metric("zero2_vs_single", "x tokens/s", functools.partial(sharded_vs_single, 2), ">= 0.85",
+           "one process"),
+    Metric("zero3_vs_single", "x tokens/s", functools.partial(sharded_vs_single, 3), ">= 0.75",
+           "one process"),
+    Metric("data_wait", "share of the time", data_wait, "< 0.01"),
+    Metric("plan_error", "share of the peak", plan_error, "<= 0.15"),
+)
+# fmt: on
+
+if __name__ == "__main__":
+    main("training", METRICS, ("raymill", "torch", "deepspeed", "transformers", "ray"))

@@ -1,0 +1,124 @@
+"""What a plan says of shipped recipes, before and after the data is there."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster import cli, pipeline
+from cluster.recipe import load, shipped
+from cluster.storage import Storage
+from tests.fakes import published
+from trainers.planning import hardware, stand_in
+from trainers.planning.hardware import ACCELERATORS
+from trainers.planning.measures import Measures, measure
+from trainers.planning.plan import peak, plan
+
+A100 = ("A100-80GB", None, None, None)
+LLAMA = """
+name: demo
+corpora:
+  sources: {only: {path: only.txt}}
+  sequence_length: 64
+  tokenizer: {vocabulary_size: 1000}
+pretrain:
+  objective: causal_lm
+  model: {architecture: llama, hidden_size: 64, layers: 2, heads: 2, max_positions: 64}
+  batch_size: 32
+  micro_batch_size: 4
+  workers: 2
+  epochs: 2
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "only.txt").write_text("text")
+    (tmp_path / "demo.yaml").write_text(LLAMA)
+    return load(tmp_path / "demo.yaml", workspace=str(tmp_path / "mill"))
+
+
+@pytest.fixture(scope="module")
+def measures(tmp_path_factory: pytest.TempPathFactory) -> Measures:
+    folder = tmp_path_factory.mktemp("recipe")
+    (folder / "demo.yaml").write_text(LLAMA)
+    return measure(load(folder / "demo.yaml"), "pretrain", {}, "bf16")
+
+
+def section(recipe: Any, *overrides: str) -> dict[str, Any]:
+    return plan(recipe, Storage.at(recipe.workspace), A100, 0.5)["pretrain"]
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_every_shipped_recipe_has_a_plan(name: str, tmp_path: Path) -> None:
+    recipe = load(name, workspace=str(tmp_path))
+    found = plan(recipe, Storage.at(recipe.workspace), A100, 0.5)
+    assert found.keys() == {"pretrain", "finetune"} & recipe.model_fields_set
+    for planned in found.values():
+        assert set(planned["stages"]) == {"0", "1", "2", "3"}
+        assert all(memory["fits"] for memory in planned["stages"].values())
+
+
+def test_steps_hours_and_cost_follow_from_the_corpus(recipe: Any, tmp_path: Path) -> None:
+    before = section(recipe)
+    assert before["steps"] is before["hours"] is before["cost"] is None
+    storage = Storage.at(recipe.workspace)
+    (shard,) = [item for item in pipeline.plan(recipe, storage) if item.stage.name == "shard"]
+    made = stand_in.corpus(tmp_path / "other", 1000, 64, rows=100)
+    files = {name: (made.path / name).read_bytes() for name in made.manifest.files}
+    corpus = published(storage, shard.artifact_id)
+    for name, content in files.items():
+        (corpus.path / name).parent.mkdir(parents=True, exist_ok=True)
+        (corpus.path / name).write_bytes(content)
+    after = section(recipe)
+    assert after["steps"] == 7  # of 2 x 100 sequences, 32 each
+    weights = after["parameters"] - 5 * 64
+    assert after["flops"] == pytest.approx(7 * 32 * 64 * 6 * weights, rel=0.2)
+    expected = after["flops"] / (0.5 * 312e12 * 2) / 3600
+    assert after["hours"] == pytest.approx(expected)
+    assert after["cost"] == pytest.approx(expected * 2 * ACCELERATORS["A100-80GB"].price)
+
+
+def test_the_largest_micro_batch_is_the_largest_that_fits(recipe: Any, measures: Measures) -> None:
+    settings = recipe.pretrain
+    peaks = {
+        size: peak(settings, measures, "bf16", size, on_gpu=False)[1].total
+        for size in (1, 2, 3, 4, 6, 8, 16)  # 16 sequences a worker, in equal parts
+    }
+    assert sorted(peaks.values()) == list(peaks.values())
+    given = (None, (peaks[6] + peaks[8]) / 2 / 1e9, None, None)
+    found = plan(recipe, Storage.at(recipe.workspace), given, 0.5)["pretrain"]
+    assert found["precision"] == "bf16"
+    assert found["stages"]["2"]["largest_micro_batch"] == 6
+
+
+def test_stages_that_do_not_go_with_the_recipe_are_left_out(recipe: Any) -> None:
+    found = section(recipe.override({"pretrain.optimizer": "adafactor", "pretrain.zero.stage": 0}))
+    assert list(found["stages"]) == ["0"]
+    found = section(recipe.override({"pretrain.zero.offload_optimizer": "cpu"}))
+    assert list(found["stages"]) == ["1", "2", "3"]
+
+
+def test_the_command_answers_without_ray(
+    recipe: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    chosen = ["demo.yaml", "--workspace", recipe.workspace, "--accelerator"]
+    assert cli.main(["plan", *chosen, "H100", "--json"]) == 0
+    said = capfd.readouterr()
+    answer = json.loads(said.out)
+    assert answer["pretrain"]["hardware"]["memory_gb"] == 80
+    assert "fits, as it is with zero.stage: 2" in said.err
+    assert "run `raymill shard` first" in said.err
+    assert cli.main(["plan", *chosen, "H10"]) == 2
+    assert "--accelerator H10: known are" in capfd.readouterr().err
+    assert cli.main(["plan", *chosen, "H100", "--mfu", "40"]) == 2
+
+
+def test_this_machine_is_shared_by_its_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "_measured_tflops", lambda: 1.0)
+    one, two = (hardware.hardware(workers) for workers in (1, 2))
+    assert two.memory_gb == one.memory_gb / 2
+    assert two.peak_tflops == 0.5
+    assert not two.is_gpu

@@ -1,0 +1,68 @@
+"""ZeRO's account of states, and what the engine holds beside it."""
+
+import numpy as np
+import pytest
+
+from trainers.config import Training
+from trainers.planning.states import Engine, Held, moments, resident
+
+SIZE = 1_000_000
+
+
+def engine(stage: int, workers: int = 1, precision: str = "bf16", gpu: bool = False) -> Engine:
+    settings = Training(workers=workers, zero={"stage": stage})  # type: ignore[arg-type]
+    return Engine.of(settings, SIZE, 4 if precision == "fp32" else 2, 1, gpu)
+
+
+def states(held: Held) -> float:
+    return held.weights + held.optimizer
+
+
+@pytest.mark.parametrize("workers", [1, 4, 32])
+def test_states_are_the_papers(workers: int) -> None:
+    """Rajbhandari et al. 2020, fig. 1, without the gradients: 2 and 12 bytes a weight."""
+    assert states(resident(engine(0, workers))) == 14 * SIZE
+    for stage in (1, 2):
+        assert states(resident(engine(stage, workers))) == (2 + 12 / workers) * SIZE
+    third = resident(engine(3, workers))
+    assert states(third) + third.gradients == 16 * SIZE / workers
+
+
+def test_in_fp32_only_stages_1_and_2_have_weights_twice() -> None:
+    found = [states(resident(engine(stage, precision="fp32"))) / SIZE for stage in range(4)]
+    assert found == [12, 16, 16, 12]
+
+
+def test_a_gpu_allocates_whole_buckets() -> None:
+    activations, gradients = np.array([5.0, 0.0]), np.array([0.0, 2.0 * SIZE])
+    for stage in (1, 2, 3):
+        small = moments(engine(stage), activations, gradients, 1.0)
+        large = moments(engine(stage, gpu=True), activations, gradients, 1.0)
+        assert small["passes"].buffers <= 2 * 2 * SIZE
+        assert large["passes"].buffers >= 2 * 500_000_000
+
+
+def test_gradients_of_micro_batches_before_are_there_in_the_passes() -> None:
+    activations, gradients = np.array([9.0 * SIZE, 0.0]), np.array([0.0, 2.0 * SIZE])
+    for stage, kept in ((0, 2.0), (1, 2.0), (2, 0.5)):
+        settings = Training(workers=4, batch_size=32, zero={"stage": stage})  # type: ignore[arg-type]
+        several = Engine.of(settings, SIZE, 2, 4, on_gpu=False)
+        found = moments(several, activations, gradients, 1.0)["passes"]
+        assert (found.activations, found.gradients) == (9 * SIZE, kept * SIZE)
+
+
+def test_the_step_has_gradients_in_both_precisions() -> None:
+    found = moments(engine(0), np.zeros(1), np.zeros(1), 0.0)["step"]
+    assert found.total == (14 + 2 + 4) * SIZE
+
+
+def test_what_is_offloaded_is_in_the_nodes_memory() -> None:
+    zero = {"stage": 3, "offload_optimizer": "cpu", "offload_parameters": "cpu"}
+    settings = Training(workers=4, zero=zero)  # type: ignore[arg-type]
+    found = resident(Engine.of(settings, SIZE, 2, 1, on_gpu=True))
+    assert found.weights == found.optimizer == 0
+    assert found.host >= (2 + 12) * SIZE / 4
+    assert found.total == found.gradients + found.buffers
+    alone = resident(Engine.of(settings, SIZE, 2, 1, on_gpu=False))
+    assert alone.host == 0
+    assert alone.total > found.host

@@ -1,0 +1,119 @@
+"""Fake tensors live and die as real ones do."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from cluster.recipe import load
+from trainers.model import recompute_activations
+from trainers.planning import stand_in, tracing
+from trainers.planning.tracing import trace
+from trainers.pretrain import task
+from trainers.tasks import Objective, Task
+
+LENGTH, PIECES = 48, 300
+OBJECTIVES = [
+    ("causal_lm", "llama"),
+    ("causal_lm", "gpt2"),
+    ("masked_lm", "bert"),
+    ("masked_lm", "modernbert"),
+    ("replaced_tokens", "electra"),
+    ("span_corruption", "t5"),
+]
+
+
+@pytest.fixture(params=OBJECTIVES, ids=lambda pair: pair[1])
+def learned(request: pytest.FixtureRequest, tmp_path: Path) -> Task:
+    return made(*request.param, tmp_path)
+
+
+def made(objective: str, architecture: str, folder: Path) -> Task:
+    recipe = folder / "recipe.yaml"
+    recipe.write_text(
+        f"""
+name: traced
+corpora:
+  sources: {{none: {{path: none.txt}}}}
+  sequence_length: {LENGTH}
+pretrain:
+  objective: {objective}
+  model: {{architecture: {architecture}, hidden_size: 32, layers: 2, heads: 2}}
+"""
+    )
+    return task(load(recipe), stand_in.corpus(folder, PIECES, LENGTH, rows=8))
+
+
+def batch(learned: Any, size: int) -> Any:
+    return learned.collate(learned.rows("train").take(np.arange(size)), range(size))
+
+
+def outline(learned: Task) -> Objective:
+    with torch.device("meta"):
+        return Objective(learned.model(), learned)
+
+
+class Real(tracing._Alive):
+    """Follows real tensors."""
+
+    def _numbers(self, indices: Any) -> list[Any]:
+        return indices
+
+    def _compute(self, *_: Any) -> None:
+        pass
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("training", [True, False])
+def test_what_is_alive_is_what_really_is(learned: Task, dtype: torch.dtype, training: bool) -> None:
+    given = batch(learned, 3)
+    found = trace(outline(learned), given, dtype, training)
+    objective = Objective(learned.model().to(dtype), learned).train(training)
+    alive = Real(list(objective.parameters()))
+    with alive, torch.set_grad_enabled(training):
+        inputs = {name: value.clone() for name, value in given.items()}
+        for value in inputs.values():
+            alive._follow(value)
+        loss, further = objective(inputs)
+        if training:
+            del further
+            loss.backward()
+    assert max(alive.activations) == pytest.approx(found.activations.max(), rel=0.01)
+    assert max(alive.gradients) == found.gradients.max()
+    assert alive.flops == found.flops
+    if training:
+        size = torch.tensor([], dtype=dtype).element_size()
+        weights = sum(weight.numel() for weight in objective.parameters())
+        assert found.gradients[0] == 0
+        assert found.gradients[-1] == weights * size
+
+
+def test_bytes_grow_evenly_with_the_micro_batch(learned: Task) -> None:
+    two, three, four = (
+        trace(outline(learned), batch(learned, size), torch.bfloat16) for size in (2, 3, 4)
+    )
+    assert len(two.activations) == len(three.activations) == len(four.activations)
+    between = (two.activations + four.activations) / 2
+    assert between.max() == pytest.approx(three.activations.max(), rel=0.05)
+    assert two.flops + four.flops == pytest.approx(2 * three.flops, rel=0.02)
+
+
+def test_less_is_kept_of_what_is_computed_again(learned: Task) -> None:
+    whole, less = outline(learned), outline(learned)
+    recompute_activations(less.model)
+    given = batch(learned, 4)
+    kept, again = (trace(one, given, torch.float32) for one in (whole, less))
+    assert again.activations.max() < kept.activations.max()
+    assert kept.flops < again.flops < 1.5 * kept.flops
+
+
+def test_products_are_counted(tmp_path: Path) -> None:
+    """6 operations a weight and token (Kaplan et al. 2020, 2.1), and attention's."""
+    learned = made("causal_lm", "llama", tmp_path)
+    objective = outline(learned)
+    matrices = sum(weight.numel() for weight in objective.parameters() if weight.ndim == 2)
+    attention = 2 * 12 * LENGTH * 32 * 2  # layers, passes and products, length, width
+    found = trace(objective, batch(learned, 2), torch.float32)
+    assert found.flops == pytest.approx(2 * LENGTH * (6 * matrices + attention / 2), rel=0.1)

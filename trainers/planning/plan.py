@@ -1,0 +1,158 @@
+"""The plan of a recipe: what its trainings need of memory and time, before any is begun."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from cluster import pipeline
+from cluster.artifacts import Artifact
+from cluster.errors import UserError
+from cluster.recipe import Recipe
+from cluster.storage import Storage
+from trainers import zero
+from trainers.config import Training
+from trainers.corpora.feeding import index
+from trainers.corpora.tokens.pack import read_arrow
+from trainers.planning import states
+from trainers.planning.hardware import Given, Hardware, hardware
+from trainers.planning.measures import Measures, measure
+
+SECTIONS = ("pretrain", "finetune")
+FRAMEWORK_BYTES = {"cpu": 0.64e9, "gpu": 0.6e9}
+"""A worker before it has a model: Python, Ray, PyTorch, Transformers and DeepSpeed as measured on
+CPUs; on a GPU the CUDA context with its libraries."""
+
+
+def plan(recipe: Recipe, storage: Storage, given: Given, mfu: float) -> dict[str, Any]:
+    """By section. `given` says of the hardware what the user does; `mfu` is the share of the peak
+    that training is assumed to reach."""
+    sections = [name for name in SECTIONS if getattr(recipe, name) is not None]
+    if not sections:
+        raise UserError(f"{recipe.name}: no section pretrain or finetune; there is nothing to plan")
+    done = {item.stage.name: item.done for item in pipeline.plan(recipe, storage)}
+    found = {}
+    for name in sections:
+        units = hardware(getattr(recipe, name).least_workers, *given)
+        found[name] = _section(recipe, name, done, units, mfu)
+    return found
+
+
+def _section(
+    recipe: Recipe,
+    name: str,
+    done: Mapping[str, Artifact | None],
+    units: Hardware,
+    mfu: float,
+) -> dict[str, Any]:
+    settings: Training = getattr(recipe, name)
+    precision: str = settings.precision
+    if precision == "auto":
+        precision = "bf16" if units.is_gpu else zero.resolve_precision("auto")
+    measures = measure(recipe, name, done, precision)
+    samples = _samples(name, done)
+    micro_batch, micro_batches = zero.accumulation(
+        settings.batch_size, settings.least_workers, settings.micro_batch_size
+    )
+    return {
+        "hardware": dataclasses.asdict(units),
+        "mfu": mfu,
+        "parameters": measures.parameters,
+        "precision": precision,
+        "workers": settings.least_workers,
+        "micro_batch_size": micro_batch,
+        "micro_batches": micro_batches,
+        "stage": settings.zero.stage,
+        "stages": {
+            str(other.zero.stage): _memory(other, measures, precision, units)
+            for other in _stages(settings)
+        },
+        **_time(settings, measures, samples, units, mfu),
+    }
+
+
+def _stages(settings: Training) -> list[Training]:
+    """The settings with every ZeRO stage that goes with them."""
+    keys = settings.model_dump(exclude_unset=True)
+    found = []
+    for stage in range(4):
+        try:
+            zero = {**keys.get("zero", {}), "stage": stage}
+            found.append(type(settings).model_validate({**keys, "zero": zero}))
+        except ValueError:  # the recipe's own rules: this optimizer or offload has no such stage
+            continue
+    return found
+
+
+def _memory(
+    settings: Training, measures: Measures, precision: str, units: Hardware
+) -> dict[str, Any]:
+    """Of one worker at one ZeRO stage, in bytes."""
+    share = -(-settings.batch_size // settings.least_workers)
+    micro_batch, _ = zero.accumulation(
+        settings.batch_size, settings.least_workers, settings.micro_batch_size
+    )
+    moment, held = peak(settings, measures, precision, micro_batch, units.is_gpu)
+    limit = units.memory_gb * 1e9
+    sizes = {-(-share // count) for count in range(1, share + 1)}
+    fitting = [
+        size
+        for size in sizes
+        if peak(settings, measures, precision, size, units.is_gpu)[1].total <= limit
+    ]
+    return {
+        **{part: round(value) for part, value in dataclasses.asdict(held).items()},
+        "peak": round(held.total),
+        "at": moment,
+        "fits": held.total <= limit,
+        "largest_micro_batch": max(fitting, default=0),
+    }
+
+
+def peak(
+    settings: Training, measures: Measures, precision: str, micro_batch: int, on_gpu: bool
+) -> tuple[str, states.Held]:
+    """The moment at which a worker holds most, and what it then holds."""
+    share = -(-settings.batch_size // settings.least_workers)
+    engine = states.Engine.of(
+        settings,
+        measures.parameters,
+        bytes_each=4 if precision == "fp32" else 2,
+        micro_batches=-(-share // micro_batch),
+        on_gpu=on_gpu,
+    )
+    found = states.moments(
+        engine,
+        measures.activations(micro_batch),
+        measures.gradients,
+        measures.evaluating(2 * settings.micro_batch_size),
+    )
+    framework = FRAMEWORK_BYTES["gpu" if on_gpu else "cpu"]
+    name, held = max(found.items(), key=lambda item: item[1].total)
+    return name, dataclasses.replace(held, framework=framework)
+
+
+def _time(
+    settings: Training, measures: Measures, samples: int | None, units: Hardware, mfu: float
+) -> dict[str, Any]:
+    """Steps, hours and dollars; None while the number of samples is not known."""
+    if samples is None:
+        return {"samples": None, "steps": None, "flops": None, "hours": None, "cost": None}
+    steps = math.ceil(settings.epochs * samples / settings.batch_size)
+    flops = steps * settings.batch_size * measures.flops_each
+    count = settings.least_workers * max(1, settings.gpus_per_worker)
+    hours = flops / (mfu * units.peak_tflops * 1e12 * count) / 3600
+    if settings.max_minutes is not None:
+        hours = min(hours, settings.max_minutes / 60)
+    cost = None if units.price is None else hours * count * units.price
+    return {"samples": samples, "steps": steps, "flops": flops, "hours": hours, "cost": cost}
+
+
+def _samples(section: str, done: Mapping[str, Artifact | None]) -> int | None:
+    """Of an epoch, where the stage before was run."""
+    data = done.get("shard" if section == "pretrain" else "examples")
+    if data is None:
+        return None
+    if section == "pretrain":
+        return sum(index.read(data).split("train").values())
+    return read_arrow(data.path / "train.arrow").num_rows

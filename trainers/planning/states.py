@@ -1,0 +1,249 @@
+"""What DeepSpeed holds for a training besides activations, at each moment of a step. Pure.
+
+ZeRO's own account (Rajbhandari et al. 2020, 3.1) has, for a weight under mixed precision, 2 bytes
+of it, 2 of its gradient, and 12 of its fp32 copy and AdamW's moments, which workers share. The
+engine holds more at its worst moments, as read in DeepSpeed 0.19 (`stage_1_and_2.py`, `stage3.py`,
+`unfused_optimizer.py`), and memory must suffice for those:
+
+- gradients are reduced in buckets, which hold them once more;
+- the step makes fp32 gradients while the others are there;
+- in fp32, stages 1 and 2 keep a second copy of the weights, which the optimizer works on;
+- stage 3 gathers weights for the passes, and frees none that is needed again within
+  `stage3_max_reuse_distance`: of a model under a billion parameters, none at all.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from trainers.config import Training
+
+FP32 = 4
+STATES = {"adamw": 2, "lion": 1, "adafactor": 0}
+"""fp32 numbers that an optimizer keeps for a weight. Adafactor's, a row and a column of each
+matrix, are too few to count."""
+STAGE_0_BUCKET = 500_000_000
+"""Parameters whose gradients stage 0 reduces at once."""
+DEFAULTS = {"reduce_bucket_size": 500_000_000, "stage3_max_live_parameters": 1_000_000_000}
+"""DeepSpeed's own, in parameters."""
+
+HEAP = 1.45
+"""What a CPU's process keeps of its activations, of their peak. The C library's heap takes what is
+under 32 MiB, grows in the gaps between what lives on, and hardly ever shrinks; states and buckets
+are larger, and come on top. From 1.2 to 1.7 in the trainings of `tests/bench/memory.py`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Held:
+    """Bytes of one worker at one moment."""
+
+    weights: float = 0
+    """As the model computes with them."""
+    gradients: float = 0
+    optimizer: float = 0
+    """Its state, and the fp32 weights that it works on."""
+    buffers: float = 0
+    """Buckets, what is gathered, and copies that the moment needs."""
+    activations: float = 0
+    """With temporaries and the batch."""
+    allocator: float = 0
+    """What was freed, and stays with the process."""
+    framework: float = 0
+    host: float = 0
+    """In the node's memory, beside an accelerator's own: what is offloaded."""
+
+    @property
+    def total(self) -> float:
+        return sum(dataclasses.astuple(self)) - self.host
+
+
+@dataclasses.dataclass(frozen=True)
+class Engine:
+    """What the states of a training depend on."""
+
+    parameters: int
+    bytes_each: int
+    """Of a weight in the passes, and of its gradient."""
+    states: int
+    """fp32 numbers that the optimizer keeps for a weight."""
+    stage: int
+    workers: int
+    micro_batches: int
+    """Of a worker in a step."""
+    bucket: int
+    live: int
+    """Parameters that stage 3 has whole, at most."""
+    is_offloaded: bool
+    """Whether the optimizer is in the node's memory; on CPUs that is the model's too."""
+    are_weights_offloaded: bool
+    fills_buckets: bool
+    """Whether memory is taken by what is written, as on CPUs, or by what is allocated."""
+
+    @classmethod
+    def of(
+        cls, settings: Training, parameters: int, bytes_each: int, micro_batches: int, on_gpu: bool
+    ) -> "Engine":
+        passed: Any = settings.deepspeed.get("zero_optimization", {})
+        known = {key: int(passed.get(key, default)) for key, default in DEFAULTS.items()}
+        return cls(
+            parameters,
+            bytes_each,
+            STATES[settings.optimizer],
+            settings.zero.stage,
+            settings.least_workers,
+            micro_batches,
+            known["reduce_bucket_size"],
+            known["stage3_max_live_parameters"],
+            is_offloaded=settings.zero.offload_optimizer is not None,
+            are_weights_offloaded=settings.zero.offload_parameters is not None,
+            fills_buckets=not on_gpu,
+        )
+
+    @property
+    def is_mixed(self) -> bool:
+        return self.bytes_each < FP32
+
+    @property
+    def share(self) -> float:
+        """Of the parameters, what one worker updates."""
+        return self.parameters / self.workers if self.stage else self.parameters
+
+    @property
+    def gradients(self) -> float:
+        """Of all weights."""
+        return self.parameters * self.bytes_each
+
+    @property
+    def filled(self) -> float:
+        """Gradients that are reduced at once."""
+        bucket = STAGE_0_BUCKET if self.stage == 0 else self.bucket
+        return min(bucket, self.parameters) * self.bytes_each
+
+    @property
+    def bucketed(self) -> float:
+        """A bucket of gradients, from stage 1 on."""
+        return self.filled if self.fills_buckets else float(self.bucket * self.bytes_each)
+
+    @property
+    def gathered(self) -> float:
+        """Whole weights, of stage 3."""
+        return min(self.parameters, self.live) * self.bytes_each if self.stage == 3 else 0.0
+
+
+def resident(engine: Engine) -> Held:
+    """What is there all the time."""
+    masters = engine.is_mixed or engine.stage in (1, 2) or engine.is_offloaded
+    optimizer = (masters + engine.states) * FP32 * engine.share
+    if engine.is_offloaded:  # with fp32 gradients, and a copy of the weights on their way
+        optimizer += (FP32 + engine.bytes_each) * engine.share
+    held = Held(weights=engine.gradients, optimizer=optimizer)
+    if engine.stage == 3:
+        own = engine.share * engine.bytes_each
+        held = Held(weights=own, gradients=own, optimizer=optimizer, buffers=engine.bucketed)
+    if engine.fills_buckets:  # on a CPU all is in the node's memory
+        return held
+    if engine.is_offloaded:
+        held = dataclasses.replace(held, optimizer=0.0, host=optimizer)
+    if engine.are_weights_offloaded:
+        held = dataclasses.replace(held, weights=0.0, host=held.host + held.weights)
+    return held
+
+
+def passing(engine: Engine, activations: Any, gradients: Any) -> Held:
+    """The worst of the forward and backward passes; from a trace of one micro-batch."""
+    held = resident(engine)
+    own = engine.share * engine.bytes_each
+    several = engine.micro_batches > 1
+    buffers = engine.gathered
+    match engine.stage:
+        case 0:
+            kept = np.full_like(gradients, engine.gradients) if several else gradients
+        case 1:
+            kept = np.full_like(gradients, engine.gradients) if several else gradients
+            buffers = 0.0 if engine.fills_buckets else engine.bucketed
+        case 2:  # its own of those before; these go into the bucket as they come
+            kept = np.full_like(gradients, own) if several else np.zeros_like(gradients)
+            kept = kept + gradients if engine.fills_buckets else kept
+            buffers = 0.0 if engine.fills_buckets else engine.bucketed
+        case _:  # into a bucket that is always there
+            kept = np.zeros_like(gradients)
+    worst = (activations + kept).argmax()
+    return dataclasses.replace(
+        held,
+        gradients=held.gradients + float(kept[worst]),
+        buffers=held.buffers + buffers,
+        activations=float(activations[worst]),
+    )
+
+
+def reducing(engine: Engine) -> Held:
+    """After the backward pass, when gradients are exchanged."""
+    held = resident(engine)
+    own = engine.share * engine.bytes_each
+    match engine.stage:
+        case 0:  # one flat copy of them
+            return dataclasses.replace(held, gradients=engine.gradients, buffers=engine.filled)
+        case 1:  # one after the other into the bucket, and what is the worker's own out of it
+            beside = max(0.0, engine.gradients - engine.filled)
+            return dataclasses.replace(held, gradients=own + beside, buffers=engine.bucketed)
+        case 2:
+            flat = engine.filled if engine.workers > 1 else 0.0
+            return dataclasses.replace(held, gradients=own, buffers=engine.bucketed + flat)
+        case _:  # in one flat copy, and gloo scatters from a second
+            flat = engine.filled * (2 if engine.fills_buckets else 1)
+            return dataclasses.replace(held, buffers=held.buffers + engine.gathered + flat)
+
+
+def stepping(engine: Engine) -> Held:
+    """In the optimizer's step."""
+    held = resident(engine)
+    own = engine.share * engine.bytes_each
+    fp32 = FP32 * engine.share if engine.is_mixed and not engine.is_offloaded else 0.0
+    moved = FP32 * engine.share if engine.states == 1 else 0.0  # Lion's direction
+    match engine.stage:
+        case 0:
+            made = engine.gradients + fp32
+        case 1 | 2:  # as a list, flat, and in fp32
+            made = 2 * own + fp32 if not engine.is_offloaded else 0.0
+        case _:
+            made = held.gradients + fp32
+    return dataclasses.replace(held, gradients=made, buffers=held.buffers + moved)
+
+
+def moments(
+    engine: Engine, activations: Any, gradients: Any, evaluation: float
+) -> Mapping[str, Held]:
+    """By name. `activations` and `gradients` are a trace of a micro-batch, `evaluation` the most
+    that a forward pass without gradients takes."""
+    quiet = resident(engine)
+    found = {
+        "passes": passing(engine, activations, gradients),
+        "reduce": reducing(engine),
+        "step": stepping(engine),
+        "evaluate": dataclasses.replace(
+            quiet, buffers=quiet.buffers + engine.gathered, activations=evaluation
+        ),
+    }
+    if engine.fills_buckets:
+        for name, kept in _kept_by_heap(engine, found, float(activations.max())).items():
+            found[name] = dataclasses.replace(found[name], allocator=kept)
+    # In fp32 on the CPU, then cast; whole, before it is cut.
+    built = engine.parameters * (FP32 if engine.fills_buckets else engine.bytes_each)
+    return {"build": Held(weights=built), **found}
+
+
+def _kept_by_heap(
+    engine: Engine, found: Mapping[str, Held], activations: float
+) -> dict[str, float]:
+    """Bytes by moment. Gradients are in the heap too, while no bucket has them."""
+    unbucketed = {0: ("passes", "reduce", "step"), 1: ("passes",)}.get(engine.stage, ())
+    passes = found["passes"]
+    peak = passes.activations + passes.gradients if unbucketed else activations
+    return {
+        name: max(
+            0.0, HEAP * peak - held.activations - (held.gradients if name in unbucketed else 0.0)
+        )
+        for name, held in found.items()
+    }

@@ -47,9 +47,7 @@ class Held:
     buffers: float = 0
     """Buckets, what is gathered, and copies that the moment needs."""
     activations: float = 0
-    """With temporaries and the batch."""
-    allocator: float = 0
-    """What was freed, and stays with the process."""
+    """With temporaries and the batch; on a CPU with what the heap keeps of them."""
     framework: float = 0
     host: float = 0
     """In the node's memory, beside an accelerator's own: what is offloaded."""
@@ -228,7 +226,8 @@ def moments(
     }
     if engine.fills_buckets:
         for name, kept in _kept_by_heap(engine, found, float(activations.max())).items():
-            found[name] = dataclasses.replace(found[name], allocator=kept)
+            held = found[name]
+            found[name] = dataclasses.replace(held, activations=held.activations + kept)
     # In fp32 on the CPU, then cast; whole, before it is cut.
     built = engine.parameters * (FP32 if engine.fills_buckets else engine.bytes_each)
     return {"build": Held(weights=built), **found}

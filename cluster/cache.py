@@ -1,7 +1,7 @@
-"""Files of a remote artifact on this node's disk, fetched one by one, within a size.
+"""Files of a remote workspace on this node's disk, fetched one by one, within a size.
 
-    CACHE/files/SHA256         whole and verified; its time says when it was last asked for
-    CACHE/files/SHA256.part    being fetched, locked by the process that fetches it
+    CACHE/files/KEY         whole and verified; its time says when it was last asked for
+    CACHE/files/KEY.part    being fetched, locked by the process that fetches it
 
 All processes of a node share it, and wait for each other's fetches instead of repeating them. Files
 not asked for longest go first. One that is mapped into memory may go too: Linux keeps its bytes
@@ -17,11 +17,15 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
-from cluster.artifacts import Artifact
+import pyarrow as pa
+
 from cluster.errors import InfrastructureError, UserError
-from cluster.storage import CACHE
+from cluster.storage import CACHE, Storage
+
+if TYPE_CHECKING:
+    from cluster.artifacts import Artifact
 
 T = TypeVar("T")
 FETCHES = 2
@@ -29,11 +33,24 @@ FETCHES = 2
 
 
 @dataclasses.dataclass(frozen=True)
+class RemoteFile:
+    storage: Storage
+    name: str
+    bytes: int
+    key: str
+    """Its name in the cache: other content has another."""
+    sha256: str | None
+    """If it is known."""
+    remedy: str
+    """What to do where it is gone."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Files:
     """The files of an artifact: in place if its workspace is local, else through the cache."""
 
-    artifact: Artifact
-    limit_bytes: int
+    artifact: "Artifact"
+    limit_bytes: float
     """What the cache may take on this node's disk."""
 
     @property
@@ -54,52 +71,93 @@ class Files:
 
     def fetch(self, name: str) -> Path:
         """Brings a file here, if it is not, and marks it as used."""
-        cache = CACHE.expanduser() / "files"
-        cache.mkdir(parents=True, exist_ok=True)
-        whole = cache / self.artifact.manifest.files[name]["sha256"]
-        part = whole.with_suffix(".part")
-        while not _used(whole):
-            with open(os.open(part, os.O_RDWR | os.O_CREAT, 0o644), "r+b") as stream:
-                fcntl.flock(stream, fcntl.LOCK_EX)
-                # While this process waited for the lock, another may have finished the file, or
-                # swept it away.
-                if not _is_at(stream, part):
-                    continue
-                if whole.exists():
-                    part.unlink()
-                    continue
-                stream.truncate(self.size(name))  # counted by all before it is written
-                make_room(cache, self.limit_bytes)
-                self._download(name, stream)
-                part.rename(whole)
-        return whole
+        digest = self.artifact.manifest.files[name]["sha256"]
+        where, size = f"{self.artifact.id}/{name}", self.size(name)
+        remedy = "make the artifact again"
+        file = RemoteFile(self.artifact.storage, where, size, digest, digest, remedy)
+        return fetch(file, self.limit_bytes)
 
-    def _download(self, name: str, stream: BinaryIO) -> None:
-        storage, where = self.artifact.storage, f"{self.artifact.id}/{name}"
-        for _ in range(FETCHES):
-            problem = "not what its manifest says"
-            try:
-                if _copied(storage.pieces(where), stream) == self.artifact.manifest.files[name]:
-                    return
-            except FileNotFoundError as error:
-                raise InfrastructureError(
-                    f"{where}: gone from {storage.root}; make the artifact again"
-                ) from error
-            except OSError as error:  # of the network, mostly
-                if error.errno == errno.ENOSPC:
-                    raise UserError(
-                        f"cluster.cache_gb: the disk of {CACHE} is full before "
-                        f"{self.limit_bytes / 1e9:g} GB are used; set less, or make room"
-                    ) from error
-                problem = str(error)
-        raise InfrastructureError(
-            f"{where}: fetched {FETCHES} times from {storage.root}: {problem}; where it is damaged "
-            "there, delete the artifact and make it again"
+
+@dataclasses.dataclass(frozen=True)
+class WorkFolder:
+    """Files that tasks of a stage leave for later ones, on whichever nodes these run."""
+
+    storage: Storage
+    name: str
+    limit_bytes: float
+    """What the cache may take on this node's disk."""
+
+    def __truediv__(self, file: str) -> Path:
+        """A local path of a file, through the cache if the workspace is remote. To be opened at
+        once: later it may be evicted, though what is open stays readable."""
+        if self.storage.is_local:
+            return Path(self.storage.root) / self.name / file
+        where = f"{self.name}/{file}"
+        size, changed = self.storage.stamp(where)
+        identity = f"{self.storage.root}/{where}:{size}:{changed}"
+        key = hashlib.sha256(identity.encode()).hexdigest()
+        return fetch(
+            RemoteFile(self.storage, where, size, key, None, "run again"), self.limit_bytes
         )
 
+    def names(self) -> list[str]:
+        """Of all files, sorted; none if the folder is absent."""
+        return list(self.storage.files(self.name))
 
-def _copied(pieces: Iterable[bytes], stream: BinaryIO) -> dict[str, Any]:
-    """Copies a file to the begin of a stream; what a manifest records of it."""
+    def open(self, file: str) -> pa.NativeFile:
+        """A file where it is, to read ranges of."""
+        return self.storage.open(f"{self.name}/{file}")
+
+
+def fetch(file: RemoteFile, limit_bytes: float) -> Path:
+    """Brings a file here, if it is not, and marks it as used. Raises InfrastructureError if it
+    cannot be had whole."""
+    cache = CACHE.expanduser() / "files"
+    cache.mkdir(parents=True, exist_ok=True)
+    whole = cache / file.key
+    part = whole.with_suffix(".part")
+    while not _used(whole):
+        with open(os.open(part, os.O_RDWR | os.O_CREAT, 0o644), "r+b") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            # While this process waited for the lock, another may have finished the file, or
+            # swept it away.
+            if not _is_at(stream, part):
+                continue
+            if whole.exists():
+                part.unlink()
+                continue
+            stream.truncate(file.bytes)  # counted by all before it is written
+            make_room(cache, limit_bytes)
+            _download(file, stream, limit_bytes)
+            part.rename(whole)
+    return whole
+
+
+def _download(file: RemoteFile, stream: BinaryIO, limit_bytes: float) -> None:
+    root = file.storage.root
+    for _ in range(FETCHES):
+        problem = "not what was written there"
+        try:
+            digest, size = _copied(file.storage.pieces(file.name), stream)
+            if size == file.bytes and file.sha256 in (None, digest):
+                return
+        except FileNotFoundError as error:
+            raise InfrastructureError(f"{file.name}: gone from {root}; {file.remedy}") from error
+        except OSError as error:  # of the network, mostly
+            if error.errno == errno.ENOSPC:
+                raise UserError(
+                    f"cluster.cache_gb: the disk of {CACHE} is full before "
+                    f"{limit_bytes / 1e9:g} GB are used; set less, or make room"
+                ) from error
+            problem = str(error)
+    raise InfrastructureError(
+        f"{file.name}: fetched {FETCHES} times from {root}: {problem}; where it is damaged "
+        f"there, delete it and {file.remedy}"
+    )
+
+
+def _copied(pieces: Iterable[bytes], stream: BinaryIO) -> tuple[str, int]:
+    """Copies a file to the begin of a stream; its sha256 and size in bytes."""
     digest, size = hashlib.sha256(), 0
     stream.seek(0)
     for piece in pieces:
@@ -107,10 +165,10 @@ def _copied(pieces: Iterable[bytes], stream: BinaryIO) -> dict[str, Any]:
         size += stream.write(piece)
     stream.truncate()
     stream.flush()
-    return {"sha256": digest.hexdigest(), "bytes": size}
+    return digest.hexdigest(), size
 
 
-def make_room(cache: Path, limit_bytes: int) -> None:
+def make_room(cache: Path, limit_bytes: float) -> None:
     """Deletes what processes that were killed left half fetched, then whole files, those not used
     for longest first, until `limit_bytes` are kept."""
     for part in cache.glob("*.part"):

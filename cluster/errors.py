@@ -2,7 +2,8 @@
 
     RaymillError
     ├── UserError            2   the user's to mend: arguments, data, resources asked for
-    │   └── RecipeError      2   ... in a recipe: file, line, dotted key, value, remedy
+    │   ├── RecipeError      2   ... in a recipe: file, line, dotted key, value, remedy
+    │   └── Diverged         2   ... in the numbers of a training, which learns nothing any more
     ├── InfrastructureError  3   infrastructure gave out after its retries
     └── GateRefused          4   a model was not good enough to promote
 
@@ -26,6 +27,10 @@ class RecipeError(UserError):
     """One or more problems in a recipe, a line each."""
 
 
+class Diverged(UserError):
+    """A training with these numbers does no good; one with others may."""
+
+
 class InfrastructureError(RaymillError):
     exit_status = 3
 
@@ -37,7 +42,7 @@ class GateRefused(RaymillError):
 def full_disk(error: OSError, place: str) -> InfrastructureError | None:
     """What to tell of a write to `place` that found no room, or None of another failure. Pure."""
     is_short_write = " requested and " in str(error)  # so NumPy tells of it, without a number
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT) and not is_short_write:
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) and not is_short_write:
         return None
     return InfrastructureError(
         f"{place}: {os.strerror(error.errno or errno.ENOSPC)}; free space there, or give another "

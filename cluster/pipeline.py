@@ -209,8 +209,7 @@ def run(
     """Makes the missing artifacts of the planned stages, in order; returns all, by stage name."""
     made: dict[str, Artifact] = {}
     for item in planned:
-        with record.stage(item.stage.name) as stage_record:
-            stage_record.artifact = item.artifact_id
+        with record.stage(item.stage.name, item.artifact_id) as stage_record:
             artifact = item.done
             if artifact is None:
                 artifact = _make(recipe, storage, item, record, terminal, resources)
@@ -241,7 +240,12 @@ def _make(
         parents[stage] = parent
     console = Console(terminal, item.stage.name, record.metrics_file)
     try:
-        with artifacts.drafting(storage, item.artifact_id, item.stage.resumes) as draft:
+        cache_bytes = recipe.cluster.cache_gb * 1e9
+        with artifacts.drafting(
+            storage, item.artifact_id, item.stage.resumes, cache_bytes
+        ) as draft:
+            if draft.outdated:
+                console.line(f"starts anew: a killed run's work is of {draft.outdated}")
             job = StageJob(recipe, parents, draft, storage, console, resources)
             metrics = load_upper(item.stage.function)(job)
             return draft.publish(

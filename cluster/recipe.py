@@ -242,7 +242,8 @@ def _sections(recipe: Recipe) -> Iterator[Section]:
 
 def _explain(document: dict[str, Any], source: str, assigned: Iterable[str], item: Any) -> str:
     """One line for one pydantic error: where, which key, what stood there, what to do."""
-    keys = list(item["loc"])
+    # The tags of a union's members are no keys: they begin with "|".
+    keys = [key for key in item["loc"] if not str(key).startswith("|")]
     cause = item.get("ctx", {}).get("error")
     if isinstance(cause, Invalid):
         keys.append(cause.key)

@@ -3,7 +3,7 @@
 import textwrap
 import types
 from collections.abc import Iterator
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
@@ -52,11 +52,20 @@ def _keys(model: type[Section], prefix: str) -> Iterator[dict[str, str]]:
             "type": _type(field.annotation),
             "default": _default(field),
             "about": _about(field, nested),
-            "redoes": "" if field.json_schema_extra and not nested else "what depends on it",
+            "redoes": "" if _is_operational(field, nested) else "what depends on it",
         }
         for section in nested:
             named = f"{key}.{NAME}." if get_origin(field.annotation) is dict else f"{key}."
             yield from _keys(section, named)
+
+
+def _is_operational(field: FieldInfo, nested: list[type[Section]]) -> bool:
+    """Of a section, if all its keys are: another stage may depend on the others."""
+    return field.json_schema_extra is not None and all(
+        inner.json_schema_extra is not None
+        for section in nested
+        for inner in section.model_fields.values()
+    )
 
 
 def _about(field: FieldInfo, nested: list[type[Section]]) -> str:
@@ -73,6 +82,8 @@ def _default(field: FieldInfo) -> str:
 
 def _type(annotation: Any) -> str:
     origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _type(arguments[0])
     if origin is Literal:
         return " | ".join(map(str, arguments))
     if origin in (Union, types.UnionType):

@@ -29,6 +29,8 @@ class StageRecord:
     status: str
     """running, done, skipped (its artifact was there), failed or interrupted."""
     artifact: str | None = None
+    began: float = 0.0
+    """Seconds since 1970."""
     seconds: float = 0.0
     metrics: dict[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -68,9 +70,9 @@ class Run:
                     self.storage.write(f"runs/{self.id}/{name}", (self.folder / name).read_bytes())
 
     @contextlib.contextmanager
-    def stage(self, name: str) -> Iterator[StageRecord]:
-        """Times a stage and records how it ended."""
-        record = StageRecord(name, "running")
+    def stage(self, name: str, artifact: str | None = None) -> Iterator[StageRecord]:
+        """Times a stage, of which `artifact` is to come, and records how it ended."""
+        record = StageRecord(name, "running", artifact, began=time.time())
         self.stages.append(record)
         self.save()
         began = time.monotonic()
@@ -134,9 +136,22 @@ def listed(storage: Storage) -> list[dict[str, Any]]:
         with contextlib.suppress(FileNotFoundError):  # a run that ended before its first record
             found.append(json.loads(storage.read(f"runs/{run_id}/run.json")))
     for record in found:
-        if record["status"] == "running" and storage.is_local and not _alive(record["pid"]):
-            record["status"] = "killed"
+        if record["status"] == "running" and storage.is_local:
+            _estimate(record, Path(storage.root) / "runs" / record["id"])
     return found
+
+
+def _estimate(record: dict[str, Any], folder: Path) -> None:
+    """Completes the record of a run that has not written its end: it runs, or it was killed at the
+    time of its last sign of life or later."""
+    end = time.time()
+    if not _alive(record["pid"]):
+        record["status"] = "killed"
+        end = max((folder / name).stat().st_mtime for name in FILES if (folder / name).exists())
+    for stage in record["stages"]:
+        if stage["status"] == "running":
+            stage["status"] = record["status"]
+            stage["seconds"] = round(max(0.0, end - stage.get("began", end)), 1)
 
 
 def _alive(pid: int) -> bool:

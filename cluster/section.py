@@ -85,7 +85,10 @@ class ClusterSection(Section):
     cpus: int | None = Field(default=None, ge=1)
     """CPUs of the local Ray; all of the machine's by default. An existing cluster is taken as
     is."""
-    max_failures: int = Field(default=3, ge=0)
-    """Lost workers or nodes that one training run survives before it gives up (exit status 3)."""
+    max_failures_per_hour: int = Field(default=3, ge=0)
+    """Lost workers or nodes that a training survives within any hour, going on from its last
+    checkpoint; a task of `shard` is tried so often in all. One more, and the run gives up (exit
+    status 3)."""
     cache_gb: float = Field(default=50.0, gt=0)
-    """Disk that each node spends on copies of shards, where the workspace is remote."""
+    """Disk that each node spends on copies of shards, and of what `shard` works on, where the
+    workspace is remote."""

@@ -129,6 +129,8 @@ def _set_environment() -> None:
         "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths in a recipe mean the user's folder
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
         "RAY_AIR_NEW_OUTPUT": "0",
+        # A node may be dead, and not known to be; then its room is waited for.
+        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "15",
         "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "TRANSFORMERS_VERBOSITY": "error",

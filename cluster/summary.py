@@ -7,6 +7,7 @@ from typing import Any
 
 from cluster import artifacts
 from cluster.artifacts import REPORT, Artifact
+from cluster.leftovers import Leftover
 from cluster.storage import CACHE, Storage
 
 HEADLINES: Mapping[str, Mapping[str, str]] = {
@@ -46,6 +47,22 @@ def overview(runs: Sequence[Mapping[str, Any]]) -> list[str]:
         took = duration(sum(stage["seconds"] for stage in stages))
         rows.append((run["id"], run["status"], took, ": ".join(filter(None, told))))
     return list(aligned(rows))
+
+
+def leftovers(left: Sequence[Leftover], root: str) -> list[str]:
+    """What killed runs left, with how to be rid of it."""
+    if not left:
+        return []
+    rows = [
+        (f"{root}/{item.name}", f"{item.bytes / 1e9:.3g} GB", f"last written {item.changed}")
+        for item in left
+    ]
+    return [
+        "",
+        "Left by runs that did not end. Run the recipe again to go on from it; what no recipe",
+        "needs any more can be deleted, folder by folder:",
+        *(f"  {line}" for line in aligned(rows)),
+    ]
 
 
 def detail(run: Mapping[str, Any], places: Mapping[str, str]) -> list[str]:
@@ -130,7 +147,8 @@ def duration(seconds: float) -> str:
 
 
 def _took(stage: Mapping[str, Any]) -> str:
-    return "" if stage["status"] == "running" else duration(stage["seconds"])  # known at its end
+    is_open = stage["status"] == "running" and not stage["seconds"]  # in a remote workspace
+    return "" if is_open else duration(stage["seconds"])
 
 
 def _at(metrics: Mapping[str, Any], key: str) -> Any:

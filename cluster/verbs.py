@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cluster import pipeline, runs, summary
+from cluster import leftovers, pipeline, runs, summary
 from cluster.artifacts import Artifact
 from cluster.errors import UserError, full_disk
 from cluster.jobs import submit as submit_job
@@ -105,8 +105,9 @@ def status(options: argparse.Namespace, terminal: Terminal) -> Answer:
         if options.open:
             raise UserError("--open: name the run whose report to open; see `raymill status`")
         lines = summary.overview(found) if found else [f"no runs yet in {storage.root}"]
-        terminal.answer("\n".join(lines))
-        return 0, {"runs": found}
+        left = leftovers.found(storage, found)
+        terminal.answer("\n".join([*lines, *summary.leftovers(left, storage.root)]))
+        return 0, {"runs": found, "left": [dataclasses.asdict(item) for item in left]}
     found = [run for run in found if options.target in (run["id"], run["recipe"])][-1:]
     if not found:
         raise UserError(f"{options.target}: no such run; see `raymill status`")

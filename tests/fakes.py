@@ -57,6 +57,33 @@ def serial(
         yield name, json.loads(json.dumps(function(name, pickle.loads(pickle.dumps(item)))))
 
 
+class FlakyFileSystem:
+    """A pyarrow filesystem of which every third call fails, as on a connection that breaks."""
+
+    def __init__(self, filesystem: Any):
+        self._filesystem = filesystem
+        self.calls = 0
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._filesystem, name)
+
+        def call(*arguments: Any, **named: Any) -> Any:
+            self.calls += 1
+            if self.calls % 3 == 0:
+                raise OSError("connection reset by peer")
+            return method(*arguments, **named)
+
+        return call
+
+    @classmethod
+    def under(cls, storage: Storage) -> "FlakyFileSystem":
+        """Put under a storage that is open."""
+        filesystem, path = storage._fs
+        flaky = cls(filesystem)
+        storage.__dict__["_fs"] = flaky, path
+        return flaky
+
+
 class EmptyStorage:
     """A workspace in which nothing was ever made."""
 

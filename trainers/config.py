@@ -1,10 +1,10 @@
 """The recipe's `pretrain` and `finetune` sections. They differ in data, loss and starting
 weights."""
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal, Self
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Discriminator, Field, JsonValue, Tag, model_validator
 
 from cluster.section import Conflict, Invalid, Section, operational
 from trainers.engine_config import Zero, refuse_contradictions
@@ -29,6 +29,50 @@ VALIDATION_METRICS = ("accuracy", "loss")
 TEST_METRICS = {"accuracy": "max", "macro_f1": "max", "calibration_error": "min"}
 """What its evaluation reports, shares all of them: what `serve.gate` can hold, and whether more or
 less is better."""
+
+
+class Elastic(Section):
+    """As many workers as there is room for, at any time of the training."""
+
+    min: int = operational(1, ge=1)
+    """With room for fewer, training waits."""
+    max: int = operational(..., ge=1)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.min > self.max:
+            raise Invalid("min", f"{self.min} is over max = {self.max}")
+        return self
+
+
+def _kind_of_workers(value: Any) -> str:
+    return "|section" if isinstance(value, Mapping | Elastic) else "|number"
+
+
+Workers = Annotated[
+    Annotated[int, Field(ge=1), Tag("|number")] | Annotated[Elastic, Tag("|section")],
+    Discriminator(_kind_of_workers),
+]
+
+
+class Anomalies(Section):
+    """Steps that would do harm are not taken; what else is done about them. The samples left out by
+    it are told, and stand with the model's metrics."""
+
+    non_finite: Literal["skip", "roll_back", "stop"] = "skip"
+    """For a gradient that is not finite. `skip` goes on with the next batch. `roll_back` goes back
+    to the weights of the last good checkpoint, and on behind this batch, so that what was learned
+    since the checkpoint is gone with its samples (Chowdhery et al. 2022). `stop` ends the run (exit
+    status 2)."""
+    spike: Literal["ignore", "skip", "roll_back", "stop"] = "ignore"
+    """The same, for a loss more than `sigma` standard deviations above the mean of the last
+    `window` steps (Walsh et al. 2025)."""
+    sigma: float = Field(default=6.0, gt=0)
+    window: int = Field(default=128, ge=4)
+    """Steps. Until half of them are known, no loss is a spike."""
+    limit: int = Field(default=10, ge=0)
+    """So many of the last `window` steps may be skipped; with one more the run ends (exit status
+    2)."""
 
 
 class Training(Section):
@@ -60,6 +104,7 @@ class Training(Section):
     """Not applied to norms and biases."""
     gradient_clipping: float = Field(default=1.0, gt=0)
     """Largest norm of the gradient of a step."""
+    anomalies: Anomalies = Anomalies()
     epochs: float = Field(default=1.0, gt=0)
     """Passes over the training data."""
     max_minutes: float | None = Field(default=None, gt=0)
@@ -82,18 +127,24 @@ class Training(Section):
     from what pretraining made."""
     evaluations: int = Field(default=1, ge=1, le=1000)
     """Passes over the validation data, evenly spread, the last at the end."""
-    workers: int = operational(1, ge=1)
+    workers: Workers = operational(1)
+    """A number, or `{min: 1, max: 4}`: workers that are lost are done without, and join again where
+    there is room for them, from the last checkpoint on."""
     cpus_per_worker: int = operational(1, ge=1)
     gpus_per_worker: int = operational(0, ge=0)
     checkpoint_minutes: float = operational(5.0, gt=0)
-    """A lost worker costs at most so much work."""
+    """Of training between checkpoints. A lost worker costs at most so much work."""
+    checkpoint_steps: int | None = operational(None, ge=1)
+    """Steps between checkpoints, beside checkpoint_minutes: whichever comes first."""
+    checkpoints_kept: int = operational(2, ge=1)
+    """The last ones. More than one, since the newest may be damaged."""
 
     @model_validator(mode="after")
     def _batch_reaches_workers(self) -> Self:
-        if self.batch_size < self.workers:
+        if self.batch_size < self.most_workers:
             raise Invalid(
                 "batch_size",
-                f"{self.batch_size} is less than workers = {self.workers}; "
+                f"{self.batch_size} is less than workers = {self.most_workers}; "
                 "every worker needs a sequence in each step",
             )
         return self
@@ -128,12 +179,25 @@ class Training(Section):
         return {**super().identity(), "base_content": content}
 
     @property
-    def resources(self) -> dict[str, float]:
-        """What all workers hold together."""
-        wanted: dict[str, float] = {"CPU": self.workers * self.cpus_per_worker}
+    def least_workers(self) -> int:
+        return self.workers if isinstance(self.workers, int) else self.workers.min
+
+    @property
+    def most_workers(self) -> int:
+        return self.workers if isinstance(self.workers, int) else self.workers.max
+
+    @property
+    def worker_resources(self) -> dict[str, float]:
+        """What one worker holds."""
+        wanted: dict[str, float] = {"CPU": self.cpus_per_worker}
         if self.gpus_per_worker:
-            wanted["GPU"] = self.workers * self.gpus_per_worker
+            wanted["GPU"] = self.gpus_per_worker
         return wanted
+
+    @property
+    def resources(self) -> dict[str, float]:
+        """What all workers hold together, at least."""
+        return {name: self.least_workers * one for name, one in self.worker_resources.items()}
 
 
 class Pretrain(Training):

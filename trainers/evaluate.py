@@ -162,7 +162,7 @@ def _train_further(
     ]
     found: dict[str, list[float]] = {kind: [] for kind in kinds}
     try:
-        fit_all(trainings, job.progress, recipe.cluster.max_failures)
+        fit_all(trainings, job.progress, recipe.cluster.max_failures_per_hour)
         for (kind, _), draft in zip(wanted, drafts, strict=True):
             folder = job.storage.local(draft.place)
             figures = score(folder, job.parents["examples"], recipe.finetune.max_length)

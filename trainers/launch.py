@@ -1,189 +1,222 @@
-"""Run a training job: on a Ray Train worker group, or alone in this process.
+"""Run a training job: on a Ray Train worker group, or alone in a process.
 
-Failures have classes. A lost worker or node is retried from the last checkpoint within a budget; an
-error of the program or the user stops the run at once, since it would only come again.
+A failed attempt is followed by another one from the last checkpoint, where `failures` says so. Ray
+Train itself retries nothing: it knows no classes of failure, and counts them without a clock.
 """
 
+import functools
 import os
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch.distributed as dist
 
-from cluster.errors import InfrastructureError, RaymillError
 from cluster.pipeline import StageJob
-from cluster.progress import Progress, relayed
+from cluster.progress import Progress, Relayed, relayed
+from trainers.asked import REQUESTS, Asked, Request, nothing
 from trainers.config import Training
+from trainers.elastic import Following
+from trainers.failures import Attempts, with_micro_batch
 from trainers.loop import Report, TrainJob, train
 from trainers.tasks import Task
 
-COMMUNICATION = (
-    "gloo",
-    "nccl",
-    "connection closed",
-    "connection reset",
-    "broken pipe",
-    "timed out",
-)
-
-
-def is_retryable(error: BaseException) -> bool:
-    """Whether a worker failed by losing another one, not by an error of its own. Pure."""
-    text = f"{type(error).__name__}: {error}".lower()
-    return not isinstance(error, RaymillError) and any(word in text for word in COMMUNICATION)
+MICRO_BATCH = "micro_batch_size"
+"""Beside the checkpoints: what memory had room for, so that a run that goes on need not find out
+again."""
+GRACE_S = 15.0
+"""After Ctrl-C or SIGTERM: for the step that is under way, and a checkpoint behind it."""
+RESIZE_INTERVAL_S = 60.0
+"""How often an elastic group looks for room for more workers."""
 
 
 def fit_stage(job: StageJob, task: Task, settings: Training) -> dict[str, Any]:
     """Trains the model that a stage makes, with checkpoints until it is made."""
     training = TrainJob(task, settings, job.recipe.seed, job.draft)
-    return fit(training, job.progress, job.recipe.cluster.max_failures)
+    return fit(training, job.progress, job.recipe.cluster.max_failures_per_hour)
 
 
 def fit(
-    job: TrainJob, progress: Progress, max_failures: int, in_tune_trial: bool = False
+    job: TrainJob, progress: Progress, max_failures_per_hour: int, in_tune_trial: bool = False
 ) -> dict[str, Any]:
     """Trains a job: one worker as a Ray task, several as a Ray Train worker group. In a Tune trial,
     evaluations are reported to it.
 
     Raises what the training raised, or InfrastructureError when workers were lost too often.
     """
-    if job.settings.workers == 1:
-        return fit_all([job], progress, max_failures)[0]
+    if job.settings.most_workers == 1:
+        return fit_all([job], progress, max_failures_per_hour)[0]
+    import ray
+
+    attempts = Attempts(max_failures_per_hour)
+    job = _with_room(job)
+    with relayed(progress) as relay:
+        ask_to_end = relay.end if job.draft is not None else lambda: False
+        while True:
+            progress.line(f"starting {_said(job.settings)} workers")
+            try:
+                attempt = functools.partial(_group, job, relay, in_tune_trial)
+                return interruptible(attempt, ask_to_end)
+            except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
+                job = _after(error, attempts, job, progress)
+
+
+def _group(job: TrainJob, relay: Relayed, in_tune_trial: bool) -> dict[str, Any]:
+    """One attempt of a worker group. Raises TrainingFailedError with the errors of its ranks."""
     import ray.train
     import ray.train.torch
 
-    callbacks: list[Any] = []
+    settings, number = job.settings, _number(job.settings)
+    callbacks: list[Any] = [Following(relay, number if isinstance(number, int) else None)]
     if in_tune_trial:
         from ray.tune.integration.ray_train import TuneReportCallback
 
         callbacks.append(TuneReportCallback())
-    settings = job.settings
-    resources: dict[str, float] = {"CPU": settings.cpus_per_worker}
-    if settings.gpus_per_worker:
-        resources["GPU"] = settings.gpus_per_worker
-    with relayed(progress) as relay, tempfile.TemporaryDirectory(prefix="raymill-") as folder:
-        verdict: Any = ray.remote(num_cpus=0, max_restarts=-1)(_Verdict).remote()  # type: ignore[attr-defined]
+    report = ray.train.report if in_tune_trial else None
+    with tempfile.TemporaryDirectory(prefix="raymill-") as folder:
         trainer = ray.train.torch.TorchTrainer(
-            _worker,  # type: ignore[arg-type]
-            train_loop_config={
-                "job": job,
-                "progress": relay,
-                "verdict": verdict,
-                "report": ray.train.report if in_tune_trial else None,
-            },
+            _rank,  # type: ignore[arg-type]
+            train_loop_config={"job": job, "progress": relay, "report": report},
             scaling_config=ray.train.ScalingConfig(
-                num_workers=settings.workers,
+                num_workers=number,
                 use_gpu=settings.gpus_per_worker > 0,
-                resources_per_worker=resources,
+                resources_per_worker=settings.worker_resources,
+                elastic_resize_monitor_interval_s=RESIZE_INTERVAL_S,  # type: ignore[call-arg]
             ),
             # raymill keeps its own checkpoints; Ray Train has nothing to store but its own state.
-            run_config=ray.train.RunConfig(
-                storage_path=folder,
-                callbacks=callbacks,
-                failure_config=ray.train.FailureConfig(max_failures=max_failures),
-            ),
+            run_config=ray.train.RunConfig(storage_path=folder, callbacks=callbacks),
         )
-        progress.line(f"starting {settings.workers} workers")
-        try:
-            outcome = interruptible(trainer.fit).return_value
-        except ray.train.TrainingFailedError as error:
-            raise ray.get(verdict.get.remote()) or _gave_up(max_failures, error) from error
-    if isinstance(outcome, BaseException):
-        raise outcome
-    return outcome
+        result: Any = trainer.fit()
+        return result.return_value
 
 
-def alone(job: TrainJob, progress: Progress, report: Report | None = None) -> dict[str, Any]:
+def _number(settings: Training) -> Any:
+    """As Ray Train has it: a pair is elastic."""
+    least, most = settings.least_workers, settings.most_workers
+    return most if least == most else (least, most)
+
+
+def _said(settings: Training) -> str:
+    least, most = settings.least_workers, settings.most_workers
+    return str(most) if least == most else f"{least} to {most}"
+
+
+def _rank(config: dict[str, Any]) -> dict[str, Any]:
+    relay: Relayed = config["progress"]
+
+    def asked() -> Request:
+        is_to_end = dist.get_rank() == 0 and relay.is_to_end()
+        return Request.END if is_to_end else REQUESTS.pending()
+
+    try:
+        return train(config["job"], relay, config["report"], asked)
+    finally:
+        REQUESTS.ended.set()
+
+
+def _after(error: Exception, attempts: Attempts, job: TrainJob, progress: Progress) -> TrainJob:
+    """The job to go on with after a failure. Raises what ends the training."""
+    going_on, told = attempts.after(error, job, time.monotonic())
+    progress.line(told)
+    if going_on is not job and job.draft is not None:
+        size = str(going_on.settings.micro_batch_size).encode()
+        job.draft.storage.write(f"{job.draft.work}/{MICRO_BATCH}", size)
+    return going_on
+
+
+def _with_room(job: TrainJob) -> TrainJob:
+    """The job with the micro-batch that an earlier run came down to."""
+    if job.draft is None:
+        return job
+    try:
+        kept = job.draft.storage.read(f"{job.draft.work}/{MICRO_BATCH}")
+    except FileNotFoundError:
+        return job
+    return with_micro_batch(job, int(kept))
+
+
+def alone(
+    job: TrainJob, progress: Progress, report: Report | None = None, asked: Asked = nothing
+) -> dict[str, Any]:
     """Trains in this process, as the only worker."""
     if not dist.is_initialized():
         os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", LOCAL_WORLD_SIZE="1")
         os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
         dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    return train(job, progress, report)
+    return train(job, progress, report, asked)
 
 
-class _Verdict:
-    """An actor that remembers the error that retrying cannot mend."""
-
-    def __init__(self) -> None:
-        self._error: Exception | None = None
-
-    def set(self, error: Exception) -> None:
-        self._error = self._error or error
-
-    def get(self) -> Exception | None:
-        return self._error
+def _task(job: TrainJob, relay: Relayed) -> dict[str, Any]:
+    return alone(job, relay, asked=lambda: Request.END if relay.is_to_end() else Request.NOTHING)
 
 
-def _worker(config: dict[str, Any]) -> dict[str, Any] | Exception:
-    """One rank.
-
-    Ray Train retries whatever a rank raises, and knows no error that should end the run; so a group
-    that is started after such an error ends at once, with the error as its result.
-    """
-    import ray
-
-    verdict = config["verdict"]
-    fatal = ray.get(verdict.get.remote())
-    if fatal is not None:
-        return fatal
-    try:
-        return train(config["job"], config["progress"], config["report"])
-    except Exception as error:  # of any kind: only sorted here, and raised again
-        if not is_retryable(error):
-            ray.get(verdict.set.remote(error))
-        raise  # so that ranks that wait for this one are ended
-
-
-def interruptible(function: Callable[[], Any]) -> Any:
+def interruptible(
+    function: Callable[[], Any], ask_to_end: Callable[[], bool] = lambda: False
+) -> Any:
     """Calls `function` in a thread. Ray Train answers Ctrl-C by itself from the main thread, and
-    then goes on as if the run had finished; here it stays a KeyboardInterrupt."""
+    then goes on as if the run had finished; here it stays a KeyboardInterrupt. Where `ask_to_end`
+    has someone to ask then, the function has a moment to end by itself; a second Ctrl-C ends it."""
     result: list[Any] = []
     failure: list[BaseException] = []
+    done = threading.Event()  # Python 3.11 takes a thread whose join Ctrl-C ends for a dead one
 
     def call() -> None:
         try:
             result.append(function())
         except BaseException as error:  # noqa: BLE001  raised again below
             failure.append(error)
+        finally:
+            done.set()
 
-    thread = threading.Thread(target=call, name="fit", daemon=True)
-    thread.start()
-    while thread.is_alive():
-        thread.join(timeout=0.2)
+    threading.Thread(target=call, name="fit", daemon=True).start()
+    try:
+        while not done.wait(0.2):
+            pass
+    except KeyboardInterrupt:
+        if ask_to_end():
+            done.wait(GRACE_S)
+        raise
     if failure:
         raise failure[0]
     return result[0]
 
 
 def fit_all(
-    jobs: Sequence[TrainJob], progress: Progress, max_failures: int
+    jobs: Sequence[TrainJob], progress: Progress, max_failures_per_hour: int
 ) -> list[dict[str, Any]]:
     """Trains every job; those of one worker side by side, as many as fit, the others in turn."""
     import ray
 
-    if any(job.settings.workers > 1 for job in jobs):
-        return [fit(job, progress, max_failures) for job in jobs]
+    if any(job.settings.most_workers > 1 for job in jobs):
+        return [fit(job, progress, max_failures_per_hour) for job in jobs]
+    going_on = [_with_room(job) for job in jobs]
+    attempts = [Attempts(max_failures_per_hour) for _ in jobs]
+    found: dict[int, dict[str, Any]] = {}
     with relayed(progress) as relay:
-        waiting = []
-        for job in jobs:
-            wanted = job.settings.resources
-            task = ray.remote(
-                num_cpus=wanted["CPU"], num_gpus=wanted.get("GPU", 0), max_retries=max_failures
-            )(alone)
-            waiting.append(task.remote(job, relay))
+        running = {_begun(job, relay): number for number, job in enumerate(going_on)}
         try:
-            return ray.get(waiting)
-        except ray.exceptions.RayTaskError as error:
-            raise error.cause from error
-        except ray.exceptions.RayError as error:  # the worker or its node is gone
-            raise _gave_up(max_failures, error) from error
+            while running:
+                (ended,), _ = ray.wait(list(running), num_returns=1)
+                number = running.pop(ended)
+                try:
+                    found[number] = ray.get(ended)
+                except ray.exceptions.RayError as error:
+                    job = _after(error, attempts[number], going_on[number], progress)
+                    running[_begun(job, relay)] = number
+                    going_on[number] = job
+        except KeyboardInterrupt:
+            if jobs[0].draft is not None and relay.end():
+                ray.wait(list(running), num_returns=len(running), timeout=GRACE_S)
+            raise
+    return [found[number] for number in range(len(jobs))]
 
 
-def _gave_up(max_failures: int, error: Exception) -> InfrastructureError:
-    return InfrastructureError(
-        f"training gave up: workers were lost more than cluster.max_failures = {max_failures} "
-        f"times; the last checkpoint is kept, run again to go on\n{error}"
-    )
+def _begun(job: TrainJob, relay: Relayed) -> Any:
+    """One attempt of a job of one worker: a Ray task."""
+    import ray
+
+    wanted = job.settings.resources
+    task = ray.remote(num_cpus=wanted["CPU"], num_gpus=wanted.get("GPU", 0), max_retries=0)(_task)
+    return task.remote(job, relay)

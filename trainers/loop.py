@@ -18,9 +18,12 @@ import torch.distributed as dist
 
 from cluster.artifacts import Draft
 from cluster.progress import Progress
-from trainers import checkpoint, model, schedule, zero
+from trainers import model, schedule, zero
+from trainers.anomalies import Watch
+from trainers.asked import Asked, Request, nothing
 from trainers.batches import Batches
-from trainers.checkpoint import LoopState
+from trainers.checkpoints.saving import Checkpoints
+from trainers.checkpoints.state import LoopState
 from trainers.config import Training
 from trainers.corpora.feeding.feed import Rows
 from trainers.export import export
@@ -29,6 +32,10 @@ from trainers.tasks import Objective, Task, targets
 Report = Callable[[dict[str, float]], None]
 
 PROGRESS_INTERVAL_S = 1.0
+
+
+class Ended(Exception):
+    """The training was asked to end before it was done, and can go on."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,10 +49,17 @@ class TrainJob:
     """Where the model and its checkpoints go; without it neither is kept, as in a short trial."""
 
 
-def train(job: TrainJob, progress: Progress, report: Report | None = None) -> dict[str, Any]:
+def train(
+    job: TrainJob,
+    progress: Progress,
+    report: Report | None = None,
+    asked: Asked = nothing,
+) -> dict[str, Any]:
     """Trains to the end and exports the model; returns its validation metrics and costs.
 
-    torch.distributed is initialized. Every rank calls `report` after each evaluation.
+    torch.distributed is initialized. Every rank calls `report` after each evaluation. Where any
+    rank is asked for a checkpoint, or to end, all save one after the same step; to end, they raise
+    Ended.
     """
     settings, task = job.settings, job.task
     if not torch.cuda.is_available():
@@ -58,15 +72,17 @@ def train(job: TrainJob, progress: Progress, report: Report | None = None) -> di
     engine = zero.engine(objective, settings)
     rows, validation = task.rows("train"), task.rows("validation")
     total_steps = math.ceil(settings.epochs * len(rows) / settings.batch_size)
-    state = LoopState()
-    if job.draft is not None:
-        state = checkpoint.restore(engine, job.draft, progress) or state
+    checkpoints = Checkpoints(engine, job.draft, settings.checkpoints_kept, progress)
+    state = checkpoints.restore() or LoopState()
     clock = _Clock(state, settings)
+    watch = Watch(settings, progress)
     metrics: dict[str, Any] = {}
     rank, workers = dist.get_rank(), dist.get_world_size()
-    with Batches(task, settings, rows, job.seed, rank, workers) as batches:
+    with checkpoints, Batches(task, settings, rows, job.seed, rank, workers) as batches:
         while state.fraction < 1:
-            loss = _step(engine, job, batches, state, total_steps, clock)
+            clock.asked = asked()
+            loss = _step(engine, job, batches, state, total_steps, clock, watch)
+            watch.after(engine, state, loss, checkpoints.restore)
             if dist.get_rank() == 0 and clock.is_due("progress", PROGRESS_INTERVAL_S):
                 progress.update(
                     round(state.fraction * 100, 1),
@@ -84,8 +100,14 @@ def train(job: TrainJob, progress: Progress, report: Report | None = None) -> di
                     progress.line(_describe(state, metrics))
                 if report is not None:
                     report({**metrics, "evaluation": state.evaluations})
-            if job.draft is not None and clock.checkpoint_is_due and state.fraction < 1:
-                checkpoint.save(engine, state, job.draft)
+            if clock.checkpoint_is_due and state.fraction < 1:
+                checkpoints.save(state)
+            if clock.asked is Request.END and state.fraction < 1:
+                checkpoints.wait()
+                if rank == 0 and job.draft is not None:
+                    progress.line(f"left a checkpoint after step {state.step:,}")
+                raise Ended(f"ended as it was asked to, after step {state.step:,}")
+            checkpoints.raise_failure()
     if not metrics:  # resumed from a checkpoint that was at the end
         metrics = evaluate(engine, job, validation)
     if job.draft is not None:
@@ -99,6 +121,9 @@ def train(job: TrainJob, progress: Progress, report: Report | None = None) -> di
         "tokens_per_second": round(state.tokens / state.seconds),
         "data_wait": round(state.data_wait, 4),
         "parameters": model.parameter_count(objective.model),
+        "skipped_steps": state.skipped_steps,
+        "rollbacks": state.rollbacks,
+        "left_out": state.left_out,
         "precision": zero.resolve_precision(settings.precision),
         "compiled": compiled,
         "workers": dist.get_world_size(),
@@ -112,6 +137,7 @@ def _step(
     state: LoopState,
     total_steps: int,
     clock: "_Clock",
+    watch: Watch,
 ) -> float:
     """One optimizer step on one global batch; returns its mean loss over this rank's targets."""
     settings = job.settings
@@ -121,23 +147,28 @@ def _step(
     share, waited = batches.at(state.samples, is_last=state.step + 1 == total_steps)
     rank = dist.get_rank()
     waits = [waited if one == rank else 0.0 for one in range(dist.get_world_size())]
+    asks = [clock.asked is Request.SAVE, clock.asked is Request.END]
     agreed = torch.tensor(
-        [share.targets, share.tokens, clock.seconds if rank == 0 else 0.0, *waits],
+        [share.targets, share.tokens, clock.seconds if rank == 0 else 0.0, *asks, *waits],
         dtype=torch.float64,
         device=engine.device,
     )
-    dist.all_reduce(agreed)  # one exchange a step: targets, tokens, rank 0's clock, who waited
-    all_targets, all_tokens, seconds, *waits = agreed.tolist()
+    # One exchange a step: targets, tokens, rank 0's clock, what any is asked for, who waited.
+    dist.all_reduce(agreed)
+    all_targets, all_tokens, seconds, saves, ends, *waits = agreed.tolist()
+    clock.asked = Request.END if ends else Request.SAVE if saves else Request.NOTHING
     all_targets = max(all_targets, 1.0)  # masks may have left nothing to learn
     for group in engine.optimizer.param_groups:
         group["lr"] = schedule.rate(settings, state.fraction, 1 / total_steps)
-    loss_sum = 0.0
-    for batch, weight in share.micro_batches:
+    loss_sum = torch.zeros((), dtype=torch.float64, device=engine.device)
+    for number, (batch, weight) in enumerate(share.micro_batches, start=1):
         loss, _ = engine({name: value.to(engine.device) for name, value in batch.items()})
+        loss_sum += loss.detach() * weight
+        if number == len(share.micro_batches):
+            weight *= watch.factor(state, loss_sum, all_targets)
         # DeepSpeed averages over workers; the global mean is over targets.
         engine.backward(loss * (weight * engine.world_size / all_targets), scale_wrt_gas=False)
         engine.step()
-        loss_sum += float(loss.detach()) * weight
     state.step += 1
     state.samples += settings.batch_size
     state.tokens += int(all_tokens)
@@ -145,7 +176,7 @@ def _step(
     state.data_wait_seconds += max(waits)  # the slowest holds all up
     by_clock = seconds / (settings.max_minutes * 60) if settings.max_minutes else 0.0
     state.fraction = min(1.0, max(state.step / total_steps, by_clock))
-    return loss_sum / max(share.targets, 1)
+    return float(loss_sum) / max(share.targets, 1)
 
 
 @torch.no_grad()
@@ -181,7 +212,10 @@ class _Clock:
         self._began = time.monotonic() - state.seconds
         self._last: dict[str, float] = {"checkpoint": state.seconds, "progress": state.seconds}
         self._checkpoint_s = settings.checkpoint_minutes * 60
+        self._checkpoint_steps = settings.checkpoint_steps
         self._state = state
+        self.asked = Request.NOTHING
+        """Before a step this rank, after it any one."""
 
     @property
     def seconds(self) -> float:
@@ -196,7 +230,10 @@ class _Clock:
 
     @property
     def checkpoint_is_due(self) -> bool:
-        return self.is_due("checkpoint", self._checkpoint_s)
+        steps = self._checkpoint_steps
+        by_steps = steps is not None and self._state.step % steps == 0
+        is_asked_for = self.asked is not Request.NOTHING
+        return self.is_due("checkpoint", 0.0 if by_steps or is_asked_for else self._checkpoint_s)
 
 
 def _compile(objective: Objective, progress: Progress) -> bool:

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from cluster.errors import UserError
+from trainers.anomalies import drop_steps_not_finite
 from trainers.config import Training
 from trainers.engine_config import Zero
 from trainers.optimizers import optimizer
@@ -101,4 +102,6 @@ def engine(module: nn.Module, settings: Training) -> Any:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
         raise UserError(f"{section}.deepspeed: {key}: {first['msg']}") from error
+    if isinstance(made.optimizer, torch.optim.Optimizer):
+        drop_steps_not_finite(made.optimizer)
     return made

@@ -8,11 +8,12 @@ whole groups fit, since groups that wait for each other's CPUs wait for ever.
 import dataclasses
 import json
 import tempfile
+from collections.abc import Sequence
 from typing import Any
 
 from ray import tune
 
-from cluster.errors import InfrastructureError, UserError
+from cluster.errors import Diverged, InfrastructureError, UserError
 from cluster.pipeline import StageJob
 from cluster.progress import Progress
 from cluster.recipe import Recipe
@@ -59,7 +60,9 @@ def run(job: StageJob) -> dict[str, Any]:
 
 
 def _training(job: StageJob, recipe: Recipe) -> TrainJob:
-    return TrainJob(classifier(recipe, job.parents), recipe.finetune, recipe.seed)
+    # Of a fixed size: groups that grow would wait for each other.
+    settings = recipe.finetune.model_copy(update={"workers": recipe.finetune.least_workers})
+    return TrainJob(classifier(recipe, job.parents), settings, recipe.seed)
 
 
 class _Quiet:
@@ -75,10 +78,10 @@ class _Quiet:
 def _trial(config: dict[str, Any]) -> None:
     """One trial, in a process of Ray Tune."""
     training: TrainJob = config["jobs"][config["number"]]
-    if training.settings.workers == 1:
+    if training.settings.most_workers == 1:
         alone(training, _Quiet(), tune.report)
     else:
-        fit(training, _Quiet(), max_failures=0, in_tune_trial=True)
+        fit(training, _Quiet(), max_failures_per_hour=0, in_tune_trial=True)
 
 
 class _Watch(tune.Callback):
@@ -142,7 +145,7 @@ def _search(
 ) -> None:
     """Runs all trials; fills in `trials`."""
     evaluations = jobs[0].settings.evaluations
-    several = jobs[0].settings.workers > 1
+    several = jobs[0].settings.most_workers > 1
     trainable = tune.with_resources(_trial, {"CPU": 0} if several else each)
     scheduler = (
         tune.schedulers.ASHAScheduler(
@@ -172,7 +175,15 @@ def _search(
             ),
         )
         grid = interruptible(tuner.fit)
-    for error in grid.errors:
+    mistake = mistake_of_all(grid.errors)
+    if mistake is not None:
+        raise mistake
+
+
+def mistake_of_all(errors: Sequence[BaseException]) -> UserError | None:
+    """The user's mistake that every trial runs into, since they differ in numbers only. Pure."""
+    for error in errors:
         cause = getattr(error, "cause", error)
-        if isinstance(cause, UserError):  # every trial's, since they differ in numbers only
-            raise cause
+        if isinstance(cause, UserError) and not isinstance(cause, Diverged):
+            return cause
+    return None

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -53,6 +54,7 @@ def assert_nothing_half_made_is_left(command, workspace):
     whole = [path.parent for path in workspace.glob("[a-z]*/*/manifest.json")]
     made = [path for path in workspace.glob("[a-z]*/*") if path.parent.name in KINDS]
     assert sorted(made) == sorted(whole)
+    return outcome
 
 
 def test_ctrl_c_while_sharding(start, recipe, tmp_path):
@@ -63,10 +65,16 @@ def test_ctrl_c_while_sharding(start, recipe, tmp_path):
 
 
 def test_ctrl_c_while_pretraining(start, recipe, sharded):
-    command = start("run", str(recipe), "--workspace", str(sharded), "--no-hold", *SLOW)
+    """It leaves a checkpoint on its way out."""
+    rare = ("--set", "pretrain.checkpoint_steps=10", "--set", "pretrain.checkpoint_minutes=100")
+    command = start("run", str(recipe), "--workspace", str(sharded), "--no-hold", *SLOW, *rare)
     command.until(lambda: worker_pids(command) and checkpoints(sharded))
     command.interrupt()
-    assert_nothing_half_made_is_left(command, sharded)
+    outcome = assert_nothing_half_made_is_left(command, sharded)
+    step = re.search(r"left a checkpoint after step ([\d,]+)", outcome.said)
+    assert step is not None, outcome.said
+    newest = max(path.parent.name for path in checkpoints(sharded))
+    assert newest == f"step-{int(step[1].replace(',', '')):08d}"
 
 
 def test_sigterm_while_evaluating(start, recipe, copied, tmp_path):
@@ -79,11 +87,12 @@ def test_sigterm_while_evaluating(start, recipe, copied, tmp_path):
 
 
 def test_a_killed_driver_and_a_killed_worker_cost_no_sample(start, recipe, sharded):
+    """Nor does another number of workers."""
     arguments = ("pretrain", str(recipe), "--workspace", str(sharded), *LONGER)
-    command = start(*arguments)
+    command = start(*arguments, "--set", "pretrain.workers=1")
     command.until(lambda: checkpoints(sharded))
     os.kill(command.process.pid, signal.SIGKILL)
-    until(lambda: not worker_pids(command))
+    until(lambda: not command.processes())
     kept = checkpoints(sharded)
     command = start(*arguments)
     command.until(lambda: set(checkpoints(sharded)) - set(kept))
@@ -91,5 +100,7 @@ def test_a_killed_driver_and_a_killed_worker_cost_no_sample(start, recipe, shard
     outcome = command.wait()
     assert outcome.status == 0, outcome.said
     assert outcome.said.count("resumes from checkpoint") == 2
+    assert outcome.said.count("resharded from 1 to 2 workers") >= 1
+    assert "a worker was lost" in outcome.said
     metrics = next(s for s in outcome.answer["stages"] if s["stage"] == "pretrain")["metrics"]
     assert metrics["samples"] == metrics["steps"] * 16

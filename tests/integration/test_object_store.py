@@ -10,8 +10,10 @@ import pytest
 from tests.reviews import reviews
 from tests.s3 import S3Server, s3_server  # noqa: F401  the fixture
 
+CACHE_BYTES = 500_000
 RECIPE = """\
 name: stored
+cluster: {{cache_gb: 0.0005}}
 corpora:
   sources:
     reviews: {{path: "{data}/reviews-*.jsonl"}}
@@ -67,6 +69,15 @@ def test_a_corpus_in_an_object_store_is_that_on_a_disk(raymill, bucket, data, tm
     for name in names - {"manifest.json", "report.html"}:  # which name the artifact
         with s3.open_input_file(f"{in_store}/{name}") as stream:
             assert stream.read() == (on_disk / name).read_bytes(), name
+
+    cache = tmp_path / "home" / ".cache" / "raymill"
+    fetched = [path.stat().st_size for path in (cache / "files").iterdir()]
+    assert fetched, "tasks fetch single files"
+    assert sum(fetched) <= CACHE_BYTES
+    folders = {path.name for path in cache.glob("*/*") if path.parent.name not in ("files", "runs")}
+    assert folders <= {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+                       "train.arrow", "validation.arrow", "test.arrow", "labels.json",
+                       "manifest.json", "report.html"}  # fmt: skip
 
     again = raymill("shard", str(tmp_path / "store.yaml"), "--workspace", workspaces["store"])
     assert again.answer["stages"][-1]["status"] == "skipped", again.said

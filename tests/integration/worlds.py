@@ -35,6 +35,8 @@ class Case:
     """Steps by the gradient alone, at the learning rate."""
     resumes: bool = False
     """Leaves a checkpoint after each step; is then run again, and goes on from the last one."""
+    left_out: list[list[int]] = dataclasses.field(default_factory=list)
+    """Samples that it tells not to have learned from."""
 
 
 def trained(cases: Mapping[str, Case], folder: Path) -> dict[str, Weights]:
@@ -60,7 +62,8 @@ def _process(number: int, cases: Mapping[str, Case], folder: Path) -> None:
         if case.settings.workers == workers:
             zero.optimizer = _plain if case.plain else optimizer  # type: ignore[assignment]
             job = TrainJob(case.task, case.settings, SEED, _draft(storage, name))
-            train(job, Notes())
+            metrics = train(job, Notes())
+            assert metrics["left_out"] == case.left_out, (name, metrics)
             if case.resumes:
                 again = Notes()
                 train(job, again)

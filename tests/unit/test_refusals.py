@@ -352,3 +352,20 @@ def test_wordpiece_for_a_model_that_writes():
         "corpora.tokenizer.algorithm: wordpiece drops spaces, which a model of span_corruption",
         "finetune.task: classify needs pretrain.objective: masked_lm or replaced_tokens",
     )
+
+
+@pytest.mark.parametrize(
+    ("workers", "says"),
+    [
+        ("two", "pretrain.workers: expected a whole number, found 'two'"),
+        ("[1, 2]", "pretrain.workers: expected a whole number, found [1, 2]"),
+        ("0", "pretrain.workers: must be greater than or equal to 1, found 0"),
+        ("{min: 0, max: 2}", "pretrain.workers.min: must be greater than or equal to 1, found 0"),
+        ("{min: 3, max: 2}", "pretrain.workers.min: 3 is over max = 2"),
+        ("{min: 1}", "pretrain.workers.max: missing"),
+        ("{mni: 1, max: 2}", "pretrain.workers.mni: unknown key (value 1); did you mean 'min'?"),
+    ],
+)
+def test_workers_that_are_neither_a_number_nor_a_range(workers, says):
+    said = refused("heads: 4}}", f"heads: 4}}, workers: {workers}}}", says)
+    assert "|" not in said, "pydantic's tags are no keys"

@@ -23,6 +23,9 @@ class Source(Section):
     dataset: str | None = None
     """A Hugging Face dataset: a folder made by `save_to_disk`, or a hub id."""
     dataset_split: str = "train"
+    revision: str | None = None
+    """Of a dataset on the hub: a commit, tag or branch. Only a commit of 40 digits is the same
+    tomorrow; what else is named is looked up when the documents are first read."""
     format: Literal["text", "jsonl", "csv", "parquet"] | None = None
     """By default from the file's ending; compression (.gz, .zst, .bz2) is seen by itself. In
     `text`, each line is a document. Of an archive (.zip, .tar, .tar.gz, .tgz, .tar.zst) it is the
@@ -70,6 +73,8 @@ class Source(Section):
             raise ValueError("give `path` (with or without `package`), or `dataset`")
         if self.dataset is not None and self.package is not None:
             raise ValueError("`package` goes with `path`, not with `dataset`")
+        if self.dataset is None and self.revision is not None:
+            raise Invalid("revision", "goes with `dataset`, a hub id")
         if (self.repeat != 1) + (self.tokens is not None) + (self.weight is not None) > 1:
             raise ValueError("give one of `repeat`, `tokens` and `weight`")
         return self
@@ -91,6 +96,11 @@ class Source(Section):
         return self._kinds_of_label > 0
 
     @property
+    def has_budget(self) -> bool:
+        """Whether it gives so many tokens to an epoch, not so many passes."""
+        return self.tokens is not None or self.weight is not None
+
+    @property
     def _kinds_of_label(self) -> int:
         kinds = (self.label, self.label_column, self.weak_labels)
         return sum(kind is not None for kind in kinds)
@@ -98,7 +108,9 @@ class Source(Section):
     @property
     def origin(self) -> "Source":
         """The same files, whatever is made of them."""
-        return Source(path=self.path, package=self.package, dataset=self.dataset)
+        return Source(
+            path=self.path, package=self.package, dataset=self.dataset, revision=self.revision
+        )
 
     @property
     def placement(self) -> str:
@@ -154,6 +166,11 @@ def _known_code(code: str) -> str:
     return code
 
 
+PersonalData = Literal[
+    "email", "phone", "id_number", "bank_card", "passport", "license_plate", "ipv4", "ipv6"
+]
+
+
 class Clean(Section):
     """Steps of cleaning. `repetition`, `quality` and `languages` choose what pretraining reads;
     labelled documents are only normalized and masked, since they are what a task is."""
@@ -166,8 +183,10 @@ class Clean(Section):
     boilerplate: bool = False
     """Drops lines that are navigation, copyright, cookie and script notices, in Chinese and
     English."""
-    mask: tuple[Literal["email", "phone", "id_number"], ...] = ()
-    """Personal data to replace by its kind, as in `<PHONE>`; Chinese and international forms."""
+    mask: tuple[PersonalData, ...] = ()
+    """Personal data to replace by its kind, as in `<PHONE>`; Chinese and international forms. Bank
+    cards and identity numbers count if their check digits are right, passports and license plates
+    are those of mainland China, addresses those of the public internet."""
     min_characters: int = Field(default=2, ge=1)
     max_characters: int = Field(default=100_000, ge=1)
     languages: tuple[Annotated[str, AfterValidator(_known_code)], ...] | None = Field(
@@ -181,6 +200,10 @@ class Clean(Section):
     """Rows that cannot be read (not UTF-8, broken, without their text or label, over 16 MiB) are
     dropped and counted by reason; more than this share of a file, or of 64 MiB of a larger one, is
     refused."""
+
+
+OF_PRETRAINING = {"languages": None, "repetition": None, "quality": None}
+"""Of cleaning, the steps that labelled documents do not go through."""
 
 
 class Deduplicate(Section):
@@ -249,7 +272,8 @@ class Corpora(Section):
     as the most frequent has, repeated."""
     validation: float = Field(default=0.02, gt=0, lt=0.5)
     """Share of the documents that pretraining holds out, besides the labelled validation and
-    test."""
+    test. None of their texts is trained on; what is nearly one may be, and makes perplexity look
+    better than it is, unless `deduplicate.similarity` is set."""
     tokenizer: Tokenizer = Tokenizer()
     sequence_length: int = Field(default=128, ge=8)
     """Tokens in a packed sequence."""
@@ -284,7 +308,7 @@ class Corpora(Section):
             "sources": identity(own),
             "contents": self._contents(sources),
             "lexicons": {key: content_hash(file, key) for key, file in lexicons(sources)},
-            "clean": self.clean.identity(),
+            "clean": identity(self.clean.model_copy(update=OF_PRETRAINING)),
             "deduplicate": self.deduplicate.identity(),
             "split": self.split.identity(),
             "balance": self.balance,

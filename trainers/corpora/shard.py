@@ -38,7 +38,7 @@ from trainers.corpora.tokens import tokenizer as tokenizers
 
 def run(job: StageJob) -> dict[str, Any]:
     tokenizer = _base_tokenizer(job)
-    parts = parts_of(job.recipe.corpora)
+    parts = parts_of(job)
     sources = {part.name: part.source for part in parts}
     counts = clean(job, parts)
     near_duplicates = _drop(job, parts, counts)

@@ -33,7 +33,7 @@ def plan(recipe: Recipe, storage: Storage, given: Given, mfu: float) -> dict[str
     done = {item.stage.name: item.done for item in pipeline.plan(recipe, storage)}
     found = {}
     for name in sections:
-        units = hardware(getattr(recipe, name).workers, *given)
+        units = hardware(getattr(recipe, name).least_workers, *given)
         found[name] = _section(recipe, name, done, units, mfu)
     return found
 
@@ -52,14 +52,14 @@ def _section(
     measures = measure(recipe, name, done, precision)
     samples = _samples(name, done)
     micro_batch, micro_batches = zero.accumulation(
-        settings.batch_size, settings.workers, settings.micro_batch_size
+        settings.batch_size, settings.least_workers, settings.micro_batch_size
     )
     return {
         "hardware": dataclasses.asdict(units),
         "mfu": mfu,
         "parameters": measures.parameters,
         "precision": precision,
-        "workers": settings.workers,
+        "workers": settings.least_workers,
         "micro_batch_size": micro_batch,
         "micro_batches": micro_batches,
         "stage": settings.zero.stage,
@@ -88,9 +88,9 @@ def _memory(
     settings: Training, measures: Measures, precision: str, units: Hardware
 ) -> dict[str, Any]:
     """Of one worker at one ZeRO stage, in bytes."""
-    share = -(-settings.batch_size // settings.workers)
+    share = -(-settings.batch_size // settings.least_workers)
     micro_batch, _ = zero.accumulation(
-        settings.batch_size, settings.workers, settings.micro_batch_size
+        settings.batch_size, settings.least_workers, settings.micro_batch_size
     )
     moment, held = peak(settings, measures, precision, micro_batch, units.is_gpu)
     limit = units.memory_gb * 1e9
@@ -113,7 +113,7 @@ def peak(
     settings: Training, measures: Measures, precision: str, micro_batch: int, on_gpu: bool
 ) -> tuple[str, states.Held]:
     """The moment at which a worker holds most, and what it then holds."""
-    share = -(-settings.batch_size // settings.workers)
+    share = -(-settings.batch_size // settings.least_workers)
     engine = states.Engine.of(
         settings,
         measures.parameters,
@@ -140,7 +140,7 @@ def _time(
         return {"samples": None, "steps": None, "flops": None, "hours": None, "cost": None}
     steps = math.ceil(settings.epochs * samples / settings.batch_size)
     flops = steps * settings.batch_size * measures.flops_each
-    count = settings.workers * max(1, settings.gpus_per_worker)
+    count = settings.least_workers * max(1, settings.gpus_per_worker)
     hours = flops / (mfu * units.peak_tflops * 1e12 * count) / 3600
     if settings.max_minutes is not None:
         hours = min(hours, settings.max_minutes / 60)

@@ -90,7 +90,7 @@ class Engine:
             bytes_each,
             STATES[settings.optimizer],
             settings.zero.stage,
-            settings.workers,
+            settings.least_workers,
             micro_batches,
             known["reduce_bucket_size"],
             known["stage3_max_live_parameters"],

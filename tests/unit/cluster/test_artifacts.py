@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from cluster import artifacts
+from cluster import __version__, artifacts
 from cluster.artifacts import MANIFEST, Artifact, drafting, fingerprint
 from cluster.errors import UserError
 from cluster.storage import Storage
@@ -107,6 +107,36 @@ def test_checkpoints_outlive_a_draft_until_the_artifact_is_there(storage: Storag
     assert list(storage.files("")) == [checkpoint]
     published(storage, draft.id, {"whole.bin": ""})
     assert not storage.files("checkpoint")
+
+
+def _left_by_a_killed_run(storage: Storage) -> None:
+    draft = artifacts.Draft(storage, "corpus/demo-shard-0a1b", resumes=True)
+    draft.begin()
+    with draft.working("documents") as folder:
+        (folder / "0.arrow").write_text("")
+    with draft.folder() as folder:
+        (folder / "0.arrow").write_text("")
+
+
+def test_a_run_goes_on_from_the_work_of_the_same_software(storage: Storage) -> None:
+    _left_by_a_killed_run(storage)
+    with drafting(storage, "corpus/demo-shard-0a1b", resumes=True) as draft:
+        assert draft.outdated == ""
+        assert draft.worked("documents").names() == ["0.arrow"]
+        assert list(storage.files(draft.place)) == ["0.arrow"]
+
+
+def test_work_of_other_software_is_deleted_and_told(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _left_by_a_killed_run(storage)
+    monkeypatch.setattr(artifacts, "_software", lambda: {"raymill": "9.9"})
+    with drafting(storage, "corpus/demo-shard-0a1b", resumes=True) as draft:
+        assert draft.outdated == f"raymill {__version__} (now 9.9)"
+        assert draft.worked("documents").names() == []
+        assert storage.files(draft.place) == {}
+    with drafting(storage, draft.id, resumes=True) as again:
+        assert again.outdated == "", "it is of this software now"
 
 
 def test_a_failure_after_publishing_keeps_the_artifact(storage: Storage) -> None:

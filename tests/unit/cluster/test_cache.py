@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cluster.artifacts import Artifact
-from cluster.cache import Files, make_room
+from cluster.cache import Files, WorkFolder, make_room
 from cluster.errors import InfrastructureError, UserError
 from cluster.storage import Storage
 from tests.fakes import published
@@ -211,3 +211,43 @@ def test_files_come_from_s3(
     storage = Storage.at(s3_server.workspace())
     remote = published(storage, "corpus/demo-shard-0a", {"train/0": "x" * (3 << 20)})
     assert Files(remote, 4 << 20).read("train/0", Path.read_text) == "x" * (3 << 20)
+
+
+@pytest.fixture
+def work(corpus: Artifact) -> WorkFolder:
+    """The files of the corpus, as if they were work of a stage."""
+    return WorkFolder(corpus.storage, f"{corpus.id}/train", 3 * SIZE)
+
+
+def test_of_a_work_folder_single_files_are_fetched_within_the_limit(
+    work: WorkFolder, cache: Path, fetched: list[str]
+) -> None:
+    assert work.names() == list("01234")
+    for number in "001203":
+        assert (work / number).read_text() == number * SIZE
+    assert fetched == list("0123")
+    assert len(list(cache.iterdir())) == 3
+    (work / "0").read_text()
+    assert fetched == list("0123"), "1 went: it was not asked for longest"
+
+
+def test_a_work_file_that_was_written_again_is_fetched_again(
+    work: WorkFolder, fetched: list[str]
+) -> None:
+    (work / "0").read_text()
+    work.storage.write(f"{work.name}/0", b"new")
+    assert (work / "0").read_text() == "new"
+
+
+def test_ranges_of_a_work_file_leave_no_copy(work: WorkFolder, cache: Path) -> None:
+    with work.open("2") as stream:
+        assert stream.read_at(2, SIZE - 2) == b"22"
+    assert not cache.exists()
+
+
+def test_work_files_of_a_local_workspace_are_read_in_place(tmp_path: Path, cache: Path) -> None:
+    storage = Storage.at(str(tmp_path))
+    storage.write("work/one/x", b"1")
+    assert WorkFolder(storage, "work/one", 0) / "x" == tmp_path / "work" / "one" / "x"
+    assert WorkFolder(storage, "work/absent", 0).names() == []
+    assert not cache.exists()

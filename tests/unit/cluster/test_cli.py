@@ -304,3 +304,13 @@ def test_a_model_is_named_by_its_recipe_or_by_its_folder(
     status, by_path, err = call(capfd, "promote", f"mill/{model.id}/")
     assert (status, by_path) == (0, by_name)
     assert "takes" not in err
+
+
+def test_status_lists_what_killed_runs_left(capfd: Any, tmp_path: Path) -> None:
+    storage = Storage.at(str(tmp_path / "mill"))
+    storage.write("work/old-shard-01/documents/0.arrow", b"x" * 10)
+    status, answer, err = call(capfd, "status", "--workspace", storage.root)
+    assert status == 0
+    (left,) = answer["left"]
+    assert (left["name"], left["bytes"]) == ("work/old-shard-01", 10)
+    assert f"{storage.root}/work/old-shard-01" in err

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cluster.errors import (
+    Diverged,
     GateRefused,
     InfrastructureError,
     RaymillError,
@@ -18,6 +19,7 @@ STATUSES = {
     RaymillError: 3,
     UserError: 2,
     RecipeError: 2,
+    Diverged: 2,
     InfrastructureError: 3,
     GateRefused: 4,
 }

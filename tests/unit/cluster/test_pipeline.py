@@ -213,11 +213,12 @@ def test_what_is_done_needs_no_resources(tmp_path: Path) -> None:
     pipeline.refuse_what_cannot_fit(found, load("recipe.yaml"), {"CPU": 1.0})
 
 
-def two_stages(storage: Storage, second: str) -> list[Planned]:
+def two_stages(storage: Storage, second: str, resumes: bool = False) -> list[Planned]:
     """A first stage, and one that reads what it made."""
 
     def item(name: str, function: str, parents: dict[str, str]) -> Planned:
-        stage = Stage(name, "model", f"tests.fakes:{function}", lambda _: True, tuple(parents), ())
+        function = f"tests.fakes:{function}"
+        stage = Stage(name, "model", function, bool, tuple(parents), (), resumes=resumes)
         artifact_id = f"model/demo-{name}-00"
         return Planned(stage, artifact_id, parents, {}, artifacts.find(storage, artifact_id))
 
@@ -262,3 +263,16 @@ def test_an_input_that_vanished_is_told(tmp_path: Path) -> None:
     _, second = two_stages(storage, "writing_stage")
     with pytest.raises(RaymillError, match="second: its input model/demo-first-00 is gone"):
         run(storage, [dataclasses.replace(second)])
+
+
+def test_work_of_other_software_is_begun_anew_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = Storage.at(str(tmp_path / "mill"))
+    with pytest.raises(RuntimeError, match="in the middle"):
+        run(storage, two_stages(storage, "failing_stage", resumes=True))
+    assert storage.files("work/demo-second-00/draft") == {"made.txt": 4}
+    monkeypatch.setattr(artifacts, "_software", lambda: {"ray": "9.9"})
+    _, screen = run(storage, two_stages(storage, "writing_stage", resumes=True))
+    assert "second: starts anew: a killed run's work is of ray 2." in screen.err.getvalue()
+    assert storage.folders("work") == []

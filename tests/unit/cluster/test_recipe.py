@@ -14,7 +14,7 @@ VALID = """\
 name: valid
 seed: 7
 workspace: mill
-cluster: {cpus: 2, max_failures: 1}
+cluster: {cpus: 2, max_failures_per_hour: 1}
 
 corpora:
   sources:
@@ -80,7 +80,7 @@ MUTATIONS = [
     typo("seed", "sede", "", "seed"),
     typo("workspace", "work_space", "", "workspace"),
     typo("cpus", "cpu", "cluster", "cpus"),
-    typo("max_failures", "maxfailures", "cluster", "max_failures"),
+    typo("max_failures_per_hour", "max_failure_per_hour", "cluster", "max_failures_per_hour"),
     typo("corpora", "corpra", "", "corpora"),
     typo("sources", "source", "corpora", "sources"),
     typo("repeat", "repeats", "corpora.sources.reviews", "repeat"),
@@ -107,7 +107,7 @@ MUTATIONS = [
     Mutation("seed: 7", "seed: 7.5", ("seed: ", "whole number", "found 7.5")),
     Mutation("seed: 7", "seed: 2026-01-01", ("seed: ", "whole number")),
     Mutation("seed: 7", "7: seed", ("7: a key must be text",)),
-    Mutation("{cpus: 2, max_failures: 1}", "2", ("cluster: ", "found 2"), at="cluster:"),
+    Mutation("{cpus: 2, max_failures_per_hour: 1}", "2", ("cluster: ", "found 2"), at="cluster:"),
     Mutation("{path: news.txt}", "news.txt", ("corpora.sources.news: ", "found 'news.txt'")),
     Mutation("size: 2000", "size: 8k", ("corpora.tokenizer.vocabulary_size: ", "found '8k'")),
     Mutation("rate: 1e-3", "rate: fast", ("pretrain.learning_rate: ", "found 'fast'")),

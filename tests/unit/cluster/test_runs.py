@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from cluster import runs
 from cluster.errors import UserError
-from cluster.runs import Run, alone, recorded
+from cluster.runs import Run, StageRecord, alone, recorded
 from cluster.storage import Storage
 
 
@@ -29,6 +30,7 @@ def test_a_run_is_recorded_while_it_goes_on(storage: Storage) -> None:
     assert (record["id"], record["recipe"], record["status"]) == (run.id, "demo", "done")
     (shard,) = record["stages"]
     assert shard.pop("seconds") >= 0
+    assert time.time() - shard.pop("began") < 60
     assert shard == {
         "stage": "shard",
         "status": "done",
@@ -63,6 +65,31 @@ def test_a_run_that_was_killed_is_told_from_one_that_runs(tmp_path: Path) -> Non
         run = Run(f"run-{number}", "demo", storage, tmp_path / "runs" / f"run-{number}", pid=pid)
         run.save()
     assert [record["status"] for record in runs.listed(storage)] == ["running", "killed"]
+
+
+def test_a_stage_that_was_killed_lasted_until_the_last_sign_of_life(tmp_path: Path) -> None:
+    storage = Storage.at(str(tmp_path))
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    folder = tmp_path / "runs" / "run"
+    folder.mkdir(parents=True)
+    began = time.time() - 1000
+    stages = [StageRecord("examples", "done", None, began - 5, 5.0),
+              StageRecord("shard", "running", "corpus/x", began)]  # fmt: skip
+    run = Run("run", "demo", storage, folder, pid=ended.pid, stages=stages)
+    run.save()
+    run.log.write_text("chatter")
+    for path, seconds in ((run.log, 250), (folder / "run.json", 0)):
+        os.utime(path, (began + seconds, began + seconds))
+    found = only(storage)["stages"]
+    assert [(stage["status"], stage["seconds"]) for stage in found] == [
+        ("done", 5.0), ("killed", 250.0)
+    ]  # fmt: skip
+    run.pid = os.getpid()
+    run.save()
+    (_, shard) = only(storage)["stages"]
+    assert shard["status"] == "running"
+    assert 1000 <= shard["seconds"] < 1060, "so far"
 
 
 @pytest.fixture

@@ -1,10 +1,14 @@
+import contextlib
+import errno
 import hashlib
+import os
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from cluster.errors import UserError
+from cluster.errors import InfrastructureError, UserError
 from cluster.storage import Storage
 
 
@@ -45,6 +49,78 @@ def test_what_stands_in_a_folder_is_added(storage: Storage) -> None:
     assert list(storage.files("corpus/one")) == ["train/a.arrow", "train/b.arrow"]
     assert storage.folders("corpus") == ["one"]
     assert storage.folders("corpus/one/train") == [], "files are no folders"
+
+
+def test_files_that_come_by_way_of_another_folder_show_when_they_are_whole(
+    storage: Storage,
+) -> None:
+    def half() -> None:
+        with storage.writing("work/one", "work/unfinished") as folder:
+            (folder / "b").write_bytes(b"half")
+            raise KeyboardInterrupt
+
+    with storage.writing("work/one", "work/unfinished") as folder:
+        (folder / "deep").mkdir()
+        (folder / "deep" / "a").write_bytes(b"1")
+        assert "a" not in storage.files("work/one")
+    with pytest.raises(KeyboardInterrupt):
+        half()
+    assert storage.files("work") == {"one/deep/a": 1}
+
+
+@pytest.fixture
+def happened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is brought to the disk itself, and what is renamed to where it counts, in order."""
+    found: list[str] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def noted_fsync(descriptor: int) -> None:
+        found.append(f"sync {Path(os.readlink(f'/proc/self/fd/{descriptor}')).name}")
+        fsync(descriptor)
+
+    def noted_replace(path: Path, target: Path) -> Path:
+        found.append(f"name {target.name}")
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(Path, "replace", noted_replace)
+    return found
+
+
+def test_a_power_cut_leaves_no_marker_without_its_files(
+    tmp_path: Path, happened: list[str]
+) -> None:
+    storage = Storage.at(str(tmp_path))
+    with storage.writing("work/documents", "work/unfinished") as folder:
+        (folder / "a").write_bytes(b"1")
+    storage.write("work/markers/a.json", b"{}")
+    part = happened[3].removeprefix("sync ")
+    assert part.startswith("a.json.")
+    assert happened == [
+        "sync a", "name a", "sync documents", f"sync {part}", "sync markers"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("number", "tolerated"), [(errno.EINVAL, True), (errno.EIO, False)])
+def test_a_disk_that_cannot_keep_what_is_written_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, tolerated: bool
+) -> None:
+    def fsync(descriptor: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    expected = contextlib.nullcontext() if tolerated else pytest.raises(OSError, match="Input")
+    with expected:
+        Storage.at(str(tmp_path)).write("one", b"")
+
+
+def test_a_folder_with_all_it_holds_is_brought_to_the_disk(
+    tmp_path: Path, happened: list[str]
+) -> None:
+    (tmp_path / "one" / "deep").mkdir(parents=True)
+    (tmp_path / "one" / "deep" / "a").write_bytes(b"1")
+    Storage.at(str(tmp_path)).sync("one")
+    assert sorted(happened) == ["sync a", "sync deep", "sync one"]
 
 
 def test_a_folder_is_brought_here(storage: Storage) -> None:
@@ -115,3 +191,20 @@ def test_a_workspace_that_is_a_file_is_refused(tmp_path: Path) -> None:
 def test_an_unknown_scheme_is_refused() -> None:
     with pytest.raises(UserError, match="workspace: cannot open 'ftp://host/mill'"):
         Storage.at("ftp://host/mill")
+
+
+def test_a_workspace_that_does_not_answer_is_told_after_one_try(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tries = []
+
+    def unreachable(_: str) -> None:
+        tries.append(1)
+        raise OSError("AWS Error NETWORK_CONNECTION")
+
+    answer = SimpleNamespace(get_file_info=unreachable), "bucket/mill"
+    opened = SimpleNamespace(FileSystem=SimpleNamespace(from_uri=lambda _: answer))
+    monkeypatch.setattr("cluster.storage.pafs", opened)
+    with pytest.raises(InfrastructureError, match="workspace: cannot reach 's3://bucket/mill'"):
+        Storage.at("s3://bucket/mill")
+    assert len(tries) == 1

@@ -1,54 +1,38 @@
-"""Failures have classes: what is retried, and what ends a run at once."""
+"""A call that Ctrl-C ends, and what memory had room for."""
 
-from typing import Any, NoReturn
+import signal
+import threading
+from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
-from cluster.errors import InfrastructureError, UserError
-from trainers.launch import _Verdict, interruptible, is_retryable
+from cluster.artifacts import Draft
+from cluster.errors import UserError
+from cluster.storage import Storage
+from tests.fakes import Notes
+from trainers import launch
+from trainers.config import Training
+from trainers.failures import Attempts
+from trainers.launch import interruptible
+from trainers.loop import TrainJob
 
 
-class DistBackendError(RuntimeError):
-    """Named as torch's."""
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        RuntimeError("[../gloo/transport/tcp/pair.cc:534] Connection closed by peer [10.0.0.7]"),
-        RuntimeError("Connection reset by peer"),
-        RuntimeError("Gloo connectFullMesh failed"),
-        DistBackendError("NCCL error: remote process exited"),
-        TimeoutError("Timed out waiting 1800000ms for recv operation"),
-        BrokenPipeError(32, "Broken pipe"),
-    ],
-)
-def test_a_lost_peer_is_worth_a_retry(error: Exception) -> None:
-    assert is_retryable(error)
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        ValueError("Expected input batch_size (4) to match target batch_size (3)"),
-        RuntimeError("CUDA out of memory"),
-        IndexError("index out of range in self"),
-        FileNotFoundError("train.arrow"),
-        UserError("workspace: connection reset by peer"),
-        InfrastructureError("nccl gave out"),
-    ],
-)
-def test_an_error_of_program_or_user_is_not(error: Exception) -> None:
-    assert not is_retryable(error)
-
-
-def test_the_first_error_that_retrying_cannot_mend_is_remembered() -> None:
-    verdict = _Verdict()
-    assert verdict.get() is None
-    first = UserError("first")
-    verdict.set(first)
-    verdict.set(UserError("second"))
-    assert verdict.get() is first
+def test_a_smaller_micro_batch_is_kept_for_the_run_that_goes_on(tmp_path: Path) -> None:
+    draft = Draft(Storage.at(str(tmp_path)), "model/tiny-pretrain-0")
+    job = TrainJob(None, Training(batch_size=64, micro_batch_size=16), 17, draft)  # type: ignore[arg-type]
+    assert launch._with_room(job) == job
+    notes = Notes()
+    assert launch._after(BrokenPipeError(32, "Broken pipe"), Attempts(1), job, notes) == job
+    assert launch._with_room(job) == job, "that had nothing to do with memory"
+    error = RuntimeError(
+        "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+    )
+    assert launch._after(error, Attempts(0), job, notes).settings.micro_batch_size == 8
+    assert "micro_batch_size 8 in place of 16" in notes.lines[1]
+    assert launch._with_room(job).settings == job.settings.model_copy(
+        update={"micro_batch_size": 8}
+    )
 
 
 def test_an_interruptible_call_gives_its_result_and_its_errors() -> None:
@@ -60,16 +44,21 @@ def test_an_interruptible_call_gives_its_result_and_its_errors() -> None:
         interruptible(fails)
 
 
-def test_ctrl_c_ends_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    import threading
+@pytest.mark.parametrize("has_someone_to_ask", [False, True])
+def test_ctrl_c_ends_the_wait_once_who_is_asked_has_ended(
+    has_someone_to_ask: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = threading.Event()
+    monkeypatch.setattr(launch, "GRACE_S", 30.0)
 
-    forever = threading.Event()
+    def ask() -> bool:
+        if has_someone_to_ask:
+            threading.Timer(0.3, ended.set).start()
+        return has_someone_to_ask
 
-    def interrupted(*_: Any, **__: Any) -> NoReturn:
-        raise KeyboardInterrupt
-
-    thread = threading.Thread
-    monkeypatch.setattr(thread, "join", interrupted)
+    interrupt = threading.Timer(0.3, lambda: signal.raise_signal(signal.SIGINT))
+    interrupt.start()
     with pytest.raises(KeyboardInterrupt):
-        interruptible(forever.wait)
-    forever.set()
+        interruptible(ended.wait, ask)
+    assert ended.is_set() == has_someone_to_ask
+    ended.set()

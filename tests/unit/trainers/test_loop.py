@@ -8,7 +8,8 @@ import torch
 
 from cluster.errors import UserError
 from trainers import loop
-from trainers.checkpoint import LoopState
+from trainers.asked import Request
+from trainers.checkpoints.state import LoopState
 from trainers.config import Training
 from trainers.corpora.feeding.feed import Tokenized
 from trainers.loop import TrainJob
@@ -26,6 +27,24 @@ def test_what_is_due_follows_from_the_agreed_time() -> None:
     assert clock.checkpoint_is_due
     assert not clock.checkpoint_is_due, "once an interval"
     assert clock.is_due("progress", 1.0)
+
+
+def test_checkpoints_are_due_by_time_by_steps_and_when_asked_for() -> None:
+    state = LoopState()
+    clock = loop._Clock(state, Training(checkpoint_minutes=1, checkpoint_steps=20))
+    due = []
+    for state.step in range(1, 61):
+        state.seconds += 2.5
+        clock.asked = Request.SAVE if state.step == 33 else Request.NOTHING
+        if clock.checkpoint_is_due:
+            due.append(state.step)
+    assert due == [20, 33, 40, 60]
+    clock = loop._Clock(state, Training(checkpoint_minutes=1))
+    for state.step in range(61, 121):
+        state.seconds += 2.5
+        if clock.checkpoint_is_due:
+            due.append(state.step)
+    assert due == [20, 33, 40, 60, 84, 108]
 
 
 @pytest.mark.parametrize("again", [False, True])

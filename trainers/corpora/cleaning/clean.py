@@ -9,11 +9,10 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 
 from trainers.corpora.cleaning import language, privacy
+from trainers.corpora.cleaning.invisible import without_controls
 from trainers.corpora.cleaning.units import LETTER, is_cjk, units
 from trainers.corpora.config import Clean, Quality, Repetition
 
-CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]")
-"""Characters of the category Cc that are no white space."""
 BOILERPLATE = re.compile(
     r"javascript|lorem ipsum|all rights reserved|terms of (?:use|service)|privacy policy"
     r"|use of cookies|uses cookies|accept (?:all )?cookies|skip to (?:main )?content"
@@ -37,13 +36,13 @@ WORDS_OF_A_DOCUMENT = 50
 
 
 def normalize(text: str, clean: Clean, masked: collections.Counter[str] | None = None) -> str:
-    """The text, mended, in normal form, without control characters, boilerplate and personal data.
+    """The text, mended, in normal form, without what nobody sees, boilerplate and personal data.
     White space is a single space or line break. `masked` counts personal data by kind."""
     if clean.mojibake:
         import ftfy
 
         text = ftfy.fix_encoding(text)
-    text = CONTROL.sub("", unicodedata.normalize(clean.unicode, text))
+    text = unicodedata.normalize(clean.unicode, without_controls(text))
     text = "\n".join(filter(None, (" ".join(line.split()) for line in text.split("\n"))))
     if clean.boilerplate:
         text = "\n".join(line for line in text.split("\n") if not is_boilerplate(line))

@@ -1,22 +1,34 @@
 """Mask personal data: what could reach or name one person is replaced by its kind.
 
-Patterns for mainland China and for international forms. An identity number counts only if its
-check digit is right, so that order numbers stay.
+Patterns for mainland China and for international forms. A number that has a check digit counts only
+if that is right, so that order numbers stay.
 """
 
 import collections
+import ipaddress
 import re
 from collections.abc import Callable, Collection
 
+from stdnum import luhn
 from stdnum.cn import ric
 
-MASKS = {"email": "<EMAIL>", "phone": "<PHONE>", "id_number": "<ID>"}
+MASKS = {
+    "email": "<EMAIL>",
+    "phone": "<PHONE>",
+    "id_number": "<ID>",
+    "bank_card": "<CARD>",
+    "passport": "<PASSPORT>",
+    "license_plate": "<PLATE>",
+    "ipv4": "<IP>",
+    "ipv6": "<IP>",
+}
 
+# Expressions that begin with few characters, and only then look behind, are looked for far quicker.
 EMAIL = re.compile(
     r"(?<![A-Za-z0-9_.+-])[A-Za-z0-9_][A-Za-z0-9_.+-]{0,63}@(?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z]{2,24}"
 )
 NUMBER = re.compile(r"\d(?:[ .()-]{0,3}\d){4}")
-"""In whatever is a phone or identity number, and far quicker to look for."""
+"""In whatever is a number of a person, a card or an address, and far quicker to look for."""
 PHONE = re.compile(
     r"(?<![\d.])(?:"
     r"(?:(?:\+|00)86[ -]?)?1[3-9]\d[ -]?\d{4}[ -]?\d{4}"  # Chinese mobile
@@ -26,14 +38,43 @@ PHONE = re.compile(
     r"|\(?[2-9]\d{2}\)?[ .-][2-9]\d{2}[.-]\d{4}"  # North American
     r")(?!\.?\d)"
 )
-CHINESE_ID = re.compile(r"(?<!\d)[1-9]\d{16}[\dXx](?!\d)")
-SOCIAL_SECURITY = re.compile(r"(?<![\d-])(?!000|666|9)\d{3}-(?!00)\d{2}-(?!0000)\d{4}(?![\d-])")
+CHINESE_ID = re.compile(r"[1-9](?<!\d.)\d{16}[\dXx](?!\d)")
+SOCIAL_SECURITY = re.compile(
+    r"[0-8](?<![\d-].)\d\d(?<!000)(?<!666)-(?!00)\d{2}-(?!0000)\d{4}(?![\d-])"
+)
+BANK_CARD = re.compile(
+    r"\d(?<![A-Za-z\d.-].)(?:\d{12,18}|\d{3}(?:([ -])\d{4})(?:\1\d{4}){2}(?:\1\d{3})?"
+    r"|\d{3}([ -])\d{6}\2\d{5}|\d{5} \d{13})(?![A-Za-z\d]|[.-]\d)"
+)
+"""In one piece or in the groups that are printed on cards."""
+ISSUER = re.compile(
+    r"62\d{14,17}|955[89]\d{12,15}"  # UnionPay, and Chinese cards before it
+    r"|4\d{12}(?:\d{3}){0,2}"  # Visa
+    r"|(?:5[1-5]\d\d|222[1-9]|22[3-9]\d|2[3-6]\d\d|27[01]\d|2720)\d{12}"  # Mastercard
+    r"|3[47]\d{13}|35(?:2[89]|[3-8]\d)\d{12}|(?:6011|64[4-9]\d|65\d\d)\d{12}"  # others
+)
+PASSPORT = re.compile(
+    r"[DEGPS](?<![A-Za-z\d].)(?:(?<=[EG])\d|(?<=E)[A-HJ-NP-Z]|(?<=[DPS])E)\d{7}(?![A-Za-z\d]|[.-]\d)"
+)
+"""Chinese ones: ordinary, diplomatic, public affairs, service."""
+PROVINCES = "京津沪渝冀豫云辽黑湘皖鲁新苏浙赣鄂桂甘晋蒙陕吉闽贵粤青藏川宁琼"
+LICENSE_PLATE = re.compile(
+    rf"[{PROVINCES}](?!GB\d)[A-HJ-NP-Z][·•.\- ]?"  # a new GB12345 is a standard
+    r"(?=(?:[A-HJ-NP-Z]{0,2}\d){3})[A-HJ-NP-Z\d]{4}(?:[A-HJ-NP-Z\d]{1,2}|[挂学警港澳])(?![A-Za-z\d])"
+)
+"""Of mainland China (GA 36-2018), those of electric cars a place longer; three digits at least."""
+PROVINCE_AND_CITY = re.compile(f"[A-HJ-NP-Z](?<=[{PROVINCES}].)")
+IPV4 = re.compile(r"\d(?<![\d.].)\d{0,2}(?:\.\d{1,3}){3}(?!\d|\.\d|-[A-Za-z])")
+IPV6 = re.compile(
+    r"[23](?<![\w:.].)[\dA-Fa-f]{3}:(?:[\dA-Fa-f]{0,4}:){1,6}[\dA-Fa-f]{0,4}(?![\w:])"
+)
 
 
 def mask(text: str, kinds: Collection[str], masked: collections.Counter[str]) -> str:
     """The text with personal data of these kinds replaced; `masked` counts them by kind."""
+    has_number = NUMBER.search(text) is not None
     for kind, find in FINDERS.items():
-        if kind in kinds:
+        if kind in kinds and (has_number or kind not in NUMBERS):
             text, count = find(text)
             if count:
                 masked[kind] += count
@@ -45,29 +86,81 @@ def _email(text: str) -> tuple[str, int]:
 
 
 def _phone(text: str) -> tuple[str, int]:
-    return PHONE.subn(MASKS["phone"], text) if NUMBER.search(text) else (text, 0)
+    return PHONE.subn(MASKS["phone"], text)
 
 
 def _id_number(text: str) -> tuple[str, int]:
-    if not NUMBER.search(text):
-        return text, 0
-    found = 0
-
-    def replace(match: re.Match[str]) -> str:
-        nonlocal found
-        if not ric.is_valid(match.group()):
-            return match.group()
-        found += 1
-        return MASKS["id_number"]
-
-    text = CHINESE_ID.sub(replace, text)
+    text, found = _valid(CHINESE_ID, ric.is_valid, "id_number", text)
     text, further = SOCIAL_SECURITY.subn(MASKS["id_number"], text)
     return text, found + further
 
 
-# Identity numbers first: their digits hold what looks like a phone number.
+def _bank_card(text: str) -> tuple[str, int]:
+    return _valid(BANK_CARD, _is_card, "bank_card", text)
+
+
+def _is_card(written: str) -> bool:
+    digits = written.replace(" ", "").replace("-", "")
+    return ISSUER.fullmatch(digits) is not None and luhn.is_valid(digits)
+
+
+def _passport(text: str) -> tuple[str, int]:
+    return PASSPORT.subn(MASKS["passport"], text)
+
+
+def _license_plate(text: str) -> tuple[str, int]:
+    if text.isascii() or not PROVINCE_AND_CITY.search(text):
+        return text, 0
+    return LICENSE_PLATE.subn(MASKS["license_plate"], text)
+
+
+def _ipv4(text: str) -> tuple[str, int]:
+    return _valid(IPV4, _is_ipv4, "ipv4", text)
+
+
+def _is_ipv4(written: str) -> bool:
+    """Without a number of three digits, as 98 % have, it is rather a version or a section."""
+    return any(len(number) == 3 for number in written.split(".")) and _is_public(written)
+
+
+def _ipv6(text: str) -> tuple[str, int]:
+    return _valid(IPV6, _is_public, "ipv6", text) if ":" in text else (text, 0)
+
+
+def _is_public(written: str) -> bool:
+    """Addresses of private networks and of documentation are those of nobody."""
+    try:
+        return ipaddress.ip_address(written).is_global
+    except ValueError:  # a time, or a number over 255
+        return False
+
+
+def _valid(
+    pattern: re.Pattern[str], is_valid: Callable[[str], bool], kind: str, text: str
+) -> tuple[str, int]:
+    """Masks what has the pattern and is valid."""
+    found = 0
+
+    def replace(match: re.Match[str]) -> str:
+        nonlocal found
+        if not is_valid(match.group()):
+            return match.group()
+        found += 1
+        return MASKS[kind]
+
+    return pattern.sub(replace, text), found
+
+
+# Longer numbers first: their digits hold what looks like a phone number.
 FINDERS: dict[str, Callable[[str], tuple[str, int]]] = {
     "id_number": _id_number,
+    "bank_card": _bank_card,
+    "passport": _passport,
+    "license_plate": _license_plate,
     "email": _email,
+    "ipv4": _ipv4,
+    "ipv6": _ipv6,
     "phone": _phone,
 }
+NUMBERS = frozenset(FINDERS) - {"email", "license_plate", "ipv6"}
+"""Kinds that have a NUMBER in them."""

@@ -86,7 +86,8 @@ def _rows(source: Source, part: Part, columns: Wanted) -> Rows:
     file, begin, end = part.file, part.begin, part.end
     if file is None:
         assert source.dataset is not None
-        yield from huggingface(source.dataset, source.dataset_split, columns, begin, end)
+        split = source.dataset_split
+        yield from huggingface(source.dataset, split, columns, begin, end, part.commit)
     elif archive_of(file) is not None:
         for member in members(file, source.format, begin, end):
             name = f"{file}/{member.name}"

@@ -48,8 +48,10 @@ class Part:
     """None for a dataset."""
     begin: int = 0
     end: int | None = None
-    """In bytes of text and JSONL, row groups of Parquet, rows of a dataset on disk, numbers of
-    members in a zip, offsets of members in a tar. None is the end."""
+    """In bytes of text and JSONL, row groups of Parquet, rows of a dataset on disk, files of one on
+    the hub, numbers of members in a zip, offsets of members in a tar. None is the end."""
+    commit: str | None = None
+    """Of a dataset on the hub."""
 
 
 def files(source: Source, key: str) -> list[str]:
@@ -114,7 +116,9 @@ def parts(
     """What `readers.read` takes, in the order of the files and of what they hold."""
     if source.dataset is not None:
         if not huggingface.is_saved(source.dataset):
-            return [Part(None)]
+            commit = huggingface.commit(source.dataset, source.revision)
+            count = huggingface.hub_files(source.dataset, source.dataset_split, commit)
+            return [Part(None, number, number + 1, commit) for number in range(count)]
         count = huggingface.saved_rows(source.dataset, source.dataset_split)
         return [Part(None, *rows) for rows in _ranges(count, part_rows)]
     with concurrent.futures.ThreadPoolExecutor(LISTING_THREADS) as pool:

@@ -1,6 +1,7 @@
 """The step `clean`: every part of every source to clean documents, and their keys to places."""
 
 import dataclasses
+import json
 from typing import Any
 
 import numpy as np
@@ -34,15 +35,33 @@ class Part:
         return f"{self.number:06d}"
 
 
-def parts_of(corpora: Corpora) -> list[Part]:
-    """What pretraining reads, in the recipe's order."""
-    found = [
-        (name, origin)
-        for name, source in corpora.sources.items()
-        if source.repeat
-        for origin in sources.parts(source, f"corpora.sources.{name}")
+def parts_of(job: StageJob) -> list[Part]:
+    """What pretraining reads, in the recipe's order. A run that goes on after a kill reads the
+    same, even if a branch on the hub has moved."""
+    corpora: Corpora = job.recipe.corpora
+    record = f"{job.draft.work}/parts.json"
+    if not job.storage.exists(record):
+        found = [
+            (name, dataclasses.asdict(origin))
+            for name, source in corpora.sources.items()
+            if source.repeat
+            for origin in sources.parts(source, f"corpora.sources.{name}")
+        ]
+        job.storage.write(record, json.dumps(found, ensure_ascii=False).encode())
+        _tell_commits(job, found)
+    return [
+        Part(number, source, sources.Part(**origin))
+        for number, (source, origin) in enumerate(json.loads(job.storage.read(record)))
     ]
-    return [Part(number, *origin) for number, origin in enumerate(found)]
+
+
+def _tell_commits(job: StageJob, found: list[tuple[str, dict[str, Any]]]) -> None:
+    for name, commit in dict.fromkeys((name, origin["commit"]) for name, origin in found):
+        source = job.recipe.corpora.sources[name]
+        if commit is not None and commit != source.revision:
+            job.progress.line(
+                f"{name}: {source.dataset} as of {commit}; set this as its `revision` to keep it"
+            )
 
 
 def clean(job: StageJob, parts: list[Part]) -> dict[str, Counts]:

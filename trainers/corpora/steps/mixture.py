@@ -15,7 +15,7 @@ WORTHWHILE_PASSES = 4
 
 
 def passes(corpora: Corpora, tokens: Mapping[str, float]) -> dict[str, float]:
-    """Passes over each source in `tokens`, which says how many it has.
+    """Passes over each source in `tokens`, which says how many it has, if it has a budget.
 
     Raises UserError where there is a budget for a source without documents.
     """

@@ -1,6 +1,7 @@
 """The last steps of a corpus: the mixture, the tokenizer, and the packed shards."""
 
 import collections
+import functools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -15,7 +16,7 @@ from trainers.corpora.feeding import index
 from trainers.corpora.steps import mixture
 from trainers.corpora.steps.choosing import CHOSEN
 from trainers.corpora.steps.cleaning import DOCUMENTS
-from trainers.corpora.steps.document_file import DocumentFile
+from trainers.corpora.steps.document_file import DocumentFile, Rows
 from trainers.corpora.steps.parallel import each
 from trainers.corpora.steps.selection import SPLITS, Piece, draws, passed, shards
 from trainers.corpora.tokens import fertility
@@ -68,10 +69,12 @@ def mix(
     `characters` are for training."""
     corpora: Corpora = job.recipe.corpora
     tokens = {}
-    for name, count in characters.items():
-        texts = list(_sample(job.draft, pieces["train"][name], FERTILITY_CHARACTERS))
-        encoded = sum(map(len, tokenizers.encode(tokenizer.backend_tokenizer, texts)))
-        tokens[name] = count * encoded / max(1, sum(map(len, texts)))
+    for name in characters:
+        tokens[name] = 0.0  # not asked for where there is no budget
+        if corpora.sources[name].has_budget:
+            texts = list(_sample(job.draft, pieces["train"][name], FERTILITY_CHARACTERS))
+            encoded = sum(map(len, tokenizers.encode(tokenizer.backend_tokenizer, texts)))
+            tokens[name] = characters[name] * encoded / max(1, sum(map(len, texts)))
     passes = mixture.passes(corpora, tokens)
     for name, number in passes.items():
         if number > mixture.WORTHWHILE_PASSES:
@@ -106,10 +109,11 @@ def pack_all(
     def pack_shard(name: str, item: tuple[str, int, list[Piece]]) -> Any:
         split, number, shard = item
         backend = tokenizers.backend_in(draft.storage.local(f"{draft.place}/{TOKENIZER}"))
+        chosen = _Chosen(draft, split, seed)
         documents = []
         counted: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
         for piece in shard:
-            texts = list(_texts(draft, split, piece, seed))
+            texts = list(chosen.texts(piece))
             encoded = tokenizers.encode(backend, texts)
             documents += encoded
             of_source = counted[sources[piece.part]]
@@ -154,21 +158,33 @@ def _shard_file(split: str, number: int) -> str:
 def _sample(draft: Draft, pieces: Sequence[Piece], characters: float) -> Iterator[str]:
     """Training texts of a source, the first of pieces that are evenly spread: about so many
     characters in all."""
+    chosen = _Chosen(draft, "train", seed=0)
     count = min(len(pieces), max(1, int(characters / SAMPLED_FROM_A_PIECE)))
     for number in range(count):
         piece = pieces[number * len(pieces) // count]
         left = characters / count
-        for text in _texts(draft, "train", piece, seed=0):
+        for text in chosen.texts(piece):
             if left <= 0:
                 break
             yield text
             left -= len(text)
 
 
-def _texts(draft: Draft, split: str, piece: Piece, seed: int) -> Iterator[str]:
-    documents = DocumentFile(draft.worked(DOCUMENTS) / f"{piece.part}.arrow")
-    rows = np.load(draft.worked(f"{CHOSEN}/{split}") / f"{piece.part}.npy", mmap_mode="r")
-    rows = rows[piece.start : piece.stop]
-    if piece.share < 1:
-        rows = rows[draws(documents.keys(rows), seed, "mixture") < piece.share]
-    return documents.texts(rows)
+class _Chosen:
+    """The chosen documents of a split. A part stays open while pieces of it are asked for."""
+
+    def __init__(self, draft: Draft, split: str, seed: int):
+        self._documents, self._rows = draft.worked(DOCUMENTS), draft.worked(f"{CHOSEN}/{split}")
+        self._seed = seed
+        self._open = functools.lru_cache(maxsize=1)(self._opened)
+
+    def texts(self, piece: Piece) -> Iterator[str]:
+        documents, rows = self._open(piece.part)
+        rows = rows[piece.start : piece.stop]
+        if piece.share < 1:
+            rows = rows[draws(documents.keys(rows), self._seed, "mixture") < piece.share]
+        return documents.texts(rows)
+
+    def _opened(self, part: str) -> tuple[DocumentFile, Rows]:
+        documents = DocumentFile(self._documents / f"{part}.arrow")
+        return documents, np.load(self._rows / f"{part}.npy", mmap_mode="r")

@@ -12,6 +12,7 @@ from typing import Any
 
 from cluster.errors import InfrastructureError, RaymillError, full_disk
 from cluster.pipeline import StageJob
+from cluster.storage import CACHE
 
 MARKERS = "markers"
 DONE = {
@@ -41,7 +42,7 @@ def each(
     """The name of every item and what `function(name, item)` returned, in any order.
 
     Raises the UserError that it raises, and InfrastructureError for storage that gives out and for
-    workers that die more often than `cluster.max_failures`.
+    workers that die more often than `cluster.max_failures_per_hour`.
     """
     storage, folder = job.storage, f"{job.draft.work}/{MARKERS}/{step}"
     finished = {name.removesuffix(".json") for name in storage.files(folder)} & set(items)
@@ -99,7 +100,7 @@ def _mapped(
     starts = range(0, len(named), each_task)
     rows = [{"items": pickle.dumps(named[start : start + each_task])} for start in starts]
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
-    failures = job.recipe.cluster.max_failures
+    failures = job.recipe.cluster.max_failures_per_hour
     found = dataset.flat_map(attempt, concurrency=at_once, max_retries=failures)
     try:
         for row in found.iter_rows():
@@ -111,12 +112,17 @@ def _mapped(
             yield outcome
     except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
         raise InfrastructureError(
-            f"corpora: a worker died more often than cluster.max_failures = {failures}; run again "
-            f"to go on, with less corpora.concurrency if memory was short: {error}"
+            f"corpora: a worker died more often than cluster.max_failures_per_hour = {failures}; "
+            f"run again to go on, with less corpora.concurrency if memory was short: {error}"
         ) from error
 
 
 def _of_storage(error: OSError, place: str) -> InfrastructureError:
+    if isinstance(error, FileNotFoundError) and str(CACHE.expanduser()) in str(error):
+        return InfrastructureError(
+            "cluster.cache_gb: too little for what tasks read at a time: a file was gone from "
+            f"{CACHE} before it was opened; set more, or fewer corpora.concurrency, and run again"
+        )
     return full_disk(error, place) or InfrastructureError(
         f"{place}: a worker cannot read or write: {error}; mend the storage and run again"
     )

@@ -1,5 +1,6 @@
 """Rows of Hugging Face datasets: saved on disk, memory-mapped; or streamed from the hub."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,45 @@ def saved_rows(dataset: str, split: str) -> int:
     return len(_load(dataset, split))
 
 
+def commit(dataset: str, revision: str | None) -> str:
+    """The commit that a revision of a dataset on the hub names now. Raises UserError."""
+    if revision is not None and re.fullmatch("[0-9a-f]{40}", revision):
+        return revision
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HTTPError
+
+    try:
+        found = HfApi().dataset_info(dataset, revision=revision).sha
+    except (OSError, ValueError, HTTPError) as error:
+        raise _cannot_load(dataset, error) from error
+    assert found is not None
+    return found
+
+
+def hub_files(dataset: str, split: str, commit: str) -> int:
+    """How many files a dataset on the hub has."""
+    return _load(dataset, split, commit).num_shards
+
+
 def huggingface(
-    dataset: str, split: str, wanted: Wanted, begin: int = 0, end: int | None = None
+    dataset: str,
+    split: str,
+    wanted: Wanted,
+    begin: int = 0,
+    end: int | None = None,
+    commit: str | None = None,
 ) -> Rows:
-    """The rows of a range, with the names of classes for their numbers."""
-    loaded = _load(dataset, split)
+    """The rows of a range, or of a file of a dataset on the hub; with the names of classes for
+    their numbers."""
+    loaded = _load(dataset, split, commit)
     if loaded.column_names is not None:  # the hub does not always know
         rows.refuse_missing(dataset, wanted, loaded.column_names)
+    where = dataset
     if is_saved(dataset):
         loaded = loaded.select(range(begin, len(loaded) if end is None else end))
+    else:
+        loaded = loaded.shard(loaded.num_shards, begin)
+        where, begin = f"{dataset}:file {begin}", 0
     loaded = loaded.select_columns([*dict.fromkeys(wanted.values())])
     names = {
         column: feature.names
@@ -36,15 +67,15 @@ def huggingface(
         for column, of_classes in names.items():
             if isinstance(row[column], int):
                 row[column] = of_classes[row[column]] if row[column] >= 0 else None
-        yield Row(f"{dataset}:row {number}", row)
+        yield Row(f"{where}:row {number}", row)
 
 
-def _load(dataset: str, split: str) -> Any:
+def _load(dataset: str, split: str, commit: str | None = None) -> Any:
     import datasets
 
     try:
         if not is_saved(dataset):
-            return datasets.load_dataset(dataset, split=split, streaming=True)
+            return datasets.load_dataset(dataset, split=split, revision=commit, streaming=True)
         loaded = datasets.load_from_disk(str(Path(dataset).expanduser()))
         return loaded[split] if isinstance(loaded, datasets.DatasetDict) else loaded
     except KeyError as error:
@@ -52,5 +83,8 @@ def _load(dataset: str, split: str) -> Any:
     except IndexError as error:  # so does `datasets` answer where no shard was saved
         raise UserError(f"dataset: {dataset!r} has no rows") from error
     except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"dataset: cannot load {dataset!r}: {reason}") from error
+        raise _cannot_load(dataset, error) from error
+
+
+def _cannot_load(dataset: str, error: Exception) -> UserError:
+    return UserError(f"dataset: cannot load {dataset!r}: {str(error).splitlines()[0]}")

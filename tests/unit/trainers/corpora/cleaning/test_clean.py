@@ -32,6 +32,7 @@ ENGLISH = (
         ("全角\u3000空格\u00a0", "全角 空格"),
         ("one \n\n  two\r\nthree", "one\ntwo\nthree"),
         (" \n\t ", ""),
+        ("e\x07\u0301", "é"),
     ],
 )
 def test_texts_are_normalized(text: str, expected: str) -> None:

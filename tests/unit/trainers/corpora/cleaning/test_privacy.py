@@ -1,8 +1,10 @@
 from collections import Counter
+from typing import get_args
 
 import pytest
 
-from trainers.corpora.cleaning.privacy import FINDERS, mask
+from trainers.corpora.cleaning.privacy import FINDERS, MASKS, mask
+from trainers.corpora.config import PersonalData
 
 
 @pytest.mark.parametrize(
@@ -16,6 +18,16 @@ from trainers.corpora.cleaning.privacy import FINDERS, mask
         ("SSN 123-45-6789", "SSN <ID>"),
         ("写信到 a.b@c.com.cn!", "写信到 <EMAIL>!"),
         ("写信到a_b+c@example.org。", "写信到<EMAIL>。"),
+        ("卡号6222021234567890128,请转账", "卡号<CARD>,请转账"),
+        ("卡号:6222 0212 3456 7890 128", "卡号:<CARD>"),
+        ("旧卡 9558801234567890128", "旧卡 <CARD>"),
+        ("Visa 4111-1111-1111-1111, Amex 3782 822463 10005", "Visa <CARD>, Amex <CARD>"),
+        ("护照E12345678,换发后EB1234567", "护照<PASSPORT>,换发后<PASSPORT>"),
+        ("passport no. G12345678.", "passport no. <PASSPORT>."),
+        ("车号粤A.H7477和琼A-45153", "车号<PLATE>和<PLATE>"),
+        ("沪AD12345、京B·1234学", "<PLATE>、<PLATE>"),
+        ("来自 114.114.114.114 的请求", "来自 <IP> 的请求"),
+        ("from 2400:3200:baba::1, port 80", "from <IP>, port 80"),
     ],
 )
 def test_personal_data_is_masked(text: str, expected: str) -> None:
@@ -35,6 +47,17 @@ def test_personal_data_is_masked(text: str, expected: str) -> None:
         "产量 12345678901 吨, 第 400 页",
         "@名人 的微博",
         "ISBN 978-7-02-000220-7",
+        "I S B N : 9787111054252",
+        "卡号6222021234567890127",
+        "1213·962·0931796423202",
+        "10.1023/A:1010933404324",
+        "web/20080221202153/",
+        "天津SOS儿童村, 和小黑X61、黑S10E, 正在刷新BIOS",
+        "新GB12345标准",
+        "河北2.00.40.8 5.10.102.1-microsoft 7.4.7.1. Tukey",
+        "127.0.0.1 10.1.200.3 999.1.1.1",
+        "at 12:30:45 in 2024: std::vector 2001:db8::1 2024:11:24",
+        "E1234567890 SE12345678 XE12345678 E12345678.5",
     ],
 )
 def test_other_numbers_stay(text: str) -> None:
@@ -43,3 +66,7 @@ def test_other_numbers_stay(text: str) -> None:
 
 def test_only_what_the_recipe_names_is_masked() -> None:
     assert mask("a@b.cn 13812345678", ["email"], Counter()) == "<EMAIL> 13812345678"
+
+
+def test_every_kind_that_a_recipe_may_name_is_found() -> None:
+    assert set(FINDERS) == set(get_args(PersonalData)) == set(MASKS)

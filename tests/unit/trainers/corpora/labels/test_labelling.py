@@ -1,6 +1,7 @@
 """Rules that cannot be are refused with the recipe, at their line."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -99,3 +100,24 @@ def test_a_changed_lexicon_is_another_labelling() -> None:
     Path("praise.txt").write_text("满意\n", "utf-8")
     content_hash.cache_clear()
     assert edited().corpora.labelled != before
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "depends"),
+    [
+        ("clean.languages", ["zh"], False),
+        ("clean.quality", {}, False),
+        ("clean.repetition", {"max_character_run": 9}, False),
+        ("clean.mask", ["phone"], True),
+        ("clean.max_characters", 50, True),
+        ("deduplicate.similarity", 0.5, True),
+        ("tokenizer.vocabulary_size", 999, False),
+    ],
+)
+def test_labelled_documents_depend_on_what_they_go_through(
+    key: str, value: Any, depends: bool
+) -> None:
+    before = edited()
+    after = before.override({f"corpora.{key}": value})
+    assert (after.corpora.labelled != before.corpora.labelled) is depends
+    assert after.corpora.identity() != before.corpora.identity()

@@ -15,6 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cluster.errors import UserError
+from cluster.section import identity
 from trainers.corpora.config import Source
 from trainers.corpora.reading.readers import read
 from trainers.corpora.reading.sources import Part, content_hash, files, parts
@@ -153,8 +155,68 @@ def test_a_part_goes_through_json_and_pickle() -> None:
     assert pickle.loads(pickle.dumps(part)) == part
 
 
-def test_a_dataset_of_the_hub_is_one_part() -> None:
-    assert parts(Source(dataset="some/where"), KEY) == [Part(None)]
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
+    """Stands for the hub, which has one dataset, in three files; the revisions that it is asked for
+    a commit of."""
+    import datasets
+    import huggingface_hub
+
+    for number in range(3):
+        table = pa.table({"text": [f"text {number}-{row}" for row in range(4)]})
+        pq.write_table(table, f"{number}.parquet")
+    load = datasets.load_dataset
+
+    def load_dataset(dataset: str, split: str, revision: str, streaming: bool) -> Any:
+        assert (dataset, revision, streaming) == ("some/where", COMMIT, True)
+        files = [f"{number}.parquet" for number in range(3)]
+        return load("parquet", data_files={"train": files}, split=split, streaming=True)
+
+    asked = []
+
+    def dataset_info(self: Any, dataset: str, revision: str | None) -> Any:
+        asked.append(revision)
+        return huggingface_hub.DatasetInfo(id=dataset, sha=COMMIT)
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", dataset_info)
+    return asked
+
+
+@pytest.mark.parametrize("revision", [None, "v1.0", COMMIT])
+def test_the_parts_of_a_dataset_on_the_hub_are_its_files_at_one_commit(
+    hub: list[str | None], revision: str | None
+) -> None:
+    source = Source(dataset="some/where", revision=revision)
+    found = parts(source, KEY)
+    assert found == [Part(None, number, number + 1, COMMIT) for number in range(3)]
+    assert hub == ([] if revision == COMMIT else [revision])
+    for part in found:
+        documents = list(read(source, part))
+        assert [document.text for document in documents] == [
+            f"text {part.begin}-{row}" for row in range(4)
+        ]
+        assert documents[2].where == f"some/where:file {part.begin}:row 2"
+
+
+def test_what_is_not_on_the_hub_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+    from huggingface_hub.errors import HTTPError
+
+    def dataset_info(self: Any, dataset: str, revision: str | None) -> Any:
+        raise HTTPError("no route")
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", dataset_info)
+    with pytest.raises(UserError, match="dataset: cannot load 'some/where': no route"):
+        parts(Source(dataset="some/where"), KEY)
+
+
+def test_another_revision_is_another_source() -> None:
+    one, other = (Source(dataset="some/where", revision=name) for name in (COMMIT, "main"))
+    assert identity(one) != identity(other)
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl.gz", "a.txt.bz2", "a.tar.gz", "a.tgz"])

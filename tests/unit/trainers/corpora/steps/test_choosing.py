@@ -1,6 +1,7 @@
 """The steps from clean documents to chosen ones, without Ray: each looks at one item alone."""
 
 import random
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -32,6 +33,8 @@ from trainers.corpora.steps.selection import SPLITS
 TEXTS = [normalize(text, Clean()) for text in dict.fromkeys(reviews()) if len(text) > 40][:120]
 DOCUMENTS_IN_ALL = 150_000
 """As it is told: so that there are three buckets."""
+CACHE_BYTES = 200_000
+"""The largest file that is fetched has half of that."""
 SOURCES = {
     "web": {"path": "web-*.txt"},
     "books": {"path": "books.txt", "validation": 0.4},
@@ -46,16 +49,19 @@ def mill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(module, "each", serial)
     monkeypatch.chdir(tmp_path)
 
-    def run(files: dict[str, list[str]], held_out: list[str], **keys: Any) -> Any:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+
+    def run(files: dict[str, list[str]], held_out: list[str], scheme: str = "", **keys: Any) -> Any:
         for name, texts in files.items():
             (tmp_path / name).write_text("".join(f"{text}\n" for text in texts), "utf-8")
         corpora = Corpora.model_validate({"sources": SOURCES, "validation": 0.1, **keys})
-        storage = Storage.at(str(tmp_path / "mill"))
+        storage = Storage.at(f"{scheme}{tmp_path / 'mill'}")
         job: Any = SimpleNamespace(
             recipe=SimpleNamespace(corpora=corpora, seed=17),
-            draft=Draft(storage, "corpus/demo-shard-0a"), storage=storage, progress=Notes(),
+            draft=Draft(storage, "corpus/demo-shard-0a", cache_bytes=CACHE_BYTES),
+            storage=storage, progress=Notes(),
         )  # fmt: skip
-        parts = parts_of(corpora)
+        parts = parts_of(job)
         counts = clean(job, parts)
         keys = np.array([text_key(text) for text in held_out], np.uint64)
         choosing.exact(job, parts, DOCUMENTS_IN_ALL, keys)
@@ -147,3 +153,20 @@ def test_without_duplicates_nothing_is_dropped(mill: Any) -> None:
     found, _, figures = mill(files, [], deduplicate={"similarity": 0.4})
     assert everything(found, "web") | everything(found, "books") == set(TEXTS[:40])
     assert figures == {"documents": 0, "clusters": 0, "sizes": {}}
+
+
+def test_in_a_remote_workspace_the_same_is_chosen_within_the_cache(
+    mill: Any, tmp_path: Path
+) -> None:
+    drawn = random.Random(17)
+    copies = [edited(text, 0.05, drawn) for text in TEXTS[:10]]
+    files = {"web-1.txt": TEXTS[5:50], "web-2.txt": TEXTS[50:60], "books.txt": copies + TEXTS[60:]}
+    settings = {"deduplicate": {"similarity": 0.4}}
+    here = mill(files, held_out=TEXTS[:5], **settings)
+    assert not (tmp_path / "home").exists()
+    shutil.rmtree(tmp_path / "mill")
+    assert mill(files, held_out=TEXTS[:5], scheme="file://", **settings) == here
+    (cache,) = (tmp_path / "home" / ".cache" / "raymill").iterdir()
+    sizes = [path.stat().st_size for path in cache.iterdir()]
+    assert cache.name == "files"
+    assert sum(sizes) <= CACHE_BYTES

@@ -5,13 +5,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from cluster.artifacts import Draft
 from cluster.errors import InfrastructureError
-from cluster.storage import Storage
+from cluster.storage import CACHE, Storage
 from tests.fakes import Notes
 from trainers.corpora.steps import parallel
+from trainers.corpora.steps.document_file import DocumentFile
 
 
 @pytest.fixture
@@ -85,3 +87,12 @@ def test_every_step_is_told_in_words() -> None:
     assert parallel._done("clean") == "parts cleaned"
     assert parallel._done("star-0a") == "parts grouped, round 1"
     assert parallel._done("star-11b") == "parts grouped, round 12"
+
+
+def test_a_cache_that_is_too_small_names_the_knob(tmp_path: Path) -> None:
+    evicted = CACHE.expanduser() / "files" / "abc"
+    for opened in (np.load, DocumentFile):
+        with pytest.raises(FileNotFoundError) as caught:
+            opened(evicted)
+        told = parallel._of_storage(caught.value, "s3://mill")
+        assert str(told).startswith("cluster.cache_gb: too little for what tasks read at a time")

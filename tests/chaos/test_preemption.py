@@ -1,0 +1,72 @@
+"""A node that Ray is told to drain: the training leaves a checkpoint while it is still there, and
+goes on elsewhere when it is gone."""
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from ray._raylet import GcsClient
+from ray.cluster_utils import Cluster
+from ray.core.generated.autoscaler_pb2 import DrainNodeReason
+
+from cluster.artifacts import Draft
+from cluster.storage import Storage
+from tests import numbered
+from tests.chaos.test_training_kills import SEED, cluster
+from tests.fakes import Notes
+from trainers import launch
+from trainers.config import Training
+from trainers.loop import TrainJob
+
+__all__ = ["cluster"]
+
+ROWS, EPOCHS, DEADLINE_S = 240, 4, 15.0
+
+
+def drained(cluster: Cluster, folder: Path, records: Path) -> None:
+    """Waits for the training, then announces the end of one of its nodes, and ends it."""
+    while len(numbered.records(records)) < 20:
+        time.sleep(0.2)
+    assert not list(folder.glob("work/*/step-*/record.json"))
+    actors = ray.util.state.list_actors(filters=[("state", "=", "ALIVE")])
+    used = {one.node_id for one in actors if one.class_name == "RayTrainWorker"}
+    node = next(one for one in cluster.worker_nodes if one.node_id in used)
+    reason = DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+    deadline_ms = int((time.time() + DEADLINE_S) * 1000)
+    accepted, why = GcsClient(address=cluster.address).drain_node(
+        node.node_id, reason, "taken back", deadline_ms
+    )
+    assert accepted, why
+    while not list(folder.glob("work/*/step-*/record.json")):
+        time.sleep(0.1)
+    (records / "left").write_text(str(time.time() * 1000 < deadline_ms))
+    time.sleep(max(0.0, deadline_ms / 1000 - time.time()))
+    cluster.remove_node(node, allow_graceful=False)
+    (records / numbered.SLOW).unlink()
+
+
+def test_a_checkpoint_is_left_before_the_node_goes(cluster: Cluster, tmp_path: Path) -> None:
+    records = tmp_path / "records"
+    records.mkdir()
+    (records / numbered.SLOW).touch()
+    task = numbered.Recorded(numbered.task(tmp_path / "mill", ROWS), records)
+    keys: dict[str, Any] = numbered.settings(epochs=EPOCHS, workers=2, checkpoint_minutes=100)
+    draft = Draft(Storage.at(str(tmp_path)), "model/tiny-pretrain-0")
+    notes = Notes()
+    draining = threading.Thread(target=drained, args=(cluster, tmp_path, records), daemon=True)
+    draining.start()
+    # Not one failure is allowed: the end of a node that was announced is none.
+    launch.fit(TrainJob(task, Training.model_validate(keys), SEED, draft), notes, 0)
+    draining.join(10)
+    print("\n".join(notes.lines))
+    assert (records / "left").read_text() == "True"
+    assert "a node is about to go; leaves a checkpoint" in notes.lines
+    assert any("resumes from checkpoint" in line for line in notes.lines)
+    steps = numbered.learned(records, batch_size=12)
+    numbered.assert_each_once_an_epoch(steps, ROWS, batch_size=12, epochs=EPOCHS)
+
+
+pytestmark = pytest.mark.timeout(600)

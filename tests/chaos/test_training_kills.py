@@ -1,0 +1,209 @@
+"""Kills at random moments of a training: of workers, and of whole nodes of a cluster of three.
+
+`KILLS=3 pytest tests/chaos/test_training_kills.py` is a shorter form.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+import torch.distributed as dist
+from ray.cluster_utils import Cluster
+from torch import Tensor
+
+from cluster import session
+from cluster.artifacts import Draft
+from cluster.storage import Storage
+from tests import numbered
+from tests.fakes import Notes
+from tests.wrapped import Wrapped
+from trainers import launch
+from trainers.config import Training
+from trainers.loop import TrainJob
+from trainers.tasks import Batch, Task
+
+KILLS = int(os.environ.get("KILLS", "20"))
+NODES, ROWS, EPOCHS, SEED = 3, 480, 10, 17
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """Three nodes of one CPU, and a head of none, to which this process is connected."""
+    with session._address_for_children():
+        session._set_environment()
+        made = Cluster(
+            initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}
+        )
+        for _ in range(NODES):
+            made.add_node(num_cpus=1)
+        try:
+            with session.connected(made.address, None):
+                yield made
+        finally:
+            made.shutdown()
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
+    return numbered.task(tmp_path_factory.mktemp("mill"), ROWS)
+
+
+class Timed(Notes):
+    """Prints what it is told, with the seconds since the training began."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._began = time.monotonic()
+
+    def line(self, text: str) -> None:
+        print(f"{time.monotonic() - self._began:6.1f} {text}")
+        super().line(text)
+
+
+def trained(task: Task, folder: Path, workers: Any) -> dict[str, Any]:
+    settings = Training.model_validate(numbered.settings(epochs=EPOCHS, workers=workers))
+    draft = Draft(Storage.at(str(folder)), "model/tiny-pretrain-0")
+    return launch.fit(TrainJob(task, settings, SEED, draft), Timed(), KILLS)
+
+
+@pytest.fixture(scope="module")
+def unbroken(task: Task, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The loss of a training that nothing happens to, by its number of workers."""
+
+    @functools.cache
+    def loss(workers: int) -> float:
+        return float(trained(task, tmp_path_factory.mktemp("unbroken"), workers)["loss"])
+
+    return loss
+
+
+@contextlib.contextmanager
+def killing(folder: Path, records: Path, kill: Callable[[], None]) -> Iterator[list[float]]:
+    """Calls `kill` again and again in a thread, each time after a further checkpoint. Yields when
+    it did."""
+    draw, times = random.Random(SEED), list[float]()
+    failures: list[BaseException] = []
+    ended = threading.Event()
+    slow = records / numbered.SLOW
+    slow.touch()
+
+    def go_on() -> None:
+        try:
+            while len(times) < KILLS:
+                began = time.time()
+                while not any(
+                    path.stat().st_mtime > began
+                    for path in folder.glob("work/*/step-*/record.json")
+                ):
+                    if ended.wait(0.1):
+                        return
+                ended.wait(draw.uniform(0.0, 3.0))
+                kill()
+                times.append(time.time())
+            slow.unlink()
+        except BaseException as error:
+            failures.append(error)
+            raise
+
+    thread = threading.Thread(target=go_on, daemon=True)
+    thread.start()
+    try:
+        yield times
+    finally:
+        ended.set()
+        thread.join()
+    assert not failures
+
+
+def kill_a_worker(draw: random.Random) -> None:
+    workers = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # it ended meanwhile
+            if " ".join(process.cmdline()).startswith("ray::RayTrainWorker"):
+                workers.append(process.pid)
+    if workers:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(draw.choice(workers), signal.SIGKILL)
+
+
+def assert_all_was_learned_once(records: Path, kills: list[float]) -> None:
+    times = sorted(record["time"] for record in numbered.records(records))
+    pauses = [next((at for at in times if at > kill + 3.0), kill) - kill for kill in kills]
+    print("seconds from a kill to the next step:", [round(pause, 1) for pause in pauses])
+    steps = numbered.learned(records, batch_size=12)
+    numbered.assert_each_once_an_epoch(steps, ROWS, batch_size=12, epochs=EPOCHS)
+
+
+def test_killed_workers_cost_nothing(
+    task: Task, unbroken: Any, cluster: Cluster, tmp_path: Path
+) -> None:
+    draw, records = random.Random(SEED), tmp_path / "records"
+    records.mkdir()
+    recorded = numbered.Recorded(task, records)
+    with killing(tmp_path, records, lambda: kill_a_worker(draw)) as kills:
+        metrics = trained(recorded, tmp_path, 2)
+    assert len(kills) == KILLS
+    assert_all_was_learned_once(records, kills)
+    assert metrics["loss"] == pytest.approx(unbroken(2), abs=1e-6)
+
+
+def test_killed_nodes_are_done_without(
+    task: Task, unbroken: Any, cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "RESIZE_INTERVAL_S", 5.0)
+    draw, records = random.Random(SEED), tmp_path / "records"
+    records.mkdir()
+
+    def kill() -> None:
+        """A node, then in turn a worker or a node; and nodes come back."""
+        alive = list(cluster.worker_nodes)
+        if len(kills) % 2 == 0 and len(alive) > 1:
+            cluster.remove_node(draw.choice(alive), allow_graceful=False)
+            print(f"{len(cluster.worker_nodes)} nodes are left")
+        else:
+            kill_a_worker(draw)
+            if len(alive) < NODES and draw.random() < 0.7:
+                cluster.add_node(num_cpus=1)
+                print(f"{len(cluster.worker_nodes)} nodes now")
+
+    recorded = numbered.Recorded(task, records)
+    with killing(tmp_path, records, lambda: kill()) as kills:
+        metrics = trained(recorded, tmp_path, {"min": 1, "max": NODES})
+    assert len(kills) == KILLS
+    assert_all_was_learned_once(records, kills)
+    groups = {record["workers"] for record in numbered.records(records)}
+    print("workers:", sorted(groups))
+    assert len(groups) > 1, "it went on with other numbers of workers"
+    for workers in (1, NODES):
+        assert metrics["loss"] == pytest.approx(unbroken(workers), abs=1e-4), workers
+
+
+@dataclasses.dataclass(frozen=True)
+class Hungry(Wrapped):
+    """The second worker has no memory for more than one sequence."""
+
+    def learned(self, loss: Tensor, batch: Batch) -> Tensor:
+        if dist.get_rank() == 1 and len(batch["numbers"]) > 1:
+            torch.empty(1 << 60, dtype=torch.uint8)
+        return loss
+
+
+def test_memory_that_one_worker_lacks_is_done_without(
+    task: Task, unbroken: Any, cluster: Cluster, tmp_path: Path
+) -> None:
+    metrics = trained(Hungry(task), tmp_path, 2)
+    assert metrics["loss"] == pytest.approx(unbroken(2), abs=1e-5)
+
+
+pytestmark = pytest.mark.timeout(3600)

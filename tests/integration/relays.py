@@ -1,0 +1,163 @@
+"""Trainings that worlds of 1, 2 and 3 processes over gloo hand on to each other by checkpoints.
+
+All six processes start once: which costs more than the trainings do.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing
+
+from cluster.artifacts import Draft
+from cluster.storage import Storage
+from tests.fakes import Notes
+from trainers import loop, zero
+from trainers.asked import Request
+from trainers.checkpoints.restoring import restore
+from trainers.checkpoints.saving import Checkpoints
+from trainers.config import Training
+from trainers.loop import Ended, TrainJob, train
+from trainers.tasks import Objective, Task
+
+SEED = 17
+WORLDS = [(workers, rank) for workers in (1, 2, 3) for rank in range(workers)]
+TIMEOUT_S = 300
+
+
+@dataclasses.dataclass(frozen=True)
+class Leg:
+    settings: Training
+    steps: int | None = None
+    """After which it is ended; None goes to the end, and 0 only loads and saves again."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Relay:
+    task: Task
+    legs: Sequence[Leg]
+
+
+def run(relays: Mapping[str, Relay], folder: Path) -> None:
+    torch.multiprocessing.spawn(_process, (relays, folder), nprocs=len(WORLDS))
+
+
+def steps(folder: Path, relay: str) -> list[dict[str, Any]]:
+    """What all ranks together did in each step: its number, the samples' hashes, the mean loss."""
+    found: dict[int, list[dict[str, Any]]] = {}
+    for path in folder.glob(f"{relay}-leg-*.jsonl"):
+        for line in path.read_text().splitlines():
+            share = json.loads(line)
+            found.setdefault(share["step"], []).append(share)
+    return [
+        {
+            "step": step,
+            "samples": sorted(sample for share in shares for sample in share["samples"]),
+            "loss": sum(share["loss_sum"] for share in shares)
+            / sum(share["targets"] for share in shares),
+        }
+        for step, shares in sorted(found.items())
+    ]
+
+
+def said(folder: Path, relay: str) -> list[str]:
+    """By rank 0 of each leg, in order."""
+    paths = sorted(folder.glob(f"{relay}-leg-*.said"))
+    return [line for path in paths for line in path.read_text().splitlines()]
+
+
+def draft(folder: Path, relay: str) -> Draft:
+    return Draft(Storage.at(str(folder)), f"model/{relay}")
+
+
+def _process(number: int, relays: Mapping[str, Relay], folder: Path) -> None:
+    workers, rank = WORLDS[number]
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(workers))
+    os.environ["LOCAL_WORLD_SIZE"] = str(workers)
+    store = dist.FileStore(str(folder / f"world-of-{workers}"), workers)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=workers)
+    torch.set_num_threads(1)
+    for name, relay in relays.items():
+        for place, leg in enumerate(relay.legs):
+            if leg.settings.workers == workers:
+                _wait_for(folder / f"{name}-leg-{place - 1}.done", place > 0)
+                _run(name, relay.task, place, leg, folder)
+                dist.barrier()
+                (folder / f"{name}-leg-{place}.done").touch()
+    dist.destroy_process_group()
+
+
+def _wait_for(path: Path, wanted: bool) -> None:
+    deadline = time.monotonic() + TIMEOUT_S
+    while wanted and not path.exists():
+        assert time.monotonic() < deadline, f"{path} never came"
+        time.sleep(0.05)
+
+
+def _run(name: str, task: Task, place: int, leg: Leg, folder: Path) -> None:
+    job = TrainJob(task, leg.settings, SEED, draft(folder, name))
+    notes = Notes()
+    if leg.steps == 0:
+        _load_and_save(job, draft(folder, f"{name}-again-{place}"), notes)
+    else:
+        with _recorded(folder / f"{name}-leg-{place}-{dist.get_rank()}.jsonl") as shares:
+            try:
+                train(job, notes, asked=lambda: _asked(len(shares) + 1 == leg.steps))
+            except Ended:
+                assert leg.steps is not None
+    if dist.get_rank() == 0:
+        (folder / f"{name}-leg-{place}.said").write_text("\n".join(notes.lines) + "\n")
+
+
+def _asked(to_end: bool) -> Request:
+    # One rank is enough.
+    return Request.END if to_end and dist.get_rank() == 0 else Request.NOTHING
+
+
+def _load_and_save(job: TrainJob, again: Draft, notes: Notes) -> None:
+    engine = zero.engine(Objective(job.task.model(), job.task), job.settings)
+    assert job.draft is not None
+    state = restore(engine, job.draft, notes)
+    assert state is not None
+    with Checkpoints(engine, again, 2, notes) as checkpoints:
+        checkpoints.save(state)
+
+
+@contextlib.contextmanager
+def _recorded(path: Path):
+    """What this rank does in each step, by wrapping the loop's own."""
+    step, at = loop._step, loop.Batches.at
+    shares: list[Any] = []
+
+    def recorded_at(batches: Any, start: int, is_last: bool = False) -> Any:
+        share, waited = at(batches, start, is_last)
+        shares.append(share)
+        return share, waited
+
+    def recorded_step(engine: Any, job: Any, batches: Any, state: Any, *others: Any) -> float:
+        loss = step(engine, job, batches, state, *others)
+        share = shares[-1]
+        samples = [
+            hashlib.sha256(row.numpy().tobytes()).hexdigest()[:16]
+            for batch, weight in share.micro_batches
+            if weight
+            for row in batch["input_ids"]
+        ]
+        done = {"step": state.step, "samples": samples, "targets": share.targets}
+        with path.open("a") as stream:
+            stream.write(json.dumps({**done, "loss_sum": loss * share.targets}) + "\n")
+        return loss
+
+    loop._step, loop.Batches.at = recorded_step, recorded_at  # type: ignore[assignment,method-assign]
+    try:
+        yield shares
+    finally:
+        loop._step, loop.Batches.at = step, at  # type: ignore[method-assign]

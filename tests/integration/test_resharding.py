@@ -1,0 +1,142 @@
+"""A training goes on at 1, 2 and 3 workers and under any ZeRO stage as if nothing had changed."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from cluster.storage import Storage
+from tests.fakes import TEXTS
+from tests.integration import relays
+from tests.integration.relays import Leg, Relay
+from tests.packed import corpus_of
+from trainers.checkpoints import records
+from trainers.checkpoints.parts import Parts
+from trainers.config import Training
+from trainers.corpora.config import Tokenizer
+from trainers.corpora.tokens.pack import pack_documents
+from trainers.corpora.tokens.tokenizer import train as train_tokenizer
+from trainers.model import Start
+from trainers.shape import Shape
+from trainers.tasks import Task
+from trainers.tasks.causal_lm import CausalLM
+
+CUT = {"zero_optimization": {"stage3_param_persistence_threshold": 0}}
+"""ZeRO-3 leaves small parameters whole, and here all are small."""
+ROUND = [(2, 2), (3, 1), (1, 0), (3, 3), (2, 3), (1, 3), (2, 0), (1, 1), (3, 2)]
+"""Workers and ZeRO stage of one leg after another."""
+CHANGING = {
+    "adamw": ROUND,
+    "lion": [(3, 3), (1, 0), (2, 2)],
+    "adafactor": [(2, 0), (1, 0), (3, 0)],
+}
+
+RATES = {"adamw": 3e-3, "lion": 1e-3, "adafactor": 0.3}
+
+
+def settings(workers: int, stage: int, **keys: Any) -> Training:
+    return Training.model_validate(
+        {
+            "workers": workers,
+            "zero": {"stage": stage},
+            "deepspeed": CUT if stage == 3 else {},
+            "batch_size": 5,
+            "micro_batch_size": 2,
+            "epochs": 6,
+            "learning_rate": 3e-3,
+            "warmup": 0.0,
+            "weight_decay": 0.1,
+            "precision": "fp32",
+            **keys,
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
+    tokenizer = train_tokenizer(TEXTS * 4, Tokenizer(vocabulary_size=400), max_length=64)
+    ends = tokenizer.cls_token_id, tokenizer.sep_token_id
+    draw = np.random.default_rng(5)
+    documents = [
+        draw.integers(5, len(tokenizer), length).astype(np.uint16)
+        for length in draw.integers(4, 28, 34)
+    ]
+    table = pack_documents(documents, *ends, 32, tokenizer.pad_token_id, len(tokenizer))
+    storage = Storage.at(str(tmp_path_factory.mktemp("mill")))
+    corpus = corpus_of(storage, {"train": [table], "validation": [table]})
+    tokenizer.save_pretrained(corpus.path / "tokenizer")
+    sizes = {"hidden_size": 32, "layers": 2, "heads": 2, "max_positions": 64}
+    llama = Start(shape=Shape.model_validate({"architecture": "llama", **sizes}))
+    return CausalLM(corpus, llama, relays.SEED, 1)
+
+
+@pytest.fixture(scope="module")
+def folder(task: Task, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    runs = {}
+    for optimizer, legs in CHANGING.items():
+        keys = {"optimizer": optimizer, "learning_rate": RATES[optimizer]}
+        whole = Leg(settings(1, 0, **keys))
+        runs[f"{optimizer}-whole"] = Relay(task, [whole])
+        changing = [Leg(settings(*leg, **keys), 2) for leg in legs]
+        changing[-1] = Leg(changing[-1].settings)
+        runs[optimizer] = Relay(task, changing)
+    for stage in range(4):
+        of_two = settings(2, stage, precision="bf16")
+        runs[f"bf16-{stage}-whole"] = Relay(task, [Leg(of_two)])
+        runs[f"bf16-{stage}"] = Relay(task, [Leg(of_two, 3), Leg(of_two)])
+    again = [Leg(settings(*leg, precision="bf16"), 0) for leg in ROUND]
+    runs["bits"] = Relay(task, [Leg(settings(3, 2, precision="bf16"), 3), *again])
+    folder = tmp_path_factory.mktemp("relays")
+    relays.run(runs, folder)
+    return folder
+
+
+@pytest.mark.parametrize("optimizer", CHANGING)
+def test_the_order_of_samples_and_the_losses_stay(optimizer: str, folder: Path) -> None:
+    whole, changing = (relays.steps(folder, name) for name in (f"{optimizer}-whole", optimizer))
+    assert len(whole) > 2 * len(CHANGING[optimizer]), "the last leg has something to do"
+    assert [step["samples"] for step in changing] == [step["samples"] for step in whole]
+    assert [step["step"] for step in changing] == [step["step"] for step in whole]
+    losses = [[step["loss"] for step in steps] for steps in (changing, whole)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    assert losses[1][-1] < losses[1][0] - 0.1, "it learns"
+
+
+def test_what_has_changed_is_said(folder: Path) -> None:
+    lines = [line for line in relays.said(folder, "lion") if "resumes" in line]
+    assert lines == [
+        "resumes from checkpoint step-00000002, resharded from 3 to 1 workers and from ZeRO stage "
+        "3 to 0",
+        "resumes from checkpoint step-00000004, resharded from 1 to 2 workers and from ZeRO stage "
+        "0 to 2",
+    ]
+
+
+@pytest.mark.parametrize("stage", range(4))
+def test_bf16_goes_on_exactly_where_nothing_has_changed(stage: int, folder: Path) -> None:
+    """With the optimizer's fp32 weights, not with the rounded ones."""
+    assert relays.steps(folder, f"bf16-{stage}") == relays.steps(folder, f"bf16-{stage}-whole")
+
+
+@pytest.mark.parametrize("leg", range(1, len(ROUND) + 1))
+def test_other_workers_and_stages_hold_the_same_bits(leg: int, folder: Path) -> None:
+    saved, again = (parts(folder, name) for name in ("bits", f"bits-again-{leg}"))
+    assert again._stretches.keys() == saved._stretches.keys()
+    for kind, name in saved._stretches:
+        elements = [elements_of(one, kind, name) for one in (saved, again)]
+        assert elements[0] == elements[1]
+        tensors = [one.read(kind, name, 0, elements[0]) for one in (saved, again)]
+        assert torch.equal(*tensors), (kind, name)
+
+
+def parts(folder: Path, relay: str) -> Parts:
+    draft = relays.draft(folder, relay)
+    place = f"{draft.work}/step-00000003"
+    record = records.read_record(draft.storage, place)
+    return Parts(draft.storage.local(place) / name for name in record.files)
+
+
+def elements_of(parts: Parts, kind: str, name: str) -> int:
+    return sum(stretch.shape[0] for stretch in parts._stretches[kind, name] if stretch.shape)

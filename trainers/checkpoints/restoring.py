@@ -1,0 +1,100 @@
+"""Goes on from the last checkpoint that is whole, at any number of workers."""
+
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch.distributed as dist
+from torch import Tensor
+
+from cluster.artifacts import Draft
+from cluster.progress import Progress
+from cluster.storage import Storage
+from trainers.checkpoints import held, records
+from trainers.checkpoints.held import BUFFER, WEIGHT
+from trainers.checkpoints.parts import Parts, Unreadable
+from trainers.checkpoints.records import Record
+from trainers.checkpoints.state import LoopState
+
+
+def restore(engine: Any, draft: Draft, progress: Progress) -> LoopState | None:
+    """Loads the last good checkpoint into the engine, on every rank; None if there is none. Those
+    that are passed over are named, with the reason. Nothing may be saved meanwhile."""
+    storage, folder = draft.storage, draft.work
+    offered: list[Any] = [None]
+    if dist.get_rank() == 0:
+        offered = [records.sweep(storage, folder)]
+    dist.broadcast_object_list(offered, src=0)
+    for name in offered[0]:
+        local, content, reason = None, None, None
+        try:
+            record = records.read_record(storage, f"{folder}/{name}")
+            local = storage.local(f"{folder}/{name}")
+            content = _read(engine, local, record)
+        except (Unreadable, ValueError, OSError) as error:
+            reason = str(error)
+        reasons: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(reasons, reason)
+        if local is not None:
+            storage.forget(local)
+        reason = next(filter(None, reasons), None)
+        if reason is None:
+            assert content is not None
+            _put(engine, content, record)
+            _tell(progress, f"resumes from checkpoint {name}{_changes(engine, record)}")
+            return record.state
+        _tell(progress, f"checkpoint {name} is passed over: {reason}")
+    return None
+
+
+class _Content(NamedTuple):
+    stretches: list[dict[str, Tensor]]
+    """For each that this rank holds, in order: kind to tensor."""
+    buffers: dict[str, Tensor]
+
+
+def _read(engine: Any, local: Path, record: Record) -> _Content:
+    """All that this rank needs. Raises Unreadable, or OSError; the engine is not touched."""
+    # Each node has its copy, and each rank of a node verifies a share of it.
+    rank, ranks = int(os.environ["LOCAL_RANK"]), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    for file in sorted(record.files)[rank % ranks :: ranks]:
+        if not (local / file).exists():
+            raise Unreadable(f"{file} is missing")
+        if Storage(str(local)).sha256(file) != record.files[file]["sha256"]:
+            raise Unreadable(f"{file} is damaged")
+    parts = Parts(local / file for file in record.files)
+    stretches = []
+    for one in held.held(engine):
+        kinds = parts.kinds(one.name) | {WEIGHT}  # which must be there
+        stretches.append(
+            {kind: parts.read(kind, one.name, one.start, one.elements) for kind in kinds}
+        )
+    names = held.buffers(engine)
+    return _Content(
+        stretches, {name: parts.read(BUFFER, name, 0, names[name].numel()) for name in names}
+    )
+
+
+def _put(engine: Any, content: _Content, record: Record) -> None:
+    for one, kinds in zip(held.held(engine, writes=True), content.stretches, strict=True):
+        for kind, value in kinds.items():
+            held.put(engine, one, kind, value)
+    for name, buffer in held.buffers(engine).items():
+        buffer.copy_(content.buffers[name].view_as(buffer))
+    held.set_loss_scale(engine, record.loss_scale)
+
+
+def _changes(engine: Any, record: Record) -> str:
+    """What differs from the run that wrote it, in words."""
+    workers, stage = dist.get_world_size(), int(engine.zero_optimization_stage())
+    changes = []
+    if record.workers != workers:
+        changes.append(f"from {record.workers} to {workers} workers")
+    if record.zero_stage != stage:
+        changes.append(f"from ZeRO stage {record.zero_stage} to {stage}")
+    return f", resharded {' and '.join(changes)}" if changes else ""
+
+
+def _tell(progress: Progress, line: str) -> None:
+    if dist.get_rank() == 0:
+        progress.line(line)

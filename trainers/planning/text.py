@@ -3,13 +3,23 @@
 from collections.abc import Mapping
 from typing import Any
 
-PARTS = ("weights", "gradients", "optimizer", "buffers", "activations", "framework", "peak")
+PARTS = (
+    "weights",
+    "gradients",
+    "optimizer",
+    "buffers",
+    "activations",
+    "checkpoint",
+    "framework",
+    "peak",
+)
 MOMENTS = {
     "build": "while the model is built",
     "passes": "in the passes",
     "reduce": "while gradients are exchanged",
     "step": "in the optimizer's step",
     "evaluate": "in the evaluation",
+    "export": "while the model is exported",
 }
 
 

@@ -53,7 +53,20 @@ def test_gradients_of_micro_batches_before_are_there_in_the_passes() -> None:
 
 def test_the_step_has_gradients_in_both_precisions() -> None:
     found = moments(engine(0), np.zeros(1), np.zeros(1), 0.0)["step"]
-    assert found.total == (14 + 2 + 4) * SIZE
+    assert found.total - found.checkpoint == (14 + 2 + 4) * SIZE
+
+
+@pytest.mark.parametrize("stage", range(4))
+def test_workers_share_a_checkpoint(stage: int) -> None:
+    assert resident(engine(stage, workers=4)).checkpoint == 12 * SIZE / 4
+    beside_gpu = resident(engine(stage, workers=4, gpu=True))
+    assert (beside_gpu.checkpoint, beside_gpu.host) == (0, 12 * SIZE / 4)
+
+
+def test_an_export_takes_a_file_of_weights() -> None:
+    found = moments(engine(2, workers=32), np.zeros(1), np.zeros(1), 0.0)
+    assert found["export"].buffers == 4 * SIZE
+    assert found["export"].checkpoint == 0
 
 
 def test_what_is_offloaded_is_in_the_nodes_memory() -> None:

@@ -188,6 +188,8 @@ class Journal:
                 used = self._cost.of_token(length) * tokens
                 line["mfu"] = round(used / seconds / self._peak, 4)
                 self._flops, self._seconds = self._flops + used, self._seconds + seconds
+        if state.skipped_steps:
+            line |= {"skipped_steps": state.skipped_steps, "rollbacks": state.rollbacks}
         if "checkpoint" in spent:
             line["checkpoint_s"] = round(spent["checkpoint"], 3)
         line["rss_peak_gb"] = round(rss_gb, 3)

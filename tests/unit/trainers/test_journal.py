@@ -204,6 +204,17 @@ def test_a_loss_that_is_no_number_is_null(world: World, draft: Draft) -> None:
     assert "NaN" not in draft.storage.read(f"{draft.work}/{METRICS}").decode()
 
 
+def test_steps_that_were_not_taken_are_counted(world: World, draft: Draft) -> None:
+    state = LoopState()
+    with journal_of(draft, state) as book:
+        world.train(book, state, 5)
+        state.skipped_steps, state.rollbacks = 2, 1
+        world.train(book, state, 5)
+    first, second = lines(draft)
+    assert "skipped_steps" not in first
+    assert (second["skipped_steps"], second["rollbacks"]) == (2, 1)
+
+
 def test_a_roll_back_is_lost_work_and_steps_go_on(world: World, draft: Draft) -> None:
     state = LoopState()
     with journal_of(draft, state) as book:

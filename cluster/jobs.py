@@ -6,6 +6,7 @@ the job.
 """
 
 import json
+import logging
 import re
 import shlex
 import shutil
@@ -99,6 +100,7 @@ def _client(address: str) -> Any:
     from ray.exceptions import RayError
     from ray.job_submission import JobSubmissionClient
 
+    logging.getLogger("ray").setLevel(logging.WARNING)  # what it uploads is nothing to read
     # Ray would try for minutes to find a cluster by anything else.
     if not re.match(r"https?://[^/]", address):
         raise UserError(f"--address {address}: expected the dashboard's, such as http://HOST:8265")

@@ -81,7 +81,7 @@ class Console:
 
     def update(self, done: float, total: float, unit: str, **metrics: float | int | str) -> None:
         progress = f"{_short(done)} {'%' if unit == '%' else f'of {_short(total)} {unit}'}"
-        shown = [f"{key.replace('_', ' ')} {_short(value)}" for key, value in metrics.items()]
+        shown = [f"{_words(key)} {_short(value)}" for key, value in metrics.items()]
         now = time.monotonic()
         if self._draws:
             is_new = unit != self._unit
@@ -134,7 +134,10 @@ class Relayed:
         """Asks what runs to end; returns whether anything there has ever looked."""
         import ray
 
-        return ray.get(self._relay.end.remote(), timeout=timeout_s)
+        try:
+            return ray.get(self._relay.end.remote(), timeout=timeout_s)
+        except ray.exceptions.RayError:  # it does not answer: then neither does what runs
+            return False
 
     def is_to_end(self) -> bool:
         """Whether what runs is asked to end. Can be called at any rate: it does not wait, the
@@ -212,3 +215,7 @@ def _short(value: float | int | str) -> str:
     if isinstance(value, float):
         return f"{value:.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
     return f"{value:,}" if isinstance(value, int) else value
+
+
+def _words(key: str) -> str:
+    return key.replace("_per_second", "/s").replace("_", " ")

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import json
 import os
 import re
@@ -46,8 +45,6 @@ class Program:
             stderr=output,
             text=True,
             start_new_session=True,
-            # Tests that run in the background of a script inherit its deafness to Ctrl-C.
-            preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         )
 
     def processes(self) -> list[int]:

@@ -28,8 +28,8 @@ def test_without_a_terminal_there_is_a_line_an_interval(monkeypatch: pytest.Monk
         console.update(second, 100, "%", loss=second / 3, tokens_per_second=1000 + second)
     console.close()
     assert screen.err.getvalue().splitlines() == [
-        "pretrain: 10 %  loss 3.333  tokens per second 1,010",
-        "pretrain: 20 %  loss 6.667  tokens per second 1,020",
+        "pretrain: 10 %  loss 3.333  tokens/s 1,010",
+        "pretrain: 20 %  loss 6.667  tokens/s 1,020",
     ]
 
 

@@ -26,7 +26,8 @@ def explain(path: str, folder: Path, tried: Sequence[Path]) -> str:
     beside = tried[0].parent if tried else folder
     names = _few(beside.iterdir()) if tried and beside.is_dir() else ()
     hint = nearest(tried[0].name, [found.name for found in names]) if tried else ""
-    return f"no file matches {path!r} (looked in {folder}){hint}"
+    looked = "" if Path(path).is_absolute() else f" (looked in {folder})"
+    return f"no file matches {path!r}{looked}{hint}"
 
 
 def _commonest_ending(found: Iterable[Path]) -> str | None:

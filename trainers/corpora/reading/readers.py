@@ -54,19 +54,26 @@ def wanted(source: Source) -> dict[str, str]:
 
 def columns_of(source: Source, file: str) -> Collection[str]:
     """The columns that a file has; where rows differ, those of the first ones. Reads no further
-    than it takes to find the wanted ones. Raises UserError for a file of no known format."""
+    than it takes to find the wanted ones. Raises UserError for a file of no known format, or whose
+    first rows all cannot be read."""
     is_archive = archive_of(file) is not None
     kind = next(members(file, source.format)).format if is_archive else None
     kind = kind or format_of(file, source.format)
-    if kind == "text":
-        return [source.text]
     if kind == "parquet":
         return column_names(file)
+    named = {"text": source.text} if kind == "text" else {}
+    rows = itertools.islice(_rows(source, Part(file), named), ROWS_LOOKED_AT)
     found: dict[str, None] = {}
-    for row in itertools.islice(_rows(source, Part(file), {}), ROWS_LOOKED_AT):
-        found |= dict.fromkeys(row.columns or ())
+    unreadable: list[str] = []
+    for where, columns, problem in rows:
+        if columns is None:
+            unreadable.append(f"{where}: {problem}")
+        else:
+            found |= dict.fromkeys(columns)
         if found.keys() >= {*wanted(source).values()}:
             break
+    if unreadable and not found:
+        raise UserError(unreadable[0])
     return found
 
 

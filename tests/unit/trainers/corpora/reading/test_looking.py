@@ -79,12 +79,33 @@ def test_lines_of_text_have_no_columns_but_what_they_are_called() -> None:
         ("empty.jsonl", ""),
         ("empty.csv", ""),
         ("header.csv", "text,label\n"),
-        ("broken.jsonl", "{\n"),
     ],
 )
 def test_what_a_run_may_read_is_not_refused(name: str, content: str) -> None:
     Path(name).write_text(content)
     assert found(f"path: {name}\n      label_column: label") == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        (
+            "gbk.txt",
+            "这家酒店很好\n".encode("gbk"),
+            "gbk.txt:1: not UTF-8: convert the file, as with",
+        ),
+        ("gbk.csv", "内容,label\n".encode("gbk"), "the header cannot be read: not UTF-8: convert"),
+        ("list.jsonl", b'[{"text": "a"}, {"text": "b"}]', "list.jsonl:1: not an object with col"),
+        ("pretty.jsonl", b'{\n  "text": "a"\n}\n', "pretty.jsonl:1: not JSON: "),
+    ],
+)
+def test_a_file_of_which_nothing_can_be_read_is_told(
+    tmp_path: Path, name: str, content: bytes, says: str
+) -> None:
+    Path(name).write_bytes(content)
+    told = found(f"path: {name}")
+    assert told.startswith(f"r.yaml:5: corpora.sources.mine.path: {tmp_path}/")
+    assert says in told
 
 
 def test_the_first_file_is_looked_at_as_far_as_it_must(tmp_path: Path) -> None:

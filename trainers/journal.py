@@ -144,7 +144,9 @@ class Journal:
         spent = self.ledger.steps(state.step, **({"saved": True} if saved else {}))
         line = self._line(state, spent)
         if validation:
-            line["validation"] = dict(validation)
+            line["validation"] = {
+                name: value if math.isfinite(value) else None for name, value in validation.items()
+            }
         self._since, self._loss, self._steps = dataclasses.replace(state), 0.0, 0
         if self._trackers is not None:
             self._files[METRICS].append(line)

@@ -167,6 +167,9 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument(
         "target", metavar="RUN", nargs="?", help="a run's id, or a recipe's name: its newest run"
     )
+    status.add_argument(
+        "--html", action="store_true", help="write the run's report with plots into its folder"
+    )
     status.add_argument("--open", action="store_true", help="open the run's reports in the browser")
     both = (recipe, stored, ray)
     verb("evaluate", "show a model's figures on the test split", "RECIPE|MODEL", *both)

@@ -238,7 +238,7 @@ def _make(
         if parent is None:
             raise RaymillError(f"{item.stage.name}: its input {parent_id} is gone; run it again")
         parents[stage] = parent
-    console = Console(terminal, item.stage.name, record.metrics_file)
+    console = Console(terminal, item.stage.name)
     try:
         cache_bytes = recipe.cluster.cache_gb * 1e9
         with artifacts.drafting(

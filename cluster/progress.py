@@ -9,7 +9,6 @@ cluster get `Relayed`, which sends events through one small actor that the drive
 """
 
 import contextlib
-import json
 import os
 import sys
 import threading
@@ -33,8 +32,7 @@ class Progress(Protocol):
         """Something the user should read."""
 
     def update(self, done: float, total: float, unit: str, **metrics: float | int | str) -> None:
-        """How far the stage has come: `3 of 20 parts cleaned`, or `40 %`. `metrics` are shown and
-        kept in the run's metrics.jsonl."""
+        """How far the stage has come: `3 of 20 parts cleaned`, or `40 %`; `metrics` are shown."""
 
 
 class Terminal:
@@ -64,12 +62,11 @@ class Terminal:
 
 
 class Console:
-    """Progress of one stage on the driver: draws, and keeps metrics."""
+    """Progress of one stage on the driver."""
 
-    def __init__(self, terminal: Terminal, stage: str, metrics_file: Path):
+    def __init__(self, terminal: Terminal, stage: str):
         self._err = terminal.err
         self._stage = stage
-        self._metrics_file = metrics_file
         self._bar: tqdm | None = None
         self._unit = ""
         self._shown_at = time.monotonic()
@@ -83,10 +80,6 @@ class Console:
             self._bar.refresh()
 
     def update(self, done: float, total: float, unit: str, **metrics: float | int | str) -> None:
-        if metrics:
-            record = {"stage": self._stage, "time": time.time(), unit: done, **metrics}
-            with self._metrics_file.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(record, ensure_ascii=False) + "\n")
         progress = f"{_short(done)} {'%' if unit == '%' else f'of {_short(total)} {unit}'}"
         shown = [f"{_words(key)} {_short(value)}" for key, value in metrics.items()]
         now = time.monotonic()
@@ -141,7 +134,10 @@ class Relayed:
         """Asks what runs to end; returns whether anything there has ever looked."""
         import ray
 
-        return ray.get(self._relay.end.remote(), timeout=timeout_s)
+        try:
+            return ray.get(self._relay.end.remote(), timeout=timeout_s)
+        except ray.exceptions.RayError:  # it does not answer: then neither does what runs
+            return False
 
     def is_to_end(self) -> bool:
         """Whether what runs is asked to end. Can be called at any rate: it does not wait, the

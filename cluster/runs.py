@@ -2,7 +2,6 @@
 
 workspace/runs/20261123-150405-123456-quickstart/
     run.json        stages, seconds, metrics, status; rewritten at every change
-    metrics.jsonl   one object a step interval
     log.txt         all that Ray, DeepSpeed and Transformers printed
 """
 
@@ -20,7 +19,7 @@ from typing import Any
 from cluster.errors import UserError
 from cluster.storage import CACHE, Storage
 
-FILES = ("run.json", "metrics.jsonl", "log.txt")
+FILES = ("run.json", "log.txt")
 
 
 @dataclasses.dataclass
@@ -51,10 +50,6 @@ class Run:
     @property
     def log(self) -> Path:
         return self.folder / "log.txt"
-
-    @property
-    def metrics_file(self) -> Path:
-        return self.folder / "metrics.jsonl"
 
     def save(self) -> None:
         record = {

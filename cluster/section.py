@@ -6,7 +6,7 @@ itself in its validators; what spans sections it checks in `conflicts`.
 
 import difflib
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -92,3 +92,7 @@ class ClusterSection(Section):
     cache_gb: float = Field(default=50.0, gt=0)
     """Disk that each node spends on copies of shards, and of what `shard` works on, where the
     workspace is remote."""
+    trackers: list[Literal["tensorboard", "wandb", "mlflow"]] = operational(["tensorboard"])
+    """Where the metrics of trainings go besides their metrics.jsonl. Event files of TensorBoard are
+    in WORKSPACE/tensorboard; W&B and MLflow (extras of the installation) read their own environment
+    variables, and without them write into WORKSPACE/wandb and WORKSPACE/mlflow.db."""

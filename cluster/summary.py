@@ -1,12 +1,16 @@
 """How runs are shown to people: one a line, or one with its stages and the pages they made. Pure,
 but for `pages`, which reads manifests, and `open_page`."""
 
+import datetime
 import webbrowser
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from cluster import artifacts
-from cluster.artifacts import REPORT, Artifact
+from cluster.artifacts import REPORT
+from cluster.drawing import bars, curve
+from cluster.journals import StoredJournal
 from cluster.leftovers import Leftover
 from cluster.storage import CACHE, Storage
 
@@ -22,10 +26,11 @@ HEADLINES: Mapping[str, Mapping[str, str]] = {
         "perplexity": "validation perplexity",
         "tokens": "tokens",
         "tokens_per_second": "tokens a second",
-        "data_wait": "data wait",
+        "mfu": "MFU",
+        "goodput": "goodput",
     },
     "tune": {"trials": "trials", "best_accuracy": "best accuracy", "best_loss": "best loss"},
-    "finetune": {"accuracy": "validation accuracy", "steps": "steps", "data_wait": "data wait"},
+    "finetune": {"accuracy": "validation accuracy", "steps": "steps", "goodput": "goodput"},
     "evaluate": {
         "test.accuracy": "test accuracy",
         "test.macro_f1": "macro-F1",
@@ -65,8 +70,13 @@ def leftovers(left: Sequence[Leftover], root: str) -> list[str]:
     ]
 
 
-def detail(run: Mapping[str, Any], places: Mapping[str, str]) -> list[str]:
-    """One run: its stages with their headlines, and where what it made is, by what that is."""
+def detail(
+    run: Mapping[str, Any],
+    journals: Mapping[str, StoredJournal],
+    places: Mapping[str, str],
+) -> list[str]:
+    """One run: its stages with their headlines, their journals, and where what it made is, by what
+    that is."""
     stages = [
         (stage["stage"], stage["status"], _took(stage), headline(stage)) for stage in run["stages"]
     ]
@@ -76,6 +86,11 @@ def detail(run: Mapping[str, Any], places: Mapping[str, str]) -> list[str]:
         "",
         *(f"  {line}" for line in aligned(stages)),
         *([""] if stages else []),
+        *(
+            f"  {line}".rstrip()
+            for stage, journal in journals.items()
+            for line in _drawn(stage, journal)
+        ),
         *(f"  {line}" for line in aligned([*places.items()])),
     ]
 
@@ -98,38 +113,54 @@ def models(storage: Storage, run: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def pages(storage: Storage, run: Mapping[str, Any]) -> dict[str, Artifact]:
-    """The artifacts of a run that have a page for people, by stage."""
+def pages(storage: Storage, run: Mapping[str, Any]) -> dict[str, str]:
+    """The pages for people of a run and its stages: where in the workspace they are, by what they
+    show."""
+    own = f"runs/{run['id']}/{REPORT}"
     found = {
         stage["stage"]: artifacts.find(storage, stage["artifact"])
         for stage in run["stages"]
         if stage["artifact"]
     }
-    return {
-        stage: artifact
+    of_stages = {
+        stage: f"{artifact.id}/{REPORT}"
         for stage, artifact in found.items()
         if artifact is not None and REPORT in artifact.manifest.files
     }
+    return of_stages | ({"run": own} if storage.exists(own) else {})
 
 
-def place(artifact: Artifact) -> str:
-    """Where an artifact's page is: a path, or a URI."""
-    return f"{artifact.storage.root}/{artifact.id}/{REPORT}"
+def open_page(storage: Storage, name: str) -> bool:
+    """Shows a page of the workspace in the browser; False where there is none, as without a
+    display.
 
-
-def open_page(artifact: Artifact) -> bool:
-    """Shows an artifact's page in the browser; False where there is none, as without a display.
-
-    Of a remote page a copy is shown: the artifact's other files are large.
+    Of a remote page a copy is shown: what stands beside it may be large.
     """
-    storage = artifact.storage
     if storage.is_local:
-        page = artifact.path / REPORT
+        page = Path(storage.root, name)
     else:
-        page = CACHE.expanduser() / "pages" / artifact.id / REPORT
+        page = CACHE.expanduser() / "pages" / name
         page.parent.mkdir(parents=True, exist_ok=True)
-        page.write_bytes(storage.read(f"{artifact.id}/{REPORT}"))
+        page.write_bytes(storage.read(name))
     return webbrowser.open(page.as_uri())
+
+
+def _drawn(stage: str, journal: StoredJournal) -> list[str]:
+    """The loss over steps, and where the time went."""
+    made, title, loss = journal.account, stage, journal.points("loss")
+    if loss:
+        title += f": loss over steps, {loss[-1][1]:.4g} at step {loss[-1][0]:,}"
+    until = datetime.datetime.fromtimestamp(made.until, datetime.UTC)
+    parts = made.as_metrics()["wall_seconds"]
+    shares = {part.replace("_", " "): seconds / made.whole for part, seconds in parts.items()}
+    return [
+        title,
+        *(f"  {line}" for line in curve(loss)),
+        f"{stage}: goodput {made.goodput:.1%} of {duration(made.whole)}, "
+        f"until {until:%H:%M:%S} UTC",
+        *(f"  {line}" for line in bars(shares)),
+        "",
+    ]
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:

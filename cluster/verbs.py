@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cluster import leftovers, pipeline, runs, summary
+from cluster import artifacts, journals, leftovers, pipeline, runs, summary
 from cluster.artifacts import Artifact
 from cluster.errors import UserError, full_disk
 from cluster.jobs import submit as submit_job
@@ -102,8 +102,11 @@ def status(options: argparse.Namespace, terminal: Terminal) -> Answer:
     storage = workspace(options.workspace)
     found = runs.listed(storage)
     if options.target is None:
-        if options.open:
-            raise UserError("--open: name the run whose report to open; see `raymill status`")
+        for flag, verb in (("open", "open"), ("html", "write")):
+            if getattr(options, flag):
+                raise UserError(
+                    f"--{flag}: name the run whose report to {verb}; see `raymill status`"
+                )
         lines = summary.overview(found) if found else [f"no runs yet in {storage.root}"]
         left = leftovers.found(storage, found)
         terminal.answer("\n".join([*lines, *summary.leftovers(left, storage.root)]))
@@ -111,20 +114,32 @@ def status(options: argparse.Namespace, terminal: Terminal) -> Answer:
     found = [run for run in found if options.target in (run["id"], run["recipe"])][-1:]
     if not found:
         raise UserError(f"{options.target}: no such run; see `raymill status`")
+    told = journals.of_run(storage, found[0])
+    if options.html:
+        page = load_upper("trainers.report:run_page")(found[0], told)
+        storage.write(f"runs/{found[0]['id']}/{artifacts.REPORT}", page.encode())
     pages = summary.pages(storage, found[0])
-    reports = {stage: summary.place(artifact) for stage, artifact in pages.items()}
-    log = f"{storage.root}/runs/{found[0]['id']}/log.txt"
+    reports = {name: f"{storage.root}/{place}" for name, place in pages.items()}
     models = summary.models(storage, found[0])
-    places = {f"{stage} model": place for stage, place in models.items()}
-    places |= {f"{stage} report": place for stage, place in reports.items()} | {"log": log}
-    terminal.answer("\n".join(summary.detail(found[0], places)))
+    places = {
+        **{f"{stage} model": place for stage, place in models.items()},
+        **{f"{stage} metrics": f"{storage.root}/{one.place}" for stage, one in told.items()},
+        **{f"{name} report": place for name, place in reports.items()},
+        "log": f"{storage.root}/runs/{found[0]['id']}/log.txt",
+    }
+    terminal.answer("\n".join(summary.detail(found[0], told, places)))
     if options.open:
         if not pages:
-            raise UserError(f"--open: {found[0]['id']} has no report yet")
-        opened = [summary.open_page(artifact) for artifact in pages.values()]
+            raise UserError(f"--open: {found[0]['id']} has no report yet; --html makes one")
+        opened = [summary.open_page(storage, place) for place in pages.values()]
         if not all(opened):
             terminal.err.write("--open: no browser here; the reports are files to open elsewhere\n")
-    return 0, {"runs": found, "models": models, "reports": reports}
+    return 0, {
+        "runs": found,
+        "models": models,
+        "reports": reports,
+        "journals": {stage: journals.as_json(one) for stage, one in told.items()},
+    }
 
 
 def evaluate(options: argparse.Namespace, terminal: Terminal) -> Answer:
@@ -234,7 +249,7 @@ def _serve(
     options: argparse.Namespace,
 ) -> dict[str, Any]:
     with record.stage("serve") as stage:
-        console = Console(terminal, "serve", record.metrics_file)
+        console = Console(terminal, "serve")
         endpoint: dict[str, Any] = load_upper("serving.deploy:deploy")(promotion, settings, console)
         stage.status = "done"
         stage.metrics = {"url": endpoint["url"], "version": endpoint["version"]}

@@ -132,6 +132,9 @@ class Training(Section):
     there is room for them, from the last checkpoint on."""
     cpus_per_worker: int = operational(1, ge=1)
     gpus_per_worker: int = operational(0, ge=0)
+    peak_tflops: float | None = operational(None, gt=0)
+    """What one worker can multiply, in 10^12 FLOPs a second: the metric `mfu` is a share of it.
+    Measured at the start by default; for GPUs, the data sheet's figure is customary."""
     checkpoint_minutes: float = operational(5.0, gt=0)
     """Of training between checkpoints. A lost worker costs at most so much work."""
     checkpoint_steps: int | None = operational(None, ge=1)

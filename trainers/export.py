@@ -119,7 +119,11 @@ def read_card(model_folder: Path) -> dict[str, Any]:
 
 
 def _card(described: dict[str, Any]) -> str:
-    rows = [f"| {name} | {value} |" for name, value in described["metrics"].items()]
+    rows = [
+        f"| {name} | {value} |"
+        for name, value in described["metrics"].items()
+        if not isinstance(value, dict)
+    ]
     parents = [f"- {stage}: `{parent}`" for stage, parent in described["lineage"].items()]
     return "\n".join(
         [

@@ -20,6 +20,7 @@ from trainers.asked import REQUESTS, Asked, Request, nothing
 from trainers.config import Training
 from trainers.elastic import Following
 from trainers.failures import Attempts, with_micro_batch
+from trainers.journal import Kept
 from trainers.loop import Report, TrainJob, train
 from trainers.tasks import Task
 
@@ -34,7 +35,9 @@ RESIZE_INTERVAL_S = 60.0
 
 def fit_stage(job: StageJob, task: Task, settings: Training) -> dict[str, Any]:
     """Trains the model that a stage makes, with checkpoints until it is made."""
-    training = TrainJob(task, settings, job.recipe.seed, job.draft)
+    stage, trackers = type(settings).__name__.lower(), tuple(job.recipe.cluster.trackers)
+    kept = Kept(job.recipe.name, stage, job.draft, time.time(), trackers)
+    training = TrainJob(task, settings, job.recipe.seed, job.draft, kept)
     return fit(training, job.progress, job.recipe.cluster.max_failures_per_hour)
 
 

@@ -18,7 +18,7 @@ import torch.distributed as dist
 
 from cluster.artifacts import Draft
 from cluster.progress import Progress
-from trainers import model, schedule, zero
+from trainers import flops, model, schedule, zero
 from trainers.anomalies import Watch
 from trainers.asked import Asked, Request, nothing
 from trainers.batches import Batches
@@ -27,11 +27,10 @@ from trainers.checkpoints.state import LoopState
 from trainers.config import Training
 from trainers.corpora.feeding.feed import Rows
 from trainers.export import export
+from trainers.journal import Journal, Kept
 from trainers.tasks import Objective, Task, targets
 
 Report = Callable[[dict[str, float]], None]
-
-PROGRESS_INTERVAL_S = 1.0
 
 
 class Ended(Exception):
@@ -47,6 +46,8 @@ class TrainJob:
     seed: int
     draft: Draft | None = None
     """Where the model and its checkpoints go; without it neither is kept, as in a short trial."""
+    kept: Kept | None = None
+    """Keeps a journal, if given."""
 
 
 def train(
@@ -66,6 +67,7 @@ def train(
         torch.set_num_threads(settings.cpus_per_worker)  # its process may have served another job
     torch.manual_seed(job.seed)
     objective = Objective(task.model(), task)
+    cost, parameters = flops.cost(objective.model), model.parameter_count(objective.model)
     if settings.activation_checkpointing:
         model.recompute_activations(objective.model)
     compiled = settings.compile and _compile(objective, progress)
@@ -78,40 +80,43 @@ def train(
     watch = Watch(settings, progress)
     metrics: dict[str, Any] = {}
     rank, workers = dist.get_rank(), dist.get_world_size()
-    with checkpoints, Batches(task, settings, rows, job.seed, rank, workers) as batches:
+    with (
+        checkpoints,
+        Journal(job.kept, settings, engine, cost, state, progress) as journal,
+        Batches(task, settings, rows, job.seed, rank, workers) as batches,
+    ):
         while state.fraction < 1:
             clock.asked = asked()
             loss = _step(engine, job, batches, state, total_steps, clock, watch)
-            watch.after(engine, state, loss, checkpoints.restore)
-            if dist.get_rank() == 0 and clock.is_due("progress", PROGRESS_INTERVAL_S):
-                progress.update(
-                    round(state.fraction * 100, 1),
-                    100.0,
-                    "%",
-                    step=state.step,
-                    loss=loss,
-                    tokens_per_second=round(state.tokens / state.seconds),
-                    data_wait=round(state.data_wait, 4),
-                )
+            watch.after(engine, state, loss, journal.told_of(checkpoints.restore, state))
+            found, saved = None, False
             if int(state.fraction * settings.evaluations) > state.evaluations:
                 state.evaluations = int(state.fraction * settings.evaluations)
-                metrics = evaluate(engine, job, validation)
-                if dist.get_rank() == 0:
+                with journal.spent("evaluation"):
+                    found = metrics = evaluate(engine, job, validation)
+                if rank == 0:
                     progress.line(_describe(state, metrics))
                 if report is not None:
                     report({**metrics, "evaluation": state.evaluations})
             if clock.checkpoint_is_due and state.fraction < 1:
-                checkpoints.save(state)
+                with journal.spent("checkpoint"):
+                    checkpoints.save(state)
+                saved = True
+            line = journal.step(state, loss, found, saved)
+            if line is not None and rank == 0:
+                progress.update(round(state.fraction * 100, 1), 100.0, "%", **_shown(line))
             if clock.asked is Request.END and state.fraction < 1:
                 checkpoints.wait()
                 if rank == 0 and job.draft is not None:
                     progress.line(f"left a checkpoint after step {state.step:,}")
                 raise Ended(f"ended as it was asked to, after step {state.step:,}")
             checkpoints.raise_failure()
-    if not metrics:  # resumed from a checkpoint that was at the end
-        metrics = evaluate(engine, job, validation)
-    if job.draft is not None:
-        export(engine, objective.model, task.tokenizer(), job.draft)
+        if not metrics:  # resumed from a checkpoint that was at the end
+            metrics = evaluate(engine, job, validation)
+        if job.draft is not None:
+            with journal.spent("export"):
+                export(engine, objective.model, task.tokenizer(), job.draft)
+        costs = journal.end(state)
     return {
         **metrics,
         "steps": state.step,
@@ -120,7 +125,8 @@ def train(
         "train_seconds": round(state.seconds, 1),
         "tokens_per_second": round(state.tokens / state.seconds),
         "data_wait": round(state.data_wait, 4),
-        "parameters": model.parameter_count(objective.model),
+        **costs,
+        "parameters": parameters,
         "skipped_steps": state.skipped_steps,
         "rollbacks": state.rollbacks,
         "left_out": state.left_out,
@@ -139,7 +145,7 @@ def _step(
     clock: "_Clock",
     watch: Watch,
 ) -> float:
-    """One optimizer step on one global batch; returns its mean loss over this rank's targets."""
+    """One optimizer step on one global batch; returns this rank's part of the batch's mean loss."""
     settings = job.settings
     engine.train()
     # Dropout follows from the step, not from how often the run was resumed.
@@ -176,7 +182,7 @@ def _step(
     state.data_wait_seconds += max(waits)  # the slowest holds all up
     by_clock = seconds / (settings.max_minutes * 60) if settings.max_minutes else 0.0
     state.fraction = min(1.0, max(state.step / total_steps, by_clock))
-    return float(loss_sum) / max(share.targets, 1)
+    return float(loss_sum) / all_targets
 
 
 @torch.no_grad()
@@ -210,7 +216,7 @@ class _Clock:
 
     def __init__(self, state: LoopState, settings: Training):
         self._began = time.monotonic() - state.seconds
-        self._last: dict[str, float] = {"checkpoint": state.seconds, "progress": state.seconds}
+        self._last: dict[str, float] = {"checkpoint": state.seconds}
         self._checkpoint_s = settings.checkpoint_minutes * 60
         self._checkpoint_steps = settings.checkpoint_steps
         self._state = state
@@ -242,6 +248,12 @@ def _compile(objective: Objective, progress: Progress) -> bool:
         return False
     objective.compile(dynamic=True)
     return True
+
+
+def _shown(line: dict[str, Any]) -> dict[str, Any]:
+    """What of a line of metrics is seen while training goes on."""
+    names = ("step", "loss", "tokens_per_second", "mfu", "data_wait")
+    return {name: line[name] for name in names if name in line}
 
 
 def _describe(state: LoopState, metrics: dict[str, float]) -> str:

@@ -19,7 +19,8 @@ from typing import Any
 from cluster.recipe import load
 
 STEPS = 3
-"""AdamW's state is there from the second; the third finds what two have left."""
+"""AdamW's state is there from the second, and a checkpoint is written beside the third. Then the
+model is evaluated and exported."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Case:
             "sequence_length": self.sequence_length,
             "tokenizer": {"vocabulary_size": self.vocabulary_size},
         }
-        training = {"epochs": STEPS, "learning_rate": 1e-4, **self.training}
+        training = {"epochs": STEPS, "learning_rate": 1e-4, "checkpoint_steps": 2, **self.training}
         pretrain = {"objective": self.objective, "model": model, **training}
         path = folder / "recipe.yaml"
         path.write_text(json.dumps({"name": "memory", "corpora": corpora, "pretrain": pretrain}))
@@ -131,6 +132,8 @@ def _train(case: Case, folder: Path, rank: int) -> int:
     import ray.train.torch  # noqa: F401
     import torch.distributed as dist
 
+    from cluster.artifacts import Draft
+    from cluster.storage import Storage
     from tests.fakes import Notes
     from trainers.loop import TrainJob, train
     from trainers.planning.stand_in import corpus
@@ -143,8 +146,11 @@ def _train(case: Case, folder: Path, rank: int) -> int:
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(settings.workers))
     store = dist.FileStore(str(folder / "store"), settings.workers)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=settings.workers)
-    made = corpus(here, case.vocabulary_size, case.sequence_length, rows=settings.batch_size)
-    train(TrainJob(task(recipe, made), settings, recipe.seed), Notes())
+    sizes = (case.vocabulary_size, case.sequence_length, settings.batch_size)
+    evaluated = 2 * settings.micro_batch_size * settings.workers
+    made = corpus(here, *sizes, held_out=evaluated)
+    draft = Draft(Storage.at(str(folder)), "model/memory-pretrain-00")
+    train(TrainJob(task(recipe, made), settings, recipe.seed, draft), Notes())
     dist.destroy_process_group()
     return _peak_bytes()
 

@@ -25,7 +25,7 @@ MODEL = {
     "max_positions": LENGTH,
     "config": {"tie_word_embeddings": False},
 }
-WARM, STEPS = 6, 30
+WARM, STEPS = 5, 20
 """Steps that are not timed: the first compile; and all."""
 
 
@@ -71,6 +71,7 @@ def ours(rank: int, workers: int, folder: Path, stage: int, **keys: Any) -> dict
     from trainers.tasks.causal_lm import CausalLM
 
     loop.PROGRESS_INTERVAL_S = 0.0
+    loop.evaluate = lambda *_: {}  # type: ignore[assignment]  # behind the last step, and compiled
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(workers))
     store = dist.FileStore(str(folder / "store"), workers)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=workers)

@@ -27,6 +27,7 @@ from cluster.artifacts import Draft
 from cluster.storage import Storage
 from tests import numbered
 from tests.fakes import Notes
+from tests.integration.command import until
 from tests.wrapped import Wrapped
 from trainers import launch
 from trainers.config import Training
@@ -83,6 +84,7 @@ def unbroken(task: Task, cluster: Cluster, tmp_path_factory: pytest.TempPathFact
 
     @functools.cache
     def loss(workers: int) -> float:
+        fill(cluster)
         return float(trained(task, tmp_path_factory.mktemp("unbroken"), workers)["loss"])
 
     return loss
@@ -126,6 +128,12 @@ def killing(folder: Path, records: Path, kill: Callable[[], None]) -> Iterator[l
     assert not failures
 
 
+def fill(cluster: Cluster) -> None:
+    """Brings the nodes back."""
+    while len(cluster.worker_nodes) < NODES:
+        cluster.add_node(num_cpus=1)
+
+
 def kill_a_worker(draw: random.Random) -> None:
     workers = []
     for process in psutil.Process().children(recursive=True):
@@ -165,17 +173,23 @@ def test_killed_nodes_are_done_without(
     draw, records = random.Random(SEED), tmp_path / "records"
     records.mkdir()
 
+    def has_grown(since: float) -> bool:
+        return any(
+            record["workers"] == NODES and record["time"] > since
+            for record in numbered.records(records)
+        )
+
     def kill() -> None:
-        """A node, then in turn a worker or a node; and nodes come back."""
-        alive = list(cluster.worker_nodes)
-        if len(kills) % 2 == 0 and len(alive) > 1:
-            cluster.remove_node(draw.choice(alive), allow_graceful=False)
+        """One node or two; and in turn a worker, once all nodes are back and taken in."""
+        if len(kills) % 2 == 0:
+            for node in draw.sample(list(cluster.worker_nodes), draw.choice([1, 2])):
+                cluster.remove_node(node, allow_graceful=False)
             print(f"{len(cluster.worker_nodes)} nodes are left")
         else:
+            fill(cluster)
+            now = time.time()
+            until(lambda: has_grown(now))
             kill_a_worker(draw)
-            if len(alive) < NODES and draw.random() < 0.7:
-                cluster.add_node(num_cpus=1)
-                print(f"{len(cluster.worker_nodes)} nodes now")
 
     recorded = numbered.Recorded(task, records)
     with killing(tmp_path, records, lambda: kill()) as kills:

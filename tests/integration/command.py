@@ -2,14 +2,15 @@
 
 import contextlib
 import dataclasses
-import functools
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
+import urllib.request
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -44,8 +45,6 @@ class Program:
             stderr=output,
             text=True,
             start_new_session=True,
-            # Tests that run in the background of a script inherit its deafness to Ctrl-C.
-            preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         )
 
     def processes(self) -> list[int]:
@@ -105,6 +104,18 @@ class Command(Program):
         while (left := self.processes()) and time.monotonic() < deadline:
             time.sleep(0.3)
         return self.command_lines() if left else []
+
+    def ray_metrics(self) -> str:
+        """What Prometheus would read of this command's Ray; nothing before that listens."""
+        for pid in self.processes():
+            with contextlib.suppress(OSError):  # it ended meanwhile, or listens not yet
+                line = Path(f"/proc/{pid}/cmdline").read_bytes().decode()
+                raylet = re.search(r"--node_ip_address=([^\0]+).*--session_dir=([^\0]+)", line)
+                for port in Path(raylet[2]).glob("metrics_export_port_*") if raylet else ():
+                    url = f"http://{raylet[1]}:{port.read_text()}/metrics"
+                    with urllib.request.urlopen(url, timeout=5) as answer:
+                        return answer.read().decode()
+        return ""
 
     def command_lines(self) -> list[str]:
         """Of all that this command started and that still runs."""

@@ -64,11 +64,18 @@ def test_ctrl_c_while_sharding(start, recipe, tmp_path):
     assert_nothing_half_made_is_left(command, tmp_path)
 
 
-def test_ctrl_c_while_pretraining(start, recipe, sharded):
-    """It leaves a checkpoint on its way out."""
+def test_ctrl_c_while_pretraining(start, recipe, sharded, monkeypatch):
+    """It leaves a checkpoint on its way out. Prometheus can follow it meanwhile."""
+    monkeypatch.setenv("RAY_metrics_report_interval_ms", "1000")
     rare = ("--set", "pretrain.checkpoint_steps=10", "--set", "pretrain.checkpoint_minutes=100")
     command = start("run", str(recipe), "--workspace", str(sharded), "--no-hold", *SLOW, *rare)
     command.until(lambda: worker_pids(command) and checkpoints(sharded))
+    (loss,) = command.until(
+        lambda: re.findall(r"^ray_raymill_loss\{.*", command.ray_metrics(), flags=re.MULTILINE)
+    )
+    assert 'recipe="tiny"' in loss
+    assert 'stage="pretrain"' in loss
+    assert 0 < float(loss.split()[-1]) < 20
     command.interrupt()
     outcome = assert_nothing_half_made_is_left(command, sharded)
     step = re.search(r"left a checkpoint after step ([\d,]+)", outcome.said)
@@ -102,5 +109,25 @@ def test_a_killed_driver_and_a_killed_worker_cost_no_sample(start, recipe, shard
     assert outcome.said.count("resumes from checkpoint") == 2
     assert outcome.said.count("resharded from 1 to 2 workers") >= 1
     assert "a worker was lost" in outcome.said
-    metrics = next(s for s in outcome.answer["stages"] if s["stage"] == "pretrain")["metrics"]
+    stage = next(s for s in outcome.answer["stages"] if s["stage"] == "pretrain")
+    metrics = stage["metrics"]
     assert metrics["samples"] == metrics["steps"] * 16
+    assert_the_journal_is_of_all_three_attempts(sharded / stage["artifact"], metrics)
+
+
+def assert_the_journal_is_of_all_three_attempts(model, metrics):
+    told, entries = (
+        [json.loads(line) for line in (model / name).read_text("utf-8").splitlines()]
+        for name in ("metrics.jsonl", "ledger.jsonl")
+    )
+    steps = [line["step"] for line in told]
+    assert steps == sorted(set(steps))
+    assert steps[-1] == metrics["steps"]
+    assert told[-1]["validation"]["loss"] == metrics["loss"]
+    whats = [entry["what"] for entry in entries]
+    assert (whats.count("command"), whats.count("start")) == (2, 3)
+    parts = metrics["wall_seconds"]
+    assert sum(parts.values()) == pytest.approx(entries[-1]["at"] - entries[0]["at"], abs=0.1)
+    assert {"compute", "checkpoint", "startup", "restart", "idle"} <= set(parts)
+    assert 0 < metrics["goodput"] < 1
+    assert list((model.parents[1] / "tensorboard" / model.name).iterdir())

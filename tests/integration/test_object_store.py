@@ -1,4 +1,5 @@
-"""Sources and workspace in an object store: the corpus is the same, byte for byte, as on a disk."""
+"""Sources and workspace in an object store: the corpus is that on a disk, byte for byte, and a
+training keeps its journal there."""
 
 import json
 from pathlib import Path
@@ -24,6 +25,7 @@ corpora:
   tokenizer: {{vocabulary_size: 500}}
   sequence_length: 64
   shard_megabytes: 0.03
+pretrain: {{model: {{hidden_size: 32, layers: 1, heads: 2}}}}
 """
 
 
@@ -79,8 +81,14 @@ def test_a_corpus_in_an_object_store_is_that_on_a_disk(raymill, bucket, data, tm
                        "train.arrow", "validation.arrow", "test.arrow", "labels.json",
                        "manifest.json", "report.html"}  # fmt: skip
 
-    again = raymill("shard", str(tmp_path / "store.yaml"), "--workspace", workspaces["store"])
-    assert again.answer["stages"][-1]["status"] == "skipped", again.said
+    trained = raymill("pretrain", str(tmp_path / "store.yaml"), "--workspace", workspaces["store"])
+    found = [stage["status"] for stage in trained.answer["stages"]]
+    assert found == ["skipped", "skipped", "done"], trained.said
     infos = s3.get_file_info(pafs.FileSelector(f"{bucket}/mill", recursive=True))
     left = {info.path.split("/")[2] for info in infos if info.is_file}
-    assert left == {"corpus", "examples", "runs"}, "nothing half made is left"
+    assert left == {"corpus", "examples", "model", "runs", "tensorboard"}, "nothing half made"
+    told = raymill("status", "stored", "--workspace", workspaces["store"], "--html").answer
+    steps = trained.answer["stages"][-1]["metrics"]["steps"]
+    assert told["journals"]["pretrain"]["last"]["step"] == steps
+    with s3.open_input_file(told["reports"]["run"].removeprefix("s3://")) as page:
+        assert b"<svg" in page.read()

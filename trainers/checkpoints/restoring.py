@@ -31,7 +31,11 @@ def restore(engine: Any, draft: Draft, progress: Progress) -> LoopState | None:
             record = records.read_record(storage, f"{folder}/{name}")
             local = storage.local(f"{folder}/{name}")
             content = _read(engine, local, record)
-        except (Unreadable, ValueError, OSError) as error:
+        except (Unreadable, ValueError, FileNotFoundError) as error:
+            reason = str(error)
+        except OSError as error:
+            if not storage.is_local:  # it does not answer: that says nothing of the checkpoint
+                raise
             reason = str(error)
         reasons: list[Any] = [None] * dist.get_world_size()
         dist.all_gather_object(reasons, reason)

@@ -17,17 +17,21 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 
-def corpus(folder: Path, vocabulary_size: int, sequence_length: int, rows: int) -> Artifact:
-    """Of `rows` sequences in each split, in a workspace at `folder`; its text is random."""
+def corpus(
+    folder: Path, vocabulary_size: int, sequence_length: int, rows: int, held_out: int = 8
+) -> Artifact:
+    """Of `rows` sequences to train on, and some for validation that are the same, in a workspace at
+    `folder`; its text is random."""
     drawn = np.random.default_rng(17)
     first, size = len(SPECIAL_TOKENS), sequence_length - 2
     documents = drawn.integers(first, vocabulary_size, (rows, size), dtype=np.uint32)
     table = pack_documents(list(documents), 2, 3, sequence_length, 0, vocabulary_size)
-    shards = {f"{split}/00000.arrow": rows for split in ("train", "validation")}
+    tables = {"train/00000.arrow": table, "validation/00000.arrow": table[:held_out]}
+    shards = {name: each.num_rows for name, each in tables.items()}
     with artifacts.drafting(Storage.at(str(folder)), "corpus/stand-in-shard-00") as draft:
         with draft.folder() as written:
-            for name in shards:
-                write_arrow(table, written / name)
+            for name, each in tables.items():
+                write_arrow(each, written / name)
             index.write(index.Index(sequence_length, shards), written)
             tokenizer(vocabulary_size).save_pretrained(written / "tokenizer")
         return draft.publish(recipe="stand-in", stage="shard", parents={}, inputs={}, metrics={})

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from trainers.config import Training
+from trainers.export import FILE_BYTES
 
 FP32 = 4
 STATES = {"adamw": 2, "lion": 1, "adafactor": 0}
@@ -47,12 +48,12 @@ class Held:
     buffers: float = 0
     """Buckets, what is gathered, and copies that the moment needs."""
     activations: float = 0
-    """With temporaries and the batch."""
-    allocator: float = 0
-    """What was freed, and stays with the process."""
+    """With temporaries and the batch; on a CPU with what the heap keeps of them."""
+    checkpoint: float = 0
+    """A copy of fp32 weights and optimizer state, which is written while training goes on."""
     framework: float = 0
     host: float = 0
-    """In the node's memory, beside an accelerator's own: what is offloaded."""
+    """In the node's memory, beside an accelerator's own: what is offloaded, and the checkpoint."""
 
     @property
     def total(self) -> float:
@@ -127,6 +128,11 @@ class Engine:
         return self.filled if self.fills_buckets else float(self.bucket * self.bytes_each)
 
     @property
+    def checkpoint(self) -> float:
+        """A worker's part."""
+        return (1 + self.states) * FP32 * self.parameters / self.workers
+
+    @property
     def gathered(self) -> float:
         """Whole weights, of stage 3."""
         return min(self.parameters, self.live) * self.bytes_each if self.stage == 3 else 0.0
@@ -138,14 +144,15 @@ def resident(engine: Engine) -> Held:
     optimizer = (masters + engine.states) * FP32 * engine.share
     if engine.is_offloaded:  # with fp32 gradients, and a copy of the weights on their way
         optimizer += (FP32 + engine.bytes_each) * engine.share
-    held = Held(weights=engine.gradients, optimizer=optimizer)
+    held = Held(weights=engine.gradients, optimizer=optimizer, checkpoint=engine.checkpoint)
     if engine.stage == 3:
         own = engine.share * engine.bytes_each
-        held = Held(weights=own, gradients=own, optimizer=optimizer, buffers=engine.bucketed)
+        held = dataclasses.replace(held, weights=own, gradients=own, buffers=engine.bucketed)
     if engine.fills_buckets:  # on a CPU all is in the node's memory
         return held
+    held = dataclasses.replace(held, checkpoint=0.0, host=engine.checkpoint)
     if engine.is_offloaded:
-        held = dataclasses.replace(held, optimizer=0.0, host=optimizer)
+        held = dataclasses.replace(held, optimizer=0.0, host=held.host + optimizer)
     if engine.are_weights_offloaded:
         held = dataclasses.replace(held, weights=0.0, host=held.host + held.weights)
     return held
@@ -225,13 +232,24 @@ def moments(
         "evaluate": dataclasses.replace(
             quiet, buffers=quiet.buffers + engine.gathered, activations=evaluation
         ),
+        "export": _exporting(engine),
     }
     if engine.fills_buckets:
         for name, kept in _kept_by_heap(engine, found, float(activations.max())).items():
-            found[name] = dataclasses.replace(found[name], allocator=kept)
+            held = found[name]
+            found[name] = dataclasses.replace(held, activations=held.activations + kept)
     # In fp32 on the CPU, then cast; whole, before it is cut.
     built = engine.parameters * (FP32 if engine.fills_buckets else engine.bytes_each)
     return {"build": Held(weights=built), **found}
+
+
+def _exporting(engine: Engine) -> Held:
+    """When weights are put together in fp32, a file of them at a time; the first worker writes."""
+    held = resident(engine)
+    file = min(FP32 * engine.parameters, FILE_BYTES)
+    if engine.fills_buckets:
+        return dataclasses.replace(held, buffers=held.buffers + file, checkpoint=0.0)
+    return dataclasses.replace(held, host=held.host - engine.checkpoint + file)
 
 
 def _kept_by_heap(

@@ -9,7 +9,7 @@ PARTS = (
     "optimizer",
     "buffers",
     "activations",
-    "allocator",
+    "checkpoint",
     "framework",
     "peak",
 )
@@ -19,6 +19,7 @@ MOMENTS = {
     "reduce": "while gradients are exchanged",
     "step": "in the optimizer's step",
     "evaluate": "in the evaluation",
+    "export": "while the model is exported",
 }
 
 
@@ -30,14 +31,15 @@ def _section(name: str, found: Mapping[str, Any]) -> list[str]:
     units = found["hardware"]
     lines = [
         f"{name}: {found['parameters']:,} parameters in {found['precision']}, "
-        f"{found['workers']} workers, each with {found['micro_batches']} x "
-        f"{found['micro_batch_size']} sequences a step",
+        f"{_counted(found['workers'], 'worker')}; a step is "
+        f"{_counted(found['micro_batches'], 'micro-batch', 'es')} of "
+        f"{found['micro_batch_size']} for each",
         f"  GB of a worker at its worst moment, of {units['memory_gb']:.3g} ({units['name']}):",
         "  ZeRO" + "".join(f"{part:>12}" for part in PARTS) + "  largest micro-batch that fits",
     ]
     for stage, memory in found["stages"].items():
         chosen = "*" if int(stage) == found["stage"] else " "
-        sizes = "".join(f"{memory[part] / 1e9:12.3g}" for part in PARTS)
+        sizes = "".join(f"{memory[part] / 1e9:12.3f}" for part in PARTS)
         largest = memory["largest_micro_batch"] or "none"
         host = f"; {memory['host'] / 1e9:.3g} GB more of its node" if memory["host"] else ""
         lines.append(f"  {chosen} {stage} {sizes}  {largest}; most {MOMENTS[memory['at']]}{host}")
@@ -67,3 +69,7 @@ def _time(found: Mapping[str, Any]) -> str:
         f"{found['steps']:,} steps, {found['flops'] / 1e15:,.3g} PFLOP: {found['hours']:.3g} hours "
         f"at {found['mfu']:.0%} of {units['peak_tflops']:.3g} TFLOP/s a worker{cost}"
     )
+
+
+def _counted(number: int, noun: str, plural: str = "s") -> str:
+    return f"{number:,} {noun}{plural if number != 1 else ''}"

@@ -15,7 +15,7 @@ from cluster.cli import main
 from cluster.errors import GateRefused, InfrastructureError
 from cluster.recipe import load, shipped
 from cluster.storage import Storage
-from tests.fakes import Screen, published
+from tests.fakes import Screen, published, told_training
 from trainers.corpora.reading.sources import content_hash
 
 RECIPE = """\
@@ -126,6 +126,7 @@ def test_every_key_of_a_recipe_is_listed(capfd: pytest.CaptureFixture[str]) -> N
         (["evaluate", "m", "--workspace", ".", "--set", "seed=2"], "--set: goes with a recipe"),
         (["status", "nothing", "--workspace", "."], "nothing: no such run"),
         (["status", "--open", "--workspace", "."], "--open: name the run whose report to open"),
+        (["status", "--html", "--workspace", "."], "--html: name the run whose report to write"),
         (["evaluate", "nothing", "--workspace", "."], "nothing: no such model in"),
         (["promote", "nothing", "--workspace", "."], "nothing: no such model in"),
         (["promote", "nothing", "--gate", "accuracy"], "--gate 'accuracy': expected METRIC=NUMBER"),
@@ -205,6 +206,24 @@ def test_sigterm_ends_a_run_like_ctrl_c(
     monkeypatch.setattr(verbs, "recipes", lambda *_: signal.raise_signal(signal.SIGTERM))
     status, answer, _ = call(capfd, "recipes")
     assert (status, answer["error"]) == (130, "interrupted")
+
+
+def test_a_training_is_drawn_while_it_goes_on(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """From another process, which sees storage alone."""
+    storage = Storage.at("mill")
+    for name, text in told_training().items():
+        storage.write(f"work/demo-pretrain-01/{name}", text.encode())
+    with runs.recorded(storage, "demo") as run, run.stage("pretrain") as stage:
+        stage.artifact = "model/demo-pretrain-01"
+        run.save()
+        _, answer, err = call(capfd, "status", "demo", "--workspace", "mill", "--html")
+    assert answer["runs"][0]["status"] == "running"
+    assert "pretrain: goodput 72.1% of 1.9 min" in err
+    assert answer["journals"]["pretrain"]["goodput"] == 0.7207
+    assert answer["reports"] == {"run": f"{tmp_path}/mill/runs/{run.id}/report.html"}
+    assert "<svg" in Path(answer["reports"]["run"]).read_text("utf-8")
 
 
 def test_a_run_is_done_once_and_its_status_told(capfd: pytest.CaptureFixture[str]) -> None:

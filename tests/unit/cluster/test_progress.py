@@ -1,5 +1,4 @@
 import fcntl
-import json
 import os
 import pty
 import re
@@ -19,18 +18,11 @@ from tests.fakes import Screen
 ROOT = Path(__file__).parents[3]
 
 
-@pytest.fixture
-def metrics_file(tmp_path: Path) -> Path:
-    return tmp_path / "metrics.jsonl"
-
-
-def test_without_a_terminal_there_is_a_line_an_interval(
-    metrics_file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_terminal_there_is_a_line_an_interval(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr(progress.time, "monotonic", lambda: now)
     screen = Screen()
-    console = Console(screen, "pretrain", metrics_file)
+    console = Console(screen, "pretrain")
     for second in range(30):
         now = float(second)
         console.update(second, 100, "%", loss=second / 3, tokens_per_second=1000 + second)
@@ -41,11 +33,9 @@ def test_without_a_terminal_there_is_a_line_an_interval(
     ]
 
 
-def test_without_a_terminal_steps_are_counted(
-    metrics_file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_terminal_steps_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = Screen()
-    console = Console(screen, "shard", metrics_file)
+    console = Console(screen, "shard")
     monkeypatch.setattr(progress, "INTERVAL_S", 0.0)
     console.update(3, 20, "parts cleaned")
     console.update(1000, 2000, "shards packed")
@@ -55,31 +45,18 @@ def test_without_a_terminal_steps_are_counted(
     ]
 
 
-def test_a_line_is_shown_at_once(metrics_file: Path) -> None:
+def test_a_line_is_shown_at_once() -> None:
     screen = Screen()
-    Console(screen, "shard", metrics_file).line("3 documents, dropped: none")
+    Console(screen, "shard").line("3 documents, dropped: none")
     assert screen.err.getvalue() == "shard: 3 documents, dropped: none\n"
 
 
-def test_every_update_with_metrics_is_kept(metrics_file: Path) -> None:
-    console = Console(Screen(), "tune", metrics_file)
-    console.update(1, 6, "trials", accuracy=0.5, trial=3)
-    console.update(2, 6, "trials")
-    console.update(3, 6, "trials", accuracy=0.75, kind="好")
-    kept = [json.loads(line) for line in metrics_file.read_text("utf-8").splitlines()]
-    assert all(isinstance(record.pop("time"), float) for record in kept)
-    assert kept == [
-        {"stage": "tune", "trials": 1, "accuracy": 0.5, "trial": 3},
-        {"stage": "tune", "trials": 3, "accuracy": 0.75, "kind": "好"},
-    ]
-
-
 def test_a_bar_is_drawn_on_a_terminal_and_lines_stand_by_themselves(
-    metrics_file: Path, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(progress, "REDRAW_S", 0.0)
     screen = Screen(is_terminal=True)
-    console = Console(screen, "pretrain", metrics_file)
+    console = Console(screen, "pretrain")
     console.update(25, 100, "%", loss=2.5)
     console.line("step 5: validation loss 2.4")
     console.update(50, 100, "%", loss=2.25)
@@ -91,17 +68,17 @@ def test_a_bar_is_drawn_on_a_terminal_and_lines_stand_by_themselves(
     assert "\rpretrain: step 5: validation loss 2.4\n" in shown
 
 
-def test_a_dumb_terminal_gets_lines(metrics_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dumb_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "dumb")
     monkeypatch.setattr(progress, "INTERVAL_S", 0.0)
     screen = Screen(is_terminal=True)
-    Console(screen, "shard", metrics_file).update(3, 20, "parts cleaned")
+    Console(screen, "shard").update(3, 20, "parts cleaned")
     assert screen.err.getvalue() == "shard: 3 of 20 parts cleaned\n"
 
 
-def test_a_bar_is_not_drawn_for_every_item(metrics_file: Path) -> None:
+def test_a_bar_is_not_drawn_for_every_item() -> None:
     screen = Screen(is_terminal=True)
-    console = Console(screen, "shard", metrics_file)
+    console = Console(screen, "shard")
     for number in range(1, 1001):
         console.update(number, 1000, "parts cleaned")
     assert screen.err.getvalue().count("parts cleaned") < 500
@@ -109,10 +86,10 @@ def test_a_bar_is_not_drawn_for_every_item(metrics_file: Path) -> None:
 
 
 DRAWS = """
-import pathlib, sys, time
+import time
 from cluster.progress import Console, Terminal
 terminal = Terminal()
-console = Console(terminal, "shard", pathlib.Path(sys.argv[1]))
+console = Console(terminal, "shard")
 for unit in ("parts cleaned", "parts searched for groups of near duplicates, round 1"):
     for number in range(1, 4):
         console.update(number, 3, unit, tokens_per_second=123456, validation_loss=1.5)
@@ -124,11 +101,11 @@ terminal.err.write("the end")
 
 
 @pytest.mark.parametrize("columns", [80, 60, 30])
-def test_bars_leave_nothing_behind_on_a_real_terminal(tmp_path: Path, columns: int) -> None:
+def test_bars_leave_nothing_behind_on_a_real_terminal(columns: int) -> None:
     """None is wider than the terminal, which would wrap it and keep its first lines."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    code = [sys.executable, "-c", DRAWS, str(tmp_path / "metrics.jsonl")]
+    code = [sys.executable, "-c", DRAWS]
     environment = {**os.environ, "TERM": "xterm"}
     subprocess.run(code, cwd=ROOT, stderr=theirs, env=environment, check=True)
     os.close(theirs)

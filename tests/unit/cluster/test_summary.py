@@ -47,7 +47,7 @@ def test_runs_are_a_line_each_under_their_headings() -> None:
 
 def test_one_run_shows_its_stages_its_pages_and_its_log() -> None:
     record = run(stage("examples", kept=80), SHARD)
-    shown = summary.detail(record, {"shard report": "/mill/report.html", "log": "/log"})
+    shown = summary.detail(record, {}, {"shard report": "/mill/report.html", "log": "/log"})
     assert shown == [
         "20261124-150405-123456-demo  done, started 2026-11-24T15:04:05Z",
         "",
@@ -61,13 +61,13 @@ def test_one_run_shows_its_stages_its_pages_and_its_log() -> None:
 
 
 def test_a_run_that_failed_before_its_first_stage_tells_its_whole_error() -> None:
-    shown = summary.detail(run(error="one\ntwo"), {"log": "/log"})
+    shown = summary.detail(run(error="one\ntwo"), {}, {"log": "/log"})
     assert shown[1:] == ["  one", "  two", "", "  log  /log"]
 
 
 def test_a_stage_that_runs_has_taken_no_time_yet() -> None:
     running = {**stage("pretrain"), "status": "running", "seconds": 0.0}
-    shown = summary.detail(run(SHARD, running), {"log": "/log"})
+    shown = summary.detail(run(SHARD, running), {}, {"log": "/log"})
     assert shown[3] == "  pretrain  running"
 
 
@@ -106,12 +106,12 @@ def test_pages_are_those_that_manifests_list(
         stage("serve"),
     )
     found = summary.pages(storage, record)
-    assert {name: summary.place(artifact) for name, artifact in found.items()} == {
-        "shard": f"{storage.root}/corpus/demo-shard-00/report.html"
-    }
+    assert found == {"shard": "corpus/demo-shard-00/report.html"}
+    storage.write(f"runs/{record['id']}/report.html", b"<p>run")
+    assert list(summary.pages(storage, record)) == ["shard", "run"]
     opened: list[str] = []
     monkeypatch.setattr("webbrowser.open", lambda uri: opened.append(uri) or True)
-    assert summary.open_page(found["shard"])
+    assert summary.open_page(storage, found["shard"])
     page = Path(urllib.request.url2pathname(urllib.parse.urlparse(opened[0]).path))
     assert page.read_text("utf-8") == "<p>页"
     assert storage.is_local is (page.parent / "big").exists(), "of a remote one, the page alone"

@@ -26,7 +26,6 @@ def test_what_is_due_follows_from_the_agreed_time() -> None:
     state.seconds = 160.0
     assert clock.checkpoint_is_due
     assert not clock.checkpoint_is_due, "once an interval"
-    assert clock.is_due("progress", 1.0)
 
 
 def test_checkpoints_are_due_by_time_by_steps_and_when_asked_for() -> None:

@@ -138,6 +138,21 @@ def test_a_saved_model_is_plain_transformers_and_a_start(tokenizer: Any, tmp_pat
         assert name.startswith("pooler") or torch.equal(weight, body[name])
 
 
+@pytest.mark.parametrize("head", ["masked_lm", "classify"])
+def test_an_outline_reads_no_weights(head: str, tokenizer: Any, tmp_path: Path) -> None:
+    made = build(Start(shape=shape("bert")), "masked_lm", tokenizer)
+    made.config.save_pretrained(tmp_path)
+    keys = {"num_labels": 3, "classifier_dropout": 0.5} if head == "classify" else {}
+    for start in (Start(base=str(tmp_path)), Start(shape=shape("bert"))):
+        with torch.device("meta"):
+            outline = build(start, head, tokenizer, **keys)
+        assert all(weight.is_meta for weight in outline.parameters())
+        if head == "classify":
+            assert (outline.config.num_labels, outline.config.classifier_dropout) == (3, 0.5)
+        else:
+            assert parameter_count(outline) == parameter_count(made)
+
+
 def test_a_model_of_fewer_tokens_than_its_tokenizer_is_refused(
     tokenizer: Any, tmp_path: Path
 ) -> None:

@@ -103,13 +103,48 @@ def histogram(name: str, counts: Mapping[int, int], lowest: int, highest: int) -
         axes.set_xticks([*edges], ["0" if edge < 0 else power_of_two(edge) for edge in edges])
         axes.yaxis.set_major_locator(_whole_numbers())
         axes.yaxis.set_major_formatter(lambda value, _: short(value))
-        axes.spines[["top", "right", "left"]].set_visible(False)
-        axes.spines["bottom"].set_color(LIGHT["line"])
-        axes.tick_params(colors=LIGHT["ink"], length=0)
-        axes.grid(axis="y", color=LIGHT["line"], linewidth=0.5)
-        axes.set_axisbelow(True)
+        _plain(axes)
 
     return _svg(name, 1.9, draw)
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    points: Sequence[tuple[float, float]]
+    colour: str
+    dotted: bool = False
+    """Each point is marked: they are few."""
+
+
+def curves(name: str, shown: Sequence[Curve], marks: Sequence[float] = ()) -> str:
+    """Curves over the same axis, with thin upright lines at `marks`."""
+
+    def draw(axes: Any) -> None:
+        axes.set_position((0.13, 0.13, 0.85, 0.82))
+        for mark in marks:
+            axes.axvline(mark, color=LIGHT["before"], linewidth=0.8, linestyle=(0, (2, 2)))
+        for curve in shown:
+            axes.plot(
+                *zip(*curve.points, strict=True),
+                color=LIGHT[curve.colour],
+                linewidth=1.4,
+                marker="o" if curve.dotted else None,
+                markersize=3.5,
+            )
+        axes.xaxis.set_major_locator(_whole_numbers())
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(lambda value, _: short(value))
+        _plain(axes)
+
+    return _svg(name, 1.9, draw)
+
+
+def _plain(axes: Any) -> None:
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color(LIGHT["line"])
+    axes.tick_params(colors=LIGHT["ink"], length=0)
+    axes.grid(axis="y", color=LIGHT["line"], linewidth=0.5)
+    axes.set_axisbelow(True)
 
 
 def _places(labels: Sequence[str]) -> list[float]:

@@ -130,6 +130,7 @@ def _match(job: StageJob, names: list[str], buckets: Buckets, similarity: float)
         bands = collect(draft.worked(BANDS), places, np.empty(0, BAND))
         signed = _Signed(draft, names)
         edges = minhash.alike(bands["hash"], bands["document"], signed.at, similarity)
+        edges = components.contracted(edges)
         _deal_edges(draft, _round(0), name, components.both_ways(edges))
 
     for _ in each(job, "match", buckets, match):

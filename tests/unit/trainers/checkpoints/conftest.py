@@ -21,6 +21,9 @@ class Engine:
 
     def __init__(self, filled: float = 0.0, size: int = 30):
         self.module = nn.Sequential(nn.Linear(size, 1), nn.Linear(1, 3))
+        self.module.register_buffer("table", torch.zeros(2, 3))
+        self.module.register_buffer("count", torch.tensor(0))
+        self.module.register_buffer("made_anew", torch.zeros(1), persistent=False)
         self.param_names = {value: name for name, value in self.module.named_parameters()}
         self.basic_optimizer = torch.optim.AdamW(self.module.parameters(), lr=0.0)
         self.optimizer = self.basic_optimizer
@@ -35,11 +38,13 @@ class Engine:
         for state in self.basic_optimizer.state.values():
             for value in state.values():
                 value.fill_(number)
+        for buffer in self.module.state_dict(keep_vars=True).values():
+            buffer.detach().fill_(number)
 
     @property
     def numbers(self) -> set[float]:
         """What it is filled with: one number, unless it is a mixture."""
-        tensors = list(self.module.parameters())
+        tensors = list(self.module.state_dict().values())
         for state in self.basic_optimizer.state.values():
             tensors += state.values()
         return {number for tensor in tensors for number in tensor.unique().tolist()}

@@ -1,5 +1,6 @@
 """A load takes the last checkpoint that is whole, and says which it passes over and why."""
 
+import errno
 import json
 from pathlib import Path
 
@@ -83,6 +84,26 @@ def test_one_of_another_version_is_passed_over(saved: Storage, world: World) -> 
     step, lines = resumed(world, saved)
     assert step == 200
     assert "another version of raymill wrote it: " in lines[0]
+
+
+@pytest.mark.parametrize("is_local", [True, False])
+def test_a_disk_may_be_damaged_but_a_store_that_does_not_answer_is_not(
+    is_local: bool, saved: Storage, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = Storage.read
+
+    def fail(self: Storage, name: str) -> bytes:
+        if name.startswith(PLACE):
+            raise OSError(errno.EIO, "Input/output error")
+        return read(self, name)
+
+    monkeypatch.setattr(Storage, "read", fail)
+    if is_local:
+        assert resumed(world, saved)[0] == 200
+    else:
+        remote = Storage(f"file://{saved.root}")
+        with pytest.raises(OSError, match="Input/output error"):
+            resumed(world, remote)
 
 
 def test_without_checkpoints_a_run_begins_at_the_beginning(saved: Storage, world: World) -> None:

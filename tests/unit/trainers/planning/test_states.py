@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from trainers.config import Training
-from trainers.planning.states import Engine, Held, moments, resident
+from trainers.planning.states import HEAP, Engine, Held, moments, passing, resident
 
 SIZE = 1_000_000
 
@@ -47,13 +47,26 @@ def test_gradients_of_micro_batches_before_are_there_in_the_passes() -> None:
     for stage, kept in ((0, 2.0), (1, 2.0), (2, 0.5)):
         settings = Training(workers=4, batch_size=32, zero={"stage": stage})  # type: ignore[arg-type]
         several = Engine.of(settings, SIZE, 2, 4, on_gpu=False)
-        found = moments(several, activations, gradients, 1.0)["passes"]
+        found = passing(several, activations, gradients)
         assert (found.activations, found.gradients) == (9 * SIZE, kept * SIZE)
 
 
 def test_the_step_has_gradients_in_both_precisions() -> None:
     found = moments(engine(0), np.zeros(1), np.zeros(1), 0.0)["step"]
-    assert found.total == (14 + 2 + 4) * SIZE
+    assert found.total - found.checkpoint == (14 + 2 + 4) * SIZE
+
+
+@pytest.mark.parametrize("stage", range(4))
+def test_workers_share_a_checkpoint(stage: int) -> None:
+    assert resident(engine(stage, workers=4)).checkpoint == 12 * SIZE / 4
+    beside_gpu = resident(engine(stage, workers=4, gpu=True))
+    assert (beside_gpu.checkpoint, beside_gpu.host) == (0, 12 * SIZE / 4)
+
+
+def test_an_export_takes_a_file_of_weights() -> None:
+    found = moments(engine(2, workers=32), np.zeros(1), np.zeros(1), 0.0)
+    assert found["export"].buffers == 4 * SIZE
+    assert found["export"].checkpoint == 0
 
 
 def test_what_is_offloaded_is_in_the_nodes_memory() -> None:
@@ -66,3 +79,13 @@ def test_what_is_offloaded_is_in_the_nodes_memory() -> None:
     alone = resident(Engine.of(settings, SIZE, 2, 1, on_gpu=False))
     assert alone.host == 0
     assert alone.total > found.host
+
+
+def test_the_heap_keeps_what_the_passes_took() -> None:
+    activations, gradients = np.array([9.0 * SIZE, 0.0]), np.array([0.0, 2.0 * SIZE])
+    cpu = moments(engine(2), activations, gradients, 1.0)
+    gpu = moments(engine(2, gpu=True), activations, gradients, 1.0)
+    for moment in ("passes", "reduce", "step", "evaluate"):
+        assert cpu[moment].activations == pytest.approx(HEAP * 9 * SIZE)
+    assert gpu["passes"].activations == 9 * SIZE
+    assert gpu["step"].activations == 0

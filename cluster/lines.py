@@ -1,0 +1,83 @@
+"""A file of JSON objects, one a line, that grows on storage while something goes on.
+
+One process writes at a time. On a local disk a line is there as soon as it is appended; an object
+store has no append, so there the whole file goes up now and then, in a thread of its own. Readers
+see no half lines: a writer that was killed may leave one, and it is passed over.
+"""
+
+import concurrent.futures
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cluster.storage import Storage
+
+UPLOAD_INTERVAL_S = 20.0
+
+Record = dict[str, Any]
+
+
+def read(storage: Storage, name: str) -> list[Record]:
+    """All whole lines of a file; none if it is absent."""
+    try:
+        text = storage.read(name).decode("utf-8", errors="replace")
+    except FileNotFoundError:
+        return []
+    found = []
+    for line in text.splitlines():
+        try:
+            found.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue  # half a line of a writer that was killed
+    return found
+
+
+class Lines:
+    """The writer of such a file: goes on behind what stands there already."""
+
+    def __init__(self, storage: Storage, name: str):
+        self._storage, self._name = storage, name
+        self.records = read(storage, name)
+        self._uploads = concurrent.futures.ThreadPoolExecutor(1, "lines")
+        self._upload: concurrent.futures.Future[None] | None = None
+        self._uploaded_at = time.monotonic()
+        self._write()  # without half lines
+
+    def append(self, record: Record) -> None:
+        self.records.append(record)
+        if self._storage.is_local:
+            with Path(self._storage.root, self._name).open("a", encoding="utf-8") as stream:
+                stream.write(_line(record))
+        elif time.monotonic() - self._uploaded_at >= UPLOAD_INTERVAL_S and self._is_idle():
+            self._uploaded_at = time.monotonic()
+            # An upload that fails is made good by the next, and the last one raises.
+            self._upload = self._uploads.submit(self._storage.write, self._name, self.content())
+
+    def keep(self, wanted: Callable[[Record], bool]) -> None:
+        """Drops the lines that are not wanted."""
+        kept = [record for record in self.records if wanted(record)]
+        if len(kept) < len(self.records):
+            self.records = kept
+            self._write()
+
+    def close(self) -> None:
+        """After this, everything is on storage."""
+        self._uploads.shutdown()
+        if not self._storage.is_local:
+            self._write()
+
+    def content(self) -> bytes:
+        """The file as it is to be."""
+        return "".join(map(_line, self.records)).encode()
+
+    def _is_idle(self) -> bool:
+        return self._upload is None or self._upload.done()
+
+    def _write(self) -> None:
+        self._storage.write(self._name, self.content())
+
+
+def _line(record: Record) -> str:
+    return json.dumps(record, ensure_ascii=False) + "\n"

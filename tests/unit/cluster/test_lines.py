@@ -1,0 +1,76 @@
+import json
+
+import pytest
+
+from cluster import lines
+from cluster.lines import Lines
+from cluster.storage import Storage
+
+
+def test_a_later_writer_goes_on_behind_an_earlier_one(storage: Storage) -> None:
+    for number in range(3):
+        writer = Lines(storage, "work/x/metrics.jsonl")
+        assert [one["n"] for one in writer.records] == list(range(number))
+        writer.append({"n": number, "kind": "好"})
+        writer.close()
+    text = storage.read("work/x/metrics.jsonl").decode()
+    assert [json.loads(line) for line in text.splitlines()] == writer.records
+    assert lines.read(storage, "work/x/absent.jsonl") == []
+
+
+def test_half_a_line_of_a_killed_writer_is_no_line(storage: Storage) -> None:
+    storage.write("x.jsonl", '{"n": 0}\n{"n": 1, "kind": "好'.encode()[:-1])
+    assert lines.read(storage, "x.jsonl") == [{"n": 0}]
+    writer = Lines(storage, "x.jsonl")
+    writer.append({"n": 2})
+    writer.close()
+    assert storage.read("x.jsonl") == b'{"n": 0}\n{"n": 2}\n'
+
+
+def test_lines_are_cut_back(storage: Storage) -> None:
+    writer = Lines(storage, "x.jsonl")
+    for number in range(5):
+        writer.append({"n": number})
+    writer.keep(lambda line: line["n"] <= 2)
+    writer.append({"n": 3})
+    writer.close()
+    assert [line["n"] for line in lines.read(storage, "x.jsonl")] == [0, 1, 2, 3]
+
+
+def test_lines_are_seen_while_they_are_written(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a disk at once, elsewhere after an interval, without waiting for the upload."""
+    now = 0.0
+    monkeypatch.setattr(lines.time, "monotonic", lambda: now)
+    writer = Lines(storage, "x.jsonl")
+    writer.append({"n": 0})
+    assert len(lines.read(storage, "x.jsonl")) == (1 if storage.is_local else 0)
+    now = lines.UPLOAD_INTERVAL_S
+    writer.append({"n": 1})
+    if writer._upload is not None:
+        writer._upload.result()
+    assert len(lines.read(storage, "x.jsonl")) == 2
+    writer.close()
+
+
+def test_an_upload_that_fails_is_made_good_by_the_next(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if storage.is_local:
+        pytest.skip("nothing is uploaded")
+    monkeypatch.setattr(lines, "UPLOAD_INTERVAL_S", 0.0)
+    writer = Lines(storage, "x.jsonl")
+    write = Storage.write
+
+    def fails(*_: object) -> None:
+        raise OSError("503 slow down")
+
+    monkeypatch.setattr(Storage, "write", fails)
+    writer.append({"n": 0})
+    assert writer._upload is not None
+    assert isinstance(writer._upload.exception(), OSError)
+    monkeypatch.setattr(Storage, "write", write)
+    writer.append({"n": 1})
+    writer.close()
+    assert [line["n"] for line in lines.read(storage, "x.jsonl")] == [0, 1]

@@ -33,7 +33,8 @@ DEFAULTS = {"reduce_bucket_size": 500_000_000, "stage3_max_live_parameters": 1_0
 HEAP = 1.45
 """What a CPU's process keeps of its activations, of their peak. The C library's heap takes what is
 under 32 MiB, grows in the gaps between what lives on, and hardly ever shrinks; states and buckets
-are larger, and come on top. From 1.2 to 1.7 in the trainings of `tests/bench/memory.py`."""
+are larger, and come on top. From 1.2 to 1.7 in the trainings of `tests/bench/memory.py`, before
+checkpoints."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,6 +132,11 @@ class Engine:
     def checkpoint(self) -> float:
         """A worker's part."""
         return (1 + self.states) * FP32 * self.parameters / self.workers
+
+    @property
+    def file(self) -> float:
+        """Weights in fp32 that an export puts together at a time."""
+        return float(min(FP32 * self.parameters, FILE_BYTES))
 
     @property
     def gathered(self) -> float:
@@ -246,22 +252,24 @@ def moments(
 def _exporting(engine: Engine) -> Held:
     """When weights are put together in fp32, a file of them at a time; the first worker writes."""
     held = resident(engine)
-    file = min(FP32 * engine.parameters, FILE_BYTES)
     if engine.fills_buckets:
-        return dataclasses.replace(held, buffers=held.buffers + file, checkpoint=0.0)
-    return dataclasses.replace(held, host=held.host - engine.checkpoint + file)
+        return dataclasses.replace(held, buffers=held.buffers + engine.file, checkpoint=0.0)
+    return dataclasses.replace(held, host=held.host - engine.checkpoint + engine.file)
 
 
 def _kept_by_heap(
     engine: Engine, found: Mapping[str, Held], activations: float
 ) -> dict[str, float]:
-    """Bytes by moment. Gradients are in the heap too, while no bucket has them."""
+    """Bytes by moment, beside the activations that are there. Gradients are in the heap too, while
+    no bucket has them; a checkpoint's copies and an export's weights fill its gaps."""
     unbucketed = {0: ("passes", "reduce", "step"), 1: ("passes",)}.get(engine.stage, ())
     passes = found["passes"]
     peak = passes.activations + passes.gradients if unbucketed else activations
-    return {
-        name: max(
-            0.0, HEAP * peak - held.activations - (held.gradients if name in unbucketed else 0.0)
-        )
-        for name, held in found.items()
-    }
+    heap = max(HEAP * peak, peak + engine.checkpoint)
+    kept = {}
+    for name, held in found.items():
+        filled = held.activations + held.checkpoint
+        filled += held.gradients if name in unbucketed else 0.0
+        filled += engine.file if name == "export" else 0.0
+        kept[name] = max(0.0, heap - filled)
+    return kept

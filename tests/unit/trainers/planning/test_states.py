@@ -86,6 +86,7 @@ def test_the_heap_keeps_what_the_passes_took() -> None:
     cpu = moments(engine(2), activations, gradients, 1.0)
     gpu = moments(engine(2, gpu=True), activations, gradients, 1.0)
     for moment in ("passes", "reduce", "step", "evaluate"):
-        assert cpu[moment].activations == pytest.approx(HEAP * 9 * SIZE)
+        in_heap = cpu[moment].activations + cpu[moment].checkpoint
+        assert in_heap == max(HEAP * 9, 9 + 12) * SIZE, "the checkpoint fills the gaps"
     assert gpu["passes"].activations == 9 * SIZE
     assert gpu["step"].activations == 0

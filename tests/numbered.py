@@ -73,8 +73,8 @@ class Recorded(Wrapped):
 
 
 def records(folder: Path) -> list[dict[str, Any]]:
-    lines = [line for path in folder.glob("*.jsonl") for line in path.read_text().splitlines()]
-    return [json.loads(line) for line in lines]
+    texts = [path.read_text().rpartition("\n")[0] for path in folder.glob("*.jsonl")]
+    return [json.loads(line) for text in texts for line in text.splitlines()]
 
 
 def learned(folder: Path, batch_size: int) -> dict[int, list[int]]:

@@ -144,7 +144,9 @@ class Journal:
         spent = self.ledger.steps(state.step, **({"saved": True} if saved else {}))
         line = self._line(state, spent)
         if validation:
-            line["validation"] = dict(validation)
+            line["validation"] = {
+                name: value if math.isfinite(value) else None for name, value in validation.items()
+            }
         self._since, self._loss, self._steps = dataclasses.replace(state), 0.0, 0
         if self._trackers is not None:
             self._files[METRICS].append(line)
@@ -188,6 +190,8 @@ class Journal:
                 used = self._cost.of_token(length) * tokens
                 line["mfu"] = round(used / seconds / self._peak, 4)
                 self._flops, self._seconds = self._flops + used, self._seconds + seconds
+        if state.skipped_steps:
+            line |= {"skipped_steps": state.skipped_steps, "rollbacks": state.rollbacks}
         if "checkpoint" in spent:
             line["checkpoint_s"] = round(spent["checkpoint"], 3)
         line["rss_peak_gb"] = round(rss_gb, 3)

@@ -124,7 +124,8 @@ def _events(journal: StoredJournal) -> Table:
             rows.append([_time_of(entry["at"]), told])
     for one in journal.metrics:
         if "validation" in one:
-            shown = ", ".join(f"{name} {value:.4g}" for name, value in one["validation"].items())
+            found = {name: value for name, value in one["validation"].items() if value is not None}
+            shown = ", ".join(f"{name} {value:.4g}" for name, value in found.items())
             rows.append([_time_of(one["time"]), f"validation at step {one['step']:,}: {shown}"])
     rows.sort(key=lambda row: row[0])
     head = ("UTC", "What happened")

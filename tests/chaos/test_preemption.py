@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
-import ray
 from ray._raylet import GcsClient
 from ray.cluster_utils import Cluster
 from ray.core.generated.autoscaler_pb2 import DrainNodeReason
@@ -26,14 +26,20 @@ __all__ = ["cluster"]
 ROWS, EPOCHS, DEADLINE_S = 240, 4, 15.0
 
 
+def train_workers() -> list[psutil.Process]:
+    children = psutil.Process().children(recursive=True)
+    return [one for one in children if "".join(one.cmdline()).startswith("ray::RayTrainWorker")]
+
+
 def drained(cluster: Cluster, folder: Path, records: Path) -> None:
     """Waits for the training, then announces the end of one of its nodes, and ends it."""
     while len(numbered.records(records)) < 20:
         time.sleep(0.2)
     assert not list(folder.glob("work/*/step-*/record.json"))
-    actors = ray.util.state.list_actors(filters=[("state", "=", "ALIVE")])
-    used = {one.node_id for one in actors if one.class_name == "RayTrainWorker"}
-    node = next(one for one in cluster.worker_nodes if one.node_id in used)
+    used = {process.ppid() for process in train_workers()}
+    node = next(
+        one for one in cluster.worker_nodes if one.all_processes["raylet"][0].process.pid in used
+    )
     reason = DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
     deadline_ms = int((time.time() + DEADLINE_S) * 1000)
     accepted, why = GcsClient(address=cluster.address).drain_node(

@@ -61,8 +61,7 @@ def steps(folder: Path, relay: str) -> list[dict[str, Any]]:
         {
             "step": step,
             "samples": sorted(sample for share in shares for sample in share["samples"]),
-            "loss": sum(share["loss_sum"] for share in shares)
-            / sum(share["targets"] for share in shares),
+            "loss": sum(share["loss"] for share in shares),
         }
         for step, shares in sorted(found.items())
     ]
@@ -151,9 +150,9 @@ def _recorded(path: Path):
             if weight
             for row in batch["input_ids"]
         ]
-        done = {"step": state.step, "samples": samples, "targets": share.targets}
+        done = {"step": state.step, "samples": samples, "loss": loss}
         with path.open("a") as stream:
-            stream.write(json.dumps({**done, "loss_sum": loss * share.targets}) + "\n")
+            stream.write(json.dumps(done) + "\n")
         return loss
 
     loop._step, loop.Batches.at = recorded_step, recorded_at  # type: ignore[assignment,method-assign]

@@ -25,11 +25,10 @@ def test_more_workers_than_cpus(tmp_path, raymill, recipe):
     assert "pretrain.workers: needs 16 CPUs" in outcome.said
 
 
-def test_port_in_use(tmp_path, raymill, recipe, port):
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", port))
-        taken.listen()
-        outcome = bad(tmp_path, raymill, recipe)
+def test_port_in_use(tmp_path, raymill, recipe):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        outcome = bad(tmp_path, raymill, recipe, None, "--set", f"serve.port={port}")
     assert outcome.status == 2
     assert f"serve.port: 127.0.0.1:{port}" in outcome.said
 

@@ -198,10 +198,22 @@ def test_a_loss_that_is_no_number_is_null(world: World, draft: Draft) -> None:
     with journal_of(draft, state, engine=Engine(norm=math.inf)) as book:
         world.train(book, state, 5)
         state.step, state.fraction = 6, 1.0
-        book.step(state, loss=math.nan)
+        book.step(state, loss=math.nan, validation={"loss": math.inf, "accuracy": 0.5})
     assert [line["loss"] is None for line in lines(draft)] == [False, True]
     assert lines(draft)[0]["gradient_norm"] is None
+    assert lines(draft)[1]["validation"] == {"loss": None, "accuracy": 0.5}
     assert "NaN" not in draft.storage.read(f"{draft.work}/{METRICS}").decode()
+
+
+def test_steps_that_were_not_taken_are_counted(world: World, draft: Draft) -> None:
+    state = LoopState()
+    with journal_of(draft, state) as book:
+        world.train(book, state, 5)
+        state.skipped_steps, state.rollbacks = 2, 1
+        world.train(book, state, 5)
+    first, second = lines(draft)
+    assert "skipped_steps" not in first
+    assert (second["skipped_steps"], second["rollbacks"]) == (2, 1)
 
 
 def test_a_roll_back_is_lost_work_and_steps_go_on(world: World, draft: Draft) -> None:

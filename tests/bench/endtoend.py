@@ -33,6 +33,7 @@ corpora:
   deduplicate: {deduplicate}
   tokenizer: {{base: "{folder}/tokenizer"}}
   sequence_length: {length}
+  shard_megabytes: {shard_megabytes}
 """
 
 
@@ -84,6 +85,7 @@ def shard(
     deduplicate: str = "{}",
     clean: str = "{}",
     files: str = "text-*.jsonl",
+    shard_megabytes: int = 8,
     ray: tuple[str, ...] = (),
 ) -> commands.Run:
     sources = {"texts": {"path": f"{folder()}/texts/{files}"}}
@@ -98,6 +100,7 @@ def shard(
                 deduplicate=deduplicate,
                 folder=folder(),
                 length=LENGTH,
+                shard_megabytes=shard_megabytes,
             ),
             "utf-8",
         )
@@ -140,8 +143,11 @@ def dedup_and_datatrove(ray: tuple[str, ...] = ()) -> dict[str, tuple[float, flo
 
 def full_and_tenth() -> dict[str, tuple[float, float]]:
     """Documents a second of the stage, without the start of Ray but with that of its workers, and
-    the bytes of the largest process; of all the text, and of a tenth."""
-    runs = [shard("{similarity: 0.4}", files=files) for files in ("text-*.jsonl", SMALL)]
+    the bytes of the largest process; of all the text, and of a tenth, which is several shards."""
+    runs = [
+        shard("{similarity: 0.4}", files=files, shard_megabytes=2)
+        for files in ("text-*.jsonl", SMALL)
+    ]
     stages = [run.answer["stages"][0] for run in runs]
     read = [
         sum(source["read"] for source in stage["metrics"]["sources"].values()) for stage in stages

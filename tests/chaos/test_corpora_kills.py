@@ -39,11 +39,11 @@ def test_any_kill_is_survived_with_the_same_bytes(start, raymill, tmp_path):
         assert ended.status in (0, 3, -signal.SIGKILL), ended.said
         # Ray's agents look for a killed GCS for a minute after their raylet's end.
         until(lambda command=command: not command.processes(), timeout_s=120)
-        if ended.status == 0:
+        if list(workspace.glob("corpus/*")):  # a kill may come behind the last step
             assert made(workspace) == made(whole)
             tries, finished = tries + 1, finished + 1
         else:
-            assert not list(workspace.glob("corpus/*"))
+            assert ended.status != 0, ended.said
     outcome = raymill("shard", str(recipe), "--workspace", str(tmp_path / f"try-{tries}"))
     assert outcome.status == 0, outcome.said
     assert made(tmp_path / f"try-{tries}") == made(whole)

@@ -132,11 +132,12 @@ def _match(
     draft = job.draft
 
     def match(name: str, places: range) -> None:
+        bands = collect(draft.worked(BANDS), places, np.empty(0, BAND))
+        turns = (place_of(bands["hash"]) - places.start) // places_at_once
         signed, found = _Signed(draft, names), [NO_EDGES]
-        for first in range(places.start, places.stop, places_at_once):
-            some = range(first, min(first + places_at_once, places.stop))
-            bands = collect(draft.worked(BANDS), some, np.empty(0, BAND))
-            found.append(minhash.alike(bands["hash"], bands["document"], signed.at, similarity))
+        for turn in range(-(-len(places) // places_at_once)):
+            some = bands[turns == turn]
+            found.append(minhash.alike(some["hash"], some["document"], signed.at, similarity))
         edges = components.contracted(np.concatenate(found))
         _deal_edges(draft, _round(0), name, components.both_ways(edges))
 

@@ -85,10 +85,11 @@ def train(
         Journal(job.kept, settings, engine, cost, state, progress) as journal,
         Batches(task, settings, rows, job.seed, rank, workers) as batches,
     ):
+        restore = journal.told_of(checkpoints.restore, state)
         while state.fraction < 1:
             clock.asked = asked()
             loss = _step(engine, job, batches, state, total_steps, clock, watch)
-            watch.after(engine, state, loss, journal.told_of(checkpoints.restore, state))
+            watch.after(engine, state, loss, restore)
             found, saved = None, False
             if int(state.fraction * settings.evaluations) > state.evaluations:
                 state.evaluations = int(state.fraction * settings.evaluations)

@@ -64,13 +64,13 @@ def ours(rank: int, workers: int, folder: Path, stage: int, **keys: Any) -> dict
     """`tokens_per_second`, and the share of `data_wait`; the two cores shared by the workers."""
     import torch.distributed as dist
 
-    from trainers import loop
+    from trainers import journal, loop
     from trainers.config import Pretrain
     from trainers.model import Start
     from trainers.planning.stand_in import corpus
     from trainers.tasks.causal_lm import CausalLM
 
-    loop.PROGRESS_INTERVAL_S = 0.0
+    journal.INTERVAL_S = 0.0
     loop.evaluate = lambda *_: {}  # type: ignore[assignment]  # behind the last step, and compiled
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(workers))
     store = dist.FileStore(str(folder / "store"), workers)

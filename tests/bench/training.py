@@ -9,6 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from cluster import journals
 from tests.bench import commands, steady
 from tests.bench.harness import Metric, main
 from tests.bench.memory import plan_error
@@ -46,9 +47,9 @@ def first_step_s() -> float:
         commands.run("-m", "cluster", "shard", *given)
         began = time.time()
         run = commands.run("-m", "cluster", "pretrain", *given, "--set=pretrain.max_minutes=0.1")
-        log = Path(workspace) / "runs" / run.answer["run"] / "metrics.jsonl"
-        steps = [json.loads(line) for line in log.read_text("utf-8").splitlines()]
-        return next(step["time"] for step in steps if step.get("step")) - began
+        model = run.answer["stages"][-1]["artifact"]
+        (first, *_) = (Path(workspace) / model / journals.METRICS).read_text("utf-8").splitlines()
+        return json.loads(first)["time"] - began
 
 
 # fmt: off

@@ -3,8 +3,8 @@
     recipe = load("quickstart", overrides=["pretrain.batch_size=64"])
     recipe.pretrain.batch_size
 
-Recipes are YAML 1.2: `1e-4` is a number and `no` is a string. Validation imports neither torch nor
-Ray. Sections are named here as strings because they belong to upper folders.
+Validation imports neither torch nor Ray. Sections are named here as strings because they belong to
+upper folders.
 """
 
 import functools
@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import Field, ValidationError, create_model
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from cluster.document import assign, assign_all, line_of, parse, show
 from cluster.errors import RecipeError
 from cluster.section import ClusterSection, Conflict, Invalid, Section, nearest
 from cluster.upper import load as load_upper
@@ -67,7 +66,7 @@ class Recipe(Section):
         """This recipe with dotted keys replaced, validated again: what a tuning trial runs."""
         document = self.model_dump(mode="json", exclude_unset=True)
         for key, value in values.items():
-            _assign(document, key, value)
+            assign(document, key, value)
         return _validate(document, source=self.name)
 
 
@@ -102,8 +101,11 @@ def load(
     Raises RecipeError with one line for each problem found.
     """
     path = find(str(source))
-    document = _parse(path)
-    assigned = _assign_all(document, overrides)
+    document = parse(path)
+    for name in SECTIONS:
+        if name in document and document[name] is None:
+            document[name] = {}  # `finetune:` with nothing behind it means its defaults
+    assigned = assign_all(document, overrides)
     if workspace is not None:
         document["workspace"] = workspace
     return _validate(document, str(path), assigned, looks)
@@ -113,7 +115,7 @@ def load_section(name: str, overrides: Iterable[str], keys: Mapping[str, Any] | 
     """One section alone, from its keys (by default none) and `SECTION.KEY=VALUE`. Raises
     RecipeError."""
     document: dict[str, Any] = {name: dict(keys or {})}
-    assigned = _assign_all(document, overrides)
+    assigned = assign_all(document, overrides)
     for key in assigned:
         if not key.startswith(f"{name}."):
             raise RecipeError(f"--set {key}: only keys of {name} count here")
@@ -135,64 +137,6 @@ def find(source: str) -> Path:
     beside = [file.name for file in Path(source).parent.glob("*.y*ml")]
     hint = nearest(Path(source).name, [*beside, *shipped()])
     raise RecipeError(f"{source}: no such file or shipped recipe{hint}; see `raymill recipes`")
-
-
-def _yaml() -> YAML:
-    yaml = YAML(typ="rt", pure=True)
-    yaml.version = (1, 2)  # type: ignore[assignment]
-    return yaml
-
-
-def _parse(path: Path) -> dict[str, Any]:
-    try:
-        document = _yaml().load(path.read_text(encoding="utf-8"))
-    except UnicodeDecodeError as error:
-        raise RecipeError(f"{path}: not UTF-8 text (byte {error.start})") from error
-    except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = mark.line + 1 if mark else 1
-        problem = (error.problem or "not valid YAML").splitlines()[0]
-        raise RecipeError(f"{path}:{line}: {problem}") from error
-    except YAMLError as error:
-        raise RecipeError(f"{path}: not valid YAML: {error}") from error
-    if not isinstance(document, dict):
-        found = "nothing" if document is None else _show(document)
-        raise RecipeError(
-            f"{path}:1: a recipe is a mapping that starts with `name:`, found {found}"
-        )
-    for name in SECTIONS:
-        if name in document and document[name] is None:
-            document[name] = {}  # `finetune:` with nothing behind it means its defaults
-    return document
-
-
-def _assign_all(document: dict[str, Any], overrides: Iterable[str]) -> list[str]:
-    """Applies `KEY=VALUE`, values in YAML; returns the keys."""
-    keys = []
-    for override in overrides:
-        key, separator, text = override.partition("=")
-        key = key.strip()
-        if not separator or not all(key.split(".")):
-            raise RecipeError(f"--set {override!r}: expected KEY=VALUE, such as tune.trials=8")
-        try:
-            value = _yaml().load(text)
-        except YAMLError as error:
-            raise RecipeError(f"--set {override!r}: the value is not valid YAML") from error
-        _assign(document, key, value)
-        keys.append(key)
-    return keys
-
-
-def _assign(document: dict[str, Any], key: str, value: Any) -> None:
-    *parents, last = key.split(".")
-    for depth, parent in enumerate(parents):
-        if document.get(parent) is None:
-            document[parent] = {}
-        document = document[parent]
-        if not isinstance(document, dict):
-            whole = ".".join(parents[: depth + 1])
-            raise RecipeError(f"--set {key}: {whole} is a value, not a section")
-    document[last] = value
 
 
 @functools.cache
@@ -252,7 +196,7 @@ def _explain(document: dict[str, Any], source: str, assigned: Iterable[str], ite
         case "extra_forbidden":
             siblings = _fields(keys[:-1])
             hint = nearest(str(keys[-1]), siblings) or f"; known: {', '.join(siblings)}"
-            return f"{where}: unknown key (value {_show(item['input'])}){hint}"
+            return f"{where}: unknown key (value {show(item['input'])}){hint}"
         case "missing":
             return f"{where}: missing; it must be given"
         case "value_error" | "assertion_error":
@@ -261,12 +205,12 @@ def _explain(document: dict[str, Any], source: str, assigned: Iterable[str], ite
             # Of its own accord pydantic says "Input should be greater than 0".
             message = EXPECTED.get(kind) or item["msg"].replace("Input should", "must")
             hint = nearest(str(item["input"]), _choices(item))
-            return f"{where}: {message}, found {_show(item['input'])}{hint}"
+            return f"{where}: {message}, found {show(item['input'])}{hint}"
 
 
 def _where(document: dict[str, Any], source: str, assigned: Iterable[str], key: str) -> str:
     """`FILE:LINE: KEY`, or `--set KEY` where the value came from the command line."""
-    line, missing = _line(document, key)
+    line, missing = line_of(document, key)
     for given in assigned:
         is_made_by_it = bool(missing) and given.startswith(f"{key}.")
         if is_made_by_it or key == given or key.startswith(f"{given}."):
@@ -277,11 +221,6 @@ def _where(document: dict[str, Any], source: str, assigned: Iterable[str], key: 
 def _choices(item: Any) -> list[str]:
     expected = str(item.get("ctx", {}).get("expected", ""))
     return expected.split("'")[1::2]
-
-
-def _show(value: Any) -> str:
-    text = repr(value.item() if hasattr(value, "item") else value)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _fields(keys: list[Any]) -> list[str]:
@@ -300,25 +239,3 @@ def sections_in(annotation: Any) -> list[type[Section]]:
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return [annotation]
     return [model for argument in get_args(annotation) for model in sections_in(argument)]
-
-
-def _line(document: Any, dotted: str) -> tuple[int, list[str]]:
-    """The line (from 1) of the deepest part of a dotted key that stands in the document, and the
-    parts that do not.
-
-    Keys may hold dots themselves, as those of tune.space do.
-    """
-    line, parts = 1, dotted.split(".") if dotted else []
-    while parts:
-        marks = getattr(document, "lc", None)
-        if marks is None or marks.data is None:
-            break
-        known = {str(key): key for key in marks.data}
-        for length in range(len(parts), 0, -1):
-            if ".".join(parts[:length]) in known:
-                break
-        else:
-            break
-        key = known[".".join(parts[:length])]
-        line, document, parts = marks.data[key][0] + 1, document[key], parts[length:]
-    return line, parts

@@ -7,8 +7,9 @@ import pytest
 
 from tests.reviews import reviews
 from trainers.corpora.cleaning.clean import normalize
+from trainers.corpora.cleaning.config import Clean
 from trainers.corpora.cleaning.documents import text_key
-from trainers.corpora.config import Clean, Split
+from trainers.corpora.config import Split
 from trainers.corpora.labels.splits import Example, split
 
 RECIPE = """\

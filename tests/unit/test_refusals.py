@@ -13,8 +13,10 @@ from cluster.recipe import load
 from cluster.storage import Storage
 from tests.fakes import TEXTS, published
 from trainers.corpora.cleaning.clean import normalize
+from trainers.corpora.cleaning.config import Clean
 from trainers.corpora.cleaning.documents import Counts, cleaned, text_key
-from trainers.corpora.config import Clean, Source, Tokenizer
+from trainers.corpora.config import Tokenizer
+from trainers.corpora.reading.config import Source
 from trainers.corpora.reading.readers import read
 from trainers.corpora.reading.sources import content_hash, parts
 

@@ -9,9 +9,9 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 
 from trainers.corpora.cleaning import language, privacy
+from trainers.corpora.cleaning.config import Clean, Quality, Repetition
 from trainers.corpora.cleaning.invisible import without_controls
 from trainers.corpora.cleaning.units import LETTER, is_cjk, units
-from trainers.corpora.config import Clean, Quality, Repetition
 
 BOILERPLATE = re.compile(
     r"javascript|lorem ipsum|all rights reserved|terms of (?:use|service)|privacy policy"

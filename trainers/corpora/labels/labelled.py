@@ -15,9 +15,10 @@ from cluster.errors import UserError
 from cluster.section import nearest
 from trainers.corpora.cleaning.clean import too_short_or_long
 from trainers.corpora.cleaning.documents import EXACT, Counts, cleaned, text_key
-from trainers.corpora.config import Corpora, Source
+from trainers.corpora.config import Corpora
 from trainers.corpora.labels import weak
 from trainers.corpora.labels.splits import SHARES, STRENGTH, Example, stronger
+from trainers.corpora.reading.config import Source
 from trainers.corpora.reading.readers import Document, read
 from trainers.corpora.reading.sources import parts
 

@@ -10,11 +10,12 @@ import numpy.typing as npt
 
 from cluster.errors import UserError
 from trainers.corpora.cleaning.clean import normalize
+from trainers.corpora.cleaning.config import Clean
 from trainers.corpora.cleaning.units import CJK
-from trainers.corpora.config import Clean, Source
 from trainers.corpora.labels import label_model
 from trainers.corpora.labels.label_model import ABSTAIN, Votes
 from trainers.corpora.labels.labelling import LabellingFunction, WeakLabels
+from trainers.corpora.reading.config import Source
 from trainers.corpora.reading.readers import read
 from trainers.corpora.reading.sources import parts
 

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 from cluster.errors import UserError
 from cluster.section import Conflict, Invalid
-from trainers.corpora.config import Corpora, Source
+from trainers.corpora.config import Corpora
+from trainers.corpora.reading.config import Source
 from trainers.corpora.reading.formats.rows import there_are
 from trainers.corpora.reading.readers import columns_of, wanted
 from trainers.corpora.reading.sources import every_source, is_remote, located

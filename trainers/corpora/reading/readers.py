@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from cluster.errors import UserError
-from trainers.corpora.config import Source
+from trainers.corpora.reading.config import Source
 from trainers.corpora.reading.formats import archive_of, format_of
 from trainers.corpora.reading.formats.archives import members, reading_archive
 from trainers.corpora.reading.formats.delimited import delimited

@@ -17,8 +17,9 @@ import pyarrow.fs as pafs
 
 from cluster.errors import UserError
 from cluster.section import Invalid
-from trainers.corpora.config import Corpora, Source, lexicons
+from trainers.corpora.config import Corpora
 from trainers.corpora.reading import absent
+from trainers.corpora.reading.config import Source, lexicons
 from trainers.corpora.reading.formats import (
     archive_of,
     archives,

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from trainers.corpora.cleaning.clean import normalize, refusal
-from trainers.corpora.config import Clean, Quality, Repetition
+from trainers.corpora.cleaning.config import Clean, Quality, Repetition
 
 NEWS = (
     "新华社北京一月一日电 中共中央总书记、国家主席发表新年讲话。他说,过去的一年,"

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 import pytest
 
 from cluster.errors import UserError
+from trainers.corpora.cleaning.config import Clean
 from trainers.corpora.cleaning.documents import Counts, cleaned, share, text_key
-from trainers.corpora.config import Clean
 from trainers.corpora.reading.formats.rows import NOT_UTF8, Problem
 from trainers.corpora.reading.readers import Document
 

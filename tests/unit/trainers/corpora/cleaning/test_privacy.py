@@ -3,8 +3,8 @@ from typing import get_args
 
 import pytest
 
+from trainers.corpora.cleaning.config import PersonalData
 from trainers.corpora.cleaning.privacy import FINDERS, MASKS, mask
-from trainers.corpora.config import PersonalData
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from cluster.errors import UserError
 from tests.reviews import reviews
 from trainers.corpora.cleaning.clean import normalize
-from trainers.corpora.config import Clean
+from trainers.corpora.cleaning.config import Clean
 from trainers.corpora.labels import weak
 from trainers.corpora.labels.labelling import WeakLabels
 

@@ -15,8 +15,9 @@ import pytest
 
 from cluster.errors import InfrastructureError, UserError
 from tests.fakes import folder_of_package
+from trainers.corpora.cleaning.config import Clean
 from trainers.corpora.cleaning.documents import Counts, cleaned
-from trainers.corpora.config import Clean, Source
+from trainers.corpora.reading.config import Source
 from trainers.corpora.reading.formats.streams import unreadable
 from trainers.corpora.reading.readers import Document, every_text, read
 from trainers.corpora.reading.sources import parts
@@ -353,7 +354,7 @@ def test_files_of_several_members_of_a_compression_are_read_whole() -> None:
 
 LONG_LINE = """
 import resource, sys
-from trainers.corpora.config import Source
+from trainers.corpora.reading.config import Source
 from trainers.corpora.reading.readers import read
 from trainers.corpora.reading.sources import Part
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

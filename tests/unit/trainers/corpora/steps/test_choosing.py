@@ -14,6 +14,7 @@ from cluster.storage import Storage
 from tests.fakes import Notes, serial
 from tests.reviews import edited, reviews
 from trainers.corpora.cleaning.clean import normalize
+from trainers.corpora.cleaning.config import Clean
 from trainers.corpora.cleaning.documents import (
     CONTAMINATED,
     EXACT,
@@ -22,7 +23,7 @@ from trainers.corpora.cleaning.documents import (
     Counts,
     text_key,
 )
-from trainers.corpora.config import Clean, Corpora
+from trainers.corpora.config import Corpora
 from trainers.corpora.duplicates.contamination import Passages
 from trainers.corpora.steps import choosing, cleaning, near
 from trainers.corpora.steps.choosing import CHOSEN

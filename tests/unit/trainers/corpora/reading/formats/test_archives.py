@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cluster.errors import UserError
-from trainers.corpora.config import Source
+from trainers.corpora.reading.config import Source
 from trainers.corpora.reading.readers import Document, every_text, read
 from trainers.corpora.reading.sources import Part, parts
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster.errors import UserError
-from trainers.corpora.config import Source
+from trainers.corpora.reading.config import Source
 from trainers.corpora.reading.formats.parquet import parquet
 from trainers.corpora.reading.readers import Document, read
 from trainers.corpora.reading.sources import parts

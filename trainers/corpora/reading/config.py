@@ -1,0 +1,125 @@
+"""A source of the recipe's `corpora` section."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from cluster.section import Invalid, Section
+from trainers.corpora.labels.labelling import WeakLabels
+
+
+class Source(Section):
+    """Documents from files, from a Python package's files, or from a Hugging Face dataset."""
+
+    path: str | None = None
+    """A file, a glob or a URI; inside the package's folder if `package` is given."""
+    package: str | None = None
+    """An installed Python package that ships the files."""
+    dataset: str | None = None
+    """A Hugging Face dataset: a folder made by `save_to_disk`, or a hub id."""
+    dataset_split: str = "train"
+    revision: str | None = None
+    """Of a dataset on the hub: a commit, tag or branch. Only a commit of 40 digits is the same
+    tomorrow; what else is named is looked up when the documents are first read."""
+    format: Literal["text", "jsonl", "csv", "parquet"] | None = None
+    """By default from the file's ending; compression (.gz, .zst, .bz2) is seen by itself. In
+    `text`, each line is a document. Of an archive (.zip, .tar, .tar.gz, .tgz, .tar.zst) it is the
+    format of all members; by default those with a known ending are read."""
+    text: str = "text"
+    """The column with the text, where there are columns."""
+    label: str | None = None
+    """The label of every document."""
+    label_column: str | None = None
+    """The column with each document's label."""
+    label_map: dict[str, str | None] | None = Field(default=None, min_length=1)
+    """What the values of `label_column` are called, as in `{1: good, 2: null}`; `null` drops the
+    document. A value outside the map is refused; without a map all are taken as they are."""
+    group_column: str | None = None
+    """The column with what documents share, such as their product or author: a group never parts
+    between training, validation and test, nor does one of that name in another source."""
+    weak_labels: WeakLabels | None = None
+    """Rules that label the documents of a source without labels."""
+    split: Literal["train", "validation", "test", "shares"] | None = None
+    """The one split that a labelled source is, such as an official test file; no other source then
+    adds to that validation or test split. `shares` draws them by `corpora.split`: the default, but
+    for weak labels, whose default is `train`."""
+    tagged: bool = False
+    """The text is `word/TAG word/TAG`: the tags are stripped and the words joined, as in Chinese
+    part-of-speech corpora."""
+    repeat: int = Field(default=1, ge=0, le=100)
+    """How often an epoch of pretraining passes over it; 0 leaves it out."""
+    tokens: int | None = Field(default=None, ge=1)
+    """Instead of `repeat`: about how many tokens of it an epoch has; a part of the documents, drawn
+    by their texts, or some repeated."""
+    weight: float | None = Field(default=None, gt=0)
+    """Instead of `repeat`: its share of `corpora.tokens`, relative to the other weights."""
+    validation: float | None = Field(default=None, ge=0, lt=0.5)
+    """Share of its documents that pretraining holds out; `corpora.validation` by default."""
+
+    @field_validator("label_map", mode="before")
+    @classmethod
+    def _text_keys(cls, value: Any) -> Any:
+        """As the column's values are read: YAML takes `1` for a number."""
+        return {str(key): item for key, item in value.items()} if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        if (self.dataset is None) == (self.path is None):
+            raise ValueError("give `path` (with or without `package`), or `dataset`")
+        if self.dataset is not None and self.package is not None:
+            raise ValueError("`package` goes with `path`, not with `dataset`")
+        if self.dataset is None and self.revision is not None:
+            raise Invalid("revision", "goes with `dataset`, a hub id")
+        if (self.repeat != 1) + (self.tokens is not None) + (self.weight is not None) > 1:
+            raise ValueError("give one of `repeat`, `tokens` and `weight`")
+        return self
+
+    @model_validator(mode="after")
+    def _one_kind_of_label(self) -> Self:
+        if self._kinds_of_label > 1:
+            raise ValueError("give `label`, `label_column` or `weak_labels`, one of them")
+        if self.label_map is not None and self.label_column is None:
+            raise Invalid("label_map", "goes with `label_column`")
+        for key in ("group_column", "split"):
+            if getattr(self, key) is not None and not self.is_labelled:
+                raise Invalid(key, "is for labelled documents; give the source labels")
+        return self
+
+    @property
+    def is_labelled(self) -> bool:
+        """By people or by rules."""
+        return self._kinds_of_label > 0
+
+    @property
+    def has_budget(self) -> bool:
+        """Whether it gives so many tokens to an epoch, not so many passes."""
+        return self.tokens is not None or self.weight is not None
+
+    @property
+    def _kinds_of_label(self) -> int:
+        kinds = (self.label, self.label_column, self.weak_labels)
+        return sum(kind is not None for kind in kinds)
+
+    @property
+    def origin(self) -> "Source":
+        """The same files, whatever is made of them."""
+        return Source(
+            path=self.path, package=self.package, dataset=self.dataset, revision=self.revision
+        )
+
+    @property
+    def placement(self) -> str:
+        """The split of its labelled documents, or `shares`."""
+        return self.split or ("train" if self.weak_labels else "shares")
+
+
+def lexicons(sources: Mapping[str, Source]) -> Iterator[tuple[str, Source]]:
+    """The files of labelling functions, with their keys."""
+    for name, source in sources.items():
+        for rule, function in (source.weak_labels.functions if source.weak_labels else {}).items():
+            if function.path is not None:
+                yield (
+                    f"corpora.sources.{name}.weak_labels.functions.{rule}",
+                    Source(path=function.path, format="text"),
+                )

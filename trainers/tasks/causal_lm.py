@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from trainers.model import packed_inputs
+from trainers.sequence_parallel import own
 from trainers.tasks import IGNORED, Batch
 from trainers.tasks.language_model import LanguageModel, cross_entropy, packed, tensors
 
@@ -33,6 +34,5 @@ class CausalLM(LanguageModel):
     def loss(self, model: "PreTrainedModel", batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         inputs = packed_inputs(model, batch["input_ids"], batch["segments"])
         logits = model(**inputs, use_cache=False).logits
-        chosen = batch["labels"] != IGNORED
-        logits, labels = logits[chosen], batch["labels"][chosen]
-        return cross_entropy(logits, labels, counted=not model.training)
+        # All but the last token of a document count: to pick those out costs more than it spares.
+        return cross_entropy(logits, own(model, batch["labels"]), counted=not model.training)

@@ -16,7 +16,7 @@ from trainers.corpora.feeding.feed import Packed
 from trainers.corpora.tokens import tokenizer as tokenizers
 from trainers.corpora.tokens.pack import segment_ids
 from trainers.model import Start, build, refuse_longer
-from trainers.tasks import Batch
+from trainers.tasks import IGNORED, Batch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -71,7 +71,10 @@ def tensors(**arrays: npt.NDArray[Any]) -> Batch:
 def cross_entropy(
     logits: Tensor, labels: Tensor, counted: bool
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Summed cross-entropy; and the correct predictions, if they are `counted`: the argmax over a
-    vocabulary is dear on a CPU, and training has no use for it."""
-    loss = functional.cross_entropy(logits.float(), labels, reduction="sum")
+    """Cross-entropy of `logits` (..., vocabulary), summed over the `labels` (...) that are not
+    IGNORED; and the correct predictions, if they are `counted`: the argmax over a vocabulary is
+    dear on a CPU, and training has no use for it."""
+    loss = functional.cross_entropy(
+        logits.float().flatten(0, -2), labels.flatten(), ignore_index=IGNORED, reduction="sum"
+    )
     return loss, {"correct": (logits.argmax(-1) == labels).sum()} if counted else {}

@@ -97,11 +97,11 @@ class MaskedLM(Masking):
 
     def loss(self, model: "PreTrainedModel", batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         inputs = packed_inputs(model, batch["input_ids"], batch["segments"])
-        chosen = batch["labels"] != IGNORED
-        labels = batch["labels"][chosen]
-        head = PREDICTION_HEADS.get(model.config.model_type)
+        labels, head = batch["labels"], PREDICTION_HEADS.get(model.config.model_type)
         if head is None:
-            logits = model(**inputs).logits[chosen]
+            logits = model(**inputs).logits
         else:
+            chosen = labels != IGNORED
+            labels = labels[chosen]
             logits = head(model)(model.base_model(**inputs).last_hidden_state[chosen])
         return cross_entropy(logits, labels, counted=not model.training)

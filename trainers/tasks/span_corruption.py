@@ -87,10 +87,7 @@ class SpanCorruption(LanguageModel):
         return sentinels, pad if pad is not None else end, int(begin == end)
 
     def loss(self, model: "PreTrainedModel", batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        chosen = batch["labels"] != IGNORED
-        return cross_entropy(
-            logits(model, batch)[chosen], batch["labels"][chosen], counted=not model.training
-        )
+        return cross_entropy(logits(model, batch), batch["labels"], counted=not model.training)
 
 
 def logits(model: Any, batch: Batch) -> Tensor:

@@ -5,6 +5,7 @@ itself in its validators; what spans sections it checks in `conflicts`.
 """
 
 import difflib
+import importlib.util
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -54,7 +55,8 @@ class Section(BaseModel):
         yield from ()
 
     def faults(self, recipe: "Recipe") -> Iterator[Conflict]:
-        """What the section says that the local files it names do not bear out. Takes a moment."""
+        """What the section says that what is installed here, and the local files it names, do not
+        bear out. Takes a moment."""
         yield from ()
 
     def identity(self) -> dict[str, Any]:
@@ -96,3 +98,21 @@ class ClusterSection(Section):
     """Where the metrics of trainings go besides their metrics.jsonl. Event files of TensorBoard are
     in WORKSPACE/tensorboard; W&B and MLflow (extras of the installation) read their own environment
     variables, and without them write into WORKSPACE/wandb and WORKSPACE/mlflow.db."""
+
+    def faults(self, recipe: "Recipe") -> Iterator[Conflict]:
+        for problem in absent(self.trackers):
+            yield Conflict("cluster.trackers", problem)
+
+
+TRACKERS = {"tensorboard": "tensorboardX", "wandb": "wandb", "mlflow": "mlflow"}
+"""The package of each."""
+
+
+def absent(trackers: Iterable[str]) -> Iterator[str]:
+    """What to say of trackers whose packages are not installed here."""
+    for name in trackers:
+        if importlib.util.find_spec(TRACKERS[name]) is None:
+            yield (
+                f"{name} is not installed; pip install 'raymill[{name}]' on every node, or leave "
+                "it out"
+            )

@@ -7,7 +7,6 @@ that is slow or fails costs it nothing. W&B and MLflow read their own environmen
 
 import concurrent.futures
 import dataclasses
-import importlib.util
 import os
 import shutil
 import sys
@@ -19,10 +18,10 @@ from typing import Any, Protocol
 
 from cluster.errors import UserError
 from cluster.progress import Progress
+from cluster.section import absent
 from cluster.storage import Storage
 
 UPLOAD_INTERVAL_S = 60.0
-PACKAGES = {"tensorboard": "tensorboardX", "wandb": "wandb", "mlflow": "mlflow"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,13 +186,9 @@ def values(line: Mapping[str, Any]) -> dict[str, float]:
 
 
 def refuse_absent(names: Sequence[str]) -> None:
-    """Raises UserError for a tracker whose package is not installed."""
-    for name in names:
-        if importlib.util.find_spec(PACKAGES[name]) is None:
-            raise UserError(
-                f"cluster.trackers: {name} is not installed; pip install 'raymill[{name}]' on "
-                "every node, or leave it out"
-            )
+    """Raises UserError for a tracker whose package is not installed on this node."""
+    for problem in absent(names):
+        raise UserError(f"cluster.trackers: {problem}")
 
 
 class Trackers:

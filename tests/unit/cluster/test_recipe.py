@@ -6,6 +6,7 @@ from typing import NamedTuple
 import pytest
 from pydantic import ValidationError
 
+from cluster import section
 from cluster.errors import RecipeError
 from cluster.recipe import Recipe, load, shipped
 
@@ -402,3 +403,14 @@ def test_a_recipe_does_not_change(recipe_file: Path) -> None:
     recipe: Recipe = load(recipe_file)
     with pytest.raises(ValidationError, match="frozen"):
         recipe.pretrain.epochs = 9
+
+
+def test_a_tracker_that_is_not_installed_is_told_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(section.TRACKERS, "wandb", "no_such_package")
+    path = tmp_path / "r.yaml"
+    path.write_text("name: a\ncluster: {trackers: [tensorboard, wandb]}\n")
+    load(path)
+    with pytest.raises(RecipeError, match=r"r\.yaml:2: cluster\.trackers: wandb is not installed"):
+        load(path, looks=True)

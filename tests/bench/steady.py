@@ -149,19 +149,13 @@ def hugging_face(rank: int, workers: int, folder: Path) -> float:
 
 
 def peak_flops(rank: int, workers: int, folder: Path) -> float:
-    """Of matrix products in bf16 on both cores: the median of some."""
-    import statistics
-
+    """Of matrix products in bf16 on both cores."""
     import torch
 
+    from trainers.flops import measured_peak
+
     torch.set_num_threads(THREADS)
-    size, seconds = 2048, []
-    one, other = (torch.randn(size, size, dtype=torch.bfloat16) for _ in range(2))
-    for _ in range(12):
-        began = time.perf_counter()
-        one @ other
-        seconds.append(time.perf_counter() - began)
-    return 2 * size**3 / statistics.median(seconds[2:])
+    return measured_peak("cpu", "bf16", THREADS)
 
 
 def flops_of_a_token() -> float:

@@ -5,6 +5,8 @@ About half an hour on two cores, which must be quiet.
 
 import functools
 import json
+import os
+import signal
 import tempfile
 import time
 from pathlib import Path
@@ -13,6 +15,7 @@ from cluster import journals
 from tests.bench import commands, steady
 from tests.bench.harness import Metric, main
 from tests.bench.memory import plan_error
+from tests.integration.command import Command
 
 
 def speed(stage: int = 0, workers: int = 1) -> float:
@@ -52,6 +55,30 @@ def first_step_s() -> float:
         return json.loads(first)["time"] - began
 
 
+def restart_s() -> float:
+    """From the kill of one of two workers to the first step of the next two; of `tiny-llama`."""
+    with tempfile.TemporaryDirectory(prefix="raymill-") as workspace:
+        given = ["tiny-llama", "--workspace", workspace]
+        commands.run("-m", "cluster", "shard", *given, "--json")
+        command = Command("pretrain", *given, "--set=pretrain.checkpoint_steps=10")
+        try:
+            command.until(lambda: list(Path(workspace).glob("work/*/step-*/record.json")))
+            (ledger,) = Path(workspace).glob(f"work/*/{journals.LEDGER}")
+            os.kill(command.training_workers()[0], signal.SIGKILL)
+            killed = time.time()
+            (_, second) = command.until(lambda: _starts(ledger) if len(_starts(ledger)) > 1 else [])
+            return second - killed
+        finally:
+            command.end()
+
+
+def _starts(ledger: Path) -> list[float]:
+    """When the first step of each group of workers was done."""
+    whole, _, _ = ledger.read_text("utf-8").rpartition("\n")
+    entries = map(json.loads, whole.splitlines())
+    return [entry["at"] for entry in entries if entry["what"] == "start"]
+
+
 # fmt: off
 METRICS = (
     Metric("vs_raw_loop", "x tokens/s", vs_raw_loop, ">= 0.95", "a loop by hand"),
@@ -64,6 +91,7 @@ METRICS = (
     Metric("zero3_vs_single", "x tokens/s", functools.partial(sharded_vs_single, 3), ">= 0.75",
            "one process"),
     Metric("first_step_s", "s", first_step_s, "< 30"),
+    Metric("restart_s", "s", restart_s, "<= 25"),
     Metric("data_wait", "share of the time", data_wait, "< 0.01"),
     Metric("plan_error", "share of the peak", plan_error, "<= 0.15"),
 )

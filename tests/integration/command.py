@@ -117,14 +117,22 @@ class Command(Program):
                         return answer.read().decode()
         return ""
 
+    def training_workers(self) -> list[int]:
+        """The processes of its group of workers."""
+        titles = self._titles()
+        return [pid for pid, title in titles.items() if title.startswith("ray::RayTrainWorker")]
+
     def command_lines(self) -> list[str]:
         """Of all that this command started and that still runs."""
-        lines = []
+        return [title[:200] for title in self._titles().values()]
+
+    def _titles(self) -> dict[int, str]:
+        titles = {}
         for pid in self.processes():
             with contextlib.suppress(OSError):  # it ended meanwhile
                 line = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")
-                lines.append(line.decode()[:200])
-        return lines
+                titles[pid] = line.decode()
+        return titles
 
 
 def until(condition: Callable[[], Any], timeout_s: float = 120.0) -> Any:

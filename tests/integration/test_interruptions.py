@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import time
-from pathlib import Path
 
 import pytest
 
@@ -21,18 +20,6 @@ def sharded(copied, tmp_path):
     """A workspace that holds the tiny recipe's corpus already."""
     copied("examples", "shard")
     return tmp_path
-
-
-def worker_pids(command):
-    pids = []
-    for pid in command.processes():
-        try:
-            title = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-        except OSError:
-            continue
-        if title.startswith("ray::RayTrainWorker"):
-            pids.append(pid)
-    return pids
 
 
 def checkpoints(workspace):
@@ -69,7 +56,7 @@ def test_ctrl_c_while_pretraining(start, recipe, sharded, monkeypatch):
     monkeypatch.setenv("RAY_metrics_report_interval_ms", "1000")
     rare = ("--set", "pretrain.checkpoint_steps=10", "--set", "pretrain.checkpoint_minutes=100")
     command = start("run", str(recipe), "--workspace", str(sharded), "--no-hold", *SLOW, *rare)
-    command.until(lambda: worker_pids(command) and checkpoints(sharded))
+    command.until(lambda: command.training_workers() and checkpoints(sharded))
     (loss,) = command.until(
         lambda: re.findall(r"^ray_raymill_loss\{.*", command.ray_metrics(), flags=re.MULTILINE)
     )
@@ -103,7 +90,7 @@ def test_a_killed_driver_and_a_killed_worker_cost_no_sample(start, recipe, shard
     kept = checkpoints(sharded)
     command = start(*arguments)
     command.until(lambda: set(checkpoints(sharded)) - set(kept))
-    os.kill(worker_pids(command)[0], signal.SIGKILL)
+    os.kill(command.training_workers()[0], signal.SIGKILL)
     outcome = command.wait()
     assert outcome.status == 0, outcome.said
     assert outcome.said.count("resumes from checkpoint") == 2

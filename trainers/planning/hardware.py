@@ -7,13 +7,13 @@ four times as much. `--price` takes yours.
 
 import dataclasses
 import os
-import time
 from typing import Any
 
 import torch
 
 from cluster.errors import UserError
 from cluster.section import nearest
+from trainers import flops
 
 CPU = "cpu"
 
@@ -77,21 +77,11 @@ def hardware(
         found = Hardware("GPU", memory_gb, peak_tflops)
     else:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        found = Hardware(CPU, memory / 1e9 / workers, peak_tflops or _measured_tflops() / workers)
+        peak = flops.measured_peak(CPU, "bf16", torch.get_num_threads())
+        found = Hardware(CPU, memory / 1e9 / workers, peak / 1e12 / workers)
     given = {"memory_gb": memory_gb, "peak_tflops": peak_tflops, "price": price}
     changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     for name, value in changed.items():
         if value <= 0:
             raise UserError(f"--{name.replace('_', '-')} {value:g}: must be over 0")
     return dataclasses.replace(found, **changed)
-
-
-def _measured_tflops(size: int = 2048) -> float:
-    """Of this machine, in bf16, on all its cores: the best of some products."""
-    one = torch.randn(size, size, dtype=torch.bfloat16)
-    best = float("inf")
-    for _ in range(4):
-        began = time.perf_counter()
-        one @ one
-        best = min(best, time.perf_counter() - began)
-    return 2 * size**3 / best / 1e12

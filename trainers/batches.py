@@ -1,4 +1,4 @@
-"""This rank's part of every global batch, made in a thread while the step before computes.
+"""This worker's part of every global batch, made in a thread while the step before computes.
 
 Which samples they are follows from the position alone, so what is made ahead is what would be made
 later; and what the step waits for is only what the thread did not have ready.
@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Self
 from trainers import zero
 from trainers.config import Training
 from trainers.corpora.feeding.feed import Rows, deal
+from trainers.sequence_parallel import Place
 from trainers.tasks import Batch, Task, targets
 
 FETCHING_THREADS = 2
@@ -29,12 +30,10 @@ class Share(NamedTuple):
 class Batches:
     """The shares of one rank, a step ahead. A context: leaving it ends the threads."""
 
-    def __init__(
-        self, task: Task, settings: Training, rows: Rows, seed: int, rank: int, workers: int
-    ):
+    def __init__(self, task: Task, settings: Training, rows: Rows, seed: int, place: Place):
         self._task, self._settings, self._rows = task, settings, rows
         self._order = rows.order(seed)
-        self._rank, self._workers = rank, workers
+        self._place = place
         self._maker = concurrent.futures.ThreadPoolExecutor(1, "batches")
         self._fetchers = concurrent.futures.ThreadPoolExecutor(FETCHING_THREADS, "shards")
         self._ahead: tuple[int, concurrent.futures.Future[Share]] | None = None
@@ -77,22 +76,22 @@ class Batches:
         self._ahead = start, self._maker.submit(self.make, start)
 
     def _near(self, window: int) -> list[int]:
-        """The shards of a window. Ranks of a node begin at different ones, and fetch for all."""
+        """The shards of a window. Workers of a node begin at different ones, and fetch for all."""
         shards = self._order.shards(window)
-        first = self._rank * FETCHING_THREADS % len(shards)
+        first = self._place.group * FETCHING_THREADS % len(shards)
         return shards[first:] + shards[:first]
 
     def make(self, start: int) -> Share:
         """The share of the batch that begins at sample `start`: a pure function of it."""
-        task, settings, rows = self._task, self._settings, self._rows
+        task, settings, rows, place = self._task, self._settings, self._rows, self._place
         chosen = self._order.at(start, settings.batch_size)
-        size, _ = zero.accumulation(settings.batch_size, self._workers, settings.micro_batch_size)
+        size, _ = zero.accumulation(settings.batch_size, place.groups, settings.micro_batch_size)
         micro_batches, counting = [], []
-        for places in deal(rows.lengths(chosen), self._rank, self._workers, size):
-            taken: Any = places if len(places) else [0]
-            batch = task.collate(rows.take(chosen[taken]), [start + int(place) for place in taken])
-            micro_batches.append((batch, 1.0 if len(places) else 0.0))
-            if len(places):
+        for dealt in deal(rows.lengths(chosen), place.group, place.groups, size):
+            taken: Any = dealt if len(dealt) else [0]
+            batch = task.collate(rows.take(chosen[taken]), [start + int(one) for one in taken])
+            micro_batches.append((batch, 1.0 if len(dealt) else 0.0))
+            if len(dealt) and place.part == 0:  # of a group only one counts
                 counting.append(batch)
         tokens = sum(batch["input_ids"].numel() for batch in counting)
         return Share(micro_batches, sum(map(targets, counting)), tokens)

@@ -144,7 +144,7 @@ class Training(Section):
 
     @model_validator(mode="after")
     def _batch_reaches_workers(self) -> Self:
-        if self.batch_size < self.most_workers:
+        if self.batch_size * self.workers_a_sequence < self.most_workers:
             raise Invalid(
                 "batch_size",
                 f"{self.batch_size} is less than workers = {self.most_workers}; "
@@ -190,6 +190,16 @@ class Training(Section):
         return self.workers if isinstance(self.workers, int) else self.workers.max
 
     @property
+    def workers_a_sequence(self) -> int:
+        """How many share the tokens of each sequence."""
+        return 1
+
+    @property
+    def least_groups(self) -> int:
+        """Of workers with the same sequences."""
+        return self.least_workers // self.workers_a_sequence
+
+    @property
     def worker_resources(self) -> dict[str, float]:
         """What one worker holds."""
         wanted: dict[str, float] = {"CPU": self.cpus_per_worker}
@@ -225,6 +235,11 @@ class Pretrain(Training):
     pretrained has them in its folder `generator`."""
     discriminator_weight: float = Field(default=50.0, gt=0)
     """For replaced_tokens: the discriminator's loss beside the generator's."""
+    sequence_parallel: int = operational(1, ge=1)
+    """Workers that share the tokens of each sequence, for sequences that one has no memory for
+    (DeepSpeed-Ulysses, Jacobs et al. 2023); they come one after the other. For causal_lm with llama
+    and qwen3, or a `base` like them. It divides `workers`, the attention heads and
+    corpora.sequence_length."""
     shuffle_window: int | None = Field(default=None, ge=1)
     """Shards whose sequences are shuffled together; all of them by default. For a corpus on remote
     storage that is larger than cluster.cache_gb, which must hold two such windows."""
@@ -252,6 +267,38 @@ class Pretrain(Training):
             raise Invalid("generator_base", "only objective: replaced_tokens has a generator")
         return self
 
+    @model_validator(mode="after")
+    def _can_share_sequences(self) -> Self:
+        parts = self.sequence_parallel
+        if parts == 1:
+            return self
+        if not isinstance(self.workers, int) or self.workers % parts:
+            found = self.workers if isinstance(self.workers, int) else "min and max"
+            raise Invalid(
+                "sequence_parallel", f"{parts} does not divide workers, found {found}; set both"
+            )
+        if self.objective != "causal_lm":
+            raise Invalid(
+                "sequence_parallel", f"needs objective: causal_lm, found {self.objective}"
+            )
+        if self.model is not None and self.model.architecture not in ("llama", "qwen3"):
+            found = self.model.architecture
+            raise Invalid("sequence_parallel", f"needs llama or qwen3, found {found!r}")
+        if self.compile:
+            raise Invalid("compile", "cannot be with sequence_parallel yet; leave it out")
+        passed: Any = self.deepspeed.get("zero_optimization", {})
+        if passed.get("reduce_scatter") is False:
+            raise Invalid(
+                "deepspeed.zero_optimization.reduce_scatter",
+                "must be true with sequence_parallel: else DeepSpeed's stage 3 averages some "
+                "gradients over workers, and others over groups of them",
+            )
+        return self
+
+    @property
+    def workers_a_sequence(self) -> int:
+        return self.sequence_parallel
+
     def identity(self) -> dict[str, Any]:
         from trainers.corpora.reading.sources import base_hash
 
@@ -271,6 +318,12 @@ class Pretrain(Training):
                 sized(self.model, recipe.corpora.tokenizer.vocabulary_size)
             except NoSuchSize as error:
                 yield Conflict("pretrain.model.parameters", str(error))
+        if recipe.corpora.sequence_length % self.sequence_parallel:
+            yield Conflict(
+                "pretrain.sequence_parallel",
+                f"{self.sequence_parallel} does not divide corpora.sequence_length = "
+                f"{recipe.corpora.sequence_length}",
+            )
         if self.model is not None and recipe.corpora.sequence_length > self.model.max_positions:
             yield Conflict(
                 "corpora.sequence_length",

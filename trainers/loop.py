@@ -28,6 +28,7 @@ from trainers.config import Training
 from trainers.corpora.feeding.feed import Rows
 from trainers.export import export
 from trainers.journal import Journal, Kept
+from trainers.sequence_parallel import Place, shared
 from trainers.tasks import Objective, Task, targets
 
 Report = Callable[[dict[str, float]], None]
@@ -71,7 +72,8 @@ def train(
     if settings.activation_checkpointing:
         model.recompute_activations(objective.model)
     compiled = settings.compile and _compile(objective, progress)
-    engine = zero.engine(objective, settings)
+    place = Place.of(dist.get_rank(), dist.get_world_size(), settings.workers_a_sequence)
+    engine = zero.engine(objective, settings, shared(objective.model, place))
     rows, validation = task.rows("train"), task.rows("validation")
     total_steps = math.ceil(settings.epochs * len(rows) / settings.batch_size)
     checkpoints = Checkpoints(engine, job.draft, settings.checkpoints_kept, progress)
@@ -79,22 +81,22 @@ def train(
     clock = _Clock(state, settings)
     watch = Watch(settings, progress)
     metrics: dict[str, Any] = {}
-    rank, workers = dist.get_rank(), dist.get_world_size()
+    rank = dist.get_rank()
     with (
         checkpoints,
         Journal(job.kept, settings, engine, cost, state, progress) as journal,
-        Batches(task, settings, rows, job.seed, rank, workers) as batches,
+        Batches(task, settings, rows, job.seed, place) as batches,
     ):
         restore = journal.told_of(checkpoints.restore, state)
         while state.fraction < 1:
             clock.asked = asked()
-            loss = _step(engine, job, batches, state, total_steps, clock, watch)
+            loss = _step(engine, job, place, batches, state, total_steps, clock, watch)
             watch.after(engine, state, loss, restore)
             found, saved = None, False
             if int(state.fraction * settings.evaluations) > state.evaluations:
                 state.evaluations = int(state.fraction * settings.evaluations)
                 with journal.spent("evaluation"):
-                    found = metrics = evaluate(engine, job, validation)
+                    found = metrics = evaluate(engine, job, place, validation)
                 if rank == 0:
                     progress.line(_describe(state, metrics))
                 if report is not None:
@@ -113,7 +115,7 @@ def train(
                 raise Ended(f"ended as it was asked to, after step {state.step:,}")
             checkpoints.raise_failure()
         if not metrics:  # resumed from a checkpoint that was at the end
-            metrics = evaluate(engine, job, validation)
+            metrics = evaluate(engine, job, place, validation)
         if job.draft is not None:
             with journal.spent("export"):
                 export(engine, objective.model, task.tokenizer(), job.draft)
@@ -140,6 +142,7 @@ def train(
 def _step(
     engine: Any,
     job: TrainJob,
+    place: Place,
     batches: Batches,
     state: LoopState,
     total_steps: int,
@@ -173,8 +176,9 @@ def _step(
         loss_sum += loss.detach() * weight
         if number == len(share.micro_batches):
             weight *= watch.factor(state, loss_sum, all_targets)
-        # DeepSpeed averages over workers; the global mean is over targets.
-        engine.backward(loss * (weight * engine.world_size / all_targets), scale_wrt_gas=False)
+        # DeepSpeed averages over workers or groups; the global mean is over targets.
+        weight *= zero.averaged_over(settings, place) / all_targets
+        engine.backward(loss * weight, scale_wrt_gas=False)
         engine.step()
     state.step += 1
     state.samples += settings.batch_size
@@ -187,24 +191,23 @@ def _step(
 
 
 @torch.no_grad()
-def evaluate(engine: Any, job: TrainJob, rows: Rows) -> dict[str, float]:
+def evaluate(engine: Any, job: TrainJob, place: Place, rows: Rows) -> dict[str, float]:
     """Metrics over all rows, which the ranks share; the same on every rank."""
     engine.eval()
-    rank, workers = dist.get_rank(), dist.get_world_size()
     every = torch.arange(len(rows)).numpy()
     by_length = every[rows.lengths(every).argsort(kind="stable")]
     size = job.settings.micro_batch_size * 2  # without gradients there is room for more
-    rounds = math.ceil(len(rows) / (size * workers))
+    rounds = math.ceil(len(rows) / (size * place.groups))
     sums: dict[str, float] = {"loss": 0.0, "targets": 0.0, "correct": 0.0}
     for number in range(rounds):
-        taken = by_length[(number * workers + rank) * size :][:size]
+        taken = by_length[(number * place.groups + place.group) * size :][:size]
         counts = len(taken) > 0
         taken = taken if counts else by_length[:1]  # ZeRO-3 needs every rank in every forward
         batch = job.task.collate(rows.take(taken), [int(index) for index in taken])
         loss, further = engine({name: value.to(engine.device) for name, value in batch.items()})
         if counts:
             sums["loss"] += float(loss)
-            sums["targets"] += targets(batch)
+            sums["targets"] += targets(batch) if place.part == 0 else 0  # of a group one counts
             for name, value in further.items():
                 sums[name] += float(value)
     agreed = torch.tensor(list(sums.values()), dtype=torch.float64, device=engine.device)

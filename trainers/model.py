@@ -18,6 +18,7 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from cluster.errors import UserError
+from trainers.sequence_parallel import own
 from trainers.shape import Shape
 from trainers.sizing import NoSuchSize, sized
 
@@ -209,7 +210,11 @@ def packed_inputs(model: "PreTrainedModel", input_ids: Tensor, segments: Tensor)
     if "sliding_attention" in (getattr(config, "layer_types", None) or ()):
         window = (steps[:, None] - steps[None, :]).abs() <= config.sliding_window
         mask = {"full_attention": mask, "sliding_attention": mask & window}
-    return {"input_ids": input_ids, "attention_mask": mask, "position_ids": positions}
+    return {
+        "input_ids": own(model, input_ids),
+        "attention_mask": mask,
+        "position_ids": own(model, positions),
+    }
 
 
 def parts(model: Any) -> dict[str, "PreTrainedModel"]:

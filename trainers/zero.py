@@ -14,6 +14,7 @@ from trainers.anomalies import drop_steps_not_finite
 from trainers.config import Training
 from trainers.engine_config import Zero
 from trainers.optimizers import optimizer
+from trainers.sequence_parallel import Place
 
 
 def resolve_precision(precision: str) -> str:
@@ -26,17 +27,23 @@ def resolve_precision(precision: str) -> str:
     return "bf16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "fp32"
 
 
-def accumulation(batch_size: int, workers: int, micro_batch_size: int) -> tuple[int, int]:
-    """(micro-batch, micro-batches a step) of one worker: the fewest that fit, evenly filled.
-    Pure."""
-    share = -(-batch_size // workers)
+def accumulation(batch_size: int, groups: int, micro_batch_size: int) -> tuple[int, int]:
+    """(micro-batch, micro-batches a step) of one worker, or of a group that shares its sequences:
+    the fewest that fit, evenly filled. Pure."""
+    share = -(-batch_size // groups)
     steps = -(-share // micro_batch_size)
     return -(-share // steps), steps
 
 
-def config(settings: Training, workers: int, precision: str) -> dict[str, Any]:
+def averaged_over(settings: Training, place: Place) -> int:
+    """What DeepSpeed divides the sum of all workers' gradients by: stage 3 counts workers, the
+    others count those that share sequences as one (stage3.py, `__avg_scatter_grads`). Pure."""
+    return place.groups * (place.parts if settings.zero.stage == 3 else 1)
+
+
+def config(settings: Training, groups: int, precision: str) -> dict[str, Any]:
     """DeepSpeed's configuration. Pure."""
-    micro_batch, steps = accumulation(settings.batch_size, workers, settings.micro_batch_size)
+    micro_batch, steps = accumulation(settings.batch_size, groups, settings.micro_batch_size)
     made = {
         "train_micro_batch_size_per_gpu": micro_batch,
         "gradient_accumulation_steps": steps,
@@ -72,8 +79,9 @@ def _joined(passed: Mapping[str, Any], made: Mapping[str, Any]) -> dict[str, Any
     return joined
 
 
-def engine(module: nn.Module, settings: Training) -> Any:
-    """The DeepSpeed engine around a module. torch.distributed must be initialized.
+def engine(module: nn.Module, settings: Training, mpu: Any = None) -> Any:
+    """The DeepSpeed engine around a module. torch.distributed must be initialized. `mpu` tells
+    DeepSpeed which workers share what, where they share more than data.
 
     Raises UserError for keys of DeepSpeed's own that it refuses, and for offload that cannot be.
     """
@@ -90,12 +98,13 @@ def engine(module: nn.Module, settings: Training) -> Any:
             f"{section}.zero.nvme_path: offload to nvme needs libaio; install it on every node "
             "(libaio-dev)"
         )
-    workers = torch.distributed.get_world_size()
+    groups = torch.distributed.get_world_size() // settings.workers_a_sequence
     try:
         made, *_ = deepspeed.initialize(
             model=module,
             optimizer=optimizer(module, settings),
-            config=config(settings, workers, resolve_precision(settings.precision)),
+            config=config(settings, groups, resolve_precision(settings.precision)),
+            mpu=mpu,
             dist_init_required=False,
         )
     except ValidationError as error:  # of DeepSpeed's own configuration

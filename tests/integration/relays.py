@@ -141,8 +141,10 @@ def _recorded(path: Path):
         shares.append(share)
         return share, waited
 
-    def recorded_step(engine: Any, job: Any, batches: Any, state: Any, *others: Any) -> float:
-        loss = step(engine, job, batches, state, *others)
+    def recorded_step(
+        engine: Any, job: Any, place: Any, batches: Any, state: Any, *others: Any
+    ) -> float:
+        loss = step(engine, job, place, batches, state, *others)
         share = shares[-1]
         samples = [
             hashlib.sha256(row.numpy().tobytes()).hexdigest()[:16]

@@ -15,7 +15,7 @@ from cluster.storage import Storage
 from tests.fakes import TEXTS, published
 from tests.integration.worlds import SEED, Case, Weights, distance, initial, trained
 from tests.packed import corpus_of
-from trainers.config import Training
+from trainers.config import Pretrain, Training
 from trainers.corpora.config import Tokenizer
 from trainers.corpora.tokens.pack import pack_documents, write_arrow
 from trainers.corpora.tokens.tokenizer import train as train_tokenizer
@@ -47,6 +47,10 @@ STAGES: dict[str, dict[str, Any]] = {
         "deepspeed": CUT,
     },
 }
+SHARED: dict[str, dict[str, Any]] = {
+    **{name: STAGES[name] for name in ("zero-0", "zero-1", "zero-3", "recompute")},
+    "zero-2": {},
+}
 RESUMED: dict[str, dict[str, Any]] = {
     "lion/0": {},
     "lion/2": {},
@@ -69,8 +73,10 @@ class MasksByToken(MaskedLM):
         return {**batch, "input_ids": masked, "labels": torch.where(chosen, ids, IGNORED)}
 
 
-def settings(workers: int, batch_size: int, micro_batch_size: int, **keys: Any) -> Training:
-    return Training.model_validate(
+def settings(
+    workers: int, batch_size: int, micro_batch_size: int, kind: Any = Training, **keys: Any
+) -> Any:
+    return kind.model_validate(
         {
             "workers": workers,
             "batch_size": batch_size,
@@ -93,6 +99,9 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Task, int
     sizes = {"hidden_size": 32, "layers": 2, "heads": 2, "max_positions": 64}
     bert = Start(shape=Shape.model_validate(sizes))
     llama = Start(shape=Shape.model_validate({"architecture": "llama", **sizes}))
+    grouped = Start(
+        shape=Shape.model_validate({"architecture": "qwen3", **sizes, "heads": 4, "kv_heads": 1})
+    )
     draw = np.random.default_rng(5)
     documents = [
         draw.integers(5, len(tokenizer), length).astype(np.uint16)
@@ -106,6 +115,7 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Task, int
         tokenizer.save_pretrained(corpus.path / "tokenizer")
         rows = table.num_rows
         made[f"causal-{length}"] = CausalLM(corpus, llama, SEED, 1), rows
+        made[f"grouped-{length}"] = CausalLM(corpus, grouped, SEED, 1), rows
         made[f"masked-{length}"] = MasksByToken(corpus, bert, SEED, 1), rows
     made["masked"] = MaskedLM(corpus, bert, SEED, 1, mask_probability=0.2), rows
     examples = published(storage, "examples/demo-examples-00")
@@ -151,7 +161,23 @@ def found(
         keys = {"optimizer": name, "zero": {"stage": int(stage), **offload}, **steps}
         keys |= {"checkpoint_minutes": 1e-9}
         cases[f"{which}/resumed"] = Case(task, settings(2, rows, 2, **keys), resumes=True)
+    for name in ("causal-32", "grouped-32"):
+        task, rows = tasks[name]
+        for stage, keys in SHARED.items():
+            cases[f"{name}/shared-{stage}"] = Case(task, shared(rows, **keys), plain=True)
+    cases["shared"] = Case(task, shared(rows, **steps))
+    cases["shared/resumed"] = Case(
+        task, shared(rows, **steps, checkpoint_minutes=1e-9), resumes=True
+    )
     return trained(cases, tmp_path_factory.mktemp("worlds"))
+
+
+def shared(rows: int, **keys: Any) -> Pretrain:
+    """Two workers with half of each sequence."""
+    shape = {"architecture": "llama"}  # the task has its own
+    return settings(
+        2, rows, 2, Pretrain, model=shape, objective="causal_lm", sequence_parallel=2, **keys
+    )
 
 
 def gradient(weights: Weights, task: Task) -> Weights:
@@ -230,6 +256,18 @@ def test_bf16_goes_much_the_same_way(name: str, stage: int, found: Any, tasks: A
     assert float(torch.cosine_similarity(exact, rounded, dim=0)) > 0.8
 
 
-@pytest.mark.parametrize("which", RESUMED)
+@pytest.mark.parametrize("stage", SHARED)
+@pytest.mark.parametrize("name", ["causal-32", "grouped-32"])
+def test_sequences_that_workers_share_do_not_count(
+    name: str, stage: str, found: Any, tasks: Any
+) -> None:
+    """Packed documents do not see each other, nor do heads get others' keys."""
+    whole = gradient(found[f"{name}/whole"], tasks[name][0])
+    parted = gradient(found[f"{name}/shared-{stage}"], tasks[name][0])
+    assert largest(whole) > 1e-3
+    assert distance(parted, whole) <= TOLERANCE * largest(whole)
+
+
+@pytest.mark.parametrize("which", [*RESUMED, "shared"])
 def test_a_resumed_training_ends_where_it_would_have(which: str, found: Any) -> None:
     assert distance(found[f"{which}/resumed"], found[which]) == 0

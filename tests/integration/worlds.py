@@ -7,10 +7,13 @@ import dataclasses
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
 import torch.multiprocessing
+from deepspeed.runtime.sequence_parallel import parallel_state_sp
+from deepspeed.utils import groups
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -62,13 +65,21 @@ def _process(number: int, cases: Mapping[str, Case], folder: Path) -> None:
         if case.settings.workers == workers:
             zero.optimizer = _plain if case.plain else optimizer  # type: ignore[assignment]
             job = TrainJob(case.task, case.settings, SEED, _draft(storage, name))
-            metrics = train(job, Notes())
+            metrics = _trained(job, Notes())
             assert metrics["left_out"] == case.left_out, (name, metrics)
             if case.resumes:
                 again = Notes()
-                train(job, again)
+                _trained(job, again)
                 assert rank != 0 or "resumes from checkpoint" in again.lines[0], again.lines
     dist.destroy_process_group()
+
+
+def _trained(job: TrainJob, notes: Notes) -> dict[str, Any]:
+    try:
+        return train(job, notes)
+    finally:  # a worker has one training that shares sequences; here it has several
+        parallel_state_sp._release_sequence_parallel_groups()
+        groups.mpu = None
 
 
 def _plain(module: nn.Module, settings: Training) -> torch.optim.Optimizer:

@@ -35,18 +35,18 @@ class Measures:
         """Of a sequence, forward and back, with activations that are computed again."""
         return (self.training[1].flops - self.training[0].flops) / (TRACED[1] - TRACED[0])
 
-    def activations(self, micro_batch: int) -> Any:
+    def activations(self, micro_batch: float) -> Any:
         return _grown(self.training, micro_batch)
 
     @property
     def gradients(self) -> Any:
         return self.training[0].gradients
 
-    def evaluating(self, micro_batch: int) -> float:
+    def evaluating(self, micro_batch: float) -> float:
         return float(_grown(self.evaluation, micro_batch).max())
 
 
-def _grown(traces: tuple[Trace, Trace], micro_batch: int) -> Any:
+def _grown(traces: tuple[Trace, Trace], micro_batch: float) -> Any:
     one, other = (each.activations.astype(np.float64) for each in traces)
     return one + (other - one) * (micro_batch - TRACED[0]) / (TRACED[1] - TRACED[0])
 

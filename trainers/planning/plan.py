@@ -52,7 +52,7 @@ def _section(
     measures = measure(recipe, name, done, precision)
     samples = _samples(name, done)
     micro_batch, micro_batches = zero.accumulation(
-        settings.batch_size, settings.least_workers, settings.micro_batch_size
+        settings.batch_size, settings.least_groups, settings.micro_batch_size
     )
     return {
         "hardware": dataclasses.asdict(units),
@@ -88,9 +88,9 @@ def _memory(
     settings: Training, measures: Measures, precision: str, units: Hardware
 ) -> dict[str, Any]:
     """Of one worker at one ZeRO stage, in bytes."""
-    share = -(-settings.batch_size // settings.least_workers)
+    share = -(-settings.batch_size // settings.least_groups)
     micro_batch, _ = zero.accumulation(
-        settings.batch_size, settings.least_workers, settings.micro_batch_size
+        settings.batch_size, settings.least_groups, settings.micro_batch_size
     )
     moment, held = peak(settings, measures, precision, micro_batch, units.is_gpu)
     limit = units.memory_gb * 1e9
@@ -113,7 +113,7 @@ def peak(
     settings: Training, measures: Measures, precision: str, micro_batch: int, on_gpu: bool
 ) -> tuple[str, states.Held]:
     """The moment at which a worker holds most, and what it then holds."""
-    share = -(-settings.batch_size // settings.least_workers)
+    share = -(-settings.batch_size // settings.least_groups)
     engine = states.Engine.of(
         settings,
         measures.parameters,
@@ -123,9 +123,9 @@ def peak(
     )
     found = states.moments(
         engine,
-        measures.activations(micro_batch),
+        measures.activations(micro_batch / settings.workers_a_sequence),
         measures.gradients,
-        measures.evaluating(2 * settings.micro_batch_size),
+        measures.evaluating(2 * settings.micro_batch_size / settings.workers_a_sequence),
     )
     framework = FRAMEWORK_BYTES["gpu" if on_gpu else "cpu"]
     name, held = max(found.items(), key=lambda item: item[1].total)

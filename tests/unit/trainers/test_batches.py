@@ -20,6 +20,7 @@ from trainers.config import Training
 from trainers.corpora.feeding.feed import Packed, Tokenized
 from trainers.corpora.feeding.order import Indices, Order
 from trainers.corpora.tokens.pack import pack_documents
+from trainers.sequence_parallel import Place
 
 
 class Numbers:
@@ -47,10 +48,15 @@ class Sharded(Tokenized):
 
 
 def batches(
-    rows: Any, batch_size: int, micro_batch_size: int = 16, rank: int = 0, workers: int = 1
+    rows: Any,
+    batch_size: int,
+    micro_batch_size: int = 16,
+    rank: int = 0,
+    workers: int = 1,
+    parts: int = 1,
 ) -> Batches:
     settings = Training(batch_size=batch_size, micro_batch_size=micro_batch_size)
-    return Batches(Numbers(), settings, rows, 17, rank, workers)  # type: ignore[arg-type]
+    return Batches(Numbers(), settings, rows, 17, Place.of(rank, workers, parts))  # type: ignore[arg-type]
 
 
 def taken(share: Share) -> list[tuple[int, int]]:
@@ -102,6 +108,16 @@ def test_every_sample_once_an_epoch_however_often_a_run_stops_and_changes_its_wo
         assert sorted(order[first : first + sum(sizes)]) == list(range(sum(sizes)))
 
 
+def test_a_group_that_shares_its_sequences_takes_the_same_and_counts_them_once() -> None:
+    shares = [batches(Sharded([20]), 6, 2, rank, workers=4, parts=2).make(0) for rank in range(4)]
+    assert taken(shares[0]) == taken(shares[1])
+    assert taken(shares[2]) == taken(shares[3])
+    both = sorted(number for share in shares[::2] for number, _ in taken(share))
+    assert both == list(range(6))
+    assert [share.targets for share in shares[1::2]] == [0, 0]
+    assert sum(share.targets for share in shares) == 6
+
+
 def test_the_next_share_is_made_while_the_step_computes() -> None:
     rows = Sharded([20])
     asked: list[int] = []
@@ -138,7 +154,7 @@ def test_an_error_reaches_the_step_that_would_have_learned_from_it() -> None:
             return super().collate(rows, numbers)
 
     rows = Sharded([20])
-    with Batches(Breaking(), Training(batch_size=4), rows, 17, 0, 1) as feed:  # type: ignore[arg-type]
+    with Batches(Breaking(), Training(batch_size=4), rows, 17, Place(0, 1, 0, 1)) as feed:  # type: ignore[arg-type]
         feed.at(0)
         with pytest.raises(ValueError, match="a damaged row"):
             feed.at(4)
@@ -194,7 +210,7 @@ def test_a_corpus_in_s3_larger_than_the_cache_is_read_whole_and_each_shard_once_
     rows = Packed(corpus, "train", limit / 1e9, window=2)
     cache = tmp_path / ".cache" / "raymill" / "files"
     seen: list[tuple[int, int]] = []
-    with Batches(PackedNumbers(), Training(batch_size=4), rows, 17, 0, 1) as feed:  # type: ignore[arg-type]
+    with Batches(PackedNumbers(), Training(batch_size=4), rows, 17, Place(0, 1, 0, 1)) as feed:  # type: ignore[arg-type]
         for start in range(0, 160, 4):
             seen += taken(feed.at(start, is_last=start == 156)[0])
             kept = [path for path in cache.iterdir() if path.suffix != ".part"]

@@ -57,6 +57,22 @@ def test_a_generator_goes_with_a_base_of_replaced_tokens() -> None:
     assert "only objective: replaced_tokens" in refusal(generator_base="g")
 
 
+def test_workers_that_share_sequences_fit_each_other() -> None:
+    llama = {"objective": "causal_lm", "model": {"architecture": "llama"}}
+    shared = {**llama, "workers": 4, "sequence_parallel": 2, "batch_size": 2}
+    assert Pretrain.model_validate(shared).least_groups == 2
+    assert "1 is less than workers = 4" in refusal(**{**shared, "batch_size": 1})
+    assert "2 does not divide workers, found 3" in refusal(**{**shared, "workers": 3})
+    elastic = {"min": 2, "max": 4}
+    assert "found min and max" in refusal(**{**shared, "workers": elastic})
+    assert "needs objective: causal_lm" in refusal(workers=2, sequence_parallel=2)
+    gpt2 = {"architecture": "gpt2"}
+    assert "needs llama or qwen3, found 'gpt2'" in refusal(**{**shared, "model": gpt2})
+    assert "cannot be with sequence_parallel" in refusal(**shared, compile=True)
+    unlike = {"zero_optimization": {"reduce_scatter": False}}
+    assert "must be true with sequence_parallel" in refusal(**shared, deepspeed=unlike)
+
+
 @pytest.mark.parametrize(
     ("written", "meant"),
     [("120M", 120_000_000), ("1.5B", 1_500_000_000), ("64K", 64_000), ("5000", 5000), (9, 9)],

@@ -14,6 +14,7 @@ from trainers.config import Training
 from trainers.corpora.feeding.feed import Tokenized
 from trainers.loop import TrainJob
 from trainers.model import Start, build, recompute_activations
+from trainers.sequence_parallel import Place
 from trainers.shape import Shape
 from trainers.tasks import Objective
 
@@ -76,10 +77,8 @@ def test_evaluation_covers_every_row_once_at_any_number_of_workers(
         for rank in range(workers):
             task = Sums()
             job = TrainJob(task, Training(micro_batch_size=2), 17)  # type: ignore[arg-type]
-            monkeypatch.setattr(loop.dist, "get_world_size", lambda workers=workers: workers)
-            monkeypatch.setattr(loop.dist, "get_rank", lambda rank=rank: rank)
             monkeypatch.setattr(loop.dist, "all_reduce", lambda tensor: None)
-            loop.evaluate(task, job, rows)
+            loop.evaluate(task, job, Place.of(rank, workers, 1), rows)
             totals.append(np.array(task.found))
         assert np.sum(totals, axis=0).tolist() == [sum(range(17)), 17, 17]
 

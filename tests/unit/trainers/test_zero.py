@@ -49,18 +49,18 @@ def test_the_section_becomes_deepspeeds_configuration(stage: int) -> None:
         gradient_clipping=0.5,
         zero=Zero.model_validate({"stage": stage}),
     )
-    made = config(settings, workers=2, precision="bf16")
+    made = config(settings, groups=2, precision="bf16")
     assert made["zero_optimization"]["stage"] == stage
     assert made["train_micro_batch_size_per_gpu"] == 8
     assert made["gradient_accumulation_steps"] == 2
     assert made["gradient_clipping"] == 0.5
     assert made["bf16"] == {"enabled": True}
-    assert config(settings, workers=2, precision="fp32")["bf16"] == {"enabled": False}
+    assert config(settings, groups=2, precision="fp32")["bf16"] == {"enabled": False}
 
 
 def test_precision_is_one_of_three() -> None:
     for precision in ("fp32", "bf16", "fp16"):
-        made = config(Training(), workers=1, precision=precision)
+        made = config(Training(), groups=1, precision=precision)
         assert made["bf16"] == {"enabled": precision == "bf16"}
         assert made["fp16"] == {"enabled": precision == "fp16"}
 
@@ -72,7 +72,7 @@ def test_offload_has_deepspeeds_names() -> None:
         "offload_parameters": "nvme",
         "nvme_path": "/nvme",
     }
-    made = config(Training.model_validate({"zero": zero}), workers=1, precision="bf16")
+    made = config(Training.model_validate({"zero": zero}), groups=1, precision="bf16")
     assert made["zero_optimization"] == {
         "stage": 3,
         "offload_optimizer": {"device": "cpu"},
@@ -94,7 +94,7 @@ def test_deepspeeds_own_keys_stand_beside_those_of_raymill() -> None:
             },
         }
     )
-    made = config(settings, workers=1, precision="bf16")
+    made = config(settings, groups=1, precision="bf16")
     assert made["wall_clock_breakdown"] is True
     assert made["zero_optimization"] == {
         "stage": 3,

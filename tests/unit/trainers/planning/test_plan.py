@@ -117,7 +117,7 @@ def test_the_command_answers_without_ray(
 
 
 def test_this_machine_is_shared_by_its_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hardware, "_measured_tflops", lambda: 1.0)
+    monkeypatch.setattr(hardware.flops, "measured_peak", lambda *_: 1e12)
     one, two = (hardware.hardware(workers) for workers in (1, 2))
     assert two.memory_gb == one.memory_gb / 2
     assert two.peak_tflops == 0.5

@@ -18,7 +18,7 @@ from typing import Any
 
 from cluster.errors import InfrastructureError, UserError
 from cluster.progress import Terminal
-from cluster.session import ROOT
+from cluster.session import ROOT, TOKEN_HINT
 
 PACKAGES = ("cluster", "trainers", "tuning", "serving")
 RECIPE = "recipe.yaml"
@@ -106,8 +106,9 @@ def _client(address: str) -> Any:
         raise UserError(f"--address {address}: expected the dashboard's, such as http://HOST:8265")
     try:
         return JobSubmissionClient(address)
-    except RayError as error:  # it asks for a token
-        raise UserError(f"--address {address}: {error}") from error
+    except RayError as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"--address {address}: {reason}{TOKEN_HINT}") from error
     except (ConnectionError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"--address {address}: no Ray dashboard answers there: {reason}") from error

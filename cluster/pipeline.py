@@ -185,17 +185,25 @@ def select(
 
 
 def refuse_what_cannot_fit(
-    planned: list[Planned], recipe: Recipe, resources: Mapping[str, float]
+    planned: list[Planned],
+    recipe: Recipe,
+    resources: Mapping[str, float],
+    held: Mapping[str, float],
 ) -> None:
-    """Raises UserError if a stage that is still to be made asks for more than there is."""
-    for section in {item.stage.trains: None for item in planned if item.done is None}:
-        if section is not None:
-            refuse_unless_fits(
-                f"{section}.workers",
-                getattr(recipe, section).resources,
-                resources,
-                "set fewer workers or CPUs a worker",
-            )
+    """Raises UserError if a stage that is still to be made asks for more than there is beside what
+    endpoints hold."""
+    missing = [item.stage for item in planned if item.done is None]
+    for section in {stage.trains: None for stage in missing if stage.trains is not None}:
+        refuse_unless_fits(
+            f"{section}.workers",
+            getattr(recipe, section).resources,
+            resources,
+            "set fewer workers or CPUs a worker",
+            held,
+        )
+    for stage in missing:
+        if stage.uses_ray:
+            refuse_unless_fits(stage.name, {"CPU": 1}, resources, "add a node", held)
 
 
 def run(

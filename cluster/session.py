@@ -17,10 +17,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from cluster.errors import UserError
-from cluster.resources import largest
+from cluster.resources import largest, summed
 from cluster.upper import load as load_upper
 
 CONNECT_TIMEOUT_S = 5
+TOKEN_HINT = (
+    "; if it asks for a token, export RAY_AUTH_MODE=token to have it sent, from RAY_AUTH_TOKEN, "
+    "RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token"
+)
+MOST_ACTORS = 10_000
+"""That Ray's state API tells of."""
 
 # What raymill runs must be importable on every worker, also when it was started as `python -m`.
 ROOT = str(Path(__file__).parent.parent)
@@ -63,7 +69,8 @@ def _join(address: str) -> None:
         ray.init(address=address, log_to_driver=True, logging_level=logging.WARNING)
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"--address {address}: no Ray answers there: {reason}") from error
+        hint = "" if "RAY_AUTH_MODE" in os.environ else TOKEN_HINT
+        raise UserError(f"--address {address}: no Ray answers there: {reason}{hint}") from error
 
 
 def _start(cpus: int | None) -> None:
@@ -107,6 +114,26 @@ def _resources() -> dict[str, float]:
     # A cluster that autoscales may have no worker yet: what it can grow to counts.
     limits = ray._private.state.state.get_max_resources_from_cluster_config()
     return largest({"GPU": 0.0}, ray.cluster_resources(), limits or {})
+
+
+def held(address: str | None) -> dict[str, float]:
+    """What of the cluster at `address` belongs to actors that outlive their jobs, as those of an
+    endpoint do: it comes free when someone takes them down."""
+    if is_local(address):
+        return {}
+    from ray.util.state import list_actors
+    from ray.util.state.exception import RayStateApiException
+
+    try:
+        actors = list_actors(
+            filters=[("state", "=", "ALIVE")],
+            detail=True,
+            limit=MOST_ACTORS,
+            raise_on_missing_output=False,
+        )
+    except RayStateApiException:  # a Ray without a dashboard
+        return {}
+    return summed(one.required_resources or {} for one in actors if one.is_detached)
 
 
 def _refuse_unless_answered(address: str) -> None:

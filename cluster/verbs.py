@@ -24,9 +24,9 @@ from cluster.recipe import (
     shipped,
 )
 from cluster.reference import as_text, reference
-from cluster.resources import refuse_unless_fits
+from cluster.resources import less, refuse_unless_fits
 from cluster.runs import Run
-from cluster.session import connected, is_local
+from cluster.session import connected, held, is_local
 from cluster.storage import Storage
 from cluster.upper import load as load_upper
 
@@ -83,7 +83,9 @@ def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
             if serves:
                 _refuse_what_cannot_serve(recipe.serve, resources)
             if needs_ray:
-                pipeline.refuse_what_cannot_fit(planned, recipe, resources)
+                kept = held(options.address)
+                pipeline.refuse_what_cannot_fit(planned, recipe, resources, kept)
+                resources = less(resources, kept)
             made = pipeline.run(recipe, storage, planned, record, terminal, resources)
             if not serves and all(item.done for item in planned):
                 why = "every artifact is there" if planned else "the recipe has no stages"

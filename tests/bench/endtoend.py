@@ -1,4 +1,4 @@
-"""`raymill shard` on 60 MB of text beside its peers, and beside itself on a tenth of the text.
+"""`raymill shard` on 60 MB of text beside its peers, and beside itself on ten times the text.
 
 All sides are commands of their own, from start to end, on two cores: raymill's time has the start
 of its Ray in it, unless it is told of one that runs, as on a cluster.
@@ -11,7 +11,7 @@ import itertools
 import json
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,8 @@ from tests.bench.peers import LENGTH
 from trainers.corpora.config import Tokenizer
 from trainers.corpora.tokens import tokenizer
 
-SMALL = "text-0[01].jsonl"
-"""A tenth of the files."""
+TIMES = 10
+"""As much text, to see what grows with it."""
 RECIPE = """\
 name: bench
 cluster: {{cpus: 2}}
@@ -33,7 +33,6 @@ corpora:
   deduplicate: {deduplicate}
   tokenizer: {{base: "{folder}/tokenizer"}}
   sequence_length: {length}
-  shard_megabytes: {shard_megabytes}
 """
 
 
@@ -84,13 +83,10 @@ def running_ray() -> tuple[str, ...]:
 def shard(
     deduplicate: str = "{}",
     clean: str = "{}",
-    files: str = "text-*.jsonl",
-    shard_megabytes: int = 8,
+    kinds: Sequence[str] = ("text", "copies"),
     ray: tuple[str, ...] = (),
 ) -> commands.Run:
-    sources = {"texts": {"path": f"{folder()}/texts/{files}"}}
-    if files != SMALL:
-        sources["copies"] = {"path": f"{folder()}/texts/copies-*.jsonl"}
+    sources = {kind: {"path": f"{folder()}/*/{kind}-*.jsonl"} for kind in kinds}
     with tempfile.TemporaryDirectory(dir=folder()) as place:
         recipe = Path(place) / "bench.yaml"
         recipe.write_text(
@@ -100,7 +96,6 @@ def shard(
                 deduplicate=deduplicate,
                 folder=folder(),
                 length=LENGTH,
-                shard_megabytes=shard_megabytes,
             ),
             "utf-8",
         )
@@ -141,20 +136,21 @@ def dedup_and_datatrove(ray: tuple[str, ...] = ()) -> dict[str, tuple[float, flo
     }
 
 
-def full_and_tenth() -> dict[str, tuple[float, float]]:
+def grown() -> dict[str, tuple[float, float]]:
     """Documents a second of the stage, without the start of Ray but with that of its workers, and
-    the bytes of the largest process; of all the text, and of a tenth, which is several shards."""
-    runs = [
-        shard("{similarity: 0.4}", files=files, shard_megabytes=2)
-        for files in ("text-*.jsonl", SMALL)
-    ]
+    the bytes of the largest process; of ten times the text, and of the text."""
+    further = folder() / "further"  # where the peers do not look
+    if not further.exists():
+        texts.write_further(further, TIMES - 1)
+    kinds = ("text", "copies")
+    runs = [shard("{similarity: 0.4}", kinds=(*kinds, *more)) for more in (("further",), ())]
     stages = [run.answer["stages"][0] for run in runs]
     read = [
         sum(source["read"] for source in stage["metrics"]["sources"].values()) for stage in stages
     ]
-    full, tenth = (count / stage["seconds"] for count, stage in zip(read, stages, strict=True))
-    return {"throughput": (full, tenth), "rss": (runs[0].peak_bytes, runs[1].peak_bytes)}
+    more, less = (count / stage["seconds"] for count, stage in zip(read, stages, strict=True))
+    return {"throughput": (more, less), "rss": (runs[0].peak_bytes, runs[1].peak_bytes)}
 
 
 dedup = Repeated(dedup_and_datatrove)
-scale = Repeated(full_and_tenth)
+scale = Repeated(grown)

@@ -23,6 +23,8 @@ DOCSTRING = re.compile(r'"""(.*?)"""', re.DOTALL)
 TEXT_FILES, COPY_FILES = 18, 2
 RATES = (0.05, 0.1)
 EVERY = 10
+PIECE = 24
+"""Characters of a real text that stand together in one made of pieces."""
 
 
 @functools.cache
@@ -63,6 +65,23 @@ def write_corpus(folder: Path) -> int:
         for file in range(files):
             _write(made[file::files], folder / f"{name}-{file:02d}.jsonl")
     return sum(len(text.encode()) for _, text in [*rows, *copies])
+
+
+def write_further(folder: Path, times: int) -> None:
+    """`FOLDER/further-NNN.jsonl`: so many times as much text again, in documents of the same
+    lengths, each of pieces of real ones at random: no more alike than any two of a language are."""
+    drawn = random.Random(18)
+    folder.mkdir()
+    kinds = [("".join(texts), list(map(len, texts))) for texts in (chinese(), english())]
+    counts = [len(lengths) for _, lengths in kinds]
+    for file in range(times * TEXT_FILES):
+        rows = []
+        for number in range(sum(counts) // TEXT_FILES):
+            ((pool, lengths),) = drawn.choices(kinds, counts)
+            pieces = -(-drawn.choice(lengths) // PIECE)
+            starts = [drawn.randrange(len(pool) - PIECE) for _ in range(pieces)]
+            rows.append((str(number), "".join(pool[at : at + PIECE] for at in starts)))
+        _write(rows, folder / f"further-{file:03d}.jsonl")
 
 
 def _write(rows: Sequence[tuple[str, str]], path: Path) -> None:

@@ -194,8 +194,8 @@ def test_serving_is_the_last_stage_where_a_recipe_has_it(tmp_path: Path) -> None
 def test_more_workers_than_cpus_are_refused_before_anything_runs() -> None:
     recipe = load("recipe.yaml")
     with pytest.raises(UserError, match=r"pretrain\.workers: needs 2 CPUs at once, .* has 1"):
-        pipeline.refuse_what_cannot_fit(planned(), recipe, {"CPU": 1.0})
-    pipeline.refuse_what_cannot_fit(planned(), recipe, {"CPU": 2.0})
+        pipeline.refuse_what_cannot_fit(planned(), recipe, {"CPU": 1.0}, {})
+    pipeline.refuse_what_cannot_fit(planned(), recipe, {"CPU": 2.0}, {})
 
 
 def test_stages_that_fine_tune_need_its_workers(tmp_path: Path) -> None:
@@ -203,14 +203,25 @@ def test_stages_that_fine_tune_need_its_workers(tmp_path: Path) -> None:
     recipe = load("recipe.yaml", ["finetune.cpus_per_worker=4"])
     found = [item for item in planned(storage=storage) if item.stage.name == "evaluate"]
     with pytest.raises(UserError, match=r"finetune\.workers: needs 4 CPUs at once"):
-        pipeline.refuse_what_cannot_fit(found, recipe, {"CPU": 2.0})
+        pipeline.refuse_what_cannot_fit(found, recipe, {"CPU": 2.0}, {})
+
+
+def test_what_endpoints_hold_is_not_waited_for(tmp_path: Path) -> None:
+    recipe, endpoint = load("recipe.yaml", ["pretrain.workers=2"]), {"CPU": 1.0}
+    pipeline.refuse_what_cannot_fit(planned(), recipe, {"CPU": 3.0}, endpoint)
+    with pytest.raises(UserError, match=r"has 2, of which endpoints hold 1; .* delete an endpoint"):
+        pipeline.refuse_what_cannot_fit(planned(), recipe, {"CPU": 2.0}, endpoint)
+    alone = load("recipe.yaml", ["pretrain.workers=1"])
+    shard = [item for item in planned() if item.stage.name == "shard"]
+    with pytest.raises(UserError, match=r"^shard: needs 1 CPUs at once, .* endpoints hold 1"):
+        pipeline.refuse_what_cannot_fit(shard, alone, {"CPU": 1.0}, endpoint)
 
 
 def test_what_is_done_needs_no_resources(tmp_path: Path) -> None:
     storage = Storage.at(str(tmp_path / "mill"))
     published(storage, ids(planned())["pretrain"])
     found = planned(storage=storage)
-    pipeline.refuse_what_cannot_fit(found, load("recipe.yaml"), {"CPU": 1.0})
+    pipeline.refuse_what_cannot_fit(found, load("recipe.yaml"), {"CPU": 1.0}, {})
 
 
 def two_stages(storage: Storage, second: str, resumes: bool = False) -> list[Planned]:

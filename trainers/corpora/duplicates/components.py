@@ -29,14 +29,14 @@ def large_star(edges: Edges) -> Edges:
     """Every neighbour above a node points to the lowest of the node and its neighbours."""
     nodes, others, lowest = _lowest(edges)
     above = others > nodes
-    return _unique(np.stack([others[above], lowest[above]], axis=1))
+    return unique(np.stack([others[above], lowest[above]], axis=1))
 
 
 def small_star(edges: Edges) -> Edges:
     """A node and its neighbours below it point to the lowest of those."""
     nodes, others, lowest = _lowest(edges)
     pointing = np.concatenate([np.stack([others, lowest], axis=1), np.stack([nodes, lowest], 1)])
-    return _unique(pointing[pointing[:, 0] != pointing[:, 1]])
+    return unique(pointing[pointing[:, 0] != pointing[:, 1]])
 
 
 def contracted(edges: Edges) -> Edges:
@@ -68,5 +68,9 @@ def _lowest(
     return nodes, others, np.repeat(lowest, np.diff(np.append(starts, len(nodes))))
 
 
-def _unique(edges: Edges) -> Edges:
-    return np.unique(edges, axis=0) if len(edges) else edges.reshape(0, 2)
+def unique(edges: Edges) -> Edges:
+    """Each once, in order; several times as fast as `np.unique` of rows."""
+    edges = edges[np.lexsort((edges[:, 1], edges[:, 0]))]
+    is_new = np.ones(len(edges), dtype=bool)
+    is_new[1:] = (edges[1:] != edges[:-1]).any(axis=1)
+    return edges[is_new]

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainers.corpora.cleaning.units import is_cjk
+from trainers.corpora.duplicates.components import unique
 from trainers.corpora.mixing import mix
 
 Hashes = npt.NDArray[np.uint64]
@@ -158,7 +159,7 @@ def alike(
         edges.append(compared[same])
         others[others] = ~same[back]
         hashes, documents = hashes[others], documents[others]
-    return np.unique(np.concatenate(edges), axis=0)
+    return unique(np.concatenate(edges))
 
 
 def _met(hashes: Hashes) -> npt.NDArray[np.bool_]:

@@ -31,9 +31,10 @@ DOCUMENTS_A_BUCKET = 50_000
 grow, and with them the memory of a task."""
 
 
-def buckets(documents: int) -> dict[str, range]:
-    """The places of each bucket by its name, for so many documents. Pure."""
-    count = max(1, min(PLACES, round(documents / DOCUMENTS_A_BUCKET)))
+def buckets(documents: int, of_each: int = DOCUMENTS_A_BUCKET) -> dict[str, range]:
+    """The places of each bucket by its name, for so many documents, `of_each` about so many.
+    Pure."""
+    count = max(1, min(PLACES, round(documents / of_each)))
     ends = [PLACES * number // count for number in range(count + 1)]
     pairs = enumerate(itertools.pairwise(ends))
     return {f"{number:04d}": range(start, stop) for number, (start, stop) in pairs}

@@ -27,7 +27,7 @@ from trainers.corpora.mixing import mix
 from trainers.corpora.steps import document_file
 from trainers.corpora.steps.cleaning import DOCUMENTS, Part
 from trainers.corpora.steps.document_file import DocumentFile
-from trainers.corpora.steps.exchange import PLACES, Records, buckets, collect, deal, one, place_of
+from trainers.corpora.steps.exchange import Records, buckets, collect, deal, one, place_of
 from trainers.corpora.steps.parallel import each
 from trainers.corpora.steps.selection import cut
 
@@ -43,8 +43,9 @@ BANDS_BYTES = 64_000_000
 TOGETHER_BYTES, DOCUMENT_BYTES = 1_000_000, 100
 """Texts whose signatures are made together, in UTF-8, and what the signature of a document counts
 beside its text."""
-DOCUMENTS_AT_ONCE = 8_000
-"""Whose bands are compared together, about: they take most of a task's memory."""
+MATCHED_TOGETHER = 8_000
+"""Documents whose bands make a bucket, about. They are forty times as many as the documents, and
+would take most of a task's memory."""
 BANDS, SIGNATURES, SIZES, RESULT = "near/bands", "near/signatures", "near/sizes", "near/found"
 
 
@@ -68,8 +69,7 @@ def find(
     names = [HELD_OUT, *(part.name for part in parts)]
     in_buckets = buckets(documents)
     _sign(job, names, left, minhash.band_rows(similarity))
-    places_at_once = max(1, PLACES * DOCUMENTS_AT_ONCE // max(documents, 1))
-    _match(job, names, in_buckets, places_at_once, similarity)
+    _match(job, names, buckets(documents, MATCHED_TOGETHER), similarity)
     return _deal_found(job, names, in_buckets, _clusters(job, in_buckets))
 
 
@@ -125,20 +125,15 @@ def _bands(signed: minhash.Signatures, first: int, band_rows: int) -> npt.NDArra
     return bands
 
 
-def _match(
-    job: StageJob, names: list[str], buckets: Buckets, places_at_once: int, similarity: float
-) -> None:
+def _match(job: StageJob, names: list[str], buckets: Buckets, similarity: float) -> None:
     """Deals the edges between documents that are alike, from both their ends."""
     draft = job.draft
 
     def match(name: str, places: range) -> None:
         bands = collect(draft.worked(BANDS), places, np.empty(0, BAND))
-        turns = (place_of(bands["hash"]) - places.start) // places_at_once
-        signed, found = _Signed(draft, names), [NO_EDGES]
-        for turn in range(-(-len(places) // places_at_once)):
-            some = bands[turns == turn]
-            found.append(minhash.alike(some["hash"], some["document"], signed.at, similarity))
-        edges = components.contracted(np.concatenate(found))
+        signed = _Signed(draft, names)
+        found = minhash.alike(bands["hash"], bands["document"], signed.at, similarity)
+        edges = components.contracted(found)
         _deal_edges(draft, _round(0), name, components.both_ways(edges))
 
     for _ in each(job, "match", buckets, match):

@@ -18,7 +18,7 @@ import torch.distributed as dist
 
 from cluster.artifacts import Draft
 from cluster.progress import Progress
-from trainers import flops, model, schedule, zero
+from trainers import attention, flops, model, schedule, zero
 from trainers.anomalies import Watch
 from trainers.asked import Asked, Request, nothing
 from trainers.batches import Batches
@@ -71,6 +71,9 @@ def train(
     cost, parameters = flops.cost(objective.model), model.parameter_count(objective.model)
     if settings.activation_checkpointing:
         model.recompute_activations(objective.model)
+    precision = zero.resolve_precision(settings.precision)
+    for part in model.parts(objective.model).values():
+        attention.prepare(part, "cuda" if torch.cuda.is_available() else "cpu", precision)
     compiled = settings.compile and _compile(objective, progress)
     place = Place.of(dist.get_rank(), dist.get_world_size(), settings.workers_a_sequence)
     engine = zero.engine(objective, settings, shared(objective.model, place))
@@ -133,7 +136,7 @@ def train(
         "skipped_steps": state.skipped_steps,
         "rollbacks": state.rollbacks,
         "left_out": state.left_out,
-        "precision": zero.resolve_precision(settings.precision),
+        "precision": precision,
         "compiled": compiled,
         "workers": dist.get_world_size(),
     }

@@ -66,10 +66,12 @@ def shared(model: "PreTrainedModel", place: Place) -> Any:
 
     parallel_state_sp.initialize_sequence_parallel(place.parts)
 
+    inner = ALL_ATTENTION_FUNCTIONS[config._attn_implementation]
+
     @functools.cache
     def exchange(batch_size: int) -> torch.nn.Module:
         return ulysses_sp.UlyssesSPAttentionHF(
-            ALL_ATTENTION_FUNCTIONS["sdpa"],
+            inner,
             batch_size=batch_size,
             attn_head_count=heads,
             attn_head_size=getattr(config, "head_dim", None) or config.hidden_size // heads,

@@ -109,7 +109,7 @@ def planned_bytes(case: Case) -> float:
     with tempfile.TemporaryDirectory(prefix="raymill-") as folder:
         recipe = case.recipe_in(Path(folder))
         settings = recipe.pretrain
-        measures = measure(recipe, "pretrain", {}, settings.precision)
+        measures = measure(recipe, "pretrain", {}, settings.precision, "cpu")
     sizes = (settings.batch_size, settings.workers, settings.micro_batch_size)
     micro_batch, _ = zero.accumulation(*sizes)
     return peak(settings, measures, settings.precision, micro_batch, on_gpu=False)[1].total

@@ -11,7 +11,7 @@ import torch
 
 from cluster.artifacts import Artifact
 from cluster.recipe import Recipe
-from trainers import finetune, model, pretrain
+from trainers import attention, finetune, model, pretrain
 from trainers.config import Finetune, Training
 from trainers.corpora.tokens import tokenizer as tokenizers
 from trainers.planning import stand_in
@@ -52,7 +52,11 @@ def _grown(traces: tuple[Trace, Trace], micro_batch: float) -> Any:
 
 
 def measure(
-    recipe: Recipe, section: str, done: Mapping[str, Artifact | None], precision: str
+    recipe: Recipe,
+    section: str,
+    done: Mapping[str, Artifact | None],
+    precision: str,
+    device: str,
 ) -> Measures:
     """Traces of a section's training. Raises UserError for what training would refuse."""
     settings: Training = getattr(recipe, section)
@@ -65,6 +69,8 @@ def measure(
             for training in (True, False):
                 with torch.device("meta"):
                     made = task.model()
+                for part in model.parts(made).values():
+                    attention.prepare(part, device, precision)
                 if settings.activation_checkpointing:
                     model.recompute_activations(made)
                 found.append(trace(Objective(made, task), batch, dtype, training))

@@ -49,7 +49,8 @@ def _section(
     precision: str = settings.precision
     if precision == "auto":
         precision = "bf16" if units.is_gpu else zero.resolve_precision("auto")
-    measures = measure(recipe, name, done, precision)
+    device = "cuda" if units.is_gpu else "cpu"
+    measures = measure(recipe, name, done, precision, device)
     samples = _samples(name, done)
     micro_batch, micro_batches = zero.accumulation(
         settings.batch_size, settings.least_groups, settings.micro_batch_size

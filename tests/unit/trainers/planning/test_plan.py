@@ -44,7 +44,7 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 def measures(tmp_path_factory: pytest.TempPathFactory) -> Measures:
     folder = tmp_path_factory.mktemp("recipe")
     (folder / "demo.yaml").write_text(LLAMA)
-    return measure(load(folder / "demo.yaml"), "pretrain", {}, "bf16")
+    return measure(load(folder / "demo.yaml"), "pretrain", {}, "bf16", "cpu")
 
 
 def section(recipe: Any, *overrides: str) -> dict[str, Any]:

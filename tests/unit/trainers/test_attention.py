@@ -53,7 +53,7 @@ def test_it_is_torchs_attention(kind: str, is_causal: bool, key_heads: int) -> N
 
 
 def test_queries_of_another_sequence_see_all_its_keys() -> None:
-    query, key, value = drawn(4, 20), drawn(4), drawn(4)
+    query, key, value = (one.detach() for one in (drawn(4, 20), drawn(4), drawn(4)))
     module = SimpleNamespace(is_causal=True, training=False)
     found, _ = attend(module, query, key, value, None, scaling=0.5)
     expected = scaled_dot_product_attention(query, key, value, scale=0.5)

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import torch
 
-from cluster import ledger
+from cluster import ledger, section
 from cluster.artifacts import Draft
 from cluster.errors import UserError
 from cluster.journals import LEDGER, METRICS
 from cluster.storage import Storage
 from tests.fakes import Notes
-from trainers import journal, trackers
+from trainers import journal
 from trainers.checkpoints.state import LoopState
 from trainers.config import Training
 from trainers.flops import Cost
@@ -238,7 +238,7 @@ def test_without_a_place_nothing_is_kept(world: World) -> None:
 def test_a_tracker_that_is_not_installed_is_refused(
     world: World, draft: Draft, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trackers.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setitem(section.TRACKERS, "wandb", "no_such_package")
     kept = Kept("demo", "pretrain", draft, 1e6, trackers=("wandb",))
     with pytest.raises(UserError, match=r"cluster.trackers: wandb .* 'raymill\[wandb\]'"):
         Journal(kept, Training(peak_tflops=1), Engine(), Cost(1, 1), LoopState(), Notes())

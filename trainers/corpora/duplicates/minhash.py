@@ -31,7 +31,7 @@ share more, tiny ones all."""
 SHORT_SIMILARITY = 0.55
 REPRESENTATIVES = 16
 """Of one group, with which the others are compared."""
-PAIRS = 65_536
+PAIRS = 8_192
 """Whose signatures are in memory at once."""
 PUNCTUATION = re.compile(r"[\W_]+")
 ASCII = "".join(chr(c).lower() if chr(c).isalnum() else " " for c in range(128))

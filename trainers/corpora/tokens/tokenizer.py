@@ -12,6 +12,7 @@ gives the normalized text back. Spaces stand for themselves, not as `▁`, which
 """
 
 import collections
+import functools
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -81,9 +82,11 @@ def _class_for(folder: Path) -> Any:
     return AutoTokenizer
 
 
+@functools.lru_cache(maxsize=1)
 def backend_in(folder: Path) -> "Backend":
     """What encodes for the tokenizer that is saved in a folder; without Transformers, whose import
-    takes seconds."""
+    takes seconds. A process has one: each keeps words it has seen, and in the holes that it leaves
+    the next does not fit."""
     from tokenizers import Tokenizer
 
     return Tokenizer.from_file(str(folder / "tokenizer.json"))

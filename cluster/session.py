@@ -25,8 +25,6 @@ TOKEN_HINT = (
     "; if it asks for a token, export RAY_AUTH_MODE=token to have it sent, from RAY_AUTH_TOKEN, "
     "RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token"
 )
-MOST_ACTORS = 10_000
-"""That Ray's state API tells of."""
 
 # What raymill runs must be importable on every worker, also when it was started as `python -m`.
 ROOT = str(Path(__file__).parent.parent)
@@ -116,24 +114,16 @@ def _resources() -> dict[str, float]:
     return largest({"GPU": 0.0}, ray.cluster_resources(), limits or {})
 
 
-def held(address: str | None) -> dict[str, float]:
-    """What of the cluster at `address` belongs to actors that outlive their jobs, as those of an
-    endpoint do: it comes free when someone takes them down."""
-    if is_local(address):
-        return {}
-    from ray.util.state import list_actors
-    from ray.util.state.exception import RayStateApiException
+def held() -> dict[str, float]:
+    """What of the cluster belongs to actors that outlive their jobs, as those of an endpoint do: it
+    comes free when someone takes them down."""
+    import ray
+    from ray.core.generated.gcs_pb2 import ActorTableData  # type: ignore[attr-defined]
 
-    try:
-        actors = list_actors(
-            filters=[("state", "=", "ALIVE")],
-            detail=True,
-            limit=MOST_ACTORS,
-            raise_on_missing_output=False,
-        )
-    except RayStateApiException:  # a Ray without a dashboard
-        return {}
-    return summed(one.required_resources or {} for one in actors if one.is_detached)
+    # Ray's public API of this asks a dashboard, which there need not be.
+    table = ray._private.state.state._connect_and_get_accessor().get_actor_table(None, "ALIVE")
+    actors = map(ActorTableData.FromString, table)
+    return summed(actor.required_resources for actor in actors if actor.is_detached)
 
 
 def _refuse_unless_answered(address: str) -> None:

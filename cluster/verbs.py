@@ -83,7 +83,7 @@ def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
             if serves:
                 _refuse_what_cannot_serve(recipe.serve, resources)
             if needs_ray:
-                kept = held(options.address)
+                kept = held()
                 pipeline.refuse_what_cannot_fit(planned, recipe, resources, kept)
                 resources = less(resources, kept)
             made = pipeline.run(recipe, storage, planned, record, terminal, resources)

@@ -41,3 +41,26 @@ def test_the_processes_of_a_local_ray_know_which_ray_is_theirs():
             process.wait()
     assert found[0][0] != found[1][0]
     assert all(own == named for own, named in found)
+
+
+HELD = """
+import json, ray
+from cluster.session import connected, held
+
+@ray.remote(num_cpus=1)
+class Actor: pass
+
+with connected(None, 2):
+    before = held()
+    actors = [Actor.options(lifetime=lifetime).remote() for lifetime in ("detached", "non_detached")]
+    ray.get([actor.__ray_ready__.remote() for actor in actors])
+    print(json.dumps([before, held()]), flush=True)
+"""
+
+
+def test_what_outlives_its_job_is_held():
+    """Without a dashboard, which the local Ray has none of."""
+    command = [sys.executable, "-c", HELD]
+    done = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == [{}, {"CPU": 1.0}]

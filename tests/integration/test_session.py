@@ -52,7 +52,8 @@ class Actor: pass
 
 with connected(None, 2):
     before = held()
-    actors = [Actor.options(lifetime=lifetime).remote() for lifetime in ("detached", "non_detached")]
+    kinds = ("detached", "non_detached")
+    actors = [Actor.options(lifetime=kind).remote() for kind in kinds]
     ray.get([actor.__ray_ready__.remote() for actor in actors])
     print(json.dumps([before, held()]), flush=True)
 """

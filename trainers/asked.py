@@ -1,9 +1,13 @@
 """What a training is asked for while it runs: a checkpoint, or to leave one and end. All ranks come
 to know of it in the same step."""
 
+import contextlib
 import enum
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+
+NODE_INTERVAL_S = 2.0
+"""How often a worker alone looks whether its node is about to go."""
 
 
 class Request(enum.Enum):
@@ -39,3 +43,25 @@ class Requests:
 
 
 REQUESTS = Requests()
+
+
+@contextlib.contextmanager
+def leaving() -> Iterator[threading.Event]:
+    """While the block runs: set as soon as Ray announces the end of this process's node, such as a
+    spot instance that is taken back. (Ray Train looks for it itself, for its groups.)"""
+    import ray
+    from ray._private.state import state
+
+    node = ray.get_runtime_context().get_node_id()
+    is_announced, is_over = threading.Event(), threading.Event()
+
+    def look() -> None:
+        while not (is_over.wait(NODE_INTERVAL_S) or is_announced.is_set()):
+            if node in state.get_draining_nodes():
+                is_announced.set()
+
+    threading.Thread(target=look, name="leaving", daemon=True).start()
+    try:
+        yield is_announced
+    finally:
+        is_over.set()

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Self
 from trainers import zero
 from trainers.config import Training
 from trainers.corpora.feeding.feed import Rows, deal
-from trainers.sequence_parallel import Place
+from trainers.place import Place
 from trainers.tasks import Batch, Task, targets
 
 FETCHING_THREADS = 2

@@ -144,7 +144,7 @@ class Training(Section):
 
     @model_validator(mode="after")
     def _batch_reaches_workers(self) -> Self:
-        if self.batch_size * self.workers_a_sequence < self.most_workers:
+        if self.batch_size * self.workers_a_group < self.most_workers:
             raise Invalid(
                 "batch_size",
                 f"{self.batch_size} is less than workers = {self.most_workers}; "
@@ -190,14 +190,19 @@ class Training(Section):
         return self.workers if isinstance(self.workers, int) else self.workers.max
 
     @property
-    def workers_a_sequence(self) -> int:
-        """How many share the tokens of each sequence."""
+    def workers_a_group(self) -> int:
+        """How many have the same sequences, and share their tokens or the weights."""
         return 1
+
+    @property
+    def shared(self) -> Literal["tokens", "weights"]:
+        """What they share."""
+        return "tokens"
 
     @property
     def least_groups(self) -> int:
         """Of workers with the same sequences."""
-        return self.least_workers // self.workers_a_sequence
+        return self.least_workers // self.workers_a_group
 
     @property
     def worker_resources(self) -> dict[str, float]:
@@ -240,6 +245,11 @@ class Pretrain(Training):
     (DeepSpeed-Ulysses, Jacobs et al. 2023); they come one after the other. For causal_lm with llama
     and qwen3, or a `base` like them. It divides `workers`, the attention heads and
     corpora.sequence_length."""
+    tensor_parallel: int = operational(1, ge=1)
+    """Workers that share the weights of each layer, for layers that one has no memory or no time
+    for (Shoeybi et al. 2019, DeepSpeed's AutoTP); they come one after the other, best in one node.
+    For causal_lm with llama and qwen3, or a `base` like them. It divides `workers`, the attention
+    heads and the model's intermediate size."""
     shuffle_window: int | None = Field(default=None, ge=1)
     """Shards whose sequences are shuffled together; all of them by default. For a corpus on remote
     storage that is larger than cluster.cache_gb, which must hold two such windows."""
@@ -268,26 +278,30 @@ class Pretrain(Training):
         return self
 
     @model_validator(mode="after")
-    def _can_share_sequences(self) -> Self:
-        parts = self.sequence_parallel
-        if parts == 1:
+    def _can_be_shared(self) -> Self:
+        if self.workers_a_group == 1:
             return self
-        if not isinstance(self.workers, int) or self.workers % parts:
+        if self.sequence_parallel > 1 and self.tensor_parallel > 1:
+            raise Invalid("tensor_parallel", "cannot be with sequence_parallel yet; leave one out")
+        key = "sequence_parallel" if self.sequence_parallel > 1 else "tensor_parallel"
+        if not isinstance(self.workers, int) or self.workers % self.workers_a_group:
             found = self.workers if isinstance(self.workers, int) else "min and max"
             raise Invalid(
-                "sequence_parallel", f"{parts} does not divide workers, found {found}; set both"
+                key, f"{self.workers_a_group} does not divide workers, found {found}; set both"
             )
         if self.objective != "causal_lm":
-            raise Invalid(
-                "sequence_parallel", f"needs objective: causal_lm, found {self.objective}"
-            )
+            raise Invalid(key, f"needs objective: causal_lm, found {self.objective}")
         if self.model is not None and self.model.architecture not in ("llama", "qwen3"):
             found = self.model.architecture
-            raise Invalid("sequence_parallel", f"needs llama or qwen3, found {found!r}")
+            raise Invalid(key, f"needs llama or qwen3, found {found!r}")
         if self.compile:
-            raise Invalid("compile", "cannot be with sequence_parallel yet; leave it out")
+            raise Invalid("compile", f"cannot be with {key} yet; leave it out")
+        if key == "tensor_parallel" and self.optimizer == "adafactor":
+            raise Invalid(
+                "optimizer", "adafactor factors whole matrices, which tensor_parallel cuts"
+            )
         passed: Any = self.deepspeed.get("zero_optimization", {})
-        if passed.get("reduce_scatter") is False:
+        if key == "sequence_parallel" and passed.get("reduce_scatter") is False:
             raise Invalid(
                 "deepspeed.zero_optimization.reduce_scatter",
                 "must be true with sequence_parallel: else DeepSpeed's stage 3 averages some "
@@ -296,8 +310,12 @@ class Pretrain(Training):
         return self
 
     @property
-    def workers_a_sequence(self) -> int:
-        return self.sequence_parallel
+    def workers_a_group(self) -> int:
+        return self.sequence_parallel * self.tensor_parallel  # one of them is 1
+
+    @property
+    def shared(self) -> Literal["tokens", "weights"]:
+        return "tokens" if self.tensor_parallel == 1 else "weights"
 
     def identity(self) -> dict[str, Any]:
         from trainers.corpora.reading.sources import base_hash

@@ -20,6 +20,7 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME
 
 from cluster.artifacts import Artifact, Draft
 from trainers import model as models
+from trainers import tensor_parallel
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -51,7 +52,7 @@ def _write_weights(engine: Any, model: "PreTrainedModel", folder: Path | None) -
     for file, names in files.filename_to_tensors.items():
         held: dict[str, Tensor] = {}
         for name in names:
-            value = whole(weights[name])
+            value = tensor_parallel.whole(weights[name], whole(weights[name]))
             if folder:
                 held[name] = value.cpu().contiguous()
         if folder:
@@ -64,11 +65,14 @@ def _write_weights(engine: Any, model: "PreTrainedModel", folder: Path | None) -
 def _outline(weight: Tensor) -> Tensor:
     """As large as the weight in its file, without values."""
     dtype = torch.float32 if weight.is_floating_point() else weight.dtype
-    return torch.empty(getattr(weight, "ds_shape", weight.shape), dtype=dtype, device="meta")
+    cut = tensor_parallel.cut(weight)
+    shape = cut.shape if cut else getattr(weight, "ds_shape", weight.shape)
+    return torch.empty(shape, dtype=dtype, device="meta")
 
 
 class _Whole:
-    """Whole weights of an engine in fp32. Called by every rank, for the same weight."""
+    """Weights of an engine in fp32, of those that ZeRO has cut all. Called by every rank, for the
+    same weight."""
 
     def __init__(self, engine: Any):
         self._stage = engine.zero_optimization_stage()

@@ -3,7 +3,8 @@
 Failures have classes. A lost worker, its node, or the connection to it: again from the last
 checkpoint, within a budget for each hour, so that a month survives a failure a day, but a loop of
 crashes ends. Memory that gave out: again with half the micro-batch, which leaves the gradient as it
-is. An error of the program or the user ends the run at once, since it would only come again.
+is. One that ended because its node was announced to go: again, and no failure. An error of the
+program or the user ends the run at once, since it would only come again.
 """
 
 import collections
@@ -11,7 +12,7 @@ import dataclasses
 import enum
 
 from cluster.errors import InfrastructureError, RaymillError
-from trainers.loop import TrainJob
+from trainers.loop import Ended, TrainJob
 
 HOUR_S = 3600.0
 COMMUNICATION = (
@@ -35,6 +36,7 @@ MEMORY = (
 class Kind(enum.Enum):
     LOST = "lost"
     MEMORY = "memory"
+    ENDED = "ended"
     MISTAKE = "mistake"
 
 
@@ -60,6 +62,7 @@ def failure(error: BaseException) -> Failure:
         (Kind.MISTAKE, lambda found: isinstance(found, RaymillError)),
         (Kind.MEMORY, _is_memory),
         (Kind.LOST, _is_death),
+        (Kind.ENDED, lambda found: isinstance(found, Ended)),
         (Kind.MISTAKE, lambda found: not (is_rays_own or _is_communication(found))),
     ):
         found = next(filter(wanted, errors), None)
@@ -126,6 +129,8 @@ class Attempts:
                 return self._with_less_memory(found.error, job)
             case Kind.LOST:
                 return job, self._spent(found.error, now_s)
+            case Kind.ENDED:
+                return job, "its node is about to go; goes on elsewhere"
 
     def _spent(self, error: BaseException, now_s: float) -> str:
         while self._lost and self._lost[0] <= now_s - HOUR_S:

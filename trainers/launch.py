@@ -16,7 +16,7 @@ import torch.distributed as dist
 
 from cluster.pipeline import StageJob
 from cluster.progress import Progress, Relayed, relayed
-from trainers.asked import REQUESTS, Asked, Request, nothing
+from trainers.asked import REQUESTS, Asked, Request, leaving, nothing
 from trainers.config import Training
 from trainers.elastic import Following
 from trainers.failures import Attempts, with_micro_batch
@@ -152,7 +152,13 @@ def alone(
 
 
 def _task(job: TrainJob, relay: Relayed) -> dict[str, Any]:
-    return alone(job, relay, asked=lambda: Request.END if relay.is_to_end() else Request.NOTHING)
+    with leaving() as goes:
+
+        def asked() -> Request:
+            is_to_end = relay.is_to_end() or (goes.is_set() and job.draft is not None)
+            return Request.END if is_to_end else Request.NOTHING
+
+        return alone(job, relay, asked=asked)
 
 
 def interruptible(

@@ -18,7 +18,7 @@ import torch.distributed as dist
 
 from cluster.artifacts import Draft
 from cluster.progress import Progress
-from trainers import attention, flops, model, schedule, zero
+from trainers import attention, flops, model, schedule, tensor_parallel, zero
 from trainers.anomalies import Watch
 from trainers.asked import Asked, Request, nothing
 from trainers.batches import Batches
@@ -28,7 +28,8 @@ from trainers.config import Training
 from trainers.corpora.feeding.feed import Rows
 from trainers.export import export
 from trainers.journal import Journal, Kept
-from trainers.sequence_parallel import Place, shared
+from trainers.place import Place
+from trainers.sequence_parallel import shared
 from trainers.tasks import Objective, Task, targets
 
 Report = Callable[[dict[str, float]], None]
@@ -75,7 +76,10 @@ def train(
     for part in model.parts(objective.model).values():
         attention.prepare(part, "cuda" if torch.cuda.is_available() else "cpu", precision)
     compiled = settings.compile and _compile(objective, progress)
-    place = Place.of(dist.get_rank(), dist.get_world_size(), settings.workers_a_sequence)
+    place = Place.of(
+        dist.get_rank(), dist.get_world_size(), settings.workers_a_group, settings.shared
+    )
+    tensor_parallel.prepare(objective, place)
     engine = zero.engine(objective, settings, shared(objective.model, place))
     rows, validation = task.rows("train"), task.rows("validation")
     total_steps = math.ceil(settings.epochs * len(rows) / settings.batch_size)
@@ -156,7 +160,7 @@ def _step(
     settings = job.settings
     engine.train()
     # Dropout follows from the step, not from how often the run was resumed.
-    torch.manual_seed(hash((job.seed, state.step, dist.get_rank())) & (2**63 - 1))
+    torch.manual_seed(hash((job.seed, state.step, place.draw)) & (2**63 - 1))
     share, waited = batches.at(state.samples, is_last=state.step + 1 == total_steps)
     rank = dist.get_rank()
     waits = [waited if one == rank else 0.0 for one in range(dist.get_world_size())]
@@ -176,7 +180,7 @@ def _step(
     loss_sum = torch.zeros((), dtype=torch.float64, device=engine.device)
     for number, (batch, weight) in enumerate(share.micro_batches, start=1):
         loss, _ = engine({name: value.to(engine.device) for name, value in batch.items()})
-        loss_sum += loss.detach() * weight
+        loss_sum += loss.detach() * weight * place.has_own_loss
         if number == len(share.micro_batches):
             weight *= watch.factor(state, loss_sum, all_targets)
         # DeepSpeed averages over workers or groups; the global mean is over targets.
@@ -208,7 +212,7 @@ def evaluate(engine: Any, job: TrainJob, place: Place, rows: Rows) -> dict[str, 
         taken = taken if counts else by_length[:1]  # ZeRO-3 needs every rank in every forward
         batch = job.task.collate(rows.take(taken), [int(index) for index in taken])
         loss, further = engine({name: value.to(engine.device) for name, value in batch.items()})
-        if counts:
+        if counts and place.has_own_loss:
             sums["loss"] += float(loss)
             sums["targets"] += targets(batch) if place.part == 0 else 0  # of a group one counts
             for name, value in further.items():

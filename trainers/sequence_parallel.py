@@ -7,12 +7,13 @@ into one sequence would see each other. Here its exchange of heads for tokens is
 """
 
 import functools
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from cluster.errors import UserError
+from trainers.place import Place
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -20,20 +21,6 @@ if TYPE_CHECKING:
 ATTENTION = "raymill_sequence_parallel"
 MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3")
 """Those whose attention takes a mask and knows of positions by its inputs alone."""
-
-
-class Place(NamedTuple):
-    """Of one worker: workers of a group share the tokens of the same sequences."""
-
-    group: int
-    groups: int
-    part: int
-    """Which of the group's parts of every sequence is this worker's."""
-    parts: int
-
-    @classmethod
-    def of(cls, rank: int, workers: int, parts: int) -> "Place":
-        return cls(rank // parts, workers // parts, rank % parts, parts)
 
 
 def own(model: "PreTrainedModel", tokens: Tensor) -> Tensor:
@@ -47,7 +34,7 @@ def shared(model: "PreTrainedModel", place: Place) -> Any:
     calls it; returns what a DeepSpeed engine takes as `mpu`, which is None where nothing is shared.
     Raises UserError for a model that cannot.
     """
-    if place.parts == 1:
+    if place.parts == 1 or place.shares == "weights":
         return None
     config: Any = model.config
     if config.model_type not in MODEL_TYPES:

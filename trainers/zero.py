@@ -14,7 +14,7 @@ from trainers.anomalies import drop_steps_not_finite
 from trainers.config import Training
 from trainers.engine_config import Zero
 from trainers.optimizers import optimizer
-from trainers.sequence_parallel import Place
+from trainers.place import Place
 
 
 def resolve_precision(precision: str) -> str:
@@ -36,9 +36,10 @@ def accumulation(batch_size: int, groups: int, micro_batch_size: int) -> tuple[i
 
 
 def averaged_over(settings: Training, place: Place) -> int:
-    """What DeepSpeed divides the sum of all workers' gradients by: stage 3 counts workers, the
-    others count those that share sequences as one (stage3.py, `__avg_scatter_grads`). Pure."""
-    return place.groups * (place.parts if settings.zero.stage == 3 else 1)
+    """What DeepSpeed divides the sum of all workers' gradients by: groups; but stage 3 counts
+    workers that share tokens one by one (stage3.py, `__avg_scatter_grads`). Pure."""
+    counts_workers = settings.zero.stage == 3 and place.shares == "tokens"
+    return place.groups * (place.parts if counts_workers else 1)
 
 
 def config(settings: Training, groups: int, precision: str) -> dict[str, Any]:
@@ -55,6 +56,9 @@ def config(settings: Training, groups: int, precision: str) -> dict[str, Any]:
         "zero_force_ds_cpu_optimizer": False,  # torch's AdamW is fused on CPUs too
         "steps_per_print": 2**31,
     }
+    if settings.shared == "weights":
+        parts = settings.workers_a_group
+        made["tensor_parallel"] = {"autotp_size": parts, "vocab_parallel_lm_head": False}
     return _joined(settings.deepspeed, made)
 
 
@@ -98,7 +102,7 @@ def engine(module: nn.Module, settings: Training, mpu: Any = None) -> Any:
             f"{section}.zero.nvme_path: offload to nvme needs libaio; install it on every node "
             "(libaio-dev)"
         )
-    groups = torch.distributed.get_world_size() // settings.workers_a_sequence
+    groups = torch.distributed.get_world_size() // settings.workers_a_group
     try:
         made, *_ = deepspeed.initialize(
             model=module,
@@ -111,6 +115,8 @@ def engine(module: nn.Module, settings: Training, mpu: Any = None) -> Any:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
         raise UserError(f"{section}.deepspeed: {key}: {first['msg']}") from error
+    if settings.shared == "weights":  # AutoTP's check of the first batch fails at dictionaries
+        made.first_dataloader_check.remove()
     if isinstance(made.optimizer, torch.optim.Optimizer):
         drop_steps_not_finite(made.optimizer)
     return made

@@ -26,17 +26,12 @@ __all__ = ["cluster"]
 ROWS, EPOCHS, DEADLINE_S = 240, 4, 15.0
 
 
-def train_workers() -> list[psutil.Process]:
-    children = psutil.Process().children(recursive=True)
-    return [one for one in children if "".join(one.cmdline()).startswith("ray::RayTrainWorker")]
-
-
 def drained(cluster: Cluster, folder: Path, records: Path) -> None:
     """Waits for the training, then announces the end of one of its nodes, and ends it."""
     while len(numbered.records(records)) < 20:
         time.sleep(0.2)
     assert not list(folder.glob("work/*/step-*/record.json"))
-    used = {process.ppid() for process in train_workers()}
+    used = {psutil.Process(int(path.stem)).ppid() for path in records.glob("*.jsonl")}
     node = next(
         one for one in cluster.worker_nodes if one.all_processes["raylet"][0].process.pid in used
     )
@@ -54,12 +49,21 @@ def drained(cluster: Cluster, folder: Path, records: Path) -> None:
     (records / numbered.SLOW).unlink()
 
 
-def test_a_checkpoint_is_left_before_the_node_goes(cluster: Cluster, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("workers", "told"),
+    [
+        (1, "its node is about to go; goes on elsewhere"),
+        (2, "a node is about to go; leaves a checkpoint"),
+    ],
+)
+def test_a_checkpoint_is_left_before_the_node_goes(
+    cluster: Cluster, tmp_path: Path, workers: int, told: str
+) -> None:
     records = tmp_path / "records"
     records.mkdir()
     (records / numbered.SLOW).touch()
     task = numbered.Recorded(numbered.task(tmp_path / "mill", ROWS), records)
-    keys: dict[str, Any] = numbered.settings(epochs=EPOCHS, workers=2, checkpoint_minutes=100)
+    keys: dict[str, Any] = numbered.settings(epochs=EPOCHS, workers=workers, checkpoint_minutes=100)
     draft = Draft(Storage.at(str(tmp_path)), "model/tiny-pretrain-0")
     notes = Notes()
     draining = threading.Thread(target=drained, args=(cluster, tmp_path, records), daemon=True)
@@ -69,7 +73,7 @@ def test_a_checkpoint_is_left_before_the_node_goes(cluster: Cluster, tmp_path: P
     draining.join(10)
     print("\n".join(notes.lines))
     assert (records / "left").read_text() == "True"
-    assert "a node is about to go; leaves a checkpoint" in notes.lines
+    assert told in notes.lines
     assert any("resumes from checkpoint" in line for line in notes.lines)
     steps = numbered.learned(records, batch_size=12)
     numbered.assert_each_once_an_epoch(steps, ROWS, batch_size=12, epochs=EPOCHS)

@@ -51,6 +51,11 @@ SHARED: dict[str, dict[str, Any]] = {
     **{name: STAGES[name] for name in ("zero-0", "zero-1", "zero-3", "recompute")},
     "zero-2": {},
 }
+WAYS = {
+    "sequence_parallel": ("causal-32", "grouped-32"),
+    "tensor_parallel": ("causal-32", "paired-32"),
+}
+"""Tasks by what their workers share."""
 RESUMED: dict[str, dict[str, Any]] = {
     "lion/0": {},
     "lion/2": {},
@@ -102,6 +107,9 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Task, int
     grouped = Start(
         shape=Shape.model_validate({"architecture": "qwen3", **sizes, "heads": 4, "kv_heads": 1})
     )
+    paired = Start(
+        shape=Shape.model_validate({"architecture": "qwen3", **sizes, "heads": 4, "kv_heads": 2})
+    )
     draw = np.random.default_rng(5)
     documents = [
         draw.integers(5, len(tokenizer), length).astype(np.uint16)
@@ -116,6 +124,7 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Task, int
         rows = table.num_rows
         made[f"causal-{length}"] = CausalLM(corpus, llama, SEED, 1), rows
         made[f"grouped-{length}"] = CausalLM(corpus, grouped, SEED, 1), rows
+        made[f"paired-{length}"] = CausalLM(corpus, paired, SEED, 1), rows
         made[f"masked-{length}"] = MasksByToken(corpus, bert, SEED, 1), rows
     made["masked"] = MaskedLM(corpus, bert, SEED, 1, mask_probability=0.2), rows
     examples = published(storage, "examples/demo-examples-00")
@@ -145,7 +154,8 @@ def found(
     task, rows = tasks["causal-32"]
     for workers, stage in [(1, 0), *((2, stage) for stage in range(4))]:
         keys = {"zero": {"stage": stage}, "gradient_clipping": 0.1}
-        cases[f"clipped/{workers}x{stage}"] = Case(task, settings(workers, rows, 2, **keys), True)
+        name = f"clipped/{stage}" if workers == 2 else "clipped/alone"
+        cases[name] = Case(task, settings(workers, rows, 2, **keys), plain=True)
     steps = {"epochs": 4, "learning_rate": 1e-3, "weight_decay": 0.1, "gradient_clipping": 1.0}
     for name, stage in OPTIMIZERS:
         keys = {"optimizer": name, "zero": {"stage": stage}, **steps}
@@ -161,23 +171,24 @@ def found(
         keys = {"optimizer": name, "zero": {"stage": int(stage), **offload}, **steps}
         keys |= {"checkpoint_minutes": 1e-9}
         cases[f"{which}/resumed"] = Case(task, settings(2, rows, 2, **keys), resumes=True)
-    for name in ("causal-32", "grouped-32"):
-        task, rows = tasks[name]
-        for stage, keys in SHARED.items():
-            cases[f"{name}/shared-{stage}"] = Case(task, shared(rows, **keys), plain=True)
-    cases["shared"] = Case(task, shared(rows, **steps))
-    cases["shared/resumed"] = Case(
-        task, shared(rows, **steps, checkpoint_minutes=1e-9), resumes=True
-    )
+    for way, names in WAYS.items():
+        for name in names:
+            task, rows = tasks[name]
+            for stage, keys in SHARED.items():
+                cases[f"{name}/{way}/{stage}"] = Case(task, shared(way, rows, **keys), plain=True)
+        task, rows = tasks["causal-32"]
+        cases[f"clipped/{way}"] = Case(task, shared(way, rows, gradient_clipping=0.1), plain=True)
+        cases[way] = Case(task, shared(way, rows, **steps))
+        keys = {**steps, "checkpoint_minutes": 1e-9}
+        cases[f"{way}/resumed"] = Case(task, shared(way, rows, **keys), resumes=True)
     return trained(cases, tmp_path_factory.mktemp("worlds"))
 
 
-def shared(rows: int, **keys: Any) -> Pretrain:
-    """Two workers with half of each sequence."""
+def shared(way: str, rows: int, **keys: Any) -> Pretrain:
+    """Two workers with half of each sequence, or of each layer."""
     shape = {"architecture": "llama"}  # the task has its own
-    return settings(
-        2, rows, 2, Pretrain, model=shape, objective="causal_lm", sequence_parallel=2, **keys
-    )
+    keys |= {"model": shape, "objective": "causal_lm", way: 2}
+    return settings(2, rows, 2, Pretrain, **keys)
 
 
 def gradient(weights: Weights, task: Task) -> Weights:
@@ -220,15 +231,15 @@ def test_what_is_sharded_and_kept_does_not_count(
     assert distance(shared, whole) <= TOLERANCE * largest(whole)
 
 
-@pytest.mark.parametrize("stage", range(4))
+@pytest.mark.parametrize("which", [*range(4), *WAYS])
 def test_the_norm_that_is_clipped_is_that_of_the_global_batch(
-    stage: int, found: Any, tasks: Any
+    which: int | str, found: Any, tasks: Any
 ) -> None:
     task = tasks["causal-32"][0]
-    one = gradient(found["clipped/1x0"], task)
+    one = gradient(found["clipped/alone"], task)
     norm = torch.stack([value.norm() for value in one.values()]).norm()
     assert float(norm) == pytest.approx(0.1, rel=1e-3)
-    two = gradient(found[f"clipped/2x{stage}"], task)
+    two = gradient(found[f"clipped/{which}"], task)
     assert distance(two, one) <= TOLERANCE * largest(one)
 
 
@@ -257,17 +268,17 @@ def test_bf16_goes_much_the_same_way(name: str, stage: int, found: Any, tasks: A
 
 
 @pytest.mark.parametrize("stage", SHARED)
-@pytest.mark.parametrize("name", ["causal-32", "grouped-32"])
-def test_sequences_that_workers_share_do_not_count(
-    name: str, stage: str, found: Any, tasks: Any
+@pytest.mark.parametrize(("way", "name"), [(way, name) for way in WAYS for name in WAYS[way]])
+def test_sequences_and_layers_that_workers_share_do_not_count(
+    way: str, name: str, stage: str, found: Any, tasks: Any
 ) -> None:
     """Packed documents do not see each other, nor do heads get others' keys."""
     whole = gradient(found[f"{name}/whole"], tasks[name][0])
-    parted = gradient(found[f"{name}/shared-{stage}"], tasks[name][0])
+    parted = gradient(found[f"{name}/{way}/{stage}"], tasks[name][0])
     assert largest(whole) > 1e-3
     assert distance(parted, whole) <= TOLERANCE * largest(whole)
 
 
-@pytest.mark.parametrize("which", [*RESUMED, "shared"])
+@pytest.mark.parametrize("which", [*RESUMED, *WAYS])
 def test_a_resumed_training_ends_where_it_would_have(which: str, found: Any) -> None:
     assert distance(found[f"{which}/resumed"], found[which]) == 0

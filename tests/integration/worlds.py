@@ -12,7 +12,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.multiprocessing
-from deepspeed.runtime.sequence_parallel import parallel_state_sp
 from deepspeed.utils import groups
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -77,9 +76,8 @@ def _process(number: int, cases: Mapping[str, Case], folder: Path) -> None:
 def _trained(job: TrainJob, notes: Notes) -> dict[str, Any]:
     try:
         return train(job, notes)
-    finally:  # a worker has one training that shares sequences; here it has several
-        parallel_state_sp._release_sequence_parallel_groups()
-        groups.mpu = None
+    finally:  # a worker has one training that shares anything; here it has several
+        groups._release_process_group_references()
 
 
 def _plain(module: nn.Module, settings: Training) -> torch.optim.Optimizer:

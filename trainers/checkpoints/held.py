@@ -7,12 +7,16 @@ AdamW alone, does not go from stage 3 to another one, and is made by a conversio
 """
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from trainers.checkpoints.parts import Columns
+from trainers.tensor_parallel import Cut, cut
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,13 +25,17 @@ class Held:
 
     name: str
     start: int
-    """Where it begins, in the flattened parameter."""
+    """Where it begins, in the flattened parameter; or in its flattened `columns`."""
     elements: int
     row: Tensor
     """The optimizer's own tensor, fp32, in which it lies: a parameter, or a rank's piece of many.
     The optimizer keeps its state by it."""
     offset: int
     """Where it lies, in the flattened row."""
+    columns: Columns | None = None
+    """Of a matrix whose columns several workers share, this worker's."""
+    is_copy: bool = False
+    """Whether a neighbour that shares the weights of other layers holds it too, and writes it."""
 
     def within(self, tensor: Tensor) -> Tensor:
         """The stretch of a tensor that is shaped like the row; a view."""
@@ -37,6 +45,28 @@ class Held:
 def held(engine: Any, writes: bool = False) -> Iterator[Held]:
     """All that this rank holds. One that is `writes` must be used before the next is taken: then it
     is passed on to the weights that the model computes with."""
+    cuts = _cuts(engine)
+    is_copy = any(one.part for one in cuts.values())
+    for one in _as_cut(engine, writes):
+        found = cuts.get(one.name)
+        if found is None:
+            yield dataclasses.replace(one, is_copy=is_copy)
+        elif found.dim == 0:  # a stretch of the whole as well
+            inner = math.prod(found.shape[1:])
+            yield dataclasses.replace(one, start=found.begin * inner + one.start)
+        else:
+            columns = Columns(found.begin, found.end, found.shape[1])
+            yield dataclasses.replace(one, columns=columns)
+
+
+def _cuts(engine: Any) -> dict[str, Cut]:
+    """Those parameters whose weights several workers share, by name."""
+    found = {name: cut(parameter) for parameter, name in engine.param_names.items()}
+    return {name: one for name, one in found.items() if one is not None}
+
+
+def _as_cut(engine: Any, writes: bool) -> Iterator[Held]:
+    """Places are those in the parameter as this worker has it."""
     match engine.zero_optimization_stage():
         case 3:
             yield from _of_stage_3(engine, writes)
@@ -74,7 +104,7 @@ def _of_stages_1_and_2(engine: Any, writes: bool) -> Iterator[Held]:
 
 
 def _of_stage_3(engine: Any, writes: bool) -> Iterator[Held]:
-    optimizer, rank = engine.optimizer, dist.get_rank()
+    optimizer = engine.optimizer
     if writes:
         optimizer.checkpoint_event_prologue()  # all parameters are cut
     for number, group in enumerate(optimizer.fp16_groups):
@@ -83,7 +113,7 @@ def _of_stage_3(engine: Any, writes: bool) -> Iterator[Held]:
             optimizer._optimizer_states_and_gradient_swap_in(number)
         row, offset = optimizer.fp32_partitioned_groups_flat[number], 0
         for parameter in group:
-            share = parameter.partition_numel()
+            share, rank = parameter.partition_numel(), dist.get_rank(parameter.ds_process_group)
             elements = min(share, parameter.ds_numel - rank * share)  # the last share is padded
             if elements > 0:
                 name = engine.param_names[parameter]
@@ -108,15 +138,18 @@ def copied(engine: Any) -> dict[tuple[str, int, str], Tensor]:
     has an element for each of the stretch is of one dimension, and nothing else is. What all ranks
     hold is shared out among them."""
     rank, workers = dist.get_rank(), dist.get_world_size()
+    parts = max((one.parts for one in _cuts(engine).values()), default=1)
     state = engine.basic_optimizer.state
     found: dict[tuple[str, int, str], Tensor] = {}
     for number, one in enumerate(held(engine)):
-        if engine.zero_optimization_stage() == 0 and number % workers != rank:
+        is_anothers = number % (workers // parts) != rank // parts
+        if one.is_copy or (engine.zero_optimization_stage() == 0 and is_anothers):
             continue
-        found[WEIGHT, one.start, one.name] = _copy(one.within(one.row))
+        where = one.start, f"{one.name}{one.columns or ''}"
+        found[WEIGHT, *where] = _copy(one.within(one.row))
         for kind, value in state[one.row].items():
             like_row = value.shape == one.row.shape
-            found[kind, one.start, one.name] = _copy(one.within(value) if like_row else value)
+            found[kind, *where] = _copy(one.within(value) if like_row else value)
     if rank == 0:
         for name, buffer in buffers(engine).items():
             found[BUFFER, 0, name] = _copy(buffer)

@@ -71,7 +71,10 @@ def _read(engine: Any, local: Path, record: Record) -> _Content:
     for one in held.held(engine):
         kinds = parts.kinds(one.name) | {WEIGHT}  # which must be there
         stretches.append(
-            {kind: parts.read(kind, one.name, one.start, one.elements) for kind in kinds}
+            {
+                kind: parts.read(kind, one.name, one.start, one.elements, one.columns)
+                for kind in kinds
+            }
         )
     names = held.buffers(engine)
     return _Content(

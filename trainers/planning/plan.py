@@ -124,9 +124,9 @@ def peak(
     )
     found = states.moments(
         engine,
-        measures.activations(micro_batch / settings.workers_a_sequence),
+        measures.activations(micro_batch / settings.workers_a_group),
         measures.gradients,
-        measures.evaluating(2 * settings.micro_batch_size / settings.workers_a_sequence),
+        measures.evaluating(2 * settings.micro_batch_size / settings.workers_a_group),
     )
     framework = FRAMEWORK_BYTES["gpu" if on_gpu else "cpu"]
     name, held = max(found.items(), key=lambda item: item[1].total)

@@ -20,7 +20,7 @@ from trainers.config import Training
 from trainers.corpora.feeding.feed import Packed, Tokenized
 from trainers.corpora.feeding.order import Indices, Order
 from trainers.corpora.tokens.pack import pack_documents
-from trainers.sequence_parallel import Place
+from trainers.place import Place
 
 
 class Numbers:

@@ -14,7 +14,7 @@ from ray.train.v2._internal.exceptions import (
 from cluster.errors import InfrastructureError, UserError
 from trainers.config import Training
 from trainers.failures import HOUR_S, Attempts, Kind, failure, with_micro_batch
-from trainers.loop import TrainJob
+from trainers.loop import Ended, TrainJob
 
 
 class DistBackendError(RuntimeError):
@@ -104,6 +104,16 @@ def test_torch_says_that_memory_gave_out() -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.empty(1 << 60, dtype=torch.uint8)
     assert failure(group(caught.value)).kind == Kind.MEMORY
+
+
+def test_a_training_that_left_its_node_goes_on_and_nothing_failed() -> None:
+    begun, attempts = job(), Attempts(0)
+    assert failure(group(GLOO, Ended())).kind == Kind.ENDED
+    for _ in range(3):
+        assert attempts.after(task(Ended()), begun, 0.0) == (
+            begun,
+            "its node is about to go; goes on elsewhere",
+        )
 
 
 def test_the_budget_is_of_a_sliding_hour() -> None:

@@ -14,7 +14,7 @@ from trainers.config import Training
 from trainers.corpora.feeding.feed import Tokenized
 from trainers.loop import TrainJob
 from trainers.model import Start, build, recompute_activations
-from trainers.sequence_parallel import Place
+from trainers.place import Place
 from trainers.shape import Shape
 from trainers.tasks import Objective
 

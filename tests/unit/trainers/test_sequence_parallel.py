@@ -7,7 +7,8 @@ import torch
 
 from cluster.errors import UserError
 from trainers.model import Start, build
-from trainers.sequence_parallel import Place, own, shared
+from trainers.place import Place
+from trainers.sequence_parallel import own, shared
 from trainers.shape import Shape
 
 

@@ -1,0 +1,32 @@
+"""Where a worker stands among those that share more than data."""
+
+from typing import Literal, NamedTuple
+
+
+class Place(NamedTuple):
+    """Workers of a group are neighbours and have the same sequences."""
+
+    group: int
+    groups: int
+    part: int
+    """Which of the group's parts is this worker's."""
+    parts: int
+    shares: Literal["tokens", "weights"] = "tokens"
+    """What the group parts among it: the tokens of a sequence, or the weights of a layer."""
+
+    @classmethod
+    def of(
+        cls, rank: int, workers: int, parts: int, shares: Literal["tokens", "weights"] = "tokens"
+    ) -> "Place":
+        return cls(rank // parts, workers // parts, rank % parts, parts, shares)
+
+    @property
+    def has_own_loss(self) -> bool:
+        """Whether its loss is to be added to that of others: with parted weights, all workers of a
+        group come to the same one."""
+        return self.part == 0 or self.shares == "tokens"
+
+    @property
+    def draw(self) -> int:
+        """Workers of one number draw the same dropout, as those must that have the same values."""
+        return self.group if self.shares == "weights" else self.group * self.parts + self.part

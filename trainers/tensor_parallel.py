@@ -1,0 +1,76 @@
+"""Layers that several workers share: each has some of a matrix's rows or columns (Shoeybi et al.
+2019), as DeepSpeed's AutoTP cuts them by the plan of the model's own Transformers class.
+Embeddings, norms and the output head stay whole.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+from deepspeed.checkpoint.constants import DS_AUTOTP_UC_META
+from deepspeed.utils import groups
+from torch import Tensor
+
+from cluster.errors import UserError
+from trainers.place import Place
+from trainers.tasks import Objective
+
+MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3")
+"""Those whose plan AutoTP was tried with."""
+
+
+def prepare(objective: Objective, place: Place) -> None:
+    """Lets an engine cut the layers of a model. Every rank calls it. Raises UserError for a model
+    that cannot be cut."""
+    if place.shares != "weights":
+        return
+    config: Any = objective.model.config
+    if config.model_type not in MODEL_TYPES:
+        raise UserError(
+            f"pretrain.tensor_parallel: {config.model_type!r} cannot be cut; "
+            f"those that can: {', '.join(MODEL_TYPES)}"
+        )
+    for what, number in (
+        ("attention heads", config.num_attention_heads),
+        ("key and value heads", config.num_key_value_heads),
+        ("intermediate features", config.intermediate_size),
+    ):
+        if number % place.parts:
+            raise UserError(
+                f"pretrain.tensor_parallel: {place.parts} workers cannot share the {number} {what} "
+                "of the model evenly"
+            )
+    objective.config = config  # where AutoTP looks for the plan
+
+
+class Cut(NamedTuple):
+    """What of a parameter is this worker's: all that has an index from `begin` to `end`."""
+
+    dim: int
+    begin: int
+    end: int
+    shape: tuple[int, ...]
+    """Of the whole parameter."""
+    part: int
+    parts: int
+
+
+def cut(parameter: Tensor) -> Cut | None:
+    """How a parameter of an engine was cut; None if it is whole."""
+    made: dict[str, Any] | None = getattr(parameter, DS_AUTOTP_UC_META, None)
+    if made is None or made["replicated"]:
+        return None
+    part, sizes = groups.get_tensor_model_parallel_rank(), made["partition_sizes"]
+    begin = sum(sizes[:part])
+    shape = tuple(made["logical_shape"])
+    return Cut(made["partition_dim"], begin, begin + sizes[part], shape, part, len(sizes))
+
+
+def whole(parameter: Tensor, own: Tensor) -> Tensor:
+    """All of a parameter's values, of which `own` are this worker's. Called by every rank."""
+    found = cut(parameter)
+    if found is None:
+        return own
+    parts = [torch.empty_like(own) for _ in range(found.parts)]
+    dist.all_gather(parts, own.contiguous(), group=groups.get_tensor_model_parallel_group())
+    return torch.cat(parts, dim=found.dim)

@@ -55,6 +55,10 @@ Workers = Annotated[
 ]
 
 
+Shared = Literal["tokens", "weights"]
+"""What workers with the same sequences share: a sequence's tokens, or a layer's weights."""
+
+
 class Anomalies(Section):
     """Steps that would do harm are not taken; what else is done about them. The samples left out by
     it are told, and stand with the model's metrics."""
@@ -195,7 +199,7 @@ class Training(Section):
         return 1
 
     @property
-    def shared(self) -> Literal["tokens", "weights"]:
+    def shared(self) -> Shared:
         """What they share."""
         return "tokens"
 
@@ -314,7 +318,7 @@ class Pretrain(Training):
         return self.sequence_parallel * self.tensor_parallel  # one of them is 1
 
     @property
-    def shared(self) -> Literal["tokens", "weights"]:
+    def shared(self) -> Shared:
         return "tokens" if self.tensor_parallel == 1 else "weights"
 
     def identity(self) -> dict[str, Any]:

@@ -76,9 +76,7 @@ def train(
     for part in model.parts(objective.model).values():
         attention.prepare(part, "cuda" if torch.cuda.is_available() else "cpu", precision)
     compiled = settings.compile and _compile(objective, progress)
-    place = Place.of(
-        dist.get_rank(), dist.get_world_size(), settings.workers_a_group, settings.shared
-    )
+    place = Place.of_this_worker(settings)
     tensor_parallel.prepare(objective, place)
     engine = zero.engine(objective, settings, shared(objective.model, place))
     rows, validation = task.rows("train"), task.rows("validation")

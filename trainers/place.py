@@ -1,6 +1,10 @@
 """Where a worker stands among those that share more than data."""
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
+
+import torch.distributed as dist
+
+from trainers.config import Shared, Training
 
 
 class Place(NamedTuple):
@@ -11,14 +15,17 @@ class Place(NamedTuple):
     part: int
     """Which of the group's parts is this worker's."""
     parts: int
-    shares: Literal["tokens", "weights"] = "tokens"
+    shares: Shared = "tokens"
     """What the group parts among it: the tokens of a sequence, or the weights of a layer."""
 
     @classmethod
-    def of(
-        cls, rank: int, workers: int, parts: int, shares: Literal["tokens", "weights"] = "tokens"
-    ) -> "Place":
+    def of(cls, rank: int, workers: int, parts: int, shares: Shared = "tokens") -> "Place":
         return cls(rank // parts, workers // parts, rank % parts, parts, shares)
+
+    @classmethod
+    def of_this_worker(cls, settings: Training) -> "Place":
+        rank, workers = dist.get_rank(), dist.get_world_size()
+        return cls.of(rank, workers, settings.workers_a_group, settings.shared)
 
     @property
     def has_own_loss(self) -> bool:

@@ -15,7 +15,7 @@ from ray.core.generated.autoscaler_pb2 import DrainNodeReason
 from cluster.artifacts import Draft
 from cluster.storage import Storage
 from tests import numbered
-from tests.chaos.test_training_kills import SEED, cluster
+from tests.chaos.test_training_kills import SEED, cluster, fill
 from tests.fakes import Notes
 from trainers import launch
 from trainers.config import Training
@@ -59,6 +59,7 @@ def drained(cluster: Cluster, folder: Path, records: Path) -> None:
 def test_a_checkpoint_is_left_before_the_node_goes(
     cluster: Cluster, tmp_path: Path, workers: int, told: str
 ) -> None:
+    fill(cluster)
     records = tmp_path / "records"
     records.mkdir()
     (records / numbered.SLOW).touch()

@@ -1,4 +1,5 @@
-"""A training goes on at 1, 2 and 3 workers and under any ZeRO stage as if nothing had changed."""
+"""A training goes on at 1 to 4 workers, under any ZeRO stage and with layers cut among any of them,
+as if nothing had changed."""
 
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ from tests.integration import relays
 from tests.integration.relays import Leg, Relay
 from tests.packed import corpus_of
 from trainers.checkpoints import records
-from trainers.checkpoints.parts import Parts
-from trainers.config import Training
+from trainers.checkpoints.parts import Columns, Parts
+from trainers.config import Pretrain, Training
 from trainers.corpora.config import Tokenizer
 from trainers.corpora.tokens.pack import pack_documents
 from trainers.corpora.tokens.tokenizer import train as train_tokenizer
@@ -36,8 +37,12 @@ CHANGING = {
 RATES = {"adamw": 3e-3, "lion": 1e-3, "adafactor": 0.3}
 
 
-def settings(workers: int, stage: int, **keys: Any) -> Training:
-    return Training.model_validate(
+PARTED = [(2, 2, 2), (4, 3, 2), (1, 0, 1), (4, 1, 2), (4, 0, 4), (3, 3, 1), (2, 3, 2)]
+"""Workers, ZeRO stage, and how many share the weights of a layer."""
+
+
+def settings(workers: int, stage: int, kind: type[Training] = Training, **keys: Any) -> Training:
+    return kind.model_validate(
         {
             "workers": workers,
             "zero": {"stage": stage},
@@ -67,7 +72,7 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
     storage = Storage.at(str(tmp_path_factory.mktemp("mill")))
     corpus = corpus_of(storage, {"train": [table], "validation": [table]})
     tokenizer.save_pretrained(corpus.path / "tokenizer")
-    sizes = {"hidden_size": 32, "layers": 2, "heads": 2, "max_positions": 64}
+    sizes = {"hidden_size": 32, "layers": 2, "heads": 4, "max_positions": 64}
     llama = Start(shape=Shape.model_validate({"architecture": "llama", **sizes}))
     return CausalLM(corpus, llama, relays.SEED, 1)
 
@@ -86,6 +91,10 @@ def folder(task: Task, tmp_path_factory: pytest.TempPathFactory) -> Path:
         of_two = settings(2, stage, precision="bf16")
         runs[f"bf16-{stage}-whole"] = Relay(task, [Leg(of_two)])
         runs[f"bf16-{stage}"] = Relay(task, [Leg(of_two, 3), Leg(of_two)])
+    legs = [parted(*leg) for leg in PARTED]
+    runs["parted-whole"] = Relay(task, [Leg(parted(1, 0, 1))])
+    runs["parted"] = Relay(task, [*(Leg(leg, 2) for leg in legs), Leg(legs[0])])
+    runs["parted-bits"] = Relay(task, [Leg(legs[0], 3), *(Leg(leg, 0) for leg in legs)])
     again = [Leg(settings(*leg, precision="bf16"), 0) for leg in ROUND]
     runs["bits"] = Relay(task, [Leg(settings(3, 2, precision="bf16"), 3), *again])
     folder = tmp_path_factory.mktemp("relays")
@@ -93,10 +102,15 @@ def folder(task: Task, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("optimizer", CHANGING)
-def test_the_order_of_samples_and_the_losses_stay(optimizer: str, folder: Path) -> None:
-    whole, changing = (relays.steps(folder, name) for name in (f"{optimizer}-whole", optimizer))
-    assert len(whole) > 2 * len(CHANGING[optimizer]), "the last leg has something to do"
+def parted(workers: int, stage: int, parts: int) -> Training:
+    keys = {"objective": "causal_lm", "model": {"architecture": "llama"}}  # the task has its own
+    return settings(workers, stage, Pretrain, tensor_parallel=parts, **keys)
+
+
+@pytest.mark.parametrize("name", [*CHANGING, "parted"])
+def test_the_order_of_samples_and_the_losses_stay(name: str, folder: Path) -> None:
+    whole, changing = (relays.steps(folder, relay) for relay in (f"{name}-whole", name))
+    assert len(whole) > 2 * len(CHANGING.get(name, PARTED)), "the last leg has something to do"
     assert [step["samples"] for step in changing] == [step["samples"] for step in whole]
     assert [step["step"] for step in changing] == [step["step"] for step in whole]
     losses = [[step["loss"] for step in steps] for steps in (changing, whole)]
@@ -120,9 +134,14 @@ def test_bf16_goes_on_exactly_where_nothing_has_changed(stage: int, folder: Path
     assert relays.steps(folder, f"bf16-{stage}") == relays.steps(folder, f"bf16-{stage}-whole")
 
 
-@pytest.mark.parametrize("leg", range(1, len(ROUND) + 1))
-def test_other_workers_and_stages_hold_the_same_bits(leg: int, folder: Path) -> None:
-    saved, again = (parts(folder, name) for name in ("bits", f"bits-again-{leg}"))
+AGAIN = {"bits": ROUND, "parted-bits": PARTED}
+
+
+@pytest.mark.parametrize(
+    ("name", "leg"), [(name, leg + 1) for name, legs in AGAIN.items() for leg in range(len(legs))]
+)
+def test_other_workers_and_stages_hold_the_same_bits(name: str, leg: int, folder: Path) -> None:
+    saved, again = (parts(folder, relay) for relay in (name, f"{name}-again-{leg}"))
     assert again._stretches.keys() == saved._stretches.keys()
     for kind, name in saved._stretches:
         elements = [elements_of(one, kind, name) for one in (saved, again)]
@@ -138,5 +157,13 @@ def parts(folder: Path, relay: str) -> Parts:
     return Parts(draft.storage.local(place) / name for name in record.files)
 
 
+def test_workers_that_share_layers_keep_their_columns(folder: Path) -> None:
+    kept = parts(folder, "parted-bits")._stretches
+    columns = kept["weight", "model.model.layers.0.self_attn.o_proj.weight"]
+    assert set(columns) == {Columns(0, 16, 32), Columns(16, 32, 32)}
+    assert set(kept["weight", "model.lm_head.weight"]) == {None}
+
+
 def elements_of(parts: Parts, kind: str, name: str) -> int:
-    return sum(stretch.shape[0] for stretch in parts._stretches[kind, name] if stretch.shape)
+    kept = parts._stretches[kind, name].values()
+    return sum(stretch.shape[0] for stretches in kept for stretch in stretches if stretch.shape)

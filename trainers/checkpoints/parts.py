@@ -135,7 +135,8 @@ class Parts:
         for kept, stretches in sorted(found.items(), key=lambda item: item[0] or (0,)):
             end = max(one.start + one.shape[0] for one in stretches)
             values = torch.cat(list(self._covering(stretches, what, 0, end)))
-            parts.append(values.view(-1, kept.end - kept.begin if kept else width))
+            own = kept.end - kept.begin if kept else width
+            parts.append(values[: len(values) // own * own].view(-1, own))
         rows = min(len(part) for part in parts)
         whole = torch.cat([part[:rows] for part in parts], dim=1)
         if whole.shape[1] < width:

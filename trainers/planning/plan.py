@@ -46,6 +46,11 @@ def _section(
     mfu: float,
 ) -> dict[str, Any]:
     settings: Training = getattr(recipe, name)
+    if settings.shared == "weights":
+        raise UserError(
+            f"{name}.tensor_parallel: plan does not know yet what a worker holds of layers that "
+            f"are cut; see what all hold together with --set {name}.tensor_parallel=1"
+        )
     precision: str = settings.precision
     if precision == "auto":
         precision = "bf16" if units.is_gpu else zero.resolve_precision("auto")

@@ -73,6 +73,18 @@ def test_workers_that_share_sequences_fit_each_other() -> None:
     assert "must be true with sequence_parallel" in refusal(**shared, deepspeed=unlike)
 
 
+def test_workers_that_share_layers_fit_each_other() -> None:
+    llama = {"objective": "causal_lm", "model": {"architecture": "llama"}}
+    shared = {**llama, "workers": 4, "tensor_parallel": 2, "batch_size": 2}
+    settings = Pretrain.model_validate(shared)
+    assert (settings.least_groups, settings.shared) == (2, "weights")
+    assert "2 does not divide workers, found 3" in refusal(**{**shared, "workers": 3})
+    assert "cannot be with sequence_parallel yet" in refusal(**shared, sequence_parallel=2)
+    assert "cannot be with tensor_parallel" in refusal(**shared, compile=True)
+    factored = {"optimizer": "adafactor", "zero": {"stage": 0}}
+    assert "which tensor_parallel cuts" in refusal(**shared, **factored)
+
+
 @pytest.mark.parametrize(
     ("written", "meant"),
     [("120M", 120_000_000), ("1.5B", 1_500_000_000), ("64K", 64_000), ("5000", 5000), (9, 9)],

@@ -17,17 +17,10 @@ def model(tokenizer: Any, **keys: Any) -> Any:
     return build(Start(shape=Shape.model_validate(sizes)), "causal_lm", tokenizer)
 
 
-def test_neighbours_share_sequences() -> None:
-    places = [Place.of(rank, 6, 3) for rank in range(6)]
-    assert [(one.group, one.part) for one in places] == [
-        (0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)
-    ]  # fmt: skip
-    assert {(one.groups, one.parts) for one in places} == {(2, 3)}
-
-
 def test_a_model_that_shares_nothing_has_all_tokens(tokenizer: Any) -> None:
     llama = model(tokenizer, architecture="llama")
     assert shared(llama, Place.of(1, 2, 1)) is None
+    assert shared(llama, Place.of(1, 2, 2, "weights")) is None
     tokens = torch.arange(8).view(1, 8)
     assert own(llama, tokens) is tokens
     llama.place = Place.of(1, 2, 2)

@@ -7,9 +7,10 @@ import torch.distributed as dist
 from torch import nn
 
 from cluster.errors import UserError
-from trainers.config import Pretrain, Training
+from trainers.config import Pretrain, Shared, Training
 from trainers.engine_config import Zero
-from trainers.zero import accumulation, config, engine, resolve_precision
+from trainers.place import Place
+from trainers.zero import accumulation, averaged_over, config, engine, resolve_precision
 
 
 @pytest.mark.parametrize(
@@ -56,6 +57,24 @@ def test_the_section_becomes_deepspeeds_configuration(stage: int) -> None:
     assert made["gradient_clipping"] == 0.5
     assert made["bf16"] == {"enabled": True}
     assert config(settings, groups=2, precision="fp32")["bf16"] == {"enabled": False}
+
+
+def test_layers_are_cut_and_the_output_head_is_not() -> None:
+    keys = {"objective": "causal_lm", "model": {"architecture": "llama"}, "workers": 4}
+    settings = Pretrain.model_validate({**keys, "tensor_parallel": 2})
+    made = config(settings, groups=2, precision="fp32")
+    assert made["tensor_parallel"] == {"autotp_size": 2, "vocab_parallel_lm_head": False}
+    assert "tensor_parallel" not in config(Pretrain.model_validate(keys), 4, "fp32")
+
+
+@pytest.mark.parametrize(
+    ("stage", "shares", "counted"), [(2, "tokens", 3), (3, "tokens", 6), (3, "weights", 3)]
+)
+def test_stage_3_averages_over_workers_that_share_tokens(
+    stage: int, shares: Shared, counted: int
+) -> None:
+    settings = Training.model_validate({"zero": {"stage": stage}})
+    assert averaged_over(settings, Place.of(0, 6, 2, shares)) == counted
 
 
 def test_precision_is_one_of_three() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from trainers.checkpoints.parts import Parts, Unreadable, pieces
+from trainers.checkpoints.parts import Columns, Parts, Unreadable, pieces
 
 
 def written(path: Path, tensors: dict[tuple[str, int, str], torch.Tensor]) -> Path:
@@ -69,6 +69,54 @@ def test_what_is_missing_is_named(gone: str, files: list[Path]) -> None:
     first = {"a": 4, "b": 0, "c": 5}[gone]
     with pytest.raises(Unreadable, match=f"weight of layer.weight is missing from element {first}"):
         parts.read("weight", "layer.weight", 0, 10)
+
+
+WIDTH, MATRIX = 6, torch.arange(24.0).view(4, 6)
+
+
+def by_columns(folder: Path, cuts: list[Columns | None]) -> Parts:
+    """A matrix of 4 x 6 in two stretches of each of its cuts."""
+    folder.mkdir()
+    for number, columns in enumerate(cuts):
+        kept = MATRIX[:, columns.begin : columns.end] if columns else MATRIX
+        values, name = kept.reshape(-1), f"layer.weight{columns or ''}"
+        for half, part in enumerate((values[:7].clone(), values[7:].clone())):
+            tensors = {
+                ("weight", 7 * half, name): part,
+                ("step", 7 * half, name): torch.tensor(3.0),
+            }
+            written(folder / f"{number}-{half}.safetensors", tensors)
+    return Parts(folder.iterdir())
+
+
+HALVES = [Columns(0, 3, WIDTH), Columns(3, 6, WIDTH)]
+THIRDS = [Columns(2 * part, 2 * part + 2, WIDTH) for part in range(3)]
+CUTS: list[list[Columns | None]] = [[None], [*HALVES], [*THIRDS]]
+
+
+@pytest.mark.parametrize("kept", CUTS, ids=len)
+@pytest.mark.parametrize("wanted", CUTS, ids=len)
+def test_columns_are_read_however_they_were_kept(
+    kept: list[Columns | None], wanted: list[Columns | None], tmp_path: Path
+) -> None:
+    parts = by_columns(tmp_path / "kept", kept)
+    for columns in wanted:
+        own = MATRIX[:, columns.begin : columns.end] if columns else MATRIX
+        read = parts.read("weight", "layer.weight", 2, 5, columns)
+        assert read.tolist() == own.reshape(-1)[2:7].tolist()
+        assert float(parts.read("step", "layer.weight", 2, 5, columns)) == 3.0
+    assert parts.kinds("layer.weight") == {"weight", "step"}
+
+
+def test_columns_that_are_missing_are_named(tmp_path: Path) -> None:
+    parts = by_columns(tmp_path / "kept", [*THIRDS[:2]])
+    with pytest.raises(Unreadable, match="is missing 2 of its columns"):
+        parts.read("weight", "layer.weight", 0, 24)
+    cut_off = by_columns(tmp_path / "cut", [*HALVES])
+    (tmp_path / "cut" / "1-1.safetensors").unlink()
+    cut_off = Parts((tmp_path / "cut").iterdir())
+    with pytest.raises(Unreadable, match="is missing from element 12 on"):
+        cut_off.read("weight", "layer.weight", 6, 10)
 
 
 def test_what_is_no_safetensors_is_named(files: list[Path]) -> None:

@@ -1,0 +1,47 @@
+"""What cuts layers, without workers; with them see test_invariance and test_resharding."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from cluster.errors import UserError
+from trainers import tensor_parallel
+from trainers.model import Start, build
+from trainers.place import Place
+from trainers.shape import Shape
+from trainers.tasks import Objective
+
+
+def objective(tokenizer: Any, **keys: Any) -> Objective:
+    sizes = {"hidden_size": 32, "layers": 1, "heads": 4, **keys}
+    model = build(Start(shape=Shape.model_validate(sizes)), "causal_lm", tokenizer)
+    return Objective(model, None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("keys", "parts", "says"),
+    [
+        ({"architecture": "gpt2"}, 2, "'gpt2' cannot be cut; those that can: llama"),
+        ({"architecture": "llama"}, 3, "3 workers cannot share the 4 attention heads"),
+        ({"architecture": "qwen3", "kv_heads": 1}, 2, "the 1 key and value heads"),
+        (
+            {"architecture": "llama", "intermediate_size": 63},
+            2,
+            "the 63 intermediate features of the model evenly",
+        ),
+    ],
+)
+def test_a_model_that_cannot_be_cut_is_refused(
+    keys: dict[str, Any], parts: int, says: str, tokenizer: Any
+) -> None:
+    made = objective(tokenizer, **keys)
+    tensor_parallel.prepare(made, Place.of(0, parts, parts))  # which share tokens
+    with pytest.raises(UserError, match=says):
+        tensor_parallel.prepare(made, Place.of(0, parts, parts, "weights"))
+
+
+def test_what_was_not_cut_is_whole() -> None:
+    weight = torch.nn.Parameter(torch.zeros(2, 2))
+    assert tensor_parallel.cut(weight) is None
+    assert tensor_parallel.whole(weight, weight) is weight

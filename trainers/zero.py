@@ -83,6 +83,13 @@ def _joined(passed: Mapping[str, Any], made: Mapping[str, Any]) -> dict[str, Any
     return joined
 
 
+def _blocks(module: nn.Module) -> list[str]:
+    """Classes of the layers that a model repeats, as Transformers names them. Stage 3 gathers the
+    weights of one at a time: of each matrix in it, compiled code would be parted at every one."""
+    names = (getattr(part, "_no_split_modules", None) or () for part in module.modules())
+    return sorted({name for some in names for name in some})
+
+
 def engine(module: nn.Module, settings: Training, mpu: Any = None) -> Any:
     """The DeepSpeed engine around a module. torch.distributed must be initialized. `mpu` tells
     DeepSpeed which workers share what, where they share more than data.
@@ -102,6 +109,8 @@ def engine(module: nn.Module, settings: Training, mpu: Any = None) -> Any:
             f"{section}.zero.nvme_path: offload to nvme needs libaio; install it on every node "
             "(libaio-dev)"
         )
+    if settings.zero.stage == 3:
+        deepspeed.utils.set_z3_leaf_modules(module, _blocks(module), raise_if_not_found=False)
     groups = torch.distributed.get_world_size() // settings.workers_a_group
     try:
         made, *_ = deepspeed.initialize(

@@ -59,8 +59,9 @@ class Journal:
         cost: flops.Cost,
         state: LoopState,
         progress: Progress,
+        entered: float,
     ):
-        self._kept, self._engine, self._cost = kept, engine, cost
+        self._kept, self._engine, self._cost, self._entered = kept, engine, cost, entered
         self._peak = flops.peak(settings, engine.device) if kept is not None else None
         """FLOPs a second of all workers."""
         self._since = dataclasses.replace(state)
@@ -134,7 +135,9 @@ class Journal:
         self.ledger.add("data_wait", state.data_wait_seconds - self._waited_s)
         self._waited_s = state.data_wait_seconds
         if self._is_first:
-            self.ledger.start(self._since.step, workers=dist.get_world_size())
+            # Of the time until here, what went by in the training's own code.
+            setup_s = round(time.monotonic() - self._entered, 2)
+            self.ledger.start(self._since.step, workers=dist.get_world_size(), setup_s=setup_s)
             self._since, self._is_first = dataclasses.replace(state), False
         # By the agreed time: every rank must come to the same answer.
         interval_s = max(INTERVAL_S, state.seconds / FIRST_LINES)

@@ -64,7 +64,7 @@ def train(
     rank is asked for a checkpoint, or to end, all save one after the same step; to end, they raise
     Ended.
     """
-    settings, task = job.settings, job.task
+    settings, task, entered = job.settings, job.task, time.monotonic()
     if not torch.cuda.is_available():
         torch.set_num_threads(settings.cpus_per_worker)  # its process may have served another job
     torch.manual_seed(job.seed)
@@ -89,7 +89,7 @@ def train(
     rank = dist.get_rank()
     with (
         checkpoints,
-        Journal(job.kept, settings, engine, cost, state, progress) as journal,
+        Journal(job.kept, settings, engine, cost, state, progress, entered) as journal,
         Batches(task, settings, rows, job.seed, place) as batches,
     ):
         restore = journal.told_of(checkpoints.restore, state)

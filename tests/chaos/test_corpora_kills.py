@@ -11,7 +11,7 @@ import pytest
 from tests.integration.command import until
 from tests.integration.test_corpora_kills import made, written_recipe
 
-KILLS = 20
+KILLS = int(os.environ.get("KILLS", "20"))
 LONGEST_S = 14.0
 """Of the wait before a kill; a run takes about that long when nothing is done yet."""
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,9 @@ def journal_of(
 ) -> Journal:
     kept = Kept("demo", "pretrain", draft, began, trackers=())
     settings = Training(peak_tflops=1e-3)
-    return Journal(kept, settings, engine or Engine(), Cost(1000, 10), state, Notes())
+    return Journal(
+        kept, settings, engine or Engine(), Cost(1000, 10), state, Notes(), time.monotonic()
+    )
 
 
 def lines(draft: Draft, name: str = METRICS) -> list[dict[str, Any]]:
@@ -118,6 +121,8 @@ def test_validations_and_checkpoints_have_a_line(world: World, draft: Draft) -> 
     entry = lines(draft, LEDGER)[-1]
     assert (entry["saved"], entry["spent"]) == (True, {"checkpoint": 2.0})
     assert book.ledger.account.parts["evaluation"] == 4
+    (start,) = (entry for entry in lines(draft, LEDGER) if entry["what"] == "start")
+    assert 0 <= start["setup_s"] < 60
 
 
 def test_steps_increase_over_restarts_and_commands(world: World, draft: Draft) -> None:
@@ -230,7 +235,7 @@ def test_a_roll_back_is_lost_work_and_steps_go_on(world: World, draft: Draft) ->
 
 def test_without_a_place_nothing_is_kept(world: World) -> None:
     state = LoopState()
-    with Journal(None, Training(), Engine(), Cost(1, 1), state, Notes()) as book:
+    with Journal(None, Training(), Engine(), Cost(1, 1), state, Notes(), 0.0) as book:
         world.train(book, state, 5)
         assert "mfu" not in book.end(state)
 
@@ -241,4 +246,4 @@ def test_a_tracker_that_is_not_installed_is_refused(
     monkeypatch.setitem(section.TRACKERS, "wandb", "no_such_package")
     kept = Kept("demo", "pretrain", draft, 1e6, trackers=("wandb",))
     with pytest.raises(UserError, match=r"cluster.trackers: wandb .* 'raymill\[wandb\]'"):
-        Journal(kept, Training(peak_tflops=1), Engine(), Cost(1, 1), LoopState(), Notes())
+        Journal(kept, Training(peak_tflops=1), Engine(), Cost(1, 1), LoopState(), Notes(), 0.0)

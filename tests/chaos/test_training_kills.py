@@ -17,6 +17,7 @@ from typing import Any
 
 import psutil
 import pytest
+import ray
 import torch
 import torch.distributed as dist
 from ray.cluster_utils import Cluster
@@ -41,8 +42,10 @@ NODES, ROWS, EPOCHS, SEED = 3, 480, 10, 17
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     """Three nodes of one CPU, and a head of none, to which this process is connected."""
-    with session._address_for_children():
+    with session._address_for_children(), pytest.MonkeyPatch.context() as patch:
         session._set_environment()
+        # Which only the main thread can do, and nodes are added by others.
+        patch.setattr(ray._private.utils, "set_sigterm_handler", lambda handler: None)
         made = Cluster(
             initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}
         )
@@ -223,6 +226,7 @@ class Hungry(Wrapped):
 def test_memory_that_one_worker_lacks_is_done_without(
     task: Task, unbroken: Any, cluster: Cluster, tmp_path: Path
 ) -> None:
+    fill(cluster)
     metrics = trained(Hungry(task), tmp_path, 2)
     assert metrics["loss"] == pytest.approx(unbroken(2), abs=1e-5)
 

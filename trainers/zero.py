@@ -83,11 +83,11 @@ def _joined(passed: Mapping[str, Any], made: Mapping[str, Any]) -> dict[str, Any
     return joined
 
 
-def _blocks(module: nn.Module) -> list[str]:
-    """Classes of the layers that a model repeats, as Transformers names them. Stage 3 gathers the
-    weights of one at a time: of each matrix in it, compiled code would be parted at every one."""
-    names = (getattr(part, "_no_split_modules", None) or () for part in module.modules())
-    return sorted({name for some in names for name in some})
+def _blocks(module: nn.Module) -> list[type]:
+    """Classes of the layers that a model repeats. Stage 3 gathers the weights of one at a time: of
+    each matrix in it, compiled code would be parted at every one."""
+    lists = (part for part in module.modules() if isinstance(part, nn.ModuleList))
+    return list({type(layer) for layers in lists for layer in layers})
 
 
 def engine(module: nn.Module, settings: Training, mpu: Any = None) -> Any:

@@ -11,7 +11,7 @@ import pytest
 from tests.integration.command import until
 
 KINDS = ("corpus", "examples", "model", "sweep", "evaluation", "promotion")
-LONGER = ("--set", "pretrain.epochs=12", "--set", "pretrain.checkpoint_minutes=0.02")
+LONGER = ("--set", "pretrain.epochs=6", "--set", "pretrain.checkpoint_minutes=0.02")
 SLOW = ("--set", "pretrain.epochs=500", "--set", "pretrain.checkpoint_minutes=0.02")
 
 

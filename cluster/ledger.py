@@ -6,7 +6,9 @@ it was spent on, so the parts sum to the whole, whatever happens between two ent
     {"at": 1764000000.0, "what": "command"}            until now no command ran: idle
     {"at": 1764000021.5, "what": "start", "step": 120} until now things were set up; the job goes on
                                                        behind step 120: what it had done of later
-                                                       steps is lost
+                                                       steps is lost. `setup_s` says what of
+                                                       this time its first worker spent in the
+                                                       job's own code, waiting for others included
     {"at": 1764000022.5, "what": "steps", "step": 131, "spent": {"data_wait": 0.02}}
                                                        all the rest of this time was computing
     {"at": 1764000023.0, "what": "back", "step": 120}  what was done behind step 120 is thrown away

@@ -51,14 +51,16 @@ def leaving() -> Iterator[threading.Event]:
     spot instance that is taken back. (Ray Train looks for it itself, for its groups.)"""
     import ray
     from ray._private.state import state
+    from ray.exceptions import RaySystemError
 
     node = ray.get_runtime_context().get_node_id()
     is_announced, is_over = threading.Event(), threading.Event()
 
     def look() -> None:
         while not (is_over.wait(NODE_INTERVAL_S) or is_announced.is_set()):
-            if node in state.get_draining_nodes():
-                is_announced.set()
+            with contextlib.suppress(RaySystemError):  # the head may start again just now
+                if node in state.get_draining_nodes():
+                    is_announced.set()
 
     threading.Thread(target=look, name="leaving", daemon=True).start()
     try:

@@ -252,8 +252,8 @@ class Pretrain(Training):
     tensor_parallel: int = operational(1, ge=1)
     """Workers that share the weights of each layer, for layers that one has no memory or no time
     for (Shoeybi et al. 2019, DeepSpeed's AutoTP); they come one after the other, best in one node.
-    For causal_lm with llama and qwen3, or a `base` like them. It divides `workers`, the attention
-    heads and the model's intermediate size."""
+    For causal_lm with llama and qwen3, or a `base` like them, and zero.stage 1 to 3. It divides
+    `workers` and the model's heads, kv_heads and intermediate_size."""
     shuffle_window: int | None = Field(default=None, ge=1)
     """Shards whose sequences are shuffled together; all of them by default. For a corpus on remote
     storage that is larger than cluster.cache_gb, which must hold two such windows."""
@@ -300,9 +300,10 @@ class Pretrain(Training):
             raise Invalid(key, f"needs llama or qwen3, found {found!r}")
         if self.compile:
             raise Invalid("compile", f"cannot be with {key} yet; leave it out")
-        if key == "tensor_parallel" and self.optimizer == "adafactor":
+        if key == "tensor_parallel" and self.zero.stage == 0:
             raise Invalid(
-                "optimizer", "adafactor factors whole matrices, which tensor_parallel cuts"
+                key,
+                "needs zero.stage 1, 2 or 3: at 0 DeepSpeed counts too little of a cut gradient",
             )
         passed: Any = self.deepspeed.get("zero_optimization", {})
         if key == "sequence_parallel" and passed.get("reduce_scatter") is False:
@@ -340,6 +341,8 @@ class Pretrain(Training):
                 sized(self.model, recipe.corpora.tokenizer.vocabulary_size)
             except NoSuchSize as error:
                 yield Conflict("pretrain.model.parameters", str(error))
+        if self.model is not None and self.tensor_parallel > 1:
+            yield from self._uneven(self.model)
         if recipe.corpora.sequence_length % self.sequence_parallel:
             yield Conflict(
                 "pretrain.sequence_parallel",
@@ -352,6 +355,16 @@ class Pretrain(Training):
                 f"{recipe.corpora.sequence_length} is over pretrain.model.max_positions = "
                 f"{self.model.max_positions}",
             )
+
+    def _uneven(self, model: Shape) -> Iterator[Conflict]:
+        """Where tensor_parallel does not divide what the recipe says of the model."""
+        for key in ("heads", "kv_heads", "intermediate_size"):
+            size = getattr(model, key)
+            if size is not None and model.parameters is None and size % self.tensor_parallel:
+                yield Conflict(
+                    "pretrain.tensor_parallel",
+                    f"{self.tensor_parallel} does not divide pretrain.model.{key} = {size}",
+                )
 
 
 class Evaluation(Section):

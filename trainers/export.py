@@ -52,7 +52,7 @@ def _write_weights(engine: Any, model: "PreTrainedModel", folder: Path | None) -
     for file, names in files.filename_to_tensors.items():
         held: dict[str, Tensor] = {}
         for name in names:
-            value = tensor_parallel.whole(weights[name], whole(weights[name]))
+            value = whole(weights[name])
             if folder:
                 held[name] = value.cpu().contiguous()
         if folder:
@@ -71,8 +71,7 @@ def _outline(weight: Tensor) -> Tensor:
 
 
 class _Whole:
-    """Weights of an engine in fp32, of those that ZeRO has cut all. Called by every rank, for the
-    same weight."""
+    """Whole weights of an engine in fp32. Called by every rank, for the same weight."""
 
     def __init__(self, engine: Any):
         self._stage = engine.zero_optimization_stage()
@@ -84,6 +83,10 @@ class _Whole:
                 self._masters.update(zip(low, high, strict=True))
 
     def __call__(self, weight: Tensor) -> Tensor:
+        return tensor_parallel.whole(weight, self._without_zero(weight))
+
+    def _without_zero(self, weight: Tensor) -> Tensor:
+        """All of it, or of this worker's part of it where workers share layers."""
         import deepspeed
 
         if self._stage and weight.requires_grad:

@@ -135,7 +135,6 @@ class Journal:
         self.ledger.add("data_wait", state.data_wait_seconds - self._waited_s)
         self._waited_s = state.data_wait_seconds
         if self._is_first:
-            # Of the time until here, what went by in the training's own code.
             setup_s = round(time.monotonic() - self._entered, 2)
             self.ledger.start(self._since.step, workers=dist.get_world_size(), setup_s=setup_s)
             self._since, self._is_first = dataclasses.replace(state), False

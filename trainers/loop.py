@@ -158,7 +158,7 @@ def _step(
     settings = job.settings
     engine.train()
     # Dropout follows from the step, not from how often the run was resumed.
-    torch.manual_seed(hash((job.seed, state.step, place.draw)) & (2**63 - 1))
+    torch.manual_seed(hash((job.seed, state.step, dist.get_rank())) & (2**63 - 1))
     share, waited = batches.at(state.samples, is_last=state.step + 1 == total_steps)
     rank = dist.get_rank()
     waits = [waited if one == rank else 0.0 for one in range(dist.get_world_size())]

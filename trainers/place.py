@@ -6,6 +6,11 @@ import torch.distributed as dist
 
 from trainers.config import Shared, Training
 
+CAN_SHARE = ("llama", "mistral", "qwen2", "qwen3")
+"""Types of Transformers models whose workers can: attention takes a mask and knows of positions by
+its inputs alone, there is a plan of what is cut, and no dropout but that of attention. Tried with
+llama and qwen3, whose layers the others have."""
+
 
 class Place(NamedTuple):
     """Workers of a group are neighbours and have the same sequences."""
@@ -32,8 +37,3 @@ class Place(NamedTuple):
         """Whether its loss is to be added to that of others: with parted weights, all workers of a
         group come to the same one."""
         return self.part == 0 or self.shares == "tokens"
-
-    @property
-    def draw(self) -> int:
-        """Workers of one number draw the same dropout, as those must that have the same values."""
-        return self.group if self.shares == "weights" else self.group * self.parts + self.part

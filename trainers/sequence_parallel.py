@@ -13,14 +13,12 @@ import torch
 from torch import Tensor
 
 from cluster.errors import UserError
-from trainers.place import Place
+from trainers.place import CAN_SHARE, Place
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 ATTENTION = "raymill_sequence_parallel"
-MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3")
-"""Those whose attention takes a mask and knows of positions by its inputs alone."""
 
 
 def own(model: "PreTrainedModel", tokens: Tensor) -> Tensor:
@@ -37,10 +35,10 @@ def shared(model: "PreTrainedModel", place: Place) -> Any:
     if place.parts == 1 or place.shares == "weights":
         return None
     config: Any = model.config
-    if config.model_type not in MODEL_TYPES:
+    if config.model_type not in CAN_SHARE:
         raise UserError(
             f"pretrain.sequence_parallel: {config.model_type!r} cannot share sequences; "
-            f"those that can: {', '.join(MODEL_TYPES)}"
+            f"those that can: {', '.join(CAN_SHARE)}"
         )
     heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
     if heads % place.parts or (kv_heads % place.parts and place.parts % kv_heads):

@@ -12,11 +12,8 @@ from deepspeed.utils import groups
 from torch import Tensor
 
 from cluster.errors import UserError
-from trainers.place import Place
+from trainers.place import CAN_SHARE, Place
 from trainers.tasks import Objective
-
-MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3")
-"""Those whose plan AutoTP was tried with."""
 
 
 def prepare(objective: Objective, place: Place) -> None:
@@ -25,10 +22,10 @@ def prepare(objective: Objective, place: Place) -> None:
     if place.shares != "weights":
         return
     config: Any = objective.model.config
-    if config.model_type not in MODEL_TYPES:
+    if config.model_type not in CAN_SHARE:
         raise UserError(
             f"pretrain.tensor_parallel: {config.model_type!r} cannot be cut; "
-            f"those that can: {', '.join(MODEL_TYPES)}"
+            f"those that can: {', '.join(CAN_SHARE)}"
         )
     for what, number in (
         ("attention heads", config.num_attention_heads),

@@ -84,8 +84,8 @@ def _joined(passed: Mapping[str, Any], made: Mapping[str, Any]) -> dict[str, Any
 
 
 def _blocks(module: nn.Module) -> list[type]:
-    """Classes of the layers that a model repeats. Stage 3 gathers the weights of one at a time: of
-    each matrix in it, compiled code would be parted at every one."""
+    """Classes of the layers that a model repeats: stage 3 is to gather the weights of a whole layer
+    at once. By itself it gathers matrix by matrix, and parts compiled code at each."""
     lists = (part for part in module.modules() if isinstance(part, nn.ModuleList))
     return list({type(layer) for layers in lists for layer in layers})
 

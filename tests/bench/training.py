@@ -63,11 +63,13 @@ def restart_s() -> float:
 
 
 def restart_setup_s() -> float:
-    """What of `restart_s` the new workers spend in raymill's own code, to the end of the step; the
-    rest is Ray's: it sees the loss, starts processes, and they import."""
+    """What of `restart_s` the first of the new workers spends in raymill's training, to the end of
+    the step, with waiting for the other; before that Ray sees the loss, starts processes, and they
+    import."""
     return _restarted()[1]["setup_s"]
 
 
+@functools.cache
 def _restarted() -> tuple[float, dict[str, Any]]:
     """When a worker was killed, and what the ledger says of the next two's first step."""
     with tempfile.TemporaryDirectory(prefix="raymill-") as workspace:

@@ -36,7 +36,7 @@ from trainers.loop import TrainJob
 from trainers.tasks import Batch, Task
 
 KILLS = int(os.environ.get("KILLS", "20"))
-NODES, ROWS, EPOCHS, SEED = 3, 480, 10, 17
+NODES, ROWS, EPOCHS, SEED = 3, 480, 15, 17
 
 
 @pytest.fixture(scope="module")

@@ -50,10 +50,18 @@ STAGES: dict[str, dict[str, Any]] = {
         "deepspeed": CUT,
     },
 }
-SHARED: dict[str, dict[str, Any]] = {
-    **{name: STAGES[name] for name in ("zero-0", "zero-1", "zero-3", "recompute")},
-    "zero-2": {},
+SHARED: dict[str, dict[str, dict[str, Any]]] = {
+    "sequence_parallel": {
+        **{name: STAGES[name] for name in ("zero-0", "zero-1", "zero-3", "recompute")},
+        "zero-2": {},
+    },
+    "tensor_parallel": {
+        **{name: STAGES[name] for name in ("zero-1", "zero-3", "recompute")},
+        "zero-2": {},
+    },
 }
+"""Stages by what workers share."""
+CLIPPED = {"sequence_parallel": range(4), "tensor_parallel": range(1, 4)}
 WAYS = {
     "sequence_parallel": ("causal-32", "grouped"),
     "tensor_parallel": ("causal-32", "paired"),
@@ -129,7 +137,15 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Task, int
         shape=Shape.model_validate({"architecture": "qwen3", **sizes, "heads": 4, "kv_heads": 1})
     )
     paired = Start(
-        shape=Shape.model_validate({"architecture": "qwen3", **sizes, "heads": 4, "kv_heads": 2})
+        shape=Shape.model_validate(
+            {
+                "architecture": "qwen3",
+                **sizes,
+                "heads": 4,
+                "kv_heads": 2,
+                "config": {"attention_bias": True},
+            }
+        )
     )
     draw = np.random.default_rng(5)
     documents = [
@@ -196,11 +212,14 @@ def found(
     for way, names in WAYS.items():
         for name in names:
             task, rows = tasks[name]
-            for stage, keys in SHARED.items():
+            for stage, keys in SHARED[way].items():
                 cases[f"{name}/{way}/{stage}"] = Case(task, shared(way, rows, **keys), plain=True)
         task, rows = tasks["causal-32"]
-        cases[f"clipped/{way}"] = Case(task, shared(way, rows, gradient_clipping=0.1), plain=True)
+        for stage in CLIPPED[way]:
+            keys = {"gradient_clipping": 0.1, "zero": {"stage": stage}}
+            cases[f"clipped/{way}/{stage}"] = Case(task, shared(way, rows, **keys), plain=True)
         cases[way] = Case(task, shared(way, rows, **steps))
+        cases[f"{way}/bf16"] = Case(task, shared(way, rows, **steps, precision="bf16"))
         keys = {**steps, "checkpoint_minutes": 1e-9}
         cases[f"{way}/resumed"] = Case(task, shared(way, rows, **keys), resumes=True)
     return trained(cases, tmp_path_factory.mktemp("worlds"))
@@ -255,7 +274,9 @@ def test_what_is_sharded_and_kept_does_not_count(
     assert distance(shared, whole) <= TOLERANCE * largest(whole)
 
 
-@pytest.mark.parametrize("which", [*range(4), *WAYS])
+@pytest.mark.parametrize(
+    "which", [*range(4), *(f"{way}/{stage}" for way in WAYS for stage in CLIPPED[way])]
+)
 def test_the_norm_that_is_clipped_is_that_of_the_global_batch(
     which: int | str, found: Any, tasks: Any
 ) -> None:
@@ -281,18 +302,22 @@ def test_optimizers_go_the_same_way_on_two_workers(
     assert apart < 1e-3 * way
 
 
-@pytest.mark.parametrize(("name", "stage"), [*OPTIMIZERS, ("adafactor", 0)])
-def test_bf16_goes_much_the_same_way(name: str, stage: int, found: Any, tasks: Any) -> None:
+@pytest.mark.parametrize(
+    "which", [*(f"{name}/{stage}" for name, stage in OPTIMIZERS), "adafactor/0", *WAYS]
+)
+def test_bf16_goes_much_the_same_way(which: str, found: Any, tasks: Any) -> None:
     task = tasks["causal-32"][0]
     exact, rounded = (
         torch.cat([value.flatten() for value in gradient(weights, task).values()])
-        for weights in (found[f"{name}/{stage}"], found[f"{name}/{stage}/bf16"])
+        for weights in (found[which], found[f"{which}/bf16"])
     )
     assert float(torch.cosine_similarity(exact, rounded, dim=0)) > 0.8
 
 
-@pytest.mark.parametrize("stage", SHARED)
-@pytest.mark.parametrize(("way", "name"), [(way, name) for way in WAYS for name in WAYS[way]])
+@pytest.mark.parametrize(
+    ("way", "name", "stage"),
+    [(way, name, stage) for way in WAYS for name in WAYS[way] for stage in SHARED[way]],
+)
 def test_sequences_and_layers_that_workers_share_do_not_count(
     way: str, name: str, stage: str, found: Any, tasks: Any
 ) -> None:

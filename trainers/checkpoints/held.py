@@ -65,6 +65,11 @@ def _cuts(engine: Any) -> dict[str, Cut]:
     return {name: one for name, one in found.items() if one is not None}
 
 
+def tensor_parallel(engine: Any) -> int:
+    """How many workers share the weights of a layer."""
+    return max((one.parts for one in _cuts(engine).values()), default=1)
+
+
 def _as_cut(engine: Any, writes: bool) -> Iterator[Held]:
     """Places are those in the parameter as this worker has it."""
     match engine.zero_optimization_stage():
@@ -138,7 +143,7 @@ def copied(engine: Any) -> dict[tuple[str, int, str], Tensor]:
     has an element for each of the stretch is of one dimension, and nothing else is. What all ranks
     hold is shared out among them."""
     rank, workers = dist.get_rank(), dist.get_world_size()
-    parts = max((one.parts for one in _cuts(engine).values()), default=1)
+    parts = tensor_parallel(engine)
     state = engine.basic_optimizer.state
     found: dict[tuple[str, int, str], Tensor] = {}
     for number, one in enumerate(held(engine)):

@@ -124,7 +124,7 @@ class Parts:
         values = self._gathered(found, what, columns).reshape(-1)[start : start + elements]
         if len(values) < elements:
             raise Unreadable(f"{what} is missing from element {start + len(values):,} on")
-        return values
+        return values.clone()  # a view would keep the matrix
 
     def _gathered(
         self, found: Mapping[Columns | None, list[_Stretch]], what: str, wanted: Columns | None

@@ -25,6 +25,7 @@ class Record:
     state: LoopState
     workers: int
     zero_stage: int
+    tensor_parallel: int
     loss_scale: dict[str, Any]
     """What DeepSpeed's loss scaler has learned, under fp16."""
     files: dict[str, dict[str, Any]]

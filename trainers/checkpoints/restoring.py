@@ -99,6 +99,9 @@ def _changes(engine: Any, record: Record) -> str:
         changes.append(f"from {record.workers} to {workers} workers")
     if record.zero_stage != stage:
         changes.append(f"from ZeRO stage {record.zero_stage} to {stage}")
+    parts = held.tensor_parallel(engine)
+    if record.tensor_parallel != parts:
+        changes.append(f"from tensor_parallel {record.tensor_parallel} to {parts}")
     return f", resharded {' and '.join(changes)}" if changes else ""
 
 

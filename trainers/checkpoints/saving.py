@@ -78,6 +78,7 @@ class Checkpoints:
             state=copy.deepcopy(state),
             workers=dist.get_world_size(),
             zero_stage=int(self._engine.zero_optimization_stage()),
+            tensor_parallel=held.tensor_parallel(self._engine),
             loss_scale=held.loss_scale(self._engine),
             files={},
         )

@@ -49,7 +49,8 @@ def _section(
     if settings.shared == "weights":
         raise UserError(
             f"{name}.tensor_parallel: plan does not know yet what a worker holds of layers that "
-            f"are cut; see what all hold together with --set {name}.tensor_parallel=1"
+            f"are cut; --set {name}.tensor_parallel=1 --set {name}.workers={settings.least_groups} "
+            "tells what those hold together that share them"
         )
     precision: str = settings.precision
     if precision == "auto":

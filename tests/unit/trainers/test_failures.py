@@ -12,7 +12,7 @@ from ray.train.v2._internal.exceptions import (
 )
 
 from cluster.errors import InfrastructureError, UserError
-from trainers.config import Training
+from trainers.config import Pretrain, Training
 from trainers.failures import HOUR_S, Attempts, Kind, failure, with_micro_batch
 from trainers.loop import Ended, TrainJob
 
@@ -138,6 +138,15 @@ def test_the_micro_batch_is_halved_down_to_one_and_the_batch_stays() -> None:
     assert sizes == [6, 3, 1], "a worker's share was 12, whatever it could have taken"
     with pytest.raises(InfrastructureError, match="activation_checkpointing"):
         attempts.after(error, going_on, 0.0)
+
+
+def test_workers_that_share_layers_have_the_same_micro_batch() -> None:
+    keys = {"objective": "causal_lm", "model": {"architecture": "llama"}, "tensor_parallel": 4}
+    settings = Pretrain.model_validate({**keys, "workers": 4, "batch_size": 2})
+    begun = TrainJob(None, settings, 17)  # type: ignore[arg-type]
+    going_on, told = Attempts(0).after(task(MemoryError()), begun, 0.0)
+    assert going_on.settings.micro_batch_size == 1
+    assert "micro_batch_size 1 in place of 2" in told
 
 
 def test_a_micro_batch_is_never_made_larger() -> None:

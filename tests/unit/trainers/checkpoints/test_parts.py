@@ -104,6 +104,7 @@ def test_columns_are_read_however_they_were_kept(
         own = MATRIX[:, columns.begin : columns.end] if columns else MATRIX
         read = parts.read("weight", "layer.weight", 2, 5, columns)
         assert read.tolist() == own.reshape(-1)[2:7].tolist()
+        assert read.untyped_storage().nbytes() == 5 * 4, "the matrix is not kept for it"
         assert float(parts.read("step", "layer.weight", 2, 5, columns)) == 3.0
     assert parts.kinds("layer.weight") == {"weight", "step"}
 

@@ -7,13 +7,16 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
-from deepspeed.checkpoint.constants import DS_AUTOTP_UC_META
-from deepspeed.utils import groups
 from torch import Tensor
 
 from cluster.errors import UserError
 from trainers.place import CAN_SHARE, Place
 from trainers.tasks import Objective
+
+
+HOW = "ds_autotp_universal_checkpoint_meta"
+"""Where AutoTP notes of a parameter how it cut it (`DS_AUTOTP_UC_META`; to import that takes
+seconds, and an endpoint needs none of it)."""
 
 
 def prepare(objective: Objective, place: Place) -> None:
@@ -54,9 +57,11 @@ class Cut(NamedTuple):
 
 def cut(parameter: Tensor) -> Cut | None:
     """How a parameter of an engine was cut; None if it is whole."""
-    made: dict[str, Any] | None = getattr(parameter, DS_AUTOTP_UC_META, None)
+    made: dict[str, Any] | None = getattr(parameter, HOW, None)
     if made is None or made["replicated"]:
         return None
+    from deepspeed.utils import groups
+
     part, sizes = groups.get_tensor_model_parallel_rank(), made["partition_sizes"]
     begin = sum(sizes[:part])
     shape = tuple(made["logical_shape"])
@@ -68,6 +73,8 @@ def whole(parameter: Tensor, own: Tensor) -> Tensor:
     found = cut(parameter)
     if found is None:
         return own
+    from deepspeed.utils import groups
+
     parts = [torch.empty_like(own) for _ in range(found.parts)]
     dist.all_gather(parts, own.contiguous(), group=groups.get_tensor_model_parallel_group())
     return torch.cat(parts, dim=found.dim)

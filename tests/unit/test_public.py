@@ -137,3 +137,8 @@ assert main(["check", "quickstart"]) == 0
 modules = {HEAVY!r}
 """
     assert in_a_fresh_process(code)["found"] == []
+
+
+def test_an_endpoint_waits_for_no_import_of_training() -> None:
+    code = "import serving.engine\nmodules = ('deepspeed', 'ray', 'datasets')"
+    assert in_a_fresh_process(code)["found"] == []

@@ -13,7 +13,6 @@ from cluster.errors import UserError
 from trainers.place import CAN_SHARE, Place
 from trainers.tasks import Objective
 
-
 HOW = "ds_autotp_universal_checkpoint_meta"
 """Where AutoTP notes of a parameter how it cut it (`DS_AUTOTP_UC_META`; to import that takes
 seconds, and an endpoint needs none of it)."""

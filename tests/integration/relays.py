@@ -1,6 +1,6 @@
 """Trainings that worlds of 1 to 4 processes over gloo hand on to each other by checkpoints.
 
-All ten processes start once: which costs more than the trainings do.
+All ten processes start once.
 """
 
 import contextlib
@@ -15,12 +15,12 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing
 from deepspeed.utils import groups
 
 from cluster.artifacts import Draft
 from cluster.storage import Storage
 from tests.fakes import Notes
+from tests.integration import processes
 from trainers import loop, tensor_parallel, zero
 from trainers.asked import Request
 from trainers.checkpoints.restoring import restore
@@ -49,7 +49,7 @@ class Relay:
 
 
 def run(relays: Mapping[str, Relay], folder: Path) -> None:
-    torch.multiprocessing.spawn(_process, (relays, folder), nprocs=len(WORLDS))
+    processes.run(_process, (relays, folder), len(WORLDS))
 
 
 def steps(folder: Path, relay: str) -> list[dict[str, Any]]:

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing
 from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
 from safetensors.torch import load_file
 from torch import Tensor
@@ -18,6 +17,7 @@ from transformers import AutoModel, AutoModelForCausalLM
 from cluster.artifacts import Draft
 from cluster.storage import Storage
 from tests.fakes import Notes
+from tests.integration import processes
 from trainers import export, loop
 from trainers.config import Training
 from trainers.loop import TrainJob, train
@@ -72,7 +72,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where every case has left its model, and DeepSpeed's checkpoint of the same weights."""
     folder = tmp_path_factory.mktemp("exports")
     corpus(folder, 200, 64, rows=8)
-    torch.multiprocessing.spawn(_worker, (folder,), nprocs=2)
+    processes.run(_worker, (folder,), 2)
     return folder
 
 

@@ -1,6 +1,6 @@
 """Trainings on real DeepSpeed engines, in a world of one process and one of two over gloo.
 
-All cases of a test share one start of the three processes, which costs more than the cases do.
+All cases of a test share one start of the three processes.
 """
 
 import dataclasses
@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing
 from deepspeed.utils import groups
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from cluster.artifacts import Draft
 from cluster.storage import Storage
 from tests.fakes import Notes
+from tests.integration import processes
 from trainers import zero
 from trainers.config import Training
 from trainers.loop import TrainJob, train
@@ -43,7 +43,7 @@ class Case:
 
 def trained(cases: Mapping[str, Case], folder: Path) -> dict[str, Weights]:
     """The weights at the end of each case, in fp32."""
-    torch.multiprocessing.spawn(_process, (cases, folder), nprocs=3)
+    processes.run(_process, (cases, folder), 3)
     return {name: _weights(folder, name) for name in cases}
 
 

@@ -83,13 +83,6 @@ def _joined(passed: Mapping[str, Any], made: Mapping[str, Any]) -> dict[str, Any
     return joined
 
 
-def _blocks(module: nn.Module) -> list[type]:
-    """Classes of the layers that a model repeats: stage 3 is to gather the weights of a whole layer
-    at once. By itself it gathers matrix by matrix, and parts compiled code at each."""
-    lists = (part for part in module.modules() if isinstance(part, nn.ModuleList))
-    return list({type(layer) for layers in lists for layer in layers})
-
-
 def engine(module: nn.Module, settings: Training, mpu: Any = None) -> Any:
     """The DeepSpeed engine around a module. torch.distributed must be initialized. `mpu` tells
     DeepSpeed which workers share what, where they share more than data.
@@ -109,8 +102,6 @@ def engine(module: nn.Module, settings: Training, mpu: Any = None) -> Any:
             f"{section}.zero.nvme_path: offload to nvme needs libaio; install it on every node "
             "(libaio-dev)"
         )
-    if settings.zero.stage == 3:
-        deepspeed.utils.set_z3_leaf_modules(module, _blocks(module), raise_if_not_found=False)
     groups = torch.distributed.get_world_size() // settings.workers_a_group
     try:
         made, *_ = deepspeed.initialize(

@@ -18,7 +18,7 @@ import torch.distributed as dist
 
 from cluster.artifacts import Draft
 from cluster.progress import Progress
-from trainers import attention, flops, model, schedule, tensor_parallel, zero
+from trainers import attention, flops, model, schedule, zero
 from trainers.anomalies import Watch
 from trainers.asked import Asked, Request, nothing
 from trainers.batches import Batches
@@ -77,7 +77,6 @@ def train(
         attention.prepare(part, "cuda" if torch.cuda.is_available() else "cpu", precision)
     compiled = settings.compile and _compile(objective, progress)
     place = Place.of_this_worker(settings)
-    tensor_parallel.prepare(objective, place)
     engine = zero.engine(objective, settings, shared(objective.model, place))
     rows, validation = task.rows("train"), task.rows("validation")
     total_steps = math.ceil(settings.epochs * len(rows) / settings.batch_size)

@@ -10,19 +10,16 @@ import torch.distributed as dist
 from torch import Tensor
 
 from cluster.errors import UserError
-from trainers.place import CAN_SHARE, Place
-from trainers.tasks import Objective
+from trainers.place import CAN_SHARE
 
 HOW = "ds_autotp_universal_checkpoint_meta"
 """Where AutoTP notes of a parameter how it cut it (`DS_AUTOTP_UC_META`; to import that takes
 seconds, and an endpoint needs none of it)."""
 
 
-def prepare(objective: Objective, place: Place) -> None:
-    """Lets an engine cut the layers of a model. Every rank calls it. Raises UserError for a model
-    that cannot be cut."""
-    if place.shares != "weights":
-        return
+def prepare(objective: Any, parts: int) -> None:
+    """Lets an engine cut the layers of an objective's model among so many workers. Raises UserError
+    for a model that cannot be cut."""
     config: Any = objective.model.config
     if config.model_type not in CAN_SHARE:
         raise UserError(
@@ -34,9 +31,9 @@ def prepare(objective: Objective, place: Place) -> None:
         ("key and value heads", config.num_key_value_heads),
         ("intermediate features", config.intermediate_size),
     ):
-        if number % place.parts:
+        if number % parts:
             raise UserError(
-                f"pretrain.tensor_parallel: {place.parts} workers cannot share the {number} {what} "
+                f"pretrain.tensor_parallel: {parts} workers cannot share the {number} {what} "
                 "of the model evenly"
             )
     objective.config = config  # where AutoTP looks for the plan

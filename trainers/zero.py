@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from cluster.errors import UserError
+from trainers import tensor_parallel
 from trainers.anomalies import drop_steps_not_finite
 from trainers.config import Training
 from trainers.engine_config import Zero
@@ -87,7 +88,8 @@ def engine(module: nn.Module, settings: Training, mpu: Any = None) -> Any:
     """The DeepSpeed engine around a module. torch.distributed must be initialized. `mpu` tells
     DeepSpeed which workers share what, where they share more than data.
 
-    Raises UserError for keys of DeepSpeed's own that it refuses, and for offload that cannot be.
+    Raises UserError for keys of DeepSpeed's own that it refuses, for offload that cannot be, and
+    for a model whose layers cannot be cut as the settings say.
     """
     os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
     import deepspeed
@@ -102,6 +104,8 @@ def engine(module: nn.Module, settings: Training, mpu: Any = None) -> Any:
             f"{section}.zero.nvme_path: offload to nvme needs libaio; install it on every node "
             "(libaio-dev)"
         )
+    if settings.shared == "weights":
+        tensor_parallel.prepare(module, settings.workers_a_group)
     groups = torch.distributed.get_world_size() // settings.workers_a_group
     try:
         made, *_ = deepspeed.initialize(

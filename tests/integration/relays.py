@@ -21,13 +21,12 @@ from cluster.artifacts import Draft
 from cluster.storage import Storage
 from tests.fakes import Notes
 from tests.integration import processes
-from trainers import loop, tensor_parallel, zero
+from trainers import loop, zero
 from trainers.asked import Request
 from trainers.checkpoints.restoring import restore
 from trainers.checkpoints.saving import Checkpoints
 from trainers.config import Training
 from trainers.loop import Ended, TrainJob, train
-from trainers.place import Place
 from trainers.tasks import Objective, Task
 
 SEED = 17
@@ -125,9 +124,7 @@ def _asked(to_end: bool) -> Request:
 
 
 def _load_and_save(job: TrainJob, again: Draft, notes: Notes) -> None:
-    objective, settings = Objective(job.task.model(), job.task), job.settings
-    tensor_parallel.prepare(objective, Place.of_this_worker(settings))
-    engine = zero.engine(objective, settings)
+    engine = zero.engine(Objective(job.task.model(), job.task), job.settings)
     assert job.draft is not None
     state = restore(engine, job.draft, notes)
     assert state is not None

@@ -8,7 +8,6 @@ import torch
 from cluster.errors import UserError
 from trainers import tensor_parallel
 from trainers.model import Start, build
-from trainers.place import Place
 from trainers.shape import Shape
 from trainers.tasks import Objective
 
@@ -36,9 +35,8 @@ def test_a_model_that_cannot_be_cut_is_refused(
     keys: dict[str, Any], parts: int, says: str, tokenizer: Any
 ) -> None:
     made = objective(tokenizer, **keys)
-    tensor_parallel.prepare(made, Place.of(0, parts, parts))  # which share tokens
     with pytest.raises(UserError, match=says):
-        tensor_parallel.prepare(made, Place.of(0, parts, parts, "weights"))
+        tensor_parallel.prepare(made, parts)
 
 
 def test_what_was_not_cut_is_whole() -> None:

@@ -98,6 +98,7 @@ def test_the_largest_micro_batch_is_the_largest_that_fits(recipe: Any, measures:
     assert sorted(peaks.values()) == list(peaks.values())
     given = (None, (peaks[6] + peaks[8]) / 2 / 1e9, None, None)
     found = plan(recipe, Storage.at(recipe.workspace), given, 0.5)["pretrain"]
+    assert found["precision"] == "bf16"
     assert found["stages"]["2"]["largest_micro_batch"] == 6
 
 

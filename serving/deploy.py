@@ -7,6 +7,7 @@ import shlex
 import time
 import urllib.error
 import urllib.request
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from ray import serve
@@ -63,19 +64,35 @@ def withdraw(promotion: Artifact) -> None:
 
 
 def _run(name: str, model: Artifact, settings: Serve) -> None:
-    serve.start(http_options={"host": settings.host, "port": settings.port})
-    client: Any = _get_global_client()
-    port = client.http_config.port
-    if port != settings.port:
-        raise UserError(
-            f"serve.port: this cluster serves on {port} already, not on {settings.port}; set that"
-        )
-    try:
-        serve.run(application(model, settings), name=name, route_prefix="/")
-    except RayServeException as error:  # another application has the route
-        raise UserError(
-            f"serve: the cluster refused it: {getattr(error, 'cause', error)}"
-        ) from error
+    options = {"host": settings.host, "port": settings.port}
+    # To start Serve is to wait for its proxies, whom a replica can start beside.
+    with ThreadPoolExecutor(1) as pool:
+        starting = pool.submit(serve.start, http_options=options)
+        port = _controller(starting).http_config.port
+        if port != settings.port:
+            raise UserError(
+                f"serve.port: this cluster serves on {port} already, not on {settings.port}; "
+                "set that"
+            )
+        try:
+            serve.run(application(model, settings), name=name, route_prefix="/")
+        except RayServeException as error:  # another application has the route
+            raise UserError(
+                f"serve: the cluster refused it: {getattr(error, 'cause', error)}"
+            ) from error
+        starting.result()
+
+
+def _controller(starting: Future[None]) -> Any:
+    """A client of Serve's controller, as soon as there is one. Raises what `starting` raised."""
+    while True:
+        started = starting.done()
+        client = _get_global_client(raise_if_no_controller_running=False)
+        if client is not None:
+            return client
+        if started:
+            starting.result()
+        time.sleep(0.05)
 
 
 def _post(url: str, body: str) -> Any:

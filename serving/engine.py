@@ -4,8 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from transformers import AutoModelForSequenceClassification
-
+from trainers.auto import AutoModelForSequenceClassification
 from trainers.corpora.tokens import tokenizer as tokenizers
 from trainers.export import read_card
 from trainers.tasks.classify import encode, probabilities

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transformers import AutoModelForSequenceClassification
 
 from cluster import artifacts
 from cluster.artifacts import Artifact, Draft
@@ -18,6 +17,7 @@ from cluster.errors import UserError
 from cluster.pipeline import StageJob
 from cluster.recipe import Recipe
 from trainers import metrics
+from trainers.auto import AutoModelForSequenceClassification
 from trainers.corpora.tokens import tokenizer as tokenizers
 from trainers.corpora.tokens.pack import read_arrow
 from trainers.export import read_card

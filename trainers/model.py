@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
-from transformers import (
+
+from cluster.errors import UserError
+from trainers.auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
@@ -15,9 +18,6 @@ from transformers import (
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
 )
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-
-from cluster.errors import UserError
 from trainers.sequence_parallel import own
 from trainers.shape import Shape
 from trainers.sizing import NoSuchSize, sized

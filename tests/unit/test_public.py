@@ -140,5 +140,10 @@ modules = {HEAVY!r}
 
 
 def test_an_endpoint_waits_for_no_import_of_training() -> None:
-    code = "import serving.engine\nmodules = ('deepspeed', 'ray', 'datasets')"
+    code = "import serving.engine\nmodules = ('deepspeed', 'ray', 'datasets', 'sklearn')"
+    assert in_a_fresh_process(code)["found"] == []
+
+
+def test_a_training_does_not_wait_for_scikit_learn() -> None:
+    code = "import trainers.launch, trainers.pretrain, tuning.search\nmodules = ('sklearn',)"
     assert in_a_fresh_process(code)["found"] == []

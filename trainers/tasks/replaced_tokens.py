@@ -22,9 +22,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import AutoModelForMaskedLM
 
 from cluster.errors import UserError
+from trainers.auto import AutoModelForMaskedLM
 from trainers.model import Start, build, packed_inputs
 from trainers.tasks import IGNORED, Batch
 from trainers.tasks.language_model import packed, tensors

@@ -21,8 +21,8 @@ from cluster.upper import load as load_upper
 
 SECTIONS = {
     "corpora": "trainers.corpora.config:Corpora",
-    "pretrain": "trainers.config:Pretrain",
-    "finetune": "trainers.config:Finetune",
+    "pretrain": "trainers.config.pretrain:Pretrain",
+    "finetune": "trainers.config.finetune:Finetune",
     "tune": "tuning.config:Tune",
     "serve": "serving.config:Serve",
 }

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Self
 from pydantic import Field, model_validator
 
 from cluster.section import Conflict, Invalid, Section, nearest, operational
-from trainers.config import TEST_METRICS
+from trainers.config.finetune import TEST_METRICS
 
 if TYPE_CHECKING:
     from cluster.recipe import Recipe

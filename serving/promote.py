@@ -11,7 +11,7 @@ from cluster.errors import GateRefused, UserError
 from cluster.lookup import lookup
 from cluster.pipeline import StageJob
 from cluster.storage import Storage
-from trainers.config import TEST_METRICS
+from trainers.config.finetune import TEST_METRICS
 
 SETTINGS = "serve.json"
 """In the promotion: how the recipe serves it."""

@@ -17,10 +17,10 @@ from cluster.storage import Storage
 from tests.fakes import TEXTS
 from tests.packed import corpus_of
 from tests.wrapped import Wrapped
+from trainers.config.shape import Shape
 from trainers.corpora.config import Tokenizer
 from trainers.corpora.tokens.tokenizer import train as train_tokenizer
 from trainers.model import Start
-from trainers.shape import Shape
 from trainers.tasks import Batch
 from trainers.tasks.causal_lm import CausalLM
 

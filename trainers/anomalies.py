@@ -21,7 +21,7 @@ from torch import Tensor
 from cluster.errors import Diverged
 from cluster.progress import Progress
 from trainers.checkpoints.state import LoopState
-from trainers.config import Anomalies, Training
+from trainers.config.training import Anomalies, Training
 
 Restore = Callable[[], LoopState | None]
 """Loads the last good checkpoint, on every rank; None if there is none."""

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from trainers import zero
-from trainers.config import Training
+from trainers.config.training import Training
 from trainers.corpora.feeding.feed import Rows, deal
 from trainers.place import Place
 from trainers.tasks import Batch, Task, targets

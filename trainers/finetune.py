@@ -8,7 +8,7 @@ from typing import Any
 from cluster.artifacts import Artifact
 from cluster.pipeline import StageJob
 from cluster.recipe import Recipe
-from trainers.config import Finetune
+from trainers.config.finetune import Finetune
 from trainers.corpora.examples import label_order
 from trainers.export import describe
 from trainers.launch import fit_stage

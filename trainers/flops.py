@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from trainers.config import Training
+from trainers.config.training import Training
 from trainers.zero import resolve_precision
 
 MEASURED_S = 0.2

@@ -26,7 +26,7 @@ from cluster.lines import Lines
 from cluster.progress import Progress
 from trainers import flops
 from trainers.checkpoints.state import LoopState
-from trainers.config import Training
+from trainers.config.training import Training
 from trainers.trackers import Subject, Trackers, refuse_absent, values
 
 INTERVAL_S = 1.0

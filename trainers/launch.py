@@ -17,7 +17,7 @@ import torch.distributed as dist
 from cluster.pipeline import StageJob
 from cluster.progress import Progress, Relayed, relayed
 from trainers.asked import REQUESTS, Asked, Request, leaving, nothing
-from trainers.config import Training
+from trainers.config.training import Training
 from trainers.elastic import Following
 from trainers.failures import Attempts, with_micro_batch
 from trainers.journal import Kept

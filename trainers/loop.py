@@ -24,7 +24,7 @@ from trainers.asked import Asked, Request, nothing
 from trainers.batches import Batches
 from trainers.checkpoints.saving import Checkpoints
 from trainers.checkpoints.state import LoopState
-from trainers.config import Training
+from trainers.config.training import Training
 from trainers.corpora.feeding.feed import Rows
 from trainers.export import export
 from trainers.journal import Journal, Kept

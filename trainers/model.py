@@ -18,8 +18,8 @@ from trainers.auto import (
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
 )
+from trainers.config.shape import Shape
 from trainers.sequence_parallel import own
-from trainers.shape import Shape
 from trainers.sizing import NoSuchSize, sized
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from trainers.config import Training
+from trainers.config.training import Training
 
 
 def optimizer(module: nn.Module, settings: Training) -> torch.optim.Optimizer:

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import torch.distributed as dist
 
-from trainers.config import Shared, Training
+from trainers.config.training import Shared, Training
 
 CAN_SHARE = ("llama", "mistral", "qwen2", "qwen3")
 """Types of Transformers models whose workers can: attention takes a mask and knows of positions by

@@ -5,7 +5,7 @@ from typing import Any
 from cluster.artifacts import Artifact
 from cluster.pipeline import StageJob
 from cluster.recipe import Recipe
-from trainers.config import Pretrain
+from trainers.config.pretrain import Pretrain
 from trainers.export import describe
 from trainers.launch import fit_stage
 from trainers.model import Start

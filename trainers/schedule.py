@@ -2,7 +2,7 @@
 
 import math
 
-from trainers.config import Training
+from trainers.config.training import Training
 
 
 def rate(settings: Training, fraction: float, step: float) -> float:

@@ -8,7 +8,7 @@ taken, with heads of 64 units as theirs. Pure; needs neither torch nor a model.
 import math
 from collections.abc import Iterator
 
-from trainers.shape import GATED, GROUPED, Shape
+from trainers.config.shape import GATED, GROUPED, Shape
 
 ASPECT = 64
 """Units of width a layer."""

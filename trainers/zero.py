@@ -12,8 +12,8 @@ from torch import nn
 from cluster.errors import UserError
 from trainers import tensor_parallel
 from trainers.anomalies import drop_steps_not_finite
-from trainers.config import Training
-from trainers.engine_config import Zero
+from trainers.config.engine import Zero
+from trainers.config.training import Training
 from trainers.optimizers import optimizer
 from trainers.place import Place
 

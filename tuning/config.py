@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from cluster.errors import RecipeError
 from cluster.section import Conflict, Invalid, Section, nearest, operational
-from trainers.config import VALIDATION_METRICS
+from trainers.config.finetune import VALIDATION_METRICS
 
 if TYPE_CHECKING:
     from cluster.recipe import Recipe

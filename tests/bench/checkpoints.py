@@ -23,7 +23,7 @@ from trainers import zero
 from trainers.checkpoints import held
 from trainers.checkpoints.saving import Checkpoints
 from trainers.checkpoints.state import LoopState
-from trainers.config import Training
+from trainers.config.training import Training
 
 STEPS, BATCH, LENGTH = 20, 8, 512
 

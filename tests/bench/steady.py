@@ -65,7 +65,7 @@ def ours(rank: int, workers: int, folder: Path, stage: int, **keys: Any) -> dict
     import torch.distributed as dist
 
     from trainers import journal, loop
-    from trainers.config import Pretrain
+    from trainers.config.pretrain import Pretrain
     from trainers.model import Start
     from trainers.planning.stand_in import corpus
     from trainers.tasks.causal_lm import CausalLM
@@ -163,10 +163,10 @@ def flops_of_a_token() -> float:
     import numpy as np
     import torch
 
+    from trainers.config.shape import Shape
     from trainers.model import Start
     from trainers.planning.stand_in import corpus
     from trainers.planning.tracing import trace
-    from trainers.shape import Shape
     from trainers.tasks import Objective
     from trainers.tasks.causal_lm import CausalLM
 
@@ -181,9 +181,9 @@ def flops_of_a_token() -> float:
 
 
 def _model(folder: Path) -> Any:
+    from trainers.config.shape import Shape
     from trainers.model import Start, build
     from trainers.planning.stand_in import tokenizer
-    from trainers.shape import Shape
 
     return build(
         Start(shape=Shape.model_validate(MODEL)), "causal_lm", tokenizer(VOCABULARY)

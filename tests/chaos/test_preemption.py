@@ -18,7 +18,7 @@ from tests import numbered
 from tests.chaos.test_training_kills import SEED, cluster, fill
 from tests.fakes import Notes
 from trainers import launch
-from trainers.config import Training
+from trainers.config.training import Training
 from trainers.loop import TrainJob
 
 __all__ = ["cluster"]

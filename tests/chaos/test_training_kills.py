@@ -31,7 +31,7 @@ from tests.fakes import Notes
 from tests.integration.command import until
 from tests.wrapped import Wrapped
 from trainers import launch
-from trainers.config import Training
+from trainers.config.training import Training
 from trainers.loop import TrainJob
 from trainers.tasks import Batch, Task
 

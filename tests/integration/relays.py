@@ -25,7 +25,7 @@ from trainers import loop, zero
 from trainers.asked import Request
 from trainers.checkpoints.restoring import restore
 from trainers.checkpoints.saving import Checkpoints
-from trainers.config import Training
+from trainers.config.training import Training
 from trainers.loop import Ended, TrainJob, train
 from trainers.tasks import Objective, Task
 

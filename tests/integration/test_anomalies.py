@@ -9,7 +9,7 @@ import pytest
 from tests import numbered
 from tests.integration.worlds import Case, distance, trained
 from tests.wrapped import Dull, Magnified
-from trainers.config import Training
+from trainers.config.training import Training
 from trainers.tasks.causal_lm import CausalLM
 
 BATCH, BATCHES = 4, 8

@@ -19,11 +19,11 @@ from cluster.storage import Storage
 from tests.fakes import Notes
 from tests.integration import processes
 from trainers import export, loop
-from trainers.config import Training
+from trainers.config.shape import Shape
+from trainers.config.training import Training
 from trainers.loop import TrainJob, train
 from trainers.model import Start
 from trainers.planning.stand_in import corpus
-from trainers.shape import Shape
 from trainers.tasks import Task
 from trainers.tasks.causal_lm import CausalLM
 from trainers.tasks.replaced_tokens import ReplacedTokens

@@ -14,7 +14,7 @@ from cluster.artifacts import Draft
 from cluster.storage import Storage
 from tests import numbered
 from tests.fakes import Notes
-from trainers.config import Training
+from trainers.config.training import Training
 from trainers.launch import fit
 from trainers.loop import TrainJob
 from trainers.tasks import Batch

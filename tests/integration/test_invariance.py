@@ -17,12 +17,13 @@ from cluster.storage import Storage
 from tests.fakes import TEXTS, published
 from tests.integration.worlds import SEED, Case, Weights, distance, initial, trained
 from tests.packed import corpus_of
-from trainers.config import Pretrain, Training
+from trainers.config.pretrain import Pretrain
+from trainers.config.shape import Shape
+from trainers.config.training import Training
 from trainers.corpora.config import Tokenizer
 from trainers.corpora.tokens.pack import pack_documents, write_arrow
 from trainers.corpora.tokens.tokenizer import train as train_tokenizer
 from trainers.model import Start, packed_inputs
-from trainers.shape import Shape
 from trainers.tasks import IGNORED, Batch, Task
 from trainers.tasks.causal_lm import CausalLM
 from trainers.tasks.classify import Classify

@@ -15,12 +15,13 @@ from tests.integration.relays import Leg, Relay
 from tests.packed import corpus_of
 from trainers.checkpoints import records
 from trainers.checkpoints.parts import Columns, Parts
-from trainers.config import Pretrain, Training
+from trainers.config.pretrain import Pretrain
+from trainers.config.shape import Shape
+from trainers.config.training import Training
 from trainers.corpora.config import Tokenizer
 from trainers.corpora.tokens.pack import pack_documents
 from trainers.corpora.tokens.tokenizer import train as train_tokenizer
 from trainers.model import Start
-from trainers.shape import Shape
 from trainers.tasks import Task
 from trainers.tasks.causal_lm import CausalLM
 

@@ -20,7 +20,7 @@ from cluster.storage import Storage
 from tests.fakes import Notes
 from tests.integration import processes
 from trainers import zero
-from trainers.config import Training
+from trainers.config.training import Training
 from trainers.loop import TrainJob, train
 from trainers.optimizers import optimizer
 from trainers.tasks import Task

@@ -282,9 +282,9 @@ def test_causal_bases_are_causal():
 
 
 def test_wrong_type_in_model_config():
+    from trainers.config.shape import Shape
     from trainers.corpora.tokens.tokenizer import train
     from trainers.model import from_shape
-    from trainers.shape import Shape
 
     with pytest.raises(UserError, match=r"pretrain\.model\.config"):
         from_shape(Shape(config={"num_hidden_layers": "x"}), train(TEXTS, Tokenizer(), 64))

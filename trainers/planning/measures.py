@@ -12,7 +12,8 @@ import torch
 from cluster.artifacts import Artifact
 from cluster.recipe import Recipe
 from trainers import attention, finetune, model, pretrain
-from trainers.config import Finetune, Training
+from trainers.config.finetune import Finetune
+from trainers.config.training import Training
 from trainers.corpora.tokens import tokenizer as tokenizers
 from trainers.planning import stand_in
 from trainers.planning.tracing import Trace, trace

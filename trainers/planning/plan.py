@@ -11,7 +11,7 @@ from cluster.errors import UserError
 from cluster.recipe import Recipe
 from cluster.storage import Storage
 from trainers import zero
-from trainers.config import Training
+from trainers.config.training import Training
 from trainers.corpora.feeding import index
 from trainers.corpora.tokens.pack import read_arrow
 from trainers.planning import states

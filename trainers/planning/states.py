@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from trainers.config import Training
+from trainers.config.training import Training
 from trainers.export import FILE_BYTES
 
 FP32 = 4

@@ -11,9 +11,9 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from serving import engine
 from serving.engine import Classifier
 from tests.fakes import TEXTS
+from trainers.config.shape import Shape
 from trainers.export import CARD
 from trainers.model import Start, build
-from trainers.shape import Shape
 
 LABELS = ["差", "好", "平"]
 

@@ -14,7 +14,7 @@ from cluster.errors import Diverged
 from tests.fakes import Notes
 from trainers.anomalies import Watch, drop_steps_not_finite, is_spike, left_out
 from trainers.checkpoints.state import LoopState
-from trainers.config import Training
+from trainers.config.training import Training
 
 STEADY = [2.0, 2.1, 1.9, 2.0, 2.05, 1.95, 2.0, 2.1]
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from trainers.attention import NAME, attend, prepare
+from trainers.config.shape import Shape
 from trainers.model import Start, build, packed_inputs
-from trainers.shape import Shape
 
 LENGTH = 300
 """Two blocks and a part."""

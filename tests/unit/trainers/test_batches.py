@@ -16,7 +16,7 @@ from cluster.storage import Storage
 from tests.packed import corpus_of
 from tests.s3 import S3Server
 from trainers.batches import Batches, Share
-from trainers.config import Training
+from trainers.config.training import Training
 from trainers.corpora.feeding.feed import Packed, Tokenized
 from trainers.corpora.feeding.order import Indices, Order
 from trainers.corpora.tokens.pack import pack_documents

@@ -13,9 +13,9 @@ from cluster.artifacts import drafting
 from cluster.storage import Storage
 from tests.fakes import published
 from trainers import export
+from trainers.config.shape import Shape
 from trainers.export import describe, read_card
 from trainers.model import Start, build
-from trainers.shape import Shape
 
 
 def test_a_model_says_what_it_is_and_comes_from(tmp_path: Path) -> None:

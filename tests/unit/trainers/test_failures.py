@@ -12,7 +12,8 @@ from ray.train.v2._internal.exceptions import (
 )
 
 from cluster.errors import InfrastructureError, UserError
-from trainers.config import Pretrain, Training
+from trainers.config.pretrain import Pretrain
+from trainers.config.training import Training
 from trainers.failures import HOUR_S, Attempts, Kind, failure, with_micro_batch
 from trainers.loop import Ended, TrainJob
 

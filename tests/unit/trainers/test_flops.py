@@ -7,9 +7,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from trainers import flops
-from trainers.config import Training
+from trainers.config.shape import Shape
+from trainers.config.training import Training
 from trainers.model import Start, build
-from trainers.shape import Shape
 
 HEADS = {"llama": "causal_lm", "bert": "masked_lm", "t5": "span_corruption"}
 

@@ -17,7 +17,7 @@ from cluster.storage import Storage
 from tests.fakes import Notes
 from trainers import journal
 from trainers.checkpoints.state import LoopState
-from trainers.config import Training
+from trainers.config.training import Training
 from trainers.flops import Cost
 from trainers.journal import Journal, Kept
 

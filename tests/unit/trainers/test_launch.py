@@ -12,7 +12,7 @@ from cluster.errors import UserError
 from cluster.storage import Storage
 from tests.fakes import Notes
 from trainers import launch
-from trainers.config import Training
+from trainers.config.training import Training
 from trainers.failures import Attempts
 from trainers.launch import interruptible
 from trainers.loop import TrainJob

@@ -10,12 +10,12 @@ from cluster.errors import UserError
 from trainers import loop
 from trainers.asked import Request
 from trainers.checkpoints.state import LoopState
-from trainers.config import Training
+from trainers.config.shape import Shape
+from trainers.config.training import Training
 from trainers.corpora.feeding.feed import Tokenized
 from trainers.loop import TrainJob
 from trainers.model import Start, build, recompute_activations
 from trainers.place import Place
-from trainers.shape import Shape
 from trainers.tasks import Objective
 
 

@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForSequenceClassification
 
 from cluster.errors import UserError
-from trainers.config import CAUSAL, MASKED, SUITED
+from trainers.config.pretrain import CAUSAL, MASKED, SUITED
+from trainers.config.shape import Shape
 from trainers.model import (
     Start,
     build,
@@ -21,7 +22,6 @@ from trainers.model import (
     refuse_longer,
     weights,
 )
-from trainers.shape import Shape
 
 LENGTH = 24
 PIECES = (7, 5, 9)

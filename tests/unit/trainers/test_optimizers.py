@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainers.config import Training
+from trainers.config.training import Training
 from trainers.optimizers import Lion, optimizer
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from trainers.config import Training
+from trainers.config.training import Training
 from trainers.schedule import rate
 
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from cluster.errors import UserError
+from trainers.config.shape import Shape
 from trainers.model import Start, build
 from trainers.place import Place
 from trainers.sequence_parallel import own, shared
-from trainers.shape import Shape
 
 
 def model(tokenizer: Any, **keys: Any) -> Any:

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from cluster.errors import UserError
-from trainers.config import SUITED
+from trainers.config.pretrain import SUITED
+from trainers.config.shape import GROUPED, Shape
 from trainers.model import HEADS, from_shape, parameter_count
-from trainers.shape import GROUPED, Shape
 from trainers.sizing import NoSuchSize, count, sized
 
 ARCHITECTURES = get_args(Shape.model_fields["architecture"].annotation)

@@ -7,8 +7,8 @@ import torch
 
 from cluster.errors import UserError
 from trainers import tensor_parallel
+from trainers.config.shape import Shape
 from trainers.model import Start, build
-from trainers.shape import Shape
 from trainers.tasks import Objective
 
 

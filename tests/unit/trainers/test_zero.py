@@ -7,8 +7,9 @@ import torch.distributed as dist
 from torch import nn
 
 from cluster.errors import UserError
-from trainers.config import Pretrain, Shared, Training
-from trainers.engine_config import Zero
+from trainers.config.engine import Zero
+from trainers.config.pretrain import Pretrain
+from trainers.config.training import Shared, Training
 from trainers.place import Place
 from trainers.zero import accumulation, averaged_over, config, engine, resolve_precision
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.objectives import LENGTH, sequences, start
-from trainers.config import CAUSAL
+from trainers.config.pretrain import CAUSAL
 from trainers.tasks import IGNORED, targets
 from trainers.tasks.causal_lm import CausalLM
 

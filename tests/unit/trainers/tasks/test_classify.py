@@ -6,9 +6,9 @@ import torch
 
 from cluster.storage import Storage
 from tests.fakes import TEXTS, published
+from trainers.config.shape import Shape
 from trainers.corpora.tokens.pack import write_arrow
 from trainers.model import Start
-from trainers.shape import Shape
 from trainers.tasks.classify import Classify, encode, pad, probabilities
 
 LABELS = ["差", "好", "平"]

@@ -15,7 +15,7 @@ from cluster.errors import UserError
 from cluster.storage import Storage
 from tests.objectives import sequences, start
 from tests.packed import corpus_of
-from trainers.config import MASKED
+from trainers.config.pretrain import MASKED
 from trainers.corpora.tokens.pack import pack_documents
 from trainers.model import packed_inputs
 from trainers.tasks import IGNORED, targets

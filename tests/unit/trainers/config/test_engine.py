@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from trainers.config import Training
-from trainers.engine_config import OWN, PASSED
+from trainers.config.engine import OWN, PASSED
+from trainers.config.training import Training
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,11 @@
-"""Keys of `pretrain` and `finetune` that do not go together are refused, with the remedy."""
+"""Keys of `pretrain` that do not go together are refused, with the remedy."""
 
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from trainers.config import Pretrain
-from trainers.shape import Shape
+from trainers.config.pretrain import Pretrain
 
 
 def refusal(**keys: Any) -> str:
@@ -82,44 +81,6 @@ def test_workers_that_share_layers_fit_each_other() -> None:
     assert "cannot be with sequence_parallel yet" in refusal(**shared, sequence_parallel=2)
     assert "cannot be with tensor_parallel" in refusal(**shared, compile=True)
     assert "needs zero.stage 1, 2 or 3" in refusal(**shared, zero={"stage": 0})
-
-
-@pytest.mark.parametrize(
-    ("written", "meant"),
-    [("120M", 120_000_000), ("1.5B", 1_500_000_000), ("64K", 64_000), ("5000", 5000), (9, 9)],
-)
-def test_a_number_of_parameters_as_text(written: Any, meant: int) -> None:
-    assert Shape.model_validate({"parameters": written}).parameters == meant
-
-
-@pytest.mark.parametrize(
-    ("keys", "says"),
-    [
-        ({"parameters": "many"}, "valid integer"),
-        ({"parameters": "0M"}, "greater than or equal to 1"),
-        ({"parameters": "5M", "layers": 2}, "follows from `parameters`"),
-        ({"kv_heads": 2}, "bert has none; those that do: llama, qwen3"),
-        ({"architecture": "llama", "heads": 4, "kv_heads": 3}, "3 does not divide heads 4"),
-    ],
-)
-def test_sizes_that_do_not_go_together(keys: dict[str, Any], says: str) -> None:
-    with pytest.raises(ValidationError, match=says):
-        Shape.model_validate(keys)
-
-
-@pytest.mark.parametrize(
-    ("workers", "least", "most"),
-    [(2, 2, 2), ({"max": 3}, 1, 3), ({"min": 2, "max": 4}, 2, 4)],
-)
-def test_workers_are_a_number_or_as_many_as_there_is_room_for(
-    workers: Any, least: int, most: int
-) -> None:
-    settings = Pretrain.model_validate({"model": {}, "workers": workers, "cpus_per_worker": 2})
-    assert (settings.least_workers, settings.most_workers) == (least, most)
-    assert settings.resources == {"CPU": 2 * least}, "what it needs to begin"
-    again = Pretrain.model_validate(settings.model_dump(mode="json"))
-    assert again == settings
-    assert settings.identity() == Pretrain.model_validate({"model": {}}).identity()
 
 
 def test_every_worker_of_the_most_needs_a_sequence() -> None:

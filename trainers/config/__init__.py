@@ -1,0 +1,1 @@
+"""The recipe's sections about training, and what of them goes to DeepSpeed."""

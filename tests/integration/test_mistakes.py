@@ -42,7 +42,7 @@ def test_missing_file(tmp_path, raymill, recipe):
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
-        ("empty.jsonl", b"", "no rows in"),
+        ("empty.jsonl", b"", "empty.jsonl: empty; leave"),
         ("broken.jsonl", b'{"text": "a", "label": "good"}\n{"text": \n', "broken.jsonl:2"),
         ("columns.jsonl", b'{"review": "a", "label": "good"}\n', "no column 'text'"),
         ("bytes.jsonl", b"\xff\xfe\xfd\n" * 20, "not UTF-8"),

@@ -1,6 +1,8 @@
-"""A look at the files that a recipe names before anything runs: are they there, and have they the
-columns? Of a source's files the first is opened; what is remote, or a dataset, is not looked at."""
+"""A look at the files that a recipe names before anything runs: are they there, is there text in
+them, and have they the columns? Of a source's files the first is opened; what is remote, or a
+dataset, is not looked at."""
 
+import os
 from collections.abc import Iterator
 
 from cluster.errors import UserError
@@ -19,9 +21,11 @@ def faults(corpora: Corpora) -> Iterator[Conflict]:
         if source.path is None or is_remote(source):
             continue
         try:
-            first = located(source)[0]
+            files = located(source)
             if key in own:
-                yield from _missing(source, key, first)
+                yield from _missing(source, key, files[0])
+            if not any(map(os.path.getsize, files)):
+                yield Conflict(f"{key}.path", f"{', '.join(files)}: empty; leave the source out")
         except Invalid as error:
             yield Conflict(f"{key}.{error.key}", str(error))
         except UserError as error:  # the file cannot be read at all

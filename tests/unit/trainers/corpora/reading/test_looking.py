@@ -76,14 +76,21 @@ def test_lines_of_text_have_no_columns_but_what_they_are_called() -> None:
     ("name", "content"),
     [
         ("late.jsonl", '{"broken": \n[]\n{"other": 1}\n{"text": "a", "label": "b"}\n'),
-        ("empty.jsonl", ""),
-        ("empty.csv", ""),
         ("header.csv", "text,label\n"),
     ],
 )
 def test_what_a_run_may_read_is_not_refused(name: str, content: str) -> None:
     Path(name).write_text(content)
     assert found(f"path: {name}\n      label_column: label") == ""
+
+
+def test_a_source_of_nothing_but_empty_files_is_told(tmp_path: Path) -> None:
+    for name in ("none.txt", "nil.jsonl"):
+        Path(name).touch()
+    wrong = f"r.yaml:5: corpora.sources.mine.path: {tmp_path}/none.txt: empty; leave the source out"
+    assert found("path: none.txt") == wrong
+    assert f"{tmp_path}/nil.jsonl, {tmp_path}/none.txt: empty" in found("path: n*.*")
+    assert found("path: '*.jsonl'\n      text: review") == "", "some have text"
 
 
 @pytest.mark.parametrize(

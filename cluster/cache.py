@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 import pyarrow as pa
 
-from cluster.errors import InfrastructureError, UserError
+from cluster.errors import InfrastructureError
 from cluster.storage import CACHE, Storage
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def _download(file: RemoteFile, stream: BinaryIO, limit_bytes: float) -> None:
             raise InfrastructureError(f"{file.name}: gone from {root}; {file.remedy}") from error
         except OSError as error:  # of the network, mostly
             if error.errno == errno.ENOSPC:
-                raise UserError(
+                raise InfrastructureError(
                     f"cluster.cache_gb: the disk of {CACHE} is full before "
                     f"{limit_bytes / 1e9:g} GB are used; set less, or make room"
                 ) from error

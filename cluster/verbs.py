@@ -81,7 +81,7 @@ def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
             _ray(options, recipe.cluster.cpus, needs_ray) as resources,
         ):
             if serves:
-                _refuse_what_cannot_serve(recipe.serve, resources)
+                _refuse_what_cannot_serve(recipe.name, recipe.serve, resources, options)
             if needs_ray:
                 kept = held()
                 pipeline.refuse_what_cannot_fit(planned, recipe, resources, kept)
@@ -185,7 +185,7 @@ def serve(options: argparse.Namespace, terminal: Terminal) -> Answer:
         _recorded(promotion.manifest.recipe, storage, terminal) as record,
         _ray(options, cpus=None, needed=True) as resources,
     ):
-        _refuse_what_cannot_serve(settings, resources)
+        _refuse_what_cannot_serve(promotion.manifest.recipe, settings, resources, options)
         endpoint = _serve(promotion, settings, record, terminal, options)
     return 0, {"run": record.id, "endpoint": endpoint}
 
@@ -234,7 +234,11 @@ def _refuse_port_in_use(options: argparse.Namespace, settings: Any) -> None:
         load_upper("serving.ports:refuse_port_in_use")(settings)
 
 
-def _refuse_what_cannot_serve(settings: Any, resources: Mapping[str, float]) -> None:
+def _refuse_what_cannot_serve(
+    name: str, settings: Any, resources: Mapping[str, float], options: argparse.Namespace
+) -> None:
+    if not is_local(options.address):
+        load_upper("serving.deploy:refuse_what_is_there")(name, settings)
     refuse_unless_fits(
         "serve.min_replicas",
         settings.resources,

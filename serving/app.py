@@ -21,6 +21,7 @@ from cluster.artifacts import Artifact
 from cluster.storage import Storage
 from serving.config import Serve
 from serving.promote import promotion
+from serving.promote import settings as promoted_with
 from serving.refusals import RESPONSES, BodyLimit, explain
 
 if TYPE_CHECKING:
@@ -139,11 +140,12 @@ def application(model: Artifact, settings: Serve) -> serve.Application:
 
 def build(arguments: dict[str, Any]) -> serve.Application:
     """`model`: what was promoted, by recipe name or promotion id; `workspace`: where it lives;
-    further keys are those of the recipe's `serve` section."""
-    settings = dict(arguments)
-    reference, workspace = settings.pop("model"), settings.pop("workspace")
-    promoted = promotion(Storage.at(workspace), reference)
-    return application(promoted_model(promoted), Serve.model_validate(settings))
+    further keys are those of the recipe's `serve` section, and stand before what it was promoted
+    with."""
+    own = dict(arguments)
+    promoted = promotion(Storage.at(own.pop("workspace")), own.pop("model"))
+    found = Serve.model_validate({**promoted_with(promoted), **own})
+    return application(promoted_model(promoted), found)
 
 
 def promoted_model(promoted: Artifact) -> Artifact:

@@ -7,12 +7,10 @@ import shlex
 import time
 import urllib.error
 import urllib.request
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from ray import serve
 from ray.serve.context import _get_global_client
-from ray.serve.exceptions import RayServeException
 
 from cluster import artifacts
 from cluster.artifacts import Artifact
@@ -25,6 +23,8 @@ from serving.sample import sample_text
 
 READY_TIMEOUT_S = 120
 ROUTE = "/v1/classify"
+DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""Past a proxy that the environment names, which may not reach what it is asked for."""
 ROUTE_NOT_READY = (404, 502, 503)
 """What a proxy answers until it has heard of a new application."""
 
@@ -58,41 +58,33 @@ def deploy(promotion: Artifact, settings: Serve, progress: Progress) -> dict[str
     return {"url": url, "model": model.id, "version": model.version, "smoke": smoke}
 
 
+def refuse_what_is_there(name: str, settings: Serve) -> None:
+    """Raises UserError where the cluster serves elsewhere already, or something else."""
+    client: Any = _get_global_client(raise_if_no_controller_running=False)
+    if client is None:
+        return
+    port = client.http_config.port
+    if port != settings.port:
+        raise UserError(
+            f"serve.port: this cluster serves on {port} already, not on {settings.port}; set that"
+        )
+    for other, details in client.get_serve_details()["applications"].items():
+        if other != name and details["route_prefix"] == "/":
+            raise UserError(
+                f"serve: this cluster serves {other!r} already; withdraw that, or name another "
+                "cluster"
+            )
+
+
 def withdraw(promotion: Artifact) -> None:
     """Ends the endpoint."""
     serve.delete(promotion.manifest.recipe)
 
 
 def _run(name: str, model: Artifact, settings: Serve) -> None:
-    options = {"host": settings.host, "port": settings.port}
-    # To start Serve is to wait for its proxies, whom a replica can start beside.
-    with ThreadPoolExecutor(1) as pool:
-        starting = pool.submit(serve.start, http_options=options)
-        port = _controller(starting).http_config.port
-        if port != settings.port:
-            raise UserError(
-                f"serve.port: this cluster serves on {port} already, not on {settings.port}; "
-                "set that"
-            )
-        try:
-            serve.run(application(model, settings), name=name, route_prefix="/")
-        except RayServeException as error:  # another application has the route
-            raise UserError(
-                f"serve: the cluster refused it: {getattr(error, 'cause', error)}"
-            ) from error
-        starting.result()
-
-
-def _controller(starting: Future[None]) -> Any:
-    """A client of Serve's controller, as soon as there is one. Raises what `starting` raised."""
-    while True:
-        started = starting.done()
-        client = _get_global_client(raise_if_no_controller_running=False)
-        if client is not None:
-            return client
-        if started:
-            starting.result()
-        time.sleep(0.05)
+    serve.start(http_options={"host": settings.host, "port": settings.port})
+    refuse_what_is_there(name, settings)
+    serve.run(application(model, settings), name=name, route_prefix="/")
 
 
 def _post(url: str, body: str) -> Any:
@@ -102,7 +94,7 @@ def _post(url: str, body: str) -> Any:
     deadline = time.monotonic() + READY_TIMEOUT_S
     while True:
         try:
-            with urllib.request.urlopen(request, timeout=10) as response:
+            with DIRECTLY.open(request, timeout=10) as response:
                 return json.load(response)
         except urllib.error.HTTPError as error:
             if error.code not in ROUTE_NOT_READY or time.monotonic() > deadline:

@@ -9,6 +9,7 @@ import dataclasses
 import json
 import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from ray import tune
@@ -120,8 +121,9 @@ class _Watch(tune.Callback):
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
         own = self._trials[trial.config["number"]]
         own.status = "failed"
-        own.error = str(trial.error_file and open(trial.error_file).read())  # noqa: SIM115
-        self._progress.line(f"trial {own.number} failed: {own.error.strip().splitlines()[-1]}")
+        told = Path(trial.error_file).read_text("utf-8").strip() if trial.error_file else ""
+        own.error = told or "no reason is known"
+        self._progress.line(f"trial {own.number} failed: {own.error.splitlines()[-1]}")
 
     def _show(self, own: Trial) -> None:
         ended = sum(trial.status in ("done", "stopped", "failed") for trial in self._trials)

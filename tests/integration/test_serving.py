@@ -1,13 +1,15 @@
 """The endpoint answers what the plain model says, and ends with Ctrl-C."""
 
 import json
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
 
 import pytest
 
-from tests.integration.command import free_port
+from tests.integration.command import ROOT, free_port
 
 TEXTS = ["很好，非常满意！", "太差了，退货。", "送货很快，书的质量不错，孩子喜欢。" * 8]
 
@@ -77,3 +79,49 @@ def test_answers_are_the_plain_models(first_run, endpoint, workspace):
     outcome = command.wait(60)
     assert outcome.status == 0, outcome.said
     assert command.strays() == []
+
+
+SERVES = """
+import sys
+from ray import serve
+from cluster.errors import UserError
+from cluster.session import connected
+from serving.config import Serve
+from serving.deploy import refuse_what_is_there
+
+@serve.deployment
+class Other:
+    pass
+
+def ask(name, port):
+    try:
+        refuse_what_is_there(name, Serve(port=port))
+    except UserError as error:
+        print(error)
+    else:
+        print("nothing")
+
+port = int(sys.argv[1])
+with connected(None, 1):
+    ask("tiny", port)
+    serve.start(http_options={"port": port})
+    ask("tiny", port)
+    serve.run(Other.bind(), name="other", route_prefix="/")
+    ask("tiny", port + 1)
+    ask("tiny", port)
+    ask("other", port)
+"""
+
+
+def test_a_cluster_that_serves_something_else_is_refused():
+    port = free_port()
+    command = [sys.executable, "-c", SERVES, str(port)]
+    done = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-5:] == [
+        "nothing",
+        "nothing",
+        f"serve.port: this cluster serves on {port} already, not on {port + 1}; set that",
+        "serve: this cluster serves 'other' already; withdraw that, or name another cluster",
+        "nothing",
+    ]

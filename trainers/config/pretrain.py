@@ -125,6 +125,12 @@ class Pretrain(Training):
     def shared(self) -> Shared:
         return "tokens" if self.tensor_parallel == 1 else "weights"
 
+    def faults(self, recipe: "Recipe") -> Iterator[Conflict]:
+        from trainers.corpora.reading.sources import missing_folders
+
+        yield from super().faults(recipe)
+        yield from missing_folders({"pretrain.generator_base": self.generator_base})
+
     def identity(self) -> dict[str, Any]:
         from trainers.corpora.reading.sources import base_hash
 

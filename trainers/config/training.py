@@ -1,13 +1,16 @@
 """What the sections `pretrain` and `finetune` share. They differ in data, loss and starting
 weights."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, JsonValue, Tag, model_validator
 
-from cluster.section import Invalid, Section, operational
+from cluster.section import Conflict, Invalid, Section, operational
 from trainers.config.engine import Zero, refuse_contradictions
+
+if TYPE_CHECKING:
+    from cluster.recipe import Recipe
 
 
 class Elastic(Section):
@@ -155,6 +158,11 @@ class Training(Section):
             )
         refuse_contradictions(self.deepspeed, dict(self))
         return self
+
+    def faults(self, recipe: "Recipe") -> Iterator[Conflict]:
+        from trainers.corpora.reading.sources import missing_folders
+
+        yield from missing_folders({f"{type(self).__name__.lower()}.base": self.base})
 
     def identity(self) -> dict[str, Any]:
         from trainers.corpora.reading.sources import base_hash

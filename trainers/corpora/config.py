@@ -31,6 +31,9 @@ class Decontaminate(Section):
     every text counts."""
 
 
+EVALUATION_SETS = "corpora.decontaminate.files"
+
+
 class Split(Section):
     """Shares of the labelled documents: the same of every label, to one document. Equal texts and
     documents of one group never part."""
@@ -82,7 +85,7 @@ class Corpora(Section):
     test. None of their texts is trained on; what is nearly one may be, and makes perplexity look
     better than it is, unless `deduplicate.similarity` is set."""
     tokenizer: Tokenizer = Tokenizer()
-    sequence_length: int = Field(default=128, ge=8)
+    sequence_length: int = Field(default=128, ge=16)
     """Tokens in a packed sequence."""
     tokens: int | None = Field(default=None, ge=1)
     """Tokens of an epoch from the sources with a `weight`."""
@@ -98,7 +101,7 @@ class Corpora(Section):
         found = {**super().identity(), "contents": self._contents(self.sources)}
         if self.decontaminate is not None and self.decontaminate.files:
             files = {path: Source(path=path) for path in self.decontaminate.files}
-            found["decontaminate_contents"] = self._contents(files, "corpora.decontaminate.files")
+            found["decontaminate_contents"] = self._contents(files, EVALUATION_SETS)
         if self.tokenizer.base is not None:
             found["tokenizer_content"] = base_hash(self.tokenizer.base, "corpora.tokenizer.base")
         return found
@@ -134,8 +137,10 @@ class Corpora(Section):
 
     def faults(self, recipe: "Recipe") -> Iterator[Conflict]:
         from trainers.corpora.reading import looking
+        from trainers.corpora.reading.sources import missing_folders
 
         yield from looking.faults(self)
+        yield from missing_folders({"corpora.tokenizer.base": self.tokenizer.base})
         given = {name: source.label for name, source in self.sources.items() if source.is_labelled}
         if recipe.finetune and len(set(given.values())) == 1 and None not in given.values():
             (label, *_) = given.values()

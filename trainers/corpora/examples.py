@@ -51,7 +51,8 @@ def run(job: StageJob) -> dict[str, Any]:
     _tell(job.progress, counts, sizes, weak_labels)
     whole = {**report, **sizes}
     with job.draft.folder() as folder:
-        (folder / REPORT).write_text(labelled_page(whole, job.draft.id), "utf-8")
+        page = labelled_page({**whole, "samples": counts.shown_samples()}, job.draft.id)
+        (folder / REPORT).write_text(page, "utf-8")
     return whole
 
 
@@ -101,7 +102,7 @@ def _split(
     for example, name in zip(found, split(found, corpora.split, seed, alike), strict=True):
         if name is None:
             counts.kept -= 1
-            counts.dropped[GROUP_ELSEWHERE] += 1
+            counts.drop(GROUP_ELSEWHERE, example.key, example.text)
         else:
             splits[name].append(example)
     empty = [name for name in SPLITS if not splits[name]]

@@ -23,7 +23,7 @@ from cluster.errors import UserError
 from cluster.pipeline import StageJob
 from trainers.corpora.cleaning.clean import normalize
 from trainers.corpora.cleaning.documents import Counts, text_key
-from trainers.corpora.config import Corpora
+from trainers.corpora.config import EVALUATION_SETS, Corpora
 from trainers.corpora.duplicates.contamination import Passages
 from trainers.corpora.examples import held_out_texts
 from trainers.corpora.reading.readers import every_text
@@ -38,10 +38,11 @@ from trainers.corpora.tokens import tokenizer as tokenizers
 
 def run(job: StageJob) -> dict[str, Any]:
     tokenizer = _base_tokenizer(job)
+    further = _further_evaluation_texts(job.recipe.corpora)
     parts = parts_of(job)
     sources = {part.name: part.source for part in parts}
     counts = clean(job, parts)
-    near_duplicates = _drop(job, parts, counts)
+    near_duplicates = _drop(job, parts, counts, further)
     pieces, described = _choose(job, parts, counts)
     for source in described:
         job.progress.line(_describe(source, counts[source]))
@@ -75,20 +76,28 @@ def _base_tokenizer(job: StageJob) -> Any:
     return loaded
 
 
-def _drop(job: StageJob, parts: list[Part], counts: dict[str, Counts]) -> dict[str, Any] | None:
-    """Drops what stands elsewhere too, or is held out; returns figures of near duplicates."""
+def _further_evaluation_texts(corpora: Corpora) -> list[str]:
+    """Those of `decontaminate.files`, in the driver's memory."""
+    if corpora.decontaminate is None:
+        return []
+    return [
+        normalize(text, corpora.clean)
+        for path in corpora.decontaminate.files
+        for text in every_text(path, EVALUATION_SETS)
+    ]
+
+
+def _drop(
+    job: StageJob, parts: list[Part], counts: dict[str, Counts], further: list[str]
+) -> dict[str, Any] | None:
+    """Drops what stands elsewhere too, or is held out, or stands in `further` evaluation texts;
+    returns figures of near duplicates."""
     corpora: Corpora = job.recipe.corpora
-    held_out = list(held_out_texts(job.parents["examples"])) if "examples" in job.parents else []
-    further: list[str] = []
-    if corpora.decontaminate is not None:
-        further = [
-            normalize(text, corpora.clean)
-            for path in corpora.decontaminate.files
-            for text in every_text(path, "corpora.decontaminate.files")
-        ]
-    keys = np.unique(np.array([text_key(text) for text in [*held_out, *further]], np.uint64))
+    labelled = held_out_texts(job.parents["examples"]) if "examples" in job.parents else ()
+    held_out = [*labelled, *further]
+    keys = np.unique(np.array([text_key(text) for text in held_out], np.uint64))
     choosing.exact(job, parts, sum(count.kept for count in counts.values()), keys)
-    passages = Passages.of([*held_out, *further] if corpora.decontaminate is not None else ())
+    passages = Passages.of(held_out if corpora.decontaminate is not None else ())
     for source, dropped in choosing.look(job, parts, passages):
         counts[source] += dropped
     similarity = corpora.deduplicate.similarity

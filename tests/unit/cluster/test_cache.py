@@ -11,7 +11,7 @@ import pytest
 
 from cluster.artifacts import Artifact
 from cluster.cache import Files, WorkFolder, make_room
-from cluster.errors import InfrastructureError, UserError
+from cluster.errors import InfrastructureError
 from cluster.storage import Storage
 from tests.fakes import published
 from tests.s3 import S3Server
@@ -149,7 +149,7 @@ def test_a_full_disk_names_the_knob(corpus: Artifact, monkeypatch: pytest.Monkey
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Storage, "pieces", pieces)
-    with pytest.raises(UserError, match=r"cluster.cache_gb: the disk of .* is full"):
+    with pytest.raises(InfrastructureError, match=r"cluster.cache_gb: the disk of .* is full"):
         Files(corpus, 10 * SIZE).fetch("train/1")
 
 

@@ -64,6 +64,11 @@ class Counts:
             if len(texts) > SAMPLES:
                 del texts[max(texts)]
 
+    def drop(self, reason: str, key: int, text: str) -> None:
+        """Counts one document that is dropped, and offers it as a sample."""
+        self.dropped[reason] += 1
+        self.sample(reason, key, text)
+
     def document(self) -> dict[str, Any]:
         """As JSON, for `of`."""
         return {**self.report(), "samples": self.samples}
@@ -111,15 +116,15 @@ def cleaned(
         rows += 1
         if document.text is None:
             assert document.problem is not None
-            counts.dropped[document.problem.reason] += 1
+            told = f"{document.where}: {document.problem}"
+            counts.drop(document.problem.reason, text_key(told), told)
             unreadable += 1
             first = first or document
             continue
         text = normalize(document.text, clean, counts.masked)
         reason = refuse(text, clean)
         if reason:
-            counts.sample(reason, text_key(text), text)
-            counts.dropped[reason] += 1
+            counts.drop(reason, text_key(text), text)
         else:
             counts.kept += 1
             yield dataclasses.replace(document, text=text)

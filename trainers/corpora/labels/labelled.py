@@ -68,12 +68,15 @@ def labelled(corpora: Corpora, counts: Counts) -> tuple[list[Example], dict[str,
         for name, source in corpora.sources.items()
         if source.weak_labels is not None
     }
-    kept = [
-        Example(key, copies.text, label, copies.where, copies.placement, copies.groups)
-        for key, copies in sorted(found.items())
-        for label in (copies.labels if len(copies.labels) == 1 else ())
-    ]
-    _count(counts, TWO_LABELS, len(found) - len(kept))
+    kept = []
+    for key, copies in sorted(found.items()):
+        if len(copies.labels) > 1:
+            counts.drop(TWO_LABELS, key, copies.text)
+        else:
+            (label,) = copies.labels
+            kept.append(
+                Example(key, copies.text, label, copies.where, copies.placement, copies.groups)
+            )
     counts.kept += len(kept)
     return kept, reports
 
@@ -96,7 +99,9 @@ def _mapped(document: Document, source: Source, key: str, counts: Counts) -> str
     if label not in label_map:
         hint = nearest(label, label_map) or f"; known: {', '.join(label_map)}"
         raise UserError(f"{document.where}: label {label!r} is not in {key}.label_map{hint}")
-    _count(counts, MAPPED_TO_NULL, label_map[label] is None)
+    if label_map[label] is None:
+        assert document.text is not None
+        counts.drop(MAPPED_TO_NULL, text_key(document.text), document.text)
     return label_map[label]
 
 
@@ -113,10 +118,11 @@ def _copy(document: Document, source: Source, *labels: str) -> Copies:
 
 
 def _add(found: dict[int, Copies], document: Copies, counts: Counts) -> None:
-    first = found.setdefault(text_key(document.text), document)
+    key = text_key(document.text)
+    first = found.setdefault(key, document)
     if first is not document:
         first.add(document)
-        _count(counts, EXACT, 1)
+        counts.drop(EXACT, key, document.text)
 
 
 def _add_weak(
@@ -133,14 +139,9 @@ def _add_weak(
     for copies, label, why in zip(own.values(), labelling.labels, labelling.open, strict=True):
         if label is None:
             assert why is not None
-            _count(counts, why, 1)
+            counts.drop(why, text_key(copies.text), copies.text)
         else:
             copies.labels = {label}
             _add(found, copies, counts)
     known = {place: gold[key] for place, key in enumerate(own) if key in gold}
     return weak.report(source.weak_labels, labelling, known)
-
-
-def _count(counts: Counts, reason: str, documents: int) -> None:
-    if documents:  # a reason that never happened is not shown
-        counts.dropped[reason] += documents

@@ -1,39 +1,46 @@
 """A look at the files that a recipe names before anything runs: are they there, is there text in
-them, and have they the columns? Of a source's files the first is opened; what is remote, or a
-dataset, is not looked at."""
+them, and have they the columns? Of a source's files the first that is not empty is opened; what is
+remote, or a dataset, is not looked at."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from cluster.errors import UserError
 from cluster.section import Conflict, Invalid
-from trainers.corpora.config import Corpora
+from trainers.corpora.config import EVALUATION_SETS, Corpora
 from trainers.corpora.reading.config import Source
 from trainers.corpora.reading.formats.rows import there_are
 from trainers.corpora.reading.readers import columns_of, wanted
-from trainers.corpora.reading.sources import every_source, is_remote, located
+from trainers.corpora.reading.sources import every_source, is_remote, located, missing_folders
 
 
 def faults(corpora: Corpora) -> Iterator[Conflict]:
     """A conflict for each file or column that is not there."""
     own = {f"corpora.sources.{name}" for name in corpora.sources}
     for key, source in every_source(corpora):
+        yield from missing_folders({f"{key}.dataset": source.dataset})
         if source.path is None or is_remote(source):
             continue
         try:
             files = located(source)
-            if key in own:
-                yield from _missing(source, key, files[0])
-            if not any(map(os.path.getsize, files)):
+            first = next(filter(os.path.getsize, files), files[0])
+            columns = columns_of(source, first)
+            if key not in own:
+                continue
+            yield from _missing(source, key, first, columns)
+            if not os.path.getsize(first):
                 yield Conflict(f"{key}.path", f"{', '.join(files)}: empty; leave the source out")
         except Invalid as error:
-            yield Conflict(f"{key}.{error.key}", str(error))
+            yield Conflict(_knob(key, error.key), str(error))
         except UserError as error:  # the file cannot be read at all
-            yield Conflict(f"{key}.path", str(error))
+            yield Conflict(_knob(key, "path"), str(error))
 
 
-def _missing(source: Source, key: str, file: str) -> Iterator[Conflict]:
-    columns = columns_of(source, file)
+def _knob(key: str, name: str) -> str:
+    return key if key == EVALUATION_SETS else f"{key}.{name}"
+
+
+def _missing(source: Source, key: str, file: str, columns: Collection[str]) -> Iterator[Conflict]:
     for name, column in wanted(source).items():
         if columns and column not in columns:  # of an empty file nothing can be told
             yield Conflict(

@@ -78,14 +78,25 @@ def columns_of(source: Source, file: str) -> Collection[str]:
 
 
 def every_text(path: str, key: str) -> Iterator[str]:
-    """All texts of an evaluation set's files: of rows with columns, each column's. Raises UserError
-    for a row that cannot be read, since what is like it could not be found."""
+    """All texts of an evaluation set's files: of rows with columns, each column's, and those in
+    lists and objects. Raises UserError for a row that cannot be read, since what is like it could
+    not be found."""
     source = Source(path=path)
     for file in files(source, key):
         for where, columns, problem in _rows(source, Part(file), {}):
             if columns is None:
                 raise UserError(f"{where}: {problem} (in {key}, where every row is needed)")
-            yield from (value for value in columns.values() if isinstance(value, str))
+            yield from _texts_in(columns)
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    match value:
+        case str():
+            yield value
+        case Mapping():
+            yield from itertools.chain.from_iterable(map(_texts_in, value.values()))
+        case list():
+            yield from itertools.chain.from_iterable(map(_texts_in, value))
 
 
 def _rows(source: Source, part: Part, columns: Wanted) -> Rows:
@@ -137,7 +148,8 @@ def _text(columns: Mapping[str, Any], key: str, column: str) -> str | Problem:
     if value is None or value != value:
         return Problem(f"no {key.removesuffix('_column')} in column {column!r}")
     if not is_text and isinstance(value, int | float):
-        return str(value)
+        # Whole numbers are floats where other rows have none, as pandas writes them.
+        return str(int(value) if isinstance(value, float) and value.is_integer() else value)
     if not isinstance(value, str | Problem):
         return Problem(f"column {column!r} is {type(value).__name__}, not text")
     return value

@@ -9,15 +9,15 @@ import importlib.util
 import itertools
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 
 from cluster.errors import UserError
-from cluster.section import Invalid
-from trainers.corpora.config import Corpora
+from cluster.section import Conflict, Invalid
+from trainers.corpora.config import EVALUATION_SETS, Corpora
 from trainers.corpora.reading import absent
 from trainers.corpora.reading.config import Source, lexicons
 from trainers.corpora.reading.formats import (
@@ -107,7 +107,7 @@ def every_source(corpora: Corpora | None) -> Iterator[tuple[str, Source]]:
     for name, source in corpora.sources.items():
         yield f"corpora.sources.{name}", source
     for path in corpora.decontaminate.files if corpora.decontaminate else ():
-        yield "corpora.decontaminate.files", Source(path=path)
+        yield EVALUATION_SETS, Source(path=path)
     yield from lexicons(corpora.sources)
 
 
@@ -180,13 +180,22 @@ def content_hash(source: Source, key: str) -> str:
     return digest.hexdigest()[:16]
 
 
+def missing_folders(named: Mapping[str, str | None]) -> Iterator[Conflict]:
+    """Of folders or hub ids by their keys: paths where there is nothing."""
+    for key, name in named.items():
+        if name is None or not name.startswith(("/", ".", "~")):
+            continue
+        if not Path(name).expanduser().is_dir():
+            yield Conflict(key, f"no such folder {name!r}")
+
+
 def base_hash(base: str, key: str) -> str:
     """Hash of a local folder's files; a hub id stands for itself. Raises UserError for a path where
     there is nothing."""
+    for conflict in missing_folders({key: base}):
+        raise UserError(f"{key}: {conflict.message}")
     folder = Path(base).expanduser()
     if not folder.is_dir():
-        if base.startswith(("/", ".", "~")):
-            raise UserError(f"{key}: no such folder {base!r}")
         return base
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):

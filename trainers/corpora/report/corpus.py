@@ -18,7 +18,7 @@ from trainers.corpora.report.counts import (
     outcome,
     summed,
 )
-from trainers.corpora.report.page import ROWS, Plot, Samples, Section, Table, render
+from trainers.corpora.report.page import ABOUT_SAMPLES, ROWS, Plot, Samples, Section, Table, render
 from trainers.corpora.report.plots import Bar
 from trainers.corpora.report.writing import bit_length, number, one_line, share, visible
 
@@ -199,8 +199,7 @@ def _samples(sources: Mapping[str, Figures]) -> Section:
     given = {reason for figures in sources.values() for reason in figures["samples"]}
     return Section(
         "Samples",
-        "Beginnings of texts as they were after cleaning, chosen by hash. "
-        "Characters that cannot be seen stand as their code points.",
+        ABOUT_SAMPLES,
         samples=[
             Samples(one_line(reason), count, _texts(sources, reason))
             for reason, count in documents.items()

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from trainers.corpora.report import plots
-from trainers.corpora.report.counts import BARS, bars_of, largest, outcome
-from trainers.corpora.report.page import ROWS, Plot, Section, Table, render
-from trainers.corpora.report.writing import number, one_line, share
+from trainers.corpora.report.counts import BARS, bars_of, by_count, largest, outcome
+from trainers.corpora.report.page import ABOUT_SAMPLES, ROWS, Plot, Samples, Section, Table, render
+from trainers.corpora.report.writing import number, one_line, share, visible
 
 
 def labelled_page(counts: Mapping[str, Any], artifact_id: str) -> str:
@@ -44,6 +44,14 @@ def labelled_page(counts: Mapping[str, Any], artifact_id: str) -> str:
         about = "Shares of the documents; accuracy where the same texts have labels of their own."
         tables = [_functions(source, of) for source, of in weak_labels.items()]
         sections.append(Section("Weak labels", about, tables=tables))
+    shown: Mapping[str, list[str]] = counts["samples"]
+    samples = [
+        Samples(
+            one_line(reason), documents, [("labelled", visible(text)) for text in shown[reason]]
+        )
+        for reason, documents in by_count(counts["dropped"]).items()
+    ]
+    sections.append(Section("Samples", ABOUT_SAMPLES, samples=samples))
     return render("Labelled documents", artifact_id, tiles, sections)
 
 

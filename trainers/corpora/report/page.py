@@ -10,6 +10,10 @@ from trainers.corpora.report.plots import DARK, LIGHT
 
 ROWS = 40
 """Of a table that is open from the start."""
+ABOUT_SAMPLES = (
+    "Beginnings of texts as they were after cleaning, chosen by hash. "
+    "Characters that cannot be seen stand as their code points."
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,6 +7,7 @@ from cluster.errors import UserError
 FORMATS = {
     ".txt": "text",
     ".jsonl": "jsonl",
+    ".json": "jsonl",
     ".ndjson": "jsonl",
     ".csv": "csv",
     ".parquet": "parquet",

@@ -1,6 +1,7 @@
 """Files, wherever they are, as streams of bytes."""
 
 import contextlib
+import errno
 import io
 from collections.abc import Iterator
 
@@ -33,12 +34,12 @@ def reading(file: str) -> Iterator[None]:
 
 def unreadable(file: str, error: Exception) -> RaymillError:
     """What to tell of a file, by who can mend it. Pure."""
-    told = str(error)
-    if "AWS Error" in told and not any(kind in told for kind in OF_THE_USER):
+    told, number = str(error), getattr(error, "errno", None)
+    is_remote = "AWS Error" in told and not any(kind in told for kind in OF_THE_USER)
+    if is_remote or number in (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOMEM):
         return InfrastructureError(f"{file}: {error}")
     # With a number, the system says why; without, it is about what the file holds.
-    is_content = getattr(error, "errno", None) is None
-    hint = "; is it damaged or cut off?" if is_content else ""
+    hint = "; is it damaged or cut off?" if number is None else ""
     return UserError(f"{file}: cannot be read: {error}{hint}")
 
 
@@ -54,6 +55,8 @@ def open_content(file: str) -> io.BufferedReader:
     if codec is None:
         return io.BufferedReader(open_raw(file), BUFFER_BYTES)
     fs, path = filesystem(file)
+    if not fs.get_file_info(path).size:  # a decompressor takes it for a file without content
+        raise EOFError("no bytes")
     stream = fs.open_input_stream(path, compression=codec, buffer_size=BUFFER_BYTES)
     return io.BufferedReader(stream, BUFFER_BYTES)
 

@@ -91,6 +91,8 @@ def test_a_source_of_nothing_but_empty_files_is_told(tmp_path: Path) -> None:
     assert found("path: none.txt") == wrong
     assert f"{tmp_path}/nil.jsonl, {tmp_path}/none.txt: empty" in found("path: n*.*")
     assert found("path: '*.jsonl'\n      text: review") == "", "some have text"
+    Path("0.jsonl").touch()
+    assert "no column 'txt'" in found("path: '*.jsonl'\n      text: txt"), "the first that has"
 
 
 @pytest.mark.parametrize(
@@ -169,9 +171,32 @@ def test_what_is_elsewhere_is_not_looked_at() -> None:
     assert found("dataset: some/where") == ""
 
 
-def test_a_look_at_an_evaluation_set() -> None:
-    wrong = found("path: a.txt\n  decontaminate: {files: [a.jsonl, gone.jsonl]}")
-    assert wrong.startswith("r.yaml:6: corpora.decontaminate.files.path: no file matches 'gone.j")
+@pytest.mark.parametrize(
+    ("keys", "at"),
+    [
+        ("path: a.csv\n      label_column: stars\n      text: review\nfinetune: {base: /no/where}",
+         "8: finetune.base"),
+        ("path: a.txt\n  tokenizer: {base: ./gone}\npretrain: {base: ./gone}", "7: pretrain.base"),
+        ("path: a.txt\n  tokenizer: {base: ~/gone}", "6: corpora.tokenizer.base"),
+        ("dataset: ./gone", "5: corpora.sources.mine.dataset"),
+    ],
+)  # fmt: skip
+def test_a_folder_that_is_not_there_is_told(keys: str, at: str) -> None:
+    name = keys.split()[-1].strip("}")
+    assert f"r.yaml:{at}: no such folder '{name}'" in found(keys)
+
+
+def test_a_look_at_an_evaluation_set(tmp_path: Path) -> None:
+    Path("a.odt").touch()
+    Path("none.jsonl").touch()
+    Path("cut.jsonl").write_text('{"sentence": ')
+    for name, says in (
+        ("gone.jsonl", "no file matches 'gone.j"),
+        ("a.odt", f"{tmp_path}/a.odt: unknown ending '.odt'"),
+        ("cut.jsonl", f"{tmp_path}/cut.jsonl:1: not JSON"),
+    ):
+        wrong = found(f"path: a.txt\n  decontaminate: {{files: [a.jsonl, none.jsonl, {name}]}}")
+        assert wrong.startswith(f"r.yaml:6: corpora.decontaminate.files: {says}")
 
 
 def test_one_label_for_all_is_refused_for_a_classifier() -> None:

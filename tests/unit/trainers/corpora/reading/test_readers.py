@@ -272,10 +272,10 @@ def test_too_many_unreadable_rows_are_refused(name: str, content: bytes, says: s
 @pytest.mark.parametrize(
     ("source", "says"),
     [
-        ({"path": "a.doc"}, "a.doc: unknown ending '.doc' (known: .txt, .jsonl, .ndjson, .csv, "
-         ".parquet, .zip, .tar); set the source's `format`"),
-        ({"path": "a.doc.gz"}, "a.doc.gz: unknown ending '.doc' (known: .txt, .jsonl, .ndjson, "
+        ({"path": "a.doc"}, "a.doc: unknown ending '.doc' (known: .txt, .jsonl, .json, .ndjson, "
          ".csv, .parquet, .zip, .tar); set the source's `format`"),
+        ({"path": "a.doc.gz"}, "a.doc.gz: unknown ending '.doc' (known: .txt, .jsonl, .json, "
+         ".ndjson, .csv, .parquet, .zip, .tar); set the source's `format`"),
         ({"path": "a.csv", "text": "txt"}, "a.csv: no column 'txt': set as `text`; columns: label, "
          "text; did you mean 'text'?"),
         ({"path": "a.csv", "label_column": "stars"}, "a.csv: no column 'stars': set as "
@@ -387,6 +387,33 @@ def test_every_text_of_an_evaluation_set_is_read(
     Path("e.csv").write_text("sentence1,sentence2\n一,二\n")
     Path("e.txt").write_text("一\n二\n")
     assert [text.strip() for text in every_text(name, "key")] == ["一", "二"]
+
+
+def test_texts_in_lists_and_objects_of_an_evaluation_set_are_read() -> None:
+    """As CLUE's reading comprehension and cloze tests have them, in JSON lines called .json."""
+    row = {"content": ["一", "二"], "candidates": {"a": "三", "b": [{"c": "四"}]}, "answer": 1}
+    Path("chid.json").write_text(json.dumps(row) + "\n")
+    assert list(every_text("chid.json", "key")) == ["一", "二", "三", "四"]
+
+
+@pytest.mark.parametrize("name", ["a.txt.gz", "a.jsonl.zst", "a.csv.bz2"])
+def test_a_compressed_file_of_no_bytes_is_one_that_was_cut_off(name: str) -> None:
+    Path(name).touch()
+    with pytest.raises(UserError, match=f"{name}: cannot be read: no bytes; is it damaged or cut"):
+        documents(path=name)
+
+
+def test_a_column_that_is_there_twice_is_refused() -> None:
+    Path("a.csv").write_text("text,text,other,other\na,b,c,d\n")
+    with pytest.raises(UserError, match=r"a\.csv: 2 columns are called 'text'"):
+        documents(path="a.csv")
+
+
+def test_a_whole_number_is_the_same_label_with_a_point_or_without() -> None:
+    rows = [{"text": "a", "stars": 1}, {"text": "b", "stars": 1.0}, {"text": "c", "stars": 1.5}]
+    Path("a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    labels = [document.label for document in documents(path="a.jsonl", label_column="stars")]
+    assert labels == ["1", "1", "1.5"]
 
 
 def test_every_row_of_an_evaluation_set_must_be_read() -> None:

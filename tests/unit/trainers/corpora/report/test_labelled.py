@@ -14,6 +14,7 @@ COUNTS: dict[str, Any] = {
         "negative": {"train": 721, "validation": 90, "test": 92},
         "positive": {"train": 666, "validation": 83, "test": 85},
     },
+    "samples": {"exact duplicate": ["很好"], "two labels": ["不错 <b>"]},
 }
 
 
@@ -23,6 +24,7 @@ def test_every_figure_is_on_the_page() -> None:
     assert "examples/demo-examples-0123456789ab" in text
     for count in (3512, 1771, 4, 1737, 1387, 173, 177, 903, 834, 721, 83):
         assert f"{count:,}" in text
+    assert {"很好", "不错 <b>"} <= {sample.strip() for sample in text.splitlines()}
     assert texts(plots(page)[1]) == ["negative", "903 (52.0%)", "positive", "834 (48.0%)"]
 
 

@@ -21,6 +21,7 @@ corpora:
     quotes: {{path: "{data}/quotes.jsonl"}}
     labelled: {{path: "{data}/labelled.jsonl", label_column: label}}
   deduplicate: {{similarity: 0.4}}
+  decontaminate: {{files: ["{data}/clue.json"]}}
   split: {{validation: 0.2, test: 0.2}}
   validation: 0.05
   tokenizer: {{vocabulary_size: 1000}}
@@ -42,7 +43,8 @@ def label(text):
 
 @pytest.fixture
 def held_out_count(tmp_path):
-    """Real reviews in two files; edited copies of some of them, and of held-out labelled ones."""
+    """Real reviews in two files, ten of which are in an evaluation set; edited copies of some of
+    them, of those ten, and of held-out labelled ones."""
     drawn, shares = random.Random(17), Split(validation=0.2, test=0.2)
     texts = [normalize(line, Clean()) for line in dict.fromkeys(reviews()) if len(line) > 40][:900]
     labelled = [Example(text_key(text), text, label(text), "") for text in texts[600:]]
@@ -51,13 +53,15 @@ def held_out_count(tmp_path):
     files = {
         "reviews-1": texts[:300],
         "reviews-2": texts[300:600],
-        "copies": [edited(text, drawn) for text in texts[:100] + held_out],
-        "quotes": [f"有人说：{text}你怎么看？" for text in held_out[:20]],
+        "copies": [edited(text, drawn) for text in texts[:100] + texts[200:210] + held_out],
+        "quotes": [f"有人说：{text}你怎么看？" for text in texts[200:210] + held_out[:20]],
         "labelled": texts[600:],
     }
     for name, found in files.items():
         rows = [{"text": text, "label": label(text)} for text in found]
         (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    clue = {"content": texts[200:210], "answer": 1}
+    (tmp_path / "clue.json").write_text(json.dumps(clue), "utf-8")
     (tmp_path / "copies.yaml").write_text(RECIPE.format(data=tmp_path), "utf-8")
     return len(held_out)
 
@@ -76,9 +80,10 @@ def test_copies_and_quotes_are_dropped_at_any_number_of_tasks(raymill, held_out_
     dropped = found["copies"]["dropped"]
     assert 95 <= dropped["near duplicate"] <= 105
     like_held_out = dropped["evaluation text"] + dropped["passage of an evaluation text"]
-    assert like_held_out >= 0.95 * held_out_count
-    assert found["quotes"]["dropped"]["passage of an evaluation text"] == 20
-    assert found["reviews"]["kept"] >= 590
+    assert like_held_out >= 0.95 * (10 + held_out_count)
+    assert found["quotes"]["dropped"]["passage of an evaluation text"] == 30
+    assert found["reviews"]["dropped"]["evaluation text"] == 10
+    assert found["reviews"]["kept"] >= 580
 
 
 MIXED = """\

@@ -1,8 +1,26 @@
 """The user's mistakes: one clear line, exit status 2, before any long work, nothing left behind."""
 
+import gzip
+import io
 import socket
+import tarfile
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+
+
+def parquet(**columns):
+    stream = io.BytesIO()
+    pq.write_table(pa.table(columns), stream)
+    return stream.getvalue()
+
+
+def archive(member):
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as made:
+        made.addfile(tarfile.TarInfo(member), io.BytesIO())
+    return stream.getvalue()
 
 
 def bad(tmp_path, raymill, recipe, edit=None, *arguments):
@@ -46,6 +64,9 @@ def test_missing_file(tmp_path, raymill, recipe):
         ("broken.jsonl", b'{"text": "a", "label": "good"}\n{"text": \n', "broken.jsonl:2"),
         ("columns.jsonl", b'{"review": "a", "label": "good"}\n', "no column 'text'"),
         ("bytes.jsonl", b"\xff\xfe\xfd\n" * 20, "not UTF-8"),
+        ("cut.jsonl.gz", gzip.compress(b'{"text": "a", "label": "b"}\n' * 999)[:-9], "cut off?"),
+        ("columns.parquet", parquet(review=["a"], label=["good"]), "no column 'text'"),
+        ("leads.tar", archive("../../out.jsonl"), "'../../out.jsonl' leads outside"),
     ],
 )
 def test_bad_labelled_file(tmp_path, raymill, recipe, data, name, content, told):

@@ -21,7 +21,7 @@ from trainers.corpora.steps.parallel import each
 from trainers.corpora.steps.selection import SPLITS, Piece, draws, passed, shards
 from trainers.corpora.tokens import fertility
 from trainers.corpora.tokens import tokenizer as tokenizers
-from trainers.corpora.tokens.pack import pack_documents, write_arrow
+from trainers.corpora.tokens.pack import kept_tokens, pack_documents, write_arrow
 
 TOKENIZER = "tokenizer"
 FERTILITY_CHARACTERS = 200_000
@@ -119,7 +119,7 @@ def pack_all(
             of_source = counted[sources[piece.part]]
             of_source["documents"] += len(texts)
             of_source["characters"] += sum(map(len, texts))
-            of_source["tokens"] += sum(map(len, encoded))
+            of_source["tokens"] += kept_tokens(map(len, encoded), length)
             of_source.update(fertility.count(kinds, encoded))
         table = pack_documents(documents, begin, end, length, pad, vocabulary_size)
         with draft.folder() as folder:

@@ -69,6 +69,12 @@ def cut(sizes: Indices, length: int) -> tuple[Indices, Indices, Indices]:
     return owners, starts, np.minimum(sizes[owners] - starts, room)
 
 
+def kept_tokens(sizes: Iterable[int], length: int) -> int:
+    """How many tokens of documents of these sizes stand in rows, without begin and end."""
+    _, _, kept = cut(np.fromiter(sizes, np.int64), length)
+    return int(kept.sum())
+
+
 def best_fit(lengths: Indices, capacity: int) -> Indices:
     """The row in which each piece stands: best-fit decreasing.
 

@@ -14,6 +14,7 @@ import pytest
 from trainers.corpora.tokens.pack import (
     SHORTEST_PIECE,
     best_fit,
+    kept_tokens,
     pack_documents,
     read_arrow,
     segment_ids,
@@ -96,6 +97,13 @@ def test_a_short_rest_is_dropped_and_a_longer_one_is_kept() -> None:
     assert pieces(room + SHORTEST_PIECE - 1) == 1
     assert pieces(room + SHORTEST_PIECE) == 2
     assert pieces(3) == 1, "a short document is no rest"
+
+
+def test_what_is_counted_is_what_stands_in_rows() -> None:
+    sizes = [0, 3, 30, 33, 60, 61, 68]
+    table = pack_documents([np.ones(size, np.uint16) for size in sizes], 2, 3, 32, 0, 100)
+    standing = int((np.array(table["input_ids"].to_pylist()) == 1).sum())
+    assert kept_tokens(sizes, 32) == standing == sum(sizes) - 3 - 1
 
 
 def test_no_two_sequences_would_fit_into_one() -> None:

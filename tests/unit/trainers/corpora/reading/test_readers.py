@@ -1,5 +1,6 @@
 """Every kind of source gives the same documents; every wrong thing gets one clear error."""
 
+import errno
 import gzip
 import json
 import os
@@ -387,6 +388,13 @@ def test_every_text_of_an_evaluation_set_is_read(
     Path("e.csv").write_text("sentence1,sentence2\n一,二\n")
     Path("e.txt").write_text("一\n二\n")
     assert [text.strip() for text in every_text(name, "key")] == ["一", "二"]
+
+
+def test_a_disk_that_fails_is_no_mistake_of_the_user() -> None:
+    for number in (errno.EIO, errno.ESTALE):
+        told = unreadable("a.txt", OSError(number, "it fails"))
+        assert isinstance(told, InfrastructureError)
+    assert isinstance(unreadable("a.txt", OSError(errno.EACCES, "no")), UserError)
 
 
 def test_texts_in_lists_and_objects_of_an_evaluation_set_are_read() -> None:

@@ -4,10 +4,10 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from trainers.auto import AutoModelForSequenceClassification
 from trainers.corpora.tokens import tokenizer as tokenizers
 from trainers.export import read_card
 from trainers.tasks.classify import encode, probabilities
+from trainers.without_sklearn import transformers
 
 FORWARD_SIZE = 64
 """Texts that go through the model at once, at most."""
@@ -27,7 +27,8 @@ class Classifier:
         self.labels: list[str] = card["labels"]
         self._max_length: int = card["max_length"]
         self._tokenizer = tokenizers.load(folder)
-        self._model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+        model = transformers.AutoModelForSequenceClassification.from_pretrained(folder)
+        self._model = model.eval()
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         return encode(self._tokenizer, texts, self._max_length)

@@ -17,7 +17,6 @@ from cluster.errors import UserError
 from cluster.pipeline import StageJob
 from cluster.recipe import Recipe
 from trainers import metrics
-from trainers.auto import AutoModelForSequenceClassification
 from trainers.corpora.tokens import tokenizer as tokenizers
 from trainers.corpora.tokens.pack import read_arrow
 from trainers.export import read_card
@@ -25,6 +24,7 @@ from trainers.finetune import classifier, with_winner
 from trainers.launch import fit_all
 from trainers.loop import TrainJob
 from trainers.tasks.classify import encode, probabilities
+from trainers.without_sklearn import transformers
 
 BATCH_SIZE = 64
 
@@ -87,7 +87,7 @@ def evaluate_model(model: Artifact) -> Artifact:
 
 def score(model_folder: Path, examples: Artifact, max_length: int) -> Any:
     """Figures of the model in a folder on the test split, in fp32."""
-    model = AutoModelForSequenceClassification.from_pretrained(model_folder).eval()
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(model_folder).eval()
     tokenizer = tokenizers.load(model_folder)
     texts, labels = read_split(examples, "test")
     predicted = probabilities(model, encode(tokenizer, texts, max_length), BATCH_SIZE)

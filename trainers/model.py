@@ -9,28 +9,20 @@ from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 
 from cluster.errors import UserError
-from trainers.auto import (
-    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoModelForMaskedLM,
-    AutoModelForPreTraining,
-    AutoModelForSeq2SeqLM,
-    AutoModelForSequenceClassification,
-)
 from trainers.config.shape import Shape
 from trainers.sequence_parallel import own
 from trainers.sizing import NoSuchSize, sized
+from trainers.without_sklearn import transformers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 HEADS: dict[str, Any] = {
-    "causal_lm": AutoModelForCausalLM,
-    "masked_lm": AutoModelForMaskedLM,
-    "replaced_tokens": AutoModelForPreTraining,
-    "span_corruption": AutoModelForSeq2SeqLM,
-    "classify": AutoModelForSequenceClassification,
+    "causal_lm": transformers.AutoModelForCausalLM,
+    "masked_lm": transformers.AutoModelForMaskedLM,
+    "replaced_tokens": transformers.AutoModelForPreTraining,
+    "span_corruption": transformers.AutoModelForSeq2SeqLM,
+    "classify": transformers.AutoModelForSequenceClassification,
 }
 PACKABLE = (
     "bert", "roberta", "xlm-roberta", "electra", "modernbert",
@@ -72,10 +64,10 @@ def build(
     """
     if start.base is not None:
         try:
-            known_config = AutoConfig.from_pretrained(start.base)
+            known_config = transformers.AutoConfig.from_pretrained(start.base)
             named = _named_for(known_config, config)
             if torch.get_default_device().type == "meta":
-                known_config = AutoConfig.from_pretrained(start.base, **named)
+                known_config = transformers.AutoConfig.from_pretrained(start.base, **named)
                 model = HEADS[head].from_config(known_config)
             else:
                 model = HEADS[head].from_pretrained(start.base, dtype=torch.float32, **named)
@@ -171,12 +163,14 @@ def from_shape(shape: Shape, tokenizer: "PreTrainedTokenizerFast", **config: Any
                 "decoder_start_token_id": tokenizer.pad_token_id,
             }
             del keys["max_position_embeddings"]  # its positions are relative
-    known = AutoConfig.for_model(shape.architecture)
+    known = transformers.AutoConfig.for_model(shape.architecture)
     for key in shape.config:
         if not hasattr(known, key):
             raise UserError(f"pretrain.model.config.{key}: no such key in {type(known).__name__}")
     try:
-        return AutoConfig.for_model(shape.architecture, **(keys | shape.config | config))
+        return transformers.AutoConfig.for_model(
+            shape.architecture, **(keys | shape.config | config)
+        )
     except StrictDataclassError as error:
         raise UserError(f"pretrain.model.config: {error}") from error
 
@@ -187,7 +181,8 @@ def parameter_count(model: "PreTrainedModel") -> int:
 
 
 def is_causal(model: "PreTrainedModel") -> bool:
-    return type(model).__name__ in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()
+    known = transformers.models.auto.modeling_auto
+    return type(model).__name__ in known.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()
 
 
 def packed_inputs(model: "PreTrainedModel", input_ids: Tensor, segments: Tensor) -> dict[str, Any]:

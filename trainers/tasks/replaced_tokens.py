@@ -24,11 +24,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cluster.errors import UserError
-from trainers.auto import AutoModelForMaskedLM
 from trainers.model import Start, build, packed_inputs
 from trainers.tasks import IGNORED, Batch
 from trainers.tasks.language_model import packed, tensors
 from trainers.tasks.masked_lm import PREDICTION_HEADS, Masking
+from trainers.without_sklearn import transformers
 
 GENERATOR = "generator"
 
@@ -63,7 +63,7 @@ class ReplacedTokens(Masking):
             )
         if self.generator_base is None:
             config = generator_config(discriminator.config, self.generator_size)
-            generator = AutoModelForMaskedLM.from_config(config)
+            generator = transformers.AutoModelForMaskedLM.from_config(config)
         else:
             start = Start(base=self.generator_base)
             generator = build(start, "masked_lm", self.tokenizer())

@@ -136,10 +136,12 @@ def _add_weak(
     for document in _documents(corpora, name, counts):
         _add(own, _copy(document, source), counts)
     labelling = weak.label([copies.text for copies in own.values()], source.weak_labels, rules)
-    for copies, label, why in zip(own.values(), labelling.labels, labelling.open, strict=True):
+    for (own_key, copies), label, why in zip(
+        own.items(), labelling.labels, labelling.open, strict=True
+    ):
         if label is None:
             assert why is not None
-            counts.drop(why, text_key(copies.text), copies.text)
+            counts.drop(why, own_key, copies.text)
         else:
             copies.labels = {label}
             _add(found, copies, counts)

@@ -7,11 +7,11 @@ from collections.abc import Collection, Iterator
 
 from cluster.errors import UserError
 from cluster.section import Conflict, Invalid
-from trainers.corpora.config import EVALUATION_SETS, Corpora
+from trainers.corpora.config import Corpora
 from trainers.corpora.reading.config import Source
 from trainers.corpora.reading.formats.rows import there_are
 from trainers.corpora.reading.readers import columns_of, wanted
-from trainers.corpora.reading.sources import every_source, is_remote, located, missing_folders
+from trainers.corpora.reading.sources import every_source, is_remote, knob, located, missing_folders
 
 
 def faults(corpora: Corpora) -> Iterator[Conflict]:
@@ -31,13 +31,9 @@ def faults(corpora: Corpora) -> Iterator[Conflict]:
             if not os.path.getsize(first):
                 yield Conflict(f"{key}.path", f"{', '.join(files)}: empty; leave the source out")
         except Invalid as error:
-            yield Conflict(_knob(key, error.key), str(error))
+            yield Conflict(knob(key, error.key), str(error))
         except UserError as error:  # the file cannot be read at all
-            yield Conflict(_knob(key, "path"), str(error))
-
-
-def _knob(key: str, name: str) -> str:
-    return key if key == EVALUATION_SETS else f"{key}.{name}"
+            yield Conflict(knob(key, "path"), str(error))
 
 
 def _missing(source: Source, key: str, file: str, columns: Collection[str]) -> Iterator[Conflict]:

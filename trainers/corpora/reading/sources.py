@@ -60,7 +60,7 @@ def files(source: Source, key: str) -> list[str]:
     try:
         return located(source)
     except Invalid as error:
-        raise UserError(f"{key}.{error.key}: {error}") from error
+        raise UserError(f"{knob(key, error.key)}: {error}") from error
 
 
 def located(source: Source) -> list[str]:
@@ -95,8 +95,8 @@ def refuse_relative(corpora: Corpora | None) -> None:
         path = source.path or ""
         if path and source.package is None and "://" not in path and not os.path.isabs(path):
             raise UserError(
-                f"{key}.path: {path!r} is relative to this folder, which the cluster does not "
-                "see; give a URI, or a path that every node has"
+                f"{knob(key, 'path')}: {path!r} is relative to this folder, which the cluster does "
+                "not see; give a URI, or a path that every node has"
             )
 
 
@@ -109,6 +109,11 @@ def every_source(corpora: Corpora | None) -> Iterator[tuple[str, Source]]:
     for path in corpora.decontaminate.files if corpora.decontaminate else ():
         yield EVALUATION_SETS, Source(path=path)
     yield from lexicons(corpora.sources)
+
+
+def knob(key: str, name: str) -> str:
+    """Where the recipe says this of a source: an evaluation set is but a path."""
+    return key if key == EVALUATION_SETS else f"{key}.{name}"
 
 
 def parts(

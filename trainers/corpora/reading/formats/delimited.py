@@ -86,7 +86,7 @@ def _header(name: str, fields: list[str], problem: Problem | None, wanted: Wante
     if problem is not None:
         raise UserError(f"{name}: the header cannot be read: {problem}")
     rows.refuse_missing(name, wanted, fields)
-    for column in fields:
-        if column in wanted.values() and fields.count(column) > 1:
+    for column in wanted.values():
+        if fields.count(column) > 1:
             raise UserError(f"{name}: {fields.count(column)} columns are called {column!r}")
     return fields

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from trainers.corpora.tokens import tokenizer as tokenizers
 from trainers.export import read_card
+from trainers.lean_imports import transformers
 from trainers.tasks.classify import encode, probabilities
-from trainers.without_sklearn import transformers
 
 FORWARD_SIZE = 64
 """Texts that go through the model at once, at most."""

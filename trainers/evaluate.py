@@ -22,9 +22,9 @@ from trainers.corpora.tokens.pack import read_arrow
 from trainers.export import read_card
 from trainers.finetune import classifier, with_winner
 from trainers.launch import fit_all
+from trainers.lean_imports import transformers
 from trainers.loop import TrainJob
 from trainers.tasks.classify import encode, probabilities
-from trainers.without_sklearn import transformers
 
 BATCH_SIZE = 64
 

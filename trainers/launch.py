@@ -80,8 +80,8 @@ def _group(job: TrainJob, relay: Relayed, in_tune_trial: bool) -> dict[str, Any]
     report = ray.train.report if in_tune_trial else None
     with tempfile.TemporaryDirectory(prefix="raymill-") as folder:
         trainer = ray.train.torch.TorchTrainer(
-            _rank,  # type: ignore[arg-type]
-            train_loop_config={"job": job, "progress": relay, "report": report},
+            # Not by `train_loop_config`: that, and all that it imports, goes by the controller too.
+            functools.partial(_rank, job, relay, report),
             scaling_config=ray.train.ScalingConfig(
                 num_workers=number,
                 use_gpu=settings.gpus_per_worker > 0,
@@ -106,15 +106,13 @@ def _said(settings: Training) -> str:
     return str(most) if least == most else f"{least} to {most}"
 
 
-def _rank(config: dict[str, Any]) -> dict[str, Any]:
-    relay: Relayed = config["progress"]
-
+def _rank(job: TrainJob, relay: Relayed, report: Report | None) -> dict[str, Any]:
     def asked() -> Request:
         is_to_end = dist.get_rank() == 0 and relay.is_to_end()
         return Request.END if is_to_end else REQUESTS.pending()
 
     try:
-        return train(config["job"], relay, config["report"], asked)
+        return train(job, relay, report, asked)
     finally:
         REQUESTS.ended.set()
 

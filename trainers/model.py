@@ -10,9 +10,9 @@ from torch import Tensor
 
 from cluster.errors import UserError
 from trainers.config.shape import Shape
+from trainers.lean_imports import transformers
 from trainers.sequence_parallel import own
 from trainers.sizing import NoSuchSize, sized
-from trainers.without_sklearn import transformers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast

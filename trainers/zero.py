@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from cluster.errors import UserError
-from trainers import tensor_parallel
+from trainers import lean_imports, tensor_parallel
 from trainers.anomalies import drop_steps_not_finite
 from trainers.config.engine import Zero
 from trainers.config.training import Training
@@ -92,8 +92,7 @@ def engine(module: nn.Module, settings: Training, mpu: Any = None) -> Any:
     for a model whose layers cannot be cut as the settings say.
     """
     os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
-    import deepspeed
-
+    deepspeed = lean_imports.deepspeed()
     deepspeed.utils.logger.setLevel(logging.WARNING)
     # DeepSpeed compiles a shared-memory collective at its first use on a CPU, for a minute; gloo
     # moves the gradients of the models that one trains on CPUs in a few milliseconds.

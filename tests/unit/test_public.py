@@ -139,11 +139,31 @@ modules = {HEAVY!r}
     assert in_a_fresh_process(code)["found"] == []
 
 
+MODEL = "import transformers.models.bert.modeling_bert"
+
+
 def test_an_endpoint_waits_for_no_import_of_training() -> None:
-    code = "import serving.engine\nmodules = ('deepspeed', 'ray', 'datasets', 'sklearn')"
+    code = f"""
+import serving.engine
+{MODEL}
+modules = ('deepspeed', 'ray', 'datasets', 'sklearn', 'scipy')
+"""
     assert in_a_fresh_process(code)["found"] == []
 
 
-def test_a_training_does_not_wait_for_scikit_learn() -> None:
-    code = "import trainers.launch, trainers.pretrain, tuning.search\nmodules = ('sklearn',)"
+def test_a_training_waits_for_no_import_that_it_does_not_use() -> None:
+    code = f"""
+import trainers.launch, trainers.pretrain, tuning.search
+from trainers import lean_imports
+lean_imports.deepspeed()
+from deepspeed.runtime.zero.muon import muon_optimizer
+{MODEL}
+modules = ('sklearn', 'scipy', 'torch._inductor.compile_fx')
+"""
+    assert in_a_fresh_process(code)["found"] == []
+
+
+def test_ray_trains_controller_waits_for_no_import_of_a_training() -> None:
+    """It is started for each attempt, before the workers are; see also test_launch."""
+    code = "import trainers.elastic\nmodules = ('torch', 'transformers', 'deepspeed')"
     assert in_a_fresh_process(code)["found"] == []

@@ -24,11 +24,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cluster.errors import UserError
+from trainers.lean_imports import transformers
 from trainers.model import Start, build, packed_inputs
 from trainers.tasks import IGNORED, Batch
 from trainers.tasks.language_model import packed, tensors
 from trainers.tasks.masked_lm import PREDICTION_HEADS, Masking
-from trainers.without_sklearn import transformers
 
 GENERATOR = "generator"
 

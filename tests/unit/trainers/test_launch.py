@@ -1,15 +1,21 @@
 """A call that Ctrl-C ends, and what memory had room for."""
 
+import pickle
+import re
 import signal
 import threading
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
+from unittest import mock
 
 import pytest
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from cluster.artifacts import Draft
 from cluster.errors import UserError
+from cluster.progress import Relayed
 from cluster.storage import Storage
+from tests import numbered
 from tests.fakes import Notes
 from trainers import launch
 from trainers.config.training import Training
@@ -33,6 +39,21 @@ def test_a_smaller_micro_batch_is_kept_for_the_run_that_goes_on(tmp_path: Path) 
     assert launch._with_room(job).settings == job.settings.model_copy(
         update={"micro_batch_size": 8}
     )
+
+
+def test_what_ray_trains_controller_gets_imports_no_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[bytes] = []
+
+    def fit(trainer: Any) -> Any:
+        sent.append(pickle.dumps(trainer.train_run_context))
+        return mock.Mock()
+
+    monkeypatch.setattr(DataParallelTrainer, "fit", fit)
+    job = TrainJob(numbered.task(tmp_path, 4), Training(workers=2), 17)
+    launch._group(job, Relayed(None), in_tune_trial=False)
+    assert {*re.findall(rb"trainers\.\w+", sent[0])} == {b"trainers.elastic"}
 
 
 def test_an_interruptible_call_gives_its_result_and_its_errors() -> None:

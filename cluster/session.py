@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from cluster.errors import UserError
+from cluster.replacing import replaced
 from cluster.resources import largest, summed
 from cluster.upper import load as load_upper
 
@@ -74,7 +75,7 @@ def _join(address: str) -> None:
 def _start(cpus: int | None) -> None:
     import ray
 
-    with _address_for_children():
+    with _address_for_children(), _without_monitor_and_dashboard():
         ray.init(
             address="local",
             num_cpus=cpus,
@@ -104,6 +105,20 @@ def _address_for_children() -> Iterator[None]:
     finally:
         for name in variables:
             del os.environ[name]
+
+
+@contextlib.contextmanager
+def _without_monitor_and_dashboard() -> Iterator[None]:
+    """Has Ray start neither its autoscaler, on a machine that cannot grow, nor its dashboard, which
+    without pages only reports usage. Each is a process for which Ray waits, at its end too: with
+    both, a Ray that runs one task takes 7.7 s, without 4.2 s."""
+    from ray._private.node import Node
+
+    with (
+        replaced(Node, "start_monitor", lambda self: None),
+        replaced(Node, "start_api_server", lambda self, **_: None),
+    ):
+        yield
 
 
 def _resources() -> dict[str, float]:

@@ -41,8 +41,10 @@ def run(job: StageJob) -> dict[str, Any]:
     kinds = {"pretrained": list(range(1, evaluation.seeds))}
     if evaluation.without_pretraining:
         kinds["scratch"] = list(range(evaluation.seeds))
-    # The n-grams are counted beside the trainings, which leave a core idle now and then.
-    counted = ray.remote(num_cpus=0)(ngram).remote(examples) if evaluation.ngram else None
+    # Counted beside the trainings, which leave a core idle now and then. By its own environment not
+    # in the process of the last training, which has all imported that the next one needs.
+    beside: Any = ray.remote(num_cpus=0, runtime_env={"env_vars": {"OMP_NUM_THREADS": "1"}})
+    counted = beside(ngram).remote(examples) if evaluation.ngram else None
     accuracies = _train_further(job, recipe, kinds)
     if counted is not None:
         found["ngram"] = ray.get(counted)

@@ -81,7 +81,7 @@ def _group(job: TrainJob, relay: Relayed, in_tune_trial: bool) -> dict[str, Any]
     with tempfile.TemporaryDirectory(prefix="raymill-") as folder:
         trainer = ray.train.torch.TorchTrainer(
             # Not by `train_loop_config`: that, and all that it imports, goes by the controller too.
-            functools.partial(_rank, job, relay, report),
+            functools.partial(_rank, job, relay, report),  # type: ignore[arg-type]
             scaling_config=ray.train.ScalingConfig(
                 num_workers=number,
                 use_gpu=settings.gpus_per_worker > 0,

@@ -5,29 +5,17 @@ Both import libraries for features that raymill does not use. Here those few mod
 there is no such library.
 """
 
-import contextlib
 import importlib
-from collections.abc import Callable, Iterator
-from types import ModuleType
 from typing import Any
 
 import transformers
 from transformers import utils
 
-
-@contextlib.contextmanager
-def _replaced(module: ModuleType, name: str, function: Callable[..., Any]) -> Iterator[None]:
-    original = getattr(module, name)
-    setattr(module, name, function)
-    try:
-        yield
-    finally:
-        setattr(module, name, original)
-
+from cluster.replacing import replaced
 
 with (  # a heuristic of assisted generation, and the losses of object detection
-    _replaced(utils, "is_sklearn_available", lambda: False),
-    _replaced(utils, "is_scipy_available", lambda: False),
+    replaced(utils, "is_sklearn_available", lambda: False),
+    replaced(utils, "is_scipy_available", lambda: False),
 ):
     importlib.import_module("transformers.generation.candidate_generator")
     importlib.import_module("transformers.loss.loss_utils")
@@ -38,7 +26,7 @@ def deepspeed() -> Any:
     imports no compiler."""
     module = importlib.import_module("deepspeed")
     compiler = importlib.import_module("deepspeed.runtime.compiler")
-    with _replaced(compiler, "compile", lambda: lambda function: function):
+    with replaced(compiler, "compile", lambda: lambda function: function):
         importlib.import_module("deepspeed.runtime.zero.muon.original_muon")
     return module
 

@@ -11,7 +11,7 @@ import pytest
 from tests.integration.command import until
 
 KINDS = ("corpus", "examples", "model", "sweep", "evaluation", "promotion")
-LONGER = ("--set", "pretrain.epochs=6", "--set", "pretrain.checkpoint_minutes=0.02")
+LONGER = ("--set", "pretrain.epochs=3", "--set", "pretrain.checkpoint_minutes=0.02")
 SLOW = ("--set", "pretrain.epochs=500", "--set", "pretrain.checkpoint_minutes=0.02")
 
 
@@ -86,7 +86,7 @@ def test_a_killed_driver_and_a_killed_worker_cost_no_sample(start, recipe, shard
     command = start(*arguments, "--set", "pretrain.workers=1")
     command.until(lambda: checkpoints(sharded))
     os.kill(command.process.pid, signal.SIGKILL)
-    until(lambda: not command.processes())
+    until(lambda: not command.training_workers())
     kept = checkpoints(sharded)
     command = start(*arguments)
     command.until(lambda: set(checkpoints(sharded)) - set(kept))

@@ -129,7 +129,7 @@ class Pretrain(Training):
         from trainers.corpora.reading.sources import missing_folders
 
         yield from super().faults(recipe)
-        yield from missing_folders({"pretrain.generator_base": self.generator_base})
+        yield from missing_folders({"pretrain.generator_base": self.generator_base}, "config.json")
 
     def identity(self) -> dict[str, Any]:
         from trainers.corpora.reading.sources import base_hash

@@ -162,7 +162,9 @@ class Training(Section):
     def faults(self, recipe: "Recipe") -> Iterator[Conflict]:
         from trainers.corpora.reading.sources import missing_folders
 
-        yield from missing_folders({f"{type(self).__name__.lower()}.base": self.base})
+        yield from missing_folders(
+            {f"{type(self).__name__.lower()}.base": self.base}, "config.json"
+        )
 
     def identity(self) -> dict[str, Any]:
         from trainers.corpora.reading.sources import base_hash

@@ -185,13 +185,20 @@ def content_hash(source: Source, key: str) -> str:
     return digest.hexdigest()[:16]
 
 
-def missing_folders(named: Mapping[str, str | None]) -> Iterator[Conflict]:
-    """Of folders or hub ids by their keys: paths where there is nothing."""
+def missing_folders(
+    named: Mapping[str, str | None], needed: str | None = None
+) -> Iterator[Conflict]:
+    """Of folders or hub ids by their keys: paths where there is nothing, and folders without the
+    file that is needed."""
     for key, name in named.items():
-        if name is None or not name.startswith(("/", ".", "~")):
+        if name is None:
             continue
-        if not Path(name).expanduser().is_dir():
-            yield Conflict(key, f"no such folder {name!r}")
+        folder = Path(name).expanduser()
+        if not folder.is_dir():
+            if name.startswith(("/", ".", "~")):
+                yield Conflict(key, f"no such folder {name!r}")
+        elif needed is not None and not (folder / needed).is_file():
+            yield Conflict(key, f"the folder {name!r} has no {needed}")
 
 
 def base_hash(base: str, key: str) -> str:

@@ -186,6 +186,24 @@ def test_a_folder_that_is_not_there_is_told(keys: str, at: str) -> None:
     assert f"r.yaml:{at}: no such folder '{name}'" in found(keys)
 
 
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [
+        ("finetune: {base: ./own}", "finetune.base"),
+        ("pretrain: {base: ./own}", "pretrain.base"),
+        ("pretrain: {objective: replaced_tokens, base: ./own, generator_base: ./own}",
+         "pretrain.generator_base"),
+    ],
+)  # fmt: skip
+def test_a_folder_that_is_no_model_is_told(section: str, key: str) -> None:
+    Path("own").mkdir()
+    keys = "path: a.csv\n      text: review\n      label_column: stars\n  tokenizer: {base: ./own}"
+    told = f"{key}: the folder './own' has no config.json"
+    assert told in found(f"{keys}\n{section}")
+    (Path("own") / "config.json").touch()
+    assert found(f"{keys}\n{section}") == ""
+
+
 def test_a_look_at_an_evaluation_set(tmp_path: Path) -> None:
     Path("a.odt").touch()
     Path("none.jsonl").touch()

@@ -1,8 +1,7 @@
-"""Transformers and DeepSpeed, imported in half the time: every process that trains or serves waits
-for it.
+"""Transformers and DeepSpeed without what they import for features that raymill does not use: some
+5 of 15 s for each worker that trains, 3 of 8 s for each replica that serves.
 
-Both import libraries for features that raymill does not use. Here those few modules are told that
-there is no such library.
+Those few modules of theirs are told that there is no such library.
 """
 
 import importlib

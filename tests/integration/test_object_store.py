@@ -1,5 +1,5 @@
 """Sources and workspace in an object store: the corpus is that on a disk, byte for byte, and a
-training keeps its journal there."""
+causal model is trained there by two workers, with its journal."""
 
 import json
 from pathlib import Path
@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import pyarrow.fs as pafs
 import pytest
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.reviews import reviews
 from tests.s3 import S3Server, s3_server  # noqa: F401  the fixture
@@ -25,7 +26,14 @@ corpora:
   tokenizer: {{vocabulary_size: 500}}
   sequence_length: 64
   shard_megabytes: 0.03
-pretrain: {{model: {{hidden_size: 32, layers: 1, heads: 2}}}}
+pretrain:
+  objective: causal_lm
+  model: {{architecture: llama, hidden_size: 32, layers: 1, heads: 2}}
+  batch_size: 16
+  epochs: 2
+  learning_rate: 5e-3
+  workers: 2
+  zero: {{stage: 3}}
 """
 
 
@@ -88,7 +96,14 @@ def test_a_corpus_in_an_object_store_is_that_on_a_disk(raymill, bucket, data, tm
     left = {info.path.split("/")[2] for info in infos if info.is_file}
     assert left == {"corpus", "examples", "model", "runs", "tensorboard"}, "nothing half made"
     told = raymill("status", "stored", "--workspace", workspaces["store"], "--html").answer
-    steps = trained.answer["stages"][-1]["metrics"]["steps"]
-    assert told["journals"]["pretrain"]["last"]["step"] == steps
+    stage = trained.answer["stages"][-1]
+    assert told["journals"]["pretrain"]["last"]["step"] == stage["metrics"]["steps"]
     with s3.open_input_file(told["reports"]["run"].removeprefix("s3://")) as page:
         assert b"<svg" in page.read()
+    assert 1 < stage["metrics"]["perplexity"] < 400, "better than chance over the vocabulary of 500"
+    place, folder = f"{bucket}/mill/{stage['artifact']}", tmp_path / "model"
+    folder.mkdir()
+    pafs.copy_files(place, str(folder), source_filesystem=s3)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    ids = AutoTokenizer.from_pretrained(folder)("北京", return_tensors="pt")
+    assert model(**ids).logits.shape[-1] == model.config.vocab_size

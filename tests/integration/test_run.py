@@ -2,12 +2,11 @@
 
 import hashlib
 import json
-from pathlib import Path
 
 import pyarrow as pa
 import pytest
 import torch
-from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModel, AutoTokenizer
 
 from cluster.summary import headline
 
@@ -168,22 +167,3 @@ def test_a_base_from_elsewhere_is_fine_tuned(
         for folder in (base, tuned)
     )
     assert torch.cosine_similarity(before, after, dim=0) > 0.9, "it starts from these weights"
-
-
-def test_a_causal_model_is_pretrained(first_run, raymill, recipe, workspace):
-    settings = (
-        *("finetune=null", "tune=null", "serve=null"),
-        "pretrain.objective=causal_lm",
-        "pretrain.model={architecture: llama, hidden_size: 32, layers: 1, heads: 2}",
-        "pretrain.zero.stage=3",
-    )
-    overrides = [f"--set={setting}" for setting in settings]
-    outcome = raymill("pretrain", str(recipe), "--workspace", str(workspace), *overrides)
-    assert outcome.status == 0, outcome.said
-    metrics = stages(outcome)["pretrain"]["metrics"]
-    assert 1 < metrics["perplexity"] < 1000, "hardly better than chance over the vocabulary"
-    folder = workspace / stages(outcome)["pretrain"]["artifact"]
-    model = AutoModelForCausalLM.from_pretrained(folder)
-    ids = AutoTokenizer.from_pretrained(folder)("北京", return_tensors="pt")
-    assert model(**ids).logits.shape[-1] == model.config.vocab_size
-    assert Path(folder / "raymill.json").exists()

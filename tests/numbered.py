@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cluster.storage import Storage
 from tests.fakes import TEXTS
+from tests.growing import whole_lines
 from tests.packed import corpus_of
 from tests.wrapped import Wrapped
 from trainers.config.shape import Shape
@@ -73,8 +74,7 @@ class Recorded(Wrapped):
 
 
 def records(folder: Path) -> list[dict[str, Any]]:
-    texts = [path.read_text().rpartition("\n")[0] for path in folder.glob("*.jsonl")]
-    return [json.loads(line) for text in texts for line in text.splitlines()]
+    return [record for path in folder.glob("*.jsonl") for record in whole_lines(path)]
 
 
 def learned(folder: Path, batch_size: int) -> dict[int, list[int]]:

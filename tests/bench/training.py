@@ -16,6 +16,7 @@ from cluster import journals
 from tests.bench import commands, steady
 from tests.bench.harness import Metric, main
 from tests.bench.memory import plan_error
+from tests.growing import whole_lines
 from tests.integration.command import Command
 
 
@@ -89,9 +90,7 @@ def _restarted() -> tuple[float, dict[str, Any]]:
 
 def _starts(ledger: Path) -> list[dict[str, Any]]:
     """The first step of each group of workers."""
-    whole, _, _ = ledger.read_text("utf-8").rpartition("\n")
-    entries = map(json.loads, whole.splitlines())
-    return [entry for entry in entries if entry["what"] == "start"]
+    return [entry for entry in whole_lines(ledger) if entry["what"] == "start"]
 
 
 # fmt: off

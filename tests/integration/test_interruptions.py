@@ -9,6 +9,7 @@ import time
 import pytest
 
 from cluster.ledger import account
+from tests.growing import whole_lines
 from tests.integration.command import until
 
 KINDS = ("corpus", "examples", "model", "sweep", "evaluation", "promotion")
@@ -61,7 +62,7 @@ def test_ctrl_c_while_pretraining_behind_a_killed_worker(start, recipe, sharded,
     os.kill(command.training_workers()[0], signal.SIGKILL)
     (ledger,) = sharded.glob("work/*/ledger.jsonl")
     command.until(lambda: whats(ledger).count("start") == 2)
-    assert {"startup", "restart"} <= set(account(lines(ledger)).parts)
+    assert {"startup", "restart"} <= set(account(whole_lines(ledger)).parts)
     (loss,) = command.until(
         lambda: re.findall(r"^ray_raymill_loss\{.*", command.ray_metrics(), flags=re.MULTILINE)
     )
@@ -76,7 +77,7 @@ def test_ctrl_c_while_pretraining_behind_a_killed_worker(start, recipe, sharded,
     assert step is not None, outcome.said
     newest = max(path.parent.name for path in checkpoints(sharded))
     assert newest == f"step-{int(step[1].replace(',', '')):08d}"
-    assert_steps_increase(ledger.with_name("metrics.jsonl"))
+    assert_each_step_took_its_batch_once(ledger.with_name("metrics.jsonl"))
 
 
 def test_sigterm_while_evaluating(start, recipe, copied, tmp_path):
@@ -106,12 +107,12 @@ def test_a_killed_driver_costs_no_sample(start, recipe, sharded):
 
 
 def assert_the_journal_is_of_both_attempts(model, metrics):
-    last = assert_steps_increase(model / "metrics.jsonl")
+    last = assert_each_step_took_its_batch_once(model / "metrics.jsonl")
     assert last["step"] == metrics["steps"]
     assert last["validation"]["loss"] == metrics["loss"]
     found = whats(model / "ledger.jsonl")
     assert (found.count("command"), found.count("start")) == (2, 2)
-    entries = lines(model / "ledger.jsonl")
+    entries = whole_lines(model / "ledger.jsonl")
     parts = metrics["wall_seconds"]
     assert sum(parts.values()) == pytest.approx(entries[-1]["at"] - entries[0]["at"], abs=0.1)
     assert {"compute", "checkpoint", "startup", "idle"} <= set(parts)
@@ -119,19 +120,14 @@ def assert_the_journal_is_of_both_attempts(model, metrics):
     assert list((model.parents[1] / "tensorboard" / model.name).iterdir())
 
 
-def assert_steps_increase(path):
-    """Returns the last of them."""
-    told = lines(path)
+def assert_each_step_took_its_batch_once(path):
+    """Returns the last line."""
+    told = whole_lines(path)
     steps = [line["step"] for line in told]
     assert steps == sorted(set(steps))
+    assert [line["samples"] for line in told] == [step * 16 for step in steps]
     return told[-1]
 
 
 def whats(ledger):
-    return [entry["what"] for entry in lines(ledger)]
-
-
-def lines(path):
-    """The whole ones of a journal that may be written to."""
-    whole, _, _ = path.read_text("utf-8").rpartition("\n")
-    return [json.loads(line) for line in whole.splitlines()]
+    return [entry["what"] for entry in whole_lines(ledger)]

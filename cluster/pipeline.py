@@ -39,6 +39,9 @@ class Stage:
     uses_ray: bool = True
     trains: str | None = None
     """The recipe section whose workers it starts."""
+    ahead: str | None = None
+    """`module:function`, called with the recipe before the module of the stage is imported: starts
+    processes that the stage will ask for, so that both import at the same time."""
     resumes: bool = False
     """Whether it goes on from the files that a killed run left in its draft."""
     check: str | None = None
@@ -65,6 +68,7 @@ STAGES = (
         parents=("examples",),
         keys=("seed", "corpora"),
         resumes=True,
+        ahead="trainers.corpora.steps.processes:start",
     ),
     Stage(
         "pretrain",
@@ -74,6 +78,7 @@ STAGES = (
         parents=("shard",),
         keys=("seed", "pretrain"),
         trains="pretrain",
+        ahead="trainers.processes:start_pretraining",
     ),
     Stage(
         "tune",
@@ -92,6 +97,7 @@ STAGES = (
         parents=("examples", "pretrain", "tune"),
         keys=("seed", "finetune"),
         trains="finetune",
+        ahead="trainers.processes:start_finetuning",
     ),
     Stage(
         "evaluate",
@@ -254,6 +260,8 @@ def _make(
         ) as draft:
             if draft.outdated:
                 console.line(f"starts anew: a killed run's work is of {draft.outdated}")
+            if item.stage.ahead is not None:
+                load_upper(item.stage.ahead)(recipe)
             job = StageJob(recipe, parents, draft, storage, console, resources)
             metrics = load_upper(item.stage.function)(job)
             return draft.publish(

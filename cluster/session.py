@@ -13,8 +13,10 @@ import signal
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from cluster.errors import UserError
 from cluster.replacing import replaced
@@ -22,10 +24,17 @@ from cluster.resources import largest, summed
 from cluster.upper import load as load_upper
 
 CONNECT_TIMEOUT_S = 5
+NODE_TIMEOUT_S, NODE_INTERVAL_S = 30, 0.02
 TOKEN_HINT = (
     "; if it asks for a token, export RAY_AUTH_MODE=token to have it sent, from RAY_AUTH_TOKEN, "
     "RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token"
 )
+
+LOCAL = {
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # the only node does not go before its driver
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # until a group's end, or a lost worker, is seen
+}
+"""Settings of Ray Train for a Ray that is started here."""
 
 # What raymill runs must be importable on every worker, also when it was started as `python -m`.
 ROOT = str(Path(__file__).parent.parent)
@@ -55,7 +64,7 @@ def connected(address: str | None, cpus: int | None) -> Iterator[dict[str, float
         if address:
             _join(address)
         else:
-            _set_defaults(load_upper("serving.ingress:environment")(ingress))
+            _set_defaults(LOCAL | load_upper("serving.ingress:environment")(ingress))
             _start(cpus)
         signal.signal(signal.SIGTERM, on_sigterm)  # Ray puts one of its own, which ends at once
         yield _resources()
@@ -75,7 +84,7 @@ def _join(address: str) -> None:
 def _start(cpus: int | None) -> None:
     import ray
 
-    with _address_for_children(), _without_monitor_and_dashboard():
+    with _without_monitor_and_dashboard(), _met_at_once():
         ray.init(
             address="local",
             num_cpus=cpus,
@@ -83,28 +92,6 @@ def _start(cpus: int | None) -> None:
             log_to_driver=True,
             logging_level=logging.WARNING,
         )
-
-
-@contextlib.contextmanager
-def _address_for_children() -> Iterator[None]:
-    """Tells the processes of the Ray that starts here which Ray is theirs.
-
-    Ray's state API looks for the newest Ray on the machine where RAY_ADDRESS does not name one. Ray
-    Train asks it whether its controller is alive, and frees the workers' resources if another Ray
-    says that there is no such controller.
-    """
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    variables = {
-        "RAY_GCS_SERVER_PORT": str(port),
-        "RAY_ADDRESS": f"127.0.0.1:{port}",
-    }
-    os.environ |= variables
-    try:
-        yield
-    finally:
-        for name in variables:
-            del os.environ[name]
 
 
 @contextlib.contextmanager
@@ -118,6 +105,28 @@ def _without_monitor_and_dashboard() -> Iterator[None]:
         replaced(Node, "start_monitor", lambda self: None),
         replaced(Node, "start_api_server", lambda self, **_: None),
     ):
+        yield
+
+
+@contextlib.contextmanager
+def _met_at_once() -> Iterator[None]:
+    """Has Ray go on as soon as its node is there; itself it looks once a second."""
+    import ray
+    from ray._private import services
+
+    look = services.get_node
+
+    def met(gcs_address: str, node_id: str) -> Any:
+        state = ray._private.state.GlobalState()
+        state._initialize_global_state(services._get_gcs_client_options(gcs_address))
+        deadline = time.monotonic() + NODE_TIMEOUT_S
+        while time.monotonic() < deadline:
+            if any(node["NodeID"] == node_id for node in state.node_table()):
+                break
+            time.sleep(NODE_INTERVAL_S)
+        return look(gcs_address, node_id)
+
+    with replaced(services, "get_node", met):
         yield
 
 

@@ -255,6 +255,7 @@ def _serve(
     options: argparse.Namespace,
 ) -> dict[str, Any]:
     with record.stage("serve") as stage:
+        load_upper("serving.processes:start")(settings)  # they import while Ray Serve starts
         console = Console(terminal, "serve")
         endpoint: dict[str, Any] = load_upper("serving.deploy:deploy")(promotion, settings, console)
         stage.status = "done"

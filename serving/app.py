@@ -19,6 +19,7 @@ from ray import serve
 from cluster import artifacts
 from cluster.artifacts import Artifact
 from cluster.storage import Storage
+from serving import processes
 from serving.config import Serve
 from serving.promote import promotion
 from serving.promote import settings as promoted_with
@@ -131,9 +132,13 @@ def application(model: Artifact, settings: Serve) -> serve.Application:
         "min_replicas": settings.min_replicas,
         "max_replicas": settings.max_replicas,
     }
+    options: dict[str, Any] = {"num_cpus": settings.cpus_per_replica}
+    environment = processes.runtime_env()
+    if environment:  # an empty one would stand before the job's
+        options["runtime_env"] = environment
     return Endpoint.options(  # type: ignore[attr-defined]
         autoscaling_config=autoscaling,
-        ray_actor_options={"num_cpus": settings.cpus_per_replica},
+        ray_actor_options=options,
         max_ongoing_requests=4 * settings.max_batch_size,
     ).bind(model, settings)
 

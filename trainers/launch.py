@@ -16,6 +16,7 @@ import torch.distributed as dist
 
 from cluster.pipeline import StageJob
 from cluster.progress import Progress, Relayed, relayed
+from trainers import processes
 from trainers.asked import REQUESTS, Asked, Request, leaving, nothing
 from trainers.config.training import Training
 from trainers.elastic import Following
@@ -64,12 +65,14 @@ def fit(
                 return interruptible(attempt, ask_to_end)
             except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
                 job = _after(error, attempts, job, progress)
+                processes.start(job.settings)
 
 
 def _group(job: TrainJob, relay: Relayed, in_tune_trial: bool) -> dict[str, Any]:
     """One attempt of a worker group. Raises TrainingFailedError with the errors of its ranks."""
     import ray.train
-    import ray.train.torch
+
+    from trainers.groups import Trainer
 
     settings, number = job.settings, _number(job.settings)
     callbacks: list[Any] = [Following(relay, number if isinstance(number, int) else None)]
@@ -79,7 +82,7 @@ def _group(job: TrainJob, relay: Relayed, in_tune_trial: bool) -> dict[str, Any]
         callbacks.append(TuneReportCallback())
     report = ray.train.report if in_tune_trial else None
     with tempfile.TemporaryDirectory(prefix="raymill-") as folder:
-        trainer = ray.train.torch.TorchTrainer(
+        trainer = Trainer(
             # Not by `train_loop_config`: that, and all that it imports, goes by the controller too.
             functools.partial(_rank, job, relay, report),  # type: ignore[arg-type]
             scaling_config=ray.train.ScalingConfig(
@@ -89,7 +92,11 @@ def _group(job: TrainJob, relay: Relayed, in_tune_trial: bool) -> dict[str, Any]
                 elastic_resize_monitor_interval_s=RESIZE_INTERVAL_S,  # type: ignore[call-arg]
             ),
             # raymill keeps its own checkpoints; Ray Train has nothing to store but its own state.
-            run_config=ray.train.RunConfig(storage_path=folder, callbacks=callbacks),
+            run_config=ray.train.RunConfig(
+                storage_path=folder,
+                callbacks=callbacks,
+                worker_runtime_env=processes.runtime_env(settings),  # type: ignore[call-arg]
+            ),
         )
         result: Any = trainer.fit()
         return result.return_value
@@ -225,5 +232,10 @@ def _begun(job: TrainJob, relay: Relayed) -> Any:
     import ray
 
     wanted = job.settings.resources
-    task = ray.remote(num_cpus=wanted["CPU"], num_gpus=wanted.get("GPU", 0), max_retries=0)(_task)
+    task: Any = ray.remote(
+        num_cpus=wanted["CPU"],
+        num_gpus=wanted.get("GPU", 0),
+        max_retries=0,
+        runtime_env=processes.runtime_env(job.settings),
+    )(_task)
     return task.remote(job, relay)

@@ -14,6 +14,7 @@ from tests.integration.command import until
 
 KINDS = ("corpus", "examples", "model", "sweep", "evaluation", "promotion")
 LONGER = ("--set", "pretrain.epochs=3", "--set", "pretrain.checkpoint_minutes=0.02")
+AHEAD = "trainers.processes.imports"
 SLOW = ("--set", "pretrain.epochs=500", "--set", "pretrain.checkpoint_minutes=0.02")
 
 
@@ -59,9 +60,11 @@ def test_ctrl_c_while_pretraining_behind_a_killed_worker(start, recipe, sharded,
     rare = ("--set", "pretrain.checkpoint_steps=10", "--set", "pretrain.checkpoint_minutes=100")
     command = start("run", str(recipe), "--workspace", str(sharded), "--no-hold", *SLOW, *rare)
     command.until(lambda: command.training_workers() and checkpoints(sharded))
+    assert command.started_ahead(AHEAD) == 2  # others, if Ray had not taken these
     os.kill(command.training_workers()[0], signal.SIGKILL)
     (ledger,) = sharded.glob("work/*/ledger.jsonl")
     command.until(lambda: whats(ledger).count("start") == 2)
+    assert command.started_ahead(AHEAD) == 2
     assert {"startup", "restart"} <= set(account(whole_lines(ledger)).parts)
     (loss,) = command.until(
         lambda: re.findall(r"^ray_raymill_loss\{.*", command.ray_metrics(), flags=re.MULTILINE)

@@ -46,6 +46,7 @@ def test_answers_are_the_plain_models(first_run, endpoint, workspace):
 
     url, command = endpoint
     assert any("bin/haproxy" in line for line in command.command_lines())
+    assert command.started_ahead("serving.processes.imports") == 1  # Ray took that
     answer = post(url, {"texts": TEXTS})
     finetuned = next(s for s in first_run.answer["stages"] if s["stage"] == "finetune")
     folder = workspace / finetuned["artifact"]

@@ -164,6 +164,10 @@ modules = ('sklearn', 'scipy', 'torch._inductor.compile_fx')
 
 
 def test_ray_trains_controller_waits_for_no_import_of_a_training() -> None:
-    """It is started for each attempt, before the workers are; see also test_launch."""
-    code = "import trainers.elastic\nmodules = ('torch', 'transformers', 'deepspeed')"
+    """It is started for each attempt, before the workers are; see also test_launch. Nor does the
+    cleaner, which starts beside it."""
+    code = """
+import trainers.elastic, trainers.cleaner
+modules = ('torch', 'transformers', 'deepspeed')
+"""
     assert in_a_fresh_process(code)["found"] == []

@@ -13,6 +13,7 @@ from typing import Any
 from cluster.errors import InfrastructureError, RaymillError, full_disk
 from cluster.pipeline import StageJob
 from cluster.storage import CACHE
+from trainers.corpora.steps import processes
 
 MARKERS = "markers"
 DONE = {
@@ -94,14 +95,19 @@ def _mapped(
                 yield {"outcome": pickle.dumps(error)}
                 return
 
-    at_once = job.recipe.corpora.concurrency or max(1, int(job.resources["CPU"]))
+    at_once = processes.at_once(job.recipe, job.resources["CPU"])
     each_task = -(-len(items) // (TASKS_A_CPU * at_once))
     named = list(items.items())
     starts = range(0, len(named), each_task)
     rows = [{"items": pickle.dumps(named[start : start + each_task])} for start in starts]
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
     failures = job.recipe.cluster.max_failures_per_hour
-    found = dataset.flat_map(attempt, concurrency=at_once, max_retries=failures)
+    found = dataset.flat_map(
+        attempt,
+        compute=ray.data.TaskPoolStrategy(at_once),
+        runtime_env=processes.runtime_env() or None,
+        max_retries=failures,
+    )
     try:
         for row in found.iter_rows():
             outcome = pickle.loads(row["outcome"])

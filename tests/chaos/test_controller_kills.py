@@ -1,0 +1,52 @@
+"""A training whose controller is killed goes on, and misses nothing."""
+
+import dataclasses
+import os
+from pathlib import Path
+from unittest import mock
+
+import psutil
+from torch import Tensor
+
+from cluster import session
+from cluster.artifacts import Draft
+from cluster.storage import Storage
+from tests import numbered
+from tests.fakes import Notes
+from trainers.config.training import Training
+from trainers.launch import fit
+from trainers.loop import TrainJob
+from trainers.tasks import Batch
+
+ROWS, BATCH, EPOCHS = 96, 12, 2
+
+
+@dataclasses.dataclass(frozen=True)
+class WithoutController(numbered.Recorded):
+    """Kills Ray Train's controller once, in the second epoch."""
+
+    def learned(self, loss: Tensor, batch: Batch) -> Tensor:
+        died = self.folder / "died"
+        if int(batch["numbers"][0]) >= ROWS and not died.exists():
+            died.touch()
+            for process in psutil.Process().parent().children():
+                if process.name().startswith("ray::TrainController"):
+                    process.kill()
+        return super().learned(loss, batch)
+
+
+def test_a_group_whose_controller_is_killed_makes_room_for_the_next(tmp_path: Path) -> None:
+    """Its placement group outlives it, and holds all CPUs until someone removes it."""
+    records = tmp_path / "records"
+    records.mkdir()
+    task = WithoutController(numbered.task(tmp_path, ROWS), records)
+    keys = numbered.settings(epochs=EPOCHS, workers=2, checkpoint_minutes=1e-6)
+    draft = Draft(Storage.at(str(tmp_path)), "model/tiny-pretrain-0")
+    notes = Notes()
+    with mock.patch.dict(os.environ), session.connected(None, 2):
+        metrics = fit(TrainJob(task, Training.model_validate(keys), 17, draft), notes, 1)
+    said = "\n".join(notes.lines)
+    assert said.count("starting 2 workers") == 2, said
+    assert metrics["samples"] == ROWS * EPOCHS
+    steps = numbered.learned(records, BATCH)
+    numbered.assert_each_once_an_epoch(steps, ROWS, BATCH, EPOCHS)

@@ -1,0 +1,53 @@
+"""The processes that train: they import all that training needs before they are asked to."""
+
+import importlib
+from typing import Any
+
+from cluster.prestart import environment, prestart
+from cluster.recipe import Recipe
+from cluster.resources import concurrent
+from trainers.config.training import Training
+
+IMPORTED = ("trainers.launch", "trainers.pretrain", "trainers.finetune", "trainers.groups")
+
+
+def runtime_env(settings: Training) -> dict[str, Any]:
+    """Of a worker. Empty where it has GPUs: which, it must know before it imports torch."""
+    if settings.gpus_per_worker:
+        return {}
+    threads = {"OMP_NUM_THREADS": str(settings.cpus_per_worker)}  # as Ray sets it, but before torch
+    return environment("trainers.processes.imports", **threads)
+
+
+def start_pretraining(recipe: Recipe) -> None:
+    start(recipe.pretrain)
+
+
+def start_finetuning(recipe: Recipe) -> None:
+    start(recipe.finetune)
+
+
+def start(settings: Training) -> None:
+    """Starts those of a training ahead, as many as fit."""
+    import ray
+
+    own = runtime_env(settings)
+    number = concurrent(settings.worker_resources, ray.cluster_resources(), settings.most_workers)
+    if own and settings.most_workers > 1:
+        from ray.train.v2._internal import constants
+
+        train = {  # what Ray Train gives its controller
+            constants.RAY_WARN_BLOCKING_GET_INSIDE_ASYNC_ENV_VAR: (
+                constants.DEFAULT_RAY_WARN_BLOCKING_GET_INSIDE_ASYNC_VALUE
+            ),
+            **constants.get_env_vars_to_propagate(),
+        }
+        own = {"env_vars": {**train, **own["env_vars"]}}
+    prestart(own, number, by_actor=settings.most_workers > 1)
+
+
+def imports() -> None:
+    """What Ray calls in a process that has just started."""
+    for name in IMPORTED:
+        importlib.import_module(name)
+    importlib.import_module("trainers.lean_imports").deepspeed()

@@ -17,6 +17,7 @@ from cluster.resources import refuse_unless_fits
 from cluster.runs import Run
 from cluster.section import identity
 from cluster.storage import Storage
+from cluster.upper import is_loaded
 from cluster.upper import load as load_upper
 
 SERVE = "serve"
@@ -40,8 +41,8 @@ class Stage:
     trains: str | None = None
     """The recipe section whose workers it starts."""
     ahead: str | None = None
-    """`module:function`, called with the recipe before the module of the stage is imported: starts
-    processes that the stage will ask for, so that both import at the same time."""
+    """`module:function`, called with the recipe if the module of the stage is still to be loaded,
+    which takes seconds: starts processes that the stage will ask for, to import meanwhile."""
     resumes: bool = False
     """Whether it goes on from the files that a killed run left in its draft."""
     check: str | None = None
@@ -260,7 +261,7 @@ def _make(
         ) as draft:
             if draft.outdated:
                 console.line(f"starts anew: a killed run's work is of {draft.outdated}")
-            if item.stage.ahead is not None:
+            if item.stage.ahead is not None and not is_loaded(item.stage.function):
                 load_upper(item.stage.ahead)(recipe)
             job = StageJob(recipe, parents, draft, storage, console, resources)
             metrics = load_upper(item.stage.function)(job)

@@ -1,16 +1,15 @@
 """The processes that answer: they import all that this needs before they are asked to."""
 
-import importlib
 from typing import Any
 
-from cluster.prestart import environment, prestart
+from cluster import prestart
 from cluster.resources import concurrent
 from serving.config import Serve
 
 
 def runtime_env() -> dict[str, Any]:
     """Of a replica."""
-    return environment("serving.processes.imports")
+    return prestart.environment("serving.processes.imports")
 
 
 def start(settings: Serve) -> None:
@@ -18,10 +17,10 @@ def start(settings: Serve) -> None:
     import ray
 
     each, at_most = {"CPU": settings.cpus_per_replica}, max(1, settings.min_replicas)
-    prestart(runtime_env(), concurrent(each, ray.cluster_resources(), at_most))
+    prestart.start(runtime_env(), concurrent(each, ray.cluster_resources(), at_most))
 
 
 def imports() -> None:
     """What Ray calls in a process that has just started."""
-    for name in ("serving.app", "serving.engine"):
-        importlib.import_module(name)
+    with prestart.importing():
+        from serving import app, engine  # noqa: F401

@@ -18,12 +18,12 @@ from cluster.pipeline import StageJob
 from cluster.recipe import Recipe
 from trainers import metrics
 from trainers.corpora.tokens import tokenizer as tokenizers
-from trainers.corpora.tokens.pack import read_arrow
 from trainers.export import read_card
 from trainers.finetune import classifier, with_winner
 from trainers.launch import fit_all
 from trainers.lean_imports import transformers
 from trainers.loop import TrainJob
+from trainers.ngrams import ngram, read_split
 from trainers.tasks.classify import encode, probabilities
 
 BATCH_SIZE = 64
@@ -95,41 +95,6 @@ def score(model_folder: Path, examples: Artifact, max_length: int) -> Any:
     predicted = probabilities(model, encode(tokenizer, texts, max_length), BATCH_SIZE)
     numbers = [model.config.label2id[label] for label in labels]
     return metrics.classification(predicted.numpy(), np.array(numbers))
-
-
-def ngram(examples: Artifact) -> Any:
-    """Logistic regression on TF-IDF of character 1- to 3-grams, trained on the training split.
-
-    Its one setting, C, is chosen on the validation split.
-    """
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import LogisticRegression
-
-    train_texts, train_labels = read_split(examples, "train")
-    validation_texts, validation_labels = read_split(examples, "validation")
-    test_texts, test_labels = read_split(examples, "test")
-    vectorizer = TfidfVectorizer(
-        analyzer="char", ngram_range=(1, 3), min_df=2, sublinear_tf=True, dtype=np.float32
-    )
-    train = vectorizer.fit_transform(train_texts)
-    validation = vectorizer.transform(validation_texts)
-    candidates = [
-        LogisticRegression(C=strength, max_iter=200).fit(train, train_labels)
-        for strength in (1.0, 4.0)
-    ]
-    best = max(candidates, key=lambda model: model.score(validation, validation_labels))
-    # A label may be in the test split alone, where the regression never sees it.
-    labels = sorted({*best.classes_, *test_labels})
-    predicted = np.zeros((len(test_texts), len(labels)))
-    known = [labels.index(label) for label in best.classes_]
-    predicted[:, known] = best.predict_proba(vectorizer.transform(test_texts))
-    return metrics.classification(predicted, np.searchsorted(labels, test_labels))
-
-
-def read_split(examples: Artifact, split: str) -> tuple[list[str], list[str]]:
-    """Texts and the names of their labels."""
-    table = read_arrow(examples.path / f"{split}.arrow")
-    return table["text"].to_pylist(), table["label"].to_pylist()
 
 
 def compare(accuracies: dict[str, list[float]]) -> dict[str, Any]:

@@ -1,14 +1,11 @@
 """The processes that train: they import all that training needs before they are asked to."""
 
-import importlib
 from typing import Any
 
-from cluster.prestart import environment, prestart
+from cluster import prestart
 from cluster.recipe import Recipe
 from cluster.resources import concurrent
 from trainers.config.training import Training
-
-IMPORTED = ("trainers.launch", "trainers.pretrain", "trainers.finetune", "trainers.groups")
 
 
 def runtime_env(settings: Training) -> dict[str, Any]:
@@ -16,7 +13,7 @@ def runtime_env(settings: Training) -> dict[str, Any]:
     if settings.gpus_per_worker:
         return {}
     threads = {"OMP_NUM_THREADS": str(settings.cpus_per_worker)}  # as Ray sets it, but before torch
-    return environment("trainers.processes.imports", **threads)
+    return prestart.environment("trainers.processes.imports", **threads)
 
 
 def start_pretraining(recipe: Recipe) -> None:
@@ -43,11 +40,12 @@ def start(settings: Training) -> None:
             **constants.get_env_vars_to_propagate(),
         }
         own = {"env_vars": {**train, **own["env_vars"]}}
-    prestart(own, number, by_actor=settings.most_workers > 1)
+    prestart.start(own, number, by_actor=settings.most_workers > 1)
 
 
 def imports() -> None:
     """What Ray calls in a process that has just started."""
-    for name in IMPORTED:
-        importlib.import_module(name)
-    importlib.import_module("trainers.lean_imports").deepspeed()
+    with prestart.importing():
+        from trainers import finetune, groups, lean_imports, pretrain  # noqa: F401
+
+        lean_imports.deepspeed()

@@ -7,7 +7,9 @@ from typing import Any
 
 import torch.multiprocessing
 
-multiprocessing.set_forkserver_preload(["tests.integration.relays", "tests.integration.worlds"])
+multiprocessing.set_forkserver_preload(
+    [f"tests.integration.{name}" for name in ("relays", "worlds", "frozen")]
+)
 
 
 def run(function: Callable[..., None], arguments: tuple[Any, ...], number: int) -> None:

@@ -22,7 +22,7 @@ corpora:
   shard_megabytes: 0.02
   concurrency: 1
 """
-STEPS = ("clean", "sign", "pack")
+STEPS = ("sign", "pack")
 """In which it is killed, in turn."""
 
 

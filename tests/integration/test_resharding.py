@@ -71,7 +71,7 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
     ]
     table = pack_documents(documents, *ends, 32, tokenizer.pad_token_id, len(tokenizer))
     storage = Storage.at(str(tmp_path_factory.mktemp("mill")))
-    corpus = corpus_of(storage, {"train": [table], "validation": [table]})
+    corpus = corpus_of(storage, {"train": [table], "validation": [table[:2]]})
     tokenizer.save_pretrained(corpus.path / "tokenizer")
     sizes = {"hidden_size": 32, "layers": 2, "heads": 4, "max_positions": 64}
     llama = Start(shape=Shape.model_validate({"architecture": "llama", **sizes}))

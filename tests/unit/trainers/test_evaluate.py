@@ -7,7 +7,8 @@ from cluster.errors import UserError
 from cluster.storage import Storage
 from tests.fakes import published
 from trainers.corpora.tokens.pack import write_arrow
-from trainers.evaluate import compare, evaluate_model, ngram
+from trainers.evaluate import compare, evaluate_model
+from trainers.ngrams import ngram
 
 
 def test_the_gain_from_pretraining_is_paired_by_seed() -> None:

@@ -1,24 +1,21 @@
 """The processes that do the steps: they import what all need before they are asked to."""
 
-import importlib
 from typing import Any
 
-from cluster.prestart import environment, prestart
+from cluster import prestart
 from cluster.recipe import Recipe
-
-IMPORTED = ("ray.data._internal.execution.operators.map_operator", "trainers.corpora.shard")
 
 
 def runtime_env() -> dict[str, Any]:
     """Of a task."""
-    return environment("trainers.corpora.steps.processes.imports")
+    return prestart.environment("trainers.corpora.steps.processes.imports")
 
 
 def start(recipe: Recipe) -> None:
     """Starts as many ahead as there will be tasks at once."""
     import ray
 
-    prestart(runtime_env(), at_once(recipe, ray.cluster_resources()["CPU"]))
+    prestart.start(runtime_env(), at_once(recipe, ray.cluster_resources()["CPU"]))
 
 
 def at_once(recipe: Recipe, cpus: float) -> int:
@@ -28,5 +25,7 @@ def at_once(recipe: Recipe, cpus: float) -> int:
 
 def imports() -> None:
     """What Ray calls in a process that has just started."""
-    for name in IMPORTED:
-        importlib.import_module(name)
+    with prestart.importing():
+        from ray.data._internal.execution.operators import map_operator  # noqa: F401
+
+        from trainers.corpora import shard  # noqa: F401

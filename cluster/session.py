@@ -13,28 +13,19 @@ import signal
 import socket
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
+from cluster import local
 from cluster.errors import UserError
-from cluster.replacing import replaced
 from cluster.resources import largest, summed
 from cluster.upper import load as load_upper
 
 CONNECT_TIMEOUT_S = 5
-NODE_TIMEOUT_S, NODE_INTERVAL_S = 30, 0.02
 TOKEN_HINT = (
     "; if it asks for a token, export RAY_AUTH_MODE=token to have it sent, from RAY_AUTH_TOKEN, "
     "RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token"
 )
-
-LOCAL = {
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # the only node does not go before its driver
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # until a group's end, or a lost worker, is seen
-}
-"""Settings of Ray Train for a Ray that is started here."""
 
 # What raymill runs must be importable on every worker, also when it was started as `python -m`.
 ROOT = str(Path(__file__).parent.parent)
@@ -64,8 +55,8 @@ def connected(address: str | None, cpus: int | None) -> Iterator[dict[str, float
         if address:
             _join(address)
         else:
-            _set_defaults(LOCAL | load_upper("serving.ingress:environment")(ingress))
-            _start(cpus)
+            _set_defaults(local.SETTINGS | load_upper("serving.ingress:environment")(ingress))
+            local.start(cpus)
         signal.signal(signal.SIGTERM, on_sigterm)  # Ray puts one of its own, which ends at once
         yield _resources()
 
@@ -79,55 +70,6 @@ def _join(address: str) -> None:
         reason = str(error).splitlines()[0]
         hint = "" if "RAY_AUTH_MODE" in os.environ else TOKEN_HINT
         raise UserError(f"--address {address}: no Ray answers there: {reason}{hint}") from error
-
-
-def _start(cpus: int | None) -> None:
-    import ray
-
-    with _without_monitor_and_dashboard(), _met_at_once():
-        ray.init(
-            address="local",
-            num_cpus=cpus,
-            include_dashboard=False,
-            log_to_driver=True,
-            logging_level=logging.WARNING,
-        )
-
-
-@contextlib.contextmanager
-def _without_monitor_and_dashboard() -> Iterator[None]:
-    """Has Ray start neither its autoscaler, on a machine that cannot grow, nor its dashboard, which
-    without pages only reports usage. Each is a process for which Ray waits, at its end too: with
-    both, a Ray that runs one task takes 7.7 s, without 4.2 s."""
-    from ray._private.node import Node
-
-    with (
-        replaced(Node, "start_monitor", lambda self: None),
-        replaced(Node, "start_api_server", lambda self, **_: None),
-    ):
-        yield
-
-
-@contextlib.contextmanager
-def _met_at_once() -> Iterator[None]:
-    """Has Ray go on as soon as its node is there; itself it looks once a second."""
-    import ray
-    from ray._private import services
-
-    look = services.get_node
-
-    def met(gcs_address: str, node_id: str) -> Any:
-        state = ray._private.state.GlobalState()
-        state._initialize_global_state(services._get_gcs_client_options(gcs_address))
-        deadline = time.monotonic() + NODE_TIMEOUT_S
-        while time.monotonic() < deadline:
-            if any(node["NodeID"] == node_id for node in state.node_table()):
-                break
-            time.sleep(NODE_INTERVAL_S)
-        return look(gcs_address, node_id)
-
-    with replaced(services, "get_node", met):
-        yield
 
 
 def _resources() -> dict[str, float]:

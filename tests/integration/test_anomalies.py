@@ -15,7 +15,7 @@ from trainers.tasks.causal_lm import CausalLM
 BATCH, BATCHES = 4, 8
 BAD = 5
 """The batch that a step is not taken for."""
-STAGES = [(stage, precision) for stage in range(4) for precision in ("fp32", "bf16")]
+STAGES = [(0, "fp32"), (0, "bf16"), (1, "bf16"), (2, "fp32"), (3, "bf16")]
 STEADY = {"anomalies": {"spike": "skip", "window": 4, "sigma": 50.0}}
 ROLLING = {"anomalies": {"non_finite": "roll_back"}, "checkpoint_minutes": 1e-9}
 FAR = {"anomalies": {"non_finite": "roll_back"}, "checkpoint_steps": 3}

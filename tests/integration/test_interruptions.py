@@ -13,9 +13,8 @@ from tests.growing import whole_lines
 from tests.integration.command import until
 
 KINDS = ("corpus", "examples", "model", "sweep", "evaluation", "promotion")
-LONGER = ("--set", "pretrain.epochs=3", "--set", "pretrain.checkpoint_minutes=0.02")
 AHEAD = "trainers.processes.imports"
-SLOW = ("--set", "pretrain.epochs=500", "--set", "pretrain.checkpoint_minutes=0.02")
+LONG = ("--set", "pretrain.epochs=6", "--set", "pretrain.checkpoint_minutes=0.02")
 
 
 @pytest.fixture
@@ -54,13 +53,14 @@ def test_ctrl_c_while_sharding(start, recipe, tmp_path):
     assert_nothing_half_made_is_left(command, tmp_path)
 
 
-def test_ctrl_c_while_pretraining_behind_a_killed_worker(start, recipe, sharded, monkeypatch):
-    """Others go on from the last checkpoint; Ctrl-C leaves one more. Prometheus can follow."""
+def test_killed_workers_and_drivers_and_ctrl_c_cost_no_sample(start, recipe, sharded, monkeypatch):
+    """Nor does another number of workers. What comes next goes on from the last checkpoint; Ctrl-C
+    leaves one more. Prometheus can follow."""
     monkeypatch.setenv("RAY_metrics_report_interval_ms", "1000")
-    rare = ("--set", "pretrain.checkpoint_steps=10", "--set", "pretrain.checkpoint_minutes=100")
-    command = start("run", str(recipe), "--workspace", str(sharded), "--no-hold", *SLOW, *rare)
+    arguments = ("pretrain", str(recipe), "--workspace", str(sharded), *LONG)
+    command = start(*arguments)
     command.until(lambda: command.training_workers() and checkpoints(sharded))
-    assert command.started_ahead(AHEAD) == 2  # others, if Ray had not taken these
+    assert command.started_ahead(AHEAD) == 2  # more, if Ray had not taken these
     os.kill(command.training_workers()[0], signal.SIGKILL)
     (ledger,) = sharded.glob("work/*/ledger.jsonl")
     command.until(lambda: whats(ledger).count("start") == 2)
@@ -72,15 +72,27 @@ def test_ctrl_c_while_pretraining_behind_a_killed_worker(start, recipe, sharded,
     assert 'recipe="tiny"' in loss
     assert 'stage="pretrain"' in loss
     assert 0 < float(loss.split()[-1]) < 20
+    os.kill(command.process.pid, signal.SIGKILL)
+    assert "a worker was lost" in command.wait().said
+    until(lambda: not command.training_workers())
+
+    alone = (*arguments, "--set", "pretrain.workers=1")
+    command = start(*alone)
+    command.until(lambda: whats(ledger).count("start") == 3)
     command.interrupt()
     outcome = assert_nothing_half_made_is_left(command, sharded)
-    assert "a worker was lost" in outcome.said
-    assert outcome.said.count("resumes from checkpoint") == 1
+    assert "resharded from 2 to 1 workers" in outcome.said
     step = re.search(r"left a checkpoint after step ([\d,]+)", outcome.said)
     assert step is not None, outcome.said
     newest = max(path.parent.name for path in checkpoints(sharded))
     assert newest == f"step-{int(step[1].replace(',', '')):08d}"
-    assert_each_step_took_its_batch_once(ledger.with_name("metrics.jsonl"))
+
+    outcome = start(*alone).wait()
+    assert outcome.status == 0, outcome.said
+    assert f"resumes from checkpoint {newest}" in outcome.said
+    stage = next(s for s in outcome.answer["stages"] if s["stage"] == "pretrain")
+    assert stage["metrics"]["samples"] == stage["metrics"]["steps"] * 16
+    assert_the_journal_is_of_all_attempts(sharded / stage["artifact"], stage["metrics"])
 
 
 def test_sigterm_while_evaluating(start, recipe, copied, tmp_path):
@@ -92,29 +104,12 @@ def test_sigterm_while_evaluating(start, recipe, copied, tmp_path):
     assert_nothing_half_made_is_left(command, tmp_path)
 
 
-def test_a_killed_driver_costs_no_sample(start, recipe, sharded):
-    """Nor does another number of workers."""
-    arguments = ("pretrain", str(recipe), "--workspace", str(sharded), *LONGER)
-    command = start(*arguments)
-    command.until(lambda: checkpoints(sharded))
-    os.kill(command.process.pid, signal.SIGKILL)
-    until(lambda: not command.training_workers())
-    outcome = start(*arguments, "--set", "pretrain.workers=1").wait()
-    assert outcome.status == 0, outcome.said
-    assert outcome.said.count("resumes from checkpoint") == 1
-    assert "resharded from 2 to 1 workers" in outcome.said
-    stage = next(s for s in outcome.answer["stages"] if s["stage"] == "pretrain")
-    metrics = stage["metrics"]
-    assert metrics["samples"] == metrics["steps"] * 16
-    assert_the_journal_is_of_both_attempts(sharded / stage["artifact"], metrics)
-
-
-def assert_the_journal_is_of_both_attempts(model, metrics):
+def assert_the_journal_is_of_all_attempts(model, metrics):
     last = assert_each_step_took_its_batch_once(model / "metrics.jsonl")
     assert last["step"] == metrics["steps"]
     assert last["validation"]["loss"] == metrics["loss"]
     found = whats(model / "ledger.jsonl")
-    assert (found.count("command"), found.count("start")) == (2, 2)
+    assert (found.count("command"), found.count("start")) == (3, 4)
     entries = whole_lines(model / "ledger.jsonl")
     parts = metrics["wall_seconds"]
     assert sum(parts.values()) == pytest.approx(entries[-1]["at"] - entries[0]["at"], abs=0.1)

@@ -99,7 +99,7 @@ def test_base_without_a_model_in_a_search(first_run, raymill, recipe, copied, tm
     base = tmp_path / "base"
     base.mkdir()
     (base / "config.json").write_text("{}")
-    settings = ("pretrain=null", f"finetune.base={base}", "serve=null", "tune.trials=2")
+    settings = ("pretrain=null", f"finetune.base={base}", "serve=null", "tune.trials=1")
     settings += ("finetune.evaluation.without_pretraining=false",)
     overrides = [f"--set={setting}" for setting in settings]
     outcome = raymill("tune", str(recipe), "--workspace", str(tmp_path), *overrides)

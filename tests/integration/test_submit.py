@@ -57,14 +57,14 @@ def test_submit_follows_the_log_and_carries_the_status(head, raymill, recipe, tm
 
 def test_plain_ray_job_submit(head, recipe, tmp_path):
     address, environment = head
-    command = f"python -m cluster run {recipe} --until shard --workspace {tmp_path}"
+    command = f"python -m cluster run {recipe} --until examples --workspace {tmp_path}"
     finished = subprocess.run(
         [RAY, "job", "submit", "--address", address, "--working-dir", ".", "--",
          *shlex.split(command)],
         cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert finished.returncode == 0, finished.stdout + finished.stderr
-    assert list(tmp_path.glob("corpus/tiny-shard-*/manifest.json"))
+    assert list(tmp_path.glob("examples/tiny-examples-*/manifest.json"))
 
 
 def test_no_dashboard_at_the_address(raymill, recipe):

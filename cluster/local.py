@@ -1,0 +1,66 @@
+"""A Ray for one command, on one machine, without what only a cluster needs: it starts in two and a
+half seconds, not in six."""
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from cluster.replacing import replaced
+
+SETTINGS = {
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # the only node does not go before its driver
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # until a group's end, or a lost worker, is seen
+}
+"""Of Ray Train."""
+NODE_TIMEOUT_S, NODE_INTERVAL_S = 5, 0.02
+
+
+def start(cpus: int | None) -> None:
+    import ray
+
+    with _without_monitor_and_dashboard(), _met_at_once():
+        ray.init(
+            address="local",
+            num_cpus=cpus,
+            include_dashboard=False,
+            log_to_driver=True,
+            logging_level=logging.WARNING,
+        )
+
+
+@contextlib.contextmanager
+def _without_monitor_and_dashboard() -> Iterator[None]:
+    """Has Ray start neither its autoscaler, on a machine that cannot grow, nor its dashboard, which
+    without pages only reports usage. Each is a process for which Ray waits, at its end too: with
+    both, a Ray that runs one task takes 7.7 s, without 4.2 s."""
+    from ray._private.node import Node
+
+    with (
+        replaced(Node, "start_monitor", lambda self: None),
+        replaced(Node, "start_api_server", lambda self, **_: None),
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def _met_at_once() -> Iterator[None]:
+    """Has Ray go on as soon as its node is there; itself it looks once a second."""
+    import ray
+    from ray._private import services
+
+    look = services.get_node
+
+    def met(gcs_address: str, node_id: str) -> Any:
+        state = ray._private.state.GlobalState()
+        state._initialize_global_state(services._get_gcs_client_options(gcs_address))
+        deadline = time.monotonic() + NODE_TIMEOUT_S
+        while time.monotonic() < deadline:
+            if any(node["NodeID"] == node_id for node in state.node_table()):
+                break
+            time.sleep(NODE_INTERVAL_S)
+        return look(gcs_address, node_id)
+
+    with replaced(services, "get_node", met):
+        yield

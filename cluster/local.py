@@ -1,5 +1,4 @@
-"""A Ray for one command, on one machine, without what only a cluster needs: it starts in two and a
-half seconds, not in six."""
+"""A Ray for one command, on one machine, without what only a cluster needs."""
 
 import contextlib
 import logging

@@ -69,7 +69,6 @@ STAGES = (
         parents=("examples",),
         keys=("seed", "corpora"),
         resumes=True,
-        ahead="trainers.corpora.steps.processes:start",
     ),
     Stage(
         "pretrain",

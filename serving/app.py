@@ -133,7 +133,7 @@ def application(model: Artifact, settings: Serve) -> serve.Application:
         "max_replicas": settings.max_replicas,
     }
     options: dict[str, Any] = {"num_cpus": settings.cpus_per_replica}
-    environment = processes.runtime_env()
+    environment = processes.runtime_env(settings)
     if environment:  # an empty one would stand before the job's
         options["runtime_env"] = environment
     return Endpoint.options(  # type: ignore[attr-defined]

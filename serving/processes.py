@@ -7,9 +7,10 @@ from cluster.resources import concurrent
 from serving.config import Serve
 
 
-def runtime_env() -> dict[str, Any]:
+def runtime_env(settings: Serve) -> dict[str, Any]:
     """Of a replica."""
-    return prestart.environment("serving.processes.imports")
+    threads = prestart.threads(settings.cpus_per_replica)
+    return prestart.environment("serving.processes.imports", **threads)
 
 
 def start(settings: Serve) -> None:
@@ -17,7 +18,8 @@ def start(settings: Serve) -> None:
     import ray
 
     each, at_most = {"CPU": settings.cpus_per_replica}, max(1, settings.min_replicas)
-    prestart.start(runtime_env(), concurrent(each, ray.cluster_resources(), at_most))
+    number = concurrent(each, ray.cluster_resources(), at_most)
+    prestart.start(runtime_env(settings), number)
 
 
 def imports() -> None:

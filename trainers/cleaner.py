@@ -6,6 +6,7 @@ each group. Here the cluster itself is asked.
 """
 
 import ray
+import ray.exceptions
 from ray.train.v2._internal.execution.controller import placement_group_cleaner
 
 
@@ -19,5 +20,8 @@ class Cleaner(placement_group_cleaner.PlacementGroupCleaner):
 
 def is_alive(actor_id: str, timeout: float) -> bool:
     """Whether the cluster has this actor still."""
-    found = ray._private.state.actors(actor_id)
+    try:
+        found = ray._private.state.actors(actor_id)
+    except ray.exceptions.RaySystemError:  # nobody answers just now
+        return True
     return bool(found) and found["State"] != "DEAD"

@@ -9,7 +9,7 @@ from ray.train.v2._internal.callbacks.placement_group_callback import PlacementG
 from cluster.replacing import replaced
 from trainers.cleaner import Cleaner
 
-INTERVAL_S = 0.2
+INTERVAL_S = 0.5
 """How often it looks for its controller."""
 
 

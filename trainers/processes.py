@@ -12,7 +12,7 @@ def runtime_env(settings: Training) -> dict[str, Any]:
     """Of a worker. Empty where it has GPUs: which, it must know before it imports torch."""
     if settings.gpus_per_worker:
         return {}
-    threads = {"OMP_NUM_THREADS": str(settings.cpus_per_worker)}  # as Ray sets it, but before torch
+    threads = prestart.threads(settings.cpus_per_worker)
     return prestart.environment("trainers.processes.imports", **threads)
 
 

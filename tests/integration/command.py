@@ -124,8 +124,11 @@ class Command(Program):
 
     def started_ahead(self, function: str) -> int:
         """How many processes run that called this before they were asked for anything."""
-        marks = [f"={function}".encode() in _environment(pid) for pid in self.processes()]
-        return sum(marks)
+        number = 0
+        for pid in self.processes():
+            with contextlib.suppress(OSError):  # it ended meanwhile
+                number += f"={function}".encode() in _environment(pid)
+        return number
 
     def command_lines(self) -> list[str]:
         """Of all that this command started and that still runs."""

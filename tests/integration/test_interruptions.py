@@ -53,7 +53,9 @@ def test_ctrl_c_while_sharding(start, recipe, tmp_path):
     assert_nothing_half_made_is_left(command, tmp_path)
 
 
-def test_killed_workers_and_drivers_and_ctrl_c_cost_no_sample(start, recipe, sharded, monkeypatch):
+def test_a_killed_worker_ctrl_c_and_a_killed_driver_cost_no_sample(
+    start, recipe, sharded, monkeypatch
+):
     """Nor does another number of workers. What comes next goes on from the last checkpoint; Ctrl-C
     leaves one more. Prometheus can follow."""
     monkeypatch.setenv("RAY_metrics_report_interval_ms", "1000")
@@ -64,7 +66,7 @@ def test_killed_workers_and_drivers_and_ctrl_c_cost_no_sample(start, recipe, sha
     os.kill(command.training_workers()[0], signal.SIGKILL)
     (ledger,) = sharded.glob("work/*/ledger.jsonl")
     command.until(lambda: whats(ledger).count("start") == 2)
-    assert command.started_ahead(AHEAD) == 2
+    command.until(lambda: command.started_ahead(AHEAD) == 2)
     assert {"startup", "restart"} <= set(account(whole_lines(ledger)).parts)
     (loss,) = command.until(
         lambda: re.findall(r"^ray_raymill_loss\{.*", command.ray_metrics(), flags=re.MULTILINE)
@@ -72,24 +74,25 @@ def test_killed_workers_and_drivers_and_ctrl_c_cost_no_sample(start, recipe, sha
     assert 'recipe="tiny"' in loss
     assert 'stage="pretrain"' in loss
     assert 0 < float(loss.split()[-1]) < 20
-    os.kill(command.process.pid, signal.SIGKILL)
-    assert "a worker was lost" in command.wait().said
-    until(lambda: not command.training_workers())
-
-    alone = (*arguments, "--set", "pretrain.workers=1")
-    command = start(*alone)
-    command.until(lambda: whats(ledger).count("start") == 3)
     command.interrupt()
     outcome = assert_nothing_half_made_is_left(command, sharded)
-    assert "resharded from 2 to 1 workers" in outcome.said
+    assert "a worker was lost" in outcome.said
     step = re.search(r"left a checkpoint after step ([\d,]+)", outcome.said)
     assert step is not None, outcome.said
     newest = max(path.parent.name for path in checkpoints(sharded))
     assert newest == f"step-{int(step[1].replace(',', '')):08d}"
 
+    alone = (*arguments, "--set", "pretrain.workers=1")
+    command = start(*alone)
+    command.until(lambda: whats(ledger).count("start") == 3)
+    os.kill(command.process.pid, signal.SIGKILL)
+    said = command.wait().said
+    assert f"resumes from checkpoint {newest}, resharded from 2 to 1 workers" in said
+    until(lambda: not command.processes())
+
     outcome = start(*alone).wait()
     assert outcome.status == 0, outcome.said
-    assert f"resumes from checkpoint {newest}" in outcome.said
+    assert outcome.said.count("resumes from checkpoint") == 1
     stage = next(s for s in outcome.answer["stages"] if s["stage"] == "pretrain")
     assert stage["metrics"]["samples"] == stage["metrics"]["steps"] * 16
     assert_the_journal_is_of_all_attempts(sharded / stage["artifact"], stage["metrics"])

@@ -46,25 +46,25 @@ def head():
 def test_submit_follows_the_log_and_carries_the_status(head, raymill, recipe, tmp_path):
     address, _ = head
     arguments = ("submit", str(recipe), "--address", address, "--workspace", str(tmp_path))
-    done = raymill(*arguments, "--until", "shard")
+    done = raymill(*arguments, "--until", "examples")
     assert done.status == 0, done.said
-    assert "training tokens in" in done.said
-    assert list(tmp_path.glob("corpus/tiny-shard-*/manifest.json"))
-    failed = raymill(*arguments, "--until", "shard", "--set", "finetune.labels=[good, fair]")
+    assert "labelled documents" in done.said
+    assert list(tmp_path.glob("examples/tiny-examples-*/manifest.json"))
+    failed = raymill(*arguments, "--until", "examples", "--set", "finetune.labels=[good, fair]")
     assert failed.status == 2
     assert "is not in finetune.labels" in failed.said
 
 
 def test_plain_ray_job_submit(head, recipe, tmp_path):
     address, environment = head
-    command = f"python -m cluster run {recipe} --until examples --workspace {tmp_path}"
+    command = f"python -m cluster run {recipe} --until shard --workspace {tmp_path}"
     finished = subprocess.run(
         [RAY, "job", "submit", "--address", address, "--working-dir", ".", "--",
          *shlex.split(command)],
         cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert finished.returncode == 0, finished.stdout + finished.stderr
-    assert list(tmp_path.glob("examples/tiny-examples-*/manifest.json"))
+    assert list(tmp_path.glob("corpus/tiny-shard-*/manifest.json"))
 
 
 def test_no_dashboard_at_the_address(raymill, recipe):

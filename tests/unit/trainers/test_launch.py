@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 from unittest import mock
 
 import pytest
+from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from cluster.artifacts import Draft
@@ -20,6 +21,7 @@ from tests.fakes import Notes
 from trainers import launch
 from trainers.config.training import Training
 from trainers.failures import Attempts
+from trainers.groups import Cleaning
 from trainers.launch import interruptible
 from trainers.loop import TrainJob
 
@@ -48,6 +50,9 @@ def test_what_ray_trains_controller_gets_imports_no_training(
 
     def fit(trainer: Any) -> Any:
         sent.append(pickle.dumps(trainer.train_run_context))
+        callbacks = trainer._create_default_callbacks()
+        cleaners = [one for one in callbacks if isinstance(one, PlacementGroupCleanerCallback)]
+        assert [type(one) for one in cleaners] == [Cleaning]
         return mock.Mock()
 
     monkeypatch.setattr(DataParallelTrainer, "fit", fit)

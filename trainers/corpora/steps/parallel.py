@@ -13,6 +13,7 @@ from typing import Any
 from cluster.errors import InfrastructureError, RaymillError, full_disk
 from cluster.pipeline import StageJob
 from cluster.storage import CACHE
+from cluster.upper import is_loaded
 from trainers.corpora.steps import processes
 
 MARKERS = "markers"
@@ -82,6 +83,14 @@ def _mapped(
 ) -> Iterator[tuple[str, Any]]:
     if not items:
         return
+    cpus = max(1, int(job.resources["CPU"]))
+    at_once = job.recipe.corpora.concurrency or cpus
+    each_task = -(-len(items) // (TASKS_A_CPU * at_once))
+    named = list(items.items())
+    starts = range(0, len(named), each_task)
+    rows = [{"items": pickle.dumps(named[start : start + each_task])} for start in starts]
+    if not is_loaded("ray.data"):  # which takes a while, and the processes of tasks meanwhile too
+        processes.start(min(len(rows), at_once, cpus))
     import ray.data
     import ray.exceptions
 
@@ -95,11 +104,6 @@ def _mapped(
                 yield {"outcome": pickle.dumps(error)}
                 return
 
-    at_once = processes.at_once(job.recipe, job.resources["CPU"])
-    each_task = -(-len(items) // (TASKS_A_CPU * at_once))
-    named = list(items.items())
-    starts = range(0, len(named), each_task)
-    rows = [{"items": pickle.dumps(named[start : start + each_task])} for start in starts]
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
     failures = job.recipe.cluster.max_failures_per_hour
     found = dataset.flat_map(

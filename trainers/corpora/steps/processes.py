@@ -3,24 +3,16 @@
 from typing import Any
 
 from cluster import prestart
-from cluster.recipe import Recipe
 
 
 def runtime_env() -> dict[str, Any]:
     """Of a task."""
-    return prestart.environment("trainers.corpora.steps.processes.imports")
+    return prestart.environment("trainers.corpora.steps.processes.imports", **prestart.threads(1))
 
 
-def start(recipe: Recipe) -> None:
-    """Starts as many ahead as there will be tasks at once."""
-    import ray
-
-    prestart.start(runtime_env(), at_once(recipe, ray.cluster_resources()["CPU"]))
-
-
-def at_once(recipe: Recipe, cpus: float) -> int:
-    """How many tasks run side by side."""
-    return recipe.corpora.concurrency or max(1, int(cpus))
+def start(number: int) -> None:
+    """Starts as many ahead."""
+    prestart.start(runtime_env(), number)
 
 
 def imports() -> None:

@@ -14,7 +14,7 @@ from tests.integration.command import until
 
 KINDS = ("corpus", "examples", "model", "sweep", "evaluation", "promotion")
 AHEAD = "trainers.processes.imports"
-LONG = ("--set", "pretrain.epochs=4", "--set", "pretrain.checkpoint_minutes=0.02")
+LONG = ("--set", "pretrain.epochs=6", "--set", "pretrain.checkpoint_minutes=0.02")
 
 
 @pytest.fixture

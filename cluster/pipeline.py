@@ -40,9 +40,9 @@ class Stage:
     uses_ray: bool = True
     trains: str | None = None
     """The recipe section whose workers it starts."""
-    ahead: str | None = None
-    """`module:function`, called with the recipe if the module of the stage is still to be loaded,
-    which takes seconds: starts processes that the stage will ask for, to import meanwhile."""
+    starts_ahead: bool = False
+    """Whether processes of its workers start before its module is loaded, if it is not yet: that
+    takes seconds, in which they import too."""
     resumes: bool = False
     """Whether it goes on from the files that a killed run left in its draft."""
     check: str | None = None
@@ -78,7 +78,7 @@ STAGES = (
         parents=("shard",),
         keys=("seed", "pretrain"),
         trains="pretrain",
-        ahead="trainers.processes:start_pretraining",
+        starts_ahead=True,
     ),
     Stage(
         "tune",
@@ -97,7 +97,7 @@ STAGES = (
         parents=("examples", "pretrain", "tune"),
         keys=("seed", "finetune"),
         trains="finetune",
-        ahead="trainers.processes:start_finetuning",
+        starts_ahead=True,
     ),
     Stage(
         "evaluate",
@@ -238,6 +238,11 @@ def run(
     return made
 
 
+def _start_ahead(recipe: Recipe, stage: Stage) -> None:
+    if stage.trains and stage.starts_ahead and not is_loaded(stage.function):
+        load_upper("trainers.processes:start")(getattr(recipe, stage.trains))
+
+
 def _make(
     recipe: Recipe,
     storage: Storage,
@@ -260,8 +265,7 @@ def _make(
         ) as draft:
             if draft.outdated:
                 console.line(f"starts anew: a killed run's work is of {draft.outdated}")
-            if item.stage.ahead is not None and not is_loaded(item.stage.function):
-                load_upper(item.stage.ahead)(recipe)
+            _start_ahead(recipe, item.stage)
             job = StageJob(recipe, parents, draft, storage, console, resources)
             metrics = load_upper(item.stage.function)(job)
             return draft.publish(

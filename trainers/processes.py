@@ -3,7 +3,6 @@
 from typing import Any
 
 from cluster import prestart
-from cluster.recipe import Recipe
 from cluster.resources import concurrent
 from trainers.config.training import Training
 
@@ -14,14 +13,6 @@ def runtime_env(settings: Training) -> dict[str, Any]:
         return {}
     threads = prestart.threads(settings.cpus_per_worker)
     return prestart.environment("trainers.processes.imports", **threads)
-
-
-def start_pretraining(recipe: Recipe) -> None:
-    start(recipe.pretrain)
-
-
-def start_finetuning(recipe: Recipe) -> None:
-    start(recipe.finetune)
 
 
 def start(settings: Training) -> None:

@@ -26,6 +26,8 @@ from cluster.errors import InfrastructureError, UserError
 from cluster.retries import retried
 
 CACHE = Path("~/.cache/raymill")
+OBJECT_STORES = ("s3", "gcs", "abfs")
+"""Types of pyarrow.fs that know no folders: to make one there costs a request for each above it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +77,11 @@ class Storage:
 
     @functools.cached_property
     def _fs(self) -> tuple[pafs.FileSystem, str]:
-        return pafs.FileSystem.from_uri(self.root)
+        root = self.root
+        if root.startswith("s3://") and "allow_delayed_open" not in root:
+            # A small object is then put by one request instead of three.
+            root += ("&" if "?" in root else "?") + "allow_delayed_open=true"
+        return pafs.FileSystem.from_uri(root)
 
     def __getstate__(self) -> dict[str, str]:
         return {"root": self.root}
@@ -102,7 +108,7 @@ class Storage:
         first pieces may be, for pyarrow closes what it cannot write. `pieces` are asked for again
         where it is tried again."""
         fs, target = self._fs[0], self._path(name)
-        retried(fs.create_dir)(str(PurePosixPath(target).parent), recursive=True)
+        retried(self._make_folder)(str(PurePosixPath(target).parent))
         # An object store shows an object only when it is closed; a folder needs the rename.
         written = f"{target}.{uuid.uuid4().hex[:8]}.part" if self.is_local else target
         self._stream(written, pieces)
@@ -110,6 +116,11 @@ class Storage:
             _sync(Path(written))
             retried(fs.move)(written, target)
             _sync(Path(target).parent)
+
+    def _make_folder(self, path: str) -> None:
+        fs = self._fs[0]
+        if fs.type_name not in OBJECT_STORES:
+            fs.create_dir(path, recursive=True)
 
     @retried
     def _stream(self, path: str, pieces: Iterable[bytes | memoryview]) -> None:
@@ -237,7 +248,7 @@ class Storage:
     @retried
     def _send(self, folder: str, name: str) -> None:
         fs, place = self._fs[0], self._path(name)
-        fs.create_dir(place, recursive=True)
+        self._make_folder(place)
         pafs.copy_files(folder, place, destination_filesystem=fs)
 
     def sync(self, name: str) -> None:

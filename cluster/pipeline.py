@@ -41,8 +41,8 @@ class Stage:
     trains: str | None = None
     """The recipe section whose workers it starts."""
     starts_ahead: bool = False
-    """Whether processes of its workers start before its module is loaded, if it is not yet: that
-    takes seconds, in which they import too."""
+    """Whether processes of its workers start before its module is loaded, if it is not yet: they
+    import while it does, and while Ray starts what stands between."""
     resumes: bool = False
     """Whether it goes on from the files that a killed run left in its draft."""
     check: str | None = None

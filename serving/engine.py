@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+from trainers.card import read_card
 from trainers.corpora.tokens import tokenizer as tokenizers
-from trainers.export import read_card
 from trainers.lean_imports import transformers
 from trainers.tasks.classify import encode, probabilities
 

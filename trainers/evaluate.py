@@ -5,8 +5,8 @@ model and settings from random weights, so that the worth of pretraining is a fi
 several seeds, with intervals.
 """
 
+import functools
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,15 +16,13 @@ from cluster.artifacts import Artifact, Draft
 from cluster.errors import UserError
 from cluster.pipeline import StageJob
 from cluster.recipe import Recipe
-from trainers import metrics
-from trainers.corpora.tokens import tokenizer as tokenizers
-from trainers.export import read_card
+from cluster.storage import Storage
+from trainers import metrics, processes
+from trainers.card import read_card
 from trainers.finetune import classifier, with_winner
+from trainers.job import TrainJob
 from trainers.launch import fit_all
-from trainers.lean_imports import transformers
-from trainers.loop import TrainJob
 from trainers.ngrams import ngram, read_split
-from trainers.tasks.classify import encode, probabilities
 
 BATCH_SIZE = 64
 
@@ -35,16 +33,16 @@ def run(job: StageJob) -> dict[str, Any]:
     recipe = with_winner(job.recipe, job.parents)
     evaluation = recipe.finetune.evaluation
     examples, model = job.parents["examples"], job.parents["finetune"]
-    max_length = recipe.finetune.max_length
-    found: dict[str, Any] = {"test": score(model.path, examples, max_length)}
-    job.progress.line(f"test: {_describe(found['test'])}")
-    kinds = {"pretrained": list(range(1, evaluation.seeds))}
-    if evaluation.without_pretraining:
-        kinds["scratch"] = list(range(evaluation.seeds))
-    # Counted beside the trainings, which leave a core idle now and then. By its own environment not
+    # Counted beside the rest, which leaves a core idle now and then. By its own environment not
     # in the process of the last training, which has all imported that the next one needs.
     beside: Any = ray.remote(num_cpus=0, runtime_env={"env_vars": {"OMP_NUM_THREADS": "1"}})
     counted = beside(ngram).remote(examples) if evaluation.ngram else None
+    (figures,) = _scores(job, recipe, [model.id])
+    found: dict[str, Any] = {"test": figures}
+    job.progress.line(f"test: {_describe(figures)}")
+    kinds = {"pretrained": list(range(1, evaluation.seeds))}
+    if evaluation.without_pretraining:
+        kinds["scratch"] = list(range(evaluation.seeds))
     accuracies = _train_further(job, recipe, kinds)
     if counted is not None:
         found["ngram"] = ray.get(counted)
@@ -79,7 +77,7 @@ def evaluate_model(model: Artifact) -> Artifact:
     known = artifacts.find(storage, evaluation_id)
     if known is not None:
         return known
-    found = {"test": score(model.path, examples, read_card(model.path)["max_length"])}
+    found = {"test": score(storage, model.id, examples, read_card(model.path)["max_length"])}
     with artifacts.drafting(storage, evaluation_id) as draft:
         _write(draft, found)
         return draft.publish(
@@ -87,14 +85,31 @@ def evaluate_model(model: Artifact) -> Artifact:
         )
 
 
-def score(model_folder: Path, examples: Artifact, max_length: int) -> Any:
-    """Figures of the model in a folder on the test split, in fp32."""
+def score(storage: Storage, place: str, examples: Artifact, max_length: int) -> Any:
+    """Figures of the model in a folder on the test split, in fp32. Imports torch."""
+    from trainers.corpora.tokens import tokenizer as tokenizers
+    from trainers.lean_imports import transformers
+    from trainers.tasks.classify import encode, probabilities
+
+    model_folder = storage.local(place)
     model = transformers.AutoModelForSequenceClassification.from_pretrained(model_folder).eval()
     tokenizer = tokenizers.load(model_folder)
     texts, labels = read_split(examples, "test")
     predicted = probabilities(model, encode(tokenizer, texts, max_length), BATCH_SIZE)
     numbers = [model.config.label2id[label] for label in labels]
     return metrics.classification(predicted.numpy(), np.array(numbers))
+
+
+def _scores(job: StageJob, recipe: Recipe, places: list[str]) -> list[Any]:
+    """Of the models in folders, by processes that trained or may: the driver needs no torch."""
+    import ray
+
+    settings, examples = recipe.finetune, job.parents["examples"]
+    task: Any = ray.remote(
+        num_cpus=settings.cpus_per_worker, runtime_env=processes.runtime_env(settings)
+    )(score)
+    asked = [task.remote(job.storage, place, examples, settings.max_length) for place in places]
+    return ray.get(asked)
 
 
 def compare(accuracies: dict[str, list[float]]) -> dict[str, Any]:
@@ -120,7 +135,7 @@ def _train_further(
     drafts = [Draft(job.storage, f"scratch/{name}-{kind}-{seed}") for kind, seed in wanted]
     trainings = [
         TrainJob(
-            classifier(recipe, job.parents, scratch=kind == "scratch"),
+            functools.partial(classifier, recipe, job.parents, scratch=kind == "scratch"),
             recipe.finetune,
             recipe.seed + seed,
             draft,
@@ -130,10 +145,9 @@ def _train_further(
     found: dict[str, list[float]] = {kind: [] for kind in kinds}
     try:
         fit_all(trainings, job.progress, recipe.cluster.max_failures_per_hour)
-        for (kind, _), draft in zip(wanted, drafts, strict=True):
-            folder = job.storage.local(draft.place)
-            figures = score(folder, job.parents["examples"], recipe.finetune.max_length)
-            found[kind].append(figures["accuracy"])
+        figures = _scores(job, recipe, [draft.place for draft in drafts])
+        for (kind, _), draft, own in zip(wanted, drafts, figures, strict=True):
+            found[kind].append(own["accuracy"])
             job.storage.delete(draft.work)
     finally:
         for draft in drafts:

@@ -1,4 +1,4 @@
-"""From an engine to a plain Hugging Face folder, with what raymill knows of the model beside it.
+"""From an engine to a plain Hugging Face folder.
 
 The weights are the optimizer's own, in fp32, whatever the model computed in. ZeRO has them in parts
 on all ranks: they are put together one by one, and rank 0 writes them as soon as they fill a file.
@@ -7,7 +7,6 @@ So no process holds more than a file's worth besides its own part.
 
 import contextlib
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME
 
-from cluster.artifacts import Artifact, Draft
+from cluster.artifacts import Draft
 from trainers import model as models
 from trainers import tensor_parallel
 
@@ -95,53 +94,3 @@ class _Whole:
         with deepspeed.zero.GatheredParameters([weight], enabled=hasattr(weight, "ds_id")):
             value = weight.detach().clone()  # what was gathered is gone behind this block
         return value.float() if value.is_floating_point() else value
-
-
-CARD = "raymill.json"
-
-
-def describe(
-    draft: Draft,
-    parents: Mapping[str, Artifact],
-    task: str,
-    metrics: Mapping[str, Any],
-    **details: Any,
-) -> None:
-    """Adds `raymill.json`, which serving reads, and a model card."""
-    ancestry = {stage: parent.id for stage, parent in parents.items()}
-    described = {
-        "id": draft.id,
-        "task": task,
-        **details,
-        "metrics": dict(metrics),
-        "lineage": ancestry,
-    }
-    with draft.folder() as folder:
-        (folder / CARD).write_text(json.dumps(described, indent=1, ensure_ascii=False), "utf-8")
-        (folder / "README.md").write_text(_card(described), "utf-8")
-
-
-def read_card(model_folder: Path) -> dict[str, Any]:
-    return json.loads((model_folder / CARD).read_text("utf-8"))
-
-
-def _card(described: dict[str, Any]) -> str:
-    rows = [
-        f"| {name} | {value} |"
-        for name, value in described["metrics"].items()
-        if not isinstance(value, dict)
-    ]
-    parents = [f"- {stage}: `{parent}`" for stage, parent in described["lineage"].items()]
-    return "\n".join(
-        [
-            "---\nlibrary_name: transformers\n---",
-            f"# {described['id']}",
-            f"Made by raymill for the task `{described['task']}`. The figures are of the "
-            "validation data.",
-            "| metric | value |\n|---|---|",
-            *rows,
-            "\nMade from:\n",
-            *parents,
-            "",
-        ]
-    )

@@ -12,7 +12,7 @@ import dataclasses
 import enum
 
 from cluster.errors import InfrastructureError, RaymillError
-from trainers.loop import Ended, TrainJob
+from trainers.job import Ended, TrainJob
 
 HOUR_S = 3600.0
 COMMUNICATION = (

@@ -1,39 +1,47 @@
 """The stage `finetune`: a task model from a base model, with the winner of the search if there is
 one."""
 
+import functools
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cluster.artifacts import Artifact
 from cluster.pipeline import StageJob
 from cluster.recipe import Recipe
+from trainers.card import describe
 from trainers.config.finetune import Finetune
 from trainers.corpora.examples import label_order
-from trainers.export import describe
 from trainers.launch import fit_stage
-from trainers.model import Start
-from trainers.tasks.classify import Classify
+
+if TYPE_CHECKING:
+    from trainers.tasks.classify import Classify
 
 
 def run(job: StageJob) -> dict[str, Any]:
     recipe = with_winner(job.recipe, job.parents)
     settings: Finetune = recipe.finetune
-    task = classifier(recipe, job.parents)
-    metrics = fit_stage(job, task, settings)
+    labels = label_order(job.parents["examples"], settings.labels)
+    metrics = fit_stage(job, functools.partial(classifier, recipe, job.parents), settings)
     describe(
         job.draft,
         job.parents,
         settings.task,
         metrics,
-        labels=task.labels,
+        labels=labels,
         max_length=settings.max_length,
     )
     return metrics
 
 
-def classifier(recipe: Recipe, parents: Mapping[str, Artifact], scratch: bool = False) -> Classify:
-    """The classification task of a recipe; `scratch` starts from random weights of its shape."""
+def classifier(
+    recipe: Recipe, parents: Mapping[str, Artifact], scratch: bool = False
+) -> "Classify":
+    """The classification task of a recipe; `scratch` starts from random weights of its shape.
+    Made by its workers: a driver needs no torch."""
+    from trainers.model import Start
+    from trainers.tasks.classify import Classify
+
     settings: Finetune = recipe.finetune
     base = settings.base or str(parents["pretrain"].path)
     start = Start(shape=recipe.pretrain.model) if scratch else Start(base=base)
@@ -48,8 +56,11 @@ def classifier(recipe: Recipe, parents: Mapping[str, Artifact], scratch: bool = 
     )
 
 
-def outline(recipe: Recipe, tokenizer_folder: str, examples: Artifact | None) -> Classify:
+def outline(recipe: Recipe, tokenizer_folder: str, examples: Artifact | None) -> "Classify":
     """The task before its base and its data are made: of as many labels as are known, or two."""
+    from trainers.model import Start
+    from trainers.tasks.classify import Classify
+
     settings: Finetune = recipe.finetune
     if settings.base is not None:
         start = Start(base=settings.base)

@@ -19,7 +19,6 @@ from typing import Any, Self
 import torch
 import torch.distributed as dist
 
-from cluster.artifacts import Draft
 from cluster.journals import LEDGER, METRICS
 from cluster.ledger import COMPUTE, Ledger
 from cluster.lines import Lines
@@ -27,24 +26,13 @@ from cluster.progress import Progress
 from trainers import flops
 from trainers.checkpoints.state import LoopState
 from trainers.config.training import Training
+from trainers.job import Kept
 from trainers.trackers import Subject, Trackers, refuse_absent, values
 
 INTERVAL_S = 1.0
 FIRST_LINES = 3600
 """Then lines come less often, as a training grows long: a week has some 20,000."""
 GB = 1e9
-
-
-@dataclasses.dataclass(frozen=True)
-class Kept:
-    """A training whose journal is kept beside its checkpoints."""
-
-    recipe: str
-    stage: str
-    draft: Draft
-    began: float
-    """When the command came to this stage, in seconds of the Unix epoch."""
-    trackers: tuple[str, ...]
 
 
 class Journal:

@@ -10,9 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
-
-import torch.distributed as dist
+from typing import TYPE_CHECKING, Any
 
 from cluster.pipeline import StageJob
 from cluster.progress import Progress, Relayed, relayed
@@ -21,9 +19,11 @@ from trainers.asked import REQUESTS, Asked, Request, leaving, nothing
 from trainers.config.training import Training
 from trainers.elastic import Following
 from trainers.failures import Attempts, with_micro_batch
-from trainers.journal import Kept
-from trainers.loop import Report, TrainJob, train
-from trainers.tasks import Task
+from trainers.job import Kept, TrainJob
+
+if TYPE_CHECKING:
+    from trainers.loop import Report
+    from trainers.tasks import Task
 
 MICRO_BATCH = "micro_batch_size"
 """Beside the checkpoints: what memory had room for, so that a run that goes on need not find out
@@ -34,7 +34,7 @@ RESIZE_INTERVAL_S = 60.0
 """How often an elastic group looks for room for more workers."""
 
 
-def fit_stage(job: StageJob, task: Task, settings: Training) -> dict[str, Any]:
+def fit_stage(job: StageJob, task: Callable[[], "Task"], settings: Training) -> dict[str, Any]:
     """Trains the model that a stage makes, with checkpoints until it is made."""
     stage, trackers = type(settings).__name__.lower(), tuple(job.recipe.cluster.trackers)
     kept = Kept(job.recipe.name, stage, job.draft, time.time(), trackers)
@@ -72,7 +72,7 @@ def _group(job: TrainJob, relay: Relayed, in_tune_trial: bool) -> dict[str, Any]
     """One attempt of a worker group. Raises TrainingFailedError with the errors of its ranks."""
     import ray.train
 
-    from trainers.groups import Trainer
+    from trainers.groups import Torch, Trainer
 
     settings, number = job.settings, _number(job.settings)
     callbacks: list[Any] = [Following(relay, number if isinstance(number, int) else None)]
@@ -85,6 +85,7 @@ def _group(job: TrainJob, relay: Relayed, in_tune_trial: bool) -> dict[str, Any]
         trainer = Trainer(
             # Not by `train_loop_config`: that, and all that it imports, goes by the controller too.
             functools.partial(_rank, job, relay, report),  # type: ignore[arg-type]
+            backend_config=Torch("nccl" if settings.gpus_per_worker else "gloo"),
             scaling_config=ray.train.ScalingConfig(
                 num_workers=number,
                 use_gpu=settings.gpus_per_worker > 0,
@@ -113,7 +114,11 @@ def _said(settings: Training) -> str:
     return str(most) if least == most else f"{least} to {most}"
 
 
-def _rank(job: TrainJob, relay: Relayed, report: Report | None) -> dict[str, Any]:
+def _rank(job: TrainJob, relay: Relayed, report: "Report | None") -> dict[str, Any]:
+    import torch.distributed as dist
+
+    from trainers.loop import train
+
     def asked() -> Request:
         is_to_end = dist.get_rank() == 0 and relay.is_to_end()
         return Request.END if is_to_end else REQUESTS.pending()
@@ -146,9 +151,13 @@ def _with_room(job: TrainJob) -> TrainJob:
 
 
 def alone(
-    job: TrainJob, progress: Progress, report: Report | None = None, asked: Asked = nothing
+    job: TrainJob, progress: Progress, report: "Report | None" = None, asked: Asked = nothing
 ) -> dict[str, Any]:
     """Trains in this process, as the only worker."""
+    import torch.distributed as dist
+
+    from trainers.loop import train
+
     if not dist.is_initialized():
         os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", LOCAL_WORLD_SIZE="1")
         os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT="0")

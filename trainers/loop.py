@@ -6,7 +6,6 @@ any number of workers, micro-batches and packing. Which samples they are follows
 `LoopState.samples`.
 """
 
-import dataclasses
 import math
 import shutil
 import time
@@ -16,7 +15,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from cluster.artifacts import Draft
 from cluster.progress import Progress
 from trainers import attention, flops, model, schedule, zero
 from trainers.anomalies import Watch
@@ -27,29 +25,13 @@ from trainers.checkpoints.state import LoopState
 from trainers.config.training import Training
 from trainers.corpora.feeding.feed import Rows
 from trainers.export import export
-from trainers.journal import Journal, Kept
+from trainers.job import Ended, TrainJob
+from trainers.journal import Journal
 from trainers.place import Place
 from trainers.sequence_parallel import shared
 from trainers.tasks import Objective, Task, targets
 
 Report = Callable[[dict[str, float]], None]
-
-
-class Ended(Exception):
-    """The training was asked to end before it was done, and can go on."""
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainJob:
-    """Picklable: all that a rank needs."""
-
-    task: Task
-    settings: Training
-    seed: int
-    draft: Draft | None = None
-    """Where the model and its checkpoints go; without it neither is kept, as in a short trial."""
-    kept: Kept | None = None
-    """Keeps a journal, if given."""
 
 
 def train(
@@ -64,7 +46,7 @@ def train(
     rank is asked for a checkpoint, or to end, all save one after the same step; to end, they raise
     Ended.
     """
-    settings, task, entered = job.settings, job.task, time.monotonic()
+    settings, task, entered = job.settings, job.task(), time.monotonic()
     if not torch.cuda.is_available():
         torch.set_num_threads(settings.cpus_per_worker)  # its process may have served another job
     torch.manual_seed(job.seed)
@@ -100,7 +82,7 @@ def train(
             if int(state.fraction * settings.evaluations) > state.evaluations:
                 state.evaluations = int(state.fraction * settings.evaluations)
                 with journal.spent("evaluation"):
-                    found = metrics = evaluate(engine, job, place, validation)
+                    found = metrics = evaluate(engine, task, settings, place, validation)
                 if rank == 0:
                     progress.line(_describe(state, metrics))
                 if report is not None:
@@ -119,7 +101,7 @@ def train(
                 raise Ended(f"ended as it was asked to, after step {state.step:,}")
             checkpoints.raise_failure()
         if not metrics:  # resumed from a checkpoint that was at the end
-            metrics = evaluate(engine, job, place, validation)
+            metrics = evaluate(engine, task, settings, place, validation)
         if job.draft is not None:
             with journal.spent("export"):
                 export(engine, objective.model, task.tokenizer(), job.draft)
@@ -195,19 +177,21 @@ def _step(
 
 
 @torch.no_grad()
-def evaluate(engine: Any, job: TrainJob, place: Place, rows: Rows) -> dict[str, float]:
+def evaluate(
+    engine: Any, task: Task, settings: Training, place: Place, rows: Rows
+) -> dict[str, float]:
     """Metrics over all rows, which the ranks share; the same on every rank."""
     engine.eval()
     every = torch.arange(len(rows)).numpy()
     by_length = every[rows.lengths(every).argsort(kind="stable")]
-    size = job.settings.micro_batch_size * 2  # without gradients there is room for more
+    size = settings.micro_batch_size * 2  # without gradients there is room for more
     rounds = math.ceil(len(rows) / (size * place.groups))
     sums: dict[str, float] = {"loss": 0.0, "targets": 0.0, "correct": 0.0}
     for number in range(rounds):
         taken = by_length[(number * place.groups + place.group) * size :][:size]
         counts = len(taken) > 0
         taken = taken if counts else by_length[:1]  # ZeRO-3 needs every rank in every forward
-        batch = job.task.collate(rows.take(taken), [int(index) for index in taken])
+        batch = task.collate(rows.take(taken), [int(index) for index in taken])
         loss, further = engine({name: value.to(engine.device) for name, value in batch.items()})
         if counts and place.has_own_loss:
             sums["loss"] += float(loss)
@@ -216,7 +200,7 @@ def evaluate(engine: Any, job: TrainJob, place: Place, rows: Rows) -> dict[str, 
                 sums[name] += float(value)
     agreed = torch.tensor(list(sums.values()), dtype=torch.float64, device=engine.device)
     dist.all_reduce(agreed)
-    return job.task.metrics(dict(zip(sums, agreed.tolist(), strict=True)))
+    return task.metrics(dict(zip(sums, agreed.tolist(), strict=True)))
 
 
 class _Clock:

@@ -1,24 +1,22 @@
 """The stage `pretrain`: a language model from a corpus."""
 
-from typing import Any
+import functools
+from typing import TYPE_CHECKING, Any
 
 from cluster.artifacts import Artifact
 from cluster.pipeline import StageJob
 from cluster.recipe import Recipe
+from trainers.card import describe
 from trainers.config.pretrain import Pretrain
-from trainers.export import describe
 from trainers.launch import fit_stage
-from trainers.model import Start
-from trainers.tasks import Task
-from trainers.tasks.causal_lm import CausalLM
-from trainers.tasks.masked_lm import MaskedLM
-from trainers.tasks.replaced_tokens import ReplacedTokens
-from trainers.tasks.span_corruption import SpanCorruption
+
+if TYPE_CHECKING:
+    from trainers.tasks import Task
 
 
 def run(job: StageJob) -> dict[str, Any]:
     settings: Pretrain = job.recipe.pretrain
-    metrics = fit_stage(job, task(job.recipe, job.parents["shard"]), settings)
+    metrics = fit_stage(job, functools.partial(task, job.recipe, job.parents["shard"]), settings)
     describe(job.draft, job.parents, settings.objective, metrics)
     quality = (
         f"perplexity {metrics['perplexity']:.1f}"
@@ -33,8 +31,14 @@ def run(job: StageJob) -> dict[str, Any]:
     return metrics
 
 
-def task(recipe: Recipe, corpus: Artifact) -> Task:
-    """What a recipe's pretraining learns."""
+def task(recipe: Recipe, corpus: Artifact) -> "Task":
+    """What a recipe's pretraining learns. Made by its workers: a driver needs no torch."""
+    from trainers.model import Start
+    from trainers.tasks.causal_lm import CausalLM
+    from trainers.tasks.masked_lm import MaskedLM
+    from trainers.tasks.replaced_tokens import ReplacedTokens
+    from trainers.tasks.span_corruption import SpanCorruption
+
     settings: Pretrain = recipe.pretrain
     start = Start(shape=settings.model, base=settings.base)
     read = (corpus, start, recipe.seed, recipe.cluster.cache_gb, settings.shuffle_window)

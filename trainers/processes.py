@@ -37,6 +37,9 @@ def start(settings: Training) -> None:
 def imports() -> None:
     """What Ray calls in a process that has just started."""
     with prestart.importing():
-        from trainers import finetune, groups, lean_imports, pretrain  # noqa: F401
+        import ray.train.torch  # noqa: F401
+
+        from trainers import groups, lean_imports, loop  # noqa: F401
+        from trainers.tasks import causal_lm, classify, masked_lm  # noqa: F401
 
         lean_imports.deepspeed()

@@ -6,6 +6,7 @@ whole groups fit, since groups that wait for each other's CPUs wait for ever.
 """
 
 import dataclasses
+import functools
 import json
 import tempfile
 from collections.abc import Sequence
@@ -20,8 +21,8 @@ from cluster.progress import Progress
 from cluster.recipe import Recipe
 from cluster.resources import concurrent
 from trainers.finetune import classifier
+from trainers.job import TrainJob
 from trainers.launch import alone, fit, interruptible
-from trainers.loop import TrainJob
 from tuning.config import Tune
 from tuning.space import draw
 from tuning.winner import Trial, choose
@@ -63,7 +64,7 @@ def run(job: StageJob) -> dict[str, Any]:
 def _training(job: StageJob, recipe: Recipe) -> TrainJob:
     # Of a fixed size: groups that grow would wait for each other.
     settings = recipe.finetune.model_copy(update={"workers": recipe.finetune.least_workers})
-    return TrainJob(classifier(recipe, job.parents), settings, recipe.seed)
+    return TrainJob(functools.partial(classifier, recipe, job.parents), settings, recipe.seed)
 
 
 class _Quiet:

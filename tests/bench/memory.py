@@ -135,7 +135,8 @@ def _train(case: Case, folder: Path, rank: int) -> int:
     from cluster.artifacts import Draft
     from cluster.storage import Storage
     from tests.fakes import Notes
-    from trainers.loop import TrainJob, train
+    from trainers.job import TrainJob
+    from trainers.loop import train
     from trainers.planning.stand_in import corpus
     from trainers.pretrain import task
 
@@ -150,7 +151,7 @@ def _train(case: Case, folder: Path, rank: int) -> int:
     evaluated = 2 * settings.micro_batch_size * settings.workers
     made = corpus(here, *sizes, held_out=evaluated)
     draft = Draft(Storage.at(str(folder)), "model/memory-pretrain-00")
-    train(TrainJob(task(recipe, made), settings, recipe.seed, draft), Notes())
+    train(TrainJob(lambda: task(recipe, made), settings, recipe.seed, draft), Notes())
     dist.destroy_process_group()
     return _peak_bytes()
 

@@ -66,6 +66,7 @@ def ours(rank: int, workers: int, folder: Path, stage: int, **keys: Any) -> dict
 
     from trainers import journal, loop
     from trainers.config.pretrain import Pretrain
+    from trainers.job import TrainJob
     from trainers.model import Start
     from trainers.planning.stand_in import corpus
     from trainers.tasks.causal_lm import CausalLM
@@ -93,7 +94,7 @@ def ours(rank: int, workers: int, folder: Path, stage: int, **keys: Any) -> dict
     made = corpus(folder / f"rank-{rank}", VOCABULARY, LENGTH, rows=BATCH * STEPS)
     times = Times()
     task = CausalLM(made, Start(shape=settings.model), 17, 1)
-    found = loop.train(loop.TrainJob(task, settings, 17), times)
+    found = loop.train(TrainJob(lambda: task, settings, 17), times)
     dist.destroy_process_group()
     speed = times.tokens_per_second if rank == 0 else 0.0
     return {"tokens_per_second": speed, "data_wait": found["data_wait"]}

@@ -14,8 +14,8 @@ from cluster.storage import Storage
 from tests import numbered
 from tests.fakes import Notes
 from trainers.config.training import Training
+from trainers.job import TrainJob
 from trainers.launch import fit
-from trainers.loop import TrainJob
 from trainers.tasks import Batch
 
 ROWS, BATCH, EPOCHS = 96, 12, 2
@@ -44,7 +44,7 @@ def test_a_group_whose_controller_is_killed_makes_room_for_the_next(tmp_path: Pa
     draft = Draft(Storage.at(str(tmp_path)), "model/tiny-pretrain-0")
     notes = Notes()
     with mock.patch.dict(os.environ), session.connected(None, 2):
-        metrics = fit(TrainJob(task, Training.model_validate(keys), 17, draft), notes, 1)
+        metrics = fit(TrainJob(lambda: task, Training.model_validate(keys), 17, draft), notes, 1)
     said = "\n".join(notes.lines)
     assert said.count("starting 2 workers") == 2, said
     assert metrics["samples"] == ROWS * EPOCHS

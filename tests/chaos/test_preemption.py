@@ -19,7 +19,7 @@ from tests.chaos.test_training_kills import SEED, cluster, fill
 from tests.fakes import Notes
 from trainers import launch
 from trainers.config.training import Training
-from trainers.loop import TrainJob
+from trainers.job import TrainJob
 
 __all__ = ["cluster"]
 
@@ -70,7 +70,7 @@ def test_a_checkpoint_is_left_before_the_node_goes(
     draining = threading.Thread(target=drained, args=(cluster, tmp_path, records), daemon=True)
     draining.start()
     # Not one failure is allowed: the end of a node that was announced is none.
-    launch.fit(TrainJob(task, Training.model_validate(keys), SEED, draft), notes, 0)
+    launch.fit(TrainJob(lambda: task, Training.model_validate(keys), SEED, draft), notes, 0)
     draining.join(10)
     print("\n".join(notes.lines))
     assert (records / "left").read_text() == "True"

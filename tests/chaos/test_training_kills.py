@@ -32,7 +32,7 @@ from tests.integration.command import until
 from tests.wrapped import Wrapped
 from trainers import launch
 from trainers.config.training import Training
-from trainers.loop import TrainJob
+from trainers.job import TrainJob
 from trainers.tasks import Batch, Task
 
 KILLS = int(os.environ.get("KILLS", "20"))
@@ -78,7 +78,7 @@ class Timed(Notes):
 def trained(task: Task, folder: Path, workers: Any) -> dict[str, Any]:
     settings = Training.model_validate(numbered.settings(epochs=EPOCHS, workers=workers))
     draft = Draft(Storage.at(str(folder)), "model/tiny-pretrain-0")
-    return launch.fit(TrainJob(task, settings, SEED, draft), Timed(), KILLS)
+    return launch.fit(TrainJob(lambda: task, settings, SEED, draft), Timed(), KILLS)
 
 
 @pytest.fixture(scope="module")

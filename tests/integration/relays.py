@@ -26,7 +26,8 @@ from trainers.asked import Request
 from trainers.checkpoints.restoring import restore
 from trainers.checkpoints.saving import Checkpoints
 from trainers.config.training import Training
-from trainers.loop import Ended, TrainJob, train
+from trainers.job import Ended, TrainJob
+from trainers.loop import train
 from trainers.tasks import Objective, Task
 
 SEED = 17
@@ -104,7 +105,7 @@ def _wait_for(path: Path, wanted: bool) -> None:
 
 
 def _run(name: str, task: Task, place: int, leg: Leg, folder: Path) -> None:
-    job = TrainJob(task, leg.settings, SEED, draft(folder, name))
+    job = TrainJob(lambda: task, leg.settings, SEED, draft(folder, name))
     notes = Notes()
     if leg.steps == 0:
         _load_and_save(job, draft(folder, f"{name}-again-{place}"), notes)
@@ -124,7 +125,8 @@ def _asked(to_end: bool) -> Request:
 
 
 def _load_and_save(job: TrainJob, again: Draft, notes: Notes) -> None:
-    engine = zero.engine(Objective(job.task.model(), job.task), job.settings)
+    task = job.task()
+    engine = zero.engine(Objective(task.model(), task), job.settings)
     assert job.draft is not None
     state = restore(engine, job.draft, notes)
     assert state is not None

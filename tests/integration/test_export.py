@@ -1,6 +1,7 @@
 """A model is exported as the optimizer has it, in fp32, from any ZeRO stage on two workers."""
 
 import dataclasses
+import functools
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +22,8 @@ from tests.integration import processes
 from trainers import export, loop
 from trainers.config.shape import Shape
 from trainers.config.training import Training
-from trainers.loop import TrainJob, train
+from trainers.job import TrainJob
+from trainers.loop import train
 from trainers.model import Start
 from trainers.planning.stand_in import corpus
 from trainers.tasks import Task
@@ -93,7 +95,12 @@ def _worker(rank: int, folder: Path) -> None:
                 torch.save(engine.module.state_dict(), folder / f"module-{case.name}-{rank}")
 
         loop.export = keep  # type: ignore[assignment]
-        train(TrainJob(_task(case, folder), case.settings, 17, _draft(case, folder)), Notes())
+        train(
+            TrainJob(
+                functools.partial(_task, case, folder), case.settings, 17, _draft(case, folder)
+            ),
+            Notes(),
+        )
     dist.destroy_process_group()
 
 

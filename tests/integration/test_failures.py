@@ -15,8 +15,8 @@ from cluster.storage import Storage
 from tests import numbered
 from tests.fakes import Notes
 from trainers.config.training import Training
+from trainers.job import TrainJob
 from trainers.launch import fit
-from trainers.loop import TrainJob
 from trainers.tasks import Batch
 
 ROWS, BATCH, EPOCHS = 96, 12, 2
@@ -44,7 +44,7 @@ def test_one_worker_goes_on(tmp_path: Path) -> None:
     draft = Draft(Storage.at(str(tmp_path)), "model/tiny-pretrain-0")
     notes = Notes()
     with mock.patch.dict(os.environ), session.connected(None, 1):
-        metrics = fit(TrainJob(task, Training.model_validate(keys), 17, draft), notes, 1)
+        metrics = fit(TrainJob(lambda: task, Training.model_validate(keys), 17, draft), notes, 1)
     said = "\n".join(notes.lines)
     assert "micro_batch_size 6 in place of 12" in said
     assert "a worker was lost" in said

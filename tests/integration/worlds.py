@@ -21,7 +21,8 @@ from tests.fakes import Notes
 from tests.integration import processes
 from trainers import zero
 from trainers.config.training import Training
-from trainers.loop import TrainJob, train
+from trainers.job import TrainJob
+from trainers.loop import train
 from trainers.optimizers import optimizer
 from trainers.tasks import Task
 
@@ -63,7 +64,7 @@ def _process(number: int, cases: Mapping[str, Case], folder: Path) -> None:
     for name, case in cases.items():
         if case.settings.workers == workers:
             zero.optimizer = _plain if case.plain else optimizer  # type: ignore[assignment]
-            job = TrainJob(case.task, case.settings, SEED, _draft(storage, name))
+            job = TrainJob(lambda task=case.task: task, case.settings, SEED, _draft(storage, name))
             metrics = _trained(job, Notes())
             assert metrics["left_out"] == case.left_out, (name, metrics)
             if case.resumes:

@@ -153,9 +153,8 @@ modules = ('deepspeed', 'ray', 'datasets', 'sklearn', 'scipy')
 
 def test_a_training_waits_for_no_import_that_it_does_not_use() -> None:
     code = f"""
-import trainers.launch, trainers.pretrain, tuning.search
-from trainers import lean_imports
-lean_imports.deepspeed()
+from trainers import processes
+processes.imports()
 from deepspeed.runtime.zero.muon import muon_optimizer
 {MODEL}
 modules = ('sklearn', 'scipy', 'torch._inductor.compile_fx')
@@ -163,11 +162,13 @@ modules = ('sklearn', 'scipy', 'torch._inductor.compile_fx')
     assert in_a_fresh_process(code)["found"] == []
 
 
-def test_ray_trains_controller_waits_for_no_import_of_a_training() -> None:
-    """It is started for each attempt, before the workers are; see also test_launch. Nor does the
-    cleaner, which starts beside it."""
+def test_who_starts_a_training_waits_for_no_import_of_it() -> None:
+    """Neither the driver nor Ray Train's controller, which starts for each attempt, before the
+    workers do (see also test_launch), nor the cleaner beside it. They would take the cores that
+    workers import on."""
     code = """
-import trainers.elastic, trainers.cleaner
+import trainers.pretrain, trainers.finetune, trainers.evaluate, tuning.search
+import trainers.groups, trainers.elastic, trainers.cleaner
 modules = ('torch', 'transformers', 'deepspeed')
 """
     assert in_a_fresh_process(code)["found"] == []

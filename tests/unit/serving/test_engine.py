@@ -11,8 +11,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from serving import engine
 from serving.engine import Classifier
 from tests.fakes import TEXTS
+from trainers.card import CARD
 from trainers.config.shape import Shape
-from trainers.export import CARD
 from trainers.model import Start, build
 
 LABELS = ["差", "好", "平"]

@@ -13,8 +13,8 @@ from cluster.artifacts import drafting
 from cluster.storage import Storage
 from tests.fakes import published
 from trainers import export
+from trainers.card import describe, read_card
 from trainers.config.shape import Shape
-from trainers.export import describe, read_card
 from trainers.model import Start, build
 
 

@@ -15,7 +15,7 @@ from cluster.errors import InfrastructureError, UserError
 from trainers.config.pretrain import Pretrain
 from trainers.config.training import Training
 from trainers.failures import HOUR_S, Attempts, Kind, failure, with_micro_batch
-from trainers.loop import Ended, TrainJob
+from trainers.job import Ended, TrainJob
 
 
 class DistBackendError(RuntimeError):

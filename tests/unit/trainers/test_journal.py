@@ -19,7 +19,8 @@ from trainers import journal
 from trainers.checkpoints.state import LoopState
 from trainers.config.training import Training
 from trainers.flops import Cost
-from trainers.journal import Journal, Kept
+from trainers.job import Kept
+from trainers.journal import Journal
 
 BATCH = 8
 LENGTH = 64

@@ -22,8 +22,8 @@ from trainers import launch
 from trainers.config.training import Training
 from trainers.failures import Attempts
 from trainers.groups import Cleaning
+from trainers.job import TrainJob
 from trainers.launch import interruptible
-from trainers.loop import TrainJob
 
 
 def test_a_smaller_micro_batch_is_kept_for_the_run_that_goes_on(tmp_path: Path) -> None:
@@ -56,9 +56,12 @@ def test_what_ray_trains_controller_gets_imports_no_training(
         return mock.Mock()
 
     monkeypatch.setattr(DataParallelTrainer, "fit", fit)
-    job = TrainJob(numbered.task(tmp_path, 4), Training(workers=2), 17)
+    job = TrainJob(lambda: numbered.task(tmp_path, 4), Training(workers=2), 17)
     launch._group(job, Relayed(None), in_tune_trial=False)
-    assert {*re.findall(rb"trainers\.\w+", sent[0])} == {b"trainers.elastic"}
+    assert {*re.findall(rb"trainers\.\w+", sent[0])} == {
+        b"trainers.elastic",
+        b"trainers.groups",
+    }
 
 
 def test_an_interruptible_call_gives_its_result_and_its_errors() -> None:

@@ -14,7 +14,6 @@ from trainers.checkpoints.state import LoopState
 from trainers.config.shape import Shape
 from trainers.config.training import Training
 from trainers.corpora.feeding.feed import Tokenized
-from trainers.loop import TrainJob
 from trainers.model import Start, build, recompute_activations
 from trainers.place import Place
 from trainers.tasks import Objective
@@ -85,13 +84,13 @@ def test_evaluation_covers_every_row_once_at_any_number_of_workers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     rows = Tokenized([[sample] * (1 + sample % 7) for sample in range(17)], [0] * 17)
+    settings = Training(micro_batch_size=2)
     for workers in (1, 2, 3):
         totals: list[np.ndarray] = []
         for rank in range(workers):
             task = Sums()
-            job = TrainJob(task, Training(micro_batch_size=2), 17)  # type: ignore[arg-type]
             monkeypatch.setattr(loop.dist, "all_reduce", lambda tensor: None)
-            loop.evaluate(task, job, Place.of(rank, workers, 1), rows)
+            loop.evaluate(task, task, settings, Place.of(rank, workers, 1), rows)  # type: ignore[arg-type]
             totals.append(np.array(task.found))
         assert np.sum(totals, axis=0).tolist() == [sum(range(17)), 17, 17]
 

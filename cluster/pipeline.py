@@ -17,7 +17,6 @@ from cluster.resources import refuse_unless_fits
 from cluster.runs import Run
 from cluster.section import identity
 from cluster.storage import Storage
-from cluster.upper import is_loaded
 from cluster.upper import load as load_upper
 
 SERVE = "serve"
@@ -41,8 +40,7 @@ class Stage:
     trains: str | None = None
     """The recipe section whose workers it starts."""
     starts_ahead: bool = False
-    """Whether processes of its workers start before its module is loaded, if it is not yet: they
-    import while it does, and while Ray starts what stands between."""
+    """Whether processes of these workers start with the stage, before they are asked for."""
     resumes: bool = False
     """Whether it goes on from the files that a killed run left in its draft."""
     check: str | None = None
@@ -239,7 +237,7 @@ def run(
 
 
 def _start_ahead(recipe: Recipe, stage: Stage) -> None:
-    if stage.trains and stage.starts_ahead and not is_loaded(stage.function):
+    if stage.trains and stage.starts_ahead:
         load_upper("trainers.processes:start")(getattr(recipe, stage.trains))
 
 

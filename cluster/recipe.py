@@ -62,6 +62,10 @@ class Recipe(Section):
     tune: Any = None
     serve: Any = None
 
+    def __reduce__(self) -> Any:
+        # As a plain Recipe: the subclass is made at run time, and would go along to every worker.
+        return _unpickled, (self.__getstate__(),)
+
     def override(self, values: Mapping[str, Any]) -> "Recipe":
         """This recipe with dotted keys replaced, validated again: what a tuning trial runs."""
         document = self.model_dump(mode="json", exclude_unset=True)
@@ -137,6 +141,12 @@ def find(source: str) -> Path:
     beside = [file.name for file in Path(source).parent.glob("*.y*ml")]
     hint = nearest(Path(source).name, [*beside, *shipped()])
     raise RecipeError(f"{source}: no such file or shipped recipe{hint}; see `raymill recipes`")
+
+
+def _unpickled(state: dict[Any, Any]) -> Recipe:
+    recipe = Recipe.__new__(Recipe)
+    recipe.__setstate__(state)
+    return recipe
 
 
 @functools.cache

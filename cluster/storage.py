@@ -26,8 +26,6 @@ from cluster.errors import InfrastructureError, UserError
 from cluster.retries import retried
 
 CACHE = Path("~/.cache/raymill")
-OBJECT_STORES = ("s3", "gcs", "abfs")
-"""Types of pyarrow.fs that know no folders: to make one there costs a request for each above it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +46,8 @@ class Storage:
             except (OSError, ValueError) as error:
                 raise UserError(f"workspace: cannot open {workspace!r}: {error}") from error
             try:
+                if fs.type_name == "s3":
+                    fs.create_dir(path.partition("/")[0])  # or says that there is no such bucket
                 fs.get_file_info(path)  # once: later calls are tried again for longer
             except OSError as error:
                 raise InfrastructureError(
@@ -118,8 +118,10 @@ class Storage:
             _sync(Path(target).parent)
 
     def _make_folder(self, path: str) -> None:
+        """S3 needs none: pyarrow would put a marker for each folder above, a request each. Of
+        pyarrow's other stores, GCS finds no folder without."""
         fs = self._fs[0]
-        if fs.type_name not in OBJECT_STORES:
+        if fs.type_name != "s3":
             fs.create_dir(path, recursive=True)
 
     @retried

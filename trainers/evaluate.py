@@ -9,22 +9,19 @@ import functools
 import json
 from typing import Any
 
-import numpy as np
-
 from cluster import artifacts
 from cluster.artifacts import Artifact, Draft
 from cluster.errors import UserError
 from cluster.pipeline import StageJob
 from cluster.recipe import Recipe
-from cluster.storage import Storage
-from trainers import metrics, processes
+from trainers import metrics
 from trainers.card import read_card
+from trainers.failures import results
 from trainers.finetune import classifier, with_winner
 from trainers.job import TrainJob
 from trainers.launch import fit_all
-from trainers.ngrams import ngram, read_split
-
-BATCH_SIZE = 64
+from trainers.ngrams import ngram
+from trainers.scoring import score, scores
 
 
 def run(job: StageJob) -> dict[str, Any]:
@@ -37,7 +34,7 @@ def run(job: StageJob) -> dict[str, Any]:
     # in the process of the last training, which has all imported that the next one needs.
     beside: Any = ray.remote(num_cpus=0, runtime_env={"env_vars": {"OMP_NUM_THREADS": "1"}})
     counted = beside(ngram).remote(examples) if evaluation.ngram else None
-    (figures,) = _scores(job, recipe, [model.id])
+    (figures,) = scores(job, recipe.finetune, [model.id])
     found: dict[str, Any] = {"test": figures}
     job.progress.line(f"test: {_describe(figures)}")
     kinds = {"pretrained": list(range(1, evaluation.seeds))}
@@ -45,7 +42,7 @@ def run(job: StageJob) -> dict[str, Any]:
         kinds["scratch"] = list(range(evaluation.seeds))
     accuracies = _train_further(job, recipe, kinds)
     if counted is not None:
-        found["ngram"] = ray.get(counted)
+        found["ngram"] = results(counted)
         job.progress.line(f"character n-grams: {_describe(found['ngram'])}")
     accuracies["pretrained"].insert(0, found["test"]["accuracy"])
     if evaluation.seeds > 1 or evaluation.without_pretraining:
@@ -85,33 +82,6 @@ def evaluate_model(model: Artifact) -> Artifact:
         )
 
 
-def score(storage: Storage, place: str, examples: Artifact, max_length: int) -> Any:
-    """Figures of the model in a folder on the test split, in fp32. Imports torch."""
-    from trainers.corpora.tokens import tokenizer as tokenizers
-    from trainers.lean_imports import transformers
-    from trainers.tasks.classify import encode, probabilities
-
-    model_folder = storage.local(place)
-    model = transformers.AutoModelForSequenceClassification.from_pretrained(model_folder).eval()
-    tokenizer = tokenizers.load(model_folder)
-    texts, labels = read_split(examples, "test")
-    predicted = probabilities(model, encode(tokenizer, texts, max_length), BATCH_SIZE)
-    numbers = [model.config.label2id[label] for label in labels]
-    return metrics.classification(predicted.numpy(), np.array(numbers))
-
-
-def _scores(job: StageJob, recipe: Recipe, places: list[str]) -> list[Any]:
-    """Of the models in folders, by processes that trained or may: the driver needs no torch."""
-    import ray
-
-    settings, examples = recipe.finetune, job.parents["examples"]
-    task: Any = ray.remote(
-        num_cpus=settings.cpus_per_worker, runtime_env=processes.runtime_env(settings)
-    )(score)
-    asked = [task.remote(job.storage, place, examples, settings.max_length) for place in places]
-    return ray.get(asked)
-
-
 def compare(accuracies: dict[str, list[float]]) -> dict[str, Any]:
     """Means with intervals, and of the gain from pretraining, paired by seed. Pure."""
     found: dict[str, Any] = {
@@ -145,7 +115,7 @@ def _train_further(
     found: dict[str, list[float]] = {kind: [] for kind in kinds}
     try:
         fit_all(trainings, job.progress, recipe.cluster.max_failures_per_hour)
-        figures = _scores(job, recipe, [draft.place for draft in drafts])
+        figures = scores(job, recipe.finetune, [draft.place for draft in drafts])
         for (kind, _), draft, own in zip(wanted, drafts, figures, strict=True):
             found[kind].append(own["accuracy"])
             job.storage.delete(draft.work)

@@ -10,6 +10,7 @@ program or the user ends the run at once, since it would only come again.
 import collections
 import dataclasses
 import enum
+from typing import Any
 
 from cluster.errors import InfrastructureError, RaymillError
 from trainers.job import Ended, TrainJob
@@ -69,6 +70,22 @@ def failure(error: BaseException) -> Failure:
         if found is not None:
             return Failure(kind, found)
     return Failure(Kind.LOST, errors[0])
+
+
+def results(references: Any) -> Any:
+    """What Ray tasks return. Where one failed, raises its own error, or InfrastructureError if its
+    process was lost."""
+    import ray
+
+    try:
+        return ray.get(references)
+    except ray.exceptions.RayError as error:
+        found = failure(error)
+        if found.kind is not Kind.LOST:
+            raise found.error from error
+        raise InfrastructureError(
+            f"a process was lost ({_first_line(found.error)}); run it again"
+        ) from error
 
 
 def _causes(error: BaseException) -> list[BaseException]:

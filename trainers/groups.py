@@ -51,8 +51,6 @@ class Torch(BackendConfig):
 
     backend: str
     """nccl or gloo."""
-    timeout_s: int = 1800
-    """Of what the processes do together."""
 
     @property
     def backend_cls(self) -> type[Backend]:
@@ -77,7 +75,7 @@ class TorchBackend(Backend):
         workers = len(worker_group)
         joining = [
             worker_group.execute_single_async(
-                rank, _join, address, port, rank, workers, backend_config
+                rank, _join, address, port, rank, workers, backend_config.backend
             )
             for rank in range(workers)
         ]
@@ -91,12 +89,12 @@ class TorchBackend(Backend):
             logging.getLogger(__name__).warning("a worker did not leave its process group")
 
 
-def _join(address: str, port: int, rank: int, workers: int, config: Torch) -> None:
+def _join(address: str, port: int, rank: int, workers: int, backend: str) -> None:
     from ray.train.torch.config import _set_torch_distributed_env_vars, _setup_torch_process_group
 
     os.environ.update(MASTER_ADDR=address, MASTER_PORT=str(port))
     _set_torch_distributed_env_vars()
-    _setup_torch_process_group(config.backend, rank, workers, "env://", config.timeout_s)
+    _setup_torch_process_group(backend, rank, workers, "env://")
 
 
 def _leave() -> None:

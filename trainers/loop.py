@@ -46,7 +46,7 @@ def train(
     rank is asked for a checkpoint, or to end, all save one after the same step; to end, they raise
     Ended.
     """
-    settings, task, entered = job.settings, job.task(), time.monotonic()
+    entered, settings, task = time.monotonic(), job.settings, job.task()
     if not torch.cuda.is_available():
         torch.set_num_threads(settings.cpus_per_worker)  # its process may have served another job
     torch.manual_seed(job.seed)

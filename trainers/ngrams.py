@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 
 from cluster.artifacts import Artifact
 from trainers import metrics
-from trainers.corpora.tokens.pack import read_arrow
+from trainers.corpora.examples import read_split
 
 
 def ngram(examples: Artifact) -> Any:
@@ -37,9 +37,3 @@ def ngram(examples: Artifact) -> Any:
     known = [labels.index(label) for label in best.classes_]
     predicted[:, known] = best.predict_proba(vectorizer.transform(test_texts))
     return metrics.classification(predicted, np.searchsorted(labels, test_labels))
-
-
-def read_split(examples: Artifact, split: str) -> tuple[list[str], list[str]]:
-    """Texts and the names of their labels."""
-    table = read_arrow(examples.path / f"{split}.arrow")
-    return table["text"].to_pylist(), table["label"].to_pylist()

@@ -16,22 +16,22 @@ def runtime_env(settings: Training) -> dict[str, Any]:
 
 
 def start(settings: Training) -> None:
-    """Starts those of a training ahead, as many as fit."""
-    import ray
-
+    """Starts those of a group ahead, as many as fit: they import while Ray Train's controller
+    starts. A single worker is asked for at once, before Ray would know of its process."""
     own = runtime_env(settings)
-    number = concurrent(settings.worker_resources, ray.cluster_resources(), settings.most_workers)
-    if own and settings.most_workers > 1:
-        from ray.train.v2._internal import constants
+    if not own or settings.most_workers == 1:
+        return
+    import ray
+    from ray.train.v2._internal import constants
 
-        train = {  # what Ray Train gives its controller
-            constants.RAY_WARN_BLOCKING_GET_INSIDE_ASYNC_ENV_VAR: (
-                constants.DEFAULT_RAY_WARN_BLOCKING_GET_INSIDE_ASYNC_VALUE
-            ),
-            **constants.get_env_vars_to_propagate(),
-        }
-        own = {"env_vars": {**train, **own["env_vars"]}}
-    prestart.start(own, number, by_actor=settings.most_workers > 1)
+    train = {  # what Ray Train gives its controller
+        constants.RAY_WARN_BLOCKING_GET_INSIDE_ASYNC_ENV_VAR: (
+            constants.DEFAULT_RAY_WARN_BLOCKING_GET_INSIDE_ASYNC_VALUE
+        ),
+        **constants.get_env_vars_to_propagate(),
+    }
+    number = concurrent(settings.worker_resources, ray.cluster_resources(), settings.most_workers)
+    prestart.start({"env_vars": {**train, **own["env_vars"]}}, number, by_actor=True)
 
 
 def imports() -> None:

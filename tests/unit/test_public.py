@@ -157,6 +157,8 @@ from trainers import processes
 processes.imports()
 from deepspeed.runtime.zero.muon import muon_optimizer
 {MODEL}
+import sys  # an error of the imports would be told later
+assert {{'trainers.loop', 'trainers.tasks.classify', 'deepspeed'}} <= sys.modules.keys()
 modules = ('sklearn', 'scipy', 'torch._inductor.compile_fx')
 """
     assert in_a_fresh_process(code)["found"] == []
@@ -167,7 +169,7 @@ def test_who_starts_a_training_waits_for_no_import_of_it() -> None:
     workers do (see also test_launch), nor the cleaner beside it. They would take the cores that
     workers import on."""
     code = """
-import trainers.pretrain, trainers.finetune, trainers.evaluate, tuning.search
+import trainers.pretrain, trainers.finetune, trainers.scoring, tuning.search
 import trainers.groups, trainers.elastic, trainers.cleaner
 modules = ('torch', 'transformers', 'deepspeed')
 """

@@ -56,6 +56,12 @@ def run(job: StageJob) -> dict[str, Any]:
     return whole
 
 
+def read_split(examples: Artifact, split: str) -> tuple[list[str], list[str]]:
+    """Texts and the names of their labels."""
+    table = read_arrow(examples.path / f"{split}.arrow")
+    return table["text"].to_pylist(), table["label"].to_pylist()
+
+
 def held_out_texts(examples: Artifact) -> Iterator[str]:
     """The texts for validation and test, which nothing may be trained on."""
     for name in ("validation", "test"):

@@ -1,10 +1,12 @@
 """A mistake in a recipe is told with its file, line, key and remedy, before anything runs."""
 
+import pickle
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 from pydantic import ValidationError
+from ray import cloudpickle
 
 from cluster import section
 from cluster.errors import RecipeError
@@ -403,6 +405,17 @@ def test_a_recipe_does_not_change(recipe_file: Path) -> None:
     recipe: Recipe = load(recipe_file)
     with pytest.raises(ValidationError, match="frozen"):
         recipe.pretrain.epochs = 9
+
+
+def test_a_recipe_is_sent_without_its_class(recipe_file: Path) -> None:
+    recipe = load(recipe_file)
+    sent = cloudpickle.dumps(recipe)
+    assert len(sent) < 20_000
+    taken = pickle.loads(sent)
+    assert type(taken) is Recipe
+    assert taken.model_dump() == recipe.model_dump()
+    assert type(taken.pretrain) is type(recipe.pretrain)
+    assert taken.override({"seed": 5}) == recipe.override({"seed": 5})
 
 
 def test_a_tracker_that_is_not_installed_is_told_before_anything_runs(

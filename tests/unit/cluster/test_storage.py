@@ -5,11 +5,13 @@ import os
 import pickle
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import urlsplit
 
 import pytest
 
 from cluster.errors import InfrastructureError, UserError
 from cluster.storage import Storage
+from tests.s3 import S3Server
 
 
 @pytest.fixture(params=["local", "remote", "s3"])
@@ -202,9 +204,32 @@ def test_a_workspace_that_does_not_answer_is_told_after_one_try(
         tries.append(1)
         raise OSError("AWS Error NETWORK_CONNECTION")
 
-    answer = SimpleNamespace(get_file_info=unreachable), "bucket/mill"
+    answer = SimpleNamespace(type_name="s3", create_dir=unreachable), "bucket/mill"
     opened = SimpleNamespace(FileSystem=SimpleNamespace(from_uri=lambda _: answer))
     monkeypatch.setattr("cluster.storage.pafs", opened)
     with pytest.raises(InfrastructureError, match="workspace: cannot reach 's3://bucket/mill'"):
         Storage.at("s3://bucket/mill")
     assert len(tries) == 1
+
+
+def test_an_object_is_put_by_one_request_without_markers_of_folders(
+    s3_server: S3Server,
+) -> None:
+    from moto.core import DEFAULT_ACCOUNT_ID
+    from moto.s3.models import s3_backends
+
+    workspace = s3_server.workspace()
+    Storage.at(workspace).write("runs/one/run.json", b"{}")
+    bucket = urlsplit(workspace).netloc
+    kept = s3_backends[DEFAULT_ACCOUNT_ID]["aws"].buckets[bucket].keys
+    assert list(kept) == ["mill/runs/one/run.json"]
+    assert kept["mill/runs/one/run.json"].multipart is None
+
+
+def test_a_bucket_is_made_where_its_address_says_so(s3_server: S3Server) -> None:
+    wanted = s3_server.workspace().replace("s3://bucket-", "s3://other-")
+    with pytest.raises(InfrastructureError, match=r"Bucket 'other-.*' not found"):
+        Storage.at(wanted)
+    storage = Storage.at(f"{wanted}&allow_bucket_creation=true")
+    storage.write("runs/one/run.json", b"{}")
+    assert Storage.at(wanted).read("runs/one/run.json") == b"{}"

@@ -14,7 +14,7 @@ from ray.train.v2._internal.exceptions import (
 from cluster.errors import InfrastructureError, UserError
 from trainers.config.pretrain import Pretrain
 from trainers.config.training import Training
-from trainers.failures import HOUR_S, Attempts, Kind, failure, with_micro_batch
+from trainers.failures import HOUR_S, Attempts, Kind, failure, results, with_micro_batch
 from trainers.job import Ended, TrainJob
 
 
@@ -153,3 +153,23 @@ def test_workers_that_share_layers_have_the_same_micro_batch() -> None:
 def test_a_micro_batch_is_never_made_larger() -> None:
     assert with_micro_batch(job(micro_batch_size=4), 8).settings.micro_batch_size == 4
     assert with_micro_batch(job(micro_batch_size=16), 8).settings.micro_batch_size == 8
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "message"),
+    [
+        (task(UserError("mend it")).as_instanceof_cause(), UserError, "^mend it$"),
+        (task(KeyError("a")).as_instanceof_cause(), KeyError, "^'a'$"),
+        (ray.exceptions.WorkerCrashedError(), InfrastructureError, "a process was lost .*; run it"),
+    ],
+)
+def test_of_a_task_that_failed_its_own_error_is_raised(
+    error: Exception, kind: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def get(_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(ray, "get", get)
+    with pytest.raises(kind, match=message) as raised:
+        results([])
+    assert type(raised.value) is kind

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from trainers.tasks import Task
 
 
+Report = Callable[[dict[str, float]], None]
+"""Takes the metrics of an evaluation, on every rank."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Kept:
     """A training whose journal is kept beside its checkpoints."""

@@ -19,10 +19,9 @@ from trainers.asked import REQUESTS, Asked, Request, leaving, nothing
 from trainers.config.training import Training
 from trainers.elastic import Following
 from trainers.failures import Attempts, with_micro_batch
-from trainers.job import Kept, TrainJob
+from trainers.job import Kept, Report, TrainJob
 
 if TYPE_CHECKING:
-    from trainers.loop import Report
     from trainers.tasks import Task
 
 MICRO_BATCH = "micro_batch_size"
@@ -114,7 +113,7 @@ def _said(settings: Training) -> str:
     return str(most) if least == most else f"{least} to {most}"
 
 
-def _rank(job: TrainJob, relay: Relayed, report: "Report | None") -> dict[str, Any]:
+def _rank(job: TrainJob, relay: Relayed, report: Report | None) -> dict[str, Any]:
     import torch.distributed as dist
 
     from trainers.loop import train
@@ -151,7 +150,7 @@ def _with_room(job: TrainJob) -> TrainJob:
 
 
 def alone(
-    job: TrainJob, progress: Progress, report: "Report | None" = None, asked: Asked = nothing
+    job: TrainJob, progress: Progress, report: Report | None = None, asked: Asked = nothing
 ) -> dict[str, Any]:
     """Trains in this process, as the only worker."""
     import torch.distributed as dist

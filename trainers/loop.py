@@ -9,7 +9,6 @@ any number of workers, micro-batches and packing. Which samples they are follows
 import math
 import shutil
 import time
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -25,13 +24,11 @@ from trainers.checkpoints.state import LoopState
 from trainers.config.training import Training
 from trainers.corpora.feeding.feed import Rows
 from trainers.export import export
-from trainers.job import Ended, TrainJob
+from trainers.job import Ended, Report, TrainJob
 from trainers.journal import Journal
 from trainers.place import Place
 from trainers.sequence_parallel import shared
 from trainers.tasks import Objective, Task, targets
-
-Report = Callable[[dict[str, float]], None]
 
 
 def train(

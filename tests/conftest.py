@@ -1,4 +1,21 @@
+"""How the suite is shared out: the whole of it runs in two processes, a part of it in one."""
+
 import signal
+
+import pytest
 
 # In the background of a script, tests and the commands they start would be deaf to Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    return 2 if config.args_source is config.ArgsSource.TESTPATHS else 0
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A module's tests stay in one process, and so do all that use the first run."""
+    for item in items:
+        uses_first_run = "first_run" in getattr(item, "fixturenames", ())
+        group = "first run" if uses_first_run else item.location[0]
+        item.add_marker(pytest.mark.xdist_group(group))

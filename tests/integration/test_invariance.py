@@ -202,7 +202,7 @@ def found(
         keys = {"zero": {"stage": stage}, "gradient_clipping": 0.1}
         name = f"clipped/{stage}" if workers == 2 else "clipped/alone"
         cases[name] = Case(task, settings(workers, rows, 2, **keys), plain=True)
-    steps = {"epochs": 4, "learning_rate": 1e-3, "weight_decay": 0.1, "gradient_clipping": 1.0}
+    steps = {"epochs": 2, "learning_rate": 1e-3, "weight_decay": 0.1, "gradient_clipping": 1.0}
     for name, stage in OPTIMIZERS:
         keys = {"optimizer": name, "zero": {"stage": stage}, **steps}
         cases[f"{name}/{stage}"] = Case(task, settings(2, rows, 2, **keys))

@@ -17,7 +17,7 @@ RAY = str(Path(sys.executable).parent / "ray")
 @pytest.fixture(scope="module")
 def head():
     """A one-node cluster with a dashboard."""
-    gcs, dashboard, client = free_port(), free_port(), free_port()
+    gcs, dashboard, agent, client = (free_port() for _ in range(4))
     environment = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -26,7 +26,8 @@ def head():
     }
     program = Program(
         [RAY, "start", "--head", "--block", "--num-cpus=2", f"--port={gcs}",
-         f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}"],
+         f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}",
+         f"--ray-client-server-port={client}"],
         subprocess.DEVNULL, environment,
     )  # fmt: skip
     address = f"http://127.0.0.1:{dashboard}"

@@ -1,6 +1,7 @@
 """A Ray for one command, on one machine, without what only a cluster needs."""
 
 import contextlib
+import functools
 import logging
 import time
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ NODE_TIMEOUT_S, NODE_INTERVAL_S = 5, 0.02
 def start(cpus: int | None) -> None:
     import ray
 
-    with _without_monitor_and_dashboard(), _met_at_once():
+    with _without_monitor_and_dashboard(), _agent_at_any_port(), _met_at_once():
         ray.init(
             address="local",
             num_cpus=cpus,
@@ -40,6 +41,17 @@ def _without_monitor_and_dashboard() -> Iterator[None]:
         replaced(Node, "start_monitor", lambda self: None),
         replaced(Node, "start_api_server", lambda self, **_: None),
     ):
+        yield
+
+
+@contextlib.contextmanager
+def _agent_at_any_port() -> Iterator[None]:
+    """Has the node's agent listen where there is room. Ray's default is one port, for which a
+    second Ray on the machine tries six times, some 3 s, and then goes on without."""
+    from ray._private import parameter
+
+    anywhere = functools.partial(parameter.RayParams, dashboard_agent_listen_port=0)
+    with replaced(parameter, "RayParams", anywhere):
         yield
 
 

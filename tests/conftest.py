@@ -1,4 +1,4 @@
-"""How the suite is shared out: the whole of it runs in two processes, a part of it in one."""
+"""How the suite is shared out: in two processes, and in one where a path is given."""
 
 import signal
 
@@ -14,7 +14,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A module's tests stay in one process, and so do all that use the first run."""
+    """All that use the first run stay in one process, and so do the other tests of a module."""
     for item in items:
         uses_first_run = "first_run" in getattr(item, "fixturenames", ())
         group = "first run" if uses_first_run else item.location[0]

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,10 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import psutil
+
+from serving.ingress import free_ports
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 400
@@ -117,6 +120,15 @@ class Command(Program):
                         return answer.read().decode()
         return ""
 
+    def ports(self) -> set[int]:
+        """At which its processes listen."""
+        found = set()
+        for pid in self.processes():
+            with contextlib.suppress(psutil.Error):  # it ended meanwhile
+                connections = psutil.Process(pid).net_connections("tcp")
+                found |= {c.laddr.port for c in connections if c.status == psutil.CONN_LISTEN}
+        return found
+
     def training_workers(self) -> list[int]:
         """The processes of its group of workers."""
         titles = self._titles()
@@ -159,6 +171,5 @@ def until(condition: Callable[[], Any], timeout_s: float = 120.0) -> Any:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """Which stays free while Rays take any that they are given."""
+    return free_ports(1)[0]

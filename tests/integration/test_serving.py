@@ -11,6 +11,8 @@ import pytest
 
 from tests.integration.command import ROOT, free_port
 
+DEFAULT_PORTS = {8000, 8404, 8500, 9101, 52365}
+"""Of Serve, HAProxy and Ray's agent: another Ray on the machine may have them."""
 TEXTS = ["很好，非常满意！", "太差了，退货。", "送货很快，书的质量不错，孩子喜欢。" * 8]
 
 
@@ -47,6 +49,7 @@ def test_answers_are_the_plain_models(first_run, endpoint, workspace):
     url, command = endpoint
     assert any("bin/haproxy" in line for line in command.command_lines())
     assert command.started_ahead("serving.processes.imports") == 1  # Ray took that
+    assert not command.ports() & DEFAULT_PORTS
     answer = post(url, {"texts": TEXTS})
     finetuned = next(s for s in first_run.answer["stages"] if s["stage"] == "finetune")
     folder = workspace / finetuned["artifact"]

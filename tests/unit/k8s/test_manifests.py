@@ -296,6 +296,9 @@ def test_recipe_makes_what_is_served(objects: tuple[Object, ...], recipe: Any) -
     served = application(objects)
     assert served["name"] == served["args"]["model"] == recipe.name
     assert served["args"]["workspace"] == recipe.workspace
+    for group in groups(cluster_of(only(objects, "RayService"))):
+        ports = group["template"]["spec"]["containers"][0]["ports"]
+        assert {"name": "serve", "containerPort": recipe.serve.port} in ports
 
 
 def test_recipe_fits_the_cluster_that_stands_when_the_job_starts(

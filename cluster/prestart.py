@@ -12,6 +12,8 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+from cluster.local import is_ours
+
 KEEP_ALIVE_S = 60
 """How long Ray keeps a process that nobody asked for, at least."""
 TIMEOUT_S = 5
@@ -20,12 +22,10 @@ TIMEOUT_S = 5
 def environment(function: str, **variables: str) -> dict[str, Any]:
     """The runtime environment of processes that call `module.function` before all else. Empty
     unless this process started the Ray that it uses: elsewhere, nothing is started ahead."""
-    import ray
+    if not is_ours():
+        return {}
     from ray._private import ray_constants
 
-    node = ray._private.worker._global_node
-    if node is None or not node.is_head():
-        return {}
     return {"env_vars": {ray_constants.WORKER_PROCESS_SETUP_HOOK_ENV_VAR: function, **variables}}
 
 

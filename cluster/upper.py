@@ -1,13 +1,7 @@
 """Things of upper folders, named as strings and loaded when used: imports go down only."""
 
 import importlib
-import sys
 from typing import Any
-
-
-def is_loaded(target: str) -> bool:
-    """Whether what `module:attribute` names is there without an import."""
-    return target.partition(":")[0] in sys.modules
 
 
 def load(target: str) -> Any:

@@ -32,14 +32,16 @@ from trainers.corpora.report.figures import corpus_figures
 from trainers.corpora.steps import choosing, near
 from trainers.corpora.steps.cleaning import Part, clean, parts_of
 from trainers.corpora.steps.packing import TOKENIZER, Packed, Pieces, mix, pack_all, train_tokenizer
+from trainers.corpora.steps.parallel import start_ahead
 from trainers.corpora.steps.selection import SPLITS, Piece
 from trainers.corpora.tokens import tokenizer as tokenizers
 
 
 def run(job: StageJob) -> dict[str, Any]:
+    parts = parts_of(job)
+    start_ahead(job, len(parts))
     tokenizer = _base_tokenizer(job)
     further = _further_evaluation_texts(job.recipe.corpora)
-    parts = parts_of(job)
     sources = {part.name: part.source for part in parts}
     counts = clean(job, parts)
     near_duplicates = _drop(job, parts, counts, further)

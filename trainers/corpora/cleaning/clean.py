@@ -38,7 +38,7 @@ WORDS_OF_A_DOCUMENT = 50
 def normalize(text: str, clean: Clean, masked: collections.Counter[str] | None = None) -> str:
     """The text, mended, in normal form, without what nobody sees, boilerplate and personal data.
     White space is a single space or line break. `masked` counts personal data by kind."""
-    if clean.mojibake:
+    if clean.mojibake and not text.isascii():
         import ftfy
 
         text = ftfy.fix_encoding(text)

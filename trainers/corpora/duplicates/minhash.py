@@ -177,10 +177,11 @@ def _are_alike(
 ) -> npt.NDArray[np.bool_]:
     found = np.empty(len(pairs), dtype=bool)
     for start in range(0, len(pairs), PAIRS):
-        one, other = pairs[start : start + PAIRS].T
-        (one_signed, one_sizes), (other_signed, other_sizes) = signed(one), signed(other)
-        agreeing = (one_signed == other_signed).mean(axis=1)
-        needed = required(np.minimum(one_sizes, other_sizes), similarity)
+        documents, places = np.unique(pairs[start : start + PAIRS], return_inverse=True)
+        rows, sizes = signed(documents)
+        one, other = places.reshape(-1, 2).T
+        agreeing = (rows[one] == rows[other]).mean(axis=1)
+        needed = required(np.minimum(sizes[one], sizes[other]), similarity)
         found[start : start + PAIRS] = agreeing >= needed
     return found
 

@@ -8,13 +8,16 @@ does the others. So a function depends on its item alone, and returns JSON.
 import json
 import pickle
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from cluster import local
 from cluster.errors import InfrastructureError, RaymillError, full_disk
 from cluster.pipeline import StageJob
 from cluster.storage import CACHE
-from cluster.upper import is_loaded
 from trainers.corpora.steps import processes
+
+if TYPE_CHECKING:
+    import ray.data
 
 MARKERS = "markers"
 DONE = {
@@ -33,6 +36,11 @@ DONE = {
 TASKS_A_CPU = 4
 """Where there are more items, a task does several: Ray Data takes tens of milliseconds to begin the
 next, and an item may take less."""
+
+
+def start_ahead(job: StageJob, items: int) -> None:
+    """Starts the processes for as many items: they import while the driver prepares."""
+    processes.start(min(items, _at_once(job), _cpus(job)))
 
 
 def each(
@@ -81,18 +89,38 @@ def _done(step: str) -> str:
 def _mapped(
     job: StageJob, items: Mapping[str, Any], function: Callable[[str, Any], Any]
 ) -> Iterator[tuple[str, Any]]:
+    import ray.exceptions
+
     if not items:
         return
-    cpus = max(1, int(job.resources["CPU"]))
-    at_once = job.recipe.corpora.concurrency or cpus
+    try:
+        with local.data_at_once():
+            for row in _asked(job, items, function).iter_rows():
+                outcome = pickle.loads(row["outcome"])
+                if isinstance(outcome, RaymillError):
+                    raise outcome
+                if isinstance(outcome, OSError):
+                    raise _of_storage(outcome, job.storage.root)
+                yield outcome
+    except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
+        raise InfrastructureError(
+            "corpora: a worker died more often than cluster.max_failures_per_hour = "
+            f"{job.recipe.cluster.max_failures_per_hour}; run again to go on, with less "
+            f"corpora.concurrency if memory was short: {error}"
+        ) from error
+
+
+def _asked(
+    job: StageJob, items: Mapping[str, Any], function: Callable[[str, Any], Any]
+) -> "ray.data.Dataset":
+    """A row for the outcome of every item."""
+    import ray.data
+
+    at_once = _at_once(job)
     each_task = -(-len(items) // (TASKS_A_CPU * at_once))
     named = list(items.items())
     starts = range(0, len(named), each_task)
     rows = [{"items": pickle.dumps(named[start : start + each_task])} for start in starts]
-    if not is_loaded("ray.data"):  # which takes a while, and the processes of tasks meanwhile too
-        processes.start(min(len(rows), at_once, cpus))
-    import ray.data
-    import ray.exceptions
 
     def attempt(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
         # Ray Data does not bring an exception back as what it was. So the mistakes that a user can
@@ -104,27 +132,21 @@ def _mapped(
                 yield {"outcome": pickle.dumps(error)}
                 return
 
-    dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
-    failures = job.recipe.cluster.max_failures_per_hour
-    found = dataset.flat_map(
+    return ray.data.from_items(rows, override_num_blocks=len(rows)).flat_map(
         attempt,
         compute=ray.data.TaskPoolStrategy(at_once),
         runtime_env=processes.runtime_env() or None,
-        max_retries=failures,
+        max_retries=job.recipe.cluster.max_failures_per_hour,
     )
-    try:
-        for row in found.iter_rows():
-            outcome = pickle.loads(row["outcome"])
-            if isinstance(outcome, RaymillError):
-                raise outcome
-            if isinstance(outcome, OSError):
-                raise _of_storage(outcome, job.storage.root)
-            yield outcome
-    except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
-        raise InfrastructureError(
-            f"corpora: a worker died more often than cluster.max_failures_per_hour = {failures}; "
-            f"run again to go on, with less corpora.concurrency if memory was short: {error}"
-        ) from error
+
+
+def _at_once(job: StageJob) -> int:
+    """Most tasks that run at a time."""
+    return job.recipe.corpora.concurrency or _cpus(job)
+
+
+def _cpus(job: StageJob) -> int:
+    return max(1, int(job.resources["CPU"]))
 
 
 def _of_storage(error: OSError, place: str) -> InfrastructureError:

@@ -4,7 +4,6 @@ import contextlib
 import functools
 import logging
 import time
-import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -84,46 +83,3 @@ def _met_at_once() -> Iterator[None]:
 
     with replaced(services, "get_node", met):
         yield
-
-
-@contextlib.contextmanager
-def data_at_once() -> Iterator[None]:
-    """Has Ray Data run on all of a Ray of our own at once. Itself it asks one actor for the number
-    of a data set, and another for the room it may take, two processes that first import Ray Data;
-    and it looks for the second's answer once a second, for every data set anew, meanwhile one task
-    at a time. The first one also gathers figures for a dashboard."""
-    if not is_ours():
-        yield
-        return
-    from ray.data._internal.cluster_autoscaler import rate_based_cluster_autoscaler as autoscaling
-    from ray.data._internal.stats import _StatsManager as figures
-
-    def nothing(*_: Any, **__: Any) -> None:
-        pass
-
-    with (
-        replaced(autoscaling, "DefaultAutoscalingCoordinator", _AllRoom),
-        replaced(figures, "gen_dataset_id_from_stats_actor", lambda: uuid.uuid4().hex),
-        replaced(figures, "register_dataset_to_stats_actor", nothing),
-        replaced(figures, "update_execution_metrics", nothing),
-        replaced(figures, "update_iteration_metrics", nothing),
-    ):
-        yield
-
-
-class _AllRoom:
-    """What Ray Data asks for room: it has all that there is."""
-
-    def __init__(self, requester_id: str, **_: Any):
-        import ray
-
-        self._room = {requester_id: ray.cluster_resources()}
-
-    def request_resources(self, *_: Any, **__: Any) -> None:
-        pass
-
-    def cancel_request(self) -> None:
-        pass
-
-    def get_reserved_resources(self) -> dict[str, dict[str, float]]:
-        return self._room

@@ -10,7 +10,6 @@ import pickle
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from cluster import local
 from cluster.errors import InfrastructureError, RaymillError, full_disk
 from cluster.pipeline import StageJob
 from cluster.storage import CACHE
@@ -89,12 +88,14 @@ def _done(step: str) -> str:
 def _mapped(
     job: StageJob, items: Mapping[str, Any], function: Callable[[str, Any], Any]
 ) -> Iterator[tuple[str, Any]]:
-    import ray.exceptions
-
     if not items:
         return
+    import ray.exceptions
+
+    from cluster import ray_data
+
     try:
-        with local.data_at_once():
+        with ray_data.at_once():
             for row in _asked(job, items, function).iter_rows():
                 outcome = pickle.loads(row["outcome"])
                 if isinstance(outcome, RaymillError):

@@ -1,13 +1,12 @@
 """Ray Data without its waits. It takes a while to import, so whoever needs this imports it late.
 
-Before it runs a task, Ray Data asks one actor for the number of a data set, and another, which
-talks to the autoscaler, for the room that it may take: processes that first import Ray Data. It
-looks for the second's answer once a second, for every data set anew, and runs one task at a time
+Ray Data asks an actor, which talks to the autoscaler, for the room that it may take, and tells
+another one its figures: processes that first import Ray Data, beside those of its tasks. It looks
+for the first one's answer once a second, for every data set anew, and runs one task at a time
 meanwhile.
 """
 
 import contextlib
-import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,31 +22,19 @@ TOLD = (
     "update_execution_metrics",
     "update_iteration_metrics",
 )
-"""What tells the first actor."""
+"""What tells figures."""
 
 
 @contextlib.contextmanager
 def at_once() -> Iterator[None]:
-    """Has Ray Data begin at once, on all that there is; on a Ray of our own also without its
-    actors, of which the first gathers figures for a dashboard."""
-    coordinator = _AllRoom if is_ours() else _RoomAtOnce
+    """Has Ray Data begin at once on a Ray of our own, which it shares with nobody, without these
+    actors. On others' it goes on to ask for what is reserved for it."""
     with contextlib.ExitStack() as stack:
-
-        def replace(owner: Any, name: str, value: Any) -> None:
-            stack.enter_context(replaced(owner, name, value))
-
-        replace(autoscaling, "DefaultAutoscalingCoordinator", coordinator)
-        replace(_StatsManager, "gen_dataset_id_from_stats_actor", lambda: uuid.uuid4().hex)
-        for name in TOLD if is_ours() else ():
-            replace(_StatsManager, name, lambda *_, **__: None)
+        if is_ours():
+            stack.enter_context(replaced(autoscaling, "DefaultAutoscalingCoordinator", _AllRoom))
+            for name in TOLD:
+                stack.enter_context(replaced(_StatsManager, name, lambda *_, **__: None))
         yield
-
-
-class _RoomAtOnce(autoscaling.DefaultAutoscalingCoordinator):
-    """Until the actor has answered, all that the cluster has."""
-
-    def get_reserved_resources(self) -> dict[str, dict[str, float]]:
-        return super().get_reserved_resources() or {"": ray.cluster_resources()}
 
 
 class _AllRoom(autoscaling.AutoscalingCoordinator):

@@ -20,7 +20,7 @@ PORT_RANGE, PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range"), 10_000
 MOST_CONNECTIONS = 4096
 """Serve's default. HAProxy does not start where it may not open the files for all of them."""
 FILES_A_CONNECTION, OWN_FILES = 2.5, 100
-"""A connection has two sides, and every fourth a pipe."""
+"""A connection has two sides, and every fourth a pipe, which has two too."""
 
 
 def environment(folder: Path) -> dict[str, str]:

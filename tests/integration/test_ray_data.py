@@ -1,22 +1,14 @@
-"""Ray Data begins at once, and does what it did."""
+"""Ray Data begins at once on a Ray of our own, and does what it did."""
 
 import os
-from collections.abc import Iterator
 from typing import Any
 from unittest import mock
 
-import pytest
 import ray
 import ray.data
 from ray.util import list_named_actors
 
 from cluster import ray_data, session
-
-
-@pytest.fixture(scope="module")
-def own_ray() -> Iterator[None]:
-    with mock.patch.dict(os.environ), session.connected(None, 2):
-        yield
 
 
 def doubled() -> list[int]:
@@ -25,19 +17,18 @@ def doubled() -> list[int]:
     return sorted(row["item"] for row in found.iter_rows())
 
 
-@pytest.mark.usefixtures("own_ray")
-def test_it_starts_no_actor_on_a_ray_of_our_own() -> None:
-    with ray_data.at_once():
-        assert doubled() == [2, 4, 6]
-    assert list_named_actors(all_namespaces=True) == []
+def named_actors() -> set[str]:
+    return {actor["name"] for actor in list_named_actors(all_namespaces=True)}
 
 
-@pytest.mark.usefixtures("own_ray")
-def test_on_a_ray_of_others_it_asks_for_room_and_has_all_meanwhile(monkeypatch: Any) -> None:
-    monkeypatch.setattr(ray_data, "is_ours", lambda: False)
-    with ray_data.at_once():
-        room = ray_data.autoscaling.DefaultAutoscalingCoordinator(requester_id="test")
-        assert room.get_reserved_resources()[""]["CPU"] == 2
-        assert doubled() == [2, 4, 6]
-    names = {actor["name"] for actor in list_named_actors(all_namespaces=True)}
-    assert "AutoscalingCoordinator" in names
+def test_it_asks_for_room_only_on_a_ray_of_others(monkeypatch: Any) -> None:
+    with mock.patch.dict(os.environ), session.connected(None, 2):
+        with ray_data.at_once():
+            room = ray_data.autoscaling.DefaultAutoscalingCoordinator("test")
+            assert room.get_reserved_resources()["test"]["CPU"] == 2
+            assert doubled() == [2, 4, 6]
+        assert named_actors() == set()
+        monkeypatch.setattr(ray_data, "is_ours", lambda: False)
+        with ray_data.at_once():
+            assert doubled() == [2, 4, 6]
+        assert "AutoscalingCoordinator" in named_actors()

@@ -39,7 +39,7 @@ next, and an item may take less."""
 
 def start_ahead(job: StageJob, items: int) -> None:
     """Starts the processes for as many items: they import while the driver prepares."""
-    processes.start(min(items, _at_once(job), _cpus(job)))
+    processes.start(min(items, _concurrency(job), _cpus(job)))
 
 
 def each(
@@ -96,7 +96,7 @@ def _mapped(
 
     try:
         with ray_data.at_once():
-            for row in _asked(job, items, function).iter_rows():
+            for row in _outcomes(job, items, function).iter_rows():
                 outcome = pickle.loads(row["outcome"])
                 if isinstance(outcome, RaymillError):
                     raise outcome
@@ -111,14 +111,14 @@ def _mapped(
         ) from error
 
 
-def _asked(
+def _outcomes(
     job: StageJob, items: Mapping[str, Any], function: Callable[[str, Any], Any]
 ) -> "ray.data.Dataset":
     """A row for the outcome of every item."""
     import ray.data
 
-    at_once = _at_once(job)
-    each_task = -(-len(items) // (TASKS_A_CPU * at_once))
+    concurrency = _concurrency(job)
+    each_task = -(-len(items) // (TASKS_A_CPU * concurrency))
     named = list(items.items())
     starts = range(0, len(named), each_task)
     rows = [{"items": pickle.dumps(named[start : start + each_task])} for start in starts]
@@ -135,13 +135,13 @@ def _asked(
 
     return ray.data.from_items(rows, override_num_blocks=len(rows)).flat_map(
         attempt,
-        compute=ray.data.TaskPoolStrategy(at_once),
+        compute=ray.data.TaskPoolStrategy(concurrency),
         runtime_env=processes.runtime_env() or None,
         max_retries=job.recipe.cluster.max_failures_per_hour,
     )
 
 
-def _at_once(job: StageJob) -> int:
+def _concurrency(job: StageJob) -> int:
     """Most tasks that run at a time."""
     return job.recipe.corpora.concurrency or _cpus(job)
 

@@ -19,12 +19,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
-import pyarrow as pa
-
 from cluster.errors import InfrastructureError
 from cluster.storage import CACHE, Storage
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from cluster.artifacts import Artifact
 
 T = TypeVar("T")
@@ -104,7 +104,7 @@ class WorkFolder:
         """Of all files, sorted; none if the folder is absent."""
         return list(self.storage.files(self.name))
 
-    def open(self, file: str) -> pa.NativeFile:
+    def open(self, file: str) -> "pa.NativeFile":
         """A file where it is, to read ranges of."""
         return self.storage.open(f"{self.name}/{file}")
 

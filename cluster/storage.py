@@ -18,12 +18,14 @@ import tempfile
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
-
-import pyarrow as pa
-import pyarrow.fs as pafs
+from typing import TYPE_CHECKING
 
 from cluster.errors import InfrastructureError, UserError
 from cluster.retries import retried
+
+if TYPE_CHECKING:  # its import, which brings NumPy, would be a third of what `raymill check` takes
+    import pyarrow as pa
+    import pyarrow.fs as pafs
 
 CACHE = Path("~/.cache/raymill")
 
@@ -76,7 +78,9 @@ class Storage:
         return "://" not in self.root
 
     @functools.cached_property
-    def _fs(self) -> tuple[pafs.FileSystem, str]:
+    def _fs(self) -> "tuple[pafs.FileSystem, str]":
+        import pyarrow.fs as pafs
+
         root = self.root
         if root.startswith("s3://") and "allow_delayed_open" not in root:
             # A small object is then put by one request instead of three.
@@ -91,7 +95,7 @@ class Storage:
 
     @retried
     def exists(self, name: str) -> bool:
-        return self._fs[0].get_file_info(self._path(name)).type != pafs.FileType.NotFound
+        return self._info(name) is not None
 
     @retried
     def read(self, name: str) -> bytes:
@@ -139,9 +143,8 @@ class Storage:
     @retried
     def folders(self, name: str) -> list[str]:
         """Names of the folders in a folder, sorted; none if it is absent."""
-        selector = pafs.FileSelector(self._path(name), allow_not_found=True)
-        infos = self._fs[0].get_file_info(selector)
-        return sorted(info.base_name for info in infos if info.type == pafs.FileType.Directory)
+        infos = self._listed(name, recursive=False)
+        return sorted(info.base_name for info in infos if info.type.name == "Directory")
 
     def files(self, name: str) -> dict[str, int]:
         """Every file below a folder: path relative to it, to size in bytes; sorted."""
@@ -159,21 +162,31 @@ class Storage:
         return sum(info.size for info in infos), newest
 
     @retried
-    def _infos(self, name: str) -> list[pafs.FileInfo]:
-        selector = pafs.FileSelector(self._path(name), recursive=True, allow_not_found=True)
-        infos = self._fs[0].get_file_info(selector)
-        return [info for info in infos if info.type == pafs.FileType.File]
+    def _infos(self, name: str) -> "list[pafs.FileInfo]":
+        return [info for info in self._listed(name, recursive=True) if info.is_file]
+
+    def _listed(self, name: str, recursive: bool) -> "list[pafs.FileInfo]":
+        import pyarrow.fs as pafs
+
+        selector = pafs.FileSelector(self._path(name), allow_not_found=True, recursive=recursive)
+        found: list[pafs.FileInfo] = self._fs[0].get_file_info(selector)
+        return found
+
+    def _info(self, name: str) -> "pafs.FileInfo | None":
+        """Of a file or folder; None if it is absent."""
+        info = self._fs[0].get_file_info(self._path(name))
+        return None if info.type.name == "NotFound" else info
 
     @retried
     def stamp(self, name: str) -> tuple[int, int]:
         """Size in bytes and time of the last change, in nanoseconds, of a file. Raises
         FileNotFoundError."""
-        info = self._fs[0].get_file_info(self._path(name))
-        if info.type == pafs.FileType.NotFound:
+        info = self._info(name)
+        if info is None:
             raise FileNotFoundError(f"{self.root}: no {name}")
         return info.size, info.mtime_ns
 
-    def open(self, name: str) -> pa.NativeFile:
+    def open(self, name: str) -> "pa.NativeFile":
         """A file, to read ranges of. Raises FileNotFoundError."""
         return self._fs[0].open_input_file(self._path(name))
 
@@ -194,9 +207,8 @@ class Storage:
     @retried
     def delete(self, name: str) -> None:
         """Delete a folder with all it holds; nothing if it is absent."""
-        fs, path = self._fs[0], self._path(name)
-        if fs.get_file_info(path).type != pafs.FileType.NotFound:
-            fs.delete_dir(path)
+        if self._info(name) is not None:
+            self._fs[0].delete_dir(self._path(name))
 
     def local(self, name: str) -> Path:
         """A local folder with the content of folder `name`, fetched once if storage is remote."""
@@ -217,6 +229,8 @@ class Storage:
 
     @retried
     def _fetch(self, name: str, cached: Path) -> None:
+        import pyarrow.fs as pafs
+
         part = cached.with_suffix(".part")
         shutil.rmtree(part, ignore_errors=True)  # what a killed process or a failure left
         part.mkdir()
@@ -249,6 +263,8 @@ class Storage:
 
     @retried
     def _send(self, folder: str, name: str) -> None:
+        import pyarrow.fs as pafs
+
         fs, place = self._fs[0], self._path(name)
         self._make_folder(place)
         pafs.copy_files(folder, place, destination_filesystem=fs)

@@ -141,6 +141,15 @@ modules = {HEAVY!r}
     assert measured["seconds"] < 1
 
 
+def test_a_mistake_in_a_recipe_is_told_before_arrow_is_imported() -> None:
+    code = f"""
+from cluster.cli import main
+assert main(["check", "quickstart", "--set", "pretrain.epoch=1"]) == 2
+modules = {(*HEAVY, "pyarrow", "numpy")!r}
+"""
+    assert in_a_fresh_process(code)["found"] == []
+
+
 MODEL = "import transformers.models.bert.modeling_bert"
 
 

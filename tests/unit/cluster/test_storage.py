@@ -205,8 +205,7 @@ def test_a_workspace_that_does_not_answer_is_told_after_one_try(
         raise OSError("AWS Error NETWORK_CONNECTION")
 
     answer = SimpleNamespace(type_name="s3", create_dir=unreachable), "bucket/mill"
-    opened = SimpleNamespace(FileSystem=SimpleNamespace(from_uri=lambda _: answer))
-    monkeypatch.setattr("cluster.storage.pafs", opened)
+    monkeypatch.setattr("pyarrow.fs.FileSystem", SimpleNamespace(from_uri=lambda _: answer))
     with pytest.raises(InfrastructureError, match="workspace: cannot reach 's3://bucket/mill'"):
         Storage.at("s3://bucket/mill")
     assert len(tries) == 1

@@ -19,8 +19,11 @@ from trainers.corpora.mixing import mix
 
 Hashes = npt.NDArray[np.uint64]
 Signatures = npt.NDArray[np.uint32]
-Lookup = Callable[[npt.NDArray[np.int64]], tuple[Signatures, npt.NDArray[np.int32]]]
-"""Signatures of documents by their numbers, and how many shingles each has."""
+Sketches = npt.NDArray[np.uint8]
+"""The lowest byte of each value of a signature: all that a comparison needs, and a quarter of what
+it reads (b-bit minwise hashing, Li & König 2010)."""
+Lookup = Callable[[npt.NDArray[np.int64]], tuple[Sketches, npt.NDArray[np.int32]]]
+"""Sketches of documents by their numbers, and how many shingles each has."""
 
 PERMUTATIONS = 128
 SEED = 1
@@ -31,8 +34,10 @@ share more, tiny ones all."""
 SHORT_SIMILARITY = 0.55
 REPRESENTATIVES = 16
 """Of one group, with which the others are compared."""
-PAIRS = 8_192
-"""Whose signatures are in memory at once."""
+PAIRS = 2_048
+"""Compared at a time: their sketches fit a core's cache."""
+CHANCE = 1 / 256
+"""That unlike values have the same lowest byte."""
 PUNCTUATION = re.compile(r"[\W_]+")
 ASCII = "".join(chr(c).lower() if chr(c).isalnum() else " " for c in range(128))
 PRIME = np.uint64(1_000_003)
@@ -111,6 +116,10 @@ def _minhash(hashes: Hashes, sizes: npt.NDArray[np.int32]) -> Signatures:
     return np.array(matrix.to_rows(), np.uint32)
 
 
+def sketches(found: Signatures) -> Sketches:
+    return found.astype(np.uint8)
+
+
 def band_rows(similarity: float) -> int:
     """Most rows a band, so that texts of this Jaccard similarity meet in one with 90 %."""
     for rows in range(PERMUTATIONS, 1, -1):
@@ -130,7 +139,7 @@ def bands(found: Signatures, rows: int) -> Hashes:
 
 
 def alike(
-    hashes: Hashes, documents: npt.NDArray[np.int64], signed: Lookup, similarity: float
+    hashes: Hashes, documents: npt.NDArray[np.int64], sketched: Lookup, similarity: float
 ) -> npt.NDArray[np.int64]:
     """(edges, 2): of documents with equal band hashes, each that is alike, with the first of its
     group to be compared with.
@@ -140,6 +149,7 @@ def alike(
     """
     met = _met(hashes)
     known, documents = np.unique(documents[met], return_inverse=True)
+    rows, sizes = sketched(known)
     order = np.lexsort((documents, hashes[met]))
     hashes, documents = hashes[met][order], documents[order]
     edges = [np.empty((0, 2), np.int64)]
@@ -150,14 +160,10 @@ def alike(
         others = ~is_first
         if not others.any():
             break
-        # A pair as one number: rows of two take ten times as long.
-        pairs, back = np.unique(
-            documents[others] * len(known) + firsts[others], return_inverse=True
-        )
-        compared = known[np.stack(np.divmod(pairs, len(known)), axis=1)]
-        same = _are_alike(compared, signed, similarity)
-        edges.append(compared[same])
-        others[others] = ~same[back]
+        one, other = documents[others], firsts[others]
+        same = _are_alike(one, other, rows, sizes, similarity)
+        edges.append(known[np.stack([one[same], other[same]], axis=1)])
+        others[others] = ~same
         hashes, documents = hashes[others], documents[others]
     return unique(np.concatenate(edges))
 
@@ -173,17 +179,19 @@ def _met(hashes: Hashes) -> npt.NDArray[np.bool_]:
 
 
 def _are_alike(
-    pairs: npt.NDArray[np.int64], signed: Lookup, similarity: float
+    one: npt.NDArray[np.int64],
+    other: npt.NDArray[np.int64],
+    rows: Sketches,
+    sizes: npt.NDArray[np.int32],
+    similarity: float,
 ) -> npt.NDArray[np.bool_]:
-    found = np.empty(len(pairs), dtype=bool)
-    for start in range(0, len(pairs), PAIRS):
-        documents, places = np.unique(pairs[start : start + PAIRS], return_inverse=True)
-        rows, sizes = signed(documents)
-        one, other = places.reshape(-1, 2).T
-        agreeing = (rows[one] == rows[other]).mean(axis=1)
-        needed = required(np.minimum(sizes[one], sizes[other]), similarity)
-        found[start : start + PAIRS] = agreeing >= needed
-    return found
+    """Whether the sketches in the rows `one` agree with those in `other` as much as is needed."""
+    needed = required(np.minimum(sizes[one], sizes[other]), similarity)
+    agreeing = [
+        (rows.take(one[some], axis=0) == rows.take(other[some], axis=0)).sum(axis=1, dtype=np.uint8)
+        for some in (slice(start, start + PAIRS) for start in range(0, len(one), PAIRS))
+    ]
+    return np.concatenate(agreeing) >= PERMUTATIONS * (needed + (1 - needed) * CHANCE)
 
 
 def required(sizes: npt.NDArray[np.int32], similarity: float) -> npt.NDArray[np.float64]:
@@ -195,6 +203,6 @@ def required(sizes: npt.NDArray[np.int32], similarity: float) -> npt.NDArray[np.
 def alike_among(texts: Sequence[str], similarity: float) -> npt.NDArray[np.int64]:
     """(pairs, 2): places of texts that are alike, as `alike` finds them, of texts in memory."""
     signed, sizes = signatures(texts)
-    hashes = bands(signed, band_rows(similarity))
+    hashes, found = bands(signed, band_rows(similarity)), sketches(signed)
     owners = np.repeat(np.arange(len(texts)), hashes.shape[1])
-    return alike(hashes.ravel(), owners, lambda some: (signed[some], sizes[some]), similarity)
+    return alike(hashes.ravel(), owners, lambda some: (found[some], sizes[some]), similarity)

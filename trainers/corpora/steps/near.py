@@ -1,6 +1,6 @@
 """The steps that find near duplicates on the cluster; no process holds more than a part or bucket.
 
-    sign      a part: MinHash signatures of its documents, their bands dealt to buckets
+    sign      a part: sketches of its documents' MinHash signatures, whose bands go to buckets
     match     a bucket of bands: documents that met in a band and are alike, as edges
     star-N    a bucket of edges: rounds that bring clusters together (components.py)
     found     a bucket of clusters: all but the first of each dealt to their parts
@@ -12,6 +12,7 @@ there is any.
 
 import collections
 import functools
+import itertools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -45,8 +46,8 @@ TOGETHER_BYTES, DOCUMENT_BYTES = 1_000_000, 100
 beside its text."""
 MATCHED_TOGETHER = 8_000
 """Documents whose bands make a bucket, about. They are forty times as many as the documents, and
-would take most of a task's memory."""
-BANDS, SIGNATURES, SIZES, RESULT = "near/bands", "near/signatures", "near/sizes", "near/found"
+would take most of a task's memory, with the sketches of those that met."""
+BANDS, SKETCHES, SIZES, RESULT = "near/bands", "near/sketches", "near/sizes", "near/found"
 
 
 def find(
@@ -86,15 +87,15 @@ def _sign(job: StageJob, names: list[str], left: str, band_rows: int) -> None:
         documents = DocumentFile(draft.worked(DOCUMENTS) / f"{name}.arrow")
         rows = np.load(draft.worked(left) / f"{name}.npy")
         shape = (len(rows), minhash.PERMUTATIONS)
-        header = {"descr": "<u4", "fortran_order": False, "shape": shape}
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
         with (
-            draft.working(SIGNATURES) as signature_folder,
+            draft.working(SKETCHES) as sketch_folder,
             draft.working(SIZES) as size_folder,
             draft.working(BANDS) as band_folder,
             # Not as a map: a full disk ends the process that writes to one, without a word.
-            (signature_folder / f"{name}.npy").open("wb") as signatures,
+            (sketch_folder / f"{name}.npy").open("wb") as sketches,
         ):
-            np.lib.format.write_array_header_1_0(signatures, header)
+            np.lib.format.write_array_header_1_0(sketches, header)
             sizes = np.empty(len(rows), np.int32)
             waiting: list[npt.NDArray[Any]] = []
             for start, stop, _ in cut(
@@ -103,7 +104,7 @@ def _sign(job: StageJob, names: list[str], left: str, band_rows: int) -> None:
                 signed, sizes[start:stop] = minhash.signatures(
                     list(documents.texts(rows[start:stop]))
                 )
-                signatures.write(signed.tobytes())
+                sketches.write(minhash.sketches(signed).tobytes())
                 waiting.append(_bands(signed, (number << PLACE_BITS) + start, band_rows))
                 if stop == len(rows) or sum(bands.nbytes for bands in waiting) > BANDS_BYTES:
                     bands = np.concatenate(waiting)
@@ -131,8 +132,8 @@ def _match(job: StageJob, names: list[str], buckets: Buckets, similarity: float)
 
     def match(name: str, places: range) -> None:
         bands = collect(draft.worked(BANDS), places, np.empty(0, BAND))
-        signed = _Signed(draft, names)
-        found = minhash.alike(bands["hash"], bands["document"], signed.at, similarity)
+        sketched = functools.partial(_sketches, draft, names)
+        found = minhash.alike(bands["hash"], bands["document"], sketched, similarity)
         edges = components.contracted(found)
         _deal_edges(draft, _round(0), name, components.both_ways(edges))
 
@@ -201,29 +202,19 @@ def _deal_found(job: StageJob, names: list[str], buckets: Buckets, clusters: str
     return {"documents": documents, "clusters": sizes.total(), "sizes": dict(sorted(sizes.items()))}
 
 
-class _Signed:
-    """Signatures of any documents, memory-mapped."""
-
-    def __init__(self, draft: Draft, names: list[str]):
-        self._names = names
-        folders = {kind: draft.worked(kind) for kind in (SIGNATURES, SIZES)}
-        self._open = functools.lru_cache(maxsize=512)(
-            lambda kind, name: np.load(folders[kind] / f"{name}.npy", mmap_mode="r")
-        )
-
-    def at(
-        self, documents: npt.NDArray[np.int64]
-    ) -> tuple[minhash.Signatures, npt.NDArray[np.int32]]:
-        """(documents, PERMUTATIONS) and the number of shingles of each."""
-        found = np.empty((len(documents), minhash.PERMUTATIONS), np.uint32)
-        sizes = np.empty(len(documents), np.int32)
-        numbers, places = documents >> PLACE_BITS, documents & ((1 << PLACE_BITS) - 1)
-        for number in np.unique(numbers):
-            own = numbers == number
-            name = self._names[number]
-            found[own] = self._open(SIGNATURES, name)[places[own]]
-            sizes[own] = self._open(SIZES, name)[places[own]]
-        return found, sizes
+def _sketches(
+    draft: Draft, names: list[str], documents: npt.NDArray[np.int64]
+) -> tuple[minhash.Sketches, npt.NDArray[np.int32]]:
+    """Of any documents, sorted: (documents, PERMUTATIONS), and the number of shingles of each."""
+    found = np.empty((len(documents), minhash.PERMUTATIONS), np.uint8)
+    sizes = np.empty(len(documents), np.int32)
+    numbers, places = documents >> PLACE_BITS, documents & ((1 << PLACE_BITS) - 1)
+    starts = np.flatnonzero(np.diff(numbers, prepend=-1)).tolist()
+    for start, stop in itertools.pairwise([*starts, len(documents)]):
+        for folder, of_part in ((SKETCHES, found), (SIZES, sizes)):
+            path = draft.worked(folder) / f"{names[numbers[start]]}.npy"
+            of_part[start:stop] = np.load(path, mmap_mode="r")[places[start:stop]]
+    return found, sizes
 
 
 def _deal_edges(draft: Draft, folder_name: str, name: str, edges: Edges) -> None:

@@ -6,7 +6,13 @@ import pytest
 from tests.reviews import edited, reviews
 from trainers.corpora.cleaning.units import is_cjk
 from trainers.corpora.duplicates import minhash
-from trainers.corpora.duplicates.minhash import PERMUTATIONS, band_rows, bands, signatures
+from trainers.corpora.duplicates.minhash import (
+    PERMUTATIONS,
+    band_rows,
+    bands,
+    signatures,
+    sketches,
+)
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +28,8 @@ def shingles(text: str) -> list[int]:
 
 def edges(texts: list[str], groups: list[int]) -> list[list[int]]:
     """Pairs of texts that are alike, of those that met in groups."""
-    found, sizes = signatures(texts)
-    numbers = np.arange(len(texts))
+    signed, sizes = signatures(texts)
+    found, numbers = sketches(signed), np.arange(len(texts))
     return minhash.alike(
         np.array(groups, np.uint64), numbers, lambda some: (found[some], sizes[some]), 0.4
     ).tolist()
@@ -91,6 +97,15 @@ def test_similar_texts_meet_in_a_band(texts: list[str]) -> None:
     changed, _ = signatures([edited(text, 0.1, drawn) for text in texts])
     met = (bands(found, rows) == bands(changed, rows)).any(axis=1)
     assert met.mean() > 0.99
+
+
+def test_sketches_agree_where_signatures_do_and_hardly_elsewhere(texts: list[str]) -> None:
+    drawn = random.Random(17)
+    one, other = (signatures(some)[0] for some in (texts, [edited(t, 0.3, drawn) for t in texts]))
+    agree, sketches_agree = one == other, sketches(one) == sketches(other)
+    assert 0.1 < agree.mean() < 0.9
+    assert sketches_agree[agree].all()
+    assert sketches_agree[~agree].mean() == pytest.approx(minhash.CHANCE, rel=0.3)
 
 
 def test_a_higher_similarity_takes_longer_bands() -> None:

@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from cluster import local
+from cluster import local, processor
 from cluster.errors import UserError
 from cluster.resources import largest, summed
 from cluster.upper import load as load_upper
@@ -124,6 +124,7 @@ def _set_environment() -> None:
         "MALLOC_TRIM_THRESHOLD_": str(2**32),
         "MALLOC_MMAP_THRESHOLD_": str(2**32),
         "MALLOC_ARENA_MAX": "1",
+        **processor.environment(),
     }
     _set_defaults(defaults)
     # A virtual environment that was not activated: ninja and its like stand beside python.

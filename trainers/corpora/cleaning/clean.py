@@ -22,6 +22,9 @@ BOILERPLATE = re.compile(
     r"|返回(?:顶部|首页)|当前位置|责任编辑|登录.{0,3}注册|分享到"
 )
 """In small letters: twice as fast as a pattern that ignores case."""
+MOJIBAKE = re.compile("[\x80-\u2fff\uf8ff-\ufeff\ufff0-\uffff]")
+"""Characters of which there is one, at least, in a line that was read in a wrong encoding; looked
+for in a fiftieth of the time that ftfy takes."""
 LONGEST_BOILERPLATE = 80
 """Characters: a longer line only speaks of such things."""
 BULLETS = tuple("-*•●·○■□▪►▶★☆◆◇")
@@ -38,10 +41,8 @@ WORDS_OF_A_DOCUMENT = 50
 def normalize(text: str, clean: Clean, masked: collections.Counter[str] | None = None) -> str:
     """The text, mended, in normal form, without what nobody sees, boilerplate and personal data.
     White space is a single space or line break. `masked` counts personal data by kind."""
-    if clean.mojibake and not text.isascii():
-        import ftfy
-
-        text = ftfy.fix_encoding(text)
+    if clean.mojibake and _maybe_mojibake(text):
+        text = "\n".join(map(_mended, text.split("\n")))
     text = unicodedata.normalize(clean.unicode, without_controls(text))
     text = "\n".join(filter(None, (" ".join(line.split()) for line in text.split("\n"))))
     if clean.boilerplate:
@@ -50,6 +51,19 @@ def normalize(text: str, clean: Clean, masked: collections.Counter[str] | None =
         found: collections.Counter[str] = collections.Counter() if masked is None else masked
         text = privacy.mask(text, clean.mask, found)
     return text
+
+
+def _mended(line: str) -> str:
+    """The line as it was written, in an encoding that it was not read in."""
+    if not _maybe_mojibake(line):
+        return line
+    import ftfy
+
+    return ftfy.fix_encoding(line)
+
+
+def _maybe_mojibake(text: str) -> bool:
+    return not text.isascii() and MOJIBAKE.search(text) is not None
 
 
 def is_boilerplate(line: str) -> bool:

@@ -70,8 +70,9 @@ def _numbered(hashes: Hashes, sizes: npt.NDArray[np.int64]) -> Hashes:
     in_order.sort()
     upper = in_order >> place_bits
     again = np.flatnonzero(upper[1:] == upper[:-1]) + 1
-    runs = again - np.arange(len(again))  # equal for all repetitions of one shingle, and only there
-    _, first, counts = np.unique(runs, return_index=True, return_counts=True)
+    # The repetitions of a shingle stand in a row, and its first occurrence before them.
+    first = np.flatnonzero(np.diff(again, prepend=-1) != 1)
+    counts = np.diff(first, append=len(again))
     occurrence = np.arange(len(again)) - np.repeat(first, counts) + 1
     hashes[(in_order[again] & places).astype(np.int64)] += PRIME * occurrence.astype(np.uint64)
     return hashes

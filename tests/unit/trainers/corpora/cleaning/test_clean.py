@@ -4,8 +4,9 @@ import random
 import re
 
 import pytest
+from ftfy.badness import BADNESS_RE
 
-from trainers.corpora.cleaning.clean import normalize, refusal
+from trainers.corpora.cleaning.clean import MOJIBAKE, normalize, refusal
 from trainers.corpora.cleaning.config import Clean, Quality, Repetition
 
 NEWS = (
@@ -48,6 +49,11 @@ def test_mojibake_is_mended_where_the_recipe_says_so() -> None:
     assert normalize("å¾ˆå¥½", Clean(mojibake=True)) == "很好"
     assert normalize("å¾ˆå¥½", Clean(unicode="NFC")) == "å¾ˆå¥½"
     assert normalize(NEWS, Clean(mojibake=True)) == NEWS
+    assert normalize(f"{NEWS}\nå¾ˆå¥½", Clean(mojibake=True)) == f"{NEWS}\n很好"
+
+
+def test_what_ftfy_takes_for_mojibake_is_looked_at() -> None:
+    assert all(one.isascii() or MOJIBAKE.search(one) for one in BADNESS_RE.pattern)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,43 @@
+import pytest
+
+from cluster import processor
+
+CPUINFO = """\
+processor\t: 0
+vendor_id\t: {vendor}
+cpu family\t: {family}
+flags\t\t: fpu sse2 avx2 {flag}
+
+processor\t: 1
+vendor_id\t: {vendor}
+"""
+
+
+@pytest.mark.parametrize(
+    ("vendor", "family", "flag", "found"),
+    [
+        pytest.param("AuthenticAMD", 25, "avx512f", "X86_V4", id="zen-4"),
+        pytest.param("AuthenticAMD", 25, "", None, id="zen-3"),
+        pytest.param("AuthenticAMD", 26, "avx512f", None, id="zen-5"),
+        pytest.param("GenuineIntel", 6, "avx512f", None, id="intel"),
+    ],
+)
+def test_avx512_is_left_to_numpy_where_it_sorts_fast_with_it(
+    monkeypatch, tmp_path, vendor, family, flag, found
+):
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(CPUINFO.format(vendor=vendor, family=family, flag=flag))
+    monkeypatch.setattr(processor, "CPUINFO", cpuinfo)
+    assert processor.environment().get("NPY_DISABLE_CPU_FEATURES") == found
+
+
+def test_nothing_is_said_where_there_is_no_proc(monkeypatch, tmp_path):
+    monkeypatch.setattr(processor, "CPUINFO", tmp_path / "cpuinfo")
+    assert processor.environment() == {}
+
+
+def test_arm_has_no_such_lines(monkeypatch, tmp_path):
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text("processor\t: 0\nFeatures\t: fp asimd sve\n")
+    monkeypatch.setattr(processor, "CPUINFO", cpuinfo)
+    assert processor.environment() == {}

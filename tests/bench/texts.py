@@ -25,6 +25,9 @@ RATES = (0.05, 0.1)
 EVERY = 10
 PIECE = 24
 """Characters of a real text that stand together in one made of pieces."""
+ALIKE, REPLACED = 0.27, 0.1
+"""Of the texts made of pieces, those that are copies, as many as are near duplicates among the real
+ones; and of a copy's pieces, those that are others."""
 
 
 @functools.cache
@@ -69,19 +72,32 @@ def write_corpus(folder: Path) -> int:
 
 def write_further(folder: Path, times: int) -> None:
     """`FOLDER/further-NNN.jsonl`: so many times as much text again, in documents of the same
-    lengths, each of pieces of real ones at random: no more alike than any two of a language are."""
+    lengths, each of pieces of real ones at random: no more alike than any two of a language are,
+    but for the copies."""
     drawn = random.Random(18)
     folder.mkdir()
     kinds = [("".join(texts), list(map(len, texts))) for texts in (chinese(), english())]
     counts = [len(lengths) for _, lengths in kinds]
     for file in range(times * TEXT_FILES):
+        made: list[list[list[str]]] = [[] for _ in kinds]
         rows = []
         for number in range(sum(counts) // TEXT_FILES):
-            ((pool, lengths),) = drawn.choices(kinds, counts)
-            pieces = -(-drawn.choice(lengths) // PIECE)
-            starts = [drawn.randrange(len(pool) - PIECE) for _ in range(pieces)]
-            rows.append((str(number), "".join(pool[at : at + PIECE] for at in starts)))
+            ((earlier, kind),) = drawn.choices(list(zip(made, kinds, strict=True)), counts)
+            earlier.append(_pieces(*kind, earlier, drawn))
+            rows.append((str(number), "".join(earlier[-1])))
         _write(rows, folder / f"further-{file:03d}.jsonl")
+
+
+def _pieces(
+    pool: str, lengths: Sequence[int], earlier: Sequence[list[str]], drawn: random.Random
+) -> list[str]:
+    def piece() -> str:
+        at = drawn.randrange(len(pool) - PIECE)
+        return pool[at : at + PIECE]
+
+    if earlier and drawn.random() < ALIKE:
+        return [piece() if drawn.random() < REPLACED else one for one in drawn.choice(earlier)]
+    return [piece() for _ in range(-(-drawn.choice(lengths) // PIECE))]
 
 
 def _write(rows: Sequence[tuple[str, str]], path: Path) -> None:

@@ -108,7 +108,8 @@ def pack_all(
 
     def pack_shard(name: str, item: tuple[str, int, list[Piece]]) -> Any:
         split, number, shard = item
-        backend = tokenizers.backend_in(draft.storage.local(f"{draft.place}/{TOKENIZER}"))
+        saved = draft.storage.local(f"{draft.place}/{TOKENIZER}")
+        backend = tokenizers.backend_in(saved, corpora.clean.unicode)
         chosen = _Chosen(draft, split, seed)
         documents = []
         counted: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)

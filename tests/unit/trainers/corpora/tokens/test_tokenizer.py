@@ -1,13 +1,16 @@
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer as Backend
+from tokenizers import models, normalizers
 
 from cluster.errors import UserError
 from tests.fakes import TEXTS
@@ -170,6 +173,40 @@ def test_texts_are_encoded_as_transformers_does(
     assert [tokens.tolist() for tokens in found] == expected
     assert {tokens.dtype for tokens in found} == {np.dtype(np.uint16)}
     assert encode(tokenizer.backend_tokenizer, []) == []
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFKC"])
+def test_clean_texts_get_the_same_tokens_without_the_normal_form(
+    tmp_path: Path, trained: Any, form: Literal["NFC", "NFKC"]
+) -> None:
+    trained.save_pretrained(tmp_path)
+    texts = [unicodedata.normalize(form, text) for text in (*TEXTS, *HARD, "Ａ，Ｂ")]
+    expected = encode(trained.backend_tokenizer, texts)
+    found = encode(tokenizers.backend_in(tmp_path, form), texts)
+    assert [one.tolist() for one in found] == [one.tolist() for one in expected]
+
+
+LOWERCASED = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+
+
+@pytest.mark.parametrize(
+    ("normalizer", "form", "left"),
+    [
+        (LOWERCASED, "NFKC", ["Lowercase()"]),
+        (LOWERCASED, "NFC", ["NFKC()", "Lowercase()"]),
+        (normalizers.Sequence([normalizers.NFD(), normalizers.NFC()]), "NFC", ["NFD()", "NFC()"]),
+        (normalizers.NFC(), "NFKC", []),
+        (normalizers.Lowercase(), "NFKC", ["Lowercase()"]),
+        (None, "NFKC", []),
+    ],
+)
+def test_only_first_steps_that_texts_have_behind_them_go(
+    tmp_path: Path, normalizer: Any, form: str, left: list[str]
+) -> None:
+    backend = Backend(models.WordLevel({"a": 0}, "a"))
+    backend.normalizer = normalizer
+    backend.save(str(tmp_path / "tokenizer.json"))
+    assert list(map(str, tokenizers.backend_in(tmp_path, form).normalizer or ())) == left
 
 
 def test_special_tokens_in_a_corpus_are_text_and_in_a_prompt_are_not(tokenizer: Any) -> None:

@@ -10,10 +10,14 @@ from typing import Any
 from cluster.replacing import replaced
 
 SETTINGS = {
+    # A node looks for its object store, which may not have begun to listen: once a second by
+    # default, ten times. Half of all starts on two busy cores took that second.
+    "RAY_raylet_client_connect_timeout_milliseconds": "20",
+    "RAY_raylet_client_num_connect_attempts": "500",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # the only node does not go before its driver
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # until a group's end, or a lost worker, is seen
 }
-"""Of Ray Train."""
+"""Of Ray's core and Ray Train."""
 NODE_TIMEOUT_S, NODE_INTERVAL_S = 5, 0.02
 
 

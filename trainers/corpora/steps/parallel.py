@@ -5,9 +5,10 @@ written after the files that the function wrote. A run that goes on after a kill
 does the others. So a function depends on its item alone, and returns JSON.
 """
 
+import itertools
 import json
 import pickle
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cluster.errors import InfrastructureError, RaymillError, full_disk
@@ -118,10 +119,10 @@ def _outcomes(
     import ray.data
 
     concurrency = _concurrency(job)
-    each_task = -(-len(items) // (TASKS_A_CPU * concurrency))
-    named = list(items.items())
-    starts = range(0, len(named), each_task)
-    rows = [{"items": pickle.dumps(named[start : start + each_task])} for start in starts]
+    rows = [
+        {"items": pickle.dumps(shared)}
+        for shared in _shared_out(list(items.items()), TASKS_A_CPU * concurrency)
+    ]
 
     def attempt(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
         # Ray Data does not bring an exception back as what it was. So the mistakes that a user can
@@ -139,6 +140,14 @@ def _outcomes(
         runtime_env=processes.runtime_env() or None,
         max_retries=job.recipe.cluster.max_failures_per_hour,
     )
+
+
+def _shared_out(items: Sequence[Any], tasks: int) -> list[Sequence[Any]]:
+    """The items for each of so many tasks at most: as many for each, or one more for the first.
+    Pure."""
+    bounds = [-(-len(items) * task // tasks) for task in range(tasks + 1)]
+    shares = [items[start:stop] for start, stop in itertools.pairwise(bounds) if stop > start]
+    return sorted(shares, key=len, reverse=True)
 
 
 def _concurrency(job: StageJob) -> int:

@@ -14,6 +14,8 @@ SETTINGS = {
     # default, ten times. Half of all starts on two busy cores took that second.
     "RAY_raylet_client_connect_timeout_milliseconds": "20",
     "RAY_raylet_client_num_connect_attempts": "500",
+    # Processes for nobody: those that are asked for have environments of their own (prestart.py).
+    "RAY_prestart_worker_first_driver": "0",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # the only node does not go before its driver
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # until a group's end, or a lost worker, is seen
 }

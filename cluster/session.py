@@ -45,7 +45,7 @@ def connected(address: str | None, cpus: int | None) -> Iterator[dict[str, float
     address = address or os.environ.get("RAY_ADDRESS")
     if address:
         _refuse_unless_answered(address)
-    _set_environment()
+    set_environment()
     import ray
 
     with contextlib.ExitStack() as stack:
@@ -103,7 +103,7 @@ def _refuse_unless_answered(address: str) -> None:
         raise UserError(f"--address {address}: no Ray answers there: {error}") from error
 
 
-def _set_environment() -> None:
+def set_environment() -> None:
     """Defaults for Ray, inherited by every process that it starts; the user's own settings win."""
     defaults = {
         "RAY_USAGE_STATS_ENABLED": "0",

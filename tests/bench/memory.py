@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.recipe import load
+from cluster.session import set_environment
 
 STEPS = 3
 """AdamW's state is there from the second, and a checkpoint is written beside the third. Then the
@@ -88,6 +89,7 @@ CASES = (
 
 def plan_error() -> float:
     """The largest error of a planned peak, as a share of the measured one."""
+    set_environment()  # of workers: it decides what their heaps keep
     errors = []
     for number, case in enumerate(CASES):
         planned, measured = planned_bytes(case), peak_bytes(case)

@@ -43,7 +43,7 @@ NODES, ROWS, EPOCHS, SEED = 3, 480, 15, 17
 def cluster() -> Iterator[Cluster]:
     """Three nodes of one CPU, and a head of none, to which this process is connected."""
     with pytest.MonkeyPatch.context() as patch:
-        session._set_environment()
+        session.set_environment()
         # Which only the main thread can do, and nodes are added by others.
         patch.setattr(ray._private.utils, "set_sigterm_handler", lambda handler: None)
         made = Cluster(

@@ -45,7 +45,7 @@ def connected(address: str | None, cpus: int | None) -> Iterator[dict[str, float
     address = address or os.environ.get("RAY_ADDRESS")
     if address:
         _refuse_unless_answered(address)
-    set_environment()
+    variables = set_environment()
     import ray
 
     with contextlib.ExitStack() as stack:
@@ -53,7 +53,7 @@ def connected(address: str | None, cpus: int | None) -> Iterator[dict[str, float
         stack.callback(ray.shutdown)
         on_sigterm = signal.getsignal(signal.SIGTERM)
         if address:
-            _join(address)
+            _join(address, variables)
         else:
             _set_defaults(local.SETTINGS | load_upper("serving.ingress:environment")(ingress))
             local.start(cpus)
@@ -61,11 +61,17 @@ def connected(address: str | None, cpus: int | None) -> Iterator[dict[str, float
         yield _resources()
 
 
-def _join(address: str) -> None:
+def _join(address: str, variables: Mapping[str, str]) -> None:
+    """`variables` are for the processes that the cluster starts for this driver."""
     import ray
 
     try:
-        ray.init(address=address, log_to_driver=True, logging_level=logging.WARNING)
+        ray.init(
+            address=address,
+            runtime_env={"env_vars": dict(variables)},
+            log_to_driver=True,
+            logging_level=logging.WARNING,
+        )
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         hint = "" if "RAY_AUTH_MODE" in os.environ else TOKEN_HINT
@@ -103,10 +109,12 @@ def _refuse_unless_answered(address: str) -> None:
         raise UserError(f"--address {address}: no Ray answers there: {error}") from error
 
 
-def set_environment() -> None:
-    """Defaults for Ray, inherited by every process that it starts; the user's own settings win."""
+def set_environment() -> dict[str, str]:
+    """Sets what every process of a training, search or endpoint has, where the user has not set
+    it; processes started here inherit it. Returns what those on other nodes must be given."""
     defaults = {
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1",  # what a job has set is among what is returned
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "RAY_DEDUP_LOGS": "0",  # the log is read with tools, not watched
         "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths in a recipe mean the user's folder
@@ -134,6 +142,7 @@ def set_environment() -> None:
     if ROOT not in os.environ.get("PYTHONPATH", "").split(os.pathsep):
         inherited = os.environ.get("PYTHONPATH")
         os.environ["PYTHONPATH"] = os.pathsep.join([ROOT, inherited] if inherited else [ROOT])
+    return {name: os.environ[name] for name in defaults}
 
 
 def _set_defaults(variables: Mapping[str, str]) -> None:

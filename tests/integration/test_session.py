@@ -1,6 +1,7 @@
 """What runs in a local Ray, and what is held there."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -31,3 +32,42 @@ def test_what_outlives_its_job_is_held():
     before, after, *processes = json.loads(done.stdout.splitlines()[-1])
     assert (before, after) == ({}, {"CPU": 1.0})
     assert processes == ["gcs_server", "log_monitor", "raylet"]
+
+
+ELSEWHERE = """
+import json, os
+from ray.cluster_utils import Cluster
+
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+os.environ |= json.loads(os.environ["OF_THE_JOB"])
+import ray
+from cluster.session import connected
+
+@ray.remote
+def environment(): return dict(os.environ)
+
+try:
+    with connected(cluster.address, None):
+        print(json.dumps(ray.get(environment.remote())))
+finally:
+    cluster.shutdown()
+"""
+
+
+def test_workers_of_a_cluster_started_elsewhere_get_the_same_environment():
+    """A job's own settings among it, which the job has told Ray too."""
+    own = {"MALLOC_ARENA_MAX": "3", "COLOUR": "blue"}
+    job = {"RAY_JOB_CONFIG_JSON_ENV_VAR": json.dumps({"runtime_env": {"env_vars": own}})}
+    done = subprocess.run(
+        [sys.executable, "-c", ELSEWHERE],
+        cwd=ROOT,
+        env={**os.environ, "OF_THE_JOB": json.dumps(own | job)},
+        text=True,
+        capture_output=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["MALLOC_TRIM_THRESHOLD_"] == str(2**32)
+    assert found["TOKENIZERS_PARALLELISM"] == "false"
+    assert (found["MALLOC_ARENA_MAX"], found["COLOUR"]) == ("3", "blue")

@@ -1,5 +1,6 @@
 """What this machine's processor does not do well."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,8 +10,10 @@ ZEN_4 = {"vendor_id": "AuthenticAMD", "cpu family": "25"}
 
 
 def environment() -> dict[str, str]:
-    """Variables for the libraries that use it, of Linux."""
-    return _environment(CPUINFO.read_text("utf-8")) if CPUINFO.exists() else {}
+    """Variables for the libraries that use it, on Linux."""
+    if "NPY_ENABLE_CPU_FEATURES" in os.environ or not CPUINFO.exists():  # NumPy refuses both
+        return {}
+    return _environment(CPUINFO.read_text("utf-8"))
 
 
 def _environment(cpuinfo: str) -> dict[str, str]:

@@ -55,7 +55,8 @@ def connected(address: str | None, cpus: int | None) -> Iterator[dict[str, float
         if address:
             _join(address, variables)
         else:
-            _set_defaults(local.SETTINGS | load_upper("serving.ingress:environment")(ingress))
+            further = load_upper("serving.ingress:environment")(ingress)
+            _set_defaults(local.SETTINGS | processor.environment() | further)
             local.start(cpus)
         signal.signal(signal.SIGTERM, on_sigterm)  # Ray puts one of its own, which ends at once
         yield _resources()
@@ -111,7 +112,8 @@ def _refuse_unless_answered(address: str) -> None:
 
 def set_environment() -> dict[str, str]:
     """Sets what every process of a training, search or endpoint has, where the user has not set
-    it; processes started here inherit it. Returns what those on other nodes must be given."""
+    it; processes started here inherit it. Returns what those on other nodes must be given, and
+    have then, whatever stands in the node's own environment."""
     defaults = {
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1",  # what a job has set is among what is returned
@@ -134,7 +136,6 @@ def set_environment() -> dict[str, str]:
         "MALLOC_TRIM_THRESHOLD_": str(2**32),
         "MALLOC_MMAP_THRESHOLD_": str(2**27),
         "MALLOC_ARENA_MAX": "1",
-        **processor.environment(),
     }
     _set_defaults(defaults)
     # A virtual environment that was not activated: ninja and its like stand beside python.

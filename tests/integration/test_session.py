@@ -4,7 +4,11 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
+import ray
+
+from cluster import local
 from tests.integration.command import ROOT
 
 HELD = """
@@ -32,6 +36,14 @@ def test_what_outlives_its_job_is_held():
     before, after, *processes = json.loads(done.stdout.splitlines()[-1])
     assert (before, after) == ({}, {"CPU": 1.0})
     assert processes == ["gcs_server", "log_monitor", "raylet"]
+
+
+def test_rays_core_knows_what_is_set_for_it():
+    """It takes no notice of a name that it has not."""
+    core = (Path(ray.__file__).parent / "core/src/ray/raylet/raylet").read_bytes()
+    names = [name for name in local.SETTINGS if name.startswith("RAY_") and name[4].islower()]
+    assert len(names) == 3
+    assert all(name.removeprefix("RAY_").encode() in core for name in names)
 
 
 ELSEWHERE = """

@@ -23,8 +23,8 @@ class Deduplicate(Section):
 
 
 class Decontaminate(Section):
-    """Drops what is equal to, or shares a long passage (13 characters of Chinese, 50 of English)
-    with, the labelled validation and test texts."""
+    """Drops of training texts, labelled ones too, what is equal to, or shares a long passage (13
+    characters of Chinese, 50 of English) with, the labelled validation and test texts."""
 
     files: tuple[str, ...] = ()
     """Further evaluation sets: paths, globs or URIs. Of rows with columns, as in CLUE's JSONL,
@@ -99,9 +99,7 @@ class Corpora(Section):
         from trainers.corpora.reading.sources import base_hash
 
         found = {**super().identity(), "contents": self._contents(self.sources)}
-        if self.decontaminate is not None and self.decontaminate.files:
-            files = {path: Source(path=path) for path in self.decontaminate.files}
-            found["decontaminate_contents"] = self._contents(files, EVALUATION_SETS)
+        found |= self._evaluation_sets()
         if self.tokenizer.base is not None:
             found["tokenizer_content"] = base_hash(self.tokenizer.base, "corpora.tokenizer.base")
         return found
@@ -120,6 +118,8 @@ class Corpora(Section):
             "lexicons": {key: content_hash(file, key) for key, file in lexicons(sources)},
             "clean": identity(self.clean.model_copy(update=OF_PRETRAINING)),
             "deduplicate": self.deduplicate.identity(),
+            "decontaminate": self.decontaminate and self.decontaminate.identity(),
+            **self._evaluation_sets(),
             "split": self.split.identity(),
             "balance": self.balance,
         }
@@ -127,6 +127,12 @@ class Corpora(Section):
     @property
     def is_labelled(self) -> bool:
         return any(source.is_labelled for source in self.sources.values())
+
+    def _evaluation_sets(self) -> dict[str, Any]:
+        if self.decontaminate is None or not self.decontaminate.files:
+            return {}
+        files = {path: Source(path=path) for path in self.decontaminate.files}
+        return {"decontaminate_contents": self._contents(files, EVALUATION_SETS)}
 
     def _contents(self, sources: dict[str, Source], key: str = "corpora.sources") -> dict[str, str]:
         from trainers.corpora.reading.sources import content_hash

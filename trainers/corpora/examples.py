@@ -16,16 +16,19 @@ from cluster.errors import UserError
 from cluster.pipeline import StageJob
 from cluster.progress import Progress
 from cluster.recipe import Recipe
-from trainers.corpora.cleaning.documents import Counts
-from trainers.corpora.config import Corpora
+from trainers.corpora.cleaning.clean import normalize
+from trainers.corpora.cleaning.documents import CONTAMINATED, HELD_OUT, Counts, text_key
+from trainers.corpora.config import EVALUATION_SETS, Corpora
 from trainers.corpora.duplicates import minhash
+from trainers.corpora.duplicates.contamination import Passages
 from trainers.corpora.labels.labelled import labelled
 from trainers.corpora.labels.splits import SPLITS, Example, balanced, split
+from trainers.corpora.reading.readers import every_text
 from trainers.corpora.report.labelled import labelled_page
 from trainers.corpora.tokens.pack import read_arrow, write_arrow
 
 LABELS = "labels.json"
-GROUP_ELSEWHERE = "group is in another split"
+ELSEWHERE = "group or near duplicate is in another split"
 
 
 def run(job: StageJob) -> dict[str, Any]:
@@ -69,6 +72,17 @@ def held_out_texts(examples: Artifact) -> Iterator[str]:
             yield from batch["text"].to_pylist()
 
 
+def further_evaluation_texts(corpora: Corpora) -> list[str]:
+    """Those of `decontaminate.files`, cleaned."""
+    if corpora.decontaminate is None:
+        return []
+    return [
+        normalize(text, corpora.clean)
+        for path in corpora.decontaminate.files
+        for text in every_text(path, EVALUATION_SETS)
+    ]
+
+
 def refuse_labels(recipe: Recipe, examples: Artifact) -> None:
     """Raises UserError if fine-tuning cannot use the labels of these examples."""
     if recipe.finetune:
@@ -108,9 +122,11 @@ def _split(
     for example, name in zip(found, split(found, corpora.split, seed, alike), strict=True):
         if name is None:
             counts.kept -= 1
-            counts.drop(GROUP_ELSEWHERE, example.key, example.text)
+            counts.drop(ELSEWHERE, example.key, example.text)
         else:
             splits[name].append(example)
+    if corpora.decontaminate is not None:
+        splits["train"] = _uncontaminated(splits, corpora, counts)
     empty = [name for name in SPLITS if not splits[name]]
     if empty:
         raise UserError(
@@ -118,6 +134,24 @@ def _split(
             "more documents or larger shares, or a source of that `split`"
         )
     return splits
+
+
+def _uncontaminated(
+    splits: Mapping[str, Sequence[Example]], corpora: Corpora, counts: Counts
+) -> list[Example]:
+    """What may train: no text that evaluation has too, nor one that quotes it."""
+    further = further_evaluation_texts(corpora)
+    held_out = [example.text for name in ("validation", "test") for example in splits[name]]
+    keys, passages = set(map(text_key, further)), Passages.of([*held_out, *further])
+    kept = []
+    for example in splits["train"]:
+        if example.key in keys or passages.are_in(example.text):
+            counts.kept -= 1
+            reason = HELD_OUT if example.key in keys else CONTAMINATED
+            counts.drop(reason, example.key, example.text)
+        else:
+            kept.append(example)
+    return kept
 
 
 def _by_label(splits: Mapping[str, Sequence[Example]]) -> dict[str, dict[str, int]]:

@@ -21,12 +21,10 @@ import numpy as np
 from cluster.artifacts import REPORT, Draft
 from cluster.errors import UserError
 from cluster.pipeline import StageJob
-from trainers.corpora.cleaning.clean import normalize
 from trainers.corpora.cleaning.documents import Counts, text_key
-from trainers.corpora.config import EVALUATION_SETS, Corpora
+from trainers.corpora.config import Corpora
 from trainers.corpora.duplicates.contamination import Passages
-from trainers.corpora.examples import held_out_texts
-from trainers.corpora.reading.readers import every_text
+from trainers.corpora.examples import further_evaluation_texts, held_out_texts
 from trainers.corpora.report.corpus import corpus_page
 from trainers.corpora.report.figures import corpus_figures
 from trainers.corpora.steps import choosing, near
@@ -41,7 +39,7 @@ def run(job: StageJob) -> dict[str, Any]:
     parts = parts_of(job)
     start_ahead(job, len(parts))
     tokenizer = _base_tokenizer(job)
-    further = _further_evaluation_texts(job.recipe.corpora)
+    further = further_evaluation_texts(job.recipe.corpora)
     sources = {part.name: part.source for part in parts}
     counts = clean(job, parts)
     near_duplicates = _drop(job, parts, counts, further)
@@ -76,17 +74,6 @@ def _base_tokenizer(job: StageJob) -> Any:
     with job.draft.folder() as folder:
         loaded.save_pretrained(folder / TOKENIZER)
     return loaded
-
-
-def _further_evaluation_texts(corpora: Corpora) -> list[str]:
-    """Those of `decontaminate.files`, in the driver's memory."""
-    if corpora.decontaminate is None:
-        return []
-    return [
-        normalize(text, corpora.clean)
-        for path in corpora.decontaminate.files
-        for text in every_text(path, EVALUATION_SETS)
-    ]
 
 
 def _drop(

@@ -41,3 +41,11 @@ def test_arm_has_no_such_lines(monkeypatch, tmp_path):
     cpuinfo.write_text("processor\t: 0\nFeatures\t: fp asimd sve\n")
     monkeypatch.setattr(processor, "CPUINFO", cpuinfo)
     assert processor.environment() == {}
+
+
+def test_what_the_user_enables_is_left_alone(monkeypatch, tmp_path):
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(CPUINFO.format(vendor="AuthenticAMD", family=25, flag="avx512f"))
+    monkeypatch.setattr(processor, "CPUINFO", cpuinfo)
+    monkeypatch.setenv("NPY_ENABLE_CPU_FEATURES", "X86_V4")
+    assert processor.environment() == {}

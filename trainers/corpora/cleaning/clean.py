@@ -49,7 +49,9 @@ def normalize(text: str, clean: Clean, masked: collections.Counter[str] | None =
         text = "\n".join(line for line in text.split("\n") if not is_boilerplate(line))
     if clean.mask:
         found: collections.Counter[str] = collections.Counter() if masked is None else masked
-        text = privacy.mask(text, clean.mask, found)
+        whole, text = text, privacy.mask(text, clean.mask, found)
+        if text != whole:  # an accent may have come to stand behind the mask
+            text = unicodedata.normalize(clean.unicode, text)
     return text
 
 

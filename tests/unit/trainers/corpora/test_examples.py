@@ -197,4 +197,28 @@ def test_texts_that_are_alike_are_in_one_split() -> None:
         )
 
     assert parted("corpora.deduplicate.similarity=0.4") == 0
-    assert parted() > 20, "without it nobody looks"
+    assert parted("corpora.decontaminate=null") > 20, "without it nobody looks"
+
+
+def test_training_texts_do_not_quote_evaluation_texts() -> None:
+    texts = [text for text in dict.fromkeys(reviews()) if len(text) > 40][:150]
+    Path("good.txt").write_text("\n".join(texts[:140]), "utf-8")
+    Path("bad.txt").write_text("\n".join(f"有人说：{text}" for text in texts[:140]), "utf-8")
+    Path("clue.jsonl").write_text(
+        "\n".join(json.dumps({"sentence": text}) for text in [*texts[130:], "很差"]), "utf-8"
+    )
+    Path("more.txt").write_text("很差\n这一句谁都没有\n", "utf-8")
+    files = "corpora.decontaminate.files=[clue.jsonl]"
+    more = "corpora.sources.more={path: more.txt, label: bad, split: train}"
+
+    report, made = run(files, more)
+    split = rows(made)
+    train = [row["text"] for row in split["train"]]
+    known = [row["text"] for name in ("validation", "test") for row in split[name]]
+    assert not any(text.removeprefix("有人说:") in one for text in known for one in train)
+    assert not any(text in one for text in texts[130:] for one in train)
+    assert "这一句谁都没有" in train
+    assert report["dropped"]["evaluation text"] >= 1, "too short for a passage"
+    assert report["dropped"]["passage of an evaluation text"] > 20
+    _, made = run("corpora.decontaminate=null", more)
+    assert "很差" in [row["text"] for row in rows(made)["train"]]

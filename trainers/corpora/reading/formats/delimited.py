@@ -25,6 +25,7 @@ class _Fed:
     def begin_row(self) -> None:
         self.where: str | None = None
         self.is_utf8 = True
+        self.lines = 0
         self._row_bytes = 0
 
     def __iter__(self) -> "_Fed":
@@ -33,6 +34,7 @@ class _Fed:
     def __next__(self) -> str:
         where, raw = next(self._lines)
         self.where = self.where or where
+        self.lines += 1
         if raw is None:
             raise RowTooLong
         self._row_bytes += len(raw)
@@ -66,7 +68,8 @@ def delimited(name: str, lines: Lines, wanted: Wanted) -> Rows:
         if header is None:
             header = _header(name, fields, problem, wanted)
         elif problem is not None:
-            yield Row(where, None, problem)
+            for _ in range(fed.lines):  # rows that a quote that is never closed may have taken in
+                yield Row(where, None, problem)
         elif len(fields) == len(header):
             values = fields if fed.is_utf8 else map(_or_problem, fields)
             yield Row(where, dict(zip(header, values, strict=True)))

@@ -2,6 +2,7 @@
 
 import random
 import re
+import unicodedata
 
 import pytest
 from ftfy.badness import BADNESS_RE
@@ -50,6 +51,11 @@ def test_mojibake_is_mended_where_the_recipe_says_so() -> None:
     assert normalize("å¾ˆå¥½", Clean(unicode="NFC")) == "å¾ˆå¥½"
     assert normalize(NEWS, Clean(mojibake=True)) == NEWS
     assert normalize(f"{NEWS}\nå¾ˆå¥½", Clean(mojibake=True)) == f"{NEWS}\n很好"
+
+
+def test_a_masked_text_is_in_normal_form_too() -> None:
+    masked = normalize("13812345678\u0338", Clean(mask=["phone"]))
+    assert masked == unicodedata.normalize("NFKC", masked) == "<PHONE≯"
 
 
 def test_what_ftfy_takes_for_mojibake_is_looked_at() -> None:

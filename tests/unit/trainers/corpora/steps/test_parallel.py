@@ -50,6 +50,16 @@ def test_items_are_done_once_over_several_runs(job: Any) -> None:
     assert len(done) == 12
 
 
+@pytest.mark.parametrize(
+    ("items", "tasks", "sizes"),
+    [(0, 8, []), (3, 8, [1, 1, 1]), (10, 8, [2, 2, 1, 1, 1, 1, 1, 1]), (20, 8, [3] * 4 + [2] * 4)],
+)
+def test_items_are_shared_out_evenly(items: int, tasks: int, sizes: list[int]) -> None:
+    shares = parallel._shared_out(range(items), tasks)
+    assert list(map(len, shares)) == sizes
+    assert sorted(item for share in shares for item in share) == list(range(items))
+
+
 def test_a_task_that_is_tried_again_takes_what_its_first_try_finished(
     job: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,7 @@ from cluster.replacing import replaced
 
 SETTINGS = {
     # A node looks for its object store, which may not have begun to listen: once a second by
-    # default, ten times. Half of all starts on two busy cores took that second.
+    # default, ten times. A start on two busy cores often spent that second.
     "RAY_raylet_client_connect_timeout_milliseconds": "20",
     "RAY_raylet_client_num_connect_attempts": "500",
     # Processes for nobody: those that are asked for have environments of their own (prestart.py).

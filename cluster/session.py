@@ -132,7 +132,7 @@ def set_environment() -> dict[str, str]:
         # Every step allocates and frees the same tensors. glibc would give their pages back to the
         # kernel each time, and take them again: a fifth of the time of a step on a CPU. But what
         # is as large as ZeRO's buckets, of which a part is filled, must not become a gap in the
-        # heap, over which all else spreads: a quarter of the memory of a worker.
+        # heap, over which all else spreads: up to a fifth of the memory of a worker.
         "MALLOC_TRIM_THRESHOLD_": str(2**32),
         "MALLOC_MMAP_THRESHOLD_": str(2**27),
         "MALLOC_ARENA_MAX": "1",

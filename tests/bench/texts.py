@@ -73,17 +73,17 @@ def write_corpus(folder: Path) -> int:
 def write_further(folder: Path, times: int) -> None:
     """`FOLDER/further-NNN.jsonl`: so many times as much text again, in documents of the same
     lengths, each of pieces of real ones at random: no more alike than any two of a language are,
-    but for the copies."""
+    but for the copies of what stands before in the same file."""
     drawn = random.Random(18)
     folder.mkdir()
     kinds = [("".join(texts), list(map(len, texts))) for texts in (chinese(), english())]
     counts = [len(lengths) for _, lengths in kinds]
     for file in range(times * TEXT_FILES):
-        made: list[list[list[str]]] = [[] for _ in kinds]
+        of_kinds: list[tuple[str, list[int], list[list[str]]]] = [(*kind, []) for kind in kinds]
         rows = []
         for number in range(sum(counts) // TEXT_FILES):
-            ((earlier, kind),) = drawn.choices(list(zip(made, kinds, strict=True)), counts)
-            earlier.append(_pieces(*kind, earlier, drawn))
+            ((pool, lengths, earlier),) = drawn.choices(of_kinds, counts)
+            earlier.append(_pieces(pool, lengths, earlier, drawn))
             rows.append((str(number), "".join(earlier[-1])))
         _write(rows, folder / f"further-{file:03d}.jsonl")
 

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from cluster import processor
@@ -13,6 +15,13 @@ vendor_id\t: {vendor}
 """
 
 
+@pytest.fixture(autouse=True)
+def cpuinfo(monkeypatch, tmp_path) -> Path:
+    """What is said of the processor: nothing yet."""
+    monkeypatch.setattr(processor, "CPUINFO", tmp_path / "cpuinfo")
+    return tmp_path / "cpuinfo"
+
+
 @pytest.mark.parametrize(
     ("vendor", "family", "flag", "found"),
     [
@@ -22,30 +31,21 @@ vendor_id\t: {vendor}
         pytest.param("GenuineIntel", 6, "avx512f", None, id="intel"),
     ],
 )
-def test_avx512_is_left_to_numpy_where_it_sorts_fast_with_it(
-    monkeypatch, tmp_path, vendor, family, flag, found
-):
-    cpuinfo = tmp_path / "cpuinfo"
+def test_avx512_is_left_to_numpy_where_it_sorts_fast_with_it(cpuinfo, vendor, family, flag, found):
     cpuinfo.write_text(CPUINFO.format(vendor=vendor, family=family, flag=flag))
-    monkeypatch.setattr(processor, "CPUINFO", cpuinfo)
     assert processor.environment().get("NPY_DISABLE_CPU_FEATURES") == found
 
 
-def test_nothing_is_said_where_there_is_no_proc(monkeypatch, tmp_path):
-    monkeypatch.setattr(processor, "CPUINFO", tmp_path / "cpuinfo")
+def test_nothing_is_said_where_there_is_no_proc():
     assert processor.environment() == {}
 
 
-def test_arm_has_no_such_lines(monkeypatch, tmp_path):
-    cpuinfo = tmp_path / "cpuinfo"
+def test_arm_has_no_such_lines(cpuinfo):
     cpuinfo.write_text("processor\t: 0\nFeatures\t: fp asimd sve\n")
-    monkeypatch.setattr(processor, "CPUINFO", cpuinfo)
     assert processor.environment() == {}
 
 
-def test_what_the_user_enables_is_left_alone(monkeypatch, tmp_path):
-    cpuinfo = tmp_path / "cpuinfo"
+def test_what_the_user_enables_is_left_alone(monkeypatch, cpuinfo):
     cpuinfo.write_text(CPUINFO.format(vendor="AuthenticAMD", family=25, flag="avx512f"))
-    monkeypatch.setattr(processor, "CPUINFO", cpuinfo)
     monkeypatch.setenv("NPY_ENABLE_CPU_FEATURES", "X86_V4")
     assert processor.environment() == {}

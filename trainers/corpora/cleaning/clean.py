@@ -41,7 +41,7 @@ WORDS_OF_A_DOCUMENT = 50
 def normalize(text: str, clean: Clean, masked: collections.Counter[str] | None = None) -> str:
     """The text, mended, in normal form, without what nobody sees, boilerplate and personal data.
     White space is a single space or line break. `masked` counts personal data by kind."""
-    if clean.mojibake and _maybe_mojibake(text):
+    if clean.mojibake and not text.isascii():
         text = "\n".join(map(_mended, text.split("\n")))
     text = unicodedata.normalize(clean.unicode, without_controls(text))
     text = "\n".join(filter(None, (" ".join(line.split()) for line in text.split("\n"))))
@@ -57,15 +57,11 @@ def normalize(text: str, clean: Clean, masked: collections.Counter[str] | None =
 
 def _mended(line: str) -> str:
     """The line as it was written, in an encoding that it was not read in."""
-    if not _maybe_mojibake(line):
+    if not MOJIBAKE.search(line):
         return line
     import ftfy
 
     return ftfy.fix_encoding(line)
-
-
-def _maybe_mojibake(text: str) -> bool:
-    return not text.isascii() and MOJIBAKE.search(text) is not None
 
 
 def is_boilerplate(line: str) -> bool:

@@ -13,6 +13,7 @@ gives the normalized text back. Spaces stand for themselves, not as `▁`, which
 
 import collections
 import functools
+import itertools
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -104,9 +105,8 @@ def _beyond(normalizer: Any, unicode: str) -> Any:
     several = isinstance(normalizer, normalizers.Sequence)
     steps = list(normalizer) if several else [normalizer]
     done: Any = (normalizers.NFC, *[normalizers.NFKC] * (unicode == "NFKC"))
-    while steps and isinstance(steps[0], done):
-        steps.pop(0)
-    return normalizers.Sequence(steps)
+    left = itertools.dropwhile(lambda step: isinstance(step, done), steps)
+    return normalizers.Sequence(list(left))
 
 
 def encode(backend: "Backend", texts: Sequence[str]) -> list[Tokens]:

@@ -183,8 +183,17 @@ def _checked(
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        problems = [_explain(document, source, assigned, item) for item in error.errors()]
+        items = [item for item in error.errors() if not _is_of_items(item, error.errors())]
+        problems = [_explain(document, source, assigned, item) for item in items]
         raise RecipeError("\n".join(dict.fromkeys(problems))) from None
+
+
+def _is_of_items(item: Any, items: Iterable[Any]) -> bool:
+    """Whether a sequence is too short for pydantic because its items are refused."""
+    where, length = item["loc"], len(item["loc"])
+    return item["type"] == "too_short" and any(
+        other["loc"][:length] == where and len(other["loc"]) > length for other in items
+    )
 
 
 def _sections(recipe: Recipe) -> Iterator[Section]:

@@ -217,6 +217,14 @@ def recipe_file(tmp_path: Path) -> Path:
     return file
 
 
+def test_a_sequence_whose_items_are_refused_is_not_told_itself(recipe_file: Path) -> None:
+    recipe_file.write_text(VALID.replace("NFC", "NFC, languages: [zh-CN]"), encoding="utf-8")
+    with pytest.raises(RecipeError) as caught:
+        load(recipe_file)
+    (line,) = str(caught.value).splitlines()
+    assert "corpora.clean.languages.0: 'zh-CN' is no code of a language here" in line
+
+
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda m: m.new.strip() or f"no {m.old}")
 def test_a_mutated_recipe_is_refused(recipe_file: Path, mutation: Mutation) -> None:
     mutated = VALID.replace(mutation.old, mutation.new, 1)

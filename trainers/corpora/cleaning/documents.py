@@ -130,8 +130,8 @@ def cleaned(
             yield dataclasses.replace(document, text=text)
     if first is not None and unreadable > clean.max_unreadable * rows:
         raise UserError(
-            f"{first.where}: {first.problem} (the first of {unreadable:,} unreadable rows in "
-            f"{rows:,}, over corpora.clean.max_unreadable = {clean.max_unreadable:g}; mend them, "
+            f"{first.where}: {first.problem} (unreadable: {unreadable:,} of {rows:,} rows, "
+            f"over corpora.clean.max_unreadable = {clean.max_unreadable:g}; mend them, "
             "or raise it to drop them)"
         )
 

@@ -1,6 +1,6 @@
 """A look at the files that a recipe names before anything runs: are they there, is there text in
-them, and have they the columns? Of a source's files the first that is not empty is opened; what is
-remote, or a dataset, is not looked at."""
+them, have they the columns, and can any of the first rows be read? Of a source's files the first
+that is not empty is opened; what is remote, or a dataset, is not looked at."""
 
 import os
 from collections.abc import Collection, Iterator
@@ -10,7 +10,7 @@ from cluster.section import Conflict, Invalid
 from trainers.corpora.config import Corpora
 from trainers.corpora.reading.config import Source
 from trainers.corpora.reading.formats.rows import there_are
-from trainers.corpora.reading.readers import columns_of, wanted
+from trainers.corpora.reading.readers import columns_of, problem_of, wanted
 from trainers.corpora.reading.sources import every_source, is_remote, knob, located, missing_folders
 
 
@@ -27,7 +27,10 @@ def faults(corpora: Corpora) -> Iterator[Conflict]:
             columns = columns_of(source, first)
             if key not in own:
                 continue
-            yield from _missing(source, key, first, columns)
+            missing = [*_missing(source, key, first, columns)]
+            yield from missing
+            if not missing and (problem := problem_of(source, first)):
+                yield Conflict(f"{key}.path", problem)
             if not os.path.getsize(first):
                 yield Conflict(f"{key}.path", f"{', '.join(files)}: empty; leave the source out")
         except Invalid as error:

@@ -77,6 +77,15 @@ def columns_of(source: Source, file: str) -> Collection[str]:
     return found
 
 
+def problem_of(source: Source, file: str) -> str | None:
+    """What is wrong with the first row of a file that has the columns, if none of its first ones
+    makes a document."""
+    rows = list(itertools.islice(read(source, Part(file)), ROWS_LOOKED_AT))
+    if not rows or any(row.problem is None for row in rows):
+        return None
+    return f"{rows[0].where}: {rows[0].problem}"
+
+
 def every_text(path: str, key: str) -> Iterator[str]:
     """All texts of an evaluation set's files: of rows with columns, each column's, and those in
     lists and objects. Raises UserError for a row that cannot be read, since what is like it could

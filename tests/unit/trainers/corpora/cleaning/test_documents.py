@@ -70,7 +70,7 @@ def test_unreadable_rows_are_dropped_up_to_the_limit_and_refused_past_it() -> No
     with pytest.raises(UserError) as caught:
         list(cleaned(documents, Clean(max_unreadable=0.019), Counts()))
     assert str(caught.value) == (
-        "a.txt:101: not JSON: EOF (the first of 2 unreadable rows in 100, over "
+        "a.txt:101: not JSON: EOF (unreadable: 2 of 100 rows, over "
         "corpora.clean.max_unreadable = 0.019; mend them, or raise it to drop them)"
     )
 

@@ -79,7 +79,7 @@ def test_labels_are_mapped() -> None:
         ("postive", {"positive": "good"}, "label 'postive' is not in corpora.sources.x.label_map; "
          "did you mean 'positive'?"),
         (7, {"1": "bad", "2": "good"}, "label '7' is not in corpora.sources.x.label_map; known: 1"),
-        ("", None, "no label in column 'label' (the first of 1 unreadable rows in 1"),
+        ("", None, "no label in column 'label' (unreadable: 1 of 1 rows"),
     ],
 )  # fmt: skip
 def test_a_label_that_means_nothing_is_refused_where_it_stands(

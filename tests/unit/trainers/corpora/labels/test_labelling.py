@@ -28,7 +28,8 @@ finetune: {base: some/model}
 @pytest.fixture(autouse=True)
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("gold.csv", "raw.txt", "praise.txt"):
+    Path("gold.csv").write_text("text,label\n很好,good\n", "utf-8")
+    for name in ("raw.txt", "praise.txt"):
         Path(name).write_text("很好\n", "utf-8")
     content_hash.cache_clear()
 

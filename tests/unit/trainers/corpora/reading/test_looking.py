@@ -105,6 +105,7 @@ def test_a_source_of_nothing_but_empty_files_is_told(tmp_path: Path) -> None:
         ),
         ("gbk.csv", "内容,label\n".encode("gbk"), "the header cannot be read: not UTF-8: convert"),
         ("list.jsonl", b'[{"text": "a"}, {"text": "b"}]', "list.jsonl:1: not an object with col"),
+        ("numbers.jsonl", b'{"text": 1}\n', "numbers.jsonl:1: column 'text' is int, not text"),
         ("pretty.jsonl", b'{\n  "text": "a"\n}\n', "pretty.jsonl:1: not JSON: "),
     ],
 )

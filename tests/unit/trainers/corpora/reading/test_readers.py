@@ -238,7 +238,7 @@ def refused(**source: Any) -> str:
 
 
 SHARE = (
-    " (the first of 1 unreadable rows in 2, over corpora.clean.max_unreadable = 0.01; mend them, "
+    " (unreadable: 1 of 2 rows, over corpora.clean.max_unreadable = 0.01; mend them, "
     "or raise it to drop them)"
 )
 DAMAGED = "; is it damaged or cut off?"

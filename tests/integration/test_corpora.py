@@ -82,8 +82,8 @@ def held_out_count(data):
     """Real reviews in two files, ten of which are in an evaluation set; edited copies of some of
     them, of those ten, and of held-out labelled ones."""
     drawn, shares = random.Random(17), Split(validation=0.2, test=0.2)
-    texts = [normalize(line, Clean()) for line in dict.fromkeys(reviews()) if len(line) > 40][:900]
-    labelled = [Example(text_key(text), text, label(text), "") for text in texts[600:]]
+    texts = [normalize(line, Clean()) for line in dict.fromkeys(reviews()) if len(line) > 40][:930]
+    labelled = [Example(text_key(text), text, label(text), "") for text in texts[600:900]]
     splits = zip(labelled, split(labelled, shares, 17), strict=True)
     held_out = [example.text for example, name in splits if name != "train"]
     files = {
@@ -91,12 +91,13 @@ def held_out_count(data):
         "reviews-2": texts[300:600],
         "copies": [edited(text, drawn) for text in texts[:100] + texts[200:210] + held_out],
         "quotes": [f"有人说：{text}你怎么看？" for text in texts[200:210] + held_out[:20]],
-        "labelled": texts[600:],
+        "labelled": texts[600:900],
     }
     for name, found in files.items():
         rows = [{"text": text, "label": label(text)} for text in found]
         (data / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)), "utf-8")
-    clue = {"content": texts[200:210], "answer": 1}
+    alike = texts[900:] + [edited(text, drawn) for text in texts[900:]]
+    clue = {"content": texts[200:210], "question": alike, "answer": 1}
     (data / "clue.json").write_text(json.dumps(clue), "utf-8")
     return len(held_out)
 
@@ -119,6 +120,8 @@ def test_a_corpus_in_an_object_store_by_two_tasks_is_that_on_a_disk_by_one(
     on_disk = tmp_path / "disk" / stages["disk"]["artifact"]
     assert_the_same(s3, on_disk, f"{bucket}/mill/{stages['store']['artifact']}")
     assert_what_was_dropped(stages["disk"]["metrics"]["sources"], held_out_count)
+    report = json.loads((on_disk / "report.json").read_text("utf-8"))["near_duplicates"]
+    assert 0 < report["clusters"] <= report["documents"], "not those of evaluation texts alone"
     assert_what_was_fetched(tmp_path / "home" / ".cache" / "raymill")
     assert_a_model_is_trained(raymill, s3, bucket, tmp_path)
 

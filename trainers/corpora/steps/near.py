@@ -190,8 +190,9 @@ def _deal_found(job: StageJob, names: list[str], buckets: Buckets, clusters: str
         records["held_out"] = (root >> PLACE_BITS) == 0
         with draft.working(RESULT) as folder:
             deal(folder, name, records, node >> PLACE_BITS, len(names))
-        _, others = np.unique(first[~pointing], return_counts=True)
-        in_parts = int(((node >> PLACE_BITS) > 0).sum())  # not those held out themselves
+        # What is held out is like its own kind too, which is of no part.
+        _, others = np.unique(first[~pointing & (second >> PLACE_BITS > 0)], return_counts=True)
+        in_parts = int((node >> PLACE_BITS > 0).sum())
         return {"documents": in_parts, "sizes": by_bit_length(others + 1)}
 
     sizes: collections.Counter[str] = collections.Counter()

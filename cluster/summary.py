@@ -59,7 +59,7 @@ def leftovers(left: Sequence[Leftover], root: str) -> list[str]:
     if not left:
         return []
     rows = [
-        (f"{root}/{item.name}", f"{item.bytes / 1e9:.3g} GB", f"last written {item.changed}")
+        (f"{root}/{item.name}", f"{item.bytes / 1e6:,.1f} MB", f"last written {item.changed}")
         for item in left
     ]
     return [

@@ -34,4 +34,4 @@ def test_what_is_left_is_shown_with_how_to_be_rid_of_it() -> None:
     left = [Leftover("work/old-shard-01", 12_300_000_000, "2026-11-24")]
     shown = summary.leftovers(left, "/mill")
     assert "can be deleted, folder by folder:" in "\n".join(shown)
-    assert shown[-1] == "  /mill/work/old-shard-01  12.3 GB  last written 2026-11-24"
+    assert shown[-1] == "  /mill/work/old-shard-01  12,300.0 MB  last written 2026-11-24"

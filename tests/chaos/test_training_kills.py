@@ -127,6 +127,7 @@ def killing(folder: Path, records: Path, kill: Callable[[], None]) -> Iterator[l
             raise
         finally:
             slow.unlink()
+        ended.wait()  # Ray's processes end with the thread that started them
 
     thread = threading.Thread(target=go_on, daemon=True)
     thread.start()

@@ -16,7 +16,7 @@ class Zero(Section):
     """DeepSpeed's ZeRO: what is sharded over the workers (Rajbhandari et al. 2020), and what is
     kept out of the GPUs' memory (Rajbhandari et al. 2021)."""
 
-    stage: Literal[0, 1, 2, 3] = 2
+    stage: Literal[0, 1, 2, 3] = operational(2)
     """0 nothing, 1 optimizer state, 2 and gradients, 3 and parameters."""
     offload_optimizer: Literal["cpu", "nvme"] | None = operational(None)
     """Where the optimizer's state is kept, and its step computed on the CPU: `cpu` is the node's

@@ -12,6 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,9 @@ from trainers.tasks import Batch, Task
 
 KILLS = int(os.environ.get("KILLS", "20"))
 NODES, ROWS, EPOCHS, SEED = 3, 480, 15, 17
+STARTER = ThreadPoolExecutor(1)
+"""Starts nodes that came back: Ray's processes end with the thread that started them, and this one
+stays."""
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +131,6 @@ def killing(folder: Path, records: Path, kill: Callable[[], None]) -> Iterator[l
             raise
         finally:
             slow.unlink()
-        ended.wait()  # Ray's processes end with the thread that started them
 
     thread = threading.Thread(target=go_on, daemon=True)
     thread.start()
@@ -142,7 +145,7 @@ def killing(folder: Path, records: Path, kill: Callable[[], None]) -> Iterator[l
 def fill(cluster: Cluster) -> None:
     """Brings the nodes back."""
     while len(cluster.worker_nodes) < NODES:
-        cluster.add_node(num_cpus=1)
+        STARTER.submit(cluster.add_node, num_cpus=1).result()
 
 
 def kill_a_worker(draw: random.Random) -> None:

@@ -183,8 +183,12 @@ def _checked(
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        items = [item for item in error.errors() if not _is_of_items(item, error.errors())]
-        problems = [_explain(document, source, assigned, item) for item in items]
+        items = error.errors()
+        problems = [
+            _explain(document, source, assigned, item)
+            for item in items
+            if not _is_of_items(item, items)
+        ]
         raise RecipeError("\n".join(dict.fromkeys(problems))) from None
 
 

@@ -5,6 +5,7 @@ Train itself retries nothing: it knows no classes of failure, and counts them wi
 """
 
 import functools
+import json
 import os
 import tempfile
 import threading
@@ -24,7 +25,7 @@ from trainers.job import Kept, Report, TrainJob
 if TYPE_CHECKING:
     from trainers.tasks import Task
 
-MICRO_BATCH = "micro_batch_size"
+MICRO_BATCH = "micro_batch.json"
 """Beside the checkpoints: what memory had room for, so that a run that goes on need not find out
 again."""
 GRACE_S = 15.0
@@ -133,20 +134,28 @@ def _after(error: Exception, attempts: Attempts, job: TrainJob, progress: Progre
     going_on, told = attempts.after(error, job, time.monotonic())
     progress.line(told)
     if going_on is not job and job.draft is not None:
-        size = str(going_on.settings.micro_batch_size).encode()
-        job.draft.storage.write(f"{job.draft.work}/{MICRO_BATCH}", size)
+        settings = going_on.settings
+        kept = {"micro_batch_size": settings.micro_batch_size, "sharing": _sharing(settings)}
+        job.draft.storage.write(f"{job.draft.work}/{MICRO_BATCH}", json.dumps(kept).encode())
     return going_on
 
 
+def _sharing(settings: Training) -> dict[str, Any]:
+    """What else decides how much memory a worker needs, and does not begin a training anew."""
+    return settings.model_dump(mode="json", include={"zero", "workers", "activation_checkpointing"})
+
+
 def _with_room(job: TrainJob) -> TrainJob:
-    """The job with the micro-batch that an earlier run came down to."""
+    """The job with the micro-batch that an earlier run like it came down to."""
     if job.draft is None:
         return job
     try:
-        kept = job.draft.storage.read(f"{job.draft.work}/{MICRO_BATCH}")
+        kept = json.loads(job.draft.storage.read(f"{job.draft.work}/{MICRO_BATCH}"))
     except FileNotFoundError:
         return job
-    return with_micro_batch(job, int(kept))
+    if kept["sharing"] != _sharing(job.settings):
+        return job
+    return with_micro_batch(job, kept["micro_batch_size"])
 
 
 def alone(

@@ -104,7 +104,7 @@ class Training(Section):
     activation_checkpointing: bool = operational(False)
     """Each layer's activations are computed again for the gradient, and not kept: much less memory
     for a third more computing."""
-    zero: Zero = Zero()
+    zero: Zero = operational(Zero())
     deepspeed: dict[str, JsonValue] = Field(default_factory=dict)
     """Further keys of DeepSpeed's configuration, as they are, such as
     `{zero_optimization: {reduce_bucket_size: 50000000}}`."""

@@ -1,5 +1,6 @@
 """A call that Ctrl-C ends, and what memory had room for."""
 
+import dataclasses
 import pickle
 import re
 import signal
@@ -41,6 +42,9 @@ def test_a_smaller_micro_batch_is_kept_for_the_run_that_goes_on(tmp_path: Path) 
     assert launch._with_room(job).settings == job.settings.model_copy(
         update={"micro_batch_size": 8}
     )
+    sharded = Training(batch_size=64, micro_batch_size=16, zero={"stage": 3})  # type: ignore[arg-type]
+    other = dataclasses.replace(job, settings=sharded)
+    assert launch._with_room(other) == other, "which may have room for more"
 
 
 def test_what_ray_trains_controller_gets_imports_no_training(

@@ -32,12 +32,12 @@ NUMBER = re.compile(r"\d(?:[ .()—-]{0,3}\d){4}")
 PHONE = re.compile(
     r"[+(\d](?<![\d.].)(?:"
     r"(?:(?<=\+)86[ -]?1|(?<=0)086[ -]?1|(?<=8)6[ -]?1|(?<=1))[3-9]\d"  # Chinese mobile
-    r"[ .—-]?\d{4}[ .—-]?\d{4}"
+    r"(?:[ —-]?\d{4}[ —-]?\d{4}|\.\d{4}\.\d{4})"
     r"|(?:(?<=\()0|(?<=0))(?:10|2\d|[3-9]\d{2})\)?[ -]?[2-8]\d{6,7}"  # Chinese landline
     r"|(?<=4)00[ -]?\d{3}[ -]?\d{4}"  # Chinese service number
     r"|(?<=\+)[1-9]\d{0,2}(?:[ .-]?\(?\d{2,4}\)?){2,4}"  # international, E.164
     r"|(?:(?<=\()[2-9]|(?<=[2-9]))\d{2}\)?[ .-][2-9]\d{2}[.-]\d{4}"  # North American
-    r")(?!\.?\d| ?元(?!旦))"  # sums are none
+    r")(?!\.?\d|元(?![旦宵月]))"  # sums in yuan are none
 )
 CHINESE_ID = re.compile(r"[1-9](?<!\d.)\d{16}[\dXx](?!\d)")
 SOCIAL_SECURITY = re.compile(

@@ -1,6 +1,6 @@
 """A look at the files that a recipe names before anything runs: are they there, is there text in
-them, have they the columns, and can any of the first rows be read? Of a source's files the first
-that is not empty is opened; what is remote, or a dataset, is not looked at."""
+them, have they the columns, and are the texts text? Of a source's files the first that is not empty
+is opened; what is remote, or a dataset, is not looked at."""
 
 import os
 from collections.abc import Collection, Iterator
@@ -10,7 +10,7 @@ from cluster.section import Conflict, Invalid
 from trainers.corpora.config import Corpora
 from trainers.corpora.reading.config import Source
 from trainers.corpora.reading.formats.rows import there_are
-from trainers.corpora.reading.readers import columns_of, problem_of, wanted
+from trainers.corpora.reading.readers import columns_of, wanted, what_is_no_text
 from trainers.corpora.reading.sources import every_source, is_remote, knob, located, missing_folders
 
 
@@ -29,8 +29,8 @@ def faults(corpora: Corpora) -> Iterator[Conflict]:
                 continue
             missing = [*_missing(source, key, first, columns)]
             yield from missing
-            if not missing and (problem := problem_of(source, first)):
-                yield Conflict(f"{key}.path", problem)
+            if not missing and (problem := what_is_no_text(source, first)):
+                yield Conflict(f"{key}.text", problem)
             if not os.path.getsize(first):
                 yield Conflict(f"{key}.path", f"{', '.join(files)}: empty; leave the source out")
         except Invalid as error:

@@ -77,13 +77,18 @@ def columns_of(source: Source, file: str) -> Collection[str]:
     return found
 
 
-def problem_of(source: Source, file: str) -> str | None:
-    """What is wrong with the first row of a file that has the columns, if none of its first ones
-    makes a document."""
-    rows = list(itertools.islice(read(source, Part(file)), ROWS_LOOKED_AT))
-    if not rows or any(row.problem is None for row in rows):
-        return None
-    return f"{rows[0].where}: {rows[0].problem}"
+def what_is_no_text(source: Source, file: str) -> str | None:
+    """What a source's column of texts has instead in all of the first rows that have something."""
+    told = None
+    rows = _rows(source, Part(file), {"text": source.text})
+    for where, columns, _ in itertools.islice(rows, ROWS_LOOKED_AT):
+        columns = columns or {}
+        value = columns.get(source.text)
+        if isinstance(value, str):
+            return None
+        if value is not None and not isinstance(value, Problem) and told is None:
+            told = f"{where}: {_text(columns, 'text', source.text)}"
+    return told
 
 
 def every_text(path: str, key: str) -> Iterator[str]:

@@ -105,7 +105,6 @@ def test_a_source_of_nothing_but_empty_files_is_told(tmp_path: Path) -> None:
         ),
         ("gbk.csv", "内容,label\n".encode("gbk"), "the header cannot be read: not UTF-8: convert"),
         ("list.jsonl", b'[{"text": "a"}, {"text": "b"}]', "list.jsonl:1: not an object with col"),
-        ("numbers.jsonl", b'{"text": 1}\n', "numbers.jsonl:1: column 'text' is int, not text"),
         ("pretty.jsonl", b'{\n  "text": "a"\n}\n', "pretty.jsonl:1: not JSON: "),
     ],
 )
@@ -116,6 +115,17 @@ def test_a_file_of_which_nothing_can_be_read_is_told(
     told = found(f"path: {name}")
     assert told.startswith(f"r.yaml:5: corpora.sources.mine.path: {tmp_path}/")
     assert says in told
+
+
+def test_a_column_without_texts_is_told(tmp_path: Path) -> None:
+    Path("stars.jsonl").write_text('{"stars": null}\n{"stars": 4}\n{"stars": 5}\n')
+    wrong = "stars.jsonl:2: column 'stars' is int, not text"
+    told = found("path: stars.jsonl\n      text: stars")
+    assert told == f"r.yaml:6: corpora.sources.mine.text: {tmp_path}/{wrong}"
+    Path("stars.jsonl").write_text('{"stars": 4}\n' * 99 + '{"stars": "four"}\n')
+    assert found("path: stars.jsonl\n      text: stars") == "", "one of them is"
+    Path("stars.jsonl").write_text('{"stars": null}\n' * 100)
+    assert found("path: stars.jsonl\n      text: stars") == "", "further rows may have it"
 
 
 def test_the_first_file_is_looked_at_as_far_as_it_must(tmp_path: Path) -> None:

@@ -48,3 +48,10 @@ def full_disk(error: OSError, place: str) -> InfrastructureError | None:
         f"{place}: {os.strerror(error.errno or errno.ENOSPC)}; free space there, or give another "
         "--workspace, and run again"
     )
+
+
+def of_storage(error: OSError, place: str, what: str) -> InfrastructureError:
+    """What to tell of a `place` that did not do what it was asked for, after all tries. Pure."""
+    return full_disk(error, place) or InfrastructureError(
+        f"{place}: {what}: {error}; mend the storage and run again"
+    )

@@ -6,12 +6,14 @@ see no half lines: a writer that was killed may leave one, and it is passed over
 """
 
 import concurrent.futures
+import contextlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from cluster.errors import of_storage
 from cluster.storage import Storage
 
 UPLOAD_INTERVAL_S = 20.0
@@ -35,7 +37,8 @@ def read(storage: Storage, name: str) -> list[Record]:
 
 
 class Lines:
-    """The writer of such a file: goes on behind what stands there already."""
+    """The writer of such a file: goes on behind what stands there already. Its methods raise
+    InfrastructureError where the storage takes nothing."""
 
     def __init__(self, storage: Storage, name: str):
         self._storage, self._name = storage, name
@@ -48,9 +51,17 @@ class Lines:
     def append(self, record: Record) -> None:
         self.records.append(record)
         if self._storage.is_local:
-            with Path(self._storage.root, self._name).open("a", encoding="utf-8") as stream:
+            with (
+                self._told(),
+                Path(self._storage.root, self._name).open("a", encoding="utf-8") as stream,
+            ):
                 stream.write(_line(record))
         elif time.monotonic() - self._uploaded_at >= UPLOAD_INTERVAL_S and self._is_idle():
+            self.upload()
+
+    def upload(self) -> None:
+        """Brings the lines so far to an object store, in a thread."""
+        if not self._storage.is_local:
             self._uploaded_at = time.monotonic()
             # An upload that fails is made good by the next, and the last one raises.
             self._upload = self._uploads.submit(self._storage.write, self._name, self.content())
@@ -76,7 +87,16 @@ class Lines:
         return self._upload is None or self._upload.done()
 
     def _write(self) -> None:
-        self._storage.write(self._name, self.content())
+        with self._told():
+            self._storage.write(self._name, self.content())
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            root = self._storage.root
+            raise of_storage(error, root, f"{self._name} cannot be written") from error
 
 
 def _line(record: Record) -> str:

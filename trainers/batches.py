@@ -13,7 +13,7 @@ from trainers import zero
 from trainers.config.training import Training
 from trainers.corpora.feeding.feed import Rows, deal
 from trainers.place import Place
-from trainers.tasks import Batch, Task, targets
+from trainers.tasks import Batch, Task, targets, tokens
 
 FETCHING_THREADS = 2
 
@@ -93,5 +93,4 @@ class Batches:
             micro_batches.append((batch, 1.0 if len(dealt) else 0.0))
             if len(dealt) and place.part == 0:  # of a group only one counts
                 counting.append(batch)
-        tokens = sum(batch["input_ids"].numel() for batch in counting)
-        return Share(micro_batches, sum(map(targets, counting)), tokens)
+        return Share(micro_batches, sum(map(targets, counting)), sum(map(tokens, counting)))

@@ -69,5 +69,7 @@ class Following(ControllerCallback, WorkerGroupCallback):
             return
         try:
             ray.get(self._group.execute_async(end), timeout=PATIENCE_S)
+        except ray.exceptions.GetTimeoutError:
+            self._progress.line(f"no checkpoint within {PATIENCE_S:g} s; the last one counts")
         except ray.exceptions.RayError:  # a worker is lost just now: the last checkpoint counts
             return

@@ -29,7 +29,8 @@ FILE_BYTES = 2 * 10**9
 
 
 def export(engine: Any, model: Any, tokenizer: "PreTrainedTokenizerFast", draft: Draft) -> None:
-    """Called by every rank; rank 0 writes config, tokenizer and weights."""
+    """Called by every rank; rank 0 writes config, tokenizer and weights. The others do not wait
+    until these are on storage, which may take longer than a collective lives."""
     is_writer = dist.get_rank() == 0
     with draft.folder() if is_writer else contextlib.nullcontext() as folder:
         for place, part in models.parts(model).items():
@@ -39,7 +40,6 @@ def export(engine: Any, model: Any, tokenizer: "PreTrainedTokenizerFast", draft:
             _write_weights(engine, part, written)
         if folder:
             tokenizer.save_pretrained(folder)
-    dist.barrier()
 
 
 def _write_weights(engine: Any, model: "PreTrainedModel", folder: Path | None) -> None:

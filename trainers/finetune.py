@@ -37,14 +37,15 @@ def run(job: StageJob) -> dict[str, Any]:
 def classifier(
     recipe: Recipe, parents: Mapping[str, Artifact], scratch: bool = False
 ) -> "Classify":
-    """The classification task of a recipe; `scratch` starts from random weights of its shape.
+    """The classification task of a recipe; `scratch` starts from random weights.
     Made by its workers: a driver needs no torch."""
     from trainers.model import Start
     from trainers.tasks.classify import Classify
 
     settings: Finetune = recipe.finetune
     base = settings.base or str(parents["pretrain"].path)
-    start = Start(shape=recipe.pretrain.model) if scratch else Start(base=base)
+    pretrain = recipe.pretrain
+    start = Start(pretrain.model, pretrain.like) if scratch else Start(base=base)
     return Classify(
         examples=parents["examples"],
         start=start,
@@ -65,7 +66,8 @@ def outline(recipe: Recipe, tokenizer_folder: str, examples: Artifact | None) ->
     if settings.base is not None:
         start = Start(base=settings.base)
     else:
-        start = Start(shape=recipe.pretrain.model, base=recipe.pretrain.base)
+        pretrain = recipe.pretrain
+        start = Start(pretrain.model, pretrain.like, pretrain.base)
     labels = settings.labels or ["0", "1"]
     return Classify(
         examples=examples,  # type: ignore[arg-type]  # read for the labels alone

@@ -141,12 +141,13 @@ class Journal:
         if self._trackers is not None:
             self._files[METRICS].append(line)
             self._trackers.log(state.step, values(line))
+            if saved:  # a run that goes on from there finds what was told until then
+                for lines in self._files.values():
+                    lines.upload()
         return line
 
     def end(self, state: LoopState) -> dict[str, Any]:
         """After the export: what the whole came to. The files go into the model's folder."""
-        if self._is_first:  # it came back when all steps were done
-            self.ledger.start(state.step)
         self.ledger.steps(state.step)
         if self._kept is not None and self._files:
             with self._kept.draft.folder() as folder:

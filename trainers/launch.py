@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.pipeline import StageJob
 from cluster.progress import Progress, Relayed, relayed
+from cluster.resources import concurrent
 from trainers import processes
 from trainers.asked import REQUESTS, Asked, Request, leaving, nothing
 from trainers.config.training import Training
@@ -28,8 +29,12 @@ if TYPE_CHECKING:
 MICRO_BATCH = "micro_batch.json"
 """Beside the checkpoints: what memory had room for, so that a run that goes on need not find out
 again."""
-GRACE_S = 15.0
-"""After Ctrl-C or SIGTERM: for the step that is under way, and a checkpoint behind it."""
+GRACE_S = 25.0
+"""After Ctrl-C or SIGTERM: for the step that is under way, and a checkpoint behind it. Kubernetes
+leaves 30 by default."""
+NO_CHECKPOINT = f"no further checkpoint within {GRACE_S:g} s; the last one counts"
+ROOM_INTERVAL_S = 5.0
+"""How often it is looked whether there is still a node for a training of one worker."""
 RESIZE_INTERVAL_S = 60.0
 """How often an elastic group looks for room for more workers."""
 
@@ -54,17 +59,17 @@ def fit(
         return fit_all([job], progress, max_failures_per_hour)[0]
     import ray
 
-    attempts = Attempts(max_failures_per_hour)
-    job = _with_room(job)
+    attempts, asked = Attempts(max_failures_per_hour), job.settings
+    job = _with_room(job, progress)
     with relayed(progress) as relay:
         ask_to_end = relay.end if job.draft is not None else lambda: False
         while True:
             progress.line(f"starting {_said(job.settings)} workers")
             try:
                 attempt = functools.partial(_group, job, relay, in_tune_trial)
-                return interruptible(attempt, ask_to_end)
+                return interruptible(attempt, ask_to_end, progress)
             except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
-                job = _after(error, attempts, job, progress)
+                job = _after(error, attempts, job, asked, progress)
                 processes.start(job.settings)
 
 
@@ -129,23 +134,27 @@ def _rank(job: TrainJob, relay: Relayed, report: Report | None) -> dict[str, Any
         REQUESTS.ended.set()
 
 
-def _after(error: Exception, attempts: Attempts, job: TrainJob, progress: Progress) -> TrainJob:
-    """The job to go on with after a failure. Raises what ends the training."""
+def _after(
+    error: Exception, attempts: Attempts, job: TrainJob, asked: Training, progress: Progress
+) -> TrainJob:
+    """The job to go on with after a failure. `asked` are the user's own settings. Raises what ends
+    the training."""
     going_on, told = attempts.after(error, job, time.monotonic())
     progress.line(told)
     if going_on is not job and job.draft is not None:
-        settings = going_on.settings
-        kept = {"micro_batch_size": settings.micro_batch_size, "sharing": _sharing(settings)}
+        size = going_on.settings.micro_batch_size
+        kept = {"micro_batch_size": size, "asked": _asked(asked)}
         job.draft.storage.write(f"{job.draft.work}/{MICRO_BATCH}", json.dumps(kept).encode())
     return going_on
 
 
-def _sharing(settings: Training) -> dict[str, Any]:
-    """What else decides how much memory a worker needs, and does not begin a training anew."""
-    return settings.model_dump(mode="json", include={"zero", "workers", "activation_checkpointing"})
+def _asked(settings: Training) -> dict[str, Any]:
+    """What decides how much memory a worker needs, and does not begin a training anew."""
+    keys = {"micro_batch_size", "zero", "workers", "activation_checkpointing"}
+    return settings.model_dump(mode="json", include=keys)
 
 
-def _with_room(job: TrainJob) -> TrainJob:
+def _with_room(job: TrainJob, progress: Progress) -> TrainJob:
     """The job with the micro-batch that an earlier run like it came down to."""
     if job.draft is None:
         return job
@@ -153,8 +162,12 @@ def _with_room(job: TrainJob) -> TrainJob:
         kept = json.loads(job.draft.storage.read(f"{job.draft.work}/{MICRO_BATCH}"))
     except FileNotFoundError:
         return job
-    if kept["sharing"] != _sharing(job.settings):
+    if kept["asked"] != _asked(job.settings):
         return job
+    progress.line(
+        f"micro_batch_size {kept['micro_batch_size']} in place of {job.settings.micro_batch_size}: "
+        "memory gave out before; set another one to try again"
+    )
     return with_micro_batch(job, kept["micro_batch_size"])
 
 
@@ -184,7 +197,9 @@ def _task(job: TrainJob, relay: Relayed) -> dict[str, Any]:
 
 
 def interruptible(
-    function: Callable[[], Any], ask_to_end: Callable[[], bool] = lambda: False
+    function: Callable[[], Any],
+    ask_to_end: Callable[[], bool] = lambda: False,
+    progress: Progress | None = None,
 ) -> Any:
     """Calls `function` in a thread. Ray Train answers Ctrl-C by itself from the main thread, and
     then goes on as if the run had finished; here it stays a KeyboardInterrupt. Where `ask_to_end`
@@ -206,8 +221,8 @@ def interruptible(
         while not done.wait(0.2):
             pass
     except KeyboardInterrupt:
-        if ask_to_end():
-            done.wait(GRACE_S)
+        if ask_to_end() and not done.wait(GRACE_S) and progress is not None:
+            progress.line(NO_CHECKPOINT)
         raise
     if failure:
         raise failure[0]
@@ -222,26 +237,42 @@ def fit_all(
 
     if any(job.settings.most_workers > 1 for job in jobs):
         return [fit(job, progress, max_failures_per_hour) for job in jobs]
-    going_on = [_with_room(job) for job in jobs]
+    going_on = [_with_room(job, progress) for job in jobs]
     attempts = [Attempts(max_failures_per_hour) for _ in jobs]
     found: dict[int, dict[str, Any]] = {}
     with relayed(progress) as relay:
         running = {_begun(job, relay): number for number, job in enumerate(going_on)}
         try:
             while running:
-                (ended,), _ = ray.wait(list(running), num_returns=1)
+                ended = _first_ended(list(running), jobs[0].settings, progress)
                 number = running.pop(ended)
                 try:
                     found[number] = ray.get(ended)
                 except ray.exceptions.RayError as error:
-                    job = _after(error, attempts[number], going_on[number], progress)
+                    asked = jobs[number].settings
+                    job = _after(error, attempts[number], going_on[number], asked, progress)
                     running[_begun(job, relay)] = number
                     going_on[number] = job
         except KeyboardInterrupt:
             if jobs[0].draft is not None and relay.end():
-                ray.wait(list(running), num_returns=len(running), timeout=GRACE_S)
+                _, left = ray.wait(list(running), num_returns=len(running), timeout=GRACE_S)
+                if left:
+                    progress.line(NO_CHECKPOINT)
             raise
     return [found[number] for number in range(len(jobs))]
+
+
+def _first_ended(running: list[Any], settings: Training, progress: Progress) -> Any:
+    """Waits for one of these tasks to end; tells where no node is left that could run them."""
+    import ray
+
+    is_told = False
+    while not (ended := ray.wait(running, timeout=ROOM_INTERVAL_S)[0]):
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        if not is_told and not any(concurrent(settings.resources, node, 1) for node in nodes):
+            is_told = True
+            progress.line("waits for a node with room for its worker")
+    return ended[0]
 
 
 def _begun(job: TrainJob, relay: Relayed) -> Any:

@@ -7,7 +7,6 @@ any number of workers, micro-batches and packing. Which samples they are follows
 """
 
 import math
-import shutil
 import time
 from typing import Any
 
@@ -21,6 +20,7 @@ from trainers.asked import Asked, Request, nothing
 from trainers.batches import Batches
 from trainers.checkpoints.saving import Checkpoints
 from trainers.checkpoints.state import LoopState
+from trainers.compiling import compile_if_possible
 from trainers.config.training import Training
 from trainers.corpora.feeding.feed import Rows
 from trainers.export import export
@@ -54,17 +54,19 @@ def train(
     precision = zero.resolve_precision(settings.precision)
     for part in model.parts(objective.model).values():
         attention.prepare(part, "cuda" if torch.cuda.is_available() else "cpu", precision)
-    compiled = settings.compile and _compile(objective, progress)
+    rank = dist.get_rank()
+    uncompiled = compile_if_possible(objective) if settings.compile else "not asked for"
+    if settings.compile and uncompiled and rank == 0:
+        progress.line(f"{uncompiled}: the model runs uncompiled, slower")
     place = Place.of_this_worker(settings)
     engine = zero.engine(objective, settings, shared(objective.model, place))
     rows, validation = task.rows("train"), task.rows("validation")
-    total_steps = math.ceil(settings.epochs * len(rows) / settings.batch_size)
+    total_steps = schedule.steps(settings, len(rows))
     checkpoints = Checkpoints(engine, job.draft, settings.checkpoints_kept, progress)
     state = checkpoints.restore() or LoopState()
     clock = _Clock(state, settings)
     watch = Watch(settings, progress)
     metrics: dict[str, Any] = {}
-    rank = dist.get_rank()
     with (
         checkpoints,
         Journal(job.kept, settings, engine, cost, state, progress, entered) as journal,
@@ -97,8 +99,6 @@ def train(
                     progress.line(f"left a checkpoint after step {state.step:,}")
                 raise Ended(f"ended as it was asked to, after step {state.step:,}")
             checkpoints.raise_failure()
-        if not metrics:  # resumed from a checkpoint that was at the end
-            metrics = evaluate(engine, task, settings, place, validation)
         if job.draft is not None:
             with journal.spent("export"):
                 export(engine, objective.model, task.tokenizer(), job.draft)
@@ -117,7 +117,7 @@ def train(
         "rollbacks": state.rollbacks,
         "left_out": state.left_out,
         "precision": precision,
-        "compiled": compiled,
+        "compiled": uncompiled is None,
         "workers": dist.get_world_size(),
     }
 
@@ -229,14 +229,6 @@ class _Clock:
         by_steps = steps is not None and self._state.step % steps == 0
         is_asked_for = self.asked is not Request.NOTHING
         return self.is_due("checkpoint", 0.0 if by_steps or is_asked_for else self._checkpoint_s)
-
-
-def _compile(objective: Objective, progress: Progress) -> bool:
-    if shutil.which("g++") is None and not torch.cuda.is_available():
-        progress.line("no C++ compiler (g++): the model runs uncompiled, slower")
-        return False
-    objective.compile(dynamic=True)
-    return True
 
 
 def _shown(line: dict[str, Any]) -> dict[str, Any]:

@@ -47,9 +47,12 @@ HIDDEN_DROPOUT = {
 
 @dataclasses.dataclass(frozen=True)
 class Start:
-    """What training starts from: random weights of a shape, or the weights in a folder."""
+    """What training starts from: random weights of a shape, or of another model's config, or the
+    weights in a folder."""
 
     shape: Shape | None = None
+    like: str | None = None
+    """A folder or hub id, of which the config is taken."""
     base: str | None = None
     """A folder or hub id."""
 
@@ -62,31 +65,43 @@ def build(
     Under `torch.device("meta")` it has no weights, and none are read. Raises UserError if the
     weights cannot be read, or keys do not exist.
     """
-    if start.base is not None:
-        try:
-            known_config = transformers.AutoConfig.from_pretrained(start.base)
-            named = _named_for(known_config, config)
-            if torch.get_default_device().type == "meta":
-                known_config = transformers.AutoConfig.from_pretrained(start.base, **named)
-                model = HEADS[head].from_config(known_config)
-            else:
-                model = HEADS[head].from_pretrained(start.base, dtype=torch.float32, **named)
-        except (OSError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"base: cannot load {start.base!r}: {reason}") from error
-        if head != "classify" and model.config.model_type not in PACKABLE:
-            raise UserError(
-                f"pretrain.base: {model.config.model_type!r} cannot be trained on packed sequences "
-                f"yet; those that can: {', '.join(PACKABLE)}"
-            )
-        known = model.get_input_embeddings().num_embeddings
-        if len(tokenizer) > known:
-            raise UserError(
-                f"base: {start.base!r} knows {known} tokens, its tokenizer has {len(tokenizer)}"
-            )
-        return model
-    assert start.shape is not None
-    return HEADS[head].from_config(from_shape(start.shape, tokenizer, **config))
+    if start.shape is not None:
+        return HEADS[head].from_config(from_shape(start.shape, tokenizer, **config))
+    key, source = ("like", start.like) if start.base is None else ("base", start.base)
+    assert source is not None
+    try:
+        known_config = transformers.AutoConfig.from_pretrained(source)
+        named = _named_for(known_config, config)
+        if start.base is None:
+            named |= _of_tokenizer(known_config, tokenizer)
+        if start.base is None or torch.get_default_device().type == "meta":
+            known_config = transformers.AutoConfig.from_pretrained(source, **named)
+            model = HEADS[head].from_config(known_config, dtype=torch.float32)
+        else:
+            model = HEADS[head].from_pretrained(source, dtype=torch.float32, **named)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{key}: cannot load {source!r}: {reason}") from error
+    if head != "classify" and model.config.model_type not in PACKABLE:
+        raise UserError(
+            f"pretrain.{key}: {model.config.model_type!r} cannot be trained on packed sequences "
+            f"yet; those that can: {', '.join(PACKABLE)}"
+        )
+    known = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > known:
+        raise UserError(
+            f"base: {source!r} knows {known} tokens, its tokenizer has {len(tokenizer)}"
+        )
+    return model
+
+
+def _of_tokenizer(known: Any, tokenizer: "PreTrainedTokenizerFast") -> dict[str, Any]:
+    """What a config has of its tokenizer, from another one."""
+    keys = {f"{name}_token_id" for name in ("pad", "bos", "eos", "cls", "sep")}
+    found = {key: getattr(tokenizer, key) for key in keys if hasattr(known, key)}
+    if getattr(known, "decoder_start_token_id", None) is not None:
+        found["decoder_start_token_id"] = tokenizer.pad_token_id
+    return {"vocab_size": len(tokenizer), **found}
 
 
 def _named_for(known: Any, config: dict[str, Any]) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def task(recipe: Recipe, corpus: Artifact) -> "Task":
     from trainers.tasks.span_corruption import SpanCorruption
 
     settings: Pretrain = recipe.pretrain
-    start = Start(shape=settings.model, base=settings.base)
+    start = Start(settings.model, settings.like, settings.base)
     read = (corpus, start, recipe.seed, recipe.cluster.cache_gb, settings.shuffle_window)
     masking = (settings.mask_probability, settings.whole_words)
     match settings.objective:

@@ -1,8 +1,14 @@
-"""The learning rate over a training, as a function of how much of it is done."""
+"""How many steps a training has, and the learning rate, as a function of how much of it is done."""
 
 import math
 
 from trainers.config.training import Training
+
+
+def steps(settings: Training, samples: int) -> int:
+    """Steps of a training on so many samples an epoch; the last one may be over the end. Pure."""
+    # 1.1 x 100 is a little more than 110.
+    return math.ceil(round(settings.epochs * samples / settings.batch_size, 6))
 
 
 def rate(settings: Training, fraction: float, step: float) -> float:

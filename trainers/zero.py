@@ -2,6 +2,7 @@
 
 import logging
 import os
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ from trainers.config.engine import Zero
 from trainers.config.training import Training
 from trainers.optimizers import optimizer
 from trainers.place import Place
+from trainers.swap import Swap
 
 
 def resolve_precision(precision: str) -> str:
@@ -103,6 +105,11 @@ def engine(module: nn.Module, settings: Training, mpu: Any = None) -> Any:
             f"{section}.zero.nvme_path: offload to nvme needs libaio; install it on every node "
             "(libaio-dev)"
         )
+    swap = None
+    if settings.zero.nvme_path is not None:
+        swap = _swap(settings.zero.nvme_path, section)
+        zero = settings.zero.model_copy(update={"nvme_path": swap.folder})
+        settings = settings.model_copy(update={"zero": zero})
     if settings.shared == "weights":
         tensor_parallel.prepare(module, settings.workers_a_group)
     groups = torch.distributed.get_world_size() // settings.workers_a_group
@@ -122,4 +129,13 @@ def engine(module: nn.Module, settings: Training, mpu: Any = None) -> Any:
         made.first_dataloader_check.remove()
     if isinstance(made.optimizer, torch.optim.Optimizer):
         drop_steps_not_finite(made.optimizer)
+    if swap is not None:
+        weakref.finalize(made, swap.close)
     return made
+
+
+def _swap(disk: str, section: str) -> Swap:
+    try:
+        return Swap(disk)
+    except OSError as error:
+        raise UserError(f"{section}.zero.nvme_path: {error}; set another folder") from error

@@ -64,7 +64,7 @@ def begins(storage: Storage) -> None:
 def looks(storage: Storage, found: Path) -> None:
     """What a single worker would go on from."""
     engine, notes = Engine(size=SIZE), Notes()
-    state = restore(engine, Draft(storage, "model/demo"), notes)
+    state = restore(engine, Draft(storage, "model/demo"), notes).state
     assert state is not None
     assert engine.numbers == {state.step}
     found.write_text(json.dumps({"step": state.step, "said": notes.lines}))

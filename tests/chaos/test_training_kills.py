@@ -21,6 +21,7 @@ import pytest
 import ray
 import torch
 import torch.distributed as dist
+from ray._private.authentication.authentication_token_setup import ensure_token_if_auth_enabled
 from ray.cluster_utils import Cluster
 from torch import Tensor
 
@@ -48,6 +49,9 @@ def cluster() -> Iterator[Cluster]:
     """Three nodes of one CPU, and a head of none, to which this process is connected."""
     with pytest.MonkeyPatch.context() as patch:
         session.set_environment()
+        # A process that had a local Ray keeps to tokens, which a cluster asks for if it is told to.
+        patch.setenv("RAY_AUTH_MODE", "token")
+        ensure_token_if_auth_enabled()
         # Which only the main thread can do, and nodes are added by others.
         patch.setattr(ray._private.utils, "set_sigterm_handler", lambda handler: None)
         made = Cluster(
@@ -183,6 +187,7 @@ def test_killed_workers_cost_nothing(
 def test_killed_nodes_are_done_without(
     task: Task, unbroken: Any, cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    fill(cluster)
     monkeypatch.setattr(launch, "RESIZE_INTERVAL_S", 5.0)
     draw, records = random.Random(SEED), tmp_path / "records"
     records.mkdir()

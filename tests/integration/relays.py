@@ -128,7 +128,7 @@ def _load_and_save(job: TrainJob, again: Draft, notes: Notes) -> None:
     task = job.task()
     engine = zero.engine(Objective(task.model(), task), job.settings)
     assert job.draft is not None
-    state = restore(engine, job.draft, notes)
+    state = restore(engine, job.draft, notes).state
     assert state is not None
     with Checkpoints(engine, again, 2, notes) as checkpoints:
         checkpoints.save(state)

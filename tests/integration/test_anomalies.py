@@ -15,7 +15,15 @@ from trainers.tasks.causal_lm import CausalLM
 BATCH, BATCHES = 4, 8
 BAD = 5
 """The batch that a step is not taken for."""
-STAGES = [(0, "fp32"), (0, "bf16"), (1, "bf16"), (2, "fp32"), (3, "bf16")]
+STAGES: dict[str, dict[str, Any]] = {
+    "0/fp32": {"stage": 0},
+    "0/bf16": {"stage": 0},
+    "1/bf16": {"stage": 1},
+    "2/fp32": {"stage": 2},
+    "2-offloaded/bf16": {"stage": 2, "offload_optimizer": "cpu"},
+    "3/bf16": {"stage": 3},
+}
+"""ZeRO by name and precision."""
 STEADY = {"anomalies": {"spike": "skip", "window": 4, "sigma": 50.0}}
 ROLLING = {"anomalies": {"non_finite": "roll_back"}, "checkpoint_minutes": 1e-9}
 FAR = {"anomalies": {"non_finite": "roll_back"}, "checkpoint_steps": 3}
@@ -23,7 +31,7 @@ FAR = {"anomalies": {"non_finite": "roll_back"}, "checkpoint_steps": 3}
 LEFT_OUT = [[BAD * BATCH, (BAD + 1) * BATCH]]
 
 
-def settings(stage: int, precision: str, workers: int = 2, **keys: Any) -> Training:
+def settings(where: str, workers: int = 2, **keys: Any) -> Training:
     return Training.model_validate(
         {
             "workers": workers,
@@ -32,8 +40,8 @@ def settings(stage: int, precision: str, workers: int = 2, **keys: Any) -> Train
             "learning_rate": 0.1,
             "schedule": "constant",
             "warmup": 0.0,
-            "precision": precision,
-            "zero": {"stage": stage},
+            "precision": where.rpartition("/")[2],
+            "zero": STAGES[where],
             **keys,
         }
     )
@@ -50,39 +58,40 @@ def found(task: CausalLM, tmp_path_factory: pytest.TempPathFactory) -> Any:
     leap = Magnified(task, dict.fromkeys(range(BAD * BATCH, (BAD + 1) * BATCH), 100.0))
     at_end = Magnified(task, {BATCHES * BATCH - 1: math.inf})
     cases = {}
-    for stage, precision in STAGES:
-        where, on = f"{stage}/{precision}", (stage, precision)
-        cases[f"dull/{where}"] = Case(Dull(task, [BAD], BATCH), settings(*on), plain=True)
-        cases[f"nan/{where}"] = Case(nan, settings(*on), plain=True, left_out=LEFT_OUT)
-        cases[f"leap/{where}"] = Case(leap, settings(*on, **STEADY), plain=True, left_out=LEFT_OUT)
-        cases[f"back/{where}"] = Case(nan, settings(*on, **ROLLING), plain=True, left_out=LEFT_OUT)
+    for where in STAGES:
+        steady, rolling = settings(where, **STEADY), settings(where, **ROLLING)
+        cases[f"dull/{where}"] = Case(Dull(task, [BAD], BATCH), settings(where), plain=True)
+        cases[f"nan/{where}"] = Case(nan, settings(where), plain=True, left_out=LEFT_OUT)
+        cases[f"leap/{where}"] = Case(leap, steady, plain=True, left_out=LEFT_OUT)
+        cases[f"back/{where}"] = Case(nan, rolling, plain=True, left_out=LEFT_OUT)
         forgotten = Dull(task, [BAD - 2, BAD - 1, BAD], BATCH)
         since = [[(BAD - 2) * BATCH, (BAD + 1) * BATCH]]
-        cases[f"forgotten/{where}"] = Case(forgotten, settings(*on), plain=True)
-        cases[f"far/{where}"] = Case(nan, settings(*on, **FAR), plain=True, left_out=since)
-        whole, shorter = settings(*on), settings(*on, epochs=(BATCHES - 1) / BATCHES)
+        cases[f"forgotten/{where}"] = Case(forgotten, settings(where), plain=True)
+        cases[f"far/{where}"] = Case(nan, settings(where, **FAR), plain=True, left_out=since)
+        whole, shorter = settings(where), settings(where, epochs=(BATCHES - 1) / BATCHES)
         last = [[(BATCHES - 1) * BATCH, BATCHES * BATCH]]
         cases[f"end/{where}"] = Case(at_end, whole, left_out=last)
         cases[f"shorter/{where}"] = Case(task, shorter)
-    cases["dull/alone"] = Case(Dull(task, [BAD], BATCH), settings(2, "fp32", 1), plain=True)
-    cases["nan/alone"] = Case(nan, settings(2, "fp32", 1), plain=True, left_out=LEFT_OUT)
-    cases["all/alone"] = Case(task, settings(2, "fp32", 1), plain=True)
+    alone = settings("2/fp32", workers=1)
+    cases["dull/alone"] = Case(Dull(task, [BAD], BATCH), alone, plain=True)
+    cases["nan/alone"] = Case(nan, alone, plain=True, left_out=LEFT_OUT)
+    cases["all/alone"] = Case(task, alone, plain=True)
     return trained(cases, tmp_path_factory.mktemp("worlds"))
 
 
-@pytest.mark.parametrize("where", [f"{stage}/{precision}" for stage, precision in STAGES])
+@pytest.mark.parametrize("where", STAGES)
 @pytest.mark.parametrize("kind", ["nan", "leap", "back"])
 def test_a_step_that_is_not_taken_leaves_nothing(kind: str, where: str, found: Any) -> None:
     assert distance(found[f"{kind}/{where}"], found[f"dull/{where}"]) == 0
 
 
-@pytest.mark.parametrize("where", [f"{stage}/{precision}" for stage, precision in STAGES])
+@pytest.mark.parametrize("where", STAGES)
 def test_to_roll_back_forgets_what_came_since_the_checkpoint(where: str, found: Any) -> None:
     assert distance(found[f"far/{where}"], found[f"forgotten/{where}"]) == 0
     assert distance(found[f"far/{where}"], found[f"back/{where}"]) > 1e-4
 
 
-@pytest.mark.parametrize("where", [f"{stage}/{precision}" for stage, precision in STAGES])
+@pytest.mark.parametrize("where", STAGES)
 def test_a_last_step_that_is_not_taken_is_as_none(where: str, found: Any) -> None:
     """With AdamW, whose state would move too."""
     assert distance(found[f"end/{where}"], found[f"shorter/{where}"]) == 0

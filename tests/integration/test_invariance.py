@@ -6,6 +6,7 @@ One step by the gradient alone, at a learning rate of 1, moves each weight by it
 
 from typing import Any
 
+import deepspeed
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -30,6 +31,8 @@ from trainers.tasks.classify import Classify
 from trainers.tasks.language_model import cross_entropy
 from trainers.tasks.masked_lm import MaskedLM
 
+HAS_AIO = deepspeed.ops.__compatible_ops__["async_io"]
+needs_aio = pytest.mark.skipif(not HAS_AIO, reason="no libaio-dev")
 TOLERANCE = 1e-5
 """Of the largest gradient."""
 CUT = {"zero_optimization": {"stage3_param_persistence_threshold": 0}}
@@ -81,6 +84,8 @@ RESUMED: dict[str, dict[str, Any]] = {
     "adamw/1": {"offload_optimizer": "cpu"},
     "adamw/3": {"offload_optimizer": "cpu", "offload_parameters": "cpu"},
 }
+ONCE = ("grouped", "paired", "dropping", "large")
+"""Tasks that are not tried at every number of workers and micro-batch."""
 GRID = [(workers, micro_batch_size) for workers in (1, 2) for micro_batch_size in (1, 2, 8)]
 OPTIMIZERS = [(name, stage) for name in ("adamw", "lion") for stage in range(4)]
 
@@ -171,6 +176,10 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Task, int
         made[f"tags-{length}"] = Tags(corpus, bert, SEED, 1), rows
     made["grouped"] = CausalLM(corpus, grouped, SEED, 1), rows
     made["paired"] = CausalLM(corpus, paired, SEED, 1), rows
+    dropping = Start(shape=Shape.model_validate({**sizes, "dropout": 0.3}))
+    made["dropping"] = MaskedLM(corpus, dropping, SEED, 1), rows
+    larger = {"architecture": "llama", **sizes, "hidden_size": 160, "layers": 3}
+    made["large"] = CausalLM(corpus, Start(shape=Shape.model_validate(larger)), SEED, 1), rows
     made["masked"] = MaskedLM(corpus, bert, SEED, 1, mask_probability=0.2), rows
     examples = published(storage, "examples/demo-examples-00")
     texts = [TEXTS[number % 5][: 3 + 2 * number] for number in range(11)]
@@ -189,7 +198,7 @@ def found(
     cases: dict[str, Case] = {}
     for name, (task, rows) in tasks.items():
         cases[f"{name}/whole"] = Case(task, settings(1, rows, rows, zero={"stage": 0}), plain=True)
-        for workers, size in GRID if name not in ("grouped", "paired") else ():
+        for workers, size in GRID if name not in ONCE else ():
             case = Case(task, settings(workers, rows, size), plain=True)
             cases[f"{name}/{workers}x{size}"] = case
     for name, stages in KEPT.items():
@@ -217,6 +226,19 @@ def found(
         keys = {"optimizer": name, "zero": {"stage": int(stage), **offload}, **steps}
         keys |= {"checkpoint_minutes": 1e-9}
         cases[f"{which}/resumed"] = Case(task, settings(2, rows, 2, **keys), resumes=True)
+    task, rows = tasks["dropping"]
+    cases["dropping"] = Case(task, settings(2, rows, 2, **steps))
+    keys = {**steps, "checkpoint_minutes": 1e-9}
+    cases["dropping/resumed"] = Case(task, settings(2, rows, 2, **keys), resumes=True)
+    task, rows = tasks["large"]
+    nvme = str(tmp_path_factory.mktemp("nvme"))
+    for kind in ("cpu", "nvme") if HAS_AIO else ():
+        offload = {"offload_optimizer": kind, "offload_parameters": kind}
+        disk = {"nvme_path": nvme} if kind == "nvme" else {}
+        keys = {"zero": {"stage": 3, **offload, **disk}, "deepspeed": CUT, **steps}
+        cases[f"large/{kind}"] = Case(task, settings(2, rows, 2, **keys))
+        keys |= {"checkpoint_minutes": 1e-9}
+        cases[f"large/{kind}/resumed"] = Case(task, settings(2, rows, 2, **keys), resumes=True)
     for way, names in WAYS.items():
         for name in names:
             task, rows = tasks[name]
@@ -337,6 +359,13 @@ def test_sequences_and_layers_that_workers_share_do_not_count(
     assert distance(parted, whole) <= TOLERANCE * largest(whole)
 
 
-@pytest.mark.parametrize("which", [*RESUMED, *WAYS])
+@needs_aio
+def test_it_does_not_count_where_state_is_kept(found: Any) -> None:
+    assert distance(found["large/nvme"], found["large/cpu"]) == 0
+
+
+@pytest.mark.parametrize(
+    "which", [*RESUMED, *WAYS, "dropping", pytest.param("large/nvme", marks=needs_aio)]
+)
 def test_a_resumed_training_ends_where_it_would_have(which: str, found: Any) -> None:
     assert distance(found[f"{which}/resumed"], found[which]) == 0

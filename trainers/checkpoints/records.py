@@ -11,7 +11,7 @@ run left of a step is never taken for a part of what comes after it.
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from cluster.storage import Storage
@@ -86,13 +86,20 @@ def _names(storage: Storage, folder: str) -> list[str]:
     return [name for name in storage.folders(folder) if name.startswith("step-")]
 
 
-def prune(storage: Storage, folder: str, step: int, kept: int) -> None:
-    """Deletes all but the last `kept` checkpoints up to this step, and what stands among them
-    unfinished. Those of later steps were passed over by a run that now comes to them anew."""
+def prune(
+    storage: Storage, folder: str, step: int, kept: int, passed_over: Collection[str]
+) -> None:
+    """Deletes all but the last `kept` good checkpoints up to this step: what stands among them
+    unfinished or was passed over too. Those of later steps were passed over by a run that now comes
+    to them anew."""
     earlier = [name for name in _names(storage, folder) if name <= step_name(step)]
-    whole = [name for name in earlier if has_record(storage, f"{folder}/{name}")]
+    good = [
+        name
+        for name in earlier
+        if name not in passed_over and has_record(storage, f"{folder}/{name}")
+    ]
     for name in earlier:
-        if name not in whole[-kept:]:
+        if name not in good[-kept:]:
             storage.delete(f"{folder}/{name}")
 
 

@@ -8,6 +8,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from cluster.artifacts import Draft
+from cluster.errors import of_storage
 from cluster.progress import Progress
 from cluster.storage import Storage
 from trainers.checkpoints import held, records
@@ -17,14 +18,22 @@ from trainers.checkpoints.records import Record
 from trainers.checkpoints.state import LoopState
 
 
-def restore(engine: Any, draft: Draft, progress: Progress) -> LoopState | None:
-    """Loads the last good checkpoint into the engine, on every rank; None if there is none. Those
-    that are passed over are named, with the reason. Nothing may be saved meanwhile."""
+class Restored(NamedTuple):
+    state: LoopState | None
+    """None where no checkpoint is good."""
+    passed_over: list[str]
+    """Names of later ones."""
+
+
+def restore(engine: Any, draft: Draft, progress: Progress) -> Restored:
+    """Loads the last good checkpoint into the engine, on every rank. Those that are passed over are
+    told, with the reason. Nothing may be saved meanwhile. Raises InfrastructureError."""
     storage, folder = draft.storage, draft.work
     offered: list[Any] = [None]
     if dist.get_rank() == 0:
         offered = [records.sweep(storage, folder)]
     dist.broadcast_object_list(offered, src=0)
+    passed_over: list[str] = []
     for name in offered[0]:
         local, content, reason = None, None, None
         try:
@@ -35,7 +44,7 @@ def restore(engine: Any, draft: Draft, progress: Progress) -> LoopState | None:
             reason = str(error)
         except OSError as error:
             if not storage.is_local:  # it does not answer: that says nothing of the checkpoint
-                raise
+                raise of_storage(error, storage.root, f"{name} cannot be read") from error
             reason = str(error)
         reasons: list[Any] = [None] * dist.get_world_size()
         dist.all_gather_object(reasons, reason)
@@ -46,9 +55,10 @@ def restore(engine: Any, draft: Draft, progress: Progress) -> LoopState | None:
             assert content is not None
             _put(engine, content, record)
             _tell(progress, f"resumes from checkpoint {name}{_changes(engine, record)}")
-            return record.state
+            return Restored(record.state, passed_over)
         _tell(progress, f"checkpoint {name} is passed over: {reason}")
-    return None
+        passed_over.append(name)
+    return Restored(None, passed_over)
 
 
 class _Content(NamedTuple):

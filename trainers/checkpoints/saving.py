@@ -18,7 +18,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from cluster.artifacts import Draft
-from cluster.errors import InfrastructureError, full_disk
+from cluster.errors import of_storage
 from cluster.progress import Progress
 from trainers.checkpoints import held, records
 from trainers.checkpoints.parts import Key, pieces
@@ -44,6 +44,8 @@ class Checkpoints:
         self._thread: threading.Thread | None = None
         self._failure: Exception | None = None
         self._given_up = threading.Event()
+        self._passed_over: set[str] = set()
+        """Names of checkpoints that are no good."""
 
     def __enter__(self) -> Self:
         return self
@@ -63,7 +65,11 @@ class Checkpoints:
     def restore(self) -> LoopState | None:
         """Goes back to the last good one; None if there is none."""
         self.wait()
-        return None if self._draft is None else restore(self._engine, self._draft, self._progress)
+        if self._draft is None:
+            return None
+        restored = restore(self._engine, self._draft, self._progress)
+        self._passed_over.update(restored.passed_over)
+        return restored.state
 
     def save(self, state: LoopState) -> None:
         """Begins a checkpoint, on all ranks at the same step. Waits for the one before.
@@ -107,9 +113,8 @@ class Checkpoints:
         try:
             self._write(draft, tensors, record, rank)
         except OSError as error:
-            self._failure = full_disk(error, draft.storage.root) or InfrastructureError(
-                f"{draft.storage.root}: a checkpoint cannot be written: {error}; the last one is "
-                "kept, run again to go on"
+            self._failure = of_storage(
+                error, draft.storage.root, "a checkpoint cannot be written, the last one is kept"
             )
         except Exception as error:  # noqa: BLE001  raised in the training's own thread
             self._failure = error
@@ -129,7 +134,8 @@ class Checkpoints:
             if self._given_up.wait(POLL_S):
                 return
         records.write_record(storage, place, dataclasses.replace(record, files=files))
-        records.prune(storage, draft.work, step, self._kept)
+        self._passed_over.discard(records.step_name(step))
+        records.prune(storage, draft.work, step, self._kept, self._passed_over)
 
 
 class _Hashed:

@@ -24,7 +24,8 @@ class Zero(Section):
     offload_parameters: Literal["cpu", "nvme"] | None = operational(None)
     """Where parameters wait that no layer uses just now; for stage 3."""
     nvme_path: str | None = operational(None)
-    """A folder on each node's fast disk, for `nvme`. Needs libaio there."""
+    """A folder on each node's fast disk, for `nvme`. Needs libaio there (libaio-dev). What it is
+    filled with goes with the training, or with the next one."""
 
     @model_validator(mode="after")
     def _stage_allows_offload(self) -> Self:
@@ -64,6 +65,7 @@ OWN = {
     "scheduler": "schedule",
     "fp16.enabled": "precision",
     "bf16.enabled": "precision",
+    "bf16.check_grad_overflow": "anomalies.non_finite",
     "bfloat16": "precision",
     "torch_autocast": "precision",
     "data_types.param_dtype": "precision",

@@ -56,10 +56,13 @@ class Finetune(Training):
                 "finetune.base",
                 "give it, or a section pretrain, one of them: fine-tuning starts from either",
             )
-        if self.evaluation.without_pretraining and not (recipe.pretrain and recipe.pretrain.model):
+        if self.evaluation.without_pretraining and (
+            recipe.pretrain is None or recipe.pretrain.base is not None
+        ):
             yield Conflict(
                 "finetune.evaluation.without_pretraining",
-                "needs pretrain.model: only a model from scratch can be built without its weights",
+                "needs pretrain.model or pretrain.like: only a model from scratch can be built "
+                "without its weights",
             )
         if recipe.pretrain is None:
             return

@@ -31,7 +31,10 @@ class Pretrain(Training):
     generator has replaced (ELECTRA, Clark et al. 2020), or spans that are gone (T5, Raffel et al.
     2020)."""
     model: Shape | None = None
-    """A model from scratch."""
+    """A model from scratch, by size."""
+    like: str | None = None
+    """A folder or hub id of another model: one from scratch with its architecture and sizes, of
+    which `config.json` alone is read; but for the tokens, which are the corpus' own."""
     mask_probability: float = Field(default=0.15, gt=0, lt=1)
     """Share of tokens that masked LM predicts (Devlin et al. 2019), that the generator of
     replaced_tokens fills, or that are gone in span_corruption."""
@@ -63,8 +66,10 @@ class Pretrain(Training):
 
     @model_validator(mode="after")
     def _fits_objective(self) -> Self:
-        if (self.model is None) == (self.base is None):
-            raise ValueError("give `model` (from scratch) or `base` (continue), one of them")
+        if [self.model, self.like, self.base].count(None) != 2:
+            raise ValueError(
+                "give `model` or `like` (from scratch) or `base` (continue), one of them"
+            )
         if self.model is not None:
             suited = SUITED[self.objective]
             if self.model.architecture not in suited:
@@ -79,7 +84,7 @@ class Pretrain(Training):
             raise Invalid("whole_words", f"{self.objective} masks no words; leave it out")
         if self.objective == "replaced_tokens":
             if (self.base is None) != (self.generator_base is None):
-                raise Invalid("generator_base", "goes with `base`: give both, or `model`")
+                raise Invalid("generator_base", "goes with `base`: give both, or neither")
         elif self.generator_base is not None:
             raise Invalid("generator_base", "only objective: replaced_tokens has a generator")
         return self
@@ -129,15 +134,19 @@ class Pretrain(Training):
         from trainers.corpora.reading.sources import missing_folders
 
         yield from super().faults(recipe)
-        yield from missing_folders({"pretrain.generator_base": self.generator_base}, "config.json")
+        named = {"pretrain.generator_base": self.generator_base, "pretrain.like": self.like}
+        yield from missing_folders(named, "config.json")
 
     def identity(self) -> dict[str, Any]:
         from trainers.corpora.reading.sources import base_hash
 
-        if self.generator_base is None:
-            return super().identity()
-        content = base_hash(self.generator_base, "pretrain.generator_base")
-        return {**super().identity(), "generator_content": content}
+        found = super().identity()
+        if self.generator_base is not None:
+            content = base_hash(self.generator_base, "pretrain.generator_base")
+            found["generator_content"] = content
+        if self.like is not None:
+            found["like_content"] = base_hash(self.like, "pretrain.like", "config.json")
+        return found
 
     def conflicts(self, recipe: "Recipe") -> Iterator[Conflict]:
         if recipe.corpora is None:

@@ -100,7 +100,8 @@ class Training(Section):
     """`auto` is bf16 where the processor multiplies in it, else fp32. Under bf16 and fp16 the
     optimizer keeps the weights in fp32; fp16 scales the loss, and skips steps that overflow."""
     compile: bool = False
-    """torch.compile; without a C++ compiler the model runs uncompiled, and a line says so."""
+    """torch.compile; where it fails, or without a C++ compiler, the model runs uncompiled, and a
+    line says so."""
     activation_checkpointing: bool = operational(False)
     """Each layer's activations are computed again for the gradient, and not kept: much less memory
     for a third more computing."""

@@ -1,7 +1,6 @@
 """The plan of a recipe: what its trainings need of memory and time, before any is begun."""
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +9,7 @@ from cluster.artifacts import Artifact
 from cluster.errors import UserError
 from cluster.recipe import Recipe
 from cluster.storage import Storage
-from trainers import zero
+from trainers import schedule, zero
 from trainers.config.training import Training
 from trainers.corpora.feeding import index
 from trainers.corpora.tokens.pack import read_arrow
@@ -145,7 +144,7 @@ def _time(
     """Steps, hours and dollars; None while the number of samples is not known."""
     if samples is None:
         return {"samples": None, "steps": None, "flops": None, "hours": None, "cost": None}
-    steps = math.ceil(settings.epochs * samples / settings.batch_size)
+    steps = schedule.steps(settings, samples)
     flops = steps * settings.batch_size * measures.flops_each
     count = settings.least_workers * max(1, settings.gpus_per_worker)
     hours = flops / (mfu * units.peak_tflops * 1e12 * count) / 3600

@@ -55,6 +55,12 @@ class Objective(nn.Module):
         return self._task.loss(self.model, batch)
 
 
+def tokens(batch: Batch) -> int:
+    """Those of the input, without padding."""
+    found = batch.get("attention_mask", batch.get("segments"))
+    return batch["input_ids"].numel() if found is None else int((found != 0).sum())
+
+
 def targets(batch: Batch) -> int:
     """What the loss is divided by: the positions with something to learn."""
     return int((batch["labels"] != IGNORED).sum())

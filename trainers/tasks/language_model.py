@@ -49,7 +49,7 @@ class LanguageModel:
 
     def _model(self, head: str) -> "PreTrainedModel":
         model = build(self.start, head, self.tokenizer())
-        if self.start.base is not None:  # a shape is checked with the recipe
+        if self.start.shape is None:  # which is checked with the recipe
             refuse_longer(model, "corpora.sequence_length", self.rows("train").sequence_length)
         return model
 

@@ -1,8 +1,10 @@
 import json
+from pathlib import Path
 
 import pytest
 
 from cluster import lines
+from cluster.errors import InfrastructureError
 from cluster.lines import Lines
 from cluster.storage import Storage
 
@@ -52,6 +54,17 @@ def test_lines_are_seen_while_they_are_written(
         writer._upload.result()
     assert len(lines.read(storage, "x.jsonl")) == 2
     writer.close()
+
+
+def test_a_storage_that_takes_nothing_is_told_with_its_place(tmp_path: Path) -> None:
+    storage = Storage.at(str(tmp_path))
+    writer = Lines(storage, "x.jsonl")
+    (tmp_path / "x.jsonl").unlink()
+    (tmp_path / "x.jsonl").mkdir()
+    told = rf"{tmp_path}: x\.jsonl cannot be written: .*; mend the storage and run again"
+    for call in (lambda: writer.append({"n": 1}), lambda: writer.keep(lambda line: False)):
+        with pytest.raises(InfrastructureError, match=told):
+            call()
 
 
 def test_an_upload_that_fails_is_made_good_by_the_next(

@@ -66,7 +66,7 @@ def ids(items: list[Planned]) -> dict[str, str]:
         ("corpora.validation=0.1", SHARDED),
         ("pretrain.learning_rate=5e-4", PRETRAINED),
         ("pretrain.optimizer=lion", PRETRAINED),
-        ("pretrain.deepspeed={bf16: {check_grad_overflow: false}}", PRETRAINED),
+        ("pretrain.deepspeed={zero_optimization: {overlap_comm: false}}", PRETRAINED),
         ("pretrain.model.hidden_size=128", PRETRAINED),
         ("pretrain.model.config={rope_theta: 5}", PRETRAINED),
         ("corpora.balance=upsample", ALL),

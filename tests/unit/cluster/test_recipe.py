@@ -265,11 +265,11 @@ def test_a_mutated_recipe_is_refused(recipe_file: Path, mutation: Mutation) -> N
         ),
         (
             "name: a\ncorpora: {sources: {x: {path: x.txt}}}\npretrain: {model: {}, base: b}",
-            ":3: pretrain: give `model` (from scratch) or `base`",
+            ":3: pretrain: give `model` or `like` (from scratch) or `base`",
         ),
         (
             "name: a\ncorpora: {sources: {x: {path: x.txt}}}\npretrain: {}",
-            ":3: pretrain: give `model` (from scratch) or `base`",
+            ":3: pretrain: give `model` or `like` (from scratch) or `base`",
         ),
         (
             "name: a\ncorpora: {sources: {x: {path: x.txt, label: y}}, tokenizer: {base: b}}\n"

@@ -21,6 +21,7 @@ from trainers.corpora.feeding.feed import Packed, Tokenized
 from trainers.corpora.feeding.order import Indices, Order
 from trainers.corpora.tokens.pack import pack_documents
 from trainers.place import Place
+from trainers.tasks import tokens
 
 
 class Numbers:
@@ -29,6 +30,14 @@ class Numbers:
     def collate(self, rows: list[dict[str, Any]], numbers: list[int]) -> dict[str, torch.Tensor]:
         samples = torch.tensor([row["input_ids"][0] for row in rows])
         return {"input_ids": samples, "labels": samples, "numbers": torch.tensor(numbers)}
+
+
+def test_padding_counts_for_no_token() -> None:
+    ids = torch.zeros(2, 3, dtype=torch.int64)
+    mask = torch.tensor([[1, 1, 0], [1, 0, 0]])
+    assert tokens({"input_ids": ids}) == 6
+    assert tokens({"input_ids": ids, "attention_mask": mask}) == 3
+    assert tokens({"input_ids": ids, "segments": mask * 2}) == 3
 
 
 class Sharded(Tokenized):

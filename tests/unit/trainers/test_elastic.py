@@ -88,14 +88,25 @@ def test_too_little_room_is_asked_for_at_intervals(monkeypatch: pytest.MonkeyPat
     assert notes.lines == ["waits for room for its workers"]
 
 
-def test_a_worker_that_is_lost_meanwhile_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (ray.exceptions.ActorDiedError(), []),
+        (ray.exceptions.GetTimeoutError(), ["no checkpoint within 120 s; the last one counts"]),
+    ],
+)
+def test_a_worker_that_leaves_no_checkpoint_is_no_error(
+    error: Exception, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def lost(refs: Any, timeout: float) -> None:
-        raise ray.exceptions.ActorDiedError
+        raise error
 
     monkeypatch.setattr(elastic.ray, "get", lost)
-    following = Following(Notes(), 2)  # type: ignore[arg-type]
+    notes = Notes()
+    following = Following(notes, 2)  # type: ignore[arg-type]
     following.after_worker_group_start(Group(2))
     following.before_controller_execute_resize_decision(Decision())
+    assert notes.lines == told
 
 
 def test_who_asks_waits_for_the_training_to_end(monkeypatch: pytest.MonkeyPatch) -> None:

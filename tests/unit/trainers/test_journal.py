@@ -169,14 +169,6 @@ def test_the_files_are_published_with_the_model(world: World, draft: Draft) -> N
         assert published == draft.storage.read(f"{draft.work}/{name}")
 
 
-def test_a_training_that_comes_back_at_its_end(world: World, draft: Draft) -> None:
-    state = LoopState(step=7, fraction=1.0)
-    with journal_of(draft, state) as book:
-        world.now += 6
-        told = book.end(state)
-    assert told == {"goodput": 0.0, "wall_seconds": {"startup": 6.0}}
-
-
 def test_long_trainings_have_fewer_lines(world: World, draft: Draft) -> None:
     day = 24 * 3600.0
     state = LoopState(step=1, seconds=day)

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 from unittest import mock
 
 import pytest
+import ray
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
@@ -29,22 +30,42 @@ from trainers.launch import interruptible
 
 def test_a_smaller_micro_batch_is_kept_for_the_run_that_goes_on(tmp_path: Path) -> None:
     draft = Draft(Storage.at(str(tmp_path)), "model/tiny-pretrain-0")
-    job = TrainJob(None, Training(batch_size=64, micro_batch_size=16), 17, draft)  # type: ignore[arg-type]
-    assert launch._with_room(job) == job
-    notes = Notes()
-    assert launch._after(BrokenPipeError(32, "Broken pipe"), Attempts(1), job, notes) == job
-    assert launch._with_room(job) == job, "that had nothing to do with memory"
+    written = {"batch_size": 64, "micro_batch_size": 16}
+    job = going_on = TrainJob(None, Training.model_validate(written), 17, draft)  # type: ignore[arg-type]
+    notes, asked = Notes(), job.settings
+    assert launch._with_room(job, notes) == job
+    broken = BrokenPipeError(32, "Broken pipe")
+    assert launch._after(broken, Attempts(1), job, asked, notes) == job
+    assert launch._with_room(job, notes) == job, "that had nothing to do with memory"
     error = RuntimeError(
         "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
     )
-    assert launch._after(error, Attempts(0), job, notes).settings.micro_batch_size == 8
-    assert "micro_batch_size 8 in place of 16" in notes.lines[1]
-    assert launch._with_room(job).settings == job.settings.model_copy(
-        update={"micro_batch_size": 8}
-    )
-    sharded = Training(batch_size=64, micro_batch_size=16, zero={"stage": 3})  # type: ignore[arg-type]
-    other = dataclasses.replace(job, settings=sharded)
-    assert launch._with_room(other) == other, "which may have room for more"
+    for size in (8, 4):
+        going_on = launch._after(error, Attempts(0), going_on, asked, notes)
+        assert going_on.settings.micro_batch_size == size
+        assert f"micro_batch_size {size} in place of {2 * size}" in notes.lines[-1]
+    smaller = asked.model_copy(update={"micro_batch_size": 4})
+    assert launch._with_room(job, notes).settings == smaller
+    assert notes.lines[-1].startswith("micro_batch_size 4 in place of 16: memory gave out before")
+    told = len(notes.lines)
+    for keys in ({"zero": {"stage": 3}}, {"micro_batch_size": 12}):
+        other = dataclasses.replace(job, settings=Training.model_validate({**written, **keys}))
+        assert launch._with_room(other, notes) == other, "which may have room for more"
+    assert len(notes.lines) == told
+
+
+def test_a_worker_that_no_node_has_room_for_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    notes, gone = Notes(), {"Alive": False, "Resources": {"CPU": 8.0}}
+    small, large = ({"Alive": True, "Resources": {"CPU": cpus}} for cpus in (1.0, 4.0))
+    answers = iter([[], [], ["task"], [], ["task"]])
+    monkeypatch.setattr(ray, "wait", lambda tasks, timeout: (next(answers), []))
+    monkeypatch.setattr(ray, "nodes", lambda: [gone, small])
+    settings = Training(cpus_per_worker=2)
+    assert launch._first_ended(["task"], settings, notes) == "task"
+    assert notes.lines == ["waits for a node with room for its worker"]
+    monkeypatch.setattr(ray, "nodes", lambda: [small, large])
+    assert launch._first_ended(["task"], settings, notes) == "task"
+    assert len(notes.lines) == 1
 
 
 def test_what_ray_trains_controller_gets_imports_no_training(
@@ -94,4 +115,14 @@ def test_ctrl_c_ends_the_wait_once_who_is_asked_has_ended(
     with pytest.raises(KeyboardInterrupt):
         interruptible(ended.wait, ask)
     assert ended.is_set() == has_someone_to_ask
+    ended.set()
+
+
+def test_ctrl_c_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended, notes = threading.Event(), Notes()
+    monkeypatch.setattr(launch, "GRACE_S", 0.1)
+    threading.Timer(0.3, lambda: signal.raise_signal(signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        interruptible(ended.wait, lambda: True, notes)
+    assert notes.lines == [launch.NO_CHECKPOINT]
     ended.set()

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from cluster.errors import UserError
-from tests.fakes import Notes
 from trainers import loop
 from trainers.asked import Request
 from trainers.checkpoints.state import LoopState
@@ -45,18 +44,6 @@ def test_checkpoints_are_due_by_time_by_steps_and_when_asked_for() -> None:
         if clock.checkpoint_is_due:
             due.append(state.step)
     assert due == [20, 33, 40, 60, 84, 108]
-
-
-def test_without_a_compiler_a_model_runs_uncompiled_and_a_line_says_so(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    if torch.cuda.is_available():
-        pytest.skip("for GPUs torch needs no compiler of C++")
-    monkeypatch.setattr(loop.shutil, "which", lambda name: None)
-    objective, notes = Objective(torch.nn.Identity(), task=None), Notes()  # type: ignore[arg-type]
-    assert not loop._compile(objective, notes)
-    assert notes.lines == ["no C++ compiler (g++): the model runs uncompiled, slower"]
-    assert objective._compiled_call_impl is None
 
 
 @pytest.mark.parametrize("again", [False, True])

@@ -188,6 +188,34 @@ def test_dropout_has_the_bases_own_name(
     assert getattr(model.config, key) == 0.3
 
 
+@pytest.mark.parametrize("architecture", [*MASKED, *CAUSAL, "t5"])
+def test_one_like_another_has_its_config_and_the_corpus_tokens(
+    architecture: str, tokenizer: Any, tmp_path: Path
+) -> None:
+    head = "span_corruption" if architecture == "t5" else head_of(architecture)
+    other = from_shape(shape(architecture, intermediate_size=40), tokenizer)
+    other.update({"vocab_size": 50_000, "pad_token_id": 49_999, "dtype": "bfloat16"})
+    other.save_pretrained(tmp_path)
+    model = build(Start(like=str(tmp_path)), head, tokenizer)
+    assert model.config.model_type == architecture
+    assert (model.config.vocab_size, model.config.pad_token_id) == (
+        len(tokenizer),
+        tokenizer.pad_token_id,
+    )
+    known = build(Start(shape(architecture, intermediate_size=40)), head, tokenizer)
+    if architecture != "roberta":  # whose positions count on from the padding token
+        assert parameter_count(model) == parameter_count(known)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+def test_one_like_nothing_is_refused(tokenizer: Any, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"like: cannot load '.*nothing'"):
+        build(Start(like=str(tmp_path / "nothing")), "masked_lm", tokenizer)
+    (tmp_path / "config.json").write_text('{"model_type": "opt"}')
+    with pytest.raises(UserError, match=r"pretrain\.like: 'opt' cannot be trained on packed"):
+        build(Start(like=str(tmp_path)), "causal_lm", tokenizer)
+
+
 def test_weights_that_are_not_there_are_refused(tokenizer: Any, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"base: cannot load '.*nothing'"):
         build(Start(base=str(tmp_path / "nothing")), "masked_lm", tokenizer)

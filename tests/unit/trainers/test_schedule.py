@@ -6,7 +6,14 @@ import pytest
 from pydantic import ValidationError
 
 from trainers.config.training import Training
-from trainers.schedule import rate
+from trainers.schedule import rate, steps
+
+
+@pytest.mark.parametrize(
+    ("epochs", "samples", "expected"), [(1, 100, 10), (1, 101, 11), (1.1, 100, 11), (0.05, 100, 1)]
+)
+def test_the_last_step_may_be_over_the_end(epochs: float, samples: int, expected: int) -> None:
+    assert steps(Training(batch_size=10, epochs=epochs), samples) == expected
 
 
 @pytest.mark.parametrize(

@@ -201,16 +201,16 @@ def missing_folders(
             yield Conflict(key, f"the folder {name!r} has no {needed}")
 
 
-def base_hash(base: str, key: str) -> str:
-    """Hash of a local folder's files; a hub id stands for itself. Raises UserError for a path where
-    there is nothing."""
+def base_hash(base: str, key: str, files: str = "*") -> str:
+    """Hash of a local folder's files of this glob; a hub id stands for itself. Raises UserError for
+    a path where there is nothing."""
     for conflict in missing_folders({key: base}):
         raise UserError(f"{key}: {conflict.message}")
     folder = Path(base).expanduser()
     if not folder.is_dir():
         return base
     digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
+    for path in sorted(folder.rglob(files)):
         if path.is_file():
             digest.update(_file_hash(str(path)))
     return digest.hexdigest()[:16]

@@ -11,7 +11,7 @@ import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from cluster.errors import InfrastructureError, RaymillError, full_disk
+from cluster.errors import InfrastructureError, RaymillError, of_storage
 from cluster.pipeline import StageJob
 from cluster.storage import CACHE
 from trainers.corpora.steps import processes
@@ -165,6 +165,4 @@ def _of_storage(error: OSError, place: str) -> InfrastructureError:
             "cluster.cache_gb: too little for what tasks read at a time: a file was gone from "
             f"{CACHE} before it was opened; set more, or fewer corpora.concurrency, and run again"
         )
-    return full_disk(error, place) or InfrastructureError(
-        f"{place}: a worker cannot read or write: {error}; mend the storage and run again"
-    )
+    return of_storage(error, place, "a worker cannot read or write")

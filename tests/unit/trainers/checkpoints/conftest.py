@@ -116,7 +116,7 @@ def resumed(world: World, storage: Storage) -> tuple[int | None, list[str]]:
     """The step that a single worker goes on from, and what it says; its weights are that step's."""
     world.rank, world.workers = 0, 1
     engine, notes = Engine(-1.0), Notes()
-    state = restore(engine, Draft(storage, "model/demo"), notes)
+    state = restore(engine, Draft(storage, "model/demo"), notes).state
     assert engine.numbers == {-1.0 if state is None else state.step}
     assert state is None or state.samples == 8 * state.step
     world.workers = 2

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster.errors import InfrastructureError
 from cluster.storage import Storage
 from tests.unit.trainers.checkpoints.conftest import Training, World, resumed
 from trainers.checkpoints import records
@@ -102,7 +103,8 @@ def test_a_disk_may_be_damaged_but_a_store_that_does_not_answer_is_not(
         assert resumed(world, saved)[0] == 200
     else:
         remote = Storage(f"file://{saved.root}")
-        with pytest.raises(OSError, match="Input/output error"):
+        told = "step-00000300 cannot be read: .*Input/output error; mend the storage and run again"
+        with pytest.raises(InfrastructureError, match=told):
             resumed(world, remote)
 
 

@@ -134,6 +134,21 @@ def test_the_last_ones_are_kept_and_no_good_one_goes_for_one_that_is_not(
     assert storage.folders(FOLDER) == names[:-1]
 
 
+def test_no_good_one_goes_for_one_that_was_passed_over(world: World, storage: Storage) -> None:
+    for step in (10, 20, 30):
+        Training(world, storage).save(step)
+    (part,) = (Path(storage.root) / FOLDER / "step-00000030").glob("*1-of-00002.safetensors")
+    part.write_bytes(b"damaged")
+    going_on = Training(world, storage)
+    for rank, checkpoints in enumerate(going_on.ranks):
+        world.rank = rank
+        state = checkpoints.restore()
+    assert state is not None
+    assert state.step == 20
+    going_on.save(31)
+    assert storage.folders(FOLDER) == ["step-00000020", "step-00000031"]
+
+
 def test_parts_of_a_run_that_was_killed_at_the_same_step_are_not_taken(
     world: World, storage: Storage
 ) -> None:
@@ -207,7 +222,7 @@ def test_a_storage_that_takes_nothing_is_told_at_the_next_step(
             checkpoints._given_up.set()
             assert checkpoints._thread is not None
             checkpoints._thread.join()
-            with pytest.raises(InfrastructureError, match=r"cannot be written: .*Read-only"):
+            with pytest.raises(InfrastructureError, match=r"cannot be written, .*Read-only"):
                 checkpoints.raise_failure()
     assert resumed(world, storage)[0] == 1
 

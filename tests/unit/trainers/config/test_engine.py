@@ -47,6 +47,10 @@ from trainers.config.training import Training
             {"deepspeed": {"zero_optimization": {"offload_param": {"device": "cpu"}}}},
             "'cpu' stands beside zero.offload_parameters = None; set that",
         ),
+        (
+            {"deepspeed": {"bf16": {"check_grad_overflow": False}}},
+            "False stands beside anomalies.non_finite = 'skip'; set that",
+        ),
         ({"deepspeed": {"zero_optimization": True}}, "expected a section with keys of its own"),
         (
             {"deepspeed": {"zero_optimisation": {}}},

@@ -33,6 +33,14 @@ def test_an_objective_needs_an_architecture_that_suits_it(
     assert f"found '{architecture}'" in said
 
 
+def test_a_model_comes_from_one_place() -> None:
+    for keys in ({"model": {}}, {"like": "a/b"}, {"base": "a/b"}):
+        Pretrain.model_validate(keys)
+    said = "give `model` or `like` (from scratch) or `base` (continue), one of them"
+    assert said in refusal(like="a/b")
+    assert said in refusal(model=None)
+
+
 def test_only_what_masks_masks_whole_words() -> None:
     for objective, architecture in (("masked_lm", "bert"), ("replaced_tokens", "electra")):
         Pretrain.model_validate(

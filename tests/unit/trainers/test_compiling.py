@@ -1,0 +1,65 @@
+"""What cannot be compiled runs as it is, and the reason is told."""
+
+import shutil
+
+import pytest
+import torch
+from torch import nn
+
+from trainers import compiling
+from trainers.compiling import compile_if_possible
+
+pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="needs no compiler of C++")
+needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++")
+
+
+class Halved(nn.Module):
+    """torch compiles none of its own modules alone."""
+
+    def forward(self, given: torch.Tensor) -> torch.Tensor:
+        return given.sin() / 2
+
+
+@pytest.fixture(autouse=True)
+def anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing that was compiled before counts, nor what is set here behind the test."""
+    torch._dynamo.reset()
+    monkeypatch.setattr(torch._dynamo.config, "suppress_errors", False)
+    monkeypatch.setattr(torch._inductor.config, "force_disable_caches", True)
+
+
+def test_without_a_compiler_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiling.shutil, "which", lambda name: None)
+    module = Halved()
+    assert compile_if_possible(module) == "no C++ compiler (g++)"
+    assert module._compiled_call_impl is None
+
+
+@needs_compiler
+def test_one_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("/bin/false",))
+    module = Halved()
+    reason = compile_if_possible(module)
+    assert reason is not None
+    assert reason.startswith("torch.compile fails (")
+    given = torch.rand(4, 3)
+    assert torch.equal(module(given), module.forward(given))
+
+
+@needs_compiler
+def test_what_fails_later_runs_uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = Halved()
+    assert compile_if_possible(module) is None
+    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("/bin/false",))
+    given = torch.rand(4, 3)
+    assert torch.equal(module(given), module.forward(given))
+
+
+@needs_compiler
+def test_one_that_works_compiles() -> None:
+    module = Halved()
+    assert compile_if_possible(module) is None
+    compiled = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    given = torch.rand(4, 3)
+    assert torch.allclose(module(given), module.forward(given), atol=1e-6)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > compiled

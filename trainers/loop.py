@@ -68,6 +68,7 @@ def train(
     watch = Watch(settings, progress)
     metrics: dict[str, Any] = {}
     with (
+        zero.swapping(engine),
         checkpoints,
         Journal(job.kept, settings, engine, cost, state, progress, entered) as journal,
         Batches(task, settings, rows, job.seed, place) as batches,

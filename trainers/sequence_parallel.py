@@ -46,6 +46,9 @@ def shared(model: "PreTrainedModel", place: Place) -> Any:
             f"pretrain.sequence_parallel: {place.parts} workers cannot share the {heads} heads "
             f"and {kv_heads} key and value heads of the model evenly"
         )
+    from trainers import zero
+
+    zero.joined_deepspeed()
     from deepspeed.runtime.sequence_parallel import parallel_state_sp, ulysses_sp
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 

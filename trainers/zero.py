@@ -1,8 +1,8 @@
 """A training section to a DeepSpeed engine. DeepSpeed owns accumulation, clipping and ZeRO."""
 
+import contextlib
 import logging
 import os
-import weakref
 from collections.abc import Mapping
 from typing import Any
 
@@ -86,6 +86,18 @@ def _joined(passed: Mapping[str, Any], made: Mapping[str, Any]) -> dict[str, Any
     return joined
 
 
+def joined_deepspeed() -> Any:
+    """The module, with torch.distributed's process group, which must be initialized, as its own."""
+    os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
+    deepspeed = lean_imports.deepspeed()
+    deepspeed.utils.logger.setLevel(logging.WARNING)
+    # DeepSpeed compiles a shared-memory collective at its first use on a CPU, for a minute; gloo
+    # moves the gradients of the models that one trains on CPUs in a few milliseconds.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed.init_distributed(dist_init_required=False)
+    return deepspeed
+
+
 def engine(module: nn.Module, settings: Training, mpu: Any = None) -> Any:
     """The DeepSpeed engine around a module. torch.distributed must be initialized. `mpu` tells
     DeepSpeed which workers share what, where they share more than data.
@@ -93,12 +105,7 @@ def engine(module: nn.Module, settings: Training, mpu: Any = None) -> Any:
     Raises UserError for keys of DeepSpeed's own that it refuses, for offload that cannot be, and
     for a model whose layers cannot be cut as the settings say.
     """
-    os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
-    deepspeed = lean_imports.deepspeed()
-    deepspeed.utils.logger.setLevel(logging.WARNING)
-    # DeepSpeed compiles a shared-memory collective at its first use on a CPU, for a minute; gloo
-    # moves the gradients of the models that one trains on CPUs in a few milliseconds.
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed = joined_deepspeed()
     section = type(settings).__name__.lower()
     if settings.zero.nvme_path is not None and not deepspeed.ops.__compatible_ops__["async_io"]:
         raise UserError(
@@ -129,9 +136,13 @@ def engine(module: nn.Module, settings: Training, mpu: Any = None) -> Any:
         made.first_dataloader_check.remove()
     if isinstance(made.optimizer, torch.optim.Optimizer):
         drop_steps_not_finite(made.optimizer)
-    if swap is not None:
-        weakref.finalize(made, swap.close)
+    made.swap = swap
     return made
+
+
+def swapping(engine: Any) -> contextlib.AbstractContextManager[Any]:
+    """Around the engine's use: behind it, what it swapped to a disk is gone."""
+    return contextlib.closing(engine.swap) if engine.swap else contextlib.nullcontext()
 
 
 def _swap(disk: str, section: str) -> Swap:

@@ -22,6 +22,7 @@ import ray
 import torch
 import torch.distributed as dist
 from ray._private.authentication.authentication_token_setup import ensure_token_if_auth_enabled
+from ray._private.authentication_test_utils import reset_auth_token_state
 from ray.cluster_utils import Cluster
 from torch import Tensor
 
@@ -49,8 +50,10 @@ def cluster() -> Iterator[Cluster]:
     """Three nodes of one CPU, and a head of none, to which this process is connected."""
     with pytest.MonkeyPatch.context() as patch:
         session.set_environment()
-        # A process that had a local Ray keeps to tokens, which a cluster asks for if it is told to.
+        # What this process does about tokens, and a cluster that it starts, must be the same; it
+        # may have had other Rays.
         patch.setenv("RAY_AUTH_MODE", "token")
+        reset_auth_token_state()
         ensure_token_if_auth_enabled()
         # Which only the main thread can do, and nodes are added by others.
         patch.setattr(ray._private.utils, "set_sigterm_handler", lambda handler: None)

@@ -1,4 +1,4 @@
-"""What a worker group holds comes free."""
+"""Worker groups of Ray Train: what they share, and that what they hold comes free."""
 
 import os
 import signal
@@ -6,12 +6,18 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
+import pytest
 import ray
 from ray.util import placement_group, placement_group_table
 
 from cluster import session
+from tests import numbered
+from tests.fakes import Notes
 from tests.integration.command import until
+from trainers.config.pretrain import Pretrain
 from trainers.groups import Cleaning
+from trainers.job import TrainJob
+from trainers.launch import fit
 
 
 @ray.remote(num_cpus=0)
@@ -36,3 +42,23 @@ def test_the_room_of_a_group_whose_controller_is_killed_comes_free() -> None:
         os.kill(pid, signal.SIGKILL)
         until(lambda: placement_group_table(held)["state"] == "REMOVED", 20)
         until(lambda: ray.available_resources().get("CPU") == 1, 20)
+
+
+@pytest.fixture(scope="module")
+def losses(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
+    """Of a training by two workers, by what they share."""
+    task = numbered.task(tmp_path_factory.mktemp("mill"), rows=48)
+    found = {}
+    with mock.patch.dict(os.environ), session.connected(None, 2):
+        for key in ("nothing", "sequence_parallel", "tensor_parallel"):
+            shares = {} if key == "nothing" else {key: 2}
+            keys = {"objective": "causal_lm", "model": {"architecture": "llama"}, "workers": 2}
+            settings = Pretrain.model_validate(numbered.settings(**keys, **shares))
+            found[key] = fit(TrainJob(lambda: task, settings, 17), Notes(), 0)["loss"]
+    return found
+
+
+@pytest.mark.parametrize("key", ["sequence_parallel", "tensor_parallel"])
+def test_what_workers_share_does_not_count(key: str, losses: dict[str, float]) -> None:
+    """In processes that nothing was trained in before, as a run has them."""
+    assert losses[key] == pytest.approx(losses["nothing"], abs=1e-5)

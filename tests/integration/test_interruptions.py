@@ -91,7 +91,7 @@ def test_a_killed_worker_ctrl_c_and_a_killed_driver_cost_no_sample(
 
     outcome = start(*alone).wait()
     assert outcome.status == 0, outcome.said
-    assert re.findall(r"resumes from checkpoint (\S+)", outcome.said) == [newest]
+    assert re.findall(r"resumes from checkpoint (step-\d+)", outcome.said) == [newest]
     stage = next(s for s in outcome.answer["stages"] if s["stage"] == "pretrain")
     assert stage["metrics"]["samples"] == stage["metrics"]["steps"] * 16
     assert_the_journal_is_of_all_attempts(sharded / stage["artifact"], stage["metrics"])

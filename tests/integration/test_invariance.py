@@ -4,6 +4,7 @@ packed rows, ZeRO's stages, offload, and with activations that are computed agai
 One step by the gradient alone, at a learning rate of 1, moves each weight by its gradient.
 """
 
+from pathlib import Path
 from typing import Any
 
 import deepspeed
@@ -252,7 +253,9 @@ def found(
         cases[f"{way}/bf16"] = Case(task, shared(way, rows, **steps, precision="bf16"))
         keys = {**steps, "checkpoint_minutes": 1e-9}
         cases[f"{way}/resumed"] = Case(task, shared(way, rows, **keys), resumes=True)
-    return trained(cases, tmp_path_factory.mktemp("worlds"))
+    weights = trained(cases, tmp_path_factory.mktemp("worlds"))
+    assert not HAS_AIO or not list(Path(nvme).glob("*/")), "nothing is left on the disk"
+    return weights
 
 
 def shared(way: str, rows: int, **keys: Any) -> Pretrain:

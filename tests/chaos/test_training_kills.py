@@ -195,22 +195,24 @@ def test_killed_nodes_are_done_without(
     draw, records = random.Random(SEED), tmp_path / "records"
     records.mkdir()
 
-    def has_grown(since: float) -> bool:
+    def trains(since: float, is_whole: bool) -> bool:
         return any(
-            record["workers"] == NODES and record["time"] > since
+            (record["workers"] == NODES) == is_whole and record["time"] > since
             for record in numbered.records(records)
         )
 
     def kill() -> None:
-        """One node or two; and in turn a worker, once all nodes are back and taken in."""
+        """One node or two; and in turn, once it goes on without, a worker, when all nodes are back
+        and taken in."""
         if len(kills) % 2 == 0:
             for node in draw.sample(list(cluster.worker_nodes), draw.choice([1, 2])):
                 cluster.remove_node(node, allow_graceful=False)
             print(f"{len(cluster.worker_nodes)} nodes are left")
         else:
+            until(lambda: trains(kills[-1], is_whole=False), 120)
             fill(cluster)
             now = time.time()
-            until(lambda: has_grown(now))
+            until(lambda: trains(now, is_whole=True), 120)
             kill_a_worker(draw)
 
     recorded = numbered.Recorded(task, records)

@@ -4,10 +4,8 @@ packed rows, ZeRO's stages, offload, and with activations that are computed agai
 One step by the gradient alone, at a learning rate of 1, moves each weight by its gradient.
 """
 
-from pathlib import Path
 from typing import Any
 
-import deepspeed
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -32,8 +30,6 @@ from trainers.tasks.classify import Classify
 from trainers.tasks.language_model import cross_entropy
 from trainers.tasks.masked_lm import MaskedLM
 
-HAS_AIO = deepspeed.ops.__compatible_ops__["async_io"]
-needs_aio = pytest.mark.skipif(not HAS_AIO, reason="no libaio-dev")
 TOLERANCE = 1e-5
 """Of the largest gradient."""
 CUT = {"zero_optimization": {"stage3_param_persistence_threshold": 0}}
@@ -85,7 +81,7 @@ RESUMED: dict[str, dict[str, Any]] = {
     "adamw/1": {"offload_optimizer": "cpu"},
     "adamw/3": {"offload_optimizer": "cpu", "offload_parameters": "cpu"},
 }
-ONCE = ("grouped", "paired", "dropping", "large")
+ONCE = ("grouped", "paired", "dropping")
 """Tasks that are not tried at every number of workers and micro-batch."""
 GRID = [(workers, micro_batch_size) for workers in (1, 2) for micro_batch_size in (1, 2, 8)]
 OPTIMIZERS = [(name, stage) for name in ("adamw", "lion") for stage in range(4)]
@@ -179,8 +175,6 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Task, int
     made["paired"] = CausalLM(corpus, paired, SEED, 1), rows
     dropping = Start(shape=Shape.model_validate({**sizes, "dropout": 0.3}))
     made["dropping"] = MaskedLM(corpus, dropping, SEED, 1), rows
-    larger = {"architecture": "llama", **sizes, "hidden_size": 160, "layers": 3}
-    made["large"] = CausalLM(corpus, Start(shape=Shape.model_validate(larger)), SEED, 1), rows
     made["masked"] = MaskedLM(corpus, bert, SEED, 1, mask_probability=0.2), rows
     examples = published(storage, "examples/demo-examples-00")
     texts = [TEXTS[number % 5][: 3 + 2 * number] for number in range(11)]
@@ -231,15 +225,6 @@ def found(
     cases["dropping"] = Case(task, settings(2, rows, 2, **steps))
     keys = {**steps, "checkpoint_minutes": 1e-9}
     cases["dropping/resumed"] = Case(task, settings(2, rows, 2, **keys), resumes=True)
-    task, rows = tasks["large"]
-    nvme = str(tmp_path_factory.mktemp("nvme"))
-    for kind in ("cpu", "nvme") if HAS_AIO else ():
-        offload = {"offload_optimizer": kind, "offload_parameters": kind}
-        disk = {"nvme_path": nvme} if kind == "nvme" else {}
-        keys = {"zero": {"stage": 3, **offload, **disk}, "deepspeed": CUT, **steps}
-        cases[f"large/{kind}"] = Case(task, settings(2, rows, 2, **keys))
-        keys |= {"checkpoint_minutes": 1e-9}
-        cases[f"large/{kind}/resumed"] = Case(task, settings(2, rows, 2, **keys), resumes=True)
     for way, names in WAYS.items():
         for name in names:
             task, rows = tasks[name]
@@ -253,9 +238,7 @@ def found(
         cases[f"{way}/bf16"] = Case(task, shared(way, rows, **steps, precision="bf16"))
         keys = {**steps, "checkpoint_minutes": 1e-9}
         cases[f"{way}/resumed"] = Case(task, shared(way, rows, **keys), resumes=True)
-    weights = trained(cases, tmp_path_factory.mktemp("worlds"))
-    assert not HAS_AIO or not list(Path(nvme).glob("*/")), "nothing is left on the disk"
-    return weights
+    return trained(cases, tmp_path_factory.mktemp("worlds"))
 
 
 def shared(way: str, rows: int, **keys: Any) -> Pretrain:
@@ -362,13 +345,6 @@ def test_sequences_and_layers_that_workers_share_do_not_count(
     assert distance(parted, whole) <= TOLERANCE * largest(whole)
 
 
-@needs_aio
-def test_it_does_not_count_where_state_is_kept(found: Any) -> None:
-    assert distance(found["large/nvme"], found["large/cpu"]) == 0
-
-
-@pytest.mark.parametrize(
-    "which", [*RESUMED, *WAYS, "dropping", pytest.param("large/nvme", marks=needs_aio)]
-)
+@pytest.mark.parametrize("which", [*RESUMED, *WAYS, "dropping"])
 def test_a_resumed_training_ends_where_it_would_have(which: str, found: Any) -> None:
     assert distance(found[f"{which}/resumed"], found[which]) == 0

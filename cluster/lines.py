@@ -63,6 +63,8 @@ class Lines:
         """Brings the lines so far to an object store, in a thread."""
         if not self._storage.is_local:
             self._uploaded_at = time.monotonic()
+            if self._upload is not None:
+                self._upload.cancel()  # one that has not begun: this one has its lines too
             # An upload that fails is made good by the next, and the last one raises.
             self._upload = self._uploads.submit(self._storage.write, self._name, self.content())
 

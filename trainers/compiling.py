@@ -3,12 +3,27 @@
 import shutil
 
 import torch
+import torch.distributed as dist
 from torch import nn
 
+from cluster.progress import Progress
 
-def compile_if_possible(module: nn.Module) -> str | None:
-    """Has a module compile at its first call; or returns what is wrong with this process's
-    compiler."""
+
+def compiled(module: nn.Module, progress: Progress) -> bool:
+    """Has a module compile at its first call; where this process's compiler cannot, rank 0 says
+    why."""
+    reason = _why_not()
+    if reason is None:
+        # Of a single operation: it is left out, and logged.
+        torch._dynamo.config.suppress_errors = True
+        module.compile(dynamic=True)
+    elif dist.get_rank() == 0:
+        progress.line(f"{reason}: the model runs uncompiled, slower")
+    return reason is None
+
+
+def _why_not() -> str | None:
+    """What is wrong with the compiler."""
     has_gpu = torch.cuda.is_available()
     if not has_gpu and shutil.which("g++") is None:
         return "no C++ compiler (g++)"
@@ -16,6 +31,4 @@ def compile_if_possible(module: nn.Module) -> str | None:
         torch.compile(torch.relu)(torch.ones(2, device="cuda" if has_gpu else "cpu"))
     except Exception as error:  # noqa: BLE001  whatever a compiler and its driver can raise
         return f"torch.compile fails ({str(error).strip().splitlines()[0][:120]})"
-    torch._dynamo.config.suppress_errors = True  # of a single operation: it is left out, and logged
-    module.compile(dynamic=True)
     return None

@@ -20,7 +20,7 @@ from trainers.asked import Asked, Request, nothing
 from trainers.batches import Batches
 from trainers.checkpoints.saving import Checkpoints
 from trainers.checkpoints.state import LoopState
-from trainers.compiling import compile_if_possible
+from trainers.compiling import compiled
 from trainers.config.training import Training
 from trainers.corpora.feeding.feed import Rows
 from trainers.export import export
@@ -54,10 +54,7 @@ def train(
     precision = zero.resolve_precision(settings.precision)
     for part in model.parts(objective.model).values():
         attention.prepare(part, "cuda" if torch.cuda.is_available() else "cpu", precision)
-    rank = dist.get_rank()
-    uncompiled = compile_if_possible(objective) if settings.compile else "not asked for"
-    if settings.compile and uncompiled and rank == 0:
-        progress.line(f"{uncompiled}: the model runs uncompiled, slower")
+    is_compiled = settings.compile and compiled(objective, progress)
     place = Place.of_this_worker(settings)
     engine = zero.engine(objective, settings, shared(objective.model, place))
     rows, validation = task.rows("train"), task.rows("validation")
@@ -67,6 +64,7 @@ def train(
     clock = _Clock(state, settings)
     watch = Watch(settings, progress)
     metrics: dict[str, Any] = {}
+    rank = dist.get_rank()
     with (
         zero.swapping(engine),
         checkpoints,
@@ -118,7 +116,7 @@ def train(
         "rollbacks": state.rollbacks,
         "left_out": state.left_out,
         "precision": precision,
-        "compiled": uncompiled is None,
+        "compiled": is_compiled,
         "workers": dist.get_world_size(),
     }
 

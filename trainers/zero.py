@@ -107,14 +107,9 @@ def engine(module: nn.Module, settings: Training, mpu: Any = None) -> Any:
     """
     deepspeed = joined_deepspeed()
     section = type(settings).__name__.lower()
-    if settings.zero.nvme_path is not None and not deepspeed.ops.__compatible_ops__["async_io"]:
-        raise UserError(
-            f"{section}.zero.nvme_path: offload to nvme needs libaio; install it on every node "
-            "(libaio-dev)"
-        )
     swap = None
     if settings.zero.nvme_path is not None:
-        swap = _swap(settings.zero.nvme_path, section)
+        swap = _swap(settings.zero.nvme_path, f"{section}.zero.nvme_path")
         zero = settings.zero.model_copy(update={"nvme_path": swap.folder})
         settings = settings.model_copy(update={"zero": zero})
     if settings.shared == "weights":
@@ -145,8 +140,15 @@ def swapping(engine: Any) -> contextlib.AbstractContextManager[Any]:
     return contextlib.closing(engine.swap) if engine.swap else contextlib.nullcontext()
 
 
-def _swap(disk: str, section: str) -> Swap:
+def _swap(disk: str, key: str) -> Swap:
+    """Raises UserError."""
+    import deepspeed
+
+    if not deepspeed.ops.__compatible_ops__["async_io"]:
+        raise UserError(
+            f"{key}: offload to nvme needs libaio; install it on every node (libaio-dev)"
+        )
     try:
         return Swap(disk)
     except OSError as error:
-        raise UserError(f"{section}.zero.nvme_path: {error}; set another folder") from error
+        raise UserError(f"{key}: {error}; set another folder") from error

@@ -1,4 +1,5 @@
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,33 @@ def test_a_storage_that_takes_nothing_is_told_with_its_place(tmp_path: Path) -> 
     for call in (lambda: writer.append({"n": 1}), lambda: writer.keep(lambda line: False)):
         with pytest.raises(InfrastructureError, match=told):
             call()
+
+
+def test_of_uploads_that_wait_the_last_one_is_done(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if storage.is_local:
+        pytest.skip("nothing is uploaded")
+    writer = Lines(storage, "x.jsonl")
+    begun, may_write = threading.Event(), threading.Event()
+    written, write = list[int](), Storage.write
+
+    def write_later(self: Storage, name: str, data: bytes) -> None:
+        begun.set()
+        assert may_write.wait(30)
+        written.append(data.count(b"\n"))
+        write(self, name, data)
+
+    monkeypatch.setattr(Storage, "write", write_later)
+    for number in range(5):
+        writer.append({"n": number})
+        writer.upload()
+        assert begun.wait(30), "the first one goes on"
+    may_write.set()
+    assert writer._upload is not None
+    writer._upload.result()
+    assert written == [1, 5]
+    writer.close()
 
 
 def test_an_upload_that_fails_is_made_good_by_the_next(

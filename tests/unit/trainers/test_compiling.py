@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from tests.fakes import Notes
 from trainers import compiling
-from trainers.compiling import compile_if_possible
+from trainers.compiling import compiled
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="needs no compiler of C++")
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++")
@@ -26,22 +27,23 @@ def anew(monkeypatch: pytest.MonkeyPatch) -> None:
     torch._dynamo.reset()
     monkeypatch.setattr(torch._dynamo.config, "suppress_errors", False)
     monkeypatch.setattr(torch._inductor.config, "force_disable_caches", True)
+    monkeypatch.setattr(compiling.dist, "get_rank", lambda: 0)
 
 
 def test_without_a_compiler_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiling.shutil, "which", lambda name: None)
-    module = Halved()
-    assert compile_if_possible(module) == "no C++ compiler (g++)"
+    module, notes = Halved(), Notes()
+    assert not compiled(module, notes)
+    assert notes.lines == ["no C++ compiler (g++): the model runs uncompiled, slower"]
     assert module._compiled_call_impl is None
 
 
 @needs_compiler
 def test_one_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("/bin/false",))
-    module = Halved()
-    reason = compile_if_possible(module)
-    assert reason is not None
-    assert reason.startswith("torch.compile fails (")
+    module, notes = Halved(), Notes()
+    assert not compiled(module, notes)
+    assert notes.lines[0].startswith("torch.compile fails (")
     given = torch.rand(4, 3)
     assert torch.equal(module(given), module.forward(given))
 
@@ -49,7 +51,7 @@ def test_one_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 @needs_compiler
 def test_what_fails_later_runs_uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
     module = Halved()
-    assert compile_if_possible(module) is None
+    assert compiled(module, Notes())
     monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("/bin/false",))
     given = torch.rand(4, 3)
     assert torch.equal(module(given), module.forward(given))
@@ -57,9 +59,10 @@ def test_what_fails_later_runs_uncompiled(monkeypatch: pytest.MonkeyPatch) -> No
 
 @needs_compiler
 def test_one_that_works_compiles() -> None:
-    module = Halved()
-    assert compile_if_possible(module) is None
-    compiled = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    module, notes = Halved(), Notes()
+    assert compiled(module, notes)
+    assert notes.lines == []
+    before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
     given = torch.rand(4, 3)
     assert torch.allclose(module(given), module.forward(given), atol=1e-6)
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > compiled
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > before

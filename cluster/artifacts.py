@@ -99,6 +99,11 @@ def find(storage: Storage, artifact_id: str) -> Artifact | None:
         document = json.loads(storage.read(f"{artifact_id}/{MANIFEST}"))
     except FileNotFoundError:
         return None
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"{storage.root}/{artifact_id}/{MANIFEST} is damaged ({error}); delete that folder, "
+            "and run again to make it anew"
+        ) from error
     if document.get("schema_version") != SCHEMA_VERSION:
         raise UserError(
             f"{artifact_id}: manifest of schema {document.get('schema_version')}, this raymill "

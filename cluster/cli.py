@@ -5,6 +5,7 @@ gave out; 4 a gate refused; 130 interrupted.
 """
 
 import argparse
+import contextlib
 import json
 import signal
 import sys
@@ -56,7 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         more = "--debug shows" if terminal.log is None else f"{terminal.log} has"
         terminal.err.write(f"raymill: unexpected {error!r}; {more} more\n")
         if terminal.log is not None:
-            traceback.print_exc()  # into the run's log
+            with contextlib.suppress(OSError):  # the log's disk may be what failed
+                traceback.print_exc()
         if options.debug:
             terminal.err.write(traceback.format_exc())
     except KeyboardInterrupt:

@@ -50,6 +50,17 @@ def full_disk(error: OSError, place: str) -> InfrastructureError | None:
     )
 
 
+def failed_disk(error: OSError, place: str) -> InfrastructureError | None:
+    """What to tell of a disk at `place` that is full or gave out, or None of another failure.
+    Pure."""
+    if error.errno in (errno.EROFS, errno.EIO, errno.ESTALE):
+        return InfrastructureError(
+            f"{place}: {os.strerror(error.errno)}; mend the storage, or give another --workspace, "
+            "and run again"
+        )
+    return full_disk(error, place)
+
+
 def of_storage(error: OSError, place: str, what: str) -> InfrastructureError:
     """What to tell of a `place` that did not do what it was asked for, after all tries. Pure."""
     return full_disk(error, place) or InfrastructureError(

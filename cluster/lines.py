@@ -43,9 +43,9 @@ class Lines:
     def __init__(self, storage: Storage, name: str):
         self._storage, self._name = storage, name
         self.records = read(storage, name)
-        self._uploads = concurrent.futures.ThreadPoolExecutor(1, "lines")
-        self._upload: concurrent.futures.Future[None] | None = None
-        self._uploaded_at = time.monotonic()
+        self._thread = concurrent.futures.ThreadPoolExecutor(1, "lines")
+        self._saving: concurrent.futures.Future[None] | None = None
+        self._saved_at = time.monotonic()
         self._write()  # without half lines
 
     def append(self, record: Record) -> None:
@@ -56,17 +56,19 @@ class Lines:
                 Path(self._storage.root, self._name).open("a", encoding="utf-8") as stream,
             ):
                 stream.write(_line(record))
-        elif time.monotonic() - self._uploaded_at >= UPLOAD_INTERVAL_S and self._is_idle():
-            self.upload()
+        elif time.monotonic() - self._saved_at >= UPLOAD_INTERVAL_S and self._is_idle():
+            self.save()
 
-    def upload(self) -> None:
-        """Brings the lines so far to an object store, in a thread."""
-        if not self._storage.is_local:
-            self._uploaded_at = time.monotonic()
-            if self._upload is not None:
-                self._upload.cancel()  # one that has not begun: this one has its lines too
-            # An upload that fails is made good by the next, and the last one raises.
-            self._upload = self._uploads.submit(self._storage.write, self._name, self.content())
+    def save(self) -> None:
+        """Brings the lines so far to the disk itself or to the object store, in a thread."""
+        self._saved_at = time.monotonic()
+        if self._saving is not None:
+            self._saving.cancel()  # one that has not begun: this one has its lines too
+        # One that fails is made good by the next, and the last one raises.
+        if self._storage.is_local:
+            self._saving = self._thread.submit(self._storage.sync, self._name)
+        else:
+            self._saving = self._thread.submit(self._storage.write, self._name, self.content())
 
     def keep(self, wanted: Callable[[Record], bool]) -> None:
         """Drops the lines that are not wanted."""
@@ -77,8 +79,11 @@ class Lines:
 
     def close(self) -> None:
         """After this, everything is on storage."""
-        self._uploads.shutdown()
-        if not self._storage.is_local:
+        self._thread.shutdown()
+        if self._storage.is_local:
+            with self._told():
+                self._storage.sync(self._name)
+        else:
             self._write()
 
     def content(self) -> bytes:
@@ -86,7 +91,7 @@ class Lines:
         return "".join(map(_line, self.records)).encode()
 
     def _is_idle(self) -> bool:
-        return self._upload is None or self._upload.done()
+        return self._saving is None or self._saving.done()
 
     def _write(self) -> None:
         with self._told():

@@ -19,7 +19,7 @@ from typing import Any
 from cluster.errors import UserError
 from cluster.storage import CACHE, Storage
 
-FILES = ("run.json", "log.txt")
+RECORD, LOG = "run.json", "log.txt"
 
 
 @dataclasses.dataclass
@@ -40,7 +40,7 @@ class Run:
     recipe: str
     storage: Storage
     folder: Path
-    """Local; mirrored to the workspace if that is remote."""
+    """Local, for the log; the workspace has a copy if that is remote."""
     started: str = ""
     status: str = "running"
     error: str = ""
@@ -49,20 +49,18 @@ class Run:
 
     @property
     def log(self) -> Path:
-        return self.folder / "log.txt"
+        return self.folder / LOG
 
     def save(self) -> None:
         record = {
             key: getattr(self, key) for key in ("id", "recipe", "started", "status", "error", "pid")
         }
         record["stages"] = [dataclasses.asdict(stage) for stage in self.stages]
-        written = self.folder / "run.json.part"
-        written.write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
-        written.rename(self.folder / "run.json")
-        if not self.storage.is_local:
-            for name in FILES:
-                if (self.folder / name).exists():
-                    self.storage.write(f"runs/{self.id}/{name}", (self.folder / name).read_bytes())
+        place = f"runs/{self.id}"
+        text = json.dumps(record, indent=1, ensure_ascii=False)
+        self.storage.write(f"{place}/{RECORD}", text.encode())
+        if not self.storage.is_local and self.log.exists():
+            self.storage.write(f"{place}/{LOG}", self.log.read_bytes())
 
     @contextlib.contextmanager
     def stage(self, name: str, artifact: str | None = None) -> Iterator[StageRecord]:
@@ -128,8 +126,9 @@ def listed(storage: Storage) -> list[dict[str, Any]]:
     """All runs of a workspace, the oldest first."""
     found = []
     for run_id in storage.folders("runs"):
-        with contextlib.suppress(FileNotFoundError):  # a run that ended before its first record
-            found.append(json.loads(storage.read(f"runs/{run_id}/run.json")))
+        # A run may have ended before its first record; copies and mended disks have half ones.
+        with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
+            found.append(json.loads(storage.read(f"runs/{run_id}/{RECORD}")))
     for record in found:
         if record["status"] == "running" and storage.is_local:
             _estimate(record, Path(storage.root) / "runs" / record["id"])
@@ -142,7 +141,8 @@ def _estimate(record: dict[str, Any], folder: Path) -> None:
     end = time.time()
     if not _alive(record["pid"]):
         record["status"] = "killed"
-        end = max((folder / name).stat().st_mtime for name in FILES if (folder / name).exists())
+        signs = (folder / RECORD, folder / LOG)
+        end = max(path.stat().st_mtime for path in signs if path.exists())
     for stage in record["stages"]:
         if stage["status"] == "running":
             stage["status"] = record["status"]

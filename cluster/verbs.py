@@ -9,7 +9,7 @@ from typing import Any
 
 from cluster import artifacts, journals, leftovers, pipeline, runs, summary
 from cluster.artifacts import Artifact
-from cluster.errors import UserError, full_disk
+from cluster.errors import UserError, failed_disk
 from cluster.jobs import submit as submit_job
 from cluster.lookup import lookup, placed, taken, workspace
 from cluster.progress import Console, Terminal
@@ -75,6 +75,7 @@ def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
         _refuse_port_in_use(options, recipe.serve)
     needs_ray = serves or any(item.stage.uses_ray for item in planned if item.done is None)
     with contextlib.ExitStack() as making:
+        making.enter_context(_failed_disk_told(storage))
         making.enter_context(runs.alone(storage, recipe.name))
         with (
             _recorded(recipe.name, storage, terminal) as record,
@@ -205,19 +206,19 @@ def submit(options: argparse.Namespace, terminal: Terminal) -> Answer:
 def _recorded(recipe: str, storage: Storage, terminal: Terminal) -> Iterator[Run]:
     """A recorded run, with the libraries' chatter in its log."""
     # Twice, since the record is written too.
-    with _full_disk_told(storage), runs.recorded(storage, recipe) as record:
+    with _failed_disk_told(storage), runs.recorded(storage, recipe) as record:
         terminal.err.write(f"{recipe}: workspace {storage.root}, log {record.log}\n")
         terminal.divert(record.id, record.log)
-        with _full_disk_told(storage):
+        with _failed_disk_told(storage):
             yield record
 
 
 @contextlib.contextmanager
-def _full_disk_told(storage: Storage) -> Iterator[None]:
+def _failed_disk_told(storage: Storage) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        told = full_disk(error, storage.root)
+        told = failed_disk(error, storage.root)
         if told is None:
             raise
         raise told from error

@@ -143,7 +143,7 @@ class Journal:
             self._trackers.log(state.step, values(line))
             if saved:  # a run that goes on from there finds what was told until then
                 for lines in self._files.values():
-                    lines.upload()
+                    lines.save()
         return line
 
     def end(self, state: LoopState) -> dict[str, Any]:

@@ -159,6 +159,14 @@ def test_a_manifest_of_another_schema_is_refused(
         artifacts.find(storage, made.id)
 
 
+def test_a_damaged_manifest_is_named_with_the_remedy(storage: Storage) -> None:
+    made = published(storage, "model/demo-finetune-0a1b")
+    storage.write(f"{made.id}/manifest.json", b"")
+    told = f"{storage.root}/{made.id}/manifest.json is damaged .*; delete that folder, and run"
+    with pytest.raises(UserError, match=told):
+        artifacts.listed(storage, "model")
+
+
 def test_artifacts_are_listed_the_oldest_first(storage: Storage, three: list[Artifact]) -> None:
     assert artifacts.listed(storage, "model") == three
     assert artifacts.listed(storage, "corpus") == []

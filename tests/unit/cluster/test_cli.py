@@ -306,6 +306,22 @@ def test_a_full_disk_is_infrastructure_and_recorded(
         raise PermissionError(errno.EACCES, "not yours")
 
 
+def test_a_log_that_takes_nothing_changes_no_exit_status(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> NoReturn:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    def breaks(*_: object) -> NoReturn:
+        monkeypatch.setattr("traceback.print_exc", fails)
+        raise ZeroDivisionError("ours")
+
+    monkeypatch.setattr("cluster.pipeline.run", breaks)
+    status, _, err = call(capfd, "run", "demo.yaml", "--until", "examples")
+    assert status == 3
+    assert "raymill: unexpected ZeroDivisionError('ours'); " in err
+
+
 def test_a_model_is_named_by_its_recipe_or_by_its_folder(
     capfd: pytest.CaptureFixture[str],
 ) -> None:

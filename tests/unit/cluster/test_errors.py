@@ -12,6 +12,7 @@ from cluster.errors import (
     RaymillError,
     RecipeError,
     UserError,
+    failed_disk,
     full_disk,
 )
 
@@ -60,5 +61,18 @@ def test_real_writes_to_a_full_device_are_known() -> None:
         assert full_disk(caught.value, "/mill") is not None
 
 
-def test_other_failures_are_not_a_full_disk() -> None:
-    assert full_disk(FileNotFoundError(errno.ENOENT, "gone"), "/mill") is None
+def test_other_failures_are_not_the_disks() -> None:
+    assert failed_disk(FileNotFoundError(errno.ENOENT, "gone"), "/mill") is None
+
+
+@pytest.mark.parametrize(
+    ("number", "reason", "remedy"),
+    [
+        (errno.EROFS, "Read-only file system", "mend the storage"),
+        (errno.EIO, "Input/output error", "mend the storage"),
+        (errno.ENOSPC, "No space left on device", "free space there"),
+    ],
+)
+def test_a_disk_that_gave_out_is_told(number: int, reason: str, remedy: str) -> None:
+    told = failed_disk(OSError(number, "Error writing bytes to file"), "/mill")
+    assert str(told) == f"/mill: {reason}; {remedy}, or give another --workspace, and run again"

@@ -51,8 +51,8 @@ def test_lines_are_seen_while_they_are_written(
     assert len(lines.read(storage, "x.jsonl")) == (1 if storage.is_local else 0)
     now = lines.UPLOAD_INTERVAL_S
     writer.append({"n": 1})
-    if writer._upload is not None:
-        writer._upload.result()
+    if writer._saving is not None:
+        writer._saving.result()
     assert len(lines.read(storage, "x.jsonl")) == 2
     writer.close()
 
@@ -66,6 +66,27 @@ def test_a_storage_that_takes_nothing_is_told_with_its_place(tmp_path: Path) -> 
     for call in (lambda: writer.append({"n": 1}), lambda: writer.keep(lambda line: False)):
         with pytest.raises(InfrastructureError, match=told):
             call()
+
+
+def test_what_a_checkpoint_finds_is_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[bytes] = []
+    really_sync = Storage.sync
+
+    def sync(self: Storage, name: str) -> None:
+        really_sync(self, name)
+        synced.append(self.read(name))
+
+    monkeypatch.setattr(Storage, "sync", sync)
+    writer = Lines(Storage.at(str(tmp_path)), "x.jsonl")
+    writer.append({"n": 0})
+    writer.save()
+    assert writer._saving is not None
+    writer._saving.result()
+    writer.append({"n": 1})
+    writer.close()
+    assert synced == [b'{"n": 0}\n', b'{"n": 0}\n{"n": 1}\n']
 
 
 def test_of_uploads_that_wait_the_last_one_is_done(
@@ -86,11 +107,11 @@ def test_of_uploads_that_wait_the_last_one_is_done(
     monkeypatch.setattr(Storage, "write", write_later)
     for number in range(5):
         writer.append({"n": number})
-        writer.upload()
+        writer.save()
         assert begun.wait(30), "the first one goes on"
     may_write.set()
-    assert writer._upload is not None
-    writer._upload.result()
+    assert writer._saving is not None
+    writer._saving.result()
     assert written == [1, 5]
     writer.close()
 
@@ -109,8 +130,8 @@ def test_an_upload_that_fails_is_made_good_by_the_next(
 
     monkeypatch.setattr(Storage, "write", fails)
     writer.append({"n": 0})
-    assert writer._upload is not None
-    assert isinstance(writer._upload.exception(), OSError)
+    assert writer._saving is not None
+    assert isinstance(writer._saving.exception(), OSError)
     monkeypatch.setattr(Storage, "write", write)
     writer.append({"n": 1})
     writer.close()

@@ -99,7 +99,7 @@ def find(storage: Storage, artifact_id: str) -> Artifact | None:
         document = json.loads(storage.read(f"{artifact_id}/{MANIFEST}"))
     except FileNotFoundError:
         return None
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise UserError(
             f"{storage.root}/{artifact_id}/{MANIFEST} is damaged ({error}); delete that folder, "
             "and run again to make it anew"

@@ -11,8 +11,10 @@ A message names the knob, its value and the remedy. The exceptions carry nothing
 so they survive pickling between Ray processes.
 """
 
+import contextlib
 import errno
 import os
+from collections.abc import Iterator
 
 
 class RaymillError(Exception):
@@ -51,12 +53,12 @@ def full_disk(error: OSError, place: str) -> InfrastructureError | None:
 
 
 def failed_disk(error: OSError, place: str) -> InfrastructureError | None:
-    """What to tell of a disk at `place` that is full or gave out, or None of another failure.
-    Pure."""
+    """What to tell of a disk, if nothing else is known that of `place`, which is full or gave out,
+    or None of another failure. Pure."""
     if error.errno in (errno.EROFS, errno.EIO, errno.ESTALE):
         return InfrastructureError(
-            f"{place}: {os.strerror(error.errno)}; mend the storage, or give another --workspace, "
-            "and run again"
+            f"{error.filename or place}: {os.strerror(error.errno)}; mend the storage, or give "
+            "another --workspace, and run again"
         )
     return full_disk(error, place)
 
@@ -66,3 +68,12 @@ def of_storage(error: OSError, place: str, what: str) -> InfrastructureError:
     return full_disk(error, place) or InfrastructureError(
         f"{place}: {what}: {error}; mend the storage and run again"
     )
+
+
+@contextlib.contextmanager
+def storage_told(place: str, what: str) -> Iterator[None]:
+    """Raises InfrastructureError in place of OSError: see `of_storage`."""
+    try:
+        yield
+    except OSError as error:
+        raise of_storage(error, place, what) from error

@@ -9,11 +9,11 @@ import concurrent.futures
 import contextlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cluster.errors import of_storage
+from cluster.errors import storage_told
 from cluster.storage import Storage
 
 UPLOAD_INTERVAL_S = 20.0
@@ -42,7 +42,8 @@ class Lines:
 
     def __init__(self, storage: Storage, name: str):
         self._storage, self._name = storage, name
-        self.records = read(storage, name)
+        with storage_told(storage.root, f"{name} cannot be read"):
+            self.records = read(storage, name)
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "lines")
         self._saving: concurrent.futures.Future[None] | None = None
         self._saved_at = time.monotonic()
@@ -97,13 +98,8 @@ class Lines:
         with self._told():
             self._storage.write(self._name, self.content())
 
-    @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            root = self._storage.root
-            raise of_storage(error, root, f"{self._name} cannot be written") from error
+    def _told(self) -> contextlib.AbstractContextManager[None]:
+        return storage_told(self._storage.root, f"{self._name} cannot be written")
 
 
 def _line(record: Record) -> str:

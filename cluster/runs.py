@@ -127,7 +127,7 @@ def listed(storage: Storage) -> list[dict[str, Any]]:
     found = []
     for run_id in storage.folders("runs"):
         # A run may have ended before its first record; copies and mended disks have half ones.
-        with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
+        with contextlib.suppress(FileNotFoundError, ValueError):
             found.append(json.loads(storage.read(f"runs/{run_id}/{RECORD}")))
     for record in found:
         if record["status"] == "running" and storage.is_local:

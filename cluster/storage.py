@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from cluster.errors import InfrastructureError, UserError
+from cluster.errors import InfrastructureError, UserError, full_disk
 from cluster.retries import retried
 
 if TYPE_CHECKING:  # its import, which brings NumPy, would be a third of what `raymill check` takes
@@ -234,7 +234,16 @@ class Storage:
         part = cached.with_suffix(".part")
         shutil.rmtree(part, ignore_errors=True)  # what a killed process or a failure left
         part.mkdir()
-        pafs.copy_files(self._path(name), str(part), source_filesystem=self._fs[0])
+        try:
+            pafs.copy_files(self._path(name), str(part), source_filesystem=self._fs[0])
+        except OSError as error:
+            if full_disk(error, str(part)) is None:
+                raise
+            shutil.rmtree(part, ignore_errors=True)
+            raise InfrastructureError(
+                f"{CACHE}: the disk is full before the copy of {self.root}/{name} is whole; free "
+                "space there and run again"
+            ) from error
         part.rename(cached)
 
     def forget(self, local: Path) -> None:

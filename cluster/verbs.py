@@ -9,7 +9,7 @@ from typing import Any
 
 from cluster import artifacts, journals, leftovers, pipeline, runs, summary
 from cluster.artifacts import Artifact
-from cluster.errors import UserError, failed_disk
+from cluster.errors import UserError, failed_disk, of_storage
 from cluster.jobs import submit as submit_job
 from cluster.lookup import lookup, placed, taken, workspace
 from cluster.progress import Console, Terminal
@@ -75,7 +75,7 @@ def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
         _refuse_port_in_use(options, recipe.serve)
     needs_ray = serves or any(item.stage.uses_ray for item in planned if item.done is None)
     with contextlib.ExitStack() as making:
-        making.enter_context(_failed_disk_told(storage))
+        making.enter_context(_failure_told(storage))
         making.enter_context(runs.alone(storage, recipe.name))
         with (
             _recorded(recipe.name, storage, terminal) as record,
@@ -206,19 +206,22 @@ def submit(options: argparse.Namespace, terminal: Terminal) -> Answer:
 def _recorded(recipe: str, storage: Storage, terminal: Terminal) -> Iterator[Run]:
     """A recorded run, with the libraries' chatter in its log."""
     # Twice, since the record is written too.
-    with _failed_disk_told(storage), runs.recorded(storage, recipe) as record:
+    with _failure_told(storage), runs.recorded(storage, recipe) as record:
         terminal.err.write(f"{recipe}: workspace {storage.root}, log {record.log}\n")
         terminal.divert(record.id, record.log)
-        with _failed_disk_told(storage):
+        with _failure_told(storage):
             yield record
 
 
 @contextlib.contextmanager
-def _failed_disk_told(storage: Storage) -> Iterator[None]:
+def _failure_told(storage: Storage) -> Iterator[None]:
+    """Raises InfrastructureError in place of an OSError that is the storage's."""
     try:
         yield
     except OSError as error:
         told = failed_disk(error, storage.root)
+        if told is None and not storage.is_local and type(error) is OSError:  # so pyarrow tells it
+            told = of_storage(error, storage.root, "does not do what it should")
         if told is None:
             raise
         raise told from error

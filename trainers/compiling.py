@@ -1,8 +1,10 @@
 """torch.compile, with a way back: what it cannot compile runs as it is."""
 
 import shutil
+from typing import Any
 
 import torch
+import torch._functorch.config
 import torch.distributed as dist
 from torch import nn
 
@@ -10,12 +12,16 @@ from cluster.progress import Progress
 
 
 def compiled(module: nn.Module, progress: Progress) -> bool:
-    """Has a module compile at its first call; where this process's compiler cannot, rank 0 says
-    why."""
-    reason = _why_not()
+    """Has a module compile at its first call; where a worker's compiler cannot, rank 0 says why,
+    and none does."""
+    reasons: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(reasons, _why_not())
+    reason = next(filter(None, reasons), None)
     if reason is None:
-        # Of a single operation: it is left out, and logged.
+        # Of a single part: it runs uncompiled, and the log says why. Its gradient is compiled with
+        # it, as what fails later would end the training.
         torch._dynamo.config.suppress_errors = True
+        torch._functorch.config.force_non_lazy_backward_lowering = True
         module.compile(dynamic=True)
     elif dist.get_rank() == 0:
         progress.line(f"{reason}: the model runs uncompiled, slower")
@@ -30,5 +36,6 @@ def _why_not() -> str | None:
     try:
         torch.compile(torch.relu)(torch.ones(2, device="cuda" if has_gpu else "cpu"))
     except Exception as error:  # noqa: BLE001  whatever a compiler and its driver can raise
-        return f"torch.compile fails ({str(error).strip().splitlines()[0][:120]})"
+        first_line, _, _ = str(error).strip().partition("\n")
+        return f"torch.compile fails ({first_line[:120]})"
     return None

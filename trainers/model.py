@@ -56,6 +56,11 @@ class Start:
     base: str | None = None
     """A folder or hub id."""
 
+    @property
+    def key(self) -> str:
+        """The recipe's key that says so."""
+        return "base" if self.base else "like" if self.like else "model"
+
 
 def build(
     start: Start, head: str, tokenizer: "PreTrainedTokenizerFast", **config: Any
@@ -67,7 +72,7 @@ def build(
     """
     if start.shape is not None:
         return HEADS[head].from_config(from_shape(start.shape, tokenizer, **config))
-    key, source = ("like", start.like) if start.base is None else ("base", start.base)
+    key, source = start.key, start.base or start.like
     assert source is not None
     try:
         known_config = transformers.AutoConfig.from_pretrained(source)
@@ -79,8 +84,8 @@ def build(
             model = HEADS[head].from_config(known_config, dtype=torch.float32)
         else:
             model = HEADS[head].from_pretrained(source, dtype=torch.float32, **named)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+    except (OSError, ValueError, StrictDataclassError) as error:
+        reason = " ".join(str(error).split())
         raise UserError(f"{key}: cannot load {source!r}: {reason}") from error
     if head != "classify" and model.config.model_type not in PACKABLE:
         raise UserError(

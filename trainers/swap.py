@@ -4,12 +4,14 @@ DeepSpeed names its files by rank alone, so two trainings on a node would write 
 and leaves them behind. What a killed worker left is deleted by the next one.
 """
 
+import contextlib
 import fcntl
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
-PREFIX, LOCK = "raymill-", "lock"
+PREFIX, LOCK = "raymill-swap-", "lock"
 
 
 class Swap:
@@ -17,20 +19,27 @@ class Swap:
 
     def __init__(self, disk: str):
         """Raises OSError."""
-        place = Path(disk)
-        place.mkdir(parents=True, exist_ok=True)
-        with (place / f"{PREFIX}{LOCK}").open("w") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)  # one process of the node at a time
-            for left in place.glob(f"{PREFIX}*/"):
+        self._place = Path(disk)
+        self._place.mkdir(parents=True, exist_ok=True)
+        with self._to_itself():
+            for left in self._place.glob(f"{PREFIX}*/"):
                 if not _is_in_use(left):
-                    shutil.rmtree(left)
-            self.folder = tempfile.mkdtemp(prefix=PREFIX, dir=place)
+                    shutil.rmtree(left, ignore_errors=True)
+            self.folder = tempfile.mkdtemp(prefix=PREFIX, dir=self._place)
             self._lock = Path(self.folder, LOCK).open("w")  # noqa: SIM115  until it is closed
             fcntl.flock(self._lock, fcntl.LOCK_EX)
 
     def close(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
+        with self._to_itself():
+            shutil.rmtree(self.folder, ignore_errors=True)
         self._lock.close()
+
+    @contextlib.contextmanager
+    def _to_itself(self) -> Iterator[None]:
+        """One process of the node at a time makes and deletes folders."""
+        with (self._place / f"{PREFIX}{LOCK}").open("w") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            yield
 
 
 def _is_in_use(folder: Path) -> bool:
@@ -39,6 +48,6 @@ def _is_in_use(folder: Path) -> bool:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except FileNotFoundError:  # its process was killed before it was there
+    except FileNotFoundError:  # its process was killed while it made or deleted the folder
         return False
     return False

@@ -8,7 +8,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from cluster.artifacts import Draft
-from cluster.errors import of_storage
+from cluster.errors import of_storage, storage_told
 from cluster.progress import Progress
 from cluster.storage import Storage
 from trainers.checkpoints import held, records
@@ -31,7 +31,8 @@ def restore(engine: Any, draft: Draft, progress: Progress) -> Restored:
     storage, folder = draft.storage, draft.work
     offered: list[Any] = [None]
     if dist.get_rank() == 0:
-        offered = [records.sweep(storage, folder)]
+        with storage_told(storage.root, f"the checkpoints in {folder} cannot be looked through"):
+            offered = [records.sweep(storage, folder)]
     dist.broadcast_object_list(offered, src=0)
     passed_over: list[str] = []
     for name in offered[0]:

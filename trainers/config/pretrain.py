@@ -53,12 +53,12 @@ class Pretrain(Training):
     sequence_parallel: int = operational(1, ge=1)
     """Workers that share the tokens of each sequence, for sequences that one has no memory for
     (DeepSpeed-Ulysses, Jacobs et al. 2023); they come one after the other. For causal_lm with llama
-    and qwen3, or a `base` like them. It divides `workers`, the attention heads and
+    and qwen3, also by `like` or `base`. It divides `workers`, the attention heads and
     corpora.sequence_length."""
     tensor_parallel: int = operational(1, ge=1)
     """Workers that share the weights of each layer, for layers that one has no memory or no time
     for (Shoeybi et al. 2019, DeepSpeed's AutoTP); they come one after the other, best in one node.
-    For causal_lm with llama and qwen3, or a `base` like them, and zero.stage 1 to 3. It divides
+    For causal_lm with llama and qwen3, also by `like` or `base`, and zero.stage 1 to 3. It divides
     `workers` and the model's heads, kv_heads and intermediate_size."""
     shuffle_window: int | None = Field(default=None, ge=1)
     """Shards whose sequences are shuffled together; all of them by default. For a corpus on remote

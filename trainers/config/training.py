@@ -100,8 +100,8 @@ class Training(Section):
     """`auto` is bf16 where the processor multiplies in it, else fp32. Under bf16 and fp16 the
     optimizer keeps the weights in fp32; fp16 scales the loss, and skips steps that overflow."""
     compile: bool = False
-    """torch.compile; where it fails, or without a C++ compiler, the model runs uncompiled, and a
-    line says so."""
+    """torch.compile. Where a worker's compiler fails, or is missing, the model runs uncompiled, and
+    a line says so; a single part that cannot be compiled is left out, and the log says so."""
     activation_checkpointing: bool = operational(False)
     """Each layer's activations are computed again for the gradient, and not kept: much less memory
     for a third more computing."""
@@ -110,8 +110,8 @@ class Training(Section):
     """Further keys of DeepSpeed's configuration, as they are, such as
     `{zero_optimization: {reduce_bucket_size: 50000000}}`."""
     base: str | None = None
-    """A folder or hub id to start from. Without it pretraining starts from `model`, fine-tuning
-    from what pretraining made."""
+    """A folder or hub id to start from. Without it pretraining starts from `model` or `like`,
+    fine-tuning from what pretraining made."""
     evaluations: int = Field(default=1, ge=1, le=1000)
     """Passes over the validation data, evenly spread, the last at the end."""
     workers: Workers = operational(1)

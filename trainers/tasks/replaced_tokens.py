@@ -58,7 +58,7 @@ class ReplacedTokens(Masking):
         discriminator = self._model("replaced_tokens")
         if discriminator.config.model_type != "electra":
             raise UserError(
-                f"pretrain.base: replaced_tokens needs an electra, "
+                f"pretrain.{self.start.key}: replaced_tokens needs an electra, "
                 f"found {discriminator.config.model_type!r}"
             )
         if self.generator_base is None:

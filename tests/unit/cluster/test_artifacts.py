@@ -159,9 +159,10 @@ def test_a_manifest_of_another_schema_is_refused(
         artifacts.find(storage, made.id)
 
 
-def test_a_damaged_manifest_is_named_with_the_remedy(storage: Storage) -> None:
+@pytest.mark.parametrize("content", [b"", b'{"id": "mod', b'{"\xe1'])
+def test_a_damaged_manifest_is_named_with_the_remedy(storage: Storage, content: bytes) -> None:
     made = published(storage, "model/demo-finetune-0a1b")
-    storage.write(f"{made.id}/manifest.json", b"")
+    storage.write(f"{made.id}/manifest.json", content)
     told = f"{storage.root}/{made.id}/manifest.json is damaged .*; delete that folder, and run"
     with pytest.raises(UserError, match=told):
         artifacts.listed(storage, "model")

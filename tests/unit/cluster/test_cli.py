@@ -306,6 +306,17 @@ def test_a_full_disk_is_infrastructure_and_recorded(
         raise PermissionError(errno.EACCES, "not yours")
 
 
+def test_an_object_store_that_fails_is_infrastructure() -> None:
+    storage = Storage("s3://mill")
+    with (
+        pytest.raises(InfrastructureError, match=r"^s3://mill: .*: AWS Error SLOW_DOWN; mend the"),
+        verbs._failure_told(storage),
+    ):
+        raise OSError("AWS Error SLOW_DOWN")
+    with pytest.raises(ConnectionError), verbs._failure_told(storage):
+        raise ConnectionError("of something else")
+
+
 def test_a_log_that_takes_nothing_changes_no_exit_status(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -76,3 +76,8 @@ def test_other_failures_are_not_the_disks() -> None:
 def test_a_disk_that_gave_out_is_told(number: int, reason: str, remedy: str) -> None:
     told = failed_disk(OSError(number, "Error writing bytes to file"), "/mill")
     assert str(told) == f"/mill: {reason}; {remedy}, or give another --workspace, and run again"
+
+
+def test_a_file_that_is_known_is_named() -> None:
+    error = OSError(errno.EIO, "Input/output error", "/data/news.txt")
+    assert str(failed_disk(error, "/mill")).startswith("/data/news.txt: Input/output error; mend")

@@ -91,10 +91,11 @@ def test_a_stage_that_was_killed_lasted_until_the_last_sign_of_life(tmp_path: Pa
     assert 1000 <= shard["seconds"] < 1060, "so far"
 
 
-def test_a_damaged_record_hides_no_other(storage: Storage) -> None:
+@pytest.mark.parametrize("content", [b"", b'{"id": "2020', b'{"\xe1'])
+def test_a_damaged_record_hides_no_other(storage: Storage, content: bytes) -> None:
     with recorded(storage, "demo") as run:
         pass
-    storage.write("runs/20200101-000000-000000-demo/run.json", b"")
+    storage.write("runs/20200101-000000-000000-demo/run.json", content)
     assert only(storage)["id"] == run.id
 
 

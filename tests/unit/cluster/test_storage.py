@@ -5,12 +5,13 @@ import os
 import pickle
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NoReturn
 from urllib.parse import urlsplit
 
 import pytest
 
 from cluster.errors import InfrastructureError, UserError
-from cluster.storage import Storage
+from cluster.storage import CACHE, Storage
 from tests.s3 import S3Server
 
 
@@ -150,6 +151,25 @@ def test_a_fetch_that_was_killed_is_done_anew(tmp_path: Path, storage: Storage) 
     (here.with_suffix(".part") / "half").write_bytes(b"")
     assert [path.name for path in storage.local("model/one").iterdir()] == ["config.json"]
     assert not here.with_suffix(".part").exists()
+
+
+def test_a_full_disk_here_is_not_the_stores(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if storage.is_local:
+        pytest.skip("nothing is fetched")
+    storage.write("model/one/config.json", b"1")
+
+    def full(source: str, target: str, **_: object) -> NoReturn:
+        Path(target, "half").write_bytes(b"1")
+        raise OSError(errno.ENOSPC, "Error writing bytes to file")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pyarrow.fs.copy_files", full)
+        with pytest.raises(InfrastructureError, match="raymill: the disk is full before the copy"):
+            storage.local("model/one")
+    assert list(CACHE.expanduser().glob("*.part")) == []
+    assert (storage.local("model/one") / "config.json").read_bytes() == b"1"
 
 
 def test_the_hash_is_that_of_the_bytes(storage: Storage) -> None:

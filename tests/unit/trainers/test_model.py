@@ -214,6 +214,9 @@ def test_one_like_nothing_is_refused(tokenizer: Any, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "opt"}')
     with pytest.raises(UserError, match=r"pretrain\.like: 'opt' cannot be trained on packed"):
         build(Start(like=str(tmp_path)), "causal_lm", tokenizer)
+    (tmp_path / "config.json").write_text('{"model_type": "llama", "hidden_size": "wide"}')
+    with pytest.raises(UserError, match=r"like: cannot load .*'hidden_size' expected int"):
+        build(Start(like=str(tmp_path)), "causal_lm", tokenizer)
 
 
 def test_weights_that_are_not_there_are_refused(tokenizer: Any, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from trainers.swap import Swap
@@ -24,11 +25,35 @@ def test_every_worker_has_a_folder_of_its_own(tmp_path: Path) -> None:
 def test_what_a_killed_worker_left_goes_with_the_next(tmp_path: Path) -> None:
     pid = os.fork()
     if pid == 0:
-        Path(Swap(str(tmp_path)).folder, "0.tensor.swp").write_bytes(b"state")
-        os.kill(os.getpid(), signal.SIGKILL)
-    os.waitpid(pid, 0)
+        try:
+            Path(Swap(str(tmp_path)).folder, "0.tensor.swp").write_bytes(b"state")
+            os.kill(os.getpid(), signal.SIGKILL)
+        finally:
+            os._exit(1)
+    assert os.waitpid(pid, 0)[1] == signal.SIGKILL
     (left,) = folders(tmp_path)
     own = Swap(str(tmp_path))
     assert folders(tmp_path) == [Path(own.folder)]
     assert Path(own.folder) != left
     own.close()
+
+
+def test_nothing_else_goes(tmp_path: Path) -> None:
+    """Temporary folders of raymill's own, and a user's, may be on the same disk."""
+    for name in ("raymill-x7k2", "raymill-data", "data"):
+        (tmp_path / name).mkdir()
+    others = folders(tmp_path)
+    Swap(str(tmp_path)).close()
+    assert folders(tmp_path) == others
+
+
+def test_many_workers_begin_and_end_at_once(tmp_path: Path) -> None:
+    def begin_and_end(_: int) -> None:
+        swap = Swap(str(tmp_path))
+        Path(swap.folder, "0.tensor.swp").write_bytes(b"state")
+        assert Path(swap.folder, "0.tensor.swp").exists()
+        swap.close()
+
+    with ThreadPoolExecutor(8) as workers:
+        list(workers.map(begin_and_end, range(200)))
+    assert folders(tmp_path) == []

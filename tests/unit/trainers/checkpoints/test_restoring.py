@@ -108,6 +108,17 @@ def test_a_disk_may_be_damaged_but_a_store_that_does_not_answer_is_not(
             resumed(world, remote)
 
 
+def test_checkpoints_that_cannot_be_listed_are_no_absence(
+    saved: Storage, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: Storage, name: str) -> list[str]:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Storage, "folders", fail)
+    with pytest.raises(InfrastructureError, match=r"cannot be looked through: .*Input/output"):
+        resumed(world, saved)
+
+
 def test_without_checkpoints_a_run_begins_at_the_beginning(saved: Storage, world: World) -> None:
     saved.delete(FOLDER)
     assert resumed(world, saved) == (None, [])

@@ -158,3 +158,5 @@ def test_other_bases_are_refused(corpus: Any, tokenizer: Any, tmp_path: Path) ->
         )
         with pytest.raises(UserError, match=rf"pretrain\.{key}: "):
             task.model()
+    with pytest.raises(UserError, match=r"pretrain\.like: replaced_tokens needs an electra"):
+        ReplacedTokens(corpus, Start(like=bert), seed=1, cache_gb=1).model()

@@ -30,7 +30,8 @@ class Swap:
             fcntl.flock(self._lock, fcntl.LOCK_EX)
 
     def close(self) -> None:
-        with self._to_itself():
+        # A disk that failed is told where it is used.
+        with contextlib.suppress(OSError), self._to_itself():
             shutil.rmtree(self.folder, ignore_errors=True)
         self._lock.close()
 

@@ -1,6 +1,7 @@
 """Workers of a node do not share their files, and leave none behind."""
 
 import os
+import shutil
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -57,3 +58,9 @@ def test_many_workers_begin_and_end_at_once(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as workers:
         list(workers.map(begin_and_end, range(200)))
     assert folders(tmp_path) == []
+
+
+def test_a_disk_that_is_gone_fails_no_training_that_is_done(tmp_path: Path) -> None:
+    swap = Swap(str(tmp_path / "nvme"))
+    shutil.rmtree(tmp_path / "nvme")
+    swap.close()

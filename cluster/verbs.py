@@ -75,8 +75,8 @@ def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
         _refuse_port_in_use(options, recipe.serve)
     needs_ray = serves or any(item.stage.uses_ray for item in planned if item.done is None)
     with contextlib.ExitStack() as making:
-        making.enter_context(_failure_told(storage))
-        making.enter_context(runs.alone(storage, recipe.name))
+        with _failure_told(storage):
+            making.enter_context(runs.alone(storage, recipe.name))
         with (
             _recorded(recipe.name, storage, terminal) as record,
             _ray(options, recipe.cluster.cpus, needs_ray) as resources,

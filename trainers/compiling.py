@@ -1,7 +1,6 @@
 """torch.compile, with a way back: what it cannot compile runs as it is."""
 
 import shutil
-from typing import Any
 
 import torch
 import torch._functorch.config
@@ -9,14 +8,13 @@ import torch.distributed as dist
 from torch import nn
 
 from cluster.progress import Progress
+from trainers.agreeing import first_reason
 
 
 def compiled(module: nn.Module, progress: Progress) -> bool:
     """Has a module compile at its first call; where a worker's compiler cannot, rank 0 says why,
     and none does."""
-    reasons: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(reasons, _why_not())
-    reason = next(filter(None, reasons), None)
+    reason = first_reason(_why_not())
     if reason is None:
         # Of a single part: it runs uncompiled, and the log says why. Its gradient is compiled with
         # it, as what fails later would end the training.

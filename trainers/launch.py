@@ -150,8 +150,8 @@ def _after(
 
 def _asked(settings: Training) -> dict[str, Any]:
     """What decides how much memory a worker needs, and does not begin a training anew."""
-    keys = {"micro_batch_size", "zero", "workers", "activation_checkpointing"}
-    keys |= {"sequence_parallel", "tensor_parallel", "gpus_per_worker"}
+    keys = {"micro_batch_size", "zero", "workers", "activation_checkpointing", "gpus_per_worker"}
+    keys |= {"sequence_parallel", "tensor_parallel"}  # where the settings have them
     return settings.model_dump(mode="json", include=keys)
 
 

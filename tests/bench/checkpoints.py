@@ -2,7 +2,7 @@
 one core, so that the thread that writes takes its time from the training.
 
 Steps with a checkpoint are between steps without, on one engine, so that a machine that comes to be
-slower or faster meanwhile makes no difference. A repeat takes about two minutes.
+slower or faster meanwhile makes no difference. A repeat takes about four minutes.
 """
 
 import functools

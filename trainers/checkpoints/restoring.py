@@ -11,6 +11,7 @@ from cluster.artifacts import Draft
 from cluster.errors import of_storage, storage_told
 from cluster.progress import Progress
 from cluster.storage import Storage
+from trainers.agreeing import first_reason
 from trainers.checkpoints import held, records
 from trainers.checkpoints.held import BUFFER, WEIGHT
 from trainers.checkpoints.parts import Parts, Unreadable
@@ -47,11 +48,9 @@ def restore(engine: Any, draft: Draft, progress: Progress) -> Restored:
             if not storage.is_local:  # it does not answer: that says nothing of the checkpoint
                 raise of_storage(error, storage.root, f"{name} cannot be read") from error
             reason = str(error)
-        reasons: list[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(reasons, reason)
+        reason = first_reason(reason)
         if local is not None:
             storage.forget(local)
-        reason = next(filter(None, reasons), None)
         if reason is None:
             assert content is not None
             _put(engine, content, record)

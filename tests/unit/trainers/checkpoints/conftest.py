@@ -10,6 +10,7 @@ from torch import nn
 from cluster.artifacts import Draft
 from cluster.storage import Storage
 from tests.fakes import Notes
+from trainers import agreeing
 from trainers.checkpoints import held, restoring, saving
 from trainers.checkpoints.restoring import restore
 from trainers.checkpoints.saving import Checkpoints
@@ -81,7 +82,7 @@ class World:
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     made = World()
-    for module in (held, restoring, saving):
+    for module in (agreeing, held, restoring, saving):
         monkeypatch.setattr(module, "dist", made)
     monkeypatch.setenv("LOCAL_RANK", "0")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")

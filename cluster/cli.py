@@ -68,6 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         log = None if terminal.log is None else str(terminal.log)
         always = {"status": status, "run": terminal.run, "log": log, "error": None}
         terminal.out.write(json.dumps({**always, **answer}, ensure_ascii=False) + "\n")
+    terminal.close()
     return status
 
 

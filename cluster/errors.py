@@ -47,8 +47,7 @@ def full_disk(error: OSError, place: str) -> InfrastructureError | None:
     if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) and not is_short_write:
         return None
     return InfrastructureError(
-        f"{place}: {os.strerror(error.errno or errno.ENOSPC)}; free space there, or give another "
-        "--workspace, and run again"
+        f"{place}: {os.strerror(error.errno or errno.ENOSPC)}; free space there and run again"
     )
 
 
@@ -57,8 +56,7 @@ def failed_disk(error: OSError, place: str) -> InfrastructureError | None:
     or None of another failure. Pure."""
     if error.errno in (errno.EROFS, errno.EIO, errno.ESTALE):
         return InfrastructureError(
-            f"{error.filename or place}: {os.strerror(error.errno)}; mend the storage, or give "
-            "another --workspace, and run again"
+            f"{error.filename or place}: {os.strerror(error.errno)}; mend the disk and run again"
         )
     return full_disk(error, place)
 

@@ -7,7 +7,6 @@ see no half lines: a writer that was killed may leave one, and it is passed over
 
 import concurrent.futures
 import contextlib
-import functools
 import json
 import time
 from collections.abc import Callable
@@ -66,8 +65,11 @@ class Lines:
         self._saved_at = time.monotonic()
         if self._saving is not None:
             self._saving.cancel()  # one that has not begun: this one has its lines too
-        # One that fails is made good by the next, and the last one raises.
-        self._saving = self._thread.submit(self._bringing())
+        # What fails here is made good by `close`, which raises if it fails too.
+        if self._storage.is_local:
+            self._saving = self._thread.submit(self._storage.sync, self._name)
+        else:
+            self._saving = self._thread.submit(self._storage.write, self._name, self.content())
 
     def keep(self, wanted: Callable[[Record], bool]) -> None:
         """Drops the lines that are not wanted."""
@@ -79,8 +81,8 @@ class Lines:
     def close(self) -> None:
         """After this, everything is on storage."""
         self._thread.shutdown()
-        with self._told():
-            self._bringing()()
+        # Anew: a disk that failed to sync a file tells it once, and may sync it with a hole later.
+        self._write()
 
     def content(self) -> bytes:
         """The file as it is to be."""
@@ -88,13 +90,6 @@ class Lines:
 
     def _is_idle(self) -> bool:
         return self._saving is None or self._saving.done()
-
-    def _bringing(self) -> Callable[[], None]:
-        """What is to be called, in any thread, to bring the lines so far to where they outlive a
-        power cut."""
-        if self._storage.is_local:
-            return functools.partial(self._storage.sync, self._name)
-        return functools.partial(self._storage.write, self._name, self.content())
 
     def _write(self) -> None:
         with self._told():

@@ -9,6 +9,7 @@ cluster get `Relayed`, which sends events through one small actor that the drive
 """
 
 import contextlib
+import io
 import os
 import sys
 import threading
@@ -35,12 +36,26 @@ class Progress(Protocol):
         """How far the stage has come: `3 of 20 parts cleaned`, or `40 %`; `metrics` are shown."""
 
 
+class _Watched(io.TextIOWrapper):
+    """A stream to someone who may leave, as when a connection ends: that is to end no run."""
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            super().write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            super().flush()
+
+
 class Terminal:
     """The process's real stdout and stderr, whatever becomes of file descriptors 1 and 2."""
 
     def __init__(self, out_is_json: bool = False) -> None:
         self.out: TextIO = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
-        self.err: TextIO = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8")
+        err = os.fdopen(os.dup(2), "wb")
+        self.err: TextIO = _Watched(err, encoding="utf-8", line_buffering=True)
         self.out_is_json = out_is_json
         self.run: str | None = None
         self.log: Path | None = None
@@ -59,6 +74,16 @@ class Terminal:
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
         os.close(descriptor)
+
+    def close(self) -> None:
+        """Drops what a log on a full or broken disk does not take: Python would end with status 120
+        for it."""
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except OSError:
+                with open(os.devnull, "w") as nowhere:
+                    os.dup2(nowhere.fileno(), stream.fileno())
 
 
 class Console:

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from cluster.errors import InfrastructureError, UserError, full_disk
+from cluster.errors import InfrastructureError, UserError, failed_disk
 from cluster.retries import retried
 
 if TYPE_CHECKING:  # its import, which brings NumPy, would be a third of what `raymill check` takes
@@ -219,12 +219,18 @@ class Storage:
         state = sorted((info.path, info.size, info.mtime_ns) for info in self._infos(name))
         identity = hashlib.sha256(f"{self.root}/{name}/{state}".encode()).hexdigest()[:16]
         cached = CACHE.expanduser() / identity
-        if not cached.exists():
-            lock = _made(cached.parent) / f"{identity}.lock"
-            with lock.open("w") as stream:  # processes of one node fetch it once
-                fcntl.flock(stream, fcntl.LOCK_EX)
-                if not cached.exists():
-                    self._fetch(name, cached)
+        try:
+            if not cached.exists():
+                lock = _made(cached.parent) / f"{identity}.lock"
+                with lock.open("w") as stream:  # processes of one node fetch it once
+                    fcntl.flock(stream, fcntl.LOCK_EX)
+                    if not cached.exists():
+                        self._fetch(name, cached)
+        except OSError as error:
+            told = failed_disk(error, f"{CACHE}, for a copy of {name}")
+            if told is None:
+                raise
+            raise told from error
         return cached
 
     @retried
@@ -232,18 +238,13 @@ class Storage:
         import pyarrow.fs as pafs
 
         part = cached.with_suffix(".part")
-        shutil.rmtree(part, ignore_errors=True)  # what a killed process or a failure left
+        shutil.rmtree(part, ignore_errors=True)  # what a killed process left
         part.mkdir()
         try:
             pafs.copy_files(self._path(name), str(part), source_filesystem=self._fs[0])
-        except OSError as error:
-            if full_disk(error, str(part)) is None:
-                raise
-            shutil.rmtree(part, ignore_errors=True)
-            raise InfrastructureError(
-                f"{CACHE}: the disk is full before the copy of {self.root}/{name} is whole; free "
-                "space there and run again"
-            ) from error
+        except OSError:
+            shutil.rmtree(part, ignore_errors=True)  # it may have filled the disk
+            raise
         part.rename(cached)
 
     def forget(self, local: Path) -> None:
@@ -279,10 +280,10 @@ class Storage:
         pafs.copy_files(folder, place, destination_filesystem=fs)
 
     def sync(self, name: str) -> None:
-        """Waits until a folder with all it holds is on the disk itself."""
+        """Waits until a file, or a folder with all it holds, is on the disk itself."""
         if self.is_local:
-            folder = Path(self.root) / name
-            for path in (*folder.rglob("*"), folder):
+            top = Path(self.root) / name
+            for path in (*top.rglob("*"), top):
                 _sync(path)
 
     def rename(self, source: str, target: str) -> None:

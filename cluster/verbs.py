@@ -27,7 +27,7 @@ from cluster.reference import as_text, reference
 from cluster.resources import less, refuse_unless_fits
 from cluster.runs import Run
 from cluster.session import connected, held, is_local
-from cluster.storage import Storage
+from cluster.storage import CACHE, Storage
 from cluster.upper import load as load_upper
 
 Answer = tuple[int, dict[str, Any]]
@@ -215,12 +215,15 @@ def _recorded(recipe: str, storage: Storage, terminal: Terminal) -> Iterator[Run
 
 @contextlib.contextmanager
 def _failure_told(storage: Storage) -> Iterator[None]:
-    """Raises InfrastructureError in place of an OSError that is the storage's."""
+    """Raises InfrastructureError in place of an OSError that is the storage's or a disk's."""
     try:
         yield
     except OSError as error:
-        told = failed_disk(error, storage.root)
-        if told is None and not storage.is_local and type(error) is OSError:  # so pyarrow tells it
+        place = storage.root if storage.is_local else f"{CACHE} or the temporary folder"
+        told = failed_disk(error, place)
+        # Of an object store, pyarrow tells a text alone.
+        is_text = type(error) is OSError and error.errno is None
+        if told is None and is_text and not storage.is_local:
             told = of_storage(error, storage.root, "does not do what it should")
         if told is None:
             raise

@@ -10,4 +10,4 @@ def first_reason(own: str | None) -> str | None:
     All must call it."""
     reasons: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(reasons, own)
-    return next(filter(None, reasons), None)
+    return next((reason for reason in reasons if reason is not None), None)

@@ -30,7 +30,7 @@ MICRO_BATCH = "micro_batch.json"
 """Beside the checkpoints: what memory had room for, so that a run that goes on need not find out
 again."""
 GRACE_S = 25.0
-"""After Ctrl-C or SIGTERM: for the step that is under way, and a checkpoint behind it. Kubernetes
+"""After Ctrl-C or a signal: for the step that is under way, and a checkpoint behind it. Kubernetes
 leaves 30 by default."""
 NO_CHECKPOINT = f"no further checkpoint within {GRACE_S:g} s; the last one counts"
 ROOM_INTERVAL_S = 5.0

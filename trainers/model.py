@@ -59,7 +59,7 @@ class Start:
     @property
     def key(self) -> str:
         """The recipe's key that says so."""
-        return "base" if self.base else "like" if self.like else "model"
+        return "model" if self.shape is not None else "like" if self.base is None else "base"
 
 
 def build(
@@ -72,7 +72,7 @@ def build(
     """
     if start.shape is not None:
         return HEADS[head].from_config(from_shape(start.shape, tokenizer, **config))
-    key, source = start.key, start.base or start.like
+    key, source = start.key, start.like if start.base is None else start.base
     assert source is not None
     try:
         known_config = transformers.AutoConfig.from_pretrained(source)

@@ -101,6 +101,11 @@ class Command(Program):
         """Ctrl-C, which a terminal sends to the whole group."""
         os.killpg(self.process.pid, signal.SIGINT)
 
+    def hang_up(self) -> None:
+        """The end of a terminal: its shell and then the kernel send a signal to the whole group."""
+        for _ in range(2):
+            os.killpg(self.process.pid, signal.SIGHUP)
+
     def strays(self, patience_s: float = 15.0) -> list[str]:
         """Processes that outlive the command by longer than `patience_s`."""
         deadline = time.monotonic() + patience_s

@@ -10,7 +10,7 @@ import pytest
 
 from cluster.ledger import account
 from tests.growing import whole_lines
-from tests.integration.command import until
+from tests.integration.command import Command, until
 
 KINDS = ("corpus", "examples", "model", "sweep", "evaluation", "promotion")
 AHEAD = "trainers.processes.imports"
@@ -46,10 +46,11 @@ def assert_nothing_half_made_is_left(command, workspace):
     return outcome
 
 
-def test_ctrl_c_while_sharding(start, recipe, tmp_path):
+@pytest.mark.parametrize("ending", [Command.interrupt, Command.hang_up])
+def test_a_terminal_ends_what_shards(start, recipe, tmp_path, ending):
     command = start("run", str(recipe), "--workspace", str(tmp_path), "--no-hold")
     command.until(lambda: list(tmp_path.glob("work/tiny-shard-*")))
-    command.interrupt()
+    ending(command)
     assert_nothing_half_made_is_left(command, tmp_path)
 
 

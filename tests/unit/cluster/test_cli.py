@@ -4,6 +4,8 @@ import errno
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -18,6 +20,7 @@ from cluster.storage import Storage
 from tests.fakes import Screen, published, told_training
 from trainers.corpora.reading.sources import content_hash
 
+ROOT = Path(__file__).parents[3]
 RECIPE = """\
 name: demo
 workspace: mill
@@ -313,24 +316,42 @@ def test_an_object_store_that_fails_is_infrastructure() -> None:
         verbs._failure_told(storage),
     ):
         raise OSError("AWS Error SLOW_DOWN")
-    with pytest.raises(ConnectionError), verbs._failure_told(storage):
-        raise ConnectionError("of something else")
+    with (
+        pytest.raises(InfrastructureError, match=r"^~/\.cache/raymill or the temporary folder: No"),
+        verbs._failure_told(storage),
+    ):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    for other in (ConnectionError("of something else"), OSError(errno.EMFILE, "many open files")):
+        with (
+            pytest.raises(type(other), match=r"of something else|many open files"),
+            verbs._failure_told(storage),
+        ):
+            raise other
 
 
-def test_a_log_that_takes_nothing_changes_no_exit_status(
-    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fails(*_: object) -> NoReturn:
-        raise OSError(errno.EROFS, "Read-only file system")
+LOGS_ON_A_FULL_DISK = """
+import sys
+from pathlib import Path
+from cluster import cli, verbs
 
-    def breaks(*_: object) -> NoReturn:
-        monkeypatch.setattr("traceback.print_exc", fails)
-        raise ZeroDivisionError("ours")
+def breaks(options, terminal):
+    terminal.divert("demo", Path("/dev/full"))
+    for stream in (sys.stdout, sys.stderr):
+        stream.write("what a library prints")
+    raise ZeroDivisionError("ours")
 
-    monkeypatch.setattr("cluster.pipeline.run", breaks)
-    status, _, err = call(capfd, "run", "demo.yaml", "--until", "examples")
-    assert status == 3
-    assert "raymill: unexpected ZeroDivisionError('ours'); " in err
+verbs.recipes = breaks
+sys.exit(cli.main(["recipes"]))
+"""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_log_that_takes_nothing_changes_no_exit_status() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""}
+    code = [sys.executable, "-c", LOGS_ON_A_FULL_DISK]
+    ended = subprocess.run(code, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 3
+    assert ended.stderr == "raymill: unexpected ZeroDivisionError('ours'); /dev/full has more\n"
 
 
 def test_a_model_is_named_by_its_recipe_or_by_its_folder(

@@ -44,9 +44,7 @@ def test_errors_come_whole_from_other_processes(kind: type[RaymillError]) -> Non
 )
 def test_a_full_disk_is_told_with_the_place_and_the_remedy(number: int, reason: str) -> None:
     told = full_disk(OSError(number, "Error writing bytes to file"), "/mill")
-    assert str(told) == (
-        f"/mill: {reason}; free space there, or give another --workspace, and run again"
-    )
+    assert str(told) == f"/mill: {reason}; free space there and run again"
 
 
 def test_real_writes_to_a_full_device_are_known() -> None:
@@ -68,14 +66,14 @@ def test_other_failures_are_not_the_disks() -> None:
 @pytest.mark.parametrize(
     ("number", "reason", "remedy"),
     [
-        (errno.EROFS, "Read-only file system", "mend the storage"),
-        (errno.EIO, "Input/output error", "mend the storage"),
+        (errno.EROFS, "Read-only file system", "mend the disk"),
+        (errno.EIO, "Input/output error", "mend the disk"),
         (errno.ENOSPC, "No space left on device", "free space there"),
     ],
 )
 def test_a_disk_that_gave_out_is_told(number: int, reason: str, remedy: str) -> None:
     told = failed_disk(OSError(number, "Error writing bytes to file"), "/mill")
-    assert str(told) == f"/mill: {reason}; {remedy}, or give another --workspace, and run again"
+    assert str(told) == f"/mill: {reason}; {remedy} and run again"
 
 
 def test_a_file_that_is_known_is_named() -> None:

@@ -118,6 +118,14 @@ def test_bars_leave_nothing_behind_on_a_real_terminal(columns: int) -> None:
     assert kept == ["shard: a line", "shard: a line", "the end"]
 
 
+def test_a_user_who_has_left_ends_nothing() -> None:
+    ours, theirs = os.pipe()
+    os.close(ours)
+    code = "from cluster.progress import *; Console(Terminal(), 'shard').line('a line')"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, stderr=theirs, check=True)
+    os.close(theirs)
+
+
 class Relay:
     """Stands for the actor: its `put` is called at once."""
 

@@ -197,7 +197,7 @@ def test_a_full_disk_is_told_and_the_last_one_is_kept(
     resource.setrlimit(resource.RLIMIT_FSIZE, (600, hard))  # no file may be larger
     try:
         training.begin(2)
-        with pytest.raises(InfrastructureError, match="free space there, or give another"):
+        with pytest.raises(InfrastructureError, match="free space there and run"):
             training.ranks[1].wait()
     finally:
         training.ranks[0]._given_up.set()

@@ -45,6 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     terminal = Terminal(out_is_json=options.json)
     signal.signal(signal.SIGTERM, _interrupt)
+    # Under nohup a run outlives its terminal, and a job outlives who follows it.
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN and options.verb != "submit":
+        signal.signal(signal.SIGHUP, _hang_up)
     try:
         status, answer = getattr(verbs, options.verb)(options, terminal)
     except RaymillError as error:
@@ -67,13 +70,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json:
         log = None if terminal.log is None else str(terminal.log)
         always = {"status": status, "run": terminal.run, "log": log, "error": None}
-        terminal.out.write(json.dumps({**always, **answer}, ensure_ascii=False) + "\n")
+        try:
+            terminal.out.write(json.dumps({**always, **answer}, ensure_ascii=False) + "\n")
+        except OSError as error:
+            terminal.err.write(f"raymill: stdout: {error.strerror}\n")
+            status = status or RaymillError.exit_status
     terminal.close()
     return status
 
 
 def _interrupt(signum: int, frame: Any) -> None:
     raise KeyboardInterrupt
+
+
+def _hang_up(signum: int, frame: Any) -> None:
+    """A terminal that is closed is like Ctrl-C, but never like a second one, which waits for
+    nothing: its shell and the kernel each send a signal."""
+    signal.signal(signum, signal.SIG_IGN)
+    if not isinstance(sys.exception(), KeyboardInterrupt):
+        raise KeyboardInterrupt
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -46,6 +46,7 @@ class Lines:
             self.records = read(storage, name)
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "lines")
         self._saving: concurrent.futures.Future[None] | None = None
+        self._has_failed = False
         self._saved_at = time.monotonic()
         self._write()  # without half lines
 
@@ -65,11 +66,8 @@ class Lines:
         self._saved_at = time.monotonic()
         if self._saving is not None:
             self._saving.cancel()  # one that has not begun: this one has its lines too
-        # What fails here is made good by `close`, which raises if it fails too.
-        if self._storage.is_local:
-            self._saving = self._thread.submit(self._storage.sync, self._name)
-        else:
-            self._saving = self._thread.submit(self._storage.write, self._name, self.content())
+        content = None if self._storage.is_local else self.content()
+        self._saving = self._thread.submit(self._bring, content)
 
     def keep(self, wanted: Callable[[Record], bool]) -> None:
         """Drops the lines that are not wanted."""
@@ -81,8 +79,12 @@ class Lines:
     def close(self) -> None:
         """After this, everything is on storage."""
         self._thread.shutdown()
-        # Anew: a disk that failed to sync a file tells it once, and may sync it with a hole later.
-        self._write()
+        # A disk that failed to sync a file tells it once: the next time it may sync it with a hole.
+        if self._has_failed or not self._storage.is_local:
+            self._write()
+        else:
+            with self._told():
+                self._storage.sync(self._name)
 
     def content(self) -> bytes:
         """The file as it is to be."""
@@ -90,6 +92,17 @@ class Lines:
 
     def _is_idle(self) -> bool:
         return self._saving is None or self._saving.done()
+
+    def _bring(self, content: bytes | None) -> None:
+        """`content` to the object store, or None: the file to the disk itself. Where that fails,
+        `close` makes it good, or raises."""
+        try:
+            if content is None:
+                self._storage.sync(self._name)
+            else:
+                self._storage.write(self._name, content)
+        except OSError:
+            self._has_failed = True
 
     def _write(self) -> None:
         with self._told():

@@ -48,6 +48,10 @@ class _Watched(io.TextIOWrapper):
         with contextlib.suppress(OSError):
             super().flush()
 
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            super().close()
+
 
 class Terminal:
     """The process's real stdout and stderr, whatever becomes of file descriptors 1 and 2."""

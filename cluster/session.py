@@ -15,7 +15,6 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from cluster import local, processor
 from cluster.errors import UserError
@@ -51,8 +50,6 @@ def connected(address: str | None, cpus: int | None) -> Iterator[dict[str, float
 
     with contextlib.ExitStack() as stack:
         ingress = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="raymill-")))
-        on_hang_up = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # Ray's processes inherit it
-        stack.callback(signal.signal, signal.SIGHUP, on_hang_up)
         stack.callback(ray.shutdown)
         on_sigterm = signal.getsignal(signal.SIGTERM)
         if address:
@@ -60,17 +57,22 @@ def connected(address: str | None, cpus: int | None) -> Iterator[dict[str, float
         else:
             further = load_upper("serving.ingress:environment")(ingress)
             _set_defaults(local.SETTINGS | processor.environment() | further)
-            local.start(cpus)
+            with _deaf_to_hang_ups():
+                local.start(cpus)
         signal.signal(signal.SIGTERM, on_sigterm)  # Ray puts one of its own, which ends at once
-        if on_hang_up is not signal.SIG_IGN:  # as it is under nohup
-            signal.signal(signal.SIGHUP, _interrupt_once)
         yield _resources()
 
 
-def _interrupt_once(signum: int, frame: Any) -> None:
-    """A terminal that is closed ends a run like Ctrl-C: its shell and the kernel each say so."""
-    signal.signal(signum, signal.SIG_IGN)
-    raise KeyboardInterrupt
+@contextlib.contextmanager
+def _deaf_to_hang_ups() -> Iterator[None]:
+    """Ray's processes, which are started here, stay so: when a terminal is closed, each process of
+    its session gets a signal, and this one needs them for its end. It hears of it a little later.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])
 
 
 def _join(address: str, variables: Mapping[str, str]) -> None:

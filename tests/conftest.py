@@ -6,8 +6,6 @@ import pytest
 
 # In the background of a script, tests and the commands they start would be deaf to Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # the same under nohup
-    signal.signal(signal.SIGHUP, lambda *_: None)
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

@@ -76,7 +76,8 @@ class Command(Program):
     def __init__(self, *arguments: str):
         self._began = time.monotonic()
         environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-        command = [sys.executable, "-m", "cluster", *arguments, "--json"]
+        hearing = ["env", "--default-signal=HUP"]  # also where the tests run under nohup
+        command = [*hearing, sys.executable, "-m", "cluster", *arguments, "--json"]
         super().__init__(command, subprocess.PIPE, environment)
 
     def wait(self, timeout_s: float = TIMEOUT_S) -> Outcome:
@@ -105,6 +106,7 @@ class Command(Program):
         """The end of a terminal: its shell and then the kernel send a signal to the whole group."""
         for _ in range(2):
             os.killpg(self.process.pid, signal.SIGHUP)
+            time.sleep(0.5)
 
     def strays(self, patience_s: float = 15.0) -> list[str]:
         """Processes that outlive the command by longer than `patience_s`."""

@@ -1,4 +1,4 @@
-"""Ctrl-C leaves no half artifact and no process; killed processes cost no sample."""
+"""Ctrl-C and the like leave no half artifact and no process; killed processes cost no sample."""
 
 import json
 import os
@@ -10,7 +10,7 @@ import pytest
 
 from cluster.ledger import account
 from tests.growing import whole_lines
-from tests.integration.command import Command, until
+from tests.integration.command import until
 
 KINDS = ("corpus", "examples", "model", "sweep", "evaluation", "promotion")
 AHEAD = "trainers.processes.imports"
@@ -38,6 +38,8 @@ def is_in_stage(workspace, stage):
 def assert_nothing_half_made_is_left(command, workspace):
     outcome = command.wait(60)
     assert outcome.status == 130, outcome.said
+    record = json.loads((workspace / "runs" / outcome.answer["run"] / "run.json").read_text())
+    assert record["status"] == "interrupted"
     assert command.strays() == []
     assert not list(workspace.glob(".staging/*"))
     whole = [path.parent for path in workspace.glob("[a-z]*/*/manifest.json")]
@@ -46,19 +48,18 @@ def assert_nothing_half_made_is_left(command, workspace):
     return outcome
 
 
-@pytest.mark.parametrize("ending", [Command.interrupt, Command.hang_up])
-def test_a_terminal_ends_what_shards(start, recipe, tmp_path, ending):
+def test_ctrl_c_while_sharding(start, recipe, tmp_path):
     command = start("run", str(recipe), "--workspace", str(tmp_path), "--no-hold")
     command.until(lambda: list(tmp_path.glob("work/tiny-shard-*")))
-    ending(command)
+    command.interrupt()
     assert_nothing_half_made_is_left(command, tmp_path)
 
 
-def test_a_killed_worker_ctrl_c_and_a_killed_driver_cost_no_sample(
+def test_a_killed_worker_a_closed_terminal_and_a_killed_driver_cost_no_sample(
     start, recipe, sharded, monkeypatch
 ):
-    """Nor does another number of workers. What comes next goes on from the last checkpoint; Ctrl-C
-    leaves one more. Prometheus can follow."""
+    """Nor does another number of workers. What comes next goes on from the last checkpoint; what
+    ends with its terminal leaves one more. Prometheus can follow."""
     monkeypatch.setenv("RAY_metrics_report_interval_ms", "1000")
     arguments = ("pretrain", str(recipe), "--workspace", str(sharded), *LONG)
     command = start(*arguments)
@@ -75,7 +76,7 @@ def test_a_killed_worker_ctrl_c_and_a_killed_driver_cost_no_sample(
     assert 'recipe="tiny"' in loss
     assert 'stage="pretrain"' in loss
     assert 0 < float(loss.split()[-1]) < 20
-    command.interrupt()
+    command.hang_up()
     outcome = assert_nothing_half_made_is_left(command, sharded)
     assert "a worker was lost" in outcome.said
     step = re.search(r"left a checkpoint after step ([\d,]+)", outcome.said)

@@ -12,28 +12,32 @@ from cluster import local
 from tests.integration.command import ROOT
 
 HELD = """
-import json, ray, signal
+import json, os, ray, signal
 from cluster.session import connected, held
 
 @ray.remote(num_cpus=1)
 class Actor: pass
 
+signal.signal(signal.SIGHUP, lambda *_: None)
 with connected(None, 2):
+    os.killpg(0, signal.SIGHUP)
     before = held()
     kinds = ("detached", "non_detached")
     actors = [Actor.options(lifetime=kind).remote() for kind in kinds]
     ray.get([actor.__ray_ready__.remote() for actor in actors])
-    signal.raise_signal(signal.SIGHUP)
     processes = ray._private.worker._global_node.all_processes
-    print(json.dumps([before, held(), *sorted(processes)]), flush=True)
+    alive = [name for name, (one,) in processes.items() if one.process.poll() is None]
+    print(json.dumps([before, held(), *sorted(alive)]), flush=True)
 """
 
 
 def test_what_outlives_its_job_is_held():
-    """Without a dashboard: the local Ray starts no process that it does not need. Under nohup, a
-    terminal that is closed ends nothing."""
-    command = ["nohup", sys.executable, "-c", HELD]
-    done = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, timeout=120)
+    """Without a dashboard: the local Ray starts no process that it does not need, and none that
+    ends with the terminal."""
+    command = [sys.executable, "-c", HELD]
+    done = subprocess.run(
+        command, cwd=ROOT, text=True, capture_output=True, timeout=120, start_new_session=True
+    )
     assert done.returncode == 0, done.stderr
     before, after, *processes = json.loads(done.stdout.splitlines()[-1])
     assert (before, after) == ({}, {"CPU": 1.0})

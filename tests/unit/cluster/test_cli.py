@@ -43,9 +43,11 @@ def _user_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
         lines = "".join(f"document {number} is {label}\n" for number in range(40))
         (tmp_path / f"{label}.txt").write_text(lines)
     content_hash.cache_clear()
-    handler = signal.getsignal(signal.SIGTERM)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
-    signal.signal(signal.SIGTERM, handler)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 def call(capfd: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, Any], str]:
@@ -203,12 +205,55 @@ def test_every_ending_has_its_status(
     assert says in err
 
 
-def test_sigterm_ends_a_run_like_ctrl_c(
-    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_a_run_like_ctrl_c(
+    number: signal.Signals, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(verbs, "recipes", lambda *_: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr(verbs, "recipes", lambda *_: signal.raise_signal(number))
     status, answer, _ = call(capfd, "recipes")
     assert (status, answer["error"]) == (130, "interrupted")
+
+
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_closed_terminal_is_no_second_ctrl_c(
+    first: signal.Signals, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = []
+
+    def recipes(*_: object) -> None:
+        try:
+            signal.raise_signal(first)
+        except KeyboardInterrupt:
+            signal.raise_signal(signal.SIGHUP)
+            ended.append("with a checkpoint")
+            raise
+
+    monkeypatch.setattr(verbs, "recipes", recipes)
+    assert call(capfd, "recipes")[0] == 130
+    assert ended
+
+
+def test_under_nohup_a_closed_terminal_ends_nothing(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def recipes(*_: object) -> tuple[int, dict[str, Any]]:
+        signal.raise_signal(signal.SIGHUP)
+        return 0, {}
+
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    monkeypatch.setattr(verbs, "recipes", recipes)
+    assert call(capfd, "recipes")[0] == 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_an_answer_that_has_no_room_is_told() -> None:
+    command = [sys.executable, "-m", "cluster", "recipes", "--json"]
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert ended.returncode == 3
+    assert ended.stderr.endswith("\nraymill: stdout: No space left on device\n")
 
 
 def test_a_training_is_drawn_while_it_goes_on(

@@ -4,6 +4,7 @@ import os
 import shlex
 import subprocess
 import sys
+import tempfile
 import urllib.request
 from pathlib import Path
 
@@ -17,7 +18,9 @@ RAY = str(Path(sys.executable).parent / "ray")
 
 @pytest.fixture(scope="module")
 def head():
-    """A one-node cluster with a dashboard."""
+    """A one-node cluster with a dashboard. Its own folder has jobs find it, not the Ray that was
+    started last on this machine."""
+    folder = tempfile.TemporaryDirectory(prefix="ray-")  # Ray's sockets have no room for more
     gcs, dashboard, agent, client = free_ports(4)
     environment = {
         **os.environ,
@@ -28,7 +31,7 @@ def head():
     program = Program(
         [RAY, "start", "--head", "--block", "--num-cpus=2", f"--port={gcs}",
          f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}",
-         f"--ray-client-server-port={client}"],
+         f"--ray-client-server-port={client}", f"--temp-dir={folder.name}"],
         subprocess.DEVNULL, environment,
     )  # fmt: skip
     address = f"http://127.0.0.1:{dashboard}"
@@ -43,6 +46,7 @@ def head():
     until(is_up)
     yield address, environment
     program.end()  # it would take half a minute to end by itself
+    folder.cleanup()
 
 
 def test_submit_follows_the_log_and_carries_the_status(head, raymill, recipe, tmp_path):

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Self
 
 from pydantic import Field, model_validator
 
-from cluster.section import Conflict, Invalid, Section, nearest, operational
-from trainers.config.finetune import TEST_METRICS
+from cluster.recipe.section import Conflict, Invalid, Section, nearest, operational
+from trainers.tasks.config import TEST_METRICS
 
 if TYPE_CHECKING:
-    from cluster.recipe import Recipe
+    from cluster.recipe.loading import Recipe
 
 
 class Serve(Section):

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from cluster import artifacts
-from cluster.artifacts import Artifact
-from cluster.pipeline import StageJob
-from cluster.progress import Terminal
-from cluster.storage import Storage
+from cluster.runs.pipeline import StageJob
+from cluster.runs.progress import Terminal
+from cluster.store import artifacts
+from cluster.store.artifacts import Artifact
+from cluster.store.storage import Storage
 
 TEXTS = (
     "今天天气很好，我们去公园散步。",

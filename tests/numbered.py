@@ -13,17 +13,17 @@ import pyarrow as pa
 import torch.distributed as dist
 from torch import Tensor
 
-from cluster.storage import Storage
+from cluster.store.storage import Storage
 from tests.fakes import TEXTS
 from tests.growing import whole_lines
 from tests.packed import corpus_of
 from tests.wrapped import Wrapped
-from trainers.config.shape import Shape
 from trainers.corpora.config import Tokenizer
 from trainers.corpora.tokens.tokenizer import train as train_tokenizer
-from trainers.model import Start
-from trainers.tasks import Batch
-from trainers.tasks.causal_lm import CausalLM
+from trainers.models.build import Start
+from trainers.models.shape import Shape
+from trainers.tasks.pretraining.causal_lm import CausalLM
+from trainers.tasks.task import Batch
 
 LENGTH = 16
 SLOW, PAUSE_S = "slow", 0.2

@@ -4,8 +4,8 @@ from typing import Any
 
 import torch
 
-from trainers.config.shape import Shape
-from trainers.model import Start
+from trainers.models.build import Start
+from trainers.models.shape import Shape
 
 LENGTH = 256
 

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
-from cluster import artifacts
-from cluster.artifacts import Artifact
-from cluster.storage import Storage
+from cluster.store import artifacts
+from cluster.store.artifacts import Artifact
+from cluster.store.storage import Storage
 from trainers.corpora.feeding import index
 from trainers.corpora.tokens.pack import write_arrow
 

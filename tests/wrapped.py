@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from trainers.corpora.feeding.feed import Rows
-from trainers.tasks import Batch, Task
+from trainers.tasks.task import Batch, Task
 
 
 @dataclasses.dataclass(frozen=True)

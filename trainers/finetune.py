@@ -6,13 +6,13 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from cluster.artifacts import Artifact
-from cluster.pipeline import StageJob
-from cluster.recipe import Recipe
-from trainers.card import describe
-from trainers.config.finetune import Finetune
-from trainers.corpora.examples import label_order
-from trainers.launch import fit_stage
+from cluster.recipe.loading import Recipe
+from cluster.runs.pipeline import StageJob
+from cluster.store.artifacts import Artifact
+from trainers.corpora.examples.stage import label_order
+from trainers.launch.training import fit_stage
+from trainers.models.card import describe
+from trainers.tasks.config import Finetune
 
 if TYPE_CHECKING:
     from trainers.tasks.classify import Classify
@@ -39,7 +39,7 @@ def classifier(
 ) -> "Classify":
     """The classification task of a recipe; `scratch` starts from random weights.
     Made by its workers: a driver needs no torch."""
-    from trainers.model import Start
+    from trainers.models.build import Start
     from trainers.tasks.classify import Classify
 
     settings: Finetune = recipe.finetune
@@ -59,7 +59,7 @@ def classifier(
 
 def outline(recipe: Recipe, tokenizer_folder: str, examples: Artifact | None) -> "Classify":
     """The task before its base and its data are made: of as many labels as are known, or two."""
-    from trainers.model import Start
+    from trainers.models.build import Start
     from trainers.tasks.classify import Classify
 
     settings: Finetune = recipe.finetune

@@ -3,15 +3,15 @@
 import functools
 from typing import TYPE_CHECKING, Any
 
-from cluster.artifacts import Artifact
-from cluster.pipeline import StageJob
-from cluster.recipe import Recipe
-from trainers.card import describe
-from trainers.config.pretrain import Pretrain
-from trainers.launch import fit_stage
+from cluster.recipe.loading import Recipe
+from cluster.runs.pipeline import StageJob
+from cluster.store.artifacts import Artifact
+from trainers.launch.training import fit_stage
+from trainers.models.card import describe
+from trainers.tasks.pretraining.config import Pretrain
 
 if TYPE_CHECKING:
-    from trainers.tasks import Task
+    from trainers.tasks.task import Task
 
 
 def run(job: StageJob) -> dict[str, Any]:
@@ -33,11 +33,11 @@ def run(job: StageJob) -> dict[str, Any]:
 
 def task(recipe: Recipe, corpus: Artifact) -> "Task":
     """What a recipe's pretraining learns. Made by its workers: a driver needs no torch."""
-    from trainers.model import Start
-    from trainers.tasks.causal_lm import CausalLM
-    from trainers.tasks.masked_lm import MaskedLM
-    from trainers.tasks.replaced_tokens import ReplacedTokens
-    from trainers.tasks.span_corruption import SpanCorruption
+    from trainers.models.build import Start
+    from trainers.tasks.pretraining.causal_lm import CausalLM
+    from trainers.tasks.pretraining.masked_lm import MaskedLM
+    from trainers.tasks.pretraining.replaced_tokens import ReplacedTokens
+    from trainers.tasks.pretraining.span_corruption import SpanCorruption
 
     settings: Pretrain = recipe.pretrain
     start = Start(settings.model, settings.like, settings.base)

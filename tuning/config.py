@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from cluster.errors import RecipeError
-from cluster.section import Conflict, Invalid, Section, nearest, operational
-from trainers.config.finetune import VALIDATION_METRICS
+from cluster.recipe.section import Conflict, Invalid, Section, nearest, operational
+from trainers.tasks.config import VALIDATION_METRICS
 
 if TYPE_CHECKING:
-    from cluster.recipe import Recipe
+    from cluster.recipe.loading import Recipe
 
 TUNABLE = "finetune."
 FIXED = ("base", "evaluations", "labels", "task")

@@ -16,13 +16,13 @@ from typing import Any
 from ray import tune
 
 from cluster.errors import Diverged, InfrastructureError, UserError
-from cluster.pipeline import StageJob
-from cluster.progress import Progress
-from cluster.recipe import Recipe
-from cluster.resources import concurrent
+from cluster.ray.resources import concurrent
+from cluster.recipe.loading import Recipe
+from cluster.runs.pipeline import StageJob
+from cluster.runs.progress import Progress
+from trainers.engine.job import TrainJob
 from trainers.finetune import classifier
-from trainers.job import TrainJob
-from trainers.launch import alone, fit, interruptible
+from trainers.launch.training import alone, fit, interruptible
 from tuning.config import Tune
 from tuning.space import draw
 from tuning.winner import Trial, choose

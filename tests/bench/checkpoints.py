@@ -16,15 +16,15 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from cluster.artifacts import Draft
-from cluster.storage import Storage
+from cluster.store.artifacts import Draft
+from cluster.store.storage import Storage
 from tests.bench.harness import Metric, main
 from tests.fakes import Notes
-from trainers import zero
-from trainers.checkpoints import held
+from trainers.checkpoints import optimizer_fragments
 from trainers.checkpoints.saving import Checkpoints
 from trainers.checkpoints.state import LoopState
-from trainers.config.training import Training
+from trainers.engine import zero
+from trainers.engine.training_config import Training
 
 STEPS, BATCH, LENGTH = 20, 8, 512
 
@@ -95,7 +95,7 @@ def checkpoint_stall_s() -> tuple[float, float]:
 
 
 def megabytes() -> float:
-    return sum(tensor.nbytes for tensor in held.copied(engine()).values()) / 1e6
+    return sum(tensor.nbytes for tensor in optimizer_fragments.copied(engine()).values()) / 1e6
 
 
 # fmt: off

@@ -12,13 +12,13 @@ from operator import itemgetter
 
 import numpy as np
 
-from cluster.storage import Storage
+from cluster.store.storage import Storage
 from tests.bench import endtoend, neardup
 from tests.bench.harness import Metric, main
 from tests.packed import corpus_of
 from trainers.corpora.tokens.pack import pack_documents
-from trainers.model import Start
-from trainers.tasks.causal_lm import CausalLM
+from trainers.models.build import Start
+from trainers.tasks.pretraining.causal_lm import CausalLM
 
 LENGTH = 512
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from cluster.session import connected
+from cluster.ray.session import connected
 from tests.bench import commands, texts
 from tests.bench.peers import LENGTH
 from trainers.corpora.config import Tokenizer

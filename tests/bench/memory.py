@@ -16,8 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cluster.recipe import load
-from cluster.session import set_environment
+from cluster.ray.session import set_environment
+from cluster.recipe.loading import load
 
 STEPS = 3
 """AdamW's state is there from the second, and a checkpoint is written beside the third. Then the
@@ -104,7 +104,7 @@ def plan_error() -> float:
 
 
 def planned_bytes(case: Case) -> float:
-    from trainers import zero
+    from trainers.engine import zero
     from trainers.planning.measures import measure
     from trainers.planning.plan import peak
 
@@ -134,12 +134,12 @@ def _train(case: Case, folder: Path, rank: int) -> int:
     import ray.train.torch  # noqa: F401
     import torch.distributed as dist
 
-    from cluster.artifacts import Draft
-    from cluster.storage import Storage
+    from cluster.store.artifacts import Draft
+    from cluster.store.storage import Storage
     from tests.fakes import Notes
-    from trainers.job import TrainJob
-    from trainers.loop import train
-    from trainers.planning.stand_in import corpus
+    from trainers.engine.job import TrainJob
+    from trainers.engine.loop import train
+    from trainers.planning.synthetic_corpus import corpus
     from trainers.pretrain import task
 
     here = folder / f"rank-{rank}"

@@ -64,12 +64,12 @@ def ours(rank: int, workers: int, folder: Path, stage: int, **keys: Any) -> dict
     """`tokens_per_second`, and the share of `data_wait`; the two cores shared by the workers."""
     import torch.distributed as dist
 
-    from trainers import journal, loop
-    from trainers.config.pretrain import Pretrain
-    from trainers.job import TrainJob
-    from trainers.model import Start
-    from trainers.planning.stand_in import corpus
-    from trainers.tasks.causal_lm import CausalLM
+    from trainers.engine import journal, loop
+    from trainers.engine.job import TrainJob
+    from trainers.models.build import Start
+    from trainers.planning.synthetic_corpus import corpus
+    from trainers.tasks.pretraining.causal_lm import CausalLM
+    from trainers.tasks.pretraining.config import Pretrain
 
     journal.INTERVAL_S = 0.0
     loop.evaluate = lambda *_: {}  # type: ignore[assignment]  # behind the last step, and compiled
@@ -153,7 +153,7 @@ def peak_flops(rank: int, workers: int, folder: Path) -> float:
     """Of matrix products in bf16 on both cores."""
     import torch
 
-    from trainers.flops import measured_peak
+    from trainers.engine.flops import measured_peak
 
     torch.set_num_threads(THREADS)
     return measured_peak("cpu", "bf16", THREADS)
@@ -164,12 +164,12 @@ def flops_of_a_token() -> float:
     import numpy as np
     import torch
 
-    from trainers.config.shape import Shape
-    from trainers.model import Start
-    from trainers.planning.stand_in import corpus
+    from trainers.models.build import Start
+    from trainers.models.shape import Shape
+    from trainers.planning.synthetic_corpus import corpus
     from trainers.planning.tracing import trace
-    from trainers.tasks import Objective
-    from trainers.tasks.causal_lm import CausalLM
+    from trainers.tasks.pretraining.causal_lm import CausalLM
+    from trainers.tasks.task import Objective
 
     with tempfile.TemporaryDirectory(prefix="raymill-") as folder:
         made = corpus(Path(folder), VOCABULARY, LENGTH, rows=BATCH)
@@ -182,9 +182,9 @@ def flops_of_a_token() -> float:
 
 
 def _model(folder: Path) -> Any:
-    from trainers.config.shape import Shape
-    from trainers.model import Start, build
-    from trainers.planning.stand_in import tokenizer
+    from trainers.models.build import Start, build
+    from trainers.models.shape import Shape
+    from trainers.planning.synthetic_corpus import tokenizer
 
     return build(
         Start(shape=Shape.model_validate(MODEL)), "causal_lm", tokenizer(VOCABULARY)

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cluster import journals
+from cluster.runs import stored_journals
 from tests.bench import commands, steady
 from tests.bench.harness import Metric, main
 from tests.bench.memory import plan_error
@@ -53,7 +53,9 @@ def first_step_s() -> float:
         began = time.time()
         run = commands.run("-m", "cluster", "pretrain", *given, "--set=pretrain.max_minutes=0.1")
         model = run.answer["stages"][-1]["artifact"]
-        (first, *_) = (Path(workspace) / model / journals.METRICS).read_text("utf-8").splitlines()
+        (first, *_) = (
+            (Path(workspace) / model / stored_journals.METRICS).read_text("utf-8").splitlines()
+        )
         return json.loads(first)["time"] - began
 
 
@@ -79,7 +81,7 @@ def _restarted() -> tuple[float, dict[str, Any]]:
         command = Command("pretrain", *given, "--set=pretrain.checkpoint_steps=10")
         try:
             command.until(lambda: list(Path(workspace).glob("work/*/step-*/record.json")))
-            (ledger,) = Path(workspace).glob(f"work/*/{journals.LEDGER}")
+            (ledger,) = Path(workspace).glob(f"work/*/{stored_journals.LEDGER}")
             os.kill(command.training_workers()[0], signal.SIGKILL)
             killed = time.time()
             (_, again) = command.until(lambda: _starts(ledger) if len(_starts(ledger)) > 1 else [])

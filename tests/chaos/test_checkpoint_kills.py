@@ -18,8 +18,8 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from cluster.artifacts import Draft
-from cluster.storage import Storage
+from cluster.store.artifacts import Draft
+from cluster.store.storage import Storage
 from tests.fakes import Notes
 from tests.unit.trainers.checkpoints.conftest import Engine
 from trainers.checkpoints.restoring import restore

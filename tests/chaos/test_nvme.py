@@ -9,10 +9,10 @@ import pytest
 
 from tests import numbered
 from tests.integration.worlds import Case, Weights, distance, trained
-from trainers.config.shape import Shape
-from trainers.config.training import Training
-from trainers.model import Start
-from trainers.tasks.causal_lm import CausalLM
+from trainers.engine.training_config import Training
+from trainers.models.build import Start
+from trainers.models.shape import Shape
+from trainers.tasks.pretraining.causal_lm import CausalLM
 
 BATCH, BATCHES = 12, 2
 

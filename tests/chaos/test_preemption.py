@@ -12,14 +12,14 @@ from ray._raylet import GcsClient
 from ray.cluster_utils import Cluster
 from ray.core.generated.autoscaler_pb2 import DrainNodeReason
 
-from cluster.artifacts import Draft
-from cluster.storage import Storage
+from cluster.store.artifacts import Draft
+from cluster.store.storage import Storage
 from tests import numbered
 from tests.chaos.test_training_kills import SEED, cluster, fill
 from tests.fakes import Notes
-from trainers import launch
-from trainers.config.training import Training
-from trainers.job import TrainJob
+from trainers.engine.job import TrainJob
+from trainers.engine.training_config import Training
+from trainers.launch import training
 
 __all__ = ["cluster"]
 
@@ -70,7 +70,7 @@ def test_a_checkpoint_is_left_before_the_node_goes(
     draining = threading.Thread(target=drained, args=(cluster, tmp_path, records), daemon=True)
     draining.start()
     # Not one failure is allowed: the end of a node that was announced is none.
-    launch.fit(TrainJob(lambda: task, Training.model_validate(keys), SEED, draft), notes, 0)
+    training.fit(TrainJob(lambda: task, Training.model_validate(keys), SEED, draft), notes, 0)
     draining.join(10)
     print("\n".join(notes.lines))
     assert (records / "left").read_text() == "True"

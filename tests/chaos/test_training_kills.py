@@ -26,17 +26,17 @@ from ray._private.authentication_test_utils import reset_auth_token_state
 from ray.cluster_utils import Cluster
 from torch import Tensor
 
-from cluster import session
-from cluster.artifacts import Draft
-from cluster.storage import Storage
+from cluster.ray import session
+from cluster.store.artifacts import Draft
+from cluster.store.storage import Storage
 from tests import numbered
 from tests.fakes import Notes
 from tests.integration.command import until
 from tests.wrapped import Wrapped
-from trainers import launch
-from trainers.config.training import Training
-from trainers.job import TrainJob
-from trainers.tasks import Batch, Task
+from trainers.engine.job import TrainJob
+from trainers.engine.training_config import Training
+from trainers.launch import training
+from trainers.tasks.task import Batch, Task
 
 KILLS = int(os.environ.get("KILLS", "20"))
 NODES, ROWS, EPOCHS, SEED = 3, 480, 15, 17
@@ -89,7 +89,7 @@ class Timed(Notes):
 def trained(task: Task, folder: Path, workers: Any) -> dict[str, Any]:
     settings = Training.model_validate(numbered.settings(epochs=EPOCHS, workers=workers))
     draft = Draft(Storage.at(str(folder)), "model/tiny-pretrain-0")
-    return launch.fit(TrainJob(lambda: task, settings, SEED, draft), Timed(), KILLS)
+    return training.fit(TrainJob(lambda: task, settings, SEED, draft), Timed(), KILLS)
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +191,7 @@ def test_killed_nodes_are_done_without(
     task: Task, unbroken: Any, cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(cluster)
-    monkeypatch.setattr(launch, "RESIZE_INTERVAL_S", 5.0)
+    monkeypatch.setattr(training, "RESIZE_INTERVAL_S", 5.0)
     draw, records = random.Random(SEED), tmp_path / "records"
     records.mkdir()
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 
-from serving.ingress import free_ports
+from serving.rollout.ingress import free_ports
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 400

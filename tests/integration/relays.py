@@ -17,18 +17,18 @@ import torch
 import torch.distributed as dist
 from deepspeed.utils import groups
 
-from cluster.artifacts import Draft
-from cluster.storage import Storage
+from cluster.store.artifacts import Draft
+from cluster.store.storage import Storage
 from tests.fakes import Notes
 from tests.integration import processes
-from trainers import loop, zero
-from trainers.asked import Request
 from trainers.checkpoints.restoring import restore
 from trainers.checkpoints.saving import Checkpoints
-from trainers.config.training import Training
-from trainers.job import Ended, TrainJob
-from trainers.loop import train
-from trainers.tasks import Objective, Task
+from trainers.engine import loop, zero
+from trainers.engine.job import Ended, TrainJob
+from trainers.engine.loop import train
+from trainers.engine.stop_requests import Request
+from trainers.engine.training_config import Training
+from trainers.tasks.task import Objective, Task
 
 SEED = 17
 WORLDS = [(workers, rank) for workers in (1, 2, 3, 4) for rank in range(workers)]

@@ -9,8 +9,8 @@ import pytest
 from tests import numbered
 from tests.integration.worlds import Case, distance, trained
 from tests.wrapped import Dull, Magnified
-from trainers.config.training import Training
-from trainers.tasks.causal_lm import CausalLM
+from trainers.engine.training_config import Training
+from trainers.tasks.pretraining.causal_lm import CausalLM
 
 BATCH, BATCHES = 4, 8
 BAD = 5

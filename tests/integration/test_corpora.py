@@ -14,11 +14,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.reviews import reviews
 from tests.s3 import S3Server, s3_server  # noqa: F401  the fixture
-from trainers.corpora.cleaning.clean import normalize
 from trainers.corpora.cleaning.config import Clean
 from trainers.corpora.cleaning.documents import text_key
+from trainers.corpora.cleaning.rules import normalize
 from trainers.corpora.config import Split
-from trainers.corpora.labels.splits import Example, split
+from trainers.corpora.examples.splits import Example, split
 
 CACHE_BYTES = 500_000
 RECIPE = """\

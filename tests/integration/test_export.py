@@ -15,20 +15,21 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModel, AutoModelForCausalLM
 
-from cluster.artifacts import Draft
-from cluster.storage import Storage
+from cluster.store.artifacts import Draft
+from cluster.store.storage import Storage
 from tests.fakes import Notes
 from tests.integration import processes
-from trainers import export, loop
-from trainers.config.shape import Shape
-from trainers.config.training import Training
-from trainers.job import TrainJob
-from trainers.loop import train
-from trainers.model import Start
-from trainers.planning.stand_in import corpus
-from trainers.tasks import Task
-from trainers.tasks.causal_lm import CausalLM
-from trainers.tasks.replaced_tokens import ReplacedTokens
+from trainers.engine import loop
+from trainers.engine.job import TrainJob
+from trainers.engine.loop import train
+from trainers.engine.training_config import Training
+from trainers.models import export
+from trainers.models.build import Start
+from trainers.models.shape import Shape
+from trainers.planning.synthetic_corpus import corpus
+from trainers.tasks.pretraining.causal_lm import CausalLM
+from trainers.tasks.pretraining.replaced_tokens import ReplacedTokens
+from trainers.tasks.task import Task
 
 CUT = {"zero_optimization": {"stage3_param_persistence_threshold": 0}}
 FILE_BYTES = 30_000
@@ -106,7 +107,7 @@ def _worker(rank: int, folder: Path) -> None:
 
 def _task(case: Case, folder: Path) -> Task:
     start = Start(Shape.model_validate({"architecture": case.architecture, **SIZES}))
-    from cluster import artifacts
+    from cluster.store import artifacts
 
     made = artifacts.find(Storage.at(str(folder)), "corpus/stand-in-shard-00")
     assert made is not None

@@ -9,15 +9,15 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-from cluster import session
-from cluster.artifacts import Draft
-from cluster.storage import Storage
+from cluster.ray import session
+from cluster.store.artifacts import Draft
+from cluster.store.storage import Storage
 from tests import numbered
 from tests.fakes import Notes
-from trainers.config.training import Training
-from trainers.job import TrainJob
-from trainers.launch import fit
-from trainers.tasks import Batch
+from trainers.engine.job import TrainJob
+from trainers.engine.training_config import Training
+from trainers.launch.training import fit
+from trainers.tasks.task import Batch
 
 ROWS, BATCH, EPOCHS = 96, 12, 2
 

@@ -10,14 +10,14 @@ import pytest
 import ray
 from ray.util import placement_group, placement_group_table
 
-from cluster import session
+from cluster.ray import session
 from tests import numbered
 from tests.fakes import Notes
 from tests.integration.command import until
-from trainers.config.pretrain import Pretrain
-from trainers.groups import Cleaning
-from trainers.job import TrainJob
-from trainers.launch import fit
+from trainers.engine.job import TrainJob
+from trainers.launch.groups import Cleaning
+from trainers.launch.training import fit
+from trainers.tasks.pretraining.config import Pretrain
 
 
 @ray.remote(num_cpus=0)

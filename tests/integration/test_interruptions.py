@@ -8,12 +8,12 @@ import time
 
 import pytest
 
-from cluster.ledger import account
+from cluster.runs.ledger import account
 from tests.growing import whole_lines
 from tests.integration.command import until
 
 KINDS = ("corpus", "examples", "model", "sweep", "evaluation", "promotion")
-AHEAD = "trainers.processes.imports"
+AHEAD = "trainers.launch.processes.imports"
 LONG = ("--set", "pretrain.epochs=6", "--set", "pretrain.checkpoint_minutes=0.02")
 
 

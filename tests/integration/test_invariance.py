@@ -13,22 +13,22 @@ import torch
 from torch import Tensor
 from transformers import BertForTokenClassification
 
-from cluster.storage import Storage
+from cluster.store.storage import Storage
 from tests.fakes import TEXTS, published
 from tests.integration.worlds import SEED, Case, Weights, distance, initial, trained
 from tests.packed import corpus_of
-from trainers.config.pretrain import Pretrain
-from trainers.config.shape import Shape
-from trainers.config.training import Training
 from trainers.corpora.config import Tokenizer
 from trainers.corpora.tokens.pack import pack_documents, write_arrow
 from trainers.corpora.tokens.tokenizer import train as train_tokenizer
-from trainers.model import Start, packed_inputs
-from trainers.tasks import IGNORED, Batch, Task
-from trainers.tasks.causal_lm import CausalLM
+from trainers.engine.training_config import Training
+from trainers.models.build import Start, packed_inputs
+from trainers.models.shape import Shape
 from trainers.tasks.classify import Classify
-from trainers.tasks.language_model import cross_entropy
-from trainers.tasks.masked_lm import MaskedLM
+from trainers.tasks.pretraining.causal_lm import CausalLM
+from trainers.tasks.pretraining.config import Pretrain
+from trainers.tasks.pretraining.language_model import cross_entropy
+from trainers.tasks.pretraining.masked_lm import MaskedLM
+from trainers.tasks.task import IGNORED, Batch, Task
 
 TOLERANCE = 1e-5
 """Of the largest gradient."""

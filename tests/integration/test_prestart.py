@@ -9,7 +9,7 @@ import psutil
 import ray
 import ray.data
 
-from cluster import prestart, session
+from cluster.ray import prestart, session
 from tests.integration.command import until
 
 OWN = {"env_vars": {"OWN": "1"}}

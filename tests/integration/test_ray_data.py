@@ -8,7 +8,7 @@ import ray
 import ray.data
 from ray.util import list_named_actors
 
-from cluster import ray_data, session
+from cluster.ray import ray_data, session
 
 
 def doubled() -> list[int]:

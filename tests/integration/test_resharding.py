@@ -8,22 +8,22 @@ import numpy as np
 import pytest
 import torch
 
-from cluster.storage import Storage
+from cluster.store.storage import Storage
 from tests.fakes import TEXTS
 from tests.integration import relays
 from tests.integration.relays import Leg, Relay
 from tests.packed import corpus_of
 from trainers.checkpoints import records
 from trainers.checkpoints.parts import Columns, Parts
-from trainers.config.pretrain import Pretrain
-from trainers.config.shape import Shape
-from trainers.config.training import Training
 from trainers.corpora.config import Tokenizer
 from trainers.corpora.tokens.pack import pack_documents
 from trainers.corpora.tokens.tokenizer import train as train_tokenizer
-from trainers.model import Start
-from trainers.tasks import Task
-from trainers.tasks.causal_lm import CausalLM
+from trainers.engine.training_config import Training
+from trainers.models.build import Start
+from trainers.models.shape import Shape
+from trainers.tasks.pretraining.causal_lm import CausalLM
+from trainers.tasks.pretraining.config import Pretrain
+from trainers.tasks.task import Task
 
 CUT = {"zero_optimization": {"stage3_param_persistence_threshold": 0}}
 """ZeRO-3 leaves small parameters whole, and here all are small."""

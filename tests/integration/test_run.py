@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from cluster.summary import headline
+from cluster.cli.summary import headline
 
 STAGES = ["examples", "shard", "pretrain", "tune", "finetune", "evaluate", "promote", "serve"]
 

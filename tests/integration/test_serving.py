@@ -48,7 +48,7 @@ def test_answers_are_the_plain_models(first_run, endpoint, workspace):
 
     url, command = endpoint
     assert any("bin/haproxy" in line for line in command.command_lines())
-    assert command.started_ahead("serving.processes.imports") == 1  # Ray took that
+    assert command.started_ahead("serving.encoders.processes.imports") == 1  # Ray took that
     assert not command.ports() & DEFAULT_PORTS
     answer = post(url, {"texts": TEXTS})
     finetuned = next(s for s in first_run.answer["stages"] if s["stage"] == "finetune")
@@ -89,9 +89,9 @@ SERVES = """
 import sys
 from ray import serve
 from cluster.errors import UserError
-from cluster.session import connected
+from cluster.ray.session import connected
 from serving.config import Serve
-from serving.deploy import refuse_what_is_there
+from serving.rollout.deploy import refuse_what_is_there
 
 @serve.deployment
 class Other:

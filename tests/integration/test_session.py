@@ -8,12 +8,12 @@ from pathlib import Path
 
 import ray
 
-from cluster import local
+from cluster.ray import local
 from tests.integration.command import ROOT
 
 HELD = """
 import json, os, ray, signal
-from cluster.session import connected, held
+from cluster.ray.session import connected, held
 
 @ray.remote(num_cpus=1)
 class Actor: pass
@@ -59,7 +59,7 @@ from ray.cluster_utils import Cluster
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
 os.environ |= json.loads(os.environ["OF_THE_JOB"])
 import ray
-from cluster.session import connected
+from cluster.ray.session import connected
 
 @ray.remote
 def environment(): return dict(os.environ)

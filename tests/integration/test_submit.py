@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.ingress import free_ports
+from serving.rollout.ingress import free_ports
 from tests.integration.command import ROOT, Program, until
 
 RAY = str(Path(sys.executable).parent / "ray")

@@ -15,16 +15,16 @@ from deepspeed.utils import groups
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from cluster.artifacts import Draft
-from cluster.storage import Storage
+from cluster.store.artifacts import Draft
+from cluster.store.storage import Storage
 from tests.fakes import Notes
 from tests.integration import processes
-from trainers import zero
-from trainers.config.training import Training
-from trainers.job import TrainJob
-from trainers.loop import train
-from trainers.optimizers import optimizer
-from trainers.tasks import Task
+from trainers.engine import zero
+from trainers.engine.job import TrainJob
+from trainers.engine.loop import train
+from trainers.engine.optimizers import optimizer
+from trainers.engine.training_config import Training
+from trainers.tasks.task import Task
 
 SEED = 17
 Weights = dict[str, Tensor]

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from cluster import pipeline, verbs
-from cluster.cli import STAGES, _parser
-from cluster.recipe import about, load, shipped
+from cluster.cli import verbs
+from cluster.cli.main import STAGES, _parser
+from cluster.recipe.loading import about, load, shipped
+from cluster.runs import pipeline
 
 ROOT = Path(__file__).parents[2]
 VERBS = {
@@ -110,7 +111,7 @@ def in_a_fresh_process(code: str) -> dict[str, Any]:
 def test_help_imports_nothing_heavy() -> None:
     code = f"""
 import contextlib
-from cluster.cli import main
+from cluster.cli.main import main
 with contextlib.suppress(SystemExit):
     main(["--help"])
 modules = {(*HEAVY, "pyarrow", "numpy", "pydantic")!r}
@@ -121,7 +122,7 @@ modules = {(*HEAVY, "pyarrow", "numpy", "pydantic")!r}
 def test_loading_a_recipe_imports_nothing_heavy_and_takes_less_than_a_second() -> None:
     """Processor time, since the wall clock measures what else the machine does."""
     code = f"""
-from cluster.recipe import load
+from cluster.recipe.loading import load
 load("quickstart")
 modules = {(*HEAVY, "pyarrow", "numpy")!r}
 """
@@ -132,7 +133,7 @@ modules = {(*HEAVY, "pyarrow", "numpy")!r}
 
 def test_check_imports_neither_torch_nor_ray_and_takes_less_than_a_second() -> None:
     code = f"""
-from cluster.cli import main
+from cluster.cli.main import main
 assert main(["check", "quickstart"]) == 0
 modules = {HEAVY!r}
 """
@@ -143,7 +144,7 @@ modules = {HEAVY!r}
 
 def test_a_mistake_in_a_recipe_is_told_before_arrow_is_imported() -> None:
     code = f"""
-from cluster.cli import main
+from cluster.cli.main import main
 assert main(["check", "quickstart", "--set", "pretrain.epoch=1"]) == 2
 modules = {(*HEAVY, "pyarrow", "numpy")!r}
 """
@@ -155,7 +156,7 @@ MODEL = "import transformers.models.bert.modeling_bert"
 
 def test_an_endpoint_waits_for_no_import_of_training() -> None:
     code = f"""
-import serving.engine
+import serving.encoders.engine
 {MODEL}
 modules = ('deepspeed', 'ray', 'datasets', 'sklearn', 'scipy')
 """
@@ -164,12 +165,12 @@ modules = ('deepspeed', 'ray', 'datasets', 'sklearn', 'scipy')
 
 def test_a_training_waits_for_no_import_that_it_does_not_use() -> None:
     code = f"""
-from trainers import processes
+from trainers.launch import processes
 processes.imports()
 from deepspeed.runtime.zero.muon import muon_optimizer
 {MODEL}
 import sys  # an error of the imports would be told later
-assert {{'trainers.loop', 'trainers.tasks.classify', 'deepspeed'}} <= sys.modules.keys()
+assert {{'trainers.engine.loop', 'trainers.tasks.classify', 'deepspeed'}} <= sys.modules.keys()
 modules = ('sklearn', 'scipy', 'torch._inductor.compile_fx')
 """
     assert in_a_fresh_process(code)["found"] == []
@@ -180,8 +181,8 @@ def test_who_starts_a_training_waits_for_no_import_of_it() -> None:
     workers do (see also test_launch), nor the cleaner beside it. They would take the cores that
     workers import on."""
     code = """
-import trainers.pretrain, trainers.finetune, trainers.scoring, tuning.search
-import trainers.groups, trainers.elastic, trainers.cleaner
+import trainers.pretrain, trainers.finetune, trainers.scoring.score, tuning.search
+import trainers.launch.groups, trainers.launch.elastic, trainers.launch.cleaner
 modules = ('torch', 'transformers', 'deepspeed')
 """
     assert in_a_fresh_process(code)["found"] == []

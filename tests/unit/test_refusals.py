@@ -6,15 +6,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from cluster import cli, pipeline, runs
+from cluster.cli import main
 from cluster.errors import GateRefused, RecipeError, UserError
-from cluster.lookup import lookup
-from cluster.recipe import load
-from cluster.storage import Storage
+from cluster.recipe.loading import load
+from cluster.runs import pipeline, records
+from cluster.store.lookup import lookup
+from cluster.store.storage import Storage
 from tests.fakes import TEXTS, published
-from trainers.corpora.cleaning.clean import normalize
 from trainers.corpora.cleaning.config import Clean
 from trainers.corpora.cleaning.documents import Counts, cleaned, text_key
+from trainers.corpora.cleaning.rules import normalize
 from trainers.corpora.config import Tokenizer
 from trainers.corpora.reading.config import Source
 from trainers.corpora.reading.readers import read
@@ -214,7 +215,7 @@ def test_newest_within_a_second():
 
 
 def test_promote_means_the_task_model():
-    from serving.promote import promote
+    from serving.rollout.promote import promote
 
     storage = Storage.at("mill")
     model = published(storage, "model/demo-finetune-00")
@@ -234,9 +235,9 @@ def test_promote_means_the_task_model():
 def test_runs_of_one_second():
     storage = Storage.at("mill")
     for _ in range(2):
-        with runs.recorded(storage, "demo"):
+        with records.recorded(storage, "demo"):
             pass
-    assert len(runs.listed(storage)) == 2
+    assert len(records.listed(storage)) == 2
 
 
 def test_content_of_a_local_base():
@@ -262,7 +263,7 @@ def test_cache_of_a_remote_folder_that_was_rewritten(tmp_path):
 def test_causal_bases_are_causal():
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from trainers.model import packed_inputs
+    from trainers.models.build import packed_inputs
 
     torch.manual_seed(0)
     config = AutoConfig.for_model(
@@ -282,9 +283,9 @@ def test_causal_bases_are_causal():
 
 
 def test_wrong_type_in_model_config():
-    from trainers.config.shape import Shape
     from trainers.corpora.tokens.tokenizer import train
-    from trainers.model import from_shape
+    from trainers.models.build import from_shape
+    from trainers.models.shape import Shape
 
     with pytest.raises(UserError, match=r"pretrain\.model\.config"):
         from_shape(Shape(config={"num_hidden_layers": "x"}), train(TEXTS, Tokenizer(), 64))
@@ -298,7 +299,7 @@ def test_a_trial_that_is_not_a_number():
 
 
 def test_a_gate_and_nan():
-    from serving.promote import refuse_worse
+    from serving.rollout.promote import refuse_worse
 
     with pytest.raises(GateRefused):
         refuse_worse({"accuracy": 0.8}, {"accuracy": float("nan")}, "m")
@@ -314,7 +315,7 @@ def test_a_gate_and_nan():
     ],
 )
 def test_overrides_of_a_served_model(override, says):
-    from cluster.recipe import load_section
+    from cluster.recipe.loading import load_section
 
     with pytest.raises(RecipeError) as caught:
         load_section("serve", [override])
@@ -322,7 +323,7 @@ def test_overrides_of_a_served_model(override, says):
 
 
 def test_no_traceback_unless_debug(capfd):
-    status = cli.main(["check", "r.yaml", "--set", "seed=[1", "--json"])
+    status = main.main(["check", "r.yaml", "--set", "seed=[1", "--json"])
     out, err = capfd.readouterr()
     assert status == 2
     assert "Traceback" not in err

@@ -14,7 +14,7 @@ import json
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from cluster.storage import Storage
+from cluster.store.storage import Storage
 from trainers.checkpoints.state import LoopState
 
 RECORD = "record.json"

@@ -7,16 +7,16 @@ from typing import Any, NamedTuple
 import torch.distributed as dist
 from torch import Tensor
 
-from cluster.artifacts import Draft
 from cluster.errors import of_storage, storage_told
-from cluster.progress import Progress
-from cluster.storage import Storage
-from trainers.agreeing import first_reason
-from trainers.checkpoints import held, records
-from trainers.checkpoints.held import BUFFER, WEIGHT
+from cluster.runs.progress import Progress
+from cluster.store.artifacts import Draft
+from cluster.store.storage import Storage
+from trainers.checkpoints import optimizer_fragments, records
+from trainers.checkpoints.optimizer_fragments import BUFFER, WEIGHT
 from trainers.checkpoints.parts import Parts, Unreadable
 from trainers.checkpoints.records import Record
 from trainers.checkpoints.state import LoopState
+from trainers.parallel.collectives import first_reason
 
 
 class Restored(NamedTuple):
@@ -78,7 +78,7 @@ def _read(engine: Any, local: Path, record: Record) -> _Content:
             raise Unreadable(f"{file} is damaged")
     parts = Parts(local / file for file in record.files)
     stretches = []
-    for one in held.held(engine):
+    for one in optimizer_fragments.held(engine):
         kinds = parts.kinds(one.name) | {WEIGHT}  # which must be there
         stretches.append(
             {
@@ -86,19 +86,21 @@ def _read(engine: Any, local: Path, record: Record) -> _Content:
                 for kind in kinds
             }
         )
-    names = held.buffers(engine)
+    names = optimizer_fragments.buffers(engine)
     return _Content(
         stretches, {name: parts.read(BUFFER, name, 0, names[name].numel()) for name in names}
     )
 
 
 def _put(engine: Any, content: _Content, record: Record) -> None:
-    for one, kinds in zip(held.held(engine, writes=True), content.stretches, strict=True):
+    for one, kinds in zip(
+        optimizer_fragments.held(engine, writes=True), content.stretches, strict=True
+    ):
         for kind, value in kinds.items():
-            held.put(engine, one, kind, value)
-    for name, buffer in held.buffers(engine).items():
+            optimizer_fragments.put(engine, one, kind, value)
+    for name, buffer in optimizer_fragments.buffers(engine).items():
         buffer.copy_(content.buffers[name].view_as(buffer))
-    held.set_loss_scale(engine, record.loss_scale)
+    optimizer_fragments.set_loss_scale(engine, record.loss_scale)
 
 
 def _changes(engine: Any, record: Record) -> str:
@@ -109,7 +111,7 @@ def _changes(engine: Any, record: Record) -> str:
         changes.append(f"from {record.workers} to {workers} workers")
     if record.zero_stage != stage:
         changes.append(f"from ZeRO stage {record.zero_stage} to {stage}")
-    parts = held.tensor_parallel(engine)
+    parts = optimizer_fragments.tensor_parallel(engine)
     if record.tensor_parallel != parts:
         changes.append(f"from tensor_parallel {record.tensor_parallel} to {parts}")
     return f", resharded {' and '.join(changes)}" if changes else ""

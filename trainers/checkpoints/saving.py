@@ -17,10 +17,10 @@ from typing import Any, Self
 import torch.distributed as dist
 from torch import Tensor
 
-from cluster.artifacts import Draft
 from cluster.errors import of_storage
-from cluster.progress import Progress
-from trainers.checkpoints import held, records
+from cluster.runs.progress import Progress
+from cluster.store.artifacts import Draft
+from trainers.checkpoints import optimizer_fragments, records
 from trainers.checkpoints.parts import Key, pieces
 from trainers.checkpoints.records import Record
 from trainers.checkpoints.restoring import restore
@@ -79,13 +79,13 @@ class Checkpoints:
         self.wait()
         if self._draft is None:
             return
-        tensors, rank = held.copied(self._engine), dist.get_rank()
+        tensors, rank = optimizer_fragments.copied(self._engine), dist.get_rank()
         record = Record(
             state=copy.deepcopy(state),
             workers=dist.get_world_size(),
             zero_stage=int(self._engine.zero_optimization_stage()),
-            tensor_parallel=held.tensor_parallel(self._engine),
-            loss_scale=held.loss_scale(self._engine),
+            tensor_parallel=optimizer_fragments.tensor_parallel(self._engine),
+            loss_scale=optimizer_fragments.loss_scale(self._engine),
             files={},
         )
         write, arguments = self._write_and_remember_failure, (self._draft, tensors, record, rank)

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from cluster.section import Conflict, Section, identity, operational
+from cluster.recipe.section import Conflict, Section, identity, operational
 from trainers.corpora.cleaning.config import OF_PRETRAINING, Clean
 from trainers.corpora.reading.config import Source, lexicons
 
 if TYPE_CHECKING:
-    from cluster.recipe import Recipe
+    from cluster.recipe.loading import Recipe
 
 
 class Deduplicate(Section):
@@ -142,10 +142,10 @@ class Corpora(Section):
         }
 
     def faults(self, recipe: "Recipe") -> Iterator[Conflict]:
-        from trainers.corpora.reading import looking
+        from trainers.corpora.reading import path_checks
         from trainers.corpora.reading.sources import missing_folders
 
-        yield from looking.faults(self)
+        yield from path_checks.faults(self)
         yield from missing_folders({"corpora.tokenizer.base": self.tokenizer.base})
         given = {name: source.label for name, source in self.sources.items() if source.is_labelled}
         if recipe.finetune and len(set(given.values())) == 1 and None not in given.values():

@@ -18,20 +18,27 @@ from typing import Any
 
 import numpy as np
 
-from cluster.artifacts import REPORT, Draft
 from cluster.errors import UserError
-from cluster.pipeline import StageJob
+from cluster.runs.pipeline import StageJob
+from cluster.store.artifacts import REPORT, Draft
 from trainers.corpora.cleaning.documents import Counts, text_key
 from trainers.corpora.config import Corpora
 from trainers.corpora.duplicates.contamination import Passages
-from trainers.corpora.examples import further_evaluation_texts, held_out_texts
+from trainers.corpora.examples.stage import further_evaluation_texts, held_out_texts
 from trainers.corpora.report.corpus import corpus_page
 from trainers.corpora.report.figures import corpus_figures
-from trainers.corpora.steps import choosing, near
-from trainers.corpora.steps.cleaning import Part, clean, parts_of
-from trainers.corpora.steps.packing import TOKENIZER, Packed, Pieces, mix, pack_all, train_tokenizer
+from trainers.corpora.steps import near_dedup, select
+from trainers.corpora.steps.clean_parts import Part, clean, parts_of
 from trainers.corpora.steps.parallel import start_ahead
-from trainers.corpora.steps.selection import SPLITS, Piece
+from trainers.corpora.steps.shard_assignment import SPLITS, Piece
+from trainers.corpora.steps.write_shards import (
+    TOKENIZER,
+    Packed,
+    Pieces,
+    mix,
+    pack_all,
+    train_tokenizer,
+)
 from trainers.corpora.tokens import tokenizer as tokenizers
 
 
@@ -85,15 +92,15 @@ def _drop(
     labelled = held_out_texts(job.parents["examples"]) if "examples" in job.parents else ()
     held_out = [*labelled, *further]
     keys = np.unique(np.array([text_key(text) for text in held_out], np.uint64))
-    choosing.exact(job, parts, sum(count.kept for count in counts.values()), keys)
+    select.exact(job, parts, sum(count.kept for count in counts.values()), keys)
     passages = Passages.of(held_out if corpora.decontaminate is not None else ())
-    for source, dropped in choosing.look(job, parts, passages):
+    for source, dropped in select.look(job, parts, passages):
         counts[source] += dropped
     similarity = corpora.deduplicate.similarity
     if similarity is None:
         return None
     documents = sum(count.kept for count in counts.values())
-    return near.find(job, parts, documents, held_out, choosing.LEFT, similarity)
+    return near_dedup.find(job, parts, documents, held_out, select.LEFT, similarity)
 
 
 def _choose(
@@ -102,9 +109,7 @@ def _choose(
     """The chosen documents in pieces; by source their characters by split, and their lengths."""
     pieces: dict[str, dict[str, list[Piece]]] = {split: {} for split in SPLITS}
     described: dict[str, dict[str, Any]] = {}
-    for part, dropped, outcome in sorted(
-        choosing.choose(job, parts), key=lambda row: row[0].number
-    ):
+    for part, dropped, outcome in sorted(select.choose(job, parts), key=lambda row: row[0].number):
         counts[part.source] += dropped
         of_source = described.setdefault(
             part.source, {"characters": collections.Counter(), "lengths": collections.Counter()}

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from cluster.errors import UserError
-from cluster.section import nearest
-from trainers import flops
+from cluster.recipe.section import nearest
+from trainers.engine import flops
 
 CPU = "cpu"
 

@@ -9,15 +9,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from cluster.artifacts import Artifact
-from cluster.recipe import Recipe
-from trainers import attention, finetune, model, pretrain
-from trainers.config.finetune import Finetune
-from trainers.config.training import Training
+from cluster.recipe.loading import Recipe
+from cluster.store.artifacts import Artifact
+from trainers import finetune, pretrain
 from trainers.corpora.tokens import tokenizer as tokenizers
-from trainers.planning import stand_in
+from trainers.engine import attention
+from trainers.engine.training_config import Training
+from trainers.models import build
+from trainers.planning import synthetic_corpus
 from trainers.planning.tracing import Trace, trace
-from trainers.tasks import Objective, Task
+from trainers.tasks.config import Finetune
+from trainers.tasks.task import Objective, Task
 
 TRACED = (2, 4)
 """Micro-batches that are traced. Between and beyond, each moment's bytes grow evenly."""
@@ -70,12 +72,12 @@ def measure(
             for training in (True, False):
                 with torch.device("meta"):
                     made = task.model()
-                for part in model.parts(made).values():
+                for part in build.parts(made).values():
                     attention.prepare(part, device, precision)
                 if settings.activation_checkpointing:
-                    model.recompute_activations(made)
+                    build.recompute_activations(made)
                 found.append(trace(Objective(made, task), batch, dtype, training))
-        return Measures(model.parameter_count(made), (found[0], found[2]), (found[1], found[3]))
+        return Measures(build.parameter_count(made), (found[0], found[2]), (found[1], found[3]))
 
 
 def _task(recipe: Recipe, section: str, done: Mapping[str, Artifact | None], folder: Path) -> Task:
@@ -87,7 +89,7 @@ def _task(recipe: Recipe, section: str, done: Mapping[str, Artifact | None], fol
         pieces = len(tokenizers.load(corpora.tokenizer.base))
     else:
         pieces = corpora.tokenizer.vocabulary_size
-    made = stand_in.corpus(folder, pieces, corpora.sequence_length, rows=max(TRACED))
+    made = synthetic_corpus.corpus(folder, pieces, corpora.sequence_length, rows=max(TRACED))
     if section == "pretrain":
         return pretrain.task(recipe, made)
     return finetune.outline(recipe, str(made.path / "tokenizer"), done.get("examples"))
@@ -96,6 +98,9 @@ def _task(recipe: Recipe, section: str, done: Mapping[str, Artifact | None], fol
 def _rows(task: Any, settings: Training, size: int) -> list[dict[str, Any]]:
     """The longest there can be."""
     if isinstance(settings, Finetune):
-        longest = {"input_ids": [len(stand_in.SPECIAL_TOKENS)] * settings.max_length, "label": 0}
+        longest = {
+            "input_ids": [len(synthetic_corpus.SPECIAL_TOKENS)] * settings.max_length,
+            "label": 0,
+        }
         return [longest] * size
     return task.rows("train").take(np.arange(size))

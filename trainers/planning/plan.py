@@ -4,15 +4,15 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from cluster import pipeline
-from cluster.artifacts import Artifact
 from cluster.errors import UserError
-from cluster.recipe import Recipe
-from cluster.storage import Storage
-from trainers import schedule, zero
-from trainers.config.training import Training
+from cluster.recipe.loading import Recipe
+from cluster.runs import pipeline
+from cluster.store.artifacts import Artifact
+from cluster.store.storage import Storage
 from trainers.corpora.feeding import index
 from trainers.corpora.tokens.pack import read_arrow
+from trainers.engine import schedule, zero
+from trainers.engine.training_config import Training
 from trainers.planning import states
 from trainers.planning.hardware import Given, Hardware, hardware
 from trainers.planning.measures import Measures, measure
@@ -129,9 +129,9 @@ def peak(
     )
     found = states.moments(
         engine,
-        measures.activations(micro_batch / settings.workers_a_group),
+        measures.activations(micro_batch / settings.workers_per_group),
         measures.gradients,
-        measures.evaluating(2 * settings.micro_batch_size / settings.workers_a_group),
+        measures.evaluating(2 * settings.micro_batch_size / settings.workers_per_group),
     )
     framework = FRAMEWORK_BYTES["gpu" if on_gpu else "cpu"]
     name, held = max(found.items(), key=lambda item: item[1].total)

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from trainers.config.training import Training
-from trainers.export import FILE_BYTES
+from trainers.engine.training_config import Training
+from trainers.models.export import FILE_BYTES
 
 FP32 = 4
 STATES = {"adamw": 2, "lion": 1, "adafactor": 0}

@@ -22,7 +22,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 from torch.utils.weak import WeakIdKeyDictionary
 
-from trainers.tasks import Batch
+from trainers.tasks.task import Batch
 
 aten = torch.ops.aten
 INDEXING = (

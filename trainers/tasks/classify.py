@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cluster.artifacts import Artifact
+from cluster.store.artifacts import Artifact
 from trainers.corpora.feeding.feed import Tokenized
 from trainers.corpora.tokens import tokenizer as tokenizers
 from trainers.corpora.tokens.pack import read_arrow
-from trainers.model import Start, build, refuse_longer
-from trainers.tasks import Batch
+from trainers.models.build import Start, build, refuse_longer
+from trainers.tasks.task import Batch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast

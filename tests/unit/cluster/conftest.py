@@ -3,9 +3,9 @@ from typing import Any
 
 import pytest
 
-from cluster import artifacts
-from cluster.artifacts import Artifact
-from cluster.storage import Storage
+from cluster.store import artifacts
+from cluster.store.artifacts import Artifact
+from cluster.store.storage import Storage
 from tests.fakes import published
 
 

@@ -88,7 +88,7 @@ def application(objects: tuple[Object, ...]) -> Object:
 
 def options(objects: tuple[Object, ...]) -> Namespace:
     """What the job's entrypoint asks of raymill."""
-    from cluster.cli import _parser
+    from cluster.cli.main import _parser
 
     python, *command = shlex.split(only(objects, "RayJob")["spec"]["entrypoint"])
     assert (python, *command[:3]) == ("python", "-m", "cluster", "run")
@@ -284,7 +284,7 @@ def test_job_runs_the_mounted_recipe_in_the_workspace(objects: tuple[Object, ...
 @pytest.fixture
 def recipe(objects: tuple[Object, ...], tmp_path: Path) -> Any:
     """The recipe that the job runs, with the job's own overrides."""
-    from cluster.recipe import load
+    from cluster.recipe.loading import load
 
     (text,) = only(objects, "ConfigMap")["data"].values()
     path = tmp_path / "recipe.yaml"

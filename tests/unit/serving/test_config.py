@@ -1,7 +1,7 @@
 import pytest
 
 from cluster.errors import RecipeError
-from cluster.recipe import load_section
+from cluster.recipe.loading import load_section
 from serving.config import Serve
 
 

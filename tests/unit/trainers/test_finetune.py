@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from cluster.artifacts import Artifact
 from cluster.errors import UserError
-from cluster.recipe import Recipe, load
-from cluster.storage import Storage
+from cluster.recipe.loading import Recipe, load
+from cluster.store.artifacts import Artifact
+from cluster.store.storage import Storage
 from tests.fakes import published
 from trainers.finetune import classifier, with_winner
 

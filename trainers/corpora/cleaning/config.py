@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from cluster.section import Section
+from cluster.recipe.section import Section
 
 
 class Repetition(Section):

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cluster.errors import UserError
-from trainers.corpora.cleaning.clean import normalize, refusal
 from trainers.corpora.cleaning.config import Clean
+from trainers.corpora.cleaning.rules import normalize, refusal
 from trainers.corpora.reading.readers import Document
 
 EXACT, NEAR = "exact duplicate", "near duplicate"

@@ -9,7 +9,7 @@ the lowest one of its component. Pure; the rounds are run by whoever has the buc
 import numpy as np
 import numpy.typing as npt
 
-from trainers.corpora.mixing import mix
+from trainers.corpora.hashing import mix
 
 Edges = npt.NDArray[np.int64]
 """(edges, 2)"""

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from trainers.corpora.cleaning.units import is_cjk
 from trainers.corpora.duplicates.components import unique
-from trainers.corpora.mixing import mix
+from trainers.corpora.hashing import mix
 
 Hashes = npt.NDArray[np.uint64]
 Signatures = npt.NDArray[np.uint32]

@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from cluster.artifacts import Artifact
-from cluster.cache import Files
 from cluster.errors import UserError
+from cluster.store.artifacts import Artifact
+from cluster.store.cache import Files
 from trainers.corpora.feeding import index
 from trainers.corpora.feeding.order import Indices, Order
 from trainers.corpora.tokens.pack import read_arrow

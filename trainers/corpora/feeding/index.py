@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from cluster.artifacts import Artifact
+from cluster.store.artifacts import Artifact
 
 NAME = "index.json"
 

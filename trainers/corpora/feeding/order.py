@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from trainers.corpora.mixing import mix
+from trainers.corpora.hashing import mix
 
 Indices = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]

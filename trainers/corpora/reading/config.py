@@ -5,8 +5,8 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from cluster.section import Invalid, Section
-from trainers.corpora.labels.labelling import WeakLabels
+from cluster.recipe.section import Invalid, Section
+from trainers.corpora.examples.weak_labels import WeakLabels
 
 
 class Source(Section):

@@ -15,10 +15,10 @@ from trainers.corpora.reading.formats import archive_of, format_of
 from trainers.corpora.reading.formats.archives import members, reading_archive
 from trainers.corpora.reading.formats.delimited import delimited
 from trainers.corpora.reading.formats.huggingface import huggingface
-from trainers.corpora.reading.formats.lines import jsonl, lines, text
 from trainers.corpora.reading.formats.parquet import column_names, parquet
 from trainers.corpora.reading.formats.rows import Problem, Rows, Wanted, no_column
 from trainers.corpora.reading.formats.streams import decompressed, open_content, reading
+from trainers.corpora.reading.formats.text_lines import jsonl, lines, text
 from trainers.corpora.reading.sources import Part, files
 
 OF_LINES = {"text": text, "jsonl": jsonl, "csv": delimited}

@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from cluster.errors import UserError
-from cluster.section import Conflict, Invalid
+from cluster.recipe.section import Conflict, Invalid
 from trainers.corpora.config import EVALUATION_SETS, Corpora
-from trainers.corpora.reading import absent
+from trainers.corpora.reading import path_hints
 from trainers.corpora.reading.config import Source, lexicons
 from trainers.corpora.reading.formats import (
     archive_of,
@@ -81,7 +81,7 @@ def located(source: Source) -> list[str]:
         raise Invalid("path", f"{source.path!r}: {error}") from error
     files = [str(path) for path in found if path.is_file()]
     if not files:
-        raise Invalid("path", absent.explain(source.path, folder, [] if is_glob else found))
+        raise Invalid("path", path_hints.explain(source.path, folder, [] if is_glob else found))
     return files
 
 

@@ -18,9 +18,9 @@ from trainers.corpora.report.counts import (
     outcome,
     summed,
 )
+from trainers.corpora.report.formatting import bit_length, number, one_line, share, visible
 from trainers.corpora.report.page import ABOUT_SAMPLES, ROWS, Plot, Samples, Section, Table, render
 from trainers.corpora.report.plots import Bar
-from trainers.corpora.report.writing import bit_length, number, one_line, share, visible
 
 KEPT = "kept"
 PANELS = 7

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from trainers.corpora.report import plots
+from trainers.corpora.report.formatting import number, one_line, share
 from trainers.corpora.report.plots import Bar
-from trainers.corpora.report.writing import number, one_line, share
 
 Figures = Mapping[str, Any]
 """One source's entry in `report.json`."""

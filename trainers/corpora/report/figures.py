@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from trainers.corpora.cleaning.documents import Counts
-from trainers.corpora.steps.packing import Packed
-from trainers.corpora.steps.selection import SPLITS
+from trainers.corpora.steps.shard_assignment import SPLITS
+from trainers.corpora.steps.write_shards import Packed
 from trainers.corpora.tokens import fertility
 
 

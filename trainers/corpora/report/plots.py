@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from trainers.corpora.report.writing import columns, cut, power_of_two, short
+from trainers.corpora.report.formatting import columns, cut, power_of_two, short
 
 LIGHT = {
     "kept": "#0072b2",

@@ -9,8 +9,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from trainers.corpora.batches import batched
 from trainers.corpora.cleaning.documents import text_key
+from trainers.corpora.text_batches import batched
 
 SCHEMA = pa.schema([("text", pa.large_string()), ("key", pa.uint64())])
 BATCH_CHARACTERS = 1 << 20

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cluster.errors import InfrastructureError, RaymillError, of_storage
-from cluster.pipeline import StageJob
-from cluster.storage import CACHE
+from cluster.runs.pipeline import StageJob
+from cluster.store.storage import CACHE
 from trainers.corpora.steps import processes
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def _mapped(
         return
     import ray.exceptions
 
-    from cluster import ray_data
+    from cluster.ray import ray_data
 
     try:
         with ray_data.at_once():

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from cluster import prestart
+from cluster.ray import prestart
 
 
 def runtime_env() -> dict[str, Any]:

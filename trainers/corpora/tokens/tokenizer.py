@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cluster.errors import UserError
-from trainers.corpora.batches import batched
 from trainers.corpora.config import Tokenizer
+from trainers.corpora.text_batches import batched
 from trainers.corpora.tokens.pack import Tokens, token_type
 
 if TYPE_CHECKING:

@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch import nn
 
-from cluster.artifacts import Draft
-from cluster.storage import Storage
+from cluster.store.artifacts import Draft
+from cluster.store.storage import Storage
 from tests.fakes import Notes
-from trainers import agreeing
-from trainers.checkpoints import held, restoring, saving
+from trainers.checkpoints import optimizer_fragments, restoring, saving
 from trainers.checkpoints.restoring import restore
 from trainers.checkpoints.saving import Checkpoints
 from trainers.checkpoints.state import LoopState
+from trainers.parallel import collectives
 
 
 class Engine:
@@ -82,7 +82,7 @@ class World:
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     made = World()
-    for module in (agreeing, held, restoring, saving):
+    for module in (collectives, optimizer_fragments, restoring, saving):
         monkeypatch.setattr(module, "dist", made)
     monkeypatch.setenv("LOCAL_RANK", "0")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")

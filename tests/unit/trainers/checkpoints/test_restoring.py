@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cluster.errors import InfrastructureError
-from cluster.storage import Storage
+from cluster.store.storage import Storage
 from tests.unit.trainers.checkpoints.conftest import Training, World, resumed
 from trainers.checkpoints import records
 from trainers.checkpoints.records import RECORD

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from cluster import retries
 from cluster.errors import InfrastructureError
-from cluster.storage import Storage
+from cluster.store import retries
+from cluster.store.storage import Storage
 from tests.fakes import FlakyFileSystem
 from tests.s3 import S3Server
 from tests.unit.trainers.checkpoints.conftest import Training, World, resumed

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
-from cluster import cli, pipeline
+from cluster.cli import main
 from cluster.errors import UserError
-from cluster.recipe import load, shipped
-from cluster.storage import Storage
+from cluster.recipe.loading import load, shipped
+from cluster.runs import pipeline
+from cluster.store.storage import Storage
 from tests.fakes import published
-from trainers.planning import hardware, stand_in
+from trainers.planning import hardware, synthetic_corpus
 from trainers.planning.hardware import ACCELERATORS
 from trainers.planning.measures import Measures, measure
 from trainers.planning.plan import peak, plan
@@ -73,7 +74,7 @@ def test_steps_hours_and_cost_follow_from_the_corpus(recipe: Any, tmp_path: Path
     assert before["steps"] is before["hours"] is before["cost"] is None
     storage = Storage.at(recipe.workspace)
     (shard,) = [item for item in pipeline.plan(recipe, storage) if item.stage.name == "shard"]
-    made = stand_in.corpus(tmp_path / "other", 1000, 64, rows=100)
+    made = synthetic_corpus.corpus(tmp_path / "other", 1000, 64, rows=100)
     files = {name: (made.path / name).read_bytes() for name in made.manifest.files}
     corpus = published(storage, shard.artifact_id)
     for name, content in files.items():
@@ -113,15 +114,15 @@ def test_the_command_answers_without_ray(
     recipe: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     chosen = ["demo.yaml", "--workspace", recipe.workspace, "--accelerator"]
-    assert cli.main(["plan", *chosen, "H100", "--json"]) == 0
+    assert main.main(["plan", *chosen, "H100", "--json"]) == 0
     said = capfd.readouterr()
     answer = json.loads(said.out)
     assert answer["pretrain"]["hardware"]["memory_gb"] == 80
     assert "fits, as it is with zero.stage: 2" in said.err
     assert "run `raymill shard` first" in said.err
-    assert cli.main(["plan", *chosen, "H10"]) == 2
+    assert main.main(["plan", *chosen, "H10"]) == 2
     assert "--accelerator H10: known are" in capfd.readouterr().err
-    assert cli.main(["plan", *chosen, "H100", "--mfu", "40"]) == 2
+    assert main.main(["plan", *chosen, "H100", "--mfu", "40"]) == 2
 
 
 def test_this_machine_is_shared_by_its_workers(monkeypatch: pytest.MonkeyPatch) -> None:

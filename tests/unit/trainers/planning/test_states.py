@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from trainers.config.training import Training
+from trainers.engine.training_config import Training
 from trainers.planning.states import HEAP, Engine, Held, moments, passing, resident
 
 SIZE = 1_000_000

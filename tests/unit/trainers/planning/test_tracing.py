@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from cluster.recipe import load
-from trainers.model import recompute_activations
-from trainers.planning import stand_in, tracing
+from cluster.recipe.loading import load
+from trainers.models.build import recompute_activations
+from trainers.planning import synthetic_corpus, tracing
 from trainers.planning.tracing import trace
 from trainers.pretrain import task
-from trainers.tasks import Objective, Task
+from trainers.tasks.task import Objective, Task
 
 LENGTH, PIECES = 48, 300
 OBJECTIVES = [
@@ -43,7 +43,7 @@ pretrain:
   model: {{architecture: {architecture}, hidden_size: 32, layers: 2, heads: 2}}
 """
     )
-    return task(load(recipe), stand_in.corpus(folder, PIECES, LENGTH, rows=8))
+    return task(load(recipe), synthetic_corpus.corpus(folder, PIECES, LENGTH, rows=8))
 
 
 def batch(learned: Any, size: int) -> Any:

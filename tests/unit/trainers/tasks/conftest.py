@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cluster.storage import Storage
+from cluster.store.storage import Storage
 from tests.packed import corpus_of
 from trainers.corpora.tokens.pack import pack_documents
 

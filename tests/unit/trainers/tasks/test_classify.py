@@ -4,11 +4,11 @@ import pyarrow as pa
 import pytest
 import torch
 
-from cluster.storage import Storage
+from cluster.store.storage import Storage
 from tests.fakes import TEXTS, published
-from trainers.config.shape import Shape
 from trainers.corpora.tokens.pack import write_arrow
-from trainers.model import Start
+from trainers.models.build import Start
+from trainers.models.shape import Shape
 from trainers.tasks.classify import Classify, encode, pad, probabilities
 
 LABELS = ["差", "好", "平"]

@@ -5,8 +5,8 @@ import re
 
 from cluster.errors import UserError
 from trainers.corpora.reading.formats import rows
-from trainers.corpora.reading.formats.lines import BYTE_ORDER_MARK, Lines
 from trainers.corpora.reading.formats.rows import NOT_UTF8, Problem, Row, Rows, Wanted
+from trainers.corpora.reading.formats.text_lines import BYTE_ORDER_MARK, Lines
 
 UNDECODED = re.compile("[\ud800-\udfff]")
 

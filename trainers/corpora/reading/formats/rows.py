@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from cluster.errors import UserError
-from cluster.section import nearest
+from cluster.recipe.section import nearest
 
 MAX_ROW_BYTES = 16 << 20
 """A longer row is skipped, never held: the longest books have 5 MB, and cleaning takes about ten

@@ -1,8 +1,8 @@
 import pytest
 
-from trainers.corpora.cleaning.clean import normalize
 from trainers.corpora.cleaning.config import Clean
 from trainers.corpora.cleaning.invisible import without_controls
+from trainers.corpora.cleaning.rules import normalize
 
 FAMILY = "\U0001f468\u200d\U0001f469\u200d\U0001f467"
 DOCTOR = "\U0001f469\U0001f3fd\u200d\u2695\ufe0f"

@@ -10,7 +10,7 @@ from trainers.corpora.duplicates.components import (
     large_star,
     small_star,
 )
-from trainers.corpora.mixing import mix
+from trainers.corpora.hashing import mix
 
 
 def dealt(edges: Edges, buckets: int) -> list[Edges]:

@@ -6,13 +6,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from cluster.artifacts import Artifact
 from cluster.errors import UserError
-from cluster.storage import Storage
+from cluster.store.artifacts import Artifact
+from cluster.store.storage import Storage
 from tests.packed import corpus_of
 from trainers.corpora.feeding.feed import Packed, Tokenized, deal
 from trainers.corpora.tokens.pack import pack_documents
-from trainers.zero import accumulation
+from trainers.engine.zero import accumulation
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 4, 7])

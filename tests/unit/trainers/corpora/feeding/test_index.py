@@ -1,7 +1,7 @@
 import collections
 from pathlib import Path
 
-from cluster.storage import Storage
+from cluster.store.storage import Storage
 from tests.fakes import published
 from trainers.corpora.feeding import index
 

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cluster.errors import UserError
-from cluster.section import identity
+from cluster.recipe.section import identity
 from trainers.corpora.reading.config import Source
 from trainers.corpora.reading.readers import read
 from trainers.corpora.reading.sources import Part, content_hash, files, parts

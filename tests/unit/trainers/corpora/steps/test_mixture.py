@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from cluster.errors import RecipeError, UserError
-from cluster.recipe import load
+from cluster.recipe.loading import load
 from trainers.corpora.config import Corpora
 from trainers.corpora.steps.mixture import passes
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cluster.artifacts import Draft
 from cluster.errors import InfrastructureError
-from cluster.storage import CACHE, Storage
+from cluster.store.artifacts import Draft
+from cluster.store.storage import CACHE, Storage
 from tests.fakes import Notes
 from trainers.corpora.steps import parallel
 from trainers.corpora.steps.document_file import DocumentFile

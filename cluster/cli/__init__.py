@@ -1,0 +1,1 @@
+"""The command `raymill`: its arguments, its verbs, and what the terminal shows."""

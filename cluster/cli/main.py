@@ -1,0 +1,212 @@
+"""The command `raymill`. Imports nothing heavy: `--help` answers at once.
+
+Exit status: 0 done, also a held endpoint that Ctrl-C ended; 2 the user's to mend; 3 infrastructure
+gave out; 4 a gate refused; 130 interrupted.
+"""
+
+import argparse
+import contextlib
+import json
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+from cluster import __version__
+from cluster.errors import RaymillError
+
+ABOUT = "One recipe turns text corpora into a served model on one Ray cluster."
+INTERRUPTED = 130
+EPILOG = """\
+to begin: raymill run quickstart
+your own: raymill recipes quickstart > mine.yaml; raymill recipes --keys explains what can be in it
+exit status: 0 done, 2 yours to mend, 3 infrastructure gave out, 4 a gate refused, 130 interrupted
+"""
+STAGE_VERBS = {
+    "shard": "run up to token shards: clean, deduplicate, tokenize, pack",
+    "pretrain": "run up to a pretrained base model",
+    "tune": "run up to the search of fine-tuning settings",
+    "finetune": "run up to a fine-tuned task model",
+}
+STAGES = "examples, shard, pretrain, tune, finetune, evaluate, promote or serve"
+TARGETS = {
+    "RECIPE": "a file, or the name of a shipped recipe",
+    "MODEL": "a recipe's name for its newest, or an id (model/...), or the path of its folder",
+    "RECIPE|MODEL": "a recipe's file or shipped name; or a model's id (model/...), the path of its "
+    "folder, or the name in its recipe for the newest",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    from cluster.cli import verbs
+    from cluster.runs.progress import Terminal
+
+    terminal = Terminal(out_is_json=options.json)
+    signal.signal(signal.SIGTERM, _interrupt)
+    # Under nohup a run outlives its terminal, and a job outlives who follows it.
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN and options.verb != "submit":
+        signal.signal(signal.SIGHUP, _hang_up)
+    try:
+        status, answer = getattr(verbs, options.verb)(options, terminal)
+    except RaymillError as error:
+        status, answer = error.exit_status, {"error": str(error)}
+        terminal.err.write(f"raymill: {error}\n")
+        if options.debug:
+            terminal.err.write(traceback.format_exc())
+    except Exception as error:  # noqa: BLE001  whatever it is, the user gets one line and a status
+        status, answer = RaymillError.exit_status, {"error": repr(error)}
+        more = "--debug shows" if terminal.log is None else f"{terminal.log} has"
+        terminal.err.write(f"raymill: unexpected {error!r}; {more} more\n")
+        if terminal.log is not None:
+            with contextlib.suppress(OSError):  # the log's disk may be what failed
+                traceback.print_exc()
+        if options.debug:
+            terminal.err.write(traceback.format_exc())
+    except KeyboardInterrupt:
+        status, answer = INTERRUPTED, {"error": "interrupted"}
+        terminal.err.write("raymill: interrupted; what was finished is kept\n")
+    if options.json:
+        log = None if terminal.log is None else str(terminal.log)
+        always = {"status": status, "run": terminal.run, "log": log, "error": None}
+        try:
+            terminal.out.write(json.dumps({**always, **answer}, ensure_ascii=False) + "\n")
+        except OSError as error:
+            terminal.err.write(f"raymill: stdout: {error.strerror}\n")
+            status = status or RaymillError.exit_status
+    terminal.close()
+    return status
+
+
+def _interrupt(signum: int, frame: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def _hang_up(signum: int, frame: Any) -> None:
+    """A terminal that is closed is like Ctrl-C, but never like a second one, which waits for
+    nothing: its shell and the kernel each send a signal."""
+    signal.signal(signum, signal.SIG_IGN)
+    if not isinstance(sys.exception(), KeyboardInterrupt):
+        raise KeyboardInterrupt
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--json", action="store_true", help="print one JSON object at the end")
+    common.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    stored = argparse.ArgumentParser(add_help=False)
+    stored.add_argument(
+        "--workspace",
+        metavar="PLACE",
+        help="folder or URI of the artifacts (default: the recipe's, or ~/.raymill)",
+    )
+    recipe = argparse.ArgumentParser(add_help=False)
+    recipe.add_argument(
+        "--set",
+        dest="overrides",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="override a recipe's key, such as pretrain.learning_rate=1e-3; may be repeated",
+    )
+    ray = argparse.ArgumentParser(add_help=False)
+    ray.add_argument(
+        "--address",
+        metavar="HOST:PORT",
+        help="a running Ray, or `auto` (default: a local one made for this call)",
+    )
+    hold = argparse.ArgumentParser(add_help=False)
+    hold.add_argument(
+        "--no-hold",
+        dest="hold",
+        action="store_false",
+        help="end after one request to the endpoint; else it serves until Ctrl-C",
+    )
+
+    parser = argparse.ArgumentParser(
+        prog="raymill",
+        description=ABOUT,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"raymill {__version__}")
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+
+    def verb(
+        name: str,
+        about: str,
+        target: str | None,
+        *parents: argparse.ArgumentParser,
+        function: str | None = None,
+    ) -> argparse.ArgumentParser:
+        made = verbs.add_parser(name, help=about, description=about, parents=[common, *parents])
+        made.set_defaults(verb=function or name)
+        if target is not None:
+            made.add_argument("target", metavar=target, help=TARGETS[target])
+        return made
+
+    recipes = verb("recipes", "list shipped recipes, print one, or explain every key", None)
+    recipes.add_argument("target", metavar="NAME", nargs="?", help="print this shipped recipe")
+    recipes.add_argument(
+        "--keys",
+        metavar="SECTION",
+        nargs="?",
+        const="",
+        help="explain every key that a recipe can have, or those below one, such as corpora.clean",
+    )
+    verb("check", "validate a recipe and look at its files", "RECIPE", recipe, stored)
+    plan = verb("plan", "memory, time and cost of a recipe's trainings", "RECIPE", recipe, stored)
+    plan.add_argument(
+        "--accelerator",
+        metavar="NAME",
+        help="of a worker, such as A100-80GB, H100, L4, RTX-4090 (default: this machine's CPUs)",
+    )
+    for option, about in (
+        ("--memory-gb", "memory of a worker"),
+        ("--peak-tflops", "peak of its matrix products in bf16"),
+        ("--price", "US dollars an hour for an accelerator"),
+    ):
+        plan.add_argument(option, metavar="NUMBER", type=float, help=about)
+    plan.add_argument(
+        "--mfu",
+        metavar="SHARE",
+        type=float,
+        default=0.4,
+        help="of the peak that training reaches (default: 0.4)",
+    )
+    for name, about in STAGE_VERBS.items():
+        made = verb(name, about, "RECIPE", recipe, stored, ray, function="run")
+        made.set_defaults(since=None, until=name, hold=False)
+    run = verb("run", "run all stages, corpora to endpoint", "RECIPE", recipe, stored, ray, hold)
+    run.add_argument("--from", dest="since", metavar="STAGE", help=f"begin at this stage: {STAGES}")
+    run.add_argument("--until", metavar="STAGE", help="end after this stage")
+    status = verb("status", "list runs, or show one with its stages and reports", None, stored)
+    status.add_argument(
+        "target", metavar="RUN", nargs="?", help="a run's id, or a recipe's name: its newest run"
+    )
+    status.add_argument(
+        "--html", action="store_true", help="write the run's report with plots into its folder"
+    )
+    status.add_argument("--open", action="store_true", help="open the run's reports in the browser")
+    both = (recipe, stored, ray)
+    verb("evaluate", "show a model's figures on the test split", "RECIPE|MODEL", *both)
+    promote = verb("promote", "let an evaluated model be served", "MODEL", stored)
+    promote.add_argument(
+        "--gate",
+        metavar="METRIC=VALUE",
+        action="append",
+        default=[],
+        help="least value of a test metric, such as accuracy=0.8; may be repeated",
+    )
+    verb("serve", "serve a recipe's model, or a promoted one", "RECIPE|MODEL", *both, hold)
+    submit = verb("submit", "run a recipe as a Ray job and follow it", "RECIPE", recipe, stored)
+    submit.add_argument(
+        "--address", required=True, metavar="URL", help="the dashboard, http://HOST:8265"
+    )
+    submit.add_argument("--until", metavar="STAGE", help=f"end after this stage: {STAGES}")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

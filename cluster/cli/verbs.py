@@ -1,0 +1,327 @@
+"""What each verb of the CLI does. A verb returns the exit status and what `--json` prints."""
+
+import argparse
+import contextlib
+import dataclasses
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from cluster.cli import summary
+from cluster.errors import UserError, failed_disk, of_storage
+from cluster.lazy_import import lazy_import
+from cluster.ray.jobs import submit as submit_job
+from cluster.ray.resources import less, refuse_unless_fits
+from cluster.ray.session import connected, held, is_local
+from cluster.recipe.loading import (
+    Recipe,
+    about,
+    find,
+    load,
+    load_section,
+    located,
+    named,
+    shipped,
+)
+from cluster.recipe.reference import as_text, reference
+from cluster.runs import pipeline, records, stored_journals
+from cluster.runs.progress import Console, Terminal
+from cluster.runs.records import Run
+from cluster.store import artifacts, leftovers
+from cluster.store.artifacts import Artifact
+from cluster.store.lookup import lookup, placed, taken, workspace
+from cluster.store.storage import CACHE, Storage
+
+Answer = tuple[int, dict[str, Any]]
+
+
+def recipes(options: argparse.Namespace, terminal: Terminal) -> Answer:
+    if options.keys is not None:
+        known = reference(options.keys)
+        terminal.answer(as_text(known))
+        return 0, {"keys": known}
+    if options.target is not None:
+        text = named(options.target).read_text(encoding="utf-8")
+        terminal.answer(text.rstrip())
+        return 0, {"recipe": text}
+    found = {name: about(path) for name, path in shipped().items()}
+    for name, text in found.items():
+        terminal.answer(f"{name:20} {text}")
+    return 0, {"recipes": found}
+
+
+def check(options: argparse.Namespace, terminal: Terminal) -> Answer:
+    recipe = _recipe(options)
+    names = pipeline.stage_names(recipe)
+    terminal.answer(f"{options.target}: valid; stages: {', '.join(names) or 'none'}")
+    return 0, {"recipe": recipe.name, "stages": names}
+
+
+def plan(options: argparse.Namespace, terminal: Terminal) -> Answer:
+    recipe = _recipe(options)
+    if not 0 < options.mfu <= 1:
+        raise UserError(f"--mfu {options.mfu:g}: expected a share, such as 0.4")
+    given = (options.accelerator, options.memory_gb, options.peak_tflops, options.price)
+    storage = Storage.at(recipe.workspace)
+    planned = lazy_import("trainers.planning.plan:plan")(recipe, storage, given, options.mfu)
+    terminal.answer(lazy_import("trainers.planning.text:as_text")(planned))
+    return 0, {"recipe": recipe.name, **planned}
+
+
+def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
+    recipe = _recipe(options)
+    storage = Storage.at(recipe.workspace)
+    whole = pipeline.plan(recipe, storage)
+    planned, serves = pipeline.select(whole, recipe, options.since, options.until)
+    if serves:
+        _refuse_port_in_use(options, recipe.serve)
+    needs_ray = serves or any(item.stage.uses_ray for item in planned if item.done is None)
+    with contextlib.ExitStack() as making:
+        with _failure_told(storage):
+            making.enter_context(records.alone(storage, recipe.name))
+        with (
+            _recorded(recipe.name, storage, terminal) as record,
+            _ray(options, recipe.cluster.cpus, needs_ray) as resources,
+        ):
+            if serves:
+                _refuse_what_cannot_serve(recipe.name, recipe.serve, resources, options)
+            if needs_ray:
+                kept = held()
+                pipeline.refuse_what_cannot_fit(planned, recipe, resources, kept)
+                resources = less(resources, kept)
+            made = pipeline.run(recipe, storage, planned, record, terminal, resources)
+            if not serves and all(item.done for item in planned):
+                why = "every artifact is there" if planned else "the recipe has no stages"
+                terminal.err.write(f"{recipe.name}: nothing to do, {why}\n")
+            making.close()  # while it serves, it may be trained again
+            answer: dict[str, Any] = {"run": record.id, "recipe": recipe.name}
+            if serves:
+                promoted = made.get("promote") or whole[-1].done
+                assert promoted is not None, "--from serve is refused where promote is missing"
+                answer["endpoint"] = _serve(promoted, recipe.serve, record, terminal, options)
+            answer["stages"] = [dataclasses.asdict(stage) for stage in record.stages]
+    return 0, answer
+
+
+def status(options: argparse.Namespace, terminal: Terminal) -> Answer:
+    storage = workspace(options.workspace)
+    found = records.listed(storage)
+    if options.target is None:
+        for flag, verb in (("open", "open"), ("html", "write")):
+            if getattr(options, flag):
+                raise UserError(
+                    f"--{flag}: name the run whose report to {verb}; see `raymill status`"
+                )
+        lines = summary.overview(found) if found else [f"no runs yet in {storage.root}"]
+        left = leftovers.found(storage, found)
+        terminal.answer("\n".join([*lines, *summary.leftovers(left, storage.root)]))
+        return 0, {"runs": found, "left": [dataclasses.asdict(item) for item in left]}
+    found = [run for run in found if options.target in (run["id"], run["recipe"])][-1:]
+    if not found:
+        raise UserError(f"{options.target}: no such run; see `raymill status`")
+    told = stored_journals.of_run(storage, found[0])
+    if options.html:
+        page = lazy_import("trainers.engine.run_report:run_page")(found[0], told)
+        storage.write(f"runs/{found[0]['id']}/{artifacts.REPORT}", page.encode())
+    pages = summary.pages(storage, found[0])
+    reports = {name: f"{storage.root}/{place}" for name, place in pages.items()}
+    models = summary.models(storage, found[0])
+    places = {
+        **{f"{stage} model": place for stage, place in models.items()},
+        **{f"{stage} metrics": f"{storage.root}/{one.place}" for stage, one in told.items()},
+        **{f"{name} report": place for name, place in reports.items()},
+        "log": f"{storage.root}/runs/{found[0]['id']}/log.txt",
+    }
+    terminal.answer("\n".join(summary.detail(found[0], told, places)))
+    if options.open:
+        if not pages:
+            raise UserError(f"--open: {found[0]['id']} has no report yet; --html makes one")
+        opened = [summary.open_page(storage, place) for place in pages.values()]
+        if not all(opened):
+            terminal.err.write("--open: no browser here; the reports are files to open elsewhere\n")
+    return 0, {
+        "runs": found,
+        "models": models,
+        "reports": reports,
+        "journals": {stage: stored_journals.as_json(one) for stage, one in told.items()},
+    }
+
+
+def evaluate(options: argparse.Namespace, terminal: Terminal) -> Answer:
+    if located(options.target):
+        options.since, options.until, options.hold = None, "evaluate", False
+        exit_status, answer = run(options, terminal)
+        _show_figures(answer["stages"][-1]["metrics"], terminal)
+        return exit_status, answer
+    if options.overrides:
+        raise UserError(f"--set: goes with a recipe; {options.target} is a model, as it is")
+    model = _model(options, terminal)
+    with (
+        _recorded(model.manifest.recipe, model.storage, terminal) as record,
+        record.stage("evaluate") as stage,
+    ):
+        evaluation = lazy_import("trainers.scoring.evaluate:evaluate_model")(model)
+        stage.status, stage.artifact = "done", evaluation.id
+        stage.metrics = evaluation.manifest.metrics
+    _show_figures(stage.metrics, terminal)
+    return 0, {"model": model.id, "evaluation": evaluation.id, **stage.metrics}
+
+
+def promote(options: argparse.Namespace, terminal: Terminal) -> Answer:
+    gate = dict(map(_limit, options.gate))
+    promotion = lazy_import("serving.rollout.promote:promote")(_model(options, terminal), gate)
+    terminal.err.write(f"promote: {promotion.id} of {promotion.manifest.metrics['model']}\n")
+    return 0, {"promotion": promotion.id, **promotion.manifest.metrics}
+
+
+def serve(options: argparse.Namespace, terminal: Terminal) -> Answer:
+    if located(options.target):
+        options.since, options.until = None, "serve"
+        return run(options, terminal)
+    storage, reference = placed(options.target, options.workspace)
+    promotion = lazy_import("serving.rollout.promote:promotion")(storage, reference)
+    _tell_taken(reference, promotion, terminal)
+    promoted_with = lazy_import("serving.rollout.promote:settings")(promotion)
+    settings = load_section("serve", options.overrides, promoted_with)
+    _refuse_port_in_use(options, settings)
+    with (
+        _recorded(promotion.manifest.recipe, storage, terminal) as record,
+        _ray(options, cpus=None, needed=True) as resources,
+    ):
+        _refuse_what_cannot_serve(promotion.manifest.recipe, settings, resources, options)
+        endpoint = _serve(promotion, settings, record, terminal, options)
+    return 0, {"run": record.id, "endpoint": endpoint}
+
+
+def submit(options: argparse.Namespace, terminal: Terminal) -> Answer:
+    # A mistake is found here, not on the cluster; but the files may be on the cluster alone.
+    recipe = load(options.target, options.overrides, options.workspace)
+    lazy_import("trainers.corpora.reading.sources:refuse_relative")(recipe.corpora)
+    arguments = [f"--set={override}" for override in options.overrides]
+    arguments += [f"--workspace={options.workspace}"] if options.workspace else []
+    arguments += [f"--until={options.until}"] if options.until else []
+    arguments += ["--no-hold", *(["--json"] if options.json else [])]
+    return submit_job(options.address, find(options.target), arguments, terminal)
+
+
+@contextlib.contextmanager
+def _recorded(recipe: str, storage: Storage, terminal: Terminal) -> Iterator[Run]:
+    """A recorded run, with the libraries' chatter in its log."""
+    # Twice, since the record is written too.
+    with _failure_told(storage), records.recorded(storage, recipe) as record:
+        terminal.err.write(f"{recipe}: workspace {storage.root}, log {record.log}\n")
+        terminal.divert(record.id, record.log)
+        with _failure_told(storage):
+            yield record
+
+
+@contextlib.contextmanager
+def _failure_told(storage: Storage) -> Iterator[None]:
+    """Raises InfrastructureError in place of an OSError that is the storage's or a disk's."""
+    try:
+        yield
+    except OSError as error:
+        place = storage.root if storage.is_local else f"{CACHE} or the temporary folder"
+        told = failed_disk(error, place)
+        # Of an object store, pyarrow tells a text alone.
+        is_text = type(error) is OSError and error.errno is None
+        if told is None and is_text and not storage.is_local:
+            told = of_storage(error, storage.root, "does not do what it should")
+        if told is None:
+            raise
+        raise told from error
+
+
+def _ray(
+    options: argparse.Namespace, cpus: int | None, needed: bool
+) -> contextlib.AbstractContextManager[dict[str, float]]:
+    return connected(options.address, cpus) if needed else contextlib.nullcontext({})
+
+
+def _refuse_port_in_use(options: argparse.Namespace, settings: Any) -> None:
+    if is_local(options.address):  # another cluster's port may be in use by what this replaces
+        lazy_import("serving.rollout.ports:refuse_port_in_use")(settings)
+
+
+def _refuse_what_cannot_serve(
+    name: str, settings: Any, resources: Mapping[str, float], options: argparse.Namespace
+) -> None:
+    if not is_local(options.address):
+        lazy_import("serving.rollout.deploy:refuse_what_is_there")(name, settings)
+    refuse_unless_fits(
+        "serve.min_replicas",
+        settings.resources,
+        resources,
+        "set fewer replicas or CPUs a replica",
+    )
+
+
+def _serve(
+    promotion: Artifact,
+    settings: Any,
+    record: Run,
+    terminal: Terminal,
+    options: argparse.Namespace,
+) -> dict[str, Any]:
+    with record.stage("serve") as stage:
+        lazy_import("serving.encoders.processes:start")(
+            settings
+        )  # they import while Ray Serve starts
+        console = Console(terminal, "serve")
+        endpoint: dict[str, Any] = lazy_import("serving.rollout.deploy:deploy")(
+            promotion, settings, console
+        )
+        stage.status = "done"
+        stage.metrics = {"url": endpoint["url"], "version": endpoint["version"]}
+    if options.hold:
+        terminal.err.write("serve: until Ctrl-C\n")
+        with contextlib.suppress(KeyboardInterrupt):  # the way to end it
+            threading.Event().wait()
+        if not is_local(options.address):
+            lazy_import("serving.rollout.deploy:withdraw")(promotion)
+    return endpoint
+
+
+def _recipe(options: argparse.Namespace) -> Recipe:
+    return load(options.target, options.overrides, options.workspace, looks=True)
+
+
+def _model(options: argparse.Namespace, terminal: Terminal) -> Artifact:
+    storage, reference = placed(options.target, options.workspace)
+    model = lookup(storage, "model", reference, stage="finetune")
+    _tell_taken(reference, model, terminal)
+    return model
+
+
+def _tell_taken(reference: str, artifact: Artifact, terminal: Terminal) -> None:
+    if reference == artifact.manifest.recipe:  # otherwise the user knows which
+        terminal.err.write(f"{taken(reference, artifact)}\n")
+
+
+def _limit(text: str) -> tuple[str, float]:
+    """Of `--gate METRIC=NUMBER`. Raises UserError."""
+    name, _, value = text.partition("=")
+    try:
+        limit = float(value)
+    except ValueError:
+        raise UserError(f"--gate {text!r}: expected METRIC=NUMBER, such as accuracy=0.8") from None
+    reason = lazy_import("serving.config:gate_refusal")(name, limit)
+    if reason is not None:
+        raise UserError(f"--gate {text}: {reason}")
+    return name, limit
+
+
+def _show_figures(evaluation: Mapping[str, Any], terminal: Terminal) -> None:
+    for name in ("test", "ngram"):
+        if name in evaluation:
+            terminal.answer(f"{name:10} {_numbers(evaluation[name])}")
+    for name, figures in evaluation.get("seeds", {}).items():
+        terminal.answer(f"{name}: {_numbers(figures)}")
+
+
+def _numbers(metrics: Mapping[str, Any]) -> str:
+    return "  ".join(
+        f"{name} {value:.6g}"
+        for name, value in metrics.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    )

@@ -1,0 +1,1 @@
+"""Ray itself: connecting, resources, jobs."""

@@ -1,0 +1,166 @@
+"""Connect to Ray: to the cluster that is named, or to a local one made for this call.
+
+    with connected(address=None, cpus=2) as available:
+        ...
+
+Inside a Ray job the job's own cluster is used. Only a Ray that was started here is stopped here.
+"""
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from cluster.errors import UserError
+from cluster.lazy_import import lazy_import
+from cluster.ray import local, processor
+from cluster.ray.resources import largest, summed
+
+CONNECT_TIMEOUT_S = 5
+TOKEN_HINT = (
+    "; if it asks for a token, export RAY_AUTH_MODE=token to have it sent, from RAY_AUTH_TOKEN, "
+    "RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token"
+)
+
+# What raymill runs must be importable on every worker, also when it was started as `python -m`.
+ROOT = str(Path(__file__).parents[2])
+
+
+def is_local(address: str | None) -> bool:
+    """Whether `connected` starts a Ray of its own."""
+    return not (address or os.environ.get("RAY_ADDRESS"))
+
+
+@contextlib.contextmanager
+def connected(address: str | None, cpus: int | None) -> Iterator[dict[str, float]]:
+    """Yields the resources that the cluster has or can grow to, such as {"CPU": 2.0, "GPU": 0.0}.
+
+    Raises UserError where no Ray answers at `address`.
+    """
+    address = address or os.environ.get("RAY_ADDRESS")
+    if address:
+        _refuse_unless_answered(address)
+    variables = set_environment()
+    import ray
+
+    with contextlib.ExitStack() as stack:
+        ingress = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="raymill-")))
+        stack.callback(ray.shutdown)
+        on_sigterm = signal.getsignal(signal.SIGTERM)
+        if address:
+            _join(address, variables)
+        else:
+            further = lazy_import("serving.rollout.ingress:environment")(ingress)
+            _set_defaults(local.SETTINGS | processor.environment() | further)
+            with _deaf_to_hang_ups():
+                local.start(cpus)
+        signal.signal(signal.SIGTERM, on_sigterm)  # Ray puts one of its own, which ends at once
+        yield _resources()
+
+
+@contextlib.contextmanager
+def _deaf_to_hang_ups() -> Iterator[None]:
+    """Ray's processes, which are started here, stay so: when a terminal is closed, each process of
+    its session gets a signal, and this one needs them for its end. It hears of it a little later.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])
+
+
+def _join(address: str, variables: Mapping[str, str]) -> None:
+    """`variables` are for the processes that the cluster starts for this driver."""
+    import ray
+
+    try:
+        ray.init(
+            address=address,
+            runtime_env={"env_vars": dict(variables)},
+            log_to_driver=True,
+            logging_level=logging.WARNING,
+        )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        hint = "" if "RAY_AUTH_MODE" in os.environ else TOKEN_HINT
+        raise UserError(f"--address {address}: no Ray answers there: {reason}{hint}") from error
+
+
+def _resources() -> dict[str, float]:
+    import ray
+
+    # A cluster that autoscales may have no worker yet: what it can grow to counts.
+    limits = ray._private.state.state.get_max_resources_from_cluster_config()
+    return largest({"GPU": 0.0}, ray.cluster_resources(), limits or {})
+
+
+def held() -> dict[str, float]:
+    """What of the cluster belongs to actors that outlive their jobs, as those of an endpoint do: it
+    comes free when someone takes them down."""
+    import ray
+    from ray.core.generated.gcs_pb2 import ActorTableData  # type: ignore[attr-defined]
+
+    # Ray's public API of this asks a dashboard, which there need not be.
+    table = ray._private.state.state._connect_and_get_accessor().get_actor_table(None, "ALIVE")
+    actors = map(ActorTableData.FromString, table)
+    return summed(actor.required_resources for actor in actors if actor.is_detached)
+
+
+def _refuse_unless_answered(address: str) -> None:
+    """Ray itself tries for minutes to reach an address where nothing listens."""
+    host, separator, port = address.rpartition("://")[2].rpartition(":")
+    if not (separator and port.isdigit()):
+        return  # `auto` and its like name no place
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_S).close()
+    except OSError as error:
+        raise UserError(f"--address {address}: no Ray answers there: {error}") from error
+
+
+def set_environment() -> dict[str, str]:
+    """Sets what every process of a training, search or endpoint has, where the user has not set
+    it; processes started here inherit it. Returns what those on other nodes must be given, and
+    have then, whatever stands in the node's own environment."""
+    defaults = {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1",  # what a job has set is among what is returned
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "RAY_DEDUP_LOGS": "0",  # the log is read with tools, not watched
+        "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths in a recipe mean the user's folder
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+        "RAY_AIR_NEW_OUTPUT": "0",
+        # A node may be dead, and not known to be; then its room is waited for.
+        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "15",
+        "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "TRANSFORMERS_VERBOSITY": "error",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "TQDM_DISABLE": "1",
+        # Every step allocates and frees the same tensors. glibc would give their pages back to the
+        # kernel each time, and take them again: a fifth of the time of a step on a CPU. But what
+        # is as large as ZeRO's buckets, of which a part is filled, must not become a gap in the
+        # heap, over which all else spreads: up to a fifth of the memory of a worker.
+        "MALLOC_TRIM_THRESHOLD_": str(2**32),
+        "MALLOC_MMAP_THRESHOLD_": str(2**27),
+        "MALLOC_ARENA_MAX": "1",
+    }
+    _set_defaults(defaults)
+    # A virtual environment that was not activated: ninja and its like stand beside python.
+    programs = str(Path(sys.executable).parent)
+    if programs not in os.environ.get("PATH", "").split(os.pathsep):
+        os.environ["PATH"] = os.pathsep.join([programs, os.environ.get("PATH", "")])
+    if ROOT not in os.environ.get("PYTHONPATH", "").split(os.pathsep):
+        inherited = os.environ.get("PYTHONPATH")
+        os.environ["PYTHONPATH"] = os.pathsep.join([ROOT, inherited] if inherited else [ROOT])
+    return {name: os.environ[name] for name in defaults}
+
+
+def _set_defaults(variables: Mapping[str, str]) -> None:
+    for name, value in variables.items():
+        os.environ.setdefault(name, value)

@@ -1,0 +1,1 @@
+"""Recipes: YAML to frozen sections; every error names file, line, key, value and remedy."""

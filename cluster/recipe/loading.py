@@ -1,0 +1,264 @@
+"""Load a recipe, override it, validate it; every error names file, line, key, value and remedy.
+
+    recipe = load("quickstart", overrides=["pretrain.batch_size=64"])
+    recipe.pretrain.batch_size
+
+Validation imports neither torch nor Ray. Sections are named here as strings because they belong to
+upper folders.
+"""
+
+import functools
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import Field, ValidationError, create_model
+
+from cluster.errors import RecipeError
+from cluster.lazy_import import lazy_import
+from cluster.recipe.document import assign, assign_all, line_of, parse, show
+from cluster.recipe.section import ClusterSection, Conflict, Invalid, Section, nearest
+
+SECTIONS = {
+    "corpora": "trainers.corpora.config:Corpora",
+    "pretrain": "trainers.tasks.pretraining.config:Pretrain",
+    "finetune": "trainers.tasks.config:Finetune",
+    "tune": "tuning.config:Tune",
+    "serve": "serving.config:Serve",
+}
+EXPECTED = {
+    "int_type": "expected a whole number",
+    "int_parsing": "expected a whole number",
+    "int_from_float": "expected a whole number",
+    "float_type": "expected a number",
+    "float_parsing": "expected a number",
+    "bool_type": "expected true or false",
+    "bool_parsing": "expected true or false",
+    "string_type": "expected text",
+    "list_type": "expected a list",
+    "dict_type": "expected a section with keys of its own",
+    "model_type": "expected a section with keys of its own",
+    "invalid_key": "a key must be text",
+    "string_pattern_mismatch": "expected lower-case letters, digits and dashes, at most 40",
+}
+"""What to say for pydantic's kinds of error, where it has its own words for YAML's types."""
+SHIPPED = Path(__file__).parents[2] / "trainers" / "recipes"
+DEFAULT_WORKSPACE = "~/.raymill"
+
+
+class Recipe(Section):
+    """A validated recipe. `load` gives a subclass whose sections have their own types."""
+
+    name: str = Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")
+    """Lower-case letters, digits and dashes, at most 40: it names artifacts and Kubernetes
+    objects."""
+    workspace: str = DEFAULT_WORKSPACE
+    """Where artifacts live: a folder, or a URI that pyarrow.fs reads (s3://, gs://)."""
+    seed: int = Field(default=17, ge=0, lt=2**32)
+    cluster: ClusterSection = ClusterSection()
+    corpora: Any = None
+    pretrain: Any = None
+    finetune: Any = None
+    tune: Any = None
+    serve: Any = None
+
+    def __reduce__(self) -> Any:
+        # As a plain Recipe: the subclass is made at run time, and would go along to every worker.
+        return _unpickled, (self.__getstate__(),)
+
+    def override(self, values: Mapping[str, Any]) -> "Recipe":
+        """This recipe with dotted keys replaced, validated again: what a tuning trial runs."""
+        document = self.model_dump(mode="json", exclude_unset=True)
+        for key, value in values.items():
+            assign(document, key, value)
+        return _validate(document, source=self.name)
+
+
+def shipped() -> dict[str, Path]:
+    """Shipped recipes by name."""
+    return {path.stem: path for path in sorted(SHIPPED.glob("*.yaml"))}
+
+
+def named(name: str) -> Path:
+    """The file of a shipped recipe. Raises RecipeError."""
+    if name not in shipped():
+        raise RecipeError(
+            f"{name}: no shipped recipe{nearest(name, shipped())}; there are {', '.join(shipped())}"
+        )
+    return shipped()[name]
+
+
+def about(path: Path) -> str:
+    """The first comment line of a recipe file: what it is."""
+    return path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
+
+
+def load(
+    source: str | Path,
+    overrides: Iterable[str] = (),
+    workspace: str | None = None,
+    looks: bool = False,
+) -> Recipe:
+    """The recipe in a file or of a shipped name, after `key=value` overrides. `looks` also at the
+    local files that it names.
+
+    Raises RecipeError with one line for each problem found.
+    """
+    path = find(str(source))
+    document = parse(path)
+    for name in SECTIONS:
+        if name in document and document[name] is None:
+            document[name] = {}  # `finetune:` with nothing behind it means its defaults
+    assigned = assign_all(document, overrides)
+    if workspace is not None:
+        document["workspace"] = workspace
+    return _validate(document, str(path), assigned, looks)
+
+
+def load_section(name: str, overrides: Iterable[str], keys: Mapping[str, Any] | None = None) -> Any:
+    """One section alone, from its keys (by default none) and `SECTION.KEY=VALUE`. Raises
+    RecipeError."""
+    document: dict[str, Any] = {name: dict(keys or {})}
+    assigned = assign_all(document, overrides)
+    for key in assigned:
+        if not key.startswith(f"{name}."):
+            raise RecipeError(f"--set {key}: only keys of {name} count here")
+    model = create_model("One", __base__=Section, **{name: (lazy_import(SECTIONS[name]), ...)})  # type: ignore[call-overload]
+    return getattr(_checked(model, document, "--set", assigned), name)
+
+
+def located(source: str) -> Path | None:
+    """Where a recipe is, given as a path or a shipped name; None if it is neither."""
+    path = shipped().get(source, Path(source))
+    return path if path.is_file() else None
+
+
+def find(source: str) -> Path:
+    """The file of a recipe, given as a path or a shipped name. Raises RecipeError."""
+    path = located(source)
+    if path is not None:
+        return path
+    beside = [file.name for file in Path(source).parent.glob("*.y*ml")]
+    hint = nearest(Path(source).name, [*beside, *shipped()])
+    raise RecipeError(f"{source}: no such file or shipped recipe{hint}; see `raymill recipes`")
+
+
+def _unpickled(state: dict[Any, Any]) -> Recipe:
+    recipe = Recipe.__new__(Recipe)
+    recipe.__setstate__(state)
+    return recipe
+
+
+@functools.cache
+def known_recipe() -> type[Recipe]:
+    """The recipe with the types of its sections."""
+    fields: dict[str, Any] = {}
+    for name, target in SECTIONS.items():
+        fields[name] = (lazy_import(target) | None, None)
+    return create_model("ValidatedRecipe", __base__=Recipe, **fields)
+
+
+def _validate(
+    document: dict[str, Any], source: str, assigned: Iterable[str] = (), looks: bool = False
+) -> Recipe:
+    recipe: Recipe = _checked(known_recipe(), document, source, assigned)
+
+    def refuse(conflicts: Iterable[Conflict]) -> None:
+        problems = [
+            f"{_where(document, source, assigned, conflict.key)}: {conflict.message}"
+            for conflict in conflicts
+        ]
+        if problems:
+            raise RecipeError("\n".join(problems))
+
+    refuse(conflict for section in _sections(recipe) for conflict in section.conflicts(recipe))
+    if looks:
+        refuse(fault for section in _sections(recipe) for fault in section.faults(recipe))
+    return recipe
+
+
+def _checked(
+    model: type[Section], document: dict[str, Any], source: str, assigned: Iterable[str]
+) -> Any:
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        items = error.errors()
+        problems = [
+            _explain(document, source, assigned, item)
+            for item in items
+            if not _is_of_items(item, items)
+        ]
+        raise RecipeError("\n".join(dict.fromkeys(problems))) from None
+
+
+def _is_of_items(item: Any, items: Iterable[Any]) -> bool:
+    """Whether a sequence is too short for pydantic because its items are refused."""
+    where, length = item["loc"], len(item["loc"])
+    return item["type"] == "too_short" and any(
+        other["loc"][:length] == where and len(other["loc"]) > length for other in items
+    )
+
+
+def _sections(recipe: Recipe) -> Iterator[Section]:
+    for name in type(recipe).model_fields:
+        value = getattr(recipe, name)
+        if isinstance(value, Section):
+            yield value
+
+
+def _explain(document: dict[str, Any], source: str, assigned: Iterable[str], item: Any) -> str:
+    """One line for one pydantic error: where, which key, what stood there, what to do."""
+    # The tags of a union's members are no keys: they begin with "|".
+    keys = [key for key in item["loc"] if not str(key).startswith("|")]
+    cause = item.get("ctx", {}).get("error")
+    if isinstance(cause, Invalid):
+        keys.append(cause.key)
+    where = _where(document, source, assigned, ".".join(map(str, keys)))
+    match item["type"]:
+        case "extra_forbidden":
+            siblings = _fields(keys[:-1])
+            hint = nearest(str(keys[-1]), siblings) or f"; known: {', '.join(siblings)}"
+            return f"{where}: unknown key (value {show(item['input'])}){hint}"
+        case "missing":
+            return f"{where}: missing; it must be given"
+        case "value_error" | "assertion_error":
+            return f"{where}: {cause}"
+        case kind:
+            # Of its own accord pydantic says "Input should be greater than 0".
+            message = EXPECTED.get(kind) or item["msg"].replace("Input should", "must")
+            hint = nearest(str(item["input"]), _choices(item))
+            return f"{where}: {message}, found {show(item['input'])}{hint}"
+
+
+def _where(document: dict[str, Any], source: str, assigned: Iterable[str], key: str) -> str:
+    """`FILE:LINE: KEY`, or `--set KEY` where the value came from the command line."""
+    line, missing = line_of(document, key)
+    for given in assigned:
+        is_made_by_it = bool(missing) and given.startswith(f"{key}.")
+        if is_made_by_it or key == given or key.startswith(f"{given}."):
+            return f"--set {key}"
+    return f"{source}:{line}: {key or 'recipe'}"
+
+
+def _choices(item: Any) -> list[str]:
+    expected = str(item.get("ctx", {}).get("expected", ""))
+    return expected.split("'")[1::2]
+
+
+def _fields(keys: list[Any]) -> list[str]:
+    """The keys known in the section at `keys`, walking through lists, mappings and optionals."""
+    models: list[Any] = [known_recipe()]
+    for key in keys:
+        found = [
+            model.model_fields[key].annotation for model in models if key in model.model_fields
+        ]
+        models = [model for annotation in found for model in sections_in(annotation)] or models
+    return sorted({name for model in models for name in model.model_fields})
+
+
+def sections_in(annotation: Any) -> list[type[Section]]:
+    """The sections that a field's type names."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return [annotation]
+    return [model for argument in get_args(annotation) for model in sections_in(argument)]

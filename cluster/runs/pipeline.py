@@ -1,0 +1,284 @@
+"""The table of stages: what each makes, from what, and which recipe keys it depends on.
+
+`plan` names the artifact of every stage of a recipe without running anything, since an artifact's
+id follows from recipe keys and parents alone. `run` makes those that are missing.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from cluster.errors import RaymillError, UserError
+from cluster.lazy_import import lazy_import
+from cluster.ray.resources import refuse_unless_fits
+from cluster.recipe.loading import Recipe
+from cluster.recipe.section import identity
+from cluster.runs.progress import Console, Progress, Terminal
+from cluster.runs.records import Run
+from cluster.store import artifacts
+from cluster.store.artifacts import Artifact, Draft
+from cluster.store.storage import Storage
+
+SERVE = "serve"
+"""The last stage by name. It makes no artifact: it lasts as long as the command."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    name: str
+    kind: str
+    """Of the artifact it makes."""
+    function: str
+    """`module:function`, called with a StageJob; what it returns are the artifact's metrics."""
+    wanted: Callable[[Recipe], Any]
+    """Whether a recipe has this stage."""
+    parents: tuple[str, ...]
+    """Stages whose artifacts it reads, where the recipe has them."""
+    keys: tuple[str, ...]
+    """Dotted recipe keys that its artifact depends on."""
+    uses_ray: bool = True
+    trains: str | None = None
+    """The recipe section whose workers it starts."""
+    starts_ahead: bool = False
+    """Whether processes of these workers start with the stage, before they are asked for."""
+    resumes: bool = False
+    """Whether it goes on from the files that a killed run left in its draft."""
+    check: str | None = None
+    """`module:function`, called with the recipe and the artifact where that is there already:
+    refuses what the stage would have refused."""
+
+
+STAGES = (
+    Stage(
+        "examples",
+        "examples",
+        "trainers.corpora.examples.stage:run",
+        wanted=lambda recipe: recipe.corpora and recipe.corpora.is_labelled,
+        parents=(),
+        keys=("seed", "corpora.labelled"),
+        uses_ray=False,
+        check="trainers.corpora.examples.stage:refuse_labels",
+    ),
+    Stage(
+        "shard",
+        "corpus",
+        "trainers.corpora.shard:run",
+        wanted=lambda recipe: recipe.corpora and (recipe.pretrain or not recipe.finetune),
+        parents=("examples",),
+        keys=("seed", "corpora"),
+        resumes=True,
+    ),
+    Stage(
+        "pretrain",
+        "model",
+        "trainers.pretrain:run",
+        wanted=lambda recipe: recipe.pretrain,
+        parents=("shard",),
+        keys=("seed", "pretrain"),
+        trains="pretrain",
+        starts_ahead=True,
+    ),
+    Stage(
+        "tune",
+        "sweep",
+        "tuning.search:run",
+        wanted=lambda recipe: recipe.tune,
+        parents=("examples", "pretrain"),
+        keys=("seed", "finetune", "tune"),
+        trains="finetune",
+    ),
+    Stage(
+        "finetune",
+        "model",
+        "trainers.finetune:run",
+        wanted=lambda recipe: recipe.finetune,
+        parents=("examples", "pretrain", "tune"),
+        keys=("seed", "finetune"),
+        trains="finetune",
+        starts_ahead=True,
+    ),
+    Stage(
+        "evaluate",
+        "evaluation",
+        "trainers.scoring.evaluate:run",
+        wanted=lambda recipe: recipe.finetune,
+        parents=("examples", "pretrain", "tune", "finetune"),
+        keys=("seed", "finetune", "finetune.evaluation"),
+        trains="finetune",
+    ),
+    Stage(
+        "promote",
+        "promotion",
+        "serving.rollout.promote:run",
+        wanted=lambda recipe: recipe.serve,
+        parents=("finetune", "evaluate"),
+        keys=("serve.gate",),
+        uses_ray=False,
+    ),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class StageJob:
+    """What a stage's function is given."""
+
+    recipe: Recipe
+    parents: Mapping[str, Artifact]
+    """By stage name."""
+    draft: Draft
+    """Where its artifact is written."""
+    storage: Storage
+    progress: Progress
+    resources: Mapping[str, float]
+    """Of the cluster; empty for a stage that uses no Ray."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Planned:
+    stage: Stage
+    artifact_id: str
+    parents: dict[str, str]
+    inputs: dict[str, Any]
+    done: Artifact | None
+
+
+def stages(recipe: Recipe) -> list[Stage]:
+    """The stages that a recipe has, in order."""
+    return [stage for stage in STAGES if stage.wanted(recipe)]
+
+
+def stage_names(recipe: Recipe) -> list[str]:
+    """The stages that a recipe has by name, and serving if it has that."""
+    return [stage.name for stage in stages(recipe)] + [SERVE] * (recipe.serve is not None)
+
+
+def plan(recipe: Recipe, storage: Storage) -> list[Planned]:
+    """Every stage of the recipe in order, with the id of its artifact. Runs nothing."""
+    planned: dict[str, Planned] = {}
+    for stage in stages(recipe):
+        inputs = {key: _identity(recipe, key) for key in stage.keys}
+        parents = {name: planned[name].artifact_id for name in stage.parents if name in planned}
+        version = artifacts.fingerprint(stage.kind, inputs, parents)
+        artifact_id = f"{stage.kind}/{recipe.name}-{stage.name}-{version}"
+        done = artifacts.find(storage, artifact_id)
+        planned[stage.name] = Planned(stage, artifact_id, parents, inputs, done)
+    return list(planned.values())
+
+
+def select(
+    planned: list[Planned], recipe: Recipe, since: str | None = None, until: str | None = None
+) -> tuple[list[Planned], bool]:
+    """The stages from `since` to `until`, both included, and whether the model is served then.
+
+    Raises UserError for a stage that the recipe does not have.
+    """
+    names = stage_names(recipe)
+    for flag, name in (("--from", since), ("--until", until)):
+        if name is not None and name not in names:
+            raise UserError(f"{flag} {name}: this recipe's stages are {', '.join(names)}")
+    first = names.index(since) if since else 0
+    last = names.index(until) if until else len(names) - 1
+    if names and first > last:
+        raise UserError(f"--until {until} comes before --from {since}; the order is {names}")
+    for item in planned[:first]:
+        if item.done is None:
+            raise UserError(
+                f"--from {since}: stage {item.stage.name} was not run yet; leave --from out"
+            )
+    return planned[first : last + 1], SERVE in names[first : last + 1]
+
+
+def refuse_what_cannot_fit(
+    planned: list[Planned],
+    recipe: Recipe,
+    resources: Mapping[str, float],
+    held: Mapping[str, float],
+) -> None:
+    """Raises UserError if a stage that is still to be made asks for more than there is beside what
+    endpoints hold."""
+    missing = [item.stage for item in planned if item.done is None]
+    for section in {stage.trains: None for stage in missing if stage.trains is not None}:
+        refuse_unless_fits(
+            f"{section}.workers",
+            getattr(recipe, section).resources,
+            resources,
+            "set fewer workers or CPUs a worker",
+            held,
+        )
+    for stage in missing:
+        if stage.uses_ray:
+            refuse_unless_fits(stage.name, {"CPU": 1}, resources, "add a node", held)
+
+
+def run(
+    recipe: Recipe,
+    storage: Storage,
+    planned: list[Planned],
+    record: Run,
+    terminal: Terminal,
+    resources: Mapping[str, float],
+) -> dict[str, Artifact]:
+    """Makes the missing artifacts of the planned stages, in order; returns all, by stage name."""
+    made: dict[str, Artifact] = {}
+    for item in planned:
+        with record.stage(item.stage.name, item.artifact_id) as stage_record:
+            artifact = item.done
+            if artifact is None:
+                artifact = _make(recipe, storage, item, record, terminal, resources)
+                stage_record.status = "done"
+            else:
+                if item.stage.check is not None:
+                    lazy_import(item.stage.check)(recipe, artifact)
+                stage_record.status = "skipped"
+                terminal.err.write(f"{item.stage.name}: already done, {item.artifact_id}\n")
+            stage_record.metrics = artifact.manifest.metrics
+            made[item.stage.name] = artifact
+    return made
+
+
+def _start_ahead(recipe: Recipe, stage: Stage) -> None:
+    if stage.trains and stage.starts_ahead:
+        lazy_import("trainers.launch.processes:start")(getattr(recipe, stage.trains))
+
+
+def _make(
+    recipe: Recipe,
+    storage: Storage,
+    item: Planned,
+    record: Run,
+    terminal: Terminal,
+    resources: Mapping[str, float],
+) -> Artifact:
+    parents = {}
+    for stage, parent_id in item.parents.items():
+        parent = artifacts.find(storage, parent_id)
+        if parent is None:
+            raise RaymillError(f"{item.stage.name}: its input {parent_id} is gone; run it again")
+        parents[stage] = parent
+    console = Console(terminal, item.stage.name)
+    try:
+        cache_bytes = recipe.cluster.cache_gb * 1e9
+        with artifacts.drafting(
+            storage, item.artifact_id, item.stage.resumes, cache_bytes
+        ) as draft:
+            if draft.outdated:
+                console.line(f"starts anew: a killed run's work is of {draft.outdated}")
+            _start_ahead(recipe, item.stage)
+            job = StageJob(recipe, parents, draft, storage, console, resources)
+            metrics = lazy_import(item.stage.function)(job)
+            return draft.publish(
+                recipe=recipe.name,
+                stage=item.stage.name,
+                parents=item.parents,
+                inputs=item.inputs,
+                metrics=metrics,
+            )
+    finally:
+        console.close()
+
+
+def _identity(recipe: Recipe, key: str) -> Any:
+    value: Any = recipe
+    for part in key.split("."):
+        value = getattr(value, part) if value is not None else None
+    return identity(value)

@@ -1,0 +1,203 @@
+"""Files of a remote workspace on this node's disk, fetched one by one, within a size.
+
+    CACHE/files/KEY         whole and verified; its time says when it was last asked for
+    CACHE/files/KEY.part    being fetched, locked by the process that fetches it
+
+All processes of a node share it, and wait for each other's fetches instead of repeating them. Files
+not asked for longest go first. One that is mapped into memory may go too: Linux keeps its bytes
+until the last reader is done.
+"""
+
+import contextlib
+import dataclasses
+import errno
+import fcntl
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
+
+from cluster.errors import InfrastructureError
+from cluster.store.storage import CACHE, Storage
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from cluster.store.artifacts import Artifact
+
+T = TypeVar("T")
+FETCHES = 2
+"""What arrives damaged, or not to its end, is fetched once more."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RemoteFile:
+    storage: Storage
+    name: str
+    bytes: int
+    key: str
+    """Its name in the cache: other content has another."""
+    sha256: str | None
+    """If it is known."""
+    remedy: str
+    """What to do where it is gone."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Files:
+    """The files of an artifact: in place if its workspace is local, else through the cache."""
+
+    artifact: "Artifact"
+    limit_bytes: float
+    """What the cache may take on this node's disk."""
+
+    @property
+    def are_here(self) -> bool:
+        return self.artifact.storage.is_local
+
+    def size(self, name: str) -> int:
+        return self.artifact.manifest.files[name]["bytes"]
+
+    def read(self, name: str, reader: Callable[[Path], T]) -> T:
+        """`reader` of the local file. Raises InfrastructureError if it cannot be had whole."""
+        if self.are_here:
+            return reader(Path(self.artifact.storage.root) / self.artifact.id / name)
+        while True:
+            path = self.fetch(name)
+            with contextlib.suppress(FileNotFoundError):  # evicted before it was opened
+                return reader(path)
+
+    def fetch(self, name: str) -> Path:
+        """Brings a file here, if it is not, and marks it as used."""
+        digest = self.artifact.manifest.files[name]["sha256"]
+        where, size = f"{self.artifact.id}/{name}", self.size(name)
+        remedy = "make the artifact again"
+        file = RemoteFile(self.artifact.storage, where, size, digest, digest, remedy)
+        return fetch(file, self.limit_bytes)
+
+
+@dataclasses.dataclass(frozen=True)
+class WorkFolder:
+    """Files that tasks of a stage leave for later ones, on whichever nodes these run."""
+
+    storage: Storage
+    name: str
+    limit_bytes: float
+    """What the cache may take on this node's disk."""
+
+    def __truediv__(self, file: str) -> Path:
+        """A local path of a file, through the cache if the workspace is remote. To be opened at
+        once: later it may be evicted, though what is open stays readable."""
+        if self.storage.is_local:
+            return Path(self.storage.root) / self.name / file
+        where = f"{self.name}/{file}"
+        size, changed = self.storage.stamp(where)
+        identity = f"{self.storage.root}/{where}:{size}:{changed}"
+        key = hashlib.sha256(identity.encode()).hexdigest()
+        return fetch(
+            RemoteFile(self.storage, where, size, key, None, "run again"), self.limit_bytes
+        )
+
+    def names(self) -> list[str]:
+        """Of all files, sorted; none if the folder is absent."""
+        return list(self.storage.files(self.name))
+
+    def open(self, file: str) -> "pa.NativeFile":
+        """A file where it is, to read ranges of."""
+        return self.storage.open(f"{self.name}/{file}")
+
+
+def fetch(file: RemoteFile, limit_bytes: float) -> Path:
+    """Brings a file here, if it is not, and marks it as used. Raises InfrastructureError if it
+    cannot be had whole."""
+    cache = CACHE.expanduser() / "files"
+    cache.mkdir(parents=True, exist_ok=True)
+    whole = cache / file.key
+    part = whole.with_suffix(".part")
+    while not _used(whole):
+        with open(os.open(part, os.O_RDWR | os.O_CREAT, 0o644), "r+b") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            # While this process waited for the lock, another may have finished the file, or
+            # swept it away.
+            if not _is_at(stream, part):
+                continue
+            if whole.exists():
+                part.unlink()
+                continue
+            stream.truncate(file.bytes)  # counted by all before it is written
+            make_room(cache, limit_bytes)
+            _download(file, stream, limit_bytes)
+            part.rename(whole)
+    return whole
+
+
+def _download(file: RemoteFile, stream: BinaryIO, limit_bytes: float) -> None:
+    root = file.storage.root
+    for _ in range(FETCHES):
+        problem = "not what was written there"
+        try:
+            digest, size = _copied(file.storage.pieces(file.name), stream)
+            if size == file.bytes and file.sha256 in (None, digest):
+                return
+        except FileNotFoundError as error:
+            raise InfrastructureError(f"{file.name}: gone from {root}; {file.remedy}") from error
+        except OSError as error:  # of the network, mostly
+            if error.errno == errno.ENOSPC:
+                raise InfrastructureError(
+                    f"cluster.cache_gb: the disk of {CACHE} is full before "
+                    f"{limit_bytes / 1e9:g} GB are used; set less, or make room"
+                ) from error
+            problem = str(error)
+    raise InfrastructureError(
+        f"{file.name}: fetched {FETCHES} times from {root}: {problem}; where it is damaged "
+        f"there, delete it and {file.remedy}"
+    )
+
+
+def _copied(pieces: Iterable[bytes], stream: BinaryIO) -> tuple[str, int]:
+    """Copies a file to the begin of a stream; its sha256 and size in bytes."""
+    digest, size = hashlib.sha256(), 0
+    stream.seek(0)
+    for piece in pieces:
+        digest.update(piece)
+        size += stream.write(piece)
+    stream.truncate()
+    stream.flush()
+    return digest.hexdigest(), size
+
+
+def make_room(cache: Path, limit_bytes: float) -> None:
+    """Deletes what processes that were killed left half fetched, then whole files, those not used
+    for longest first, until `limit_bytes` are kept."""
+    for part in cache.glob("*.part"):
+        with contextlib.suppress(FileNotFoundError, BlockingIOError), part.open("rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)  # no living process fetches it
+            if _is_at(stream, part):
+                part.unlink()
+    found = []
+    for path in cache.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # evicted by another process
+            found.append((path.stat(), path))
+    kept = sum(stat.st_size for stat, _ in found)
+    for stat, path in sorted(found, key=lambda item: item[0].st_mtime_ns):
+        if kept > limit_bytes and path.suffix != ".part":
+            path.unlink(missing_ok=True)
+            kept -= stat.st_size
+
+
+def _used(path: Path) -> bool:
+    """Marks a file as used now; whether it is there."""
+    try:
+        os.utime(path, ns=(time.time_ns(), time.time_ns()))  # finer than the kernel's own
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _is_at(stream: BinaryIO, path: Path) -> bool:
+    """Whether the file that is open is the one at `path`."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(stream.fileno()), path.stat())
+    return False

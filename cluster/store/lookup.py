@@ -1,0 +1,128 @@
+"""Which artifact a user means: by its id, by the path or URI of its folder, or by a recipe's name,
+whose newest it then is. What was taken for a name is told in one line, by `taken`."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cluster.errors import UserError
+from cluster.recipe.loading import DEFAULT_WORKSPACE
+from cluster.recipe.section import nearest
+from cluster.store import artifacts
+from cluster.store.artifacts import MANIFEST, Artifact
+from cluster.store.storage import Storage
+
+SHOWN_DIFFERENCES, SHOWN_CHARACTERS = 4, 40
+ABSENT = "none"
+
+
+def lookup(storage: Storage, kind: str, reference: str, stage: str | None = None) -> Artifact:
+    """The artifact that a user means: an id, `NAME-FINGERPRINT`, or a recipe's name, whose newest
+    it then is, of that stage if one is given.
+
+    Raises UserError where there is none.
+    """
+    known = artifacts.listed(storage, kind)
+    name = reference.removeprefix(f"{kind}/")
+    exact = [artifact for artifact in known if artifact.id == f"{kind}/{name}"]
+    named = [
+        artifact
+        for artifact in known
+        if artifact.manifest.recipe == name and stage in (None, artifact.manifest.stage)
+    ]
+    if exact or named:
+        return (exact or named)[-1]
+    names = ", ".join(artifact.id for artifact in known[-5:]) or "none yet"
+    raise UserError(f"{reference}: no such {kind} in {storage.root}; newest: {names}")
+
+
+def workspace(given: str | None) -> Storage:
+    """Of a verb that works on what was made before. Raises UserError where it is absent."""
+    return Storage.at(given or DEFAULT_WORKSPACE, must_exist=True)
+
+
+def placed(reference: str, given: str | None) -> tuple[Storage, str]:
+    """The workspace to look in, and for what: the path or the URI of an artifact's folder names
+    both, if no other workspace is given. Raises UserError for a path of nothing."""
+    root, found = _split(reference)
+    if given is None and root is not None:
+        return Storage.at(root, must_exist=True), found
+    if root is None and (reference.startswith(("/", ".", "~")) or reference.count("/") > 1):
+        beside = Path(reference).expanduser().parent
+        names = [path.name for path in beside.iterdir()] if beside.is_dir() else []
+        hint = nearest(Path(reference).name, names)
+        raise UserError(f"{reference}: there is no artifact in such a folder{hint}")
+    storage = workspace(given)
+    return storage, found if root == storage.root else reference
+
+
+def _split(reference: str) -> tuple[str | None, str]:
+    """Workspace and id of an artifact that is given by its folder; no workspace of what is none."""
+    if "://" in reference:
+        root, *kind_and_name = reference.rstrip("/").rsplit("/", 2)
+        is_folder = len(kind_and_name) == 2 and not root.endswith("/")
+        return (root, "/".join(kind_and_name)) if is_folder else (None, reference)
+    folder = Path(os.path.abspath(os.path.expanduser(reference)))
+    if not (folder / MANIFEST).is_file():
+        return None, reference
+    return str(folder.parent.parent), f"{folder.parent.name}/{folder.name}"
+
+
+def taken(name: str, artifact: Artifact) -> str:
+    """One line: the artifact that was taken for a recipe's name, and what sets it apart from the
+    one before."""
+    manifest = artifact.manifest
+    alike = [
+        other
+        for other in artifacts.listed(artifact.storage, manifest.kind)
+        if (other.manifest.recipe, other.manifest.stage) == (manifest.recipe, manifest.stage)
+    ]
+    made = f"{manifest.created[:16].replace('T', ' ')} UTC"
+    line = f"{name}: takes {artifact.id}, made {made}"
+    earlier = [other for other in alike if other.manifest.created < manifest.created]
+    if not earlier:
+        return line
+    unlike = [
+        f"{key} {_short(now)} (was {_short(then)})"
+        for key, (then, now) in differences(earlier[-1], artifact).items()
+    ]
+    if len(unlike) > SHOWN_DIFFERENCES:
+        unlike[SHOWN_DIFFERENCES:] = [f"{len(unlike) - SHOWN_DIFFERENCES} more"]
+    return f"{line}, the newest of {len(alike)}; unlike the one before: {', '.join(unlike)}"
+
+
+def differences(before: Artifact, now: Artifact) -> dict[str, tuple[str, str]]:
+    """By dotted recipe key, what two artifacts of a stage were made with; also their ancestors."""
+    old, new = _flat(before.manifest.inputs), _flat(now.manifest.inputs)
+    found = {
+        key: (old.get(key, ABSENT), new.get(key, ABSENT))
+        for key in dict.fromkeys((*old, *new))
+        if old.get(key) != new.get(key)
+    }
+    was, has = before.manifest.parents, now.manifest.parents
+    for stage in dict.fromkeys((*was, *has)):
+        if was.get(stage) == has.get(stage):
+            continue
+        pair = [
+            artifacts.find(now.storage, ids[stage]) if stage in ids else None for ids in (was, has)
+        ]
+        if pair[0] and pair[1]:
+            found = {**differences(pair[0], pair[1]), **found}
+        else:
+            found[stage] = (was.get(stage, ABSENT), has.get(stage, ABSENT))
+    return found
+
+
+def _flat(inputs: Any, prefix: str = "") -> dict[str, str]:
+    if not isinstance(inputs, Mapping):
+        return {prefix: ABSENT if inputs is None else str(inputs)}
+    return {
+        key: value
+        for name, item in inputs.items()
+        for key, value in _flat(item, f"{prefix}.{name}" if prefix else name).items()
+    }
+
+
+def _short(value: str) -> str:
+    return value if len(value) <= SHOWN_CHARACTERS else f"{value[: SHOWN_CHARACTERS - 3]}..."

@@ -1,0 +1,1 @@
+"""The endpoint of encoder tasks on Ray Serve."""

@@ -1,0 +1,1 @@
+"""What every endpoint speaks: what it refuses, and in which words."""

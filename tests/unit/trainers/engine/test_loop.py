@@ -1,0 +1,101 @@
+"""Activations that are not kept, what is due, and evaluation."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from cluster.errors import UserError
+from trainers.checkpoints.state import LoopState
+from trainers.corpora.feeding.feed import Tokenized
+from trainers.engine import loop
+from trainers.engine.stop_requests import Request
+from trainers.engine.training_config import Training
+from trainers.models.build import Start, build, recompute_activations
+from trainers.models.shape import Shape
+from trainers.parallel.topology import Place
+from trainers.tasks.task import Objective
+
+
+def test_what_is_due_follows_from_the_agreed_time() -> None:
+    state = LoopState(seconds=100.0)
+    clock = loop._Clock(state, Training(checkpoint_minutes=1))
+    assert clock.seconds >= 100, "it goes on after a restart"
+    assert not clock.checkpoint_is_due
+    state.seconds = 160.0
+    assert clock.checkpoint_is_due
+    assert not clock.checkpoint_is_due, "once an interval"
+
+
+def test_checkpoints_are_due_by_time_by_steps_and_when_asked_for() -> None:
+    state = LoopState()
+    clock = loop._Clock(state, Training(checkpoint_minutes=1, checkpoint_steps=20))
+    due = []
+    for state.step in range(1, 61):
+        state.seconds += 2.5
+        clock.asked = Request.SAVE if state.step == 33 else Request.NOTHING
+        if clock.checkpoint_is_due:
+            due.append(state.step)
+    assert due == [20, 33, 40, 60]
+    clock = loop._Clock(state, Training(checkpoint_minutes=1))
+    for state.step in range(61, 121):
+        state.seconds += 2.5
+        if clock.checkpoint_is_due:
+            due.append(state.step)
+    assert due == [20, 33, 40, 60, 84, 108]
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_activations_are_computed_again_for_the_gradient(again: bool, tokenizer: Any) -> None:
+    shape = Shape(architecture="llama", hidden_size=16, layers=2, heads=2)
+    objective = Objective(build(Start(shape=shape), "causal_lm", tokenizer), task=None)  # type: ignore[arg-type]
+    if again:
+        recompute_activations(objective.model)
+    passes: list[str] = []
+    for layer in objective.model.model.layers:
+        layer.mlp.register_forward_pre_hook(lambda *_: passes.append("mlp"))
+    objective.train()
+    objective.model(torch.ones(1, 4, dtype=torch.int64), use_cache=False).logits.sum().backward()
+    assert len(passes) == (4 if again else 2)
+
+
+def test_a_model_that_cannot_compute_them_again_is_refused(tokenizer: Any) -> None:
+    model = build(Start(shape=Shape(hidden_size=16, layers=1, heads=2)), "masked_lm", tokenizer)
+    model.supports_gradient_checkpointing = False
+    with pytest.raises(UserError, match="activation_checkpointing: 'bert' cannot do it"):
+        recompute_activations(model)
+
+
+def test_evaluation_covers_every_row_once_at_any_number_of_workers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows = Tokenized([[sample] * (1 + sample % 7) for sample in range(17)], [0] * 17)
+    settings = Training(micro_batch_size=2)
+    for workers in (1, 2, 3):
+        totals: list[np.ndarray] = []
+        for rank in range(workers):
+            task = Sums()
+            monkeypatch.setattr(loop.dist, "all_reduce", lambda tensor: None)
+            loop.evaluate(task, task, settings, Place.of(rank, workers, 1), rows)  # type: ignore[arg-type]
+            totals.append(np.array(task.found))
+        assert np.sum(totals, axis=0).tolist() == [sum(range(17)), 17, 17]
+
+
+class Sums:
+    """Engine and task in one: the loss of a sample is its number."""
+
+    device = "cpu"
+
+    def eval(self) -> None:
+        pass
+
+    def collate(self, rows: list[dict[str, Any]], numbers: list[int]) -> dict[str, torch.Tensor]:
+        return {"labels": torch.tensor([row["input_ids"][0] for row in rows])}
+
+    def __call__(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, Any]]:
+        return batch["labels"].sum(), {"correct": torch.tensor(len(batch["labels"]))}
+
+    def metrics(self, sums: dict[str, float]) -> dict[str, float]:
+        self.found = [sums["loss"], sums["targets"], sums["correct"]]
+        return sums

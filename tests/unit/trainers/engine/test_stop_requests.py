@@ -1,0 +1,46 @@
+"""What a worker alone knows of its node's end."""
+
+from collections.abc import Iterator
+
+import pytest
+import ray
+from ray._private.state import state
+
+from trainers.engine import stop_requests
+
+
+class Context:
+    def get_node_id(self) -> str:
+        return "here"
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stop_requests, "NODE_INTERVAL_S", 0.001)
+    monkeypatch.setattr(ray, "get_runtime_context", Context)
+
+
+def announcing(answers: list[dict[str, int] | Exception], patch: pytest.MonkeyPatch) -> None:
+    """The head says these one after the other, the last of them from then on."""
+    saying: Iterator[dict[str, int] | Exception] = iter(answers[:-1])
+
+    def said() -> dict[str, int]:
+        answer = next(saying, answers[-1])
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    patch.setattr(state, "get_draining_nodes", said)
+
+
+def test_the_end_of_its_own_node_is_heard_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = ray.exceptions.RaySystemError("the head does not answer")
+    announcing([{}, gone, {"elsewhere": 5}, {"elsewhere": 5, "here": 0}], monkeypatch)
+    with stop_requests.leaving() as goes:
+        assert goes.wait(10)
+
+
+def test_that_of_another_is_none_of_its_business(monkeypatch: pytest.MonkeyPatch) -> None:
+    announcing([{"elsewhere": 5}], monkeypatch)
+    with stop_requests.leaving() as goes:
+        assert not goes.wait(0.05)

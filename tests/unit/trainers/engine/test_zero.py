@@ -1,0 +1,168 @@
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from cluster.errors import UserError
+from trainers.engine.deepspeed_config import Zero
+from trainers.engine.training_config import Shared, Training
+from trainers.engine.zero import accumulation, averaged_over, config, engine, resolve_precision
+from trainers.parallel.topology import Place
+from trainers.tasks.pretraining.config import Pretrain
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "workers", "micro_batch_size", "expected"),
+    [
+        (32, 1, 16, (16, 2)),
+        (32, 2, 16, (16, 1)),
+        (32, 2, 64, (16, 1)),
+        (32, 3, 16, (11, 1)),
+        (30, 1, 16, (15, 2)),
+        (33, 2, 4, (4, 5)),
+        (8, 8, 16, (1, 1)),
+        (7, 2, 1, (1, 4)),
+    ],
+)
+def test_micro_batches_are_few_and_even(
+    batch_size: int, workers: int, micro_batch_size: int, expected: tuple[int, int]
+) -> None:
+    assert accumulation(batch_size, workers, micro_batch_size) == expected
+
+
+def test_accumulation_holds_the_batch_at_any_number_of_workers() -> None:
+    for batch_size in range(1, 70):
+        for workers in range(1, batch_size + 1):
+            for largest in (1, 3, 16):
+                micro_batch, steps = accumulation(batch_size, workers, largest)
+                assert micro_batch <= largest
+                assert workers * micro_batch * steps >= batch_size
+                assert workers * micro_batch * (steps - 1) < batch_size
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_the_section_becomes_deepspeeds_configuration(stage: int) -> None:
+    settings = Training(
+        batch_size=32,
+        micro_batch_size=8,
+        gradient_clipping=0.5,
+        zero=Zero.model_validate({"stage": stage}),
+    )
+    made = config(settings, groups=2, precision="bf16")
+    assert made["zero_optimization"]["stage"] == stage
+    assert made["train_micro_batch_size_per_gpu"] == 8
+    assert made["gradient_accumulation_steps"] == 2
+    assert made["gradient_clipping"] == 0.5
+    assert made["bf16"] == {"enabled": True}
+    assert config(settings, groups=2, precision="fp32")["bf16"] == {"enabled": False}
+
+
+def test_layers_are_cut_and_the_output_head_is_not() -> None:
+    keys = {"objective": "causal_lm", "model": {"architecture": "llama"}, "workers": 4}
+    settings = Pretrain.model_validate({**keys, "tensor_parallel": 2})
+    made = config(settings, groups=2, precision="fp32")
+    assert made["tensor_parallel"] == {"autotp_size": 2, "vocab_parallel_lm_head": False}
+    assert "tensor_parallel" not in config(Pretrain.model_validate(keys), 4, "fp32")
+
+
+@pytest.mark.parametrize(
+    ("stage", "shares", "counted"), [(2, "tokens", 3), (3, "tokens", 6), (3, "weights", 3)]
+)
+def test_stage_3_averages_over_workers_that_share_tokens(
+    stage: int, shares: Shared, counted: int
+) -> None:
+    settings = Training.model_validate({"zero": {"stage": stage}})
+    assert averaged_over(settings, Place.of(0, 6, 2, shares)) == counted
+
+
+def test_precision_is_one_of_three() -> None:
+    for precision in ("fp32", "bf16", "fp16"):
+        made = config(Training(), groups=1, precision=precision)
+        assert made["bf16"] == {"enabled": precision == "bf16"}
+        assert made["fp16"] == {"enabled": precision == "fp16"}
+
+
+def test_offload_has_deepspeeds_names() -> None:
+    zero = {
+        "stage": 3,
+        "offload_optimizer": "cpu",
+        "offload_parameters": "nvme",
+        "nvme_path": "/nvme",
+    }
+    made = config(Training.model_validate({"zero": zero}), groups=1, precision="bf16")
+    assert made["zero_optimization"] == {
+        "stage": 3,
+        "offload_optimizer": {"device": "cpu"},
+        "offload_param": {"device": "nvme", "nvme_path": "/nvme"},
+    }
+    assert not made["zero_force_ds_cpu_optimizer"], "torch's AdamW steps on the CPU"
+
+
+def test_deepspeeds_own_keys_stand_beside_those_of_raymill() -> None:
+    settings = Training.model_validate(
+        {
+            "zero": {"stage": 3, "offload_optimizer": "cpu"},
+            "deepspeed": {
+                "wall_clock_breakdown": True,
+                "zero_optimization": {
+                    "reduce_bucket_size": 5000,
+                    "offload_optimizer": {"pin_memory": False},
+                },
+            },
+        }
+    )
+    made = config(settings, groups=1, precision="bf16")
+    assert made["wall_clock_breakdown"] is True
+    assert made["zero_optimization"] == {
+        "stage": 3,
+        "reduce_bucket_size": 5000,
+        "offload_optimizer": {"device": "cpu", "pin_memory": False},
+    }
+    assert made["gradient_clipping"] == 1.0
+
+
+@pytest.fixture
+def alone() -> Iterator[None]:
+    """The only worker."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (
+            {"deepspeed": {"zero_optimization": {"reduce_bucket": 5}}},
+            "pretrain.deepspeed: reduce_bucket: Extra inputs are not permitted",
+        ),
+        ({"deepspeed": {"fp16": {"hysteresis": "x"}}}, "pretrain.deepspeed: hysteresis: "),
+        (
+            {"zero": {"stage": 3, "offload_optimizer": "nvme", "nvme_path": "/nvme"}},
+            "pretrain.zero.nvme_path: offload to nvme needs libaio",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("alone")
+def test_what_deepspeed_cannot_do_is_the_users_to_mend(
+    keys: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import deepspeed
+
+    monkeypatch.setitem(deepspeed.ops.__compatible_ops__, "async_io", False)
+    settings = Pretrain.model_validate({"model": {}, **keys})
+    with pytest.raises(UserError) as raised:
+        engine(nn.Linear(2, 2), settings)
+    assert message in str(raised.value)
+
+
+def test_precision_follows_the_processor_unless_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert resolve_precision("bf16") == "bf16"
+    assert resolve_precision("fp32") == "fp32"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for has, expected in ((True, "bf16"), (False, "fp32")):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda has=has: has)
+        assert resolve_precision("auto") == expected

@@ -1,0 +1,18 @@
+"""A group ends whatever becomes of its workers: only then does Ray Train free what it held."""
+
+from unittest import mock
+
+import pytest
+import ray
+from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayActorError, RayError
+
+from trainers.launch.groups import Torch, TorchBackend
+
+
+@pytest.mark.parametrize("error", [GetTimeoutError(), OutOfMemoryError("killed"), RayActorError()])
+def test_a_worker_that_cannot_leave_keeps_none_from_leaving(
+    error: RayError, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(ray, "get", mock.Mock(side_effect=error))
+    TorchBackend().on_shutdown(mock.Mock(), Torch("gloo"))
+    assert f"a worker did not leave its group: {error!r}" in caplog.text

@@ -1,0 +1,128 @@
+"""A call that Ctrl-C ends, and what memory had room for."""
+
+import dataclasses
+import pickle
+import re
+import signal
+import threading
+from pathlib import Path
+from typing import Any, NoReturn
+from unittest import mock
+
+import pytest
+import ray
+from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+
+from cluster.errors import UserError
+from cluster.runs.progress import Relayed
+from cluster.store.artifacts import Draft
+from cluster.store.storage import Storage
+from tests import numbered
+from tests.fakes import Notes
+from trainers.engine.job import TrainJob
+from trainers.engine.training_config import Training
+from trainers.launch import training
+from trainers.launch.failures import Attempts
+from trainers.launch.groups import Cleaning
+from trainers.launch.training import interruptible
+
+
+def test_a_smaller_micro_batch_is_kept_for_the_run_that_goes_on(tmp_path: Path) -> None:
+    draft = Draft(Storage.at(str(tmp_path)), "model/tiny-pretrain-0")
+    written = {"batch_size": 64, "micro_batch_size": 16}
+    job = going_on = TrainJob(None, Training.model_validate(written), 17, draft)  # type: ignore[arg-type]
+    notes, asked = Notes(), job.settings
+    assert training._with_room(job, notes) == job
+    broken = BrokenPipeError(32, "Broken pipe")
+    assert training._after(broken, Attempts(1), job, asked, notes) == job
+    assert training._with_room(job, notes) == job, "that had nothing to do with memory"
+    error = RuntimeError(
+        "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+    )
+    for size in (8, 4):
+        going_on = training._after(error, Attempts(0), going_on, asked, notes)
+        assert going_on.settings.micro_batch_size == size
+        assert f"micro_batch_size {size} in place of {2 * size}" in notes.lines[-1]
+    smaller = asked.model_copy(update={"micro_batch_size": 4})
+    assert training._with_room(job, notes).settings == smaller
+    assert notes.lines[-1].startswith("micro_batch_size 4 in place of 16: memory gave out before")
+    told = len(notes.lines)
+    for keys in ({"zero": {"stage": 3}}, {"micro_batch_size": 12}):
+        other = dataclasses.replace(job, settings=Training.model_validate({**written, **keys}))
+        assert training._with_room(other, notes) == other, "which may have room for more"
+    assert len(notes.lines) == told
+
+
+def test_a_worker_that_no_node_has_room_for_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    notes, gone = Notes(), {"Alive": False, "Resources": {"CPU": 8.0}}
+    small, large = ({"Alive": True, "Resources": {"CPU": cpus}} for cpus in (1.0, 4.0))
+    answers = iter([[], [], ["task"], [], ["task"]])
+    monkeypatch.setattr(ray, "wait", lambda tasks, timeout: (next(answers), []))
+    monkeypatch.setattr(ray, "nodes", lambda: [gone, small])
+    settings = Training(cpus_per_worker=2)
+    assert training._first_ended(["task"], settings, notes) == "task"
+    assert notes.lines == ["waits for a node with room for its worker"]
+    monkeypatch.setattr(ray, "nodes", lambda: [small, large])
+    assert training._first_ended(["task"], settings, notes) == "task"
+    assert len(notes.lines) == 1
+
+
+def test_what_ray_trains_controller_gets_imports_no_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[bytes] = []
+
+    def fit(trainer: Any) -> Any:
+        sent.append(pickle.dumps(trainer.train_run_context))
+        callbacks = trainer._create_default_callbacks()
+        cleaners = [one for one in callbacks if isinstance(one, PlacementGroupCleanerCallback)]
+        assert [type(one) for one in cleaners] == [Cleaning]
+        return mock.Mock()
+
+    monkeypatch.setattr(DataParallelTrainer, "fit", fit)
+    job = TrainJob(lambda: numbered.task(tmp_path, 4), Training(workers=2), 17)
+    training._group(job, Relayed(None), in_tune_trial=False)
+    assert {*re.findall(rb"trainers(?:\.\w+)+", sent[0])} == {
+        b"trainers.launch.elastic",
+        b"trainers.launch.groups",
+    }
+
+
+def test_an_interruptible_call_gives_its_result_and_its_errors() -> None:
+    def fails() -> NoReturn:
+        raise UserError("mend it")
+
+    assert interruptible(lambda: 5) == 5
+    with pytest.raises(UserError, match="mend it"):
+        interruptible(fails)
+
+
+@pytest.mark.parametrize("has_someone_to_ask", [False, True])
+def test_ctrl_c_ends_the_wait_once_who_is_asked_has_ended(
+    has_someone_to_ask: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = threading.Event()
+    monkeypatch.setattr(training, "GRACE_S", 30.0)
+
+    def ask() -> bool:
+        if has_someone_to_ask:
+            threading.Timer(0.3, ended.set).start()
+        return has_someone_to_ask
+
+    interrupt = threading.Timer(0.3, lambda: signal.raise_signal(signal.SIGINT))
+    interrupt.start()
+    with pytest.raises(KeyboardInterrupt):
+        interruptible(ended.wait, ask)
+    assert ended.is_set() == has_someone_to_ask
+    ended.set()
+
+
+def test_ctrl_c_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended, notes = threading.Event(), Notes()
+    monkeypatch.setattr(training, "GRACE_S", 0.1)
+    threading.Timer(0.3, lambda: signal.raise_signal(signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        interruptible(ended.wait, lambda: True, notes)
+    assert notes.lines == [training.NO_CHECKPOINT]
+    ended.set()

@@ -1,1 +1,0 @@
-"""The recipe's sections about training, and what of them goes to DeepSpeed."""

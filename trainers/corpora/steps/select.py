@@ -1,0 +1,140 @@
+"""The steps that choose which clean documents pretraining reads.
+
+exact   a bucket of keys: what stood before, what is held out
+look    a part: drops those, and what quotes an evaluation text at length
+near    near duplicates, where the recipe wants that (near.py)
+choose  a part: its rows for training and validation, cut into pieces
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from cluster.runs.pipeline import StageJob
+from cluster.store.artifacts import Draft
+from trainers.corpora.cleaning.documents import (
+    CONTAMINATED,
+    EXACT,
+    HELD_OUT,
+    KEPT,
+    NEAR,
+    SAMPLES,
+    Counts,
+    by_bit_length,
+)
+from trainers.corpora.config import Corpora
+from trainers.corpora.duplicates.contamination import Passages
+from trainers.corpora.steps import near_dedup
+from trainers.corpora.steps.clean_parts import DOCUMENTS, KEY, KEYS, Part
+from trainers.corpora.steps.document_file import DocumentFile, Rows
+from trainers.corpora.steps.parallel import each
+from trainers.corpora.steps.shard_assignment import SPLITS, Keys, cut, draws, repeated
+from trainers.corpora.steps.shuffle import buckets, collect, deal, one
+
+DROPS, LEFT, CHOSEN = "drops", "left", "chosen"
+"""Folders of the stage's work: rows to drop, dealt to their parts; `left/PART.npy`, rows that are
+left; `chosen/SPLIT/PART.npy`, those of a split."""
+DROP = np.dtype([("row", np.int64), ("held_out", np.bool_)])
+
+
+def exact(job: StageJob, parts: list[Part], documents: int, held_out: Keys) -> None:
+    """Deals the rows of equal and of held-out texts to their parts."""
+    draft = job.draft
+
+    def drop(name: str, places: range) -> None:
+        records = collect(draft.worked(KEYS), places, np.empty(0, KEY))
+        again = repeated(records["key"])
+        is_held_out = np.isin(records["key"], held_out)
+        gone = again | is_held_out
+        found = np.empty(gone.sum(), DROP)
+        found["row"] = records["row"][gone]
+        found["held_out"] = (is_held_out & ~again)[gone]
+        with draft.working(DROPS) as folder:
+            deal(folder, name, found, records["part"][gone], len(parts))
+
+    for _ in each(job, "exact", buckets(documents), drop):
+        pass
+
+
+def look(job: StageJob, parts: list[Part], passages: Passages) -> Iterable[tuple[str, Counts]]:
+    """Writes the rows of every part that are left; what was dropped, by source."""
+    draft = job.draft
+
+    def look_at(name: str, part: Part) -> Any:
+        documents = DocumentFile(draft.worked(DOCUMENTS) / f"{name}.arrow")
+        counts = Counts()
+        drops = collect(draft.worked(DROPS), one(part.number), np.empty(0, DROP))
+        for reason, gone in ((EXACT, ~drops["held_out"]), (HELD_OUT, drops["held_out"])):
+            _drop(counts, reason, documents, np.sort(drops["row"][gone]))
+        rows = np.setdiff1d(np.arange(len(documents)), drops["row"])
+        if passages:
+            quotes = np.fromiter(map(passages.are_in, documents.texts(rows)), np.bool_, len(rows))
+            _drop(counts, CONTAMINATED, documents, rows[quotes])
+            rows = rows[~quotes]
+        with draft.working(LEFT) as folder:
+            np.save(folder / f"{name}.npy", rows)
+        return counts.document()
+
+    items = {part.name: part for part in parts}
+    for name, counts in each(job, "look", items, look_at):
+        yield items[name].source, Counts.of(counts)
+
+
+def choose(job: StageJob, parts: list[Part]) -> Iterable[tuple[Part, Counts, dict[str, Any]]]:
+    """Writes the rows of every part by split; yields what was dropped last, and of what is left
+    `pieces` and `characters` by split, and `lengths`."""
+    corpora: Corpora = job.recipe.corpora
+    draft, seed = job.draft, job.recipe.seed
+
+    def choose_of(name: str, part: Part) -> Any:
+        source = corpora.sources[part.source]
+        documents = DocumentFile(draft.worked(DOCUMENTS) / f"{name}.arrow")
+        rows = np.load(draft.worked(LEFT) / f"{name}.npy")
+        counts = Counts()
+        if corpora.deduplicate.similarity is not None:
+            drops = near_dedup.found(draft, part)
+            for reason, gone in ((NEAR, ~drops["held_out"]), (HELD_OUT, drops["held_out"])):
+                _drop(counts, reason, documents, rows[np.sort(drops["place"][gone])])
+            rows = np.delete(rows, drops["place"])
+        _sample(counts, KEPT, documents, rows)
+        drawn = draws(documents.keys(rows), seed, "validation")
+        held = corpora.validation if source.validation is None else source.validation
+        by_split = {"train": rows[drawn >= held], "validation": rows[drawn < held]}
+        lengths = {split: documents.character_lengths(by_split[split]) for split in SPLITS}
+        return {
+            "counts": counts.document(),
+            "pieces": {
+                split: _write_pieces(draft, name, split, documents, by_split[split], corpora)
+                for split in SPLITS
+            },
+            "characters": {split: int(lengths[split].sum()) for split in SPLITS},
+            "lengths": by_bit_length(np.concatenate([*lengths.values()])),
+        }
+
+    items = {part.name: part for part in parts}
+    for name, outcome in each(job, "choose", items, choose_of):
+        yield items[name], Counts.of(outcome["counts"]), outcome
+
+
+def _write_pieces(
+    draft: Draft, name: str, split: str, documents: DocumentFile, rows: Rows, corpora: Corpora
+) -> list[tuple[int, int, int]]:
+    with draft.working(f"{CHOSEN}/{split}") as folder:
+        np.save(folder / f"{name}.npy", rows)
+    limit = round(corpora.shard_megabytes * 1e6)
+    return list(cut(documents.byte_lengths(rows), limit))
+
+
+def _drop(counts: Counts, reason: str, documents: DocumentFile, rows: Rows) -> None:
+    if len(rows):
+        counts.dropped[reason] += len(rows)
+        counts.kept -= len(rows)
+        _sample(counts, reason, documents, rows)
+
+
+def _sample(counts: Counts, reason: str, documents: DocumentFile, rows: Rows) -> None:
+    keys = documents.keys(rows)
+    lowest = np.sort(np.argsort(keys)[:SAMPLES])
+    for key, text in zip(keys[lowest].tolist(), documents.texts(rows[lowest]), strict=True):
+        counts.sample(reason, key, text)

@@ -1,0 +1,96 @@
+"""This worker's part of every global batch, made in a thread while the step before computes.
+
+Which samples they are follows from the position alone, so what is made ahead is what would be made
+later; and what the step waits for is only what the thread did not have ready.
+"""
+
+import concurrent.futures
+import time
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+from trainers.corpora.feeding.feed import Rows, deal
+from trainers.engine import zero
+from trainers.engine.training_config import Training
+from trainers.parallel.topology import Place
+from trainers.tasks.task import Batch, Task, targets, tokens
+
+FETCHING_THREADS = 2
+
+
+class Share(NamedTuple):
+    """What one rank does in one step."""
+
+    micro_batches: list[tuple[Batch, float]]
+    """With weights 1 or 0: every rank takes equally many, and a surplus one counts for nothing."""
+    targets: int
+    tokens: int
+
+
+class Batches:
+    """The shares of one rank, a step ahead. A context: leaving it ends the threads."""
+
+    def __init__(self, task: Task, settings: Training, rows: Rows, seed: int, place: Place):
+        self._task, self._settings, self._rows = task, settings, rows
+        self._order = rows.order(seed)
+        self._place = place
+        self._maker = concurrent.futures.ThreadPoolExecutor(1, "batches")
+        self._fetchers = concurrent.futures.ThreadPoolExecutor(FETCHING_THREADS, "shards")
+        self._ahead: tuple[int, concurrent.futures.Future[Share]] | None = None
+        self._window = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for threads in (self._fetchers, self._maker):
+            threads.shutdown(cancel_futures=True)
+
+    def at(self, start: int, is_last: bool = False) -> tuple[Share, float]:
+        """The share of the batch that begins at sample `start`, and the seconds waited for it.
+
+        Raises what making it raised.
+        """
+        began = time.monotonic()
+        if self._ahead is None or self._ahead[0] != start:
+            self._begin(start)
+        assert self._ahead is not None
+        share = self._ahead[1].result()
+        self._ahead = None
+        if not is_last:
+            self._begin(start + self._settings.batch_size)
+        return share, time.monotonic() - began
+
+    def _begin(self, start: int) -> None:
+        window = self._order.window(start)
+        if window != self._window:
+            self._window = window
+            for shard in dict.fromkeys([*self._near(window), *self._near(window + 1)]):
+                # A hint: where one fails, `take` meets the same error, and raises it.
+                self._fetchers.submit(self._rows.fetch, shard)
+        self._ahead = start, self._maker.submit(self.make, start)
+
+    def _near(self, window: int) -> list[int]:
+        """The shards of a window. Workers of a node begin at different ones, and fetch for all."""
+        shards = self._order.shards(window)
+        first = self._place.group * FETCHING_THREADS % len(shards)
+        return shards[first:] + shards[:first]
+
+    def make(self, start: int) -> Share:
+        """The share of the batch that begins at sample `start`: a pure function of it."""
+        task, settings, rows, place = self._task, self._settings, self._rows, self._place
+        chosen = self._order.at(start, settings.batch_size)
+        size, _ = zero.accumulation(settings.batch_size, place.groups, settings.micro_batch_size)
+        micro_batches, counting = [], []
+        for dealt in deal(rows.lengths(chosen), place.group, place.groups, size):
+            taken: Any = dealt if len(dealt) else [0]
+            batch = task.collate(rows.take(chosen[taken]), [start + int(one) for one in taken])
+            micro_batches.append((batch, 1.0 if len(dealt) else 0.0))
+            if len(dealt) and place.part == 0:  # of a group only one counts
+                counting.append(batch)
+        return Share(micro_batches, sum(map(targets, counting)), sum(map(tokens, counting)))

@@ -1,0 +1,39 @@
+"""torch.compile, with a way back: what it cannot compile runs as it is."""
+
+import shutil
+
+import torch
+import torch._functorch.config
+import torch.distributed as dist
+from torch import nn
+
+from cluster.runs.progress import Progress
+from trainers.parallel.collectives import first_reason
+
+
+def compiled(module: nn.Module, progress: Progress) -> bool:
+    """Has a module compile at its first call; where a worker's compiler cannot, rank 0 says why,
+    and none does."""
+    reason = first_reason(_why_not())
+    if reason is None:
+        # Of a single part: it runs uncompiled, and the log says why. Its gradient is compiled with
+        # it, as what fails later would end the training.
+        torch._dynamo.config.suppress_errors = True
+        torch._functorch.config.force_non_lazy_backward_lowering = True
+        module.compile(dynamic=True)
+    elif dist.get_rank() == 0:
+        progress.line(f"{reason}: the model runs uncompiled, slower")
+    return reason is None
+
+
+def _why_not() -> str | None:
+    """What is wrong with the compiler."""
+    has_gpu = torch.cuda.is_available()
+    if not has_gpu and shutil.which("g++") is None:
+        return "no C++ compiler (g++)"
+    try:
+        torch.compile(torch.relu)(torch.ones(2, device="cuda" if has_gpu else "cpu"))
+    except Exception as error:  # noqa: BLE001  whatever a compiler and its driver can raise
+        first_line, _, _ = str(error).strip().partition("\n")
+        return f"torch.compile fails ({first_line[:120]})"
+    return None

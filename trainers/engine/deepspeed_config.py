@@ -1,0 +1,108 @@
+"""The part of a training section that is DeepSpeed's: ZeRO, offload, and its own keys passed on.
+
+DeepSpeed itself checks the keys inside its sections, where training starts. What is checked here is
+that no key says again, or otherwise, what a key of raymill's says.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, Self
+
+from pydantic import model_validator
+
+from cluster.recipe.section import Invalid, Section, nearest, operational
+
+
+class Zero(Section):
+    """DeepSpeed's ZeRO: what is sharded over the workers (Rajbhandari et al. 2020), and what is
+    kept out of the GPUs' memory (Rajbhandari et al. 2021)."""
+
+    stage: Literal[0, 1, 2, 3] = operational(2)
+    """0 nothing, 1 optimizer state, 2 and gradients, 3 and parameters."""
+    offload_optimizer: Literal["cpu", "nvme"] | None = operational(None)
+    """Where the optimizer's state is kept, and its step computed on the CPU: `cpu` is the node's
+    memory, for stages 1 to 3; `nvme` files, for stage 3. By default with the model."""
+    offload_parameters: Literal["cpu", "nvme"] | None = operational(None)
+    """Where parameters wait that no layer uses just now; for stage 3."""
+    nvme_path: str | None = operational(None)
+    """A folder on each node's fast disk, for `nvme`. Needs libaio there (libaio-dev). What it is
+    filled with goes with the training, or with the next one."""
+
+    @model_validator(mode="after")
+    def _stage_allows_offload(self) -> Self:
+        if self.offload_optimizer is not None and self.stage == 0:
+            raise Invalid("offload_optimizer", f"{self.offload_optimizer} needs stage 1, 2 or 3")
+        if self.offload_optimizer == "nvme" and self.stage != 3:
+            raise Invalid(
+                "offload_optimizer", f"nvme needs stage 3, found stage {self.stage}; it can do cpu"
+            )
+        if self.offload_parameters is not None and self.stage != 3:
+            raise Invalid(
+                "offload_parameters",
+                f"{self.offload_parameters} needs stage 3, found stage {self.stage}",
+            )
+        uses_nvme = "nvme" in (self.offload_optimizer, self.offload_parameters)
+        if uses_nvme and self.nvme_path is None:
+            raise Invalid("nvme_path", "missing; offload to nvme needs a folder")
+        if self.nvme_path is not None and not uses_nvme:
+            raise Invalid("nvme_path", f"{self.nvme_path!r} is of no use without offload to nvme")
+        return self
+
+
+PASSED = (
+    "aio", "bf16", "comms_logger", "communication_data_type", "data_types", "disable_allgather",
+    "disable_python_gc", "dump_state", "flops_profiler", "fp16", "gradient_predivide_factor",
+    "memory_breakdown", "prescale_gradients", "timers", "wall_clock_breakdown",
+    "zero_optimization",
+)  # fmt: skip
+"""DeepSpeed's keys that can be passed on. It passes over those that it does not know, without a
+word; and the others would change what raymill promises, such as the mean over the global batch."""
+OWN = {
+    "train_batch_size": "batch_size",
+    "train_micro_batch_size_per_gpu": "micro_batch_size",
+    "gradient_accumulation_steps": "micro_batch_size",
+    "gradient_clipping": "gradient_clipping",
+    "optimizer": "optimizer",
+    "scheduler": "schedule",
+    "fp16.enabled": "precision",
+    "bf16.enabled": "precision",
+    "bf16.check_grad_overflow": "anomalies.non_finite",
+    "bfloat16": "precision",
+    "torch_autocast": "precision",
+    "data_types.param_dtype": "precision",
+    "zero_optimization.stage": "zero.stage",
+    "zero_optimization.offload_optimizer.device": "zero.offload_optimizer",
+    "zero_optimization.offload_optimizer.nvme_path": "zero.nvme_path",
+    "zero_optimization.offload_param.device": "zero.offload_parameters",
+    "zero_optimization.offload_param.nvme_path": "zero.nvme_path",
+    "activation_checkpointing": "activation_checkpointing",
+    "compile": "compile",
+}
+"""DeepSpeed's keys that a key of raymill's stands for."""
+
+
+def refuse_contradictions(passed: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    """Raises Invalid for a DeepSpeed key that cannot be passed on; `values` are the training
+    section's own."""
+    for key, value in _walk(passed):
+        if key in OWN:
+            own = OWN[key]
+            section, _, name = own.partition(".")
+            found = getattr(values[section], name) if name else values[section]
+            raise Invalid(
+                f"deepspeed.{key}", f"{value!r} stands beside {own} = {found!r}; set that"
+            )
+        if not isinstance(value, Mapping) and any(own.startswith(f"{key}.") for own in OWN):
+            raise Invalid(
+                f"deepspeed.{key}", f"expected a section with keys of its own, found {value!r}"
+            )
+    for key in passed:
+        if key not in PASSED:
+            hint = nearest(key, PASSED) or f"; those that can: {', '.join(PASSED)}"
+            raise Invalid(f"deepspeed.{key}", f"cannot be passed on to DeepSpeed{hint}")
+
+
+def _walk(keys: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in keys.items():
+        yield f"{prefix}{key}", value
+        if isinstance(value, Mapping):
+            yield from _walk(value, f"{prefix}{key}.")

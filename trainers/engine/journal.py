@@ -1,0 +1,207 @@
+"""What a training tells of itself while it goes on: metrics, where its time went, its trackers.
+
+    work/TRAINING/metrics.jsonl    a line about once a second, strictly increasing in `step`
+    work/TRAINING/ledger.jsonl     see cluster.runs.ledger
+
+Both go on over restarts and later commands, and are published with the model. Of steps that were
+done again `metrics.jsonl` has the last time only, the ledger both.
+"""
+
+import dataclasses
+import math
+import resource
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+import torch.distributed as dist
+
+from cluster.runs.ledger import COMPUTE, Ledger
+from cluster.runs.progress import Progress
+from cluster.runs.stored_journals import LEDGER, METRICS
+from cluster.store.jsonl import Lines
+from trainers.checkpoints.state import LoopState
+from trainers.engine import flops
+from trainers.engine.job import Kept
+from trainers.engine.trackers import Subject, Trackers, refuse_absent, values
+from trainers.engine.training_config import Training
+
+INTERVAL_S = 1.0
+FIRST_LINES = 3600
+"""Then lines come less often, as a training grows long: a week has some 20,000."""
+GB = 1e9
+
+
+class Journal:
+    """Every rank has one and calls it alike; rank 0 writes. Where nothing is `kept`, it still
+    counts. A context: leaving it brings all that was written to storage."""
+
+    def __init__(
+        self,
+        kept: Kept | None,
+        settings: Training,
+        engine: Any,
+        cost: flops.Cost,
+        state: LoopState,
+        progress: Progress,
+        entered: float,
+    ):
+        self._kept, self._engine, self._cost, self._entered = kept, engine, cost, entered
+        self._peak = flops.peak(settings, engine.device) if kept is not None else None
+        """FLOPs a second of all workers."""
+        self._since = dataclasses.replace(state)
+        """The state at the last line."""
+        self._is_first = True
+        self._waited_s = state.data_wait_seconds
+        self._loss, self._steps = 0.0, 0
+        self._flops = self._seconds = 0.0
+        """Of all lines."""
+        self._files: dict[str, Lines] = {}
+        self._trackers: Trackers | None = None
+        if kept is not None and dist.get_rank() == 0:
+            refuse_absent(kept.trackers)
+            storage, work = kept.draft.storage, kept.draft.work
+            self._files = {name: Lines(storage, f"{work}/{name}") for name in (METRICS, LEDGER)}
+            self._files[METRICS].keep(lambda line: line["step"] <= state.step)
+            name = kept.draft.id.partition("/")[2]
+            config = settings.model_dump(mode="json", exclude_unset=True)
+            subject = Subject(kept.recipe, kept.stage, name, storage, state.step, config)
+            self._trackers = Trackers(kept.trackers, subject, progress)
+        self.ledger = Ledger(self._files.get(LEDGER))
+        if kept is not None:
+            self.ledger.command(kept.began)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for lines in self._files.values():
+            lines.close()
+        if self._trackers is not None:
+            self._trackers.close()
+
+    def spent(self, part: str) -> AbstractContextManager[None]:
+        """What the block takes is no computing but this part of the ledger."""
+        return self.ledger.spent(part)
+
+    def told_of(
+        self, restore: Callable[[], LoopState | None], state: LoopState
+    ) -> Callable[[], LoopState | None]:
+        """`restore`, whose ways back to earlier weights are noted: what was done since is lost."""
+
+        def noted() -> LoopState | None:
+            restored = restore()
+            if restored is not None:
+                self.ledger.back(restored.step)
+                self._since, self._loss, self._steps = dataclasses.replace(state), 0.0, 0
+            return restored
+
+        return noted
+
+    def step(
+        self,
+        state: LoopState,
+        loss: float,
+        validation: Mapping[str, float] | None = None,
+        saved: bool = False,
+    ) -> dict[str, Any] | None:
+        """A step is done; `loss` is this rank's part of the batch's.
+
+        Returns a line of metrics about once a second, and whenever there is a validation or a
+        checkpoint: on every rank at the same steps, with rank 0's times.
+        """
+        self._loss += loss
+        self._steps += 1
+        self.ledger.add("data_wait", state.data_wait_seconds - self._waited_s)
+        self._waited_s = state.data_wait_seconds
+        if self._is_first:
+            setup_s = round(time.monotonic() - self._entered, 2)
+            self.ledger.start(self._since.step, workers=dist.get_world_size(), setup_s=setup_s)
+            self._since, self._is_first = dataclasses.replace(state), False
+        # By the agreed time: every rank must come to the same answer.
+        interval_s = max(INTERVAL_S, state.seconds / FIRST_LINES)
+        is_due = state.seconds - self._since.seconds >= interval_s
+        if not (is_due or validation or saved or state.fraction >= 1):
+            return None
+        spent = self.ledger.steps(state.step, **({"saved": True} if saved else {}))
+        line = self._line(state, spent)
+        if validation:
+            line["validation"] = {
+                name: value if math.isfinite(value) else None for name, value in validation.items()
+            }
+        self._since, self._loss, self._steps = dataclasses.replace(state), 0.0, 0
+        if self._trackers is not None:
+            self._files[METRICS].append(line)
+            self._trackers.log(state.step, values(line))
+            if saved:  # a run that goes on from there finds what was told until then
+                for lines in self._files.values():
+                    lines.save()
+        return line
+
+    def end(self, state: LoopState) -> dict[str, Any]:
+        """After the export: what the whole came to. The files go into the model's folder."""
+        self.ledger.steps(state.step)
+        if self._kept is not None and self._files:
+            with self._kept.draft.folder() as folder:
+                for name, lines in self._files.items():
+                    (folder / name).write_bytes(lines.content())
+        told = self.ledger.account.as_metrics()
+        if self._peak is not None and self._seconds > 0:
+            told["mfu"] = round(self._flops / self._seconds / self._peak, 4)
+        return told
+
+    def _line(self, state: LoopState, spent: Mapping[str, float]) -> dict[str, Any]:
+        loss, rss_gb, gpu_gb = self._over_ranks()
+        line: dict[str, Any] = {
+            "step": state.step,
+            "time": round(time.time(), 3),
+            "samples": state.samples,
+            "tokens": state.tokens,
+            "loss": _finite(loss),
+            "learning_rate": self._engine.optimizer.param_groups[0]["lr"],
+        }
+        norm = self._engine.get_global_grad_norm()
+        if norm is not None:  # DeepSpeed does not tell it at ZeRO stage 0 in fp32
+            line["gradient_norm"] = _finite(float(norm))
+        seconds = spent.get(COMPUTE, 0.0) + spent.get("data_wait", 0.0)
+        tokens = state.tokens - self._since.tokens
+        if tokens and seconds > 0:
+            line["tokens_per_second"] = round(tokens / seconds, 1)
+            line["data_wait"] = round(spent.get("data_wait", 0.0) / seconds, 4)
+            if self._peak is not None:
+                length = tokens / (state.samples - self._since.samples)
+                used = self._cost.of_token(length) * tokens
+                line["mfu"] = round(used / seconds / self._peak, 4)
+                self._flops, self._seconds = self._flops + used, self._seconds + seconds
+        if state.skipped_steps:
+            line |= {"skipped_steps": state.skipped_steps, "rollbacks": state.rollbacks}
+        if "checkpoint" in spent:
+            line["checkpoint_s"] = round(spent["checkpoint"], 3)
+        line["rss_peak_gb"] = round(rss_gb, 3)
+        if gpu_gb:
+            line["gpu_peak_gb"] = round(gpu_gb, 3)
+        line["goodput"] = round(self.ledger.account.goodput, 4)
+        return line
+
+    def _over_ranks(self) -> tuple[float, float, float]:
+        """The batch's mean loss, and the most memory of a rank, in GB, and of a GPU."""
+        gpu = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
+        rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        told = torch.zeros(dist.get_world_size(), 3, dtype=torch.float64)
+        told[dist.get_rank()] = torch.tensor([self._loss / self._steps, rss / GB, gpu / GB])
+        told = told.to(self._engine.device)
+        dist.all_reduce(told)
+        return float(told[:, 0].sum()), float(told[:, 1].max()), float(told[:, 2].max())
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no infinity."""
+    return round(value, 6) if math.isfinite(value) else None

@@ -1,0 +1,242 @@
+"""The training loop: one function for pretraining and fine-tuning, run by every rank.
+
+The global batch is sacred: `batch_size` sequences go into every optimizer step, and the loss is
+summed over targets and divided by the targets of the global batch. So the gradient is the same for
+any number of workers, micro-batches and packing. Which samples they are follows from
+`LoopState.samples`.
+"""
+
+import math
+import time
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from cluster.runs.progress import Progress
+from trainers.checkpoints.saving import Checkpoints
+from trainers.checkpoints.state import LoopState
+from trainers.corpora.feeding.feed import Rows
+from trainers.engine import attention, flops, schedule, zero
+from trainers.engine.anomalies import Watch
+from trainers.engine.batches import Batches
+from trainers.engine.compiling import compiled
+from trainers.engine.job import Ended, Report, TrainJob
+from trainers.engine.journal import Journal
+from trainers.engine.stop_requests import Asked, Request, nothing
+from trainers.engine.training_config import Training
+from trainers.models import build
+from trainers.models.export import export
+from trainers.parallel.sequence_parallel import shared
+from trainers.parallel.topology import Place
+from trainers.tasks.task import Objective, Task, targets
+
+
+def train(
+    job: TrainJob,
+    progress: Progress,
+    report: Report | None = None,
+    asked: Asked = nothing,
+) -> dict[str, Any]:
+    """Trains to the end and exports the model; returns its validation metrics and costs.
+
+    torch.distributed is initialized. Every rank calls `report` after each evaluation. Where any
+    rank is asked for a checkpoint, or to end, all save one after the same step; to end, they raise
+    Ended.
+    """
+    entered, settings, task = time.monotonic(), job.settings, job.task()
+    if not torch.cuda.is_available():
+        torch.set_num_threads(settings.cpus_per_worker)  # its process may have served another job
+    torch.manual_seed(job.seed)
+    objective = Objective(task.model(), task)
+    cost, parameters = flops.cost(objective.model), build.parameter_count(objective.model)
+    if settings.activation_checkpointing:
+        build.recompute_activations(objective.model)
+    precision = zero.resolve_precision(settings.precision)
+    for part in build.parts(objective.model).values():
+        attention.prepare(part, "cuda" if torch.cuda.is_available() else "cpu", precision)
+    is_compiled = settings.compile and compiled(objective, progress)
+    place = Place.of_this_worker(settings)
+    engine = zero.engine(objective, settings, shared(objective.model, place))
+    rows, validation = task.rows("train"), task.rows("validation")
+    total_steps = schedule.steps(settings, len(rows))
+    checkpoints = Checkpoints(engine, job.draft, settings.checkpoints_kept, progress)
+    state = checkpoints.restore() or LoopState()
+    clock = _Clock(state, settings)
+    watch = Watch(settings, progress)
+    metrics: dict[str, Any] = {}
+    rank = dist.get_rank()
+    with (
+        zero.swapping(engine),
+        checkpoints,
+        Journal(job.kept, settings, engine, cost, state, progress, entered) as journal,
+        Batches(task, settings, rows, job.seed, place) as batches,
+    ):
+        restore = journal.told_of(checkpoints.restore, state)
+        while state.fraction < 1:
+            clock.asked = asked()
+            loss = _step(engine, job, place, batches, state, total_steps, clock, watch)
+            watch.after(engine, state, loss, restore)
+            found, saved = None, False
+            if int(state.fraction * settings.evaluations) > state.evaluations:
+                state.evaluations = int(state.fraction * settings.evaluations)
+                with journal.spent("evaluation"):
+                    found = metrics = evaluate(engine, task, settings, place, validation)
+                if rank == 0:
+                    progress.line(_describe(state, metrics))
+                if report is not None:
+                    report({**metrics, "evaluation": state.evaluations})
+            if clock.checkpoint_is_due and state.fraction < 1:
+                with journal.spent("checkpoint"):
+                    checkpoints.save(state)
+                saved = True
+            line = journal.step(state, loss, found, saved)
+            if line is not None and rank == 0:
+                progress.update(round(state.fraction * 100, 1), 100.0, "%", **_shown(line))
+            if clock.asked is Request.END and state.fraction < 1:
+                checkpoints.wait()
+                if rank == 0 and job.draft is not None:
+                    progress.line(f"left a checkpoint after step {state.step:,}")
+                raise Ended(f"ended as it was asked to, after step {state.step:,}")
+            checkpoints.raise_failure()
+        if job.draft is not None:
+            with journal.spent("export"):
+                export(engine, objective.model, task.tokenizer(), job.draft)
+        costs = journal.end(state)
+    return {
+        **metrics,
+        "steps": state.step,
+        "samples": state.samples,
+        "tokens": state.tokens,
+        "train_seconds": round(state.seconds, 1),
+        "tokens_per_second": round(state.tokens / state.seconds),
+        "data_wait": round(state.data_wait, 4),
+        **costs,
+        "parameters": parameters,
+        "skipped_steps": state.skipped_steps,
+        "rollbacks": state.rollbacks,
+        "left_out": state.left_out,
+        "precision": precision,
+        "compiled": is_compiled,
+        "workers": dist.get_world_size(),
+    }
+
+
+def _step(
+    engine: Any,
+    job: TrainJob,
+    place: Place,
+    batches: Batches,
+    state: LoopState,
+    total_steps: int,
+    clock: "_Clock",
+    watch: Watch,
+) -> float:
+    """One optimizer step on one global batch; returns this rank's part of the batch's mean loss."""
+    settings = job.settings
+    engine.train()
+    # Dropout follows from the step, not from how often the run was resumed.
+    torch.manual_seed(hash((job.seed, state.step, dist.get_rank())) & (2**63 - 1))
+    share, waited = batches.at(state.samples, is_last=state.step + 1 == total_steps)
+    rank = dist.get_rank()
+    waits = [waited if one == rank else 0.0 for one in range(dist.get_world_size())]
+    asks = [clock.asked is Request.SAVE, clock.asked is Request.END]
+    agreed = torch.tensor(
+        [share.targets, share.tokens, clock.seconds if rank == 0 else 0.0, *asks, *waits],
+        dtype=torch.float64,
+        device=engine.device,
+    )
+    # One exchange a step: targets, tokens, rank 0's clock, what any is asked for, who waited.
+    dist.all_reduce(agreed)
+    all_targets, all_tokens, seconds, saves, ends, *waits = agreed.tolist()
+    clock.asked = Request.END if ends else Request.SAVE if saves else Request.NOTHING
+    all_targets = max(all_targets, 1.0)  # masks may have left nothing to learn
+    for group in engine.optimizer.param_groups:
+        group["lr"] = schedule.rate(settings, state.fraction, 1 / total_steps)
+    loss_sum = torch.zeros((), dtype=torch.float64, device=engine.device)
+    for number, (batch, weight) in enumerate(share.micro_batches, start=1):
+        loss, _ = engine({name: value.to(engine.device) for name, value in batch.items()})
+        loss_sum += loss.detach() * weight * place.has_own_loss
+        if number == len(share.micro_batches):
+            weight *= watch.factor(state, loss_sum, all_targets)
+        # DeepSpeed averages over workers or groups; the global mean is over targets.
+        weight *= zero.averaged_over(settings, place) / all_targets
+        engine.backward(loss * weight, scale_wrt_gas=False)
+        engine.step()
+    state.step += 1
+    state.samples += settings.batch_size
+    state.tokens += int(all_tokens)
+    state.seconds = seconds
+    state.data_wait_seconds += max(waits)  # the slowest holds all up
+    by_clock = seconds / (settings.max_minutes * 60) if settings.max_minutes else 0.0
+    state.fraction = min(1.0, max(state.step / total_steps, by_clock))
+    return float(loss_sum) / all_targets
+
+
+@torch.no_grad()
+def evaluate(
+    engine: Any, task: Task, settings: Training, place: Place, rows: Rows
+) -> dict[str, float]:
+    """Metrics over all rows, which the ranks share; the same on every rank."""
+    engine.eval()
+    every = torch.arange(len(rows)).numpy()
+    by_length = every[rows.lengths(every).argsort(kind="stable")]
+    size = settings.micro_batch_size * 2  # without gradients there is room for more
+    rounds = math.ceil(len(rows) / (size * place.groups))
+    sums: dict[str, float] = {"loss": 0.0, "targets": 0.0, "correct": 0.0}
+    for number in range(rounds):
+        taken = by_length[(number * place.groups + place.group) * size :][:size]
+        counts = len(taken) > 0
+        taken = taken if counts else by_length[:1]  # ZeRO-3 needs every rank in every forward
+        batch = task.collate(rows.take(taken), [int(index) for index in taken])
+        loss, further = engine({name: value.to(engine.device) for name, value in batch.items()})
+        if counts and place.has_own_loss:
+            sums["loss"] += float(loss)
+            sums["targets"] += targets(batch) if place.part == 0 else 0  # of a group one counts
+            for name, value in further.items():
+                sums[name] += float(value)
+    agreed = torch.tensor(list(sums.values()), dtype=torch.float64, device=engine.device)
+    dist.all_reduce(agreed)
+    return task.metrics(dict(zip(sums, agreed.tolist(), strict=True)))
+
+
+class _Clock:
+    """Training time over all restarts, and what is due."""
+
+    def __init__(self, state: LoopState, settings: Training):
+        self._began = time.monotonic() - state.seconds
+        self._last: dict[str, float] = {"checkpoint": state.seconds}
+        self._checkpoint_s = settings.checkpoint_minutes * 60
+        self._checkpoint_steps = settings.checkpoint_steps
+        self._state = state
+        self.asked = Request.NOTHING
+        """Before a step this rank, after it any one."""
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._began
+
+    def is_due(self, what: str, interval_s: float) -> bool:
+        # By the agreed time: every rank must come to the same answer.
+        if self._state.seconds - self._last[what] < interval_s:
+            return False
+        self._last[what] = self._state.seconds
+        return True
+
+    @property
+    def checkpoint_is_due(self) -> bool:
+        steps = self._checkpoint_steps
+        by_steps = steps is not None and self._state.step % steps == 0
+        is_asked_for = self.asked is not Request.NOTHING
+        return self.is_due("checkpoint", 0.0 if by_steps or is_asked_for else self._checkpoint_s)
+
+
+def _shown(line: dict[str, Any]) -> dict[str, Any]:
+    """What of a line of metrics is seen while training goes on."""
+    names = ("step", "loss", "tokens_per_second", "mfu", "data_wait")
+    return {name: line[name] for name in names if name in line}
+
+
+def _describe(state: LoopState, metrics: dict[str, float]) -> str:
+    shown = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+    return f"step {state.step:,} ({state.fraction:.0%}): validation {shown}"

@@ -1,0 +1,212 @@
+"""What the sections `pretrain` and `finetune` share. They differ in data, loss and starting
+weights."""
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import Discriminator, Field, JsonValue, Tag, model_validator
+
+from cluster.recipe.section import Conflict, Invalid, Section, operational
+from trainers.engine.deepspeed_config import Zero, refuse_contradictions
+
+if TYPE_CHECKING:
+    from cluster.recipe.loading import Recipe
+
+
+class Elastic(Section):
+    """As many workers as there is room for, at any time of the training."""
+
+    min: int = operational(1, ge=1)
+    """With room for fewer, training waits."""
+    max: int = operational(..., ge=1)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.min > self.max:
+            raise Invalid("min", f"{self.min} is over max = {self.max}")
+        return self
+
+
+def _kind_of_workers(value: Any) -> str:
+    return "|section" if isinstance(value, Mapping | Elastic) else "|number"
+
+
+Workers = Annotated[
+    Annotated[int, Field(ge=1), Tag("|number")] | Annotated[Elastic, Tag("|section")],
+    Discriminator(_kind_of_workers),
+]
+
+
+Shared = Literal["tokens", "weights"]
+"""What workers with the same sequences share: a sequence's tokens, or a layer's weights."""
+
+
+class Anomalies(Section):
+    """Steps that would do harm are not taken; what else is done about them. The samples left out by
+    it are told, and stand with the model's metrics."""
+
+    non_finite: Literal["skip", "roll_back", "stop"] = "skip"
+    """For a gradient that is not finite. `skip` goes on with the next batch. `roll_back` goes back
+    to the weights of the last good checkpoint, and on behind this batch, so that what was learned
+    since the checkpoint is gone with its samples (Chowdhery et al. 2022). `stop` ends the run (exit
+    status 2)."""
+    spike: Literal["ignore", "skip", "roll_back", "stop"] = "ignore"
+    """The same, for a loss more than `sigma` standard deviations above the mean of the last
+    `window` steps (Walsh et al. 2025)."""
+    sigma: float = Field(default=6.0, gt=0)
+    window: int = Field(default=128, ge=4)
+    """Steps. Until half of them are known, no loss is a spike."""
+    limit: int = Field(default=10, ge=0)
+    """So many of the last `window` steps may be skipped; with one more the run ends (exit status
+    2)."""
+
+
+class Training(Section):
+    """What pretraining and fine-tuning share."""
+
+    batch_size: int = Field(default=32, ge=1)
+    """Sequences in an optimizer step, on the whole cluster. Workers and micro-batches follow."""
+    micro_batch_size: int = operational(16, ge=1)
+    """Sequences that one worker takes through the model at once, at most."""
+    optimizer: Literal["adamw", "lion", "adafactor"] = "adamw"
+    """AdamW (Loshchilov & Hutter 2019); Lion (Chen et al. 2023), half its state, at a third to a
+    tenth of its learning rate; Adafactor (Shazeer & Stern 2018), hardly any state, which needs
+    zero.stage: 0."""
+    learning_rate: float = Field(default=1e-3, gt=0, le=1)
+    """Peak, after the warm-up. Adafactor takes it as a share of each matrix's own size."""
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    """How much of AdamW's and Lion's direction comes from the steps before."""
+    beta2: float = Field(default=0.98, ge=0, lt=1)
+    """How much of AdamW's second moment and of Lion's momentum does. With more, such as 0.999, a
+    short training does not forget its first steps."""
+    schedule: Literal["linear", "cosine", "wsd", "constant"] = "linear"
+    """How the learning rate falls to zero after the warm-up. `wsd` stays at its peak, and falls at
+    the end (warmup-stable-decay; Hu et al. 2024)."""
+    warmup: float = Field(default=0.06, ge=0, lt=1)
+    """Share of the training over which the learning rate rises."""
+    decay: float = Field(default=0.2, gt=0, le=1)
+    """Share of the training over which it falls, under `wsd`."""
+    weight_decay: float = Field(default=0.01, ge=0, le=1)
+    """Not applied to norms and biases."""
+    gradient_clipping: float = Field(default=1.0, gt=0)
+    """Largest norm of the gradient of a step."""
+    anomalies: Anomalies = Anomalies()
+    epochs: float = Field(default=1.0, gt=0)
+    """Passes over the training data."""
+    max_minutes: float | None = Field(default=None, gt=0)
+    """Training ends at this time if it comes before the epochs do; the schedule follows the clock,
+    so the learning rate still falls to zero. The result then depends on the machine's speed."""
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
+    """`auto` is bf16 where the processor multiplies in it, else fp32. Under bf16 and fp16 the
+    optimizer keeps the weights in fp32; fp16 scales the loss, and skips steps that overflow."""
+    compile: bool = False
+    """torch.compile. Where a worker's compiler fails, or is missing, the model runs uncompiled, and
+    a line says so; a single part that cannot be compiled is left out, and the log says so."""
+    activation_checkpointing: bool = operational(False)
+    """Each layer's activations are computed again for the gradient, and not kept: much less memory
+    for a third more computing."""
+    zero: Zero = operational(Zero())
+    deepspeed: dict[str, JsonValue] = Field(default_factory=dict)
+    """Further keys of DeepSpeed's configuration, as they are, such as
+    `{zero_optimization: {reduce_bucket_size: 50000000}}`."""
+    base: str | None = None
+    """A folder or hub id to start from. Without it pretraining starts from `model` or `like`,
+    fine-tuning from what pretraining made."""
+    evaluations: int = Field(default=1, ge=1, le=1000)
+    """Passes over the validation data, evenly spread, the last at the end."""
+    workers: Workers = operational(1)
+    """A number, or `{min: 1, max: 4}`: workers that are lost are done without, and join again where
+    there is room for them, from the last checkpoint on."""
+    cpus_per_worker: int = operational(1, ge=1)
+    gpus_per_worker: int = operational(0, ge=0)
+    peak_tflops: float | None = operational(None, gt=0)
+    """What one worker can multiply, in 10^12 FLOPs a second: the metric `mfu` is a share of it.
+    Measured at the start by default; for GPUs, the data sheet's figure is customary."""
+    checkpoint_minutes: float = operational(5.0, gt=0)
+    """Of training between checkpoints. A lost worker costs at most so much work."""
+    checkpoint_steps: int | None = operational(None, ge=1)
+    """Steps between checkpoints, beside checkpoint_minutes: whichever comes first."""
+    checkpoints_kept: int = operational(2, ge=1)
+    """The last ones. More than one, since the newest may be damaged."""
+
+    @model_validator(mode="after")
+    def _batch_reaches_workers(self) -> Self:
+        if self.batch_size * self.workers_per_group < self.most_workers:
+            raise Invalid(
+                "batch_size",
+                f"{self.batch_size} is less than workers = {self.most_workers}; "
+                "every worker needs a sequence in each step",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _engine_can_do_it(self) -> Self:
+        if self.precision == "fp16" and self.gpus_per_worker == 0:
+            raise Invalid("precision", "fp16 needs gpus_per_worker of 1 or more; CPUs take bf16")
+        if self.precision == "fp16" and self.zero.stage == 0:
+            raise Invalid(
+                "precision", "fp16 needs zero.stage 1, 2 or 3: at 0 DeepSpeed scales no loss"
+            )
+        if self.optimizer == "adafactor" and self.zero.stage > 0:
+            raise Invalid(
+                "optimizer",
+                f"adafactor needs zero.stage: 0, found {self.zero.stage}: it factors whole "
+                "matrices, which ZeRO cuts",
+            )
+        if self.schedule == "wsd" and self.warmup + self.decay > 1:
+            raise Invalid(
+                "decay", f"decay = {self.decay} and warmup = {self.warmup} are over 1 together"
+            )
+        refuse_contradictions(self.deepspeed, dict(self))
+        return self
+
+    def faults(self, recipe: "Recipe") -> Iterator[Conflict]:
+        from trainers.corpora.reading.sources import missing_folders
+
+        yield from missing_folders(
+            {f"{type(self).__name__.lower()}.base": self.base}, "config.json"
+        )
+
+    def identity(self) -> dict[str, Any]:
+        from trainers.corpora.reading.sources import base_hash
+
+        if self.base is None:
+            return super().identity()
+        content = base_hash(self.base, f"{type(self).__name__.lower()}.base")
+        return {**super().identity(), "base_content": content}
+
+    @property
+    def least_workers(self) -> int:
+        return self.workers if isinstance(self.workers, int) else self.workers.min
+
+    @property
+    def most_workers(self) -> int:
+        return self.workers if isinstance(self.workers, int) else self.workers.max
+
+    @property
+    def workers_per_group(self) -> int:
+        """How many have the same sequences, and share their tokens or the weights."""
+        return 1
+
+    @property
+    def shared(self) -> Shared:
+        """What they share."""
+        return "tokens"
+
+    @property
+    def least_groups(self) -> int:
+        """Of workers with the same sequences."""
+        return self.least_workers // self.workers_per_group
+
+    @property
+    def worker_resources(self) -> dict[str, float]:
+        """What one worker holds."""
+        wanted: dict[str, float] = {"CPU": self.cpus_per_worker}
+        if self.gpus_per_worker:
+            wanted["GPU"] = self.gpus_per_worker
+        return wanted
+
+    @property
+    def resources(self) -> dict[str, float]:
+        """What all workers hold together, at least."""
+        return {name: self.least_workers * one for name, one in self.worker_resources.items()}

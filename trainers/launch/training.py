@@ -1,0 +1,290 @@
+"""Run a training job: on a Ray Train worker group, or alone in a process.
+
+A failed attempt is followed by another one from the last checkpoint, where `failures` says so. Ray
+Train itself retries nothing: it knows no classes of failure, and counts them without a clock.
+"""
+
+import functools
+import json
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from cluster.ray.resources import concurrent
+from cluster.runs.pipeline import StageJob
+from cluster.runs.progress import Progress, Relayed, relayed
+from trainers.engine.job import Kept, Report, TrainJob
+from trainers.engine.stop_requests import REQUESTS, Asked, Request, leaving, nothing
+from trainers.engine.training_config import Training
+from trainers.launch import processes
+from trainers.launch.elastic import Following
+from trainers.launch.failures import Attempts, with_micro_batch
+
+if TYPE_CHECKING:
+    from trainers.tasks.task import Task
+
+MICRO_BATCH = "micro_batch.json"
+"""Beside the checkpoints: what memory had room for, so that a run that goes on need not find out
+again."""
+GRACE_S = 25.0
+"""After Ctrl-C or a signal: for the step that is under way, and a checkpoint behind it. Kubernetes
+leaves 30 by default."""
+NO_CHECKPOINT = f"no further checkpoint within {GRACE_S:g} s; the last one counts"
+ROOM_INTERVAL_S = 5.0
+"""How often it is looked whether there is still a node for a training of one worker."""
+RESIZE_INTERVAL_S = 60.0
+"""How often an elastic group looks for room for more workers."""
+
+
+def fit_stage(job: StageJob, task: Callable[[], "Task"], settings: Training) -> dict[str, Any]:
+    """Trains the model that a stage makes, with checkpoints until it is made."""
+    stage, trackers = type(settings).__name__.lower(), tuple(job.recipe.cluster.trackers)
+    kept = Kept(job.recipe.name, stage, job.draft, time.time(), trackers)
+    training = TrainJob(task, settings, job.recipe.seed, job.draft, kept)
+    return fit(training, job.progress, job.recipe.cluster.max_failures_per_hour)
+
+
+def fit(
+    job: TrainJob, progress: Progress, max_failures_per_hour: int, in_tune_trial: bool = False
+) -> dict[str, Any]:
+    """Trains a job: one worker as a Ray task, several as a Ray Train worker group. In a Tune trial,
+    evaluations are reported to it.
+
+    Raises what the training raised, or InfrastructureError when workers were lost too often.
+    """
+    if job.settings.most_workers == 1:
+        return fit_all([job], progress, max_failures_per_hour)[0]
+    import ray
+
+    attempts, asked = Attempts(max_failures_per_hour), job.settings
+    job = _with_room(job, progress)
+    with relayed(progress) as relay:
+        ask_to_end = relay.end if job.draft is not None else lambda: False
+        while True:
+            progress.line(f"starting {_said(job.settings)} workers")
+            try:
+                attempt = functools.partial(_group, job, relay, in_tune_trial)
+                return interruptible(attempt, ask_to_end, progress)
+            except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
+                job = _after(error, attempts, job, asked, progress)
+                processes.start(job.settings)
+
+
+def _group(job: TrainJob, relay: Relayed, in_tune_trial: bool) -> dict[str, Any]:
+    """One attempt of a worker group. Raises TrainingFailedError with the errors of its ranks."""
+    import ray.train
+
+    from trainers.launch.groups import Torch, Trainer
+
+    settings, number = job.settings, _number(job.settings)
+    callbacks: list[Any] = [Following(relay, number if isinstance(number, int) else None)]
+    if in_tune_trial:
+        from ray.tune.integration.ray_train import TuneReportCallback
+
+        callbacks.append(TuneReportCallback())
+    report = ray.train.report if in_tune_trial else None
+    with tempfile.TemporaryDirectory(prefix="raymill-") as folder:
+        trainer = Trainer(
+            # Not by `train_loop_config`: that, and all that it imports, goes by the controller too.
+            functools.partial(_rank, job, relay, report),  # type: ignore[arg-type]
+            backend_config=Torch("nccl" if settings.gpus_per_worker else "gloo"),
+            scaling_config=ray.train.ScalingConfig(
+                num_workers=number,
+                use_gpu=settings.gpus_per_worker > 0,
+                resources_per_worker=settings.worker_resources,
+                elastic_resize_monitor_interval_s=RESIZE_INTERVAL_S,  # type: ignore[call-arg]
+            ),
+            # raymill keeps its own checkpoints; Ray Train has nothing to store but its own state.
+            run_config=ray.train.RunConfig(
+                storage_path=folder,
+                callbacks=callbacks,
+                worker_runtime_env=processes.runtime_env(settings),  # type: ignore[call-arg]
+            ),
+        )
+        result: Any = trainer.fit()
+        return result.return_value
+
+
+def _number(settings: Training) -> Any:
+    """As Ray Train has it: a pair is elastic."""
+    least, most = settings.least_workers, settings.most_workers
+    return most if least == most else (least, most)
+
+
+def _said(settings: Training) -> str:
+    least, most = settings.least_workers, settings.most_workers
+    return str(most) if least == most else f"{least} to {most}"
+
+
+def _rank(job: TrainJob, relay: Relayed, report: Report | None) -> dict[str, Any]:
+    import torch.distributed as dist
+
+    from trainers.engine.loop import train
+
+    def asked() -> Request:
+        is_to_end = dist.get_rank() == 0 and relay.is_to_end()
+        return Request.END if is_to_end else REQUESTS.pending()
+
+    try:
+        return train(job, relay, report, asked)
+    finally:
+        REQUESTS.ended.set()
+
+
+def _after(
+    error: Exception, attempts: Attempts, job: TrainJob, asked: Training, progress: Progress
+) -> TrainJob:
+    """The job to go on with after a failure. `asked` are the user's own settings. Raises what ends
+    the training."""
+    going_on, told = attempts.after(error, job, time.monotonic())
+    progress.line(told)
+    if going_on is not job and job.draft is not None:
+        size = going_on.settings.micro_batch_size
+        kept = {"micro_batch_size": size, "asked": _asked(asked)}
+        job.draft.storage.write(f"{job.draft.work}/{MICRO_BATCH}", json.dumps(kept).encode())
+    return going_on
+
+
+def _asked(settings: Training) -> dict[str, Any]:
+    """What decides how much memory a worker needs, and does not begin a training anew."""
+    keys = {"micro_batch_size", "zero", "workers", "activation_checkpointing", "gpus_per_worker"}
+    keys |= {"sequence_parallel", "tensor_parallel"}  # where the settings have them
+    return settings.model_dump(mode="json", include=keys)
+
+
+def _with_room(job: TrainJob, progress: Progress) -> TrainJob:
+    """The job with the micro-batch that an earlier run like it came down to."""
+    if job.draft is None:
+        return job
+    try:
+        kept = json.loads(job.draft.storage.read(f"{job.draft.work}/{MICRO_BATCH}"))
+    except FileNotFoundError:
+        return job
+    if kept["asked"] != _asked(job.settings):
+        return job
+    progress.line(
+        f"micro_batch_size {kept['micro_batch_size']} in place of {job.settings.micro_batch_size}: "
+        "memory gave out before; set another one to try again"
+    )
+    return with_micro_batch(job, kept["micro_batch_size"])
+
+
+def alone(
+    job: TrainJob, progress: Progress, report: Report | None = None, asked: Asked = nothing
+) -> dict[str, Any]:
+    """Trains in this process, as the only worker."""
+    import torch.distributed as dist
+
+    from trainers.engine.loop import train
+
+    if not dist.is_initialized():
+        os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", LOCAL_WORLD_SIZE="1")
+        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
+        dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    return train(job, progress, report, asked)
+
+
+def _task(job: TrainJob, relay: Relayed) -> dict[str, Any]:
+    with leaving() as goes:
+
+        def asked() -> Request:
+            is_to_end = relay.is_to_end() or (goes.is_set() and job.draft is not None)
+            return Request.END if is_to_end else Request.NOTHING
+
+        return alone(job, relay, asked=asked)
+
+
+def interruptible(
+    function: Callable[[], Any],
+    ask_to_end: Callable[[], bool] = lambda: False,
+    progress: Progress | None = None,
+) -> Any:
+    """Calls `function` in a thread. Ray Train answers Ctrl-C by itself from the main thread, and
+    then goes on as if the run had finished; here it stays a KeyboardInterrupt. Where `ask_to_end`
+    has someone to ask then, the function has a moment to end by itself; a second Ctrl-C ends it."""
+    result: list[Any] = []
+    failure: list[BaseException] = []
+    done = threading.Event()  # Python 3.11 takes a thread whose join Ctrl-C ends for a dead one
+
+    def call() -> None:
+        try:
+            result.append(function())
+        except BaseException as error:  # noqa: BLE001  raised again below
+            failure.append(error)
+        finally:
+            done.set()
+
+    threading.Thread(target=call, name="fit", daemon=True).start()
+    try:
+        while not done.wait(0.2):
+            pass
+    except KeyboardInterrupt:
+        if ask_to_end() and not done.wait(GRACE_S) and progress is not None:
+            progress.line(NO_CHECKPOINT)
+        raise
+    if failure:
+        raise failure[0]
+    return result[0]
+
+
+def fit_all(
+    jobs: Sequence[TrainJob], progress: Progress, max_failures_per_hour: int
+) -> list[dict[str, Any]]:
+    """Trains every job; those of one worker side by side, as many as fit, the others in turn."""
+    import ray
+
+    if any(job.settings.most_workers > 1 for job in jobs):
+        return [fit(job, progress, max_failures_per_hour) for job in jobs]
+    going_on = [_with_room(job, progress) for job in jobs]
+    attempts = [Attempts(max_failures_per_hour) for _ in jobs]
+    found: dict[int, dict[str, Any]] = {}
+    with relayed(progress) as relay:
+        running = {_begun(job, relay): number for number, job in enumerate(going_on)}
+        try:
+            while running:
+                ended = _first_ended(list(running), jobs[0].settings, progress)
+                number = running.pop(ended)
+                try:
+                    found[number] = ray.get(ended)
+                except ray.exceptions.RayError as error:
+                    asked = jobs[number].settings
+                    job = _after(error, attempts[number], going_on[number], asked, progress)
+                    running[_begun(job, relay)] = number
+                    going_on[number] = job
+        except KeyboardInterrupt:
+            if jobs[0].draft is not None and relay.end():
+                _, left = ray.wait(list(running), num_returns=len(running), timeout=GRACE_S)
+                if left:
+                    progress.line(NO_CHECKPOINT)
+            raise
+    return [found[number] for number in range(len(jobs))]
+
+
+def _first_ended(running: list[Any], settings: Training, progress: Progress) -> Any:
+    """Waits for one of these tasks to end; tells where no node is left that could run them."""
+    import ray
+
+    is_told = False
+    while not (ended := ray.wait(running, timeout=ROOM_INTERVAL_S)[0]):
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        if not is_told and not any(concurrent(settings.resources, node, 1) for node in nodes):
+            is_told = True
+            progress.line("waits for a node with room for its worker")
+    return ended[0]
+
+
+def _begun(job: TrainJob, relay: Relayed) -> Any:
+    """One attempt of a job of one worker: a Ray task."""
+    import ray
+
+    wanted = job.settings.resources
+    task: Any = ray.remote(
+        num_cpus=wanted["CPU"],
+        num_gpus=wanted.get("GPU", 0),
+        max_retries=0,
+        runtime_env=processes.runtime_env(job.settings),
+    )(_task)
+    return task.remote(job, relay)

@@ -1,0 +1,1 @@
+"""Models: from a shape, a config or weights, and back to a Hugging Face folder."""

@@ -1,0 +1,264 @@
+"""Build models: from scratch by shape, or from a folder or hub id. Always in fp32; engines cast."""
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from torch import Tensor
+
+from cluster.errors import UserError
+from trainers.models.lean_imports import transformers
+from trainers.models.shape import Shape
+from trainers.models.sizing import NoSuchSize, sized
+from trainers.parallel.sequence_parallel import own
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+HEADS: dict[str, Any] = {
+    "causal_lm": transformers.AutoModelForCausalLM,
+    "masked_lm": transformers.AutoModelForMaskedLM,
+    "replaced_tokens": transformers.AutoModelForPreTraining,
+    "span_corruption": transformers.AutoModelForSeq2SeqLM,
+    "classify": transformers.AutoModelForSequenceClassification,
+}
+PACKABLE = (
+    "bert", "roberta", "xlm-roberta", "electra", "modernbert",
+    "gpt2", "llama", "mistral", "qwen2", "qwen3", "t5",
+)  # fmt: skip
+"""Model types that take a block-diagonal attention mask and positions that restart."""
+CLASSIFIER_DROPOUT = ("classifier_dropout", "seq_classif_dropout", "cls_dropout")
+"""What Transformers' configs call the dropout before the classifier."""
+INNER = {"gpt2": "n_inner", "t5": "d_ff"}
+"""What Transformers' configs call the width of the feed-forward layers, else intermediate_size."""
+HIDDEN_DROPOUT = {
+    "bert": ("hidden_dropout_prob", "attention_probs_dropout_prob"),
+    "roberta": ("hidden_dropout_prob", "attention_probs_dropout_prob"),
+    "electra": ("hidden_dropout_prob", "attention_probs_dropout_prob"),
+    "modernbert": ("embedding_dropout", "mlp_dropout", "attention_dropout"),
+    "gpt2": ("embd_pdrop", "resid_pdrop", "attn_pdrop"),
+    "llama": ("attention_dropout",),
+    "qwen3": ("attention_dropout",),
+    "t5": ("dropout_rate",),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """What training starts from: random weights of a shape, or of another model's config, or the
+    weights in a folder."""
+
+    shape: Shape | None = None
+    like: str | None = None
+    """A folder or hub id, of which the config is taken."""
+    base: str | None = None
+    """A folder or hub id."""
+
+    @property
+    def key(self) -> str:
+        """The recipe's key that says so."""
+        return "model" if self.shape is not None else "like" if self.base is None else "base"
+
+
+def build(
+    start: Start, head: str, tokenizer: "PreTrainedTokenizerFast", **config: Any
+) -> "PreTrainedModel":
+    """The model with the head for a task; `config` are keys of the Transformers config.
+
+    Under `torch.device("meta")` it has no weights, and none are read. Raises UserError if the
+    weights cannot be read, or keys do not exist.
+    """
+    if start.shape is not None:
+        return HEADS[head].from_config(from_shape(start.shape, tokenizer, **config))
+    key, source = start.key, start.like if start.base is None else start.base
+    assert source is not None
+    try:
+        known_config = transformers.AutoConfig.from_pretrained(source)
+        named = _named_for(known_config, config)
+        if start.base is None:
+            named |= _of_tokenizer(known_config, tokenizer)
+        if start.base is None or torch.get_default_device().type == "meta":
+            known_config = transformers.AutoConfig.from_pretrained(source, **named)
+            model = HEADS[head].from_config(known_config, dtype=torch.float32)
+        else:
+            model = HEADS[head].from_pretrained(source, dtype=torch.float32, **named)
+    except (OSError, ValueError, StrictDataclassError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{key}: cannot load {source!r}: {reason}") from error
+    if head != "classify" and model.config.model_type not in PACKABLE:
+        raise UserError(
+            f"pretrain.{key}: {model.config.model_type!r} cannot be trained on packed sequences "
+            f"yet; those that can: {', '.join(PACKABLE)}"
+        )
+    known = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > known:
+        raise UserError(
+            f"base: {source!r} knows {known} tokens, its tokenizer has {len(tokenizer)}"
+        )
+    return model
+
+
+def _of_tokenizer(known: Any, tokenizer: "PreTrainedTokenizerFast") -> dict[str, Any]:
+    """What a config has of its tokenizer, from another one."""
+    keys = {f"{name}_token_id" for name in ("pad", "bos", "eos", "cls", "sep")}
+    found = {key: getattr(tokenizer, key) for key in keys if hasattr(known, key)}
+    if getattr(known, "decoder_start_token_id", None) is not None:
+        found["decoder_start_token_id"] = tokenizer.pad_token_id
+    return {"vocab_size": len(tokenizer), **found}
+
+
+def _named_for(known: Any, config: dict[str, Any]) -> dict[str, Any]:
+    """The keys as this Transformers config calls them; a dropout that it does not have is left
+    out."""
+    named = dict(config)
+    if "classifier_dropout" in named:
+        dropout = named.pop("classifier_dropout")
+        named |= {key: dropout for key in CLASSIFIER_DROPOUT if hasattr(known, key)}
+    return named
+
+
+def refuse_longer(model: "PreTrainedModel", key: str, length: int) -> None:
+    """Raises UserError if sequences of this length, which the recipe's key sets, have more tokens
+    than the model has positions."""
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if positions is None:
+        return
+    positions -= first_position(model)
+    if length > positions:
+        raise UserError(f"{key}: {length} is over the {positions} positions of the model")
+
+
+def first_position(model: "PreTrainedModel") -> int:
+    """The number of the first token's position: 0, but RoBERTa and its like count on from the
+    padding token."""
+    embeddings = getattr(model.base_model, "embeddings", None)
+    table = getattr(embeddings, "position_embeddings", None)
+    padding = getattr(table, "padding_idx", None)
+    return 0 if padding is None else padding + 1
+
+
+def from_shape(shape: Shape, tokenizer: "PreTrainedTokenizerFast", **config: Any) -> Any:
+    """The Transformers config of a shape. Raises UserError for a key that it does not have."""
+    try:
+        shape = sized(shape, len(tokenizer))
+    except NoSuchSize as error:
+        raise UserError(f"pretrain.model.parameters: {error}") from error
+    keys: dict[str, Any] = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": shape.hidden_size,
+        "num_hidden_layers": shape.layers,
+        "num_attention_heads": shape.heads,
+        "max_position_embeddings": shape.max_positions,
+        "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        **dict.fromkeys(HIDDEN_DROPOUT[shape.architecture], shape.dropout),
+    }
+    keys[INNER.get(shape.architecture, "intermediate_size")] = shape.inner_size
+    match shape.architecture:
+        case "modernbert":
+            keys |= {"cls_token_id": tokenizer.cls_token_id, "sep_token_id": tokenizer.sep_token_id}
+            # The defaults are for 8,192 positions. At a few hundred, a local window only loses
+            # context, and so slow a rotation leaves most dimensions without a position.
+            keys["layer_types"] = ["full_attention"] * shape.layers
+            rotation = {"rope_type": "default", "rope_theta": 10_000.0}
+            keys["rope_parameters"] = dict.fromkeys(
+                ("full_attention", "sliding_attention"), rotation
+            )
+        case "roberta":
+            keys["max_position_embeddings"] += 1 + tokenizer.pad_token_id  # it counts from there
+        case "electra":
+            keys["embedding_size"] = shape.hidden_size
+        case "llama" | "qwen3":
+            keys["tie_word_embeddings"] = True
+            keys["num_key_value_heads"] = shape.kv_heads or shape.heads
+            keys["head_dim"] = shape.hidden_size // shape.heads
+        case "t5":
+            keys |= {
+                "d_kv": shape.hidden_size // shape.heads,
+                "num_decoder_layers": shape.layers,
+                "feed_forward_proj": "gated-gelu",
+                "decoder_start_token_id": tokenizer.pad_token_id,
+            }
+            del keys["max_position_embeddings"]  # its positions are relative
+    known = transformers.AutoConfig.for_model(shape.architecture)
+    for key in shape.config:
+        if not hasattr(known, key):
+            raise UserError(f"pretrain.model.config.{key}: no such key in {type(known).__name__}")
+    try:
+        return transformers.AutoConfig.for_model(
+            shape.architecture, **(keys | shape.config | config)
+        )
+    except StrictDataclassError as error:
+        raise UserError(f"pretrain.model.config: {error}") from error
+
+
+def parameter_count(model: "PreTrainedModel") -> int:
+    """Parameters, tied ones once."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def is_causal(model: "PreTrainedModel") -> bool:
+    known = transformers.models.auto.modeling_auto
+    return type(model).__name__ in known.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()
+
+
+def packed_inputs(model: "PreTrainedModel", input_ids: Tensor, segments: Tensor) -> dict[str, Any]:
+    """Inputs for packed sequences: documents never see each other.
+
+    `segments` (batch, length) numbers the pieces of each row from 1, padding is 0. Positions
+    restart with each piece; attention is block-diagonal, and causal where the model is.
+    """
+    same = segments[:, :, None] == segments[:, None, :]
+    # Padding attends to padding: a row of nothing but False has no softmax.
+    length = segments.shape[1]
+    steps = torch.arange(length, device=segments.device)
+    if is_causal(model):
+        same = same & (steps[None, :, None] >= steps[None, None, :])
+    starts = torch.nn.functional.pad(segments[:, 1:] != segments[:, :-1], (1, 0), value=True)
+    first = torch.where(starts, steps, 0).cummax(dim=1).values
+    positions = steps[None, :] - first + first_position(model)
+    config = model.config
+    mask: Any = same[:, None]
+    if "sliding_attention" in (getattr(config, "layer_types", None) or ()):
+        window = (steps[:, None] - steps[None, :]).abs() <= config.sliding_window
+        mask = {"full_attention": mask, "sliding_attention": mask & window}
+    return {
+        "input_ids": own(model, input_ids),
+        "attention_mask": mask,
+        "position_ids": own(model, positions),
+    }
+
+
+def parts(model: Any) -> dict[str, "PreTrainedModel"]:
+    """The models that one is made of, by the folder in its folder where each is kept."""
+    return model.parts if hasattr(model, "parts") else {"": model}
+
+
+def recompute_activations(model: Any) -> None:
+    """Lets the backward pass compute each layer's activations again. Raises UserError."""
+    for part in parts(model).values():
+        if not part.supports_gradient_checkpointing:
+            raise UserError(
+                f"activation_checkpointing: {part.config.model_type!r} cannot do it; leave it out"
+            )
+        part.gradient_checkpointing_enable()
+
+
+def weights(model: "PreTrainedModel") -> dict[str, Tensor]:
+    """What a model's files hold, by name: of tied weights one, and no weights that its class leaves
+    out. As the module has them, which under ZeRO-3 is without values."""
+    left_out = {*model.all_tied_weights_keys, *(model._keys_to_ignore_on_save or ())}
+    held = model.state_dict(keep_vars=True)
+    return {name: value for name, value in held.items() if name not in left_out}
+
+
+def save_config(model: "PreTrainedModel", folder: Path) -> None:
+    """All of a Hugging Face folder but the weights, which are in fp32, and the tokenizer."""
+    model.config.dtype = "float32"
+    model.config.architectures = [type(model).__name__]
+    model.config.save_pretrained(folder)
+    if model.can_generate():
+        model.generation_config.save_pretrained(folder)

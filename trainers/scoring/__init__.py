@@ -1,0 +1,1 @@
+"""Figures of trained models: scoring, evaluation and what stands beside it."""

@@ -1,0 +1,1 @@
+"""The objectives of pretraining: one file an objective."""

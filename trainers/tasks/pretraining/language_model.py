@@ -1,0 +1,80 @@
+"""What all objectives of pretraining share: packed sequences, and the model that reads them."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from cluster.store.artifacts import Artifact
+from trainers.corpora.feeding.feed import Packed
+from trainers.corpora.tokens import tokenizer as tokenizers
+from trainers.corpora.tokens.pack import segment_ids
+from trainers.models.build import Start, build, refuse_longer
+from trainers.tasks.task import IGNORED, Batch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+Ids = npt.NDArray[np.int64]
+
+
+@dataclasses.dataclass(frozen=True)
+class LanguageModel:
+    corpus: Artifact
+    start: Start
+    seed: int
+    cache_gb: float
+    shuffle_window: int | None = None
+
+    def tokenizer(self) -> "PreTrainedTokenizerFast":
+        return tokenizers.load(self.corpus.folder("tokenizer"))
+
+    def rows(self, split: str) -> Packed:
+        window = self.shuffle_window if split == "train" else None
+        return Packed(self.corpus, split, self.cache_gb, window)
+
+    def metrics(self, sums: dict[str, float]) -> dict[str, float]:
+        loss = sums["loss"] / sums["targets"]
+        return {
+            "loss": loss,
+            "perplexity": math.exp(min(loss, 50.0)),
+            "accuracy": sums["correct"] / sums["targets"],
+        }
+
+    def _model(self, head: str) -> "PreTrainedModel":
+        model = build(self.start, head, self.tokenizer())
+        if self.start.shape is None:  # which is checked with the recipe
+            refuse_longer(model, "corpora.sequence_length", self.rows("train").sequence_length)
+        return model
+
+    def _draw(self, number: int) -> np.random.Generator:
+        """What is drawn for a sample, by its place since training began."""
+        return np.random.Generator(np.random.Philox(key=[self.seed, number]))
+
+
+def packed(rows: Sequence[dict[str, Any]]) -> tuple[Ids, Ids]:
+    """Tokens and segments, (batch, length)."""
+    ids = np.stack([row["input_ids"] for row in rows]).astype(np.int64)
+    return ids, segment_ids([row["piece_lengths"] for row in rows], ids.shape[1])
+
+
+def tensors(**arrays: npt.NDArray[Any]) -> Batch:
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def cross_entropy(
+    logits: Tensor, labels: Tensor, counted: bool
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Cross-entropy of `logits` (..., vocabulary), summed over the `labels` (...) that are not
+    IGNORED; and the correct predictions, if they are `counted`: the argmax over a vocabulary is
+    dear on a CPU, and training has no use for it."""
+    loss = functional.cross_entropy(
+        logits.float().flatten(0, -2), labels.flatten(), ignore_index=IGNORED, reduction="sum"
+    )
+    return loss, {"correct": (logits.argmax(-1) == labels).sum()} if counted else {}

@@ -39,10 +39,10 @@ def imports() -> None:
     with prestart.importing():
         import ray.train.torch  # noqa: F401
 
+        from trainers.engine import loop  # noqa: F401
         from trainers.launch import groups  # noqa: F401
         from trainers.models import lean_imports
-        from trainers.tasks.pretraining import (
-            causal_lm,  # noqa: F401
-        )
+        from trainers.tasks import classify  # noqa: F401
+        from trainers.tasks.pretraining import causal_lm, masked_lm  # noqa: F401
 
         lean_imports.deepspeed()

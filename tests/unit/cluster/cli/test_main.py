@@ -379,7 +379,7 @@ def test_an_object_store_that_fails_is_infrastructure() -> None:
 LOGS_ON_A_FULL_DISK = """
 import sys
 from pathlib import Path
-from cluster import cli, verbs
+from cluster.cli import main, verbs
 
 def breaks(options, terminal):
     terminal.divert("demo", Path("/dev/full"))
@@ -388,7 +388,7 @@ def breaks(options, terminal):
     raise ZeroDivisionError("ours")
 
 verbs.recipes = breaks
-sys.exit(cli.main(["recipes"]))
+sys.exit(main.main(["recipes"]))
 """
 
 

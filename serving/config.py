@@ -1,15 +1,12 @@
 """The recipe's `serve` section."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from pydantic import Field, model_validator
 
-from cluster.recipe.section import Conflict, Invalid, Section, nearest, operational
-from trainers.tasks.config import TEST_METRICS
-
-if TYPE_CHECKING:
-    from cluster.recipe.loading import Recipe
+from cluster.recipe.section import Conflict, Invalid, Recipe, Section, operational
+from trainers.tasks.spec import gate_refusal
 
 
 class Serve(Section):
@@ -47,18 +44,14 @@ class Serve(Section):
             )
         return self
 
-    def conflicts(self, recipe: "Recipe") -> Iterator[Conflict]:
+    def conflicts(self, recipe: Recipe) -> Iterator[Conflict]:
         if recipe.finetune is None:
             yield Conflict("serve", "needs the section finetune: it serves what that makes")
+            return
         for name, limit in self.gate.items():
-            reason = gate_refusal(name, limit)
+            reason = gate_refusal(type(recipe.finetune), name, limit)
+            if reason is None and name not in recipe.finetune.test_metrics:
+                known = ", ".join(recipe.finetune.test_metrics)
+                reason = f"this recipe's evaluation does not report it; it reports {known}"
             if reason is not None:
                 yield Conflict(f"serve.gate.{name}", reason)
-
-
-def gate_refusal(name: str, limit: float) -> str | None:
-    """Why this can be no gate, or None. Pure."""
-    if name not in TEST_METRICS:
-        known = ", ".join(TEST_METRICS)
-        return f"no such metric, there are {known}{nearest(name, TEST_METRICS)}"
-    return None if 0 <= limit <= 1 else f"a share, from 0 to 1, found {limit:g}"

@@ -1,88 +1,71 @@
-"""The stage `finetune`: a task model from a base model, with the winner of the search if there is
-one."""
+"""The stage `finetune`: a task model from a base model."""
 
 import functools
-import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from cluster.recipe.loading import Recipe
+from cluster.lazy_import import lazy_import
+from cluster.recipe.section import Recipe
 from cluster.runs.pipeline import StageJob
-from cluster.store.artifacts import Artifact
-from trainers.corpora.examples.stage import label_order
+from cluster.store.artifacts import Artifact, Draft
+from cluster.store.bases import base_folder
+from trainers.corpora.cleaning.config import of_examples
 from trainers.launch.training import fit_stage
 from trainers.models.card import describe
-from trainers.tasks.config import Finetune
+from trainers.tasks.spec import TaskSection
 
 if TYPE_CHECKING:
-    from trainers.tasks.classify import Classify
+    from trainers.tasks.task import Task
 
 
 def run(job: StageJob) -> dict[str, Any]:
-    recipe = with_winner(job.recipe, job.parents)
-    settings: Finetune = recipe.finetune
-    labels = label_order(job.parents["examples"], settings.labels)
-    metrics = fit_stage(job, functools.partial(classifier, recipe, job.parents), settings)
-    describe(
-        job.draft,
-        job.parents,
-        settings.task,
-        metrics,
-        labels=labels,
-        max_length=settings.max_length,
-    )
+    settings: TaskSection = job.recipe.finetune
+    settings.refuse_examples(job.parents["examples"])
+    metrics = fit_stage(job, functools.partial(task, job.recipe, job.parents), settings)
+    describe_model(job.draft, job.recipe, job.parents, metrics)
     return metrics
 
 
-def classifier(
-    recipe: Recipe, parents: Mapping[str, Artifact], scratch: bool = False
-) -> "Classify":
-    """The classification task of a recipe; `scratch` starts from random weights.
-    Made by its workers: a driver needs no torch."""
-    from trainers.models.build import Start
-    from trainers.tasks.classify import Classify
+def describe_model(
+    draft: Draft, recipe: Recipe, parents: Mapping[str, Artifact], metrics: Mapping[str, Any]
+) -> None:
+    """Adds what the model's Predictor must know, and a model card."""
+    settings: TaskSection = recipe.finetune
+    describe(
+        draft,
+        parents,
+        settings.task,
+        metrics,
+        **settings.card(parents["examples"], metrics),
+        clean=of_examples(recipe.corpora.clean).model_dump(mode="json"),
+    )
 
-    settings: Finetune = recipe.finetune
-    base = settings.base or str(parents["pretrain"].path)
+
+def task(recipe: Recipe, parents: Mapping[str, Artifact], scratch: bool = False) -> "Task":
+    """What a recipe's fine-tuning learns; `scratch` starts from random weights. Made by its
+    workers: a driver needs no torch."""
+    from trainers.models.build import Start
+
+    settings: TaskSection = recipe.finetune
+    base = base_folder(settings.base, parents, "pretrain")
+    assert base is not None, "a recipe has finetune.base or a section pretrain"
     pretrain = recipe.pretrain
     start = Start(pretrain.model, pretrain.like) if scratch else Start(base=base)
-    return Classify(
-        examples=parents["examples"],
-        start=start,
-        tokenizer_folder=base,
-        labels=label_order(parents["examples"], settings.labels),
-        max_length=settings.max_length,
-        dropout=settings.dropout,
-        label_smoothing=settings.label_smoothing,
-    )
+    return lazy_import(settings.implementation)(settings, parents["examples"], start, base)
 
 
-def outline(recipe: Recipe, tokenizer_folder: str, examples: Artifact | None) -> "Classify":
-    """The task before its base and its data are made: of as many labels as are known, or two."""
+def outline(
+    recipe: Recipe, tokenizer_folder: str, parents: Mapping[str, Artifact | None]
+) -> "Task":
+    """The task before its base and its data are made, for a plan."""
     from trainers.models.build import Start
-    from trainers.tasks.classify import Classify
 
-    settings: Finetune = recipe.finetune
-    if settings.base is not None:
-        start = Start(base=settings.base)
+    settings: TaskSection = recipe.finetune
+    base = base_folder(settings.base, parents)
+    if base is not None:
+        start = Start(base=base)
     else:
         pretrain = recipe.pretrain
-        start = Start(pretrain.model, pretrain.like, pretrain.base)
-    labels = settings.labels or ["0", "1"]
-    return Classify(
-        examples=examples,  # type: ignore[arg-type]  # read for the labels alone
-        start=start,
-        tokenizer_folder=settings.base or tokenizer_folder,
-        labels=label_order(examples, settings.labels) if examples else labels,
-        max_length=settings.max_length,
-        dropout=settings.dropout,
-        label_smoothing=settings.label_smoothing,
-    )
-
-
-def with_winner(recipe: Recipe, parents: Mapping[str, Artifact]) -> Recipe:
-    """The recipe with the values that won the search."""
-    if "tune" not in parents:
-        return recipe
-    winner = json.loads((parents["tune"].path / "winner.json").read_text("utf-8"))
-    return recipe.override({"tune": None, **winner["values"]})
+        start = Start(pretrain.model, pretrain.like, base_folder(pretrain.base, parents))
+    implementation = lazy_import(settings.implementation)
+    return implementation(settings, parents.get("examples"), start, base or tokenizer_folder)

@@ -1,11 +1,13 @@
 """The stage `pretrain`: a language model from a corpus."""
 
 import functools
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from cluster.recipe.loading import Recipe
+from cluster.recipe.section import Recipe
 from cluster.runs.pipeline import StageJob
 from cluster.store.artifacts import Artifact
+from cluster.store.bases import base_folder
 from trainers.launch.training import fit_stage
 from trainers.models.card import describe
 from trainers.tasks.pretraining.config import Pretrain
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 def run(job: StageJob) -> dict[str, Any]:
     settings: Pretrain = job.recipe.pretrain
-    metrics = fit_stage(job, functools.partial(task, job.recipe, job.parents["shard"]), settings)
+    metrics = fit_stage(job, functools.partial(task, job.recipe, job.parents), settings)
     describe(job.draft, job.parents, settings.objective, metrics)
     quality = (
         f"perplexity {metrics['perplexity']:.1f}"
@@ -31,7 +33,7 @@ def run(job: StageJob) -> dict[str, Any]:
     return metrics
 
 
-def task(recipe: Recipe, corpus: Artifact) -> "Task":
+def task(recipe: Recipe, parents: Mapping[str, Artifact]) -> "Task":
     """What a recipe's pretraining learns. Made by its workers: a driver needs no torch."""
     from trainers.models.build import Start
     from trainers.tasks.pretraining.causal_lm import CausalLM
@@ -40,8 +42,9 @@ def task(recipe: Recipe, corpus: Artifact) -> "Task":
     from trainers.tasks.pretraining.span_corruption import SpanCorruption
 
     settings: Pretrain = recipe.pretrain
-    start = Start(settings.model, settings.like, settings.base)
-    read = (corpus, start, recipe.seed, recipe.cluster.cache_gb, settings.shuffle_window)
+    base = base_folder(settings.base, parents)
+    start = Start(settings.model, settings.like, base)
+    read = (parents["shard"], start, recipe.seed, recipe.cluster.cache_gb, settings.shuffle_window)
     masking = (settings.mask_probability, settings.whole_words)
     match settings.objective:
         case "masked_lm":

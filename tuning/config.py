@@ -1,19 +1,16 @@
 """The recipe's `tune` section."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Self
 
 from pydantic import Field, model_validator
 
 from cluster.errors import RecipeError
-from cluster.recipe.section import Conflict, Invalid, Section, nearest, operational
-from trainers.tasks.config import VALIDATION_METRICS
-
-if TYPE_CHECKING:
-    from cluster.recipe.loading import Recipe
+from cluster.recipe.loading import override
+from cluster.recipe.section import Conflict, Invalid, Recipe, Section, nearest, operational
 
 TUNABLE = "finetune."
-FIXED = ("base", "evaluations", "labels", "task")
+FIXED = ("base", "evaluations", "labels", "multi_label", "task")
 """What every trial must share, to be comparable and to fit the same data."""
 
 
@@ -56,9 +53,9 @@ class Tune(Section):
     trials: int = Field(default=8, ge=1, le=10_000)
     concurrent: int = operational(2, ge=1)
     """Trials at the same time, as far as they fit."""
-    metric: str = "accuracy"
-    """Of the validation split, as evaluation calls it."""
-    mode: Literal["max", "min"] = "max"
+    metric: str | None = None
+    """Of the validation split; by default the task's headline, such as accuracy. Whether more of it
+    or less is better, the task knows."""
     early_stopping: bool = True
     """ASHA (Li et al. 2020): at each evaluation the worse trials stop."""
     grace: int = Field(default=1, ge=1)
@@ -66,13 +63,14 @@ class Tune(Section):
     reduction: int = Field(default=2, ge=2)
     """One in so many trials goes on from each rung."""
 
-    def conflicts(self, recipe: "Recipe") -> Iterator[Conflict]:
+    def conflicts(self, recipe: Recipe) -> Iterator[Conflict]:
         if recipe.finetune is None:
             yield Conflict("tune", "needs the section finetune: its trials are fine-tunings")
             return
-        if self.metric not in VALIDATION_METRICS:
-            known = ", ".join(VALIDATION_METRICS)
-            hint = nearest(self.metric, VALIDATION_METRICS)
+        known_metrics = recipe.finetune.validation_metrics
+        if self.metric is not None and self.metric not in known_metrics:
+            known = ", ".join(known_metrics)
+            hint = nearest(self.metric, known_metrics)
             yield Conflict(
                 "tune.metric", f"no such metric {self.metric!r}, there are {known}{hint}"
             )
@@ -82,7 +80,7 @@ class Tune(Section):
                 yield Conflict(f"tune.space.{key}", reason)
 
 
-def _refusal(recipe: "Recipe", key: str, values: Range) -> str | None:
+def _refusal(recipe: Recipe, key: str, values: Range) -> str | None:
     """Why a key cannot be tuned over these values, or None."""
     if not key.startswith(TUNABLE):
         return f"{key!r} is not tunable; keys begin with {TUNABLE}"
@@ -92,7 +90,7 @@ def _refusal(recipe: "Recipe", key: str, values: Range) -> str | None:
         return f"{key!r} is not tunable: all trials share it"
     for value in values.probes:
         try:
-            recipe.override({"tune": None, key: value})
+            override(recipe, {"tune": None, key: value})
         except RecipeError as error:
             # Other sections' problems are told by themselves.
             own = [line for line in str(error).splitlines() if f": {key}: " in line]

@@ -17,38 +17,41 @@ from ray import tune
 
 from cluster.errors import Diverged, InfrastructureError, UserError
 from cluster.ray.resources import concurrent
-from cluster.recipe.loading import Recipe
+from cluster.recipe.loading import override
+from cluster.recipe.section import Recipe
 from cluster.runs.pipeline import StageJob
 from cluster.runs.progress import Progress
 from trainers.engine.job import TrainJob
-from trainers.finetune import classifier
+from trainers.finetune import task
 from trainers.launch.training import alone, fit, interruptible
 from tuning.config import Tune
 from tuning.space import draw
-from tuning.winner import Trial, choose
+from tuning.winner import WINNER, Trial, choose
 
 
 def run(job: StageJob) -> dict[str, Any]:
     recipe, settings = job.recipe, job.recipe.tune
+    metric = settings.metric or recipe.finetune.headline
+    mode = recipe.finetune.metrics[metric].mode
     each = recipe.finetune.resources
     at_once = concurrent(each, job.resources, settings.concurrent)
     trials = [Trial(number, values) for number, values in enumerate(draw(settings, recipe.seed))]
-    jobs = [_training(job, recipe.override({"tune": None, **trial.values})) for trial in trials]
+    jobs = [_training(job, override(recipe, {"tune": None, **trial.values})) for trial in trials]
     job.progress.line(f"{len(trials)} trials, {at_once} at a time")
-    _search(settings, jobs, trials, each, at_once, job.progress)
-    winner = choose(trials, settings.mode)
+    _search(settings, metric, mode, jobs, trials, each, at_once, job.progress)
+    winner = choose(trials, mode)
     if winner is None:
         reasons = {trial.error.splitlines()[-1] for trial in trials if trial.error}
         raise InfrastructureError(
             f"tune: no trial ran to its end: {'; '.join(reasons) or 'all stopped'}"
         )
     job.progress.line(
-        f"winner: trial {winner.number}, validation {settings.metric} {winner.curve[-1]:.4f}, "
+        f"winner: trial {winner.number}, validation {metric} {winner.curve[-1]:.4f}, "
         + ", ".join(f"{key} {value}" for key, value in winner.values.items())
     )
     with job.draft.folder() as folder:
         for name, content in (
-            ("winner.json", dataclasses.asdict(winner)),
+            (WINNER, dataclasses.asdict(winner)),
             ("trials.json", [dataclasses.asdict(trial) for trial in trials]),
         ):
             (folder / name).write_text(json.dumps(content, indent=1), encoding="utf-8")
@@ -56,7 +59,7 @@ def run(job: StageJob) -> dict[str, Any]:
         "trials": len(trials),
         "stopped_early": sum(trial.status == "stopped" for trial in trials),
         "failed": sum(trial.status == "failed" for trial in trials),
-        f"best_{settings.metric}": winner.curve[-1],
+        f"best_{metric}": winner.curve[-1],
         "winner": winner.values,
     }
 
@@ -64,7 +67,7 @@ def run(job: StageJob) -> dict[str, Any]:
 def _training(job: StageJob, recipe: Recipe) -> TrainJob:
     # Of a fixed size: groups that grow would wait for each other.
     settings = recipe.finetune.model_copy(update={"workers": recipe.finetune.least_workers})
-    return TrainJob(functools.partial(classifier, recipe, job.parents), settings, recipe.seed)
+    return TrainJob(functools.partial(task, recipe, job.parents), settings, recipe.seed)
 
 
 class _Quiet:
@@ -89,9 +92,9 @@ def _trial(config: dict[str, Any]) -> None:
 class _Watch(tune.Callback):
     """Follows the trials on the driver: the table of the sweep, and its progress."""
 
-    def __init__(self, trials: list[Trial], settings: Tune, evaluations: int, progress: Progress):
+    def __init__(self, trials: list[Trial], metric: str, evaluations: int, progress: Progress):
         self._trials = trials
-        self._settings = settings
+        self._metric = metric
         self._evaluations = evaluations
         self._progress = progress
 
@@ -104,8 +107,8 @@ class _Watch(tune.Callback):
         own = self._trials[trial.config["number"]]
         own.status = "running"
         own.seconds = round(result["time_total_s"], 1)
-        if self._settings.metric in result:
-            own.curve.append(result[self._settings.metric])
+        if self._metric in result:
+            own.curve.append(result[self._metric])
             own.evaluation = result["evaluation"]
             self._show(own)
 
@@ -115,7 +118,7 @@ class _Watch(tune.Callback):
         curve = " ".join(f"{value:.4f}" for value in own.curve)
         values = ", ".join(f"{key} {value}" for key, value in own.values.items())
         self._progress.line(
-            f"trial {own.number} {own.status}: {self._settings.metric} {curve} "
+            f"trial {own.number} {own.status}: {self._metric} {curve} "
             f"({values}; {own.seconds:.0f} s)"
         )
 
@@ -134,12 +137,14 @@ class _Watch(tune.Callback):
             "trials",
             trial=own.number,
             evaluation=len(own.curve),
-            **{self._settings.metric: own.curve[-1]},
+            **{self._metric: own.curve[-1]},
         )
 
 
 def _search(
     settings: Tune,
+    metric: str,
+    mode: str,
     jobs: list[TrainJob],
     trials: list[Trial],
     each: dict[str, float],
@@ -165,15 +170,15 @@ def _search(
             trainable,
             param_space={"number": tune.grid_search(list(range(len(jobs)))), "jobs": jobs},
             tune_config=tune.TuneConfig(
-                metric=settings.metric,
-                mode=settings.mode,
+                metric=metric,
+                mode=mode,
                 scheduler=scheduler,
                 max_concurrent_trials=at_once,
                 reuse_actors=not several,
             ),
             run_config=tune.RunConfig(
                 storage_path=folder,
-                callbacks=[_Watch(trials, settings, evaluations, progress)],
+                callbacks=[_Watch(trials, metric, evaluations, progress)],
                 verbose=0,
             ),
         )

@@ -1,8 +1,15 @@
-"""Choose the winner of a sweep. Pure."""
+"""Choose the winner of a sweep, and apply it to a recipe."""
 
 import dataclasses
+import json
 import math
 from typing import Any
+
+from cluster.recipe.loading import override
+from cluster.recipe.section import Recipe
+from cluster.store.artifacts import Artifact
+
+WINNER = "winner.json"
 
 
 @dataclasses.dataclass
@@ -35,3 +42,9 @@ def choose(trials: list[Trial], mode: str) -> Trial | None:
         return None
     sign = 1 if mode == "max" else -1
     return max(finished, key=lambda trial: (sign * trial.curve[-1], -trial.number))
+
+
+def with_winner(recipe: Recipe, sweep: Artifact) -> Recipe:
+    """The recipe with the values that won the search."""
+    winner = json.loads((sweep.path / WINNER).read_text("utf-8"))
+    return override(recipe, {"tune": None, **winner["values"]})

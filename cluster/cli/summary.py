@@ -29,7 +29,12 @@ HEADLINES: Mapping[str, Mapping[str, str]] = {
         "mfu": "MFU",
         "goodput": "goodput",
     },
-    "tune": {"trials": "trials", "best_accuracy": "best accuracy", "best_loss": "best loss"},
+    "tune": {
+        "trials": "trials",
+        "best_accuracy": "best accuracy",
+        "best_micro_f1": "best micro-F1",
+        "best_loss": "best loss",
+    },
     "finetune": {"accuracy": "validation accuracy", "steps": "steps", "goodput": "goodput"},
     "evaluate": {
         "test.accuracy": "test accuracy",

@@ -14,7 +14,6 @@ from cluster.ray.jobs import submit as submit_job
 from cluster.ray.resources import less, refuse_unless_fits
 from cluster.ray.session import connected, held, is_local
 from cluster.recipe.loading import (
-    Recipe,
     about,
     find,
     load,
@@ -24,6 +23,7 @@ from cluster.recipe.loading import (
     shipped,
 )
 from cluster.recipe.reference import as_text, reference
+from cluster.recipe.section import Recipe
 from cluster.runs import pipeline, records, stored_journals
 from cluster.runs.progress import Console, Terminal
 from cluster.runs.records import Run
@@ -305,16 +305,13 @@ def _limit(text: str) -> tuple[str, float]:
         limit = float(value)
     except ValueError:
         raise UserError(f"--gate {text!r}: expected METRIC=NUMBER, such as accuracy=0.8") from None
-    reason = lazy_import("serving.config:gate_refusal")(name, limit)
-    if reason is not None:
-        raise UserError(f"--gate {text}: {reason}")
     return name, limit
 
 
 def _show_figures(evaluation: Mapping[str, Any], terminal: Terminal) -> None:
-    for name in ("test", "ngram"):
-        if name in evaluation:
-            terminal.answer(f"{name:10} {_numbers(evaluation[name])}")
+    for name, figures in evaluation.items():
+        if name != "seeds":
+            terminal.answer(f"{name:10} {_numbers(figures)}")
     for name, figures in evaluation.get("seeds", {}).items():
         terminal.answer(f"{name}: {_numbers(figures)}")
 

@@ -12,17 +12,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-from pydantic import Field, ValidationError, create_model
+from pydantic import ValidationError, create_model
 
 from cluster.errors import RecipeError
 from cluster.lazy_import import lazy_import
 from cluster.recipe.document import assign, assign_all, line_of, parse, show
-from cluster.recipe.section import ClusterSection, Conflict, Invalid, Section, nearest
+from cluster.recipe.section import Conflict, Invalid, Recipe, Section, nearest
 
 SECTIONS = {
     "corpora": "trainers.corpora.config:Corpora",
     "pretrain": "trainers.tasks.pretraining.config:Pretrain",
-    "finetune": "trainers.tasks.config:Finetune",
+    "finetune": "trainers.tasks.registry:FINETUNE",
     "tune": "tuning.config:Tune",
     "serve": "serving.config:Serve",
 }
@@ -43,35 +43,6 @@ EXPECTED = {
 }
 """What to say for pydantic's kinds of error, where it has its own words for YAML's types."""
 SHIPPED = Path(__file__).parents[2] / "trainers" / "recipes"
-DEFAULT_WORKSPACE = "~/.raymill"
-
-
-class Recipe(Section):
-    """A validated recipe. `load` gives a subclass whose sections have their own types."""
-
-    name: str = Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")
-    """Lower-case letters, digits and dashes, at most 40: it names artifacts and Kubernetes
-    objects."""
-    workspace: str = DEFAULT_WORKSPACE
-    """Where artifacts live: a folder, or a URI that pyarrow.fs reads (s3://, gs://)."""
-    seed: int = Field(default=17, ge=0, lt=2**32)
-    cluster: ClusterSection = ClusterSection()
-    corpora: Any = None
-    pretrain: Any = None
-    finetune: Any = None
-    tune: Any = None
-    serve: Any = None
-
-    def __reduce__(self) -> Any:
-        # As a plain Recipe: the subclass is made at run time, and would go along to every worker.
-        return _unpickled, (self.__getstate__(),)
-
-    def override(self, values: Mapping[str, Any]) -> "Recipe":
-        """This recipe with dotted keys replaced, validated again: what a tuning trial runs."""
-        document = self.model_dump(mode="json", exclude_unset=True)
-        for key, value in values.items():
-            assign(document, key, value)
-        return _validate(document, source=self.name)
 
 
 def shipped() -> dict[str, Path]:
@@ -115,6 +86,14 @@ def load(
     return _validate(document, str(path), assigned, looks)
 
 
+def override(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
+    """The recipe with dotted keys replaced, validated again: what a trial of a search runs."""
+    document = recipe.model_dump(mode="json", exclude_unset=True)
+    for key, value in values.items():
+        assign(document, key, value)
+    return _validate(document, source=recipe.name)
+
+
 def load_section(name: str, overrides: Iterable[str], keys: Mapping[str, Any] | None = None) -> Any:
     """One section alone, from its keys (by default none) and `SECTION.KEY=VALUE`. Raises
     RecipeError."""
@@ -141,12 +120,6 @@ def find(source: str) -> Path:
     beside = [file.name for file in Path(source).parent.glob("*.y*ml")]
     hint = nearest(Path(source).name, [*beside, *shipped()])
     raise RecipeError(f"{source}: no such file or shipped recipe{hint}; see `raymill recipes`")
-
-
-def _unpickled(state: dict[Any, Any]) -> Recipe:
-    recipe = Recipe.__new__(Recipe)
-    recipe.__setstate__(state)
-    return recipe
 
 
 @functools.cache

@@ -7,12 +7,11 @@ itself in its validators; what spans sections it checks in `conflicts`.
 import difflib
 import importlib.util
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-if TYPE_CHECKING:
-    from cluster.recipe.loading import Recipe
+DEFAULT_WORKSPACE = "~/.raymill"
 
 
 class Conflict(NamedTuple):
@@ -102,6 +101,33 @@ class ClusterSection(Section):
     def faults(self, recipe: "Recipe") -> Iterator[Conflict]:
         for problem in absent(self.trackers):
             yield Conflict("cluster.trackers", problem)
+
+
+class Recipe(Section):
+    """A validated recipe. `load` gives a subclass whose sections have their own types."""
+
+    name: str = Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")
+    """Lower-case letters, digits and dashes, at most 40: it names artifacts and Kubernetes
+    objects."""
+    workspace: str = DEFAULT_WORKSPACE
+    """Where artifacts live: a folder, or a URI that pyarrow.fs reads (s3://, gs://)."""
+    seed: int = Field(default=17, ge=0, lt=2**32)
+    cluster: ClusterSection = ClusterSection()
+    corpora: Any = None
+    pretrain: Any = None
+    finetune: Any = None
+    tune: Any = None
+    serve: Any = None
+
+    def __reduce__(self) -> Any:
+        # As a plain Recipe: the subclass is made at run time, and would go along to every worker.
+        return _unpickled, (self.__getstate__(),)
+
+
+def _unpickled(state: dict[Any, Any]) -> Recipe:
+    recipe = Recipe.__new__(Recipe)
+    recipe.__setstate__(state)
+    return recipe
 
 
 TRACKERS = {"tensorboard": "tensorboardX", "wandb": "wandb", "mlflow": "mlflow"}

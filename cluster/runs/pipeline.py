@@ -11,12 +11,12 @@ from typing import Any
 from cluster.errors import RaymillError, UserError
 from cluster.lazy_import import lazy_import
 from cluster.ray.resources import refuse_unless_fits
-from cluster.recipe.loading import Recipe
-from cluster.recipe.section import identity
+from cluster.recipe.section import Recipe, identity
 from cluster.runs.progress import Console, Progress, Terminal
 from cluster.runs.records import Run
 from cluster.store import artifacts
 from cluster.store.artifacts import Artifact, Draft
+from cluster.store.bases import base_model
 from cluster.store.storage import Storage
 
 SERVE = "serve"
@@ -37,6 +37,9 @@ class Stage:
     keys: tuple[str, ...]
     """Dotted recipe keys that its artifact depends on."""
     uses_ray: bool = True
+    bases: tuple[str, ...] = ()
+    """Dotted keys that may name a model of the workspace, the first that does being its parent
+    `base`."""
     trains: str | None = None
     """The recipe section whose workers it starts."""
     starts_ahead: bool = False
@@ -57,7 +60,7 @@ STAGES = (
         parents=(),
         keys=("seed", "corpora.labelled"),
         uses_ray=False,
-        check="trainers.corpora.examples.stage:refuse_labels",
+        check="trainers.corpora.examples.stage:refuse_examples",
     ),
     Stage(
         "shard",
@@ -66,6 +69,7 @@ STAGES = (
         wanted=lambda recipe: recipe.corpora and (recipe.pretrain or not recipe.finetune),
         parents=("examples",),
         keys=("seed", "corpora"),
+        bases=("corpora.tokenizer.base",),
         resumes=True,
     ),
     Stage(
@@ -75,6 +79,7 @@ STAGES = (
         wanted=lambda recipe: recipe.pretrain,
         parents=("shard",),
         keys=("seed", "pretrain"),
+        bases=("pretrain.base",),
         trains="pretrain",
         starts_ahead=True,
     ),
@@ -85,6 +90,7 @@ STAGES = (
         wanted=lambda recipe: recipe.tune,
         parents=("examples", "pretrain"),
         keys=("seed", "finetune", "tune"),
+        bases=("finetune.base",),
         trains="finetune",
     ),
     Stage(
@@ -94,6 +100,7 @@ STAGES = (
         wanted=lambda recipe: recipe.finetune,
         parents=("examples", "pretrain", "tune"),
         keys=("seed", "finetune"),
+        bases=("finetune.base",),
         trains="finetune",
         starts_ahead=True,
     ),
@@ -104,6 +111,7 @@ STAGES = (
         wanted=lambda recipe: recipe.finetune,
         parents=("examples", "pretrain", "tune", "finetune"),
         keys=("seed", "finetune", "finetune.evaluation"),
+        bases=("finetune.base",),
         trains="finetune",
     ),
     Stage(
@@ -123,6 +131,7 @@ class StageJob:
     """What a stage's function is given."""
 
     recipe: Recipe
+    """With the values that won the search, where the stage comes after one."""
     parents: Mapping[str, Artifact]
     """By stage name."""
     draft: Draft
@@ -158,11 +167,23 @@ def plan(recipe: Recipe, storage: Storage) -> list[Planned]:
     for stage in stages(recipe):
         inputs = {key: _identity(recipe, key) for key in stage.keys}
         parents = {name: planned[name].artifact_id for name in stage.parents if name in planned}
+        base = _base(recipe, storage, stage)
+        if base is not None:
+            parents[artifacts.BASE] = base.id
         version = artifacts.fingerprint(stage.kind, inputs, parents)
         artifact_id = f"{stage.kind}/{recipe.name}-{stage.name}-{version}"
         done = artifacts.find(storage, artifact_id)
         planned[stage.name] = Planned(stage, artifact_id, parents, inputs, done)
     return list(planned.values())
+
+
+def _base(recipe: Recipe, storage: Storage, stage: Stage) -> Artifact | None:
+    """The model of the workspace that a stage starts from."""
+    for key in stage.bases:
+        model = base_model(storage, _value(recipe, key), key, recipe.name)
+        if model is not None:
+            return model
+    return None
 
 
 def select(
@@ -255,6 +276,8 @@ def _make(
         if parent is None:
             raise RaymillError(f"{item.stage.name}: its input {parent_id} is gone; run it again")
         parents[stage] = parent
+    if "tune" in parents:
+        recipe = lazy_import("tuning.winner:with_winner")(recipe, parents["tune"])
     console = Console(terminal, item.stage.name)
     try:
         cache_bytes = recipe.cluster.cache_gb * 1e9
@@ -278,7 +301,11 @@ def _make(
 
 
 def _identity(recipe: Recipe, key: str) -> Any:
+    return identity(_value(recipe, key))
+
+
+def _value(recipe: Recipe, key: str) -> Any:
     value: Any = recipe
     for part in key.split("."):
         value = getattr(value, part) if value is not None else None
-    return identity(value)
+    return value

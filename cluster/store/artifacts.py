@@ -26,6 +26,8 @@ SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 WORK, STAGING = "work", ".staging"
 """Folders of a workspace, for what is not finished."""
+BASE = "base"
+"""What a training names the model that it started from, among its parents."""
 REPORT = "report.html"
 """The page for people that an artifact may have."""
 SOFTWARE = (
@@ -238,7 +240,9 @@ def drafting(
 
 
 def lineage(artifact: Artifact) -> dict[str, str]:
-    """Every ancestor of an artifact, stage to id, nearest first."""
+    """Every ancestor of an artifact, stage to id, nearest first. The model that a training started
+    from is its `base`, and ancestors of that are named `base.STAGE`, `base.base.STAGE` and so on.
+    """
     found: dict[str, str] = {}
     waiting = list(artifact.manifest.parents.items())
     while waiting:
@@ -246,7 +250,11 @@ def lineage(artifact: Artifact) -> dict[str, str]:
         if stage not in found:
             found[stage] = parent_id
             parent = find(artifact.storage, parent_id)
-            waiting += parent.manifest.parents.items() if parent else ()
+            prefix = stage[: stage.rindex(BASE) + len(BASE)] + "." if BASE in stage else ""
+            waiting += (
+                (f"{prefix}{name}", each)
+                for name, each in (parent.manifest.parents if parent else {}).items()
+            )
     return found
 
 

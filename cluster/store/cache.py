@@ -15,9 +15,9 @@ import fcntl
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, BinaryIO
 
 from cluster.errors import InfrastructureError
 from cluster.store.storage import CACHE, Storage
@@ -25,9 +25,6 @@ from cluster.store.storage import CACHE, Storage
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from cluster.store.artifacts import Artifact
-
-T = TypeVar("T")
 FETCHES = 2
 """What arrives damaged, or not to its end, is fetched once more."""
 
@@ -43,39 +40,6 @@ class RemoteFile:
     """If it is known."""
     remedy: str
     """What to do where it is gone."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Files:
-    """The files of an artifact: in place if its workspace is local, else through the cache."""
-
-    artifact: "Artifact"
-    limit_bytes: float
-    """What the cache may take on this node's disk."""
-
-    @property
-    def are_here(self) -> bool:
-        return self.artifact.storage.is_local
-
-    def size(self, name: str) -> int:
-        return self.artifact.manifest.files[name]["bytes"]
-
-    def read(self, name: str, reader: Callable[[Path], T]) -> T:
-        """`reader` of the local file. Raises InfrastructureError if it cannot be had whole."""
-        if self.are_here:
-            return reader(Path(self.artifact.storage.root) / self.artifact.id / name)
-        while True:
-            path = self.fetch(name)
-            with contextlib.suppress(FileNotFoundError):  # evicted before it was opened
-                return reader(path)
-
-    def fetch(self, name: str) -> Path:
-        """Brings a file here, if it is not, and marks it as used."""
-        digest = self.artifact.manifest.files[name]["sha256"]
-        where, size = f"{self.artifact.id}/{name}", self.size(name)
-        remedy = "make the artifact again"
-        file = RemoteFile(self.artifact.storage, where, size, digest, digest, remedy)
-        return fetch(file, self.limit_bytes)
 
 
 @dataclasses.dataclass(frozen=True)

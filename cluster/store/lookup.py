@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.errors import UserError
-from cluster.recipe.loading import DEFAULT_WORKSPACE
-from cluster.recipe.section import nearest
+from cluster.recipe.section import DEFAULT_WORKSPACE, nearest
 from cluster.store import artifacts
 from cluster.store.artifacts import MANIFEST, Artifact
 from cluster.store.storage import Storage

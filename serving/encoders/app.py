@@ -1,130 +1,83 @@
-"""The Ray Serve application of encoder tasks, and its HTTP schema.
-
-    POST /v1/classify   {"texts": ["...", ...]}
-    GET  /v1/model      what answers: model, version, labels
-    GET  /-/healthz     Ray Serve's own
+"""The Ray Serve application of encoder tasks. Its HTTP API is in api.py.
 
 `build` is the import path for RayService manifests: `serving.encoders.app:build`.
 """
 
 import asyncio
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-from fastapi import FastAPI, HTTPException, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from fastapi import FastAPI, HTTPException
 from ray import serve
 
+from cluster.lazy_import import lazy_import
 from cluster.store import artifacts
 from cluster.store.artifacts import Artifact
 from cluster.store.storage import Storage
 from serving.config import Serve
 from serving.encoders import processes
-from serving.http.refusals import RESPONSES, BodyLimit, explain
 from serving.rollout.promote import promotion
 from serving.rollout.promote import settings as promoted_with
+from trainers.models.card import read_card
+from trainers.tasks.registry import TASKS
 
 if TYPE_CHECKING:
-    from serving.encoders.engine import Prediction
-
-http = FastAPI(title="raymill", docs_url="/docs")
-
-
-def _limit_megabytes() -> float:
-    endpoint: Any = serve.get_replica_context().servable_object
-    return endpoint.max_request_megabytes
-
-
-http.add_middleware(BodyLimit, limit_megabytes=_limit_megabytes)
-
-
-def _encodable(text: str) -> str:
-    text.encode()  # half of a surrogate pair, which JSON can hold, is no text
-    return text
-
-
-class ClassifyRequest(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    texts: Annotated[list[Annotated[str, AfterValidator(_encodable)]], Field(min_length=1)]
-
-
-class ClassifyPrediction(BaseModel):
-    label: str
-    probabilities: dict[str, float]
-    """Of every label; they sum to one."""
-
-
-class ClassifyResponse(BaseModel):
-    model: str
-    version: str
-    predictions: list[ClassifyPrediction]
-    """In the order of the texts."""
-
-
-class ModelResponse(BaseModel):
-    model: str
-    version: str
-    task: str
-    labels: list[str]
-
-
-@http.exception_handler(RequestValidationError)
-async def _refuse(request: Request, error: RequestValidationError) -> JSONResponse:
-    # FastAPI's own answer would send the whole body back.
-    return JSONResponse({"detail": explain(error.errors(), [*ClassifyRequest.model_fields])}, 422)
+    from trainers.tasks.predictor import Encoded, Output
 
 
 @serve.deployment
-@serve.ingress(http)
+@serve.ingress()
 class Endpoint:
     """One replica. Concurrent requests share forwards."""
 
     def __init__(self, model: Artifact, settings: Serve):
         # Here, so that what deploys a model imports neither torch nor transformers: seconds.
-        from serving.encoders.engine import Classifier
+        from trainers.tasks.predictor import load
 
-        self._classifier = Classifier(model.path)
-        self._name = model.manifest.recipe
-        self._version = model.version
-        self._max_texts = settings.max_texts
-        self.max_request_megabytes = settings.max_request_megabytes
-        self._predict.set_max_batch_size(settings.max_batch_size)  # type: ignore[attr-defined]
-        self._predict.set_batch_wait_timeout_s(settings.batch_wait_ms / 1000)  # type: ignore[attr-defined]
+        self.name, self.version = model.manifest.recipe, model.version
+        self._settings = settings
+        self._task = TASKS[read_card(model.path)["task"]]
+        self._predictor = load(model.path)
+        self._forward.set_max_batch_size(settings.max_batch_size)  # type: ignore[attr-defined]
+        self._forward.set_batch_wait_timeout_s(settings.batch_wait_ms / 1000)  # type: ignore[attr-defined]
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        """Called by Ray Serve once this replica is made."""
+        from serving.encoders.api import http_api
+
+        predictor = lazy_import(self._task.predictor)
+        limit = self._settings.max_request_megabytes
+        return http_api(self, predictor, self._task.route, limit)
+
+    async def answers(self, inputs: list[Any], truncate: bool) -> "list[Output]":
+        """Raises HTTPException where there are too many inputs, or one would be cut that must not
+        be."""
+        if len(inputs) > self._settings.max_texts:
+            raise HTTPException(
+                413, f"{len(inputs)} texts in one request, at most {self._settings.max_texts}"
+            )
+        # In a thread: the event loop must go on to answer health checks and gather requests.
+        encoded = await asyncio.to_thread(self._predictor.encode, inputs)
+        cut = [place for place, one in enumerate(encoded) if one.is_cut]
+        if cut and not truncate:
+            raise HTTPException(
+                413,
+                f"{self._predictor.inputs}.{cut[0]}: longer than the "
+                f"{len(encoded[cut[0]].input_ids)} tokens that the model reads; shorten it, or "
+                'leave "truncate": false out',
+            )
+        return await self._forward(encoded)  # type: ignore[arg-type]
 
     @serve.batch
-    async def _predict(self, requests: list[list[list[int]]]) -> "list[list[Prediction]]":
-        """Each request is a list of encoded texts; the forwards mix them."""
-        together = [ids for request in requests for ids in request]
-        # In a thread: the event loop must go on to answer health checks and gather requests.
-        predictions = iter(await asyncio.to_thread(self._classifier.predict, together))
-        return [[next(predictions) for _ in request] for request in requests]
+    async def _forward(self, requests: "list[list[Encoded]]") -> "list[list[Output]]":
+        """The forwards mix the inputs of several requests."""
+        together = [encoded for request in requests for encoded in request]
+        outputs = iter(await asyncio.to_thread(self._predictor.forward, together))
+        return [[next(outputs) for _ in request] for request in requests]
 
-    @http.post("/v1/classify", responses=RESPONSES)
-    async def classify(self, request: ClassifyRequest) -> ClassifyResponse:
-        if len(request.texts) > self._max_texts:
-            raise HTTPException(
-                413, f"{len(request.texts)} texts in one request, at most {self._max_texts}"
-            )
-        predictions = await self._predict(self._classifier.encode(request.texts))  # type: ignore[arg-type]
-        return ClassifyResponse(
-            model=self._name,
-            version=self._version,
-            predictions=[
-                ClassifyPrediction(label=found.label, probabilities=found.probabilities)
-                for found in predictions
-            ],
-        )
-
-    @http.get("/v1/model")
-    async def model(self) -> ModelResponse:
-        return ModelResponse(
-            model=self._name,
-            version=self._version,
-            task="classify",
-            labels=self._classifier.labels,
-        )
+    def describe(self) -> dict[str, Any]:
+        task = self._task.model_fields["task"].default
+        known = self._predictor.describe()
+        return {"model": self.name, "version": self.version, "task": task, **known}
 
 
 def application(model: Artifact, settings: Serve) -> serve.Application:
@@ -149,8 +102,8 @@ def build(arguments: dict[str, Any]) -> serve.Application:
     with."""
     own = dict(arguments)
     promoted = promotion(Storage.at(own.pop("workspace")), own.pop("model"))
-    found = Serve.model_validate({**promoted_with(promoted), **own})
-    return application(promoted_model(promoted), found)
+    settings = Serve.model_validate({**promoted_with(promoted), **own})
+    return application(promoted_model(promoted), settings)
 
 
 def promoted_model(promoted: Artifact) -> Artifact:

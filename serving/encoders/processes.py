@@ -25,6 +25,5 @@ def start(settings: Serve) -> None:
 def imports() -> None:
     """What Ray calls in a process that has just started."""
     with prestart.importing():
-        from serving.encoders import (
-            app,  # noqa: F401
-        )
+        from serving.encoders import api  # noqa: F401
+        from trainers.tasks.classify import predictor  # noqa: F401

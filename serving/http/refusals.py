@@ -4,7 +4,7 @@
 422   a body that is not what was asked for
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from fastapi import HTTPException
@@ -27,7 +27,7 @@ class BodyLimit:
     """ASGI middleware. A request whose body is over the limit is answered before it is held: by
     the length that it declares, or where it grows over it."""
 
-    def __init__(self, app: ASGIApp, limit_megabytes: Callable[[], float]):
+    def __init__(self, app: ASGIApp, limit_megabytes: float):
         self._app = app
         self._limit_megabytes = limit_megabytes
 
@@ -35,7 +35,7 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        limit = self._limit_megabytes()
+        limit = self._limit_megabytes
         detail = f"the body is over serve.max_request_megabytes = {limit:g}; send fewer texts"
         declared = dict(scope["headers"]).get(b"content-length", b"")
         if declared.isdigit() and int(declared) > limit * 1e6:

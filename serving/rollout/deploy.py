@@ -19,10 +19,11 @@ from cluster.store.artifacts import Artifact
 from serving.config import Serve
 from serving.encoders.app import application, promoted_model
 from serving.rollout import ingress
-from serving.rollout.smoke_text import sample_text
+from serving.rollout.first_request import first_request
+from trainers.models.card import read_card
+from trainers.tasks.registry import TASKS
 
 READY_TIMEOUT_S = 120
-ROUTE = "/v1/classify"
 DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 """Past a proxy that the environment names, which may not reach what it is asked for."""
 ROUTE_NOT_READY = (404, 502, 503)
@@ -41,9 +42,9 @@ def deploy(promotion: Artifact, settings: Serve, progress: Progress) -> dict[str
     model = promoted_model(promotion)
     _run(promotion.manifest.recipe, model, settings)
     reachable = "127.0.0.1" if settings.host == "0.0.0.0" else settings.host
-    url = f"http://{reachable}:{settings.port}{ROUTE}"
-    text = sample_text(promotion)
-    body = json.dumps({"texts": [text]}, ensure_ascii=False)
+    task = TASKS[read_card(model.path)["task"]]
+    url = f"http://{reachable}:{settings.port}{task.route}"
+    body = json.dumps(first_request(promotion, task), ensure_ascii=False)
     smoke = _post(url, body)
     if smoke["version"] != model.version:
         raise InfrastructureError(
@@ -52,9 +53,7 @@ def deploy(promotion: Artifact, settings: Serve, progress: Progress) -> dict[str
     _record(promotion, url)
     progress.line(f"{model.id} answers at {url}")
     progress.line(f"curl -H 'Content-Type: application/json' -d {shlex.quote(body)} {url}")
-    found = smoke["predictions"][0]
-    shown = ", ".join(f"{label} {value:.3f}" for label, value in found["probabilities"].items())
-    progress.line(f"{' '.join(text.split())} -> {found['label']} ({shown})")
+    progress.line(f"it answers {json.dumps(smoke['predictions'][0], ensure_ascii=False)}")
     return {"url": url, "model": model.id, "version": model.version, "smoke": smoke}
 
 

@@ -11,7 +11,9 @@ from cluster.store import artifacts
 from cluster.store.artifacts import Artifact
 from cluster.store.lookup import lookup
 from cluster.store.storage import Storage
-from trainers.tasks.config import TEST_METRICS
+from trainers.models.card import read_card
+from trainers.tasks.registry import TASKS
+from trainers.tasks.spec import Metric, gate_refusal
 
 SETTINGS = "serve.json"
 """In the promotion: how the recipe serves it."""
@@ -37,11 +39,18 @@ def settings(promoted: Artifact) -> dict[str, Any]:
 def passed(gate: Mapping[str, float], evaluation: Artifact, model: Artifact) -> dict[str, Any]:
     """What passed: the model, the gate and the figures it held. Raises what `refuse_worse` does."""
     test = evaluation.manifest.metrics["test"]
-    refuse_worse(gate, test, model.id)
+    task = TASKS[read_card(model.path)["task"]]
+    for name, limit in gate.items():
+        reason = gate_refusal(task, name, limit)
+        if reason is not None:
+            raise UserError(f"serve.gate.{name}: {reason}")
+    refuse_worse(gate, test, task.metrics, model.id)
     return {"model": model.id, "gate": dict(gate), **{name: test[name] for name in gate}}
 
 
-def refuse_worse(gate: Mapping[str, float], test: Mapping[str, Any], model: str) -> None:
+def refuse_worse(
+    gate: Mapping[str, float], test: Mapping[str, Any], metrics: Mapping[str, Metric], model: str
+) -> None:
     """Raises GateRefused if a metric is worse than the gate, UserError if there is no such metric.
     Pure."""
     for name, limit in gate.items():
@@ -49,9 +58,8 @@ def refuse_worse(gate: Mapping[str, float], test: Mapping[str, Any], model: str)
         if not isinstance(value, int | float):
             numbers = [key for key, found in test.items() if isinstance(found, int | float)]
             raise UserError(f"serve.gate.{name}: no such metric; there are {', '.join(numbers)}")
-        is_error = TEST_METRICS.get(name) == "min"
-        if not (value <= limit if is_error else value >= limit):  # nor if it is not a number
-            worse = "above" if is_error else "below"
+        if metrics[name].is_worse(value, limit):
+            worse = "above" if metrics[name].mode == "min" else "below"
             raise GateRefused(
                 f"{model} is not promoted: {name} {value:.4f} is {worse} "
                 f"serve.gate.{name} = {limit:g}"

@@ -8,7 +8,7 @@ import torch
 
 from cluster.cli import main
 from cluster.errors import GateRefused, RecipeError, UserError
-from cluster.recipe.loading import load
+from cluster.recipe.loading import load, override
 from cluster.runs import pipeline, records
 from cluster.store.lookup import lookup
 from cluster.store.storage import Storage
@@ -95,7 +95,7 @@ def test_range_of_an_integer(values):
     except RecipeError:
         return
     for values in draw(recipe.tune, 1):
-        recipe.override({"tune": None, **values})
+        override(recipe, {"tune": None, **values})
 
 
 def test_gate_of_no_metric():

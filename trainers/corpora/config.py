@@ -10,7 +10,7 @@ from trainers.corpora.cleaning.config import OF_PRETRAINING, Clean
 from trainers.corpora.reading.config import Source, lexicons
 
 if TYPE_CHECKING:
-    from cluster.recipe.loading import Recipe
+    from cluster.recipe.section import Recipe
 
 
 class Deduplicate(Section):

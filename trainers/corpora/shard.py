@@ -21,6 +21,7 @@ import numpy as np
 from cluster.errors import UserError
 from cluster.runs.pipeline import StageJob
 from cluster.store.artifacts import REPORT, Draft
+from cluster.store.bases import base_folder
 from trainers.corpora.cleaning.documents import Counts, text_key
 from trainers.corpora.config import Corpora
 from trainers.corpora.duplicates.contamination import Passages
@@ -74,7 +75,7 @@ def run(job: StageJob) -> dict[str, Any]:
 
 def _base_tokenizer(job: StageJob) -> Any:
     """The tokenizer that the recipe names, left in the draft; None if one is to be trained."""
-    base = job.recipe.corpora.tokenizer.base
+    base = base_folder(job.recipe.corpora.tokenizer.base, job.parents)
     if base is None:
         return None
     loaded = tokenizers.load(base)

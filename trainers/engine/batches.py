@@ -13,7 +13,7 @@ from trainers.corpora.feeding.feed import Rows, deal
 from trainers.engine import zero
 from trainers.engine.training_config import Training
 from trainers.parallel.topology import Place
-from trainers.tasks.task import Batch, Task, targets, tokens
+from trainers.tasks.task import Batch, Task, tokens
 
 FETCHING_THREADS = 2
 
@@ -23,7 +23,7 @@ class Share(NamedTuple):
 
     micro_batches: list[tuple[Batch, float]]
     """With weights 1 or 0: every rank takes equally many, and a surplus one counts for nothing."""
-    targets: int
+    targets: float
     tokens: int
 
 
@@ -93,4 +93,4 @@ class Batches:
             micro_batches.append((batch, 1.0 if len(dealt) else 0.0))
             if len(dealt) and place.part == 0:  # of a group only one counts
                 counting.append(batch)
-        return Share(micro_batches, sum(map(targets, counting)), sum(map(tokens, counting)))
+        return Share(micro_batches, sum(map(task.targets, counting)), sum(map(tokens, counting)))

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from cluster.errors import UserError
 from cluster.runs.progress import Progress
 from trainers.checkpoints.saving import Checkpoints
 from trainers.checkpoints.state import LoopState
@@ -29,7 +30,7 @@ from trainers.models import build
 from trainers.models.export import export
 from trainers.parallel.sequence_parallel import shared
 from trainers.parallel.topology import Place
-from trainers.tasks.task import Objective, Task, targets
+from trainers.tasks.task import Counts, Objective, Task
 
 
 def train(
@@ -49,6 +50,7 @@ def train(
         torch.set_num_threads(settings.cpus_per_worker)  # its process may have served another job
     torch.manual_seed(job.seed)
     objective = Objective(task.model(), task)
+    _refuse_cut_batches(task, settings, dist.get_world_size())
     cost, parameters = flops.cost(objective.model), build.parameter_count(objective.model)
     if settings.activation_checkpointing:
         build.recompute_activations(objective.model)
@@ -122,6 +124,17 @@ def train(
     }
 
 
+def _refuse_cut_batches(task: Task, settings: Training, workers: int) -> None:
+    """Raises UserError where a batch of coupled samples would be cut, which changes their loss."""
+    is_cut = workers > 1 or settings.micro_batch_size < settings.batch_size
+    if task.rows_are_coupled and is_cut:
+        raise UserError(
+            f"{settings.section}.micro_batch_size: this task compares the samples of a batch, so "
+            f"one worker must take batch_size = {settings.batch_size} at once; found "
+            f"micro_batch_size = {settings.micro_batch_size} and {workers} workers"
+        )
+
+
 def _step(
     engine: Any,
     job: TrainJob,
@@ -183,21 +196,31 @@ def evaluate(
     by_length = every[rows.lengths(every).argsort(kind="stable")]
     size = settings.micro_batch_size * 2  # without gradients there is room for more
     rounds = math.ceil(len(rows) / (size * place.groups))
-    sums: dict[str, float] = {"loss": 0.0, "targets": 0.0, "correct": 0.0}
+    counts: Counts = {}
     for number in range(rounds):
         taken = by_length[(number * place.groups + place.group) * size :][:size]
-        counts = len(taken) > 0
-        taken = taken if counts else by_length[:1]  # ZeRO-3 needs every rank in every forward
+        is_surplus = len(taken) == 0  # ZeRO-3 needs every rank in every forward
+        taken = by_length[:1] if is_surplus else taken
         batch = task.collate(rows.take(taken), [int(index) for index in taken])
         loss, further = engine({name: value.to(engine.device) for name, value in batch.items()})
-        if counts and place.has_own_loss:
-            sums["loss"] += float(loss)
-            sums["targets"] += targets(batch) if place.part == 0 else 0  # of a group one counts
-            for name, value in further.items():
-                sums[name] += float(value)
-    agreed = torch.tensor(list(sums.values()), dtype=torch.float64, device=engine.device)
-    dist.all_reduce(agreed)
-    return task.metrics(dict(zip(sums, agreed.tolist(), strict=True)))
+        targets = task.targets(batch) if place.part == 0 else 0.0  # of a group one counts
+        own = {"loss": loss, "targets": torch.tensor(targets, dtype=torch.float64), **further}
+        weight = 0.0 if is_surplus or not place.has_own_loss else 1.0
+        for name, value in own.items():
+            value = value.detach().to(engine.device, torch.float64) * weight
+            counts[name] = counts[name] + value if name in counts else value
+    return task.metrics(_summed(counts))
+
+
+def _summed(counts: Counts) -> Counts:
+    """Over all ranks, which have counts of the same names and shapes; on the CPU."""
+    together = torch.cat([value.flatten() for value in counts.values()])
+    dist.all_reduce(together)
+    parts = together.cpu().split([value.numel() for value in counts.values()])
+    return {
+        name: part.reshape(value.shape)
+        for (name, value), part in zip(counts.items(), parts, strict=True)
+    }
 
 
 class _Clock:

@@ -2,15 +2,12 @@
 weights."""
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Discriminator, Field, JsonValue, Tag, model_validator
 
-from cluster.recipe.section import Conflict, Invalid, Section, operational
+from cluster.recipe.section import Conflict, Invalid, Recipe, Section, operational
 from trainers.engine.deepspeed_config import Zero, refuse_contradictions
-
-if TYPE_CHECKING:
-    from cluster.recipe.loading import Recipe
 
 
 class Elastic(Section):
@@ -63,6 +60,9 @@ class Anomalies(Section):
 
 class Training(Section):
     """What pretraining and fine-tuning share."""
+
+    section: ClassVar[str]
+    """Its name in a recipe."""
 
     batch_size: int = Field(default=32, ge=1)
     """Sequences in an optimizer step, on the whole cluster. Workers and micro-batches follow."""
@@ -160,19 +160,17 @@ class Training(Section):
         refuse_contradictions(self.deepspeed, dict(self))
         return self
 
-    def faults(self, recipe: "Recipe") -> Iterator[Conflict]:
+    def faults(self, recipe: Recipe) -> Iterator[Conflict]:
         from trainers.corpora.reading.sources import missing_folders
 
-        yield from missing_folders(
-            {f"{type(self).__name__.lower()}.base": self.base}, "config.json"
-        )
+        yield from missing_folders({f"{self.section}.base": self.base}, "config.json")
 
     def identity(self) -> dict[str, Any]:
         from trainers.corpora.reading.sources import base_hash
 
         if self.base is None:
             return super().identity()
-        content = base_hash(self.base, f"{type(self).__name__.lower()}.base")
+        content = base_hash(self.base, f"{self.section}.base")
         return {**super().identity(), "base_content": content}
 
     @property

@@ -107,7 +107,7 @@ def engine(module: nn.Module, settings: Training, mpu: Any = None) -> Any:
     for a model whose layers cannot be cut as the settings say.
     """
     deepspeed = joined_deepspeed()
-    section = type(settings).__name__.lower()
+    section = settings.section
     swap = None
     if settings.zero.nvme_path is not None:
         swap = _swap(settings.zero.nvme_path, f"{section}.zero.nvme_path")

@@ -42,7 +42,7 @@ def imports() -> None:
         from trainers.engine import loop  # noqa: F401
         from trainers.launch import groups  # noqa: F401
         from trainers.models import lean_imports
-        from trainers.tasks import classify  # noqa: F401
+        from trainers.tasks.classify import task  # noqa: F401
         from trainers.tasks.pretraining import causal_lm, masked_lm  # noqa: F401
 
         lean_imports.deepspeed()

@@ -41,7 +41,7 @@ RESIZE_INTERVAL_S = 60.0
 
 def fit_stage(job: StageJob, task: Callable[[], "Task"], settings: Training) -> dict[str, Any]:
     """Trains the model that a stage makes, with checkpoints until it is made."""
-    stage, trackers = type(settings).__name__.lower(), tuple(job.recipe.cluster.trackers)
+    stage, trackers = settings.section, tuple(job.recipe.cluster.trackers)
     kept = Kept(job.recipe.name, stage, job.draft, time.time(), trackers)
     training = TrainJob(task, settings, job.recipe.seed, job.draft, kept)
     return fit(training, job.progress, job.recipe.cluster.max_failures_per_hour)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cluster.recipe.loading import Recipe
+from cluster.recipe.section import Recipe
 from cluster.store.artifacts import Artifact
 from trainers import finetune, pretrain
 from trainers.corpora.tokens import tokenizer as tokenizers
@@ -18,7 +18,6 @@ from trainers.engine.training_config import Training
 from trainers.models import build
 from trainers.planning import synthetic_corpus
 from trainers.planning.tracing import Trace, trace
-from trainers.tasks.config import Finetune
 from trainers.tasks.task import Objective, Task
 
 TRACED = (2, 4)
@@ -68,7 +67,7 @@ def measure(
         task = _task(recipe, section, done, Path(folder))
         found = []
         for size in TRACED:
-            batch = task.collate(_rows(task, settings, size), range(size))
+            batch = task.collate(task.longest_rows(size), range(size))
             for training in (True, False):
                 with torch.device("meta"):
                     made = task.model()
@@ -91,16 +90,6 @@ def _task(recipe: Recipe, section: str, done: Mapping[str, Artifact | None], fol
         pieces = corpora.tokenizer.vocabulary_size
     made = synthetic_corpus.corpus(folder, pieces, corpora.sequence_length, rows=max(TRACED))
     if section == "pretrain":
-        return pretrain.task(recipe, made)
-    return finetune.outline(recipe, str(made.path / "tokenizer"), done.get("examples"))
-
-
-def _rows(task: Any, settings: Training, size: int) -> list[dict[str, Any]]:
-    """The longest there can be."""
-    if isinstance(settings, Finetune):
-        longest = {
-            "input_ids": [len(synthetic_corpus.SPECIAL_TOKENS)] * settings.max_length,
-            "label": 0,
-        }
-        return [longest] * size
-    return task.rows("train").take(np.arange(size))
+        known = {stage: parent for stage, parent in done.items() if parent is not None}
+        return pretrain.task(recipe, {**known, "shard": made})
+    return finetune.outline(recipe, str(made.path / "tokenizer"), done)

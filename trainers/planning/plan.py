@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cluster.errors import UserError
-from cluster.recipe.loading import Recipe
+from cluster.recipe.section import Recipe
 from cluster.runs import pipeline
 from cluster.store.artifacts import Artifact
 from cluster.store.storage import Storage

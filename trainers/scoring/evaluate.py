@@ -1,68 +1,83 @@
 """The stage `evaluate`: a task model on the untouched test split, and what stands beside it.
 
-Beside the model's own figures: a character n-gram logistic regression, as a sanity line; the same
-model and settings from random weights, so that the worth of pretraining is a figure; and both over
-several seeds, with intervals.
+Beside the model's own figures: the task's baselines, such as character n-grams; the same model and
+settings from random weights, so that the worth of pretraining is a figure; and both over several
+seeds, with intervals.
 """
 
 import functools
 import json
+import math
+import statistics
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from cluster.errors import UserError
-from cluster.recipe.loading import Recipe
+from cluster.lazy_import import lazy_import
+from cluster.recipe.section import Recipe
 from cluster.runs.pipeline import StageJob
 from cluster.store import artifacts
 from cluster.store.artifacts import Artifact, Draft
 from trainers.engine.job import TrainJob
-from trainers.finetune import classifier, with_winner
+from trainers.finetune import describe_model, task
 from trainers.launch.failures import results
 from trainers.launch.training import fit_all
-from trainers.models.card import read_card
-from trainers.scoring import metrics
-from trainers.scoring.ngrams import ngram
-from trainers.scoring.score import score, scores
+from trainers.scoring.score import Records, figures, score, score_all, task_of
+from trainers.tasks.spec import TaskSection
+
+FIGURES, RECORDS = "evaluation.json", "records.parquet"
 
 
 def run(job: StageJob) -> dict[str, Any]:
-    import ray
-
-    recipe = with_winner(job.recipe, job.parents)
-    evaluation = recipe.finetune.evaluation
+    settings: TaskSection = job.recipe.finetune
     examples, model = job.parents["examples"], job.parents["finetune"]
-    # Counted beside the rest, which leaves a core idle now and then. By its own environment not
-    # in the process of the last training, which has all imported that the next one needs.
-    beside: Any = ray.remote(num_cpus=0, runtime_env={"env_vars": {"OMP_NUM_THREADS": "1"}})
-    counted = beside(ngram).remote(examples) if evaluation.ngram else None
-    (figures,) = scores(job, recipe.finetune, [model.id])
-    found: dict[str, Any] = {"test": figures}
-    job.progress.line(f"test: {_describe(figures)}")
-    kinds = {"pretrained": list(range(1, evaluation.seeds))}
-    if evaluation.without_pretraining:
-        kinds["scratch"] = list(range(evaluation.seeds))
-    accuracies = _train_further(job, recipe, kinds)
-    if counted is not None:
-        found["ngram"] = results(counted)
-        job.progress.line(f"character n-grams: {_describe(found['ngram'])}")
-    accuracies["pretrained"].insert(0, found["test"]["accuracy"])
-    if evaluation.seeds > 1 or evaluation.without_pretraining:
-        found["seeds"] = compare(accuracies)
-        for kind, figures in found["seeds"].items():
-            job.progress.line(f"{kind}: {_interval(figures)}")
-    _write(job.draft, found)
+    baselines = _begun(settings, examples)
+    (records,) = score_all(job, settings, [model.id])
+    found: dict[str, Any] = {"test": figures(settings.task, records)}
+    job.progress.line(f"test: {_describe(settings, found['test'])}")
+    kinds = {"pretrained": list(range(1, settings.evaluation.seeds))}
+    if settings.evaluation.without_pretraining:
+        kinds["scratch"] = list(range(settings.evaluation.seeds))
+    values = _train_further(job, kinds)
+    for name, counted in baselines.items():
+        found[name] = results(counted)
+        job.progress.line(f"{name}: {_describe(settings, found[name])}")
+    values["pretrained"].insert(0, found["test"][settings.headline])
+    if settings.evaluation.seeds > 1 or settings.evaluation.without_pretraining:
+        found["seeds"] = compare(values)
+        for kind, each in found["seeds"].items():
+            job.progress.line(f"{kind}: {settings.headline} {_interval(each)}")
+    _write(job.draft, found, records)
     return found
 
 
-def _write(draft: Draft, found: dict[str, Any]) -> None:
+def _begun(settings: TaskSection, examples: Artifact) -> dict[str, Any]:
+    """The task's baselines, counted beside the rest, which leaves a core idle now and then. By its
+    own environment not in the process of the last training, which has all imported that the next
+    one needs."""
+    import ray
+
+    beside: Any = functools.partial(
+        ray.remote, num_cpus=0, runtime_env={"env_vars": {"OMP_NUM_THREADS": "1"}}
+    )
+    return {
+        name: beside()(lazy_import(target)).remote(settings, examples)
+        for name, target in settings.baselines.items()
+    }
+
+
+def _write(draft: Draft, found: dict[str, Any], records: Records) -> None:
     with draft.folder() as folder:
-        (folder / "evaluation.json").write_text(
-            json.dumps(found, indent=1, ensure_ascii=False), encoding="utf-8"
-        )
+        text = json.dumps(found, indent=1, ensure_ascii=False)
+        (folder / FIGURES).write_text(text, encoding="utf-8")
+        pq.write_table(pa.Table.from_pylist(records), folder / RECORDS)
 
 
 def evaluate_model(model: Artifact) -> Artifact:
-    """The evaluation of a classifier on the test split that its lineage names, made if it is
-    missing: what `promote` asks for. Raises UserError."""
+    """The evaluation of a model on the test split that its lineage names, made if it is missing:
+    what `promote` asks for. Raises UserError."""
     storage, recipe = model.storage, model.manifest.recipe
     examples_id = model.manifest.parents.get("examples")
     examples = examples_id and artifacts.find(storage, examples_id)
@@ -74,39 +89,51 @@ def evaluate_model(model: Artifact) -> Artifact:
     known = artifacts.find(storage, evaluation_id)
     if known is not None:
         return known
-    found = {"test": score(storage, model.id, examples, read_card(model.path)["max_length"])}
+    records = score(storage, model.id, examples)
+    found = {"test": figures(task_of(model), records)}
     with artifacts.drafting(storage, evaluation_id) as draft:
-        _write(draft, found)
+        _write(draft, found, records)
         return draft.publish(
             recipe=recipe, stage="evaluate", parents=parents, inputs={}, metrics=found
         )
 
 
-def compare(accuracies: dict[str, list[float]]) -> dict[str, Any]:
-    """Means with intervals, and of the gain from pretraining, paired by seed. Pure."""
+def compare(values: dict[str, list[float]]) -> dict[str, Any]:
+    """Means with intervals of the headline metric by kind, and of the gain from pretraining, paired
+    by seed. Pure."""
     found: dict[str, Any] = {
-        kind: {"accuracies": values, **metrics.interval(values)}
-        for kind, values in accuracies.items()
-        if values
+        kind: {"values": own, **interval(own)} for kind, own in values.items() if own
     }
-    if accuracies.get("scratch"):
-        pairs = zip(accuracies["pretrained"], accuracies["scratch"], strict=True)
+    if values.get("scratch"):
+        pairs = zip(values["pretrained"], values["scratch"], strict=True)
         gains = [with_it - without for with_it, without in pairs]
-        found["gain from pretraining"] = {"accuracies": gains, **metrics.interval(gains)}
+        found["gain from pretraining"] = {"values": gains, **interval(gains)}
     return found
 
 
-def _train_further(
-    job: StageJob, recipe: Recipe, kinds: dict[str, list[int]]
-) -> dict[str, list[float]]:
-    """Test accuracies of further fine-tunings, by kind, in the order of their seeds."""
+def interval(values: list[float]) -> dict[str, float]:
+    """Mean and the half-width of its 95 % confidence interval (Student's t). Pure."""
+    from scipy import stats
+
+    mean = statistics.fmean(values)
+    if len(values) < 2:
+        return {"mean": mean}
+    error = statistics.stdev(values) / math.sqrt(len(values))
+    return {"mean": mean, "half_width_95": error * float(stats.t.ppf(0.975, len(values) - 1))}
+
+
+def _train_further(job: StageJob, kinds: dict[str, list[int]]) -> dict[str, list[float]]:
+    """The headline metric on the test split of further fine-tunings, by kind, in the order of their
+    seeds."""
+    recipe: Recipe = job.recipe
+    settings: TaskSection = recipe.finetune
     wanted = [(kind, seed) for kind, seeds in kinds.items() for seed in seeds]
     name = job.draft.id.replace("/", "-")
     drafts = [Draft(job.storage, f"scratch/{name}-{kind}-{seed}") for kind, seed in wanted]
     trainings = [
         TrainJob(
-            functools.partial(classifier, recipe, job.parents, scratch=kind == "scratch"),
-            recipe.finetune,
+            functools.partial(task, recipe, job.parents, scratch=kind == "scratch"),
+            settings,
             recipe.seed + seed,
             draft,
         )
@@ -114,10 +141,12 @@ def _train_further(
     ]
     found: dict[str, list[float]] = {kind: [] for kind in kinds}
     try:
-        fit_all(trainings, job.progress, recipe.cluster.max_failures_per_hour)
-        figures = scores(job, recipe.finetune, [draft.place for draft in drafts])
-        for (kind, _), draft, own in zip(wanted, drafts, figures, strict=True):
-            found[kind].append(own["accuracy"])
+        made = fit_all(trainings, job.progress, recipe.cluster.max_failures_per_hour)
+        for draft, metrics in zip(drafts, made, strict=True):
+            describe_model(draft, recipe, job.parents, metrics)
+        scored = score_all(job, settings, [draft.place for draft in drafts])
+        for (kind, _), draft, records in zip(wanted, drafts, scored, strict=True):
+            found[kind].append(figures(settings.task, records)[settings.headline])
             job.storage.delete(draft.work)
     finally:
         for draft in drafts:
@@ -125,15 +154,13 @@ def _train_further(
     return found
 
 
-def _describe(figures: dict[str, Any]) -> str:
-    return (
-        f"accuracy {figures['accuracy']:.4f}, macro-F1 {figures['macro_f1']:.4f}, "
-        f"calibration error {figures['calibration_error']:.4f} ({figures['documents']:,} documents)"
-    )
+def _describe(settings: TaskSection, found: dict[str, Any]) -> str:
+    shown = [f"{settings.metrics[name].title} {found[name]:.4f}" for name in settings.test_metrics]
+    return f"{', '.join(shown)} ({found['documents']:,} documents)"
 
 
-def _interval(figures: dict[str, Any]) -> str:
-    count = len(figures["accuracies"])
-    if "half_width_95" not in figures:
-        return f"{figures['mean']:.4f}"
-    return f"{figures['mean']:.4f} ± {figures['half_width_95']:.4f} (95 %, {count} seeds)"
+def _interval(found: dict[str, Any]) -> str:
+    count = len(found["values"])
+    if "half_width_95" not in found:
+        return f"{found['mean']:.4f}"
+    return f"{found['mean']:.4f} ± {found['half_width_95']:.4f} (95 %, {count} seeds)"

@@ -1,56 +1,66 @@
-"""Figures of a classifier on the untouched test split."""
+"""A trained model on rows of examples: records of what it said of each, and figures from them."""
 
 from typing import Any
 
-import numpy as np
-
+from cluster.lazy_import import lazy_import
 from cluster.runs.pipeline import StageJob
 from cluster.store.artifacts import Artifact
 from cluster.store.storage import Storage
 from trainers.corpora.examples.stage import read_split
 from trainers.launch import processes
 from trainers.launch.failures import results
-from trainers.scoring import metrics
-from trainers.tasks.config import Finetune
+from trainers.models.card import read_card
+from trainers.tasks.registry import TASKS
+from trainers.tasks.spec import TaskSection
 
-BATCH_SIZE = 64
+Records = list[dict[str, Any]]
 
 
-def scores(job: StageJob, settings: Finetune, places: list[str]) -> list[Any]:
-    """Of the models in folders of the workspace. By tasks: the driver needs no torch, and what has
-    trained one model alone has imported all. What took several workers is scored one by one, for
-    memory."""
+def score_all(job: StageJob, settings: TaskSection, places: list[str]) -> list[Records]:
+    """Records of the test split by the models in folders of the workspace. By Ray tasks: the driver
+    needs no torch. What took several workers to train is scored one by one, for memory."""
     import ray
 
     task: Any = ray.remote(
         num_cpus=settings.cpus_per_worker, runtime_env=processes.runtime_env(settings)
     )(score)
-    given = job.parents["examples"], settings.max_length, settings.cpus_per_worker
     at_once = len(places) if settings.most_workers == 1 else 1
-    found: list[Any] = []
+    found: list[Records] = []
     while len(found) < len(places):
         chosen = places[len(found) :][:at_once]
-        found += results([task.remote(job.storage, place, *given) for place in chosen])
+        examples, threads = job.parents["examples"], settings.cpus_per_worker
+        found += results([task.remote(job.storage, place, examples, threads) for place in chosen])
     return found
 
 
 def score(
-    storage: Storage, place: str, examples: Artifact, max_length: int, threads: float | None = None
-) -> Any:
-    """Figures of the model in a folder, in fp32, on so many threads or as many as there are cores.
-    Imports torch."""
+    storage: Storage, place: str, examples: Artifact, threads: float | None = None
+) -> Records:
+    """Records of the test split by the model in a folder of the workspace, on so many threads or as
+    many as there are cores. Imports torch."""
     import torch
 
-    from trainers.corpora.tokens import tokenizer as tokenizers
-    from trainers.models.lean_imports import transformers
-    from trainers.tasks.classify import encode, probabilities
+    from trainers.tasks.predictor import load
 
     if threads is not None:
         torch.set_num_threads(max(1, int(threads)))
-    model_folder = storage.local(place)
-    model = transformers.AutoModelForSequenceClassification.from_pretrained(model_folder).eval()
-    tokenizer = tokenizers.load(model_folder)
-    texts, labels = read_split(examples, "test")
-    predicted = probabilities(model, encode(tokenizer, texts, max_length), BATCH_SIZE)
-    numbers = [model.config.label2id[label] for label in labels]
-    return metrics.classification(predicted.numpy(), np.array(numbers))
+    predictor = load(storage.local(place))
+    columns = read_split(examples, "test")
+    rows = [
+        dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
+    ]
+    outputs = predictor.predict([predictor.input_of(row) for row in rows])
+    return [
+        {"row": number, **predictor.record(row, output)}
+        for number, (row, output) in enumerate(zip(rows, outputs, strict=True))
+    ]
+
+
+def figures(task: str, records: Records) -> dict[str, Any]:
+    """Of a task's records, by the task's own function."""
+    found: dict[str, Any] = lazy_import(TASKS[task].figures)(records)
+    return found
+
+
+def task_of(model: Artifact) -> str:
+    return read_card(model.path)["task"]

@@ -1,10 +1,10 @@
-"""What a model learns: one file a task, with its data, model, loss and metrics.
+"""What training knows of a task: its data, its model, its loss and its metrics.
 
-The loop knows nothing of tasks but this protocol, so pretraining and fine-tuning are one loop.
+The loop knows nothing else of tasks, so pretraining and fine-tuning are one loop.
 """
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from torch import Tensor, nn
 
@@ -17,10 +17,16 @@ IGNORED = -100
 """The label of a position that has nothing to learn."""
 
 Batch = dict[str, Tensor]
+Counts = dict[str, Tensor]
+"""Sums over samples, of any shape: they are added up over batches and ranks."""
 
 
 class Task(Protocol):
     """Picklable: it names its data, and reads them where it runs."""
+
+    rows_are_coupled: ClassVar[bool]
+    """Whether a sample's loss depends on the others of its batch, as with in-batch negatives. Such
+    a batch cannot be cut into micro-batches, or dealt to workers, without changing the loss."""
 
     def tokenizer(self) -> "PreTrainedTokenizerFast": ...
 
@@ -28,18 +34,27 @@ class Task(Protocol):
 
     def rows(self, split: str) -> Rows: ...
 
+    def longest_rows(self, number: int) -> list[dict[str, Any]]:
+        """Rows as long as there can be, to plan memory with before there are data."""
+        ...
+
     def collate(self, rows: Sequence[dict[str, Any]], numbers: Sequence[int]) -> Batch:
-        """A micro-batch with `labels`. `numbers` are the samples' places since training began:
-        whatever is drawn for a sample follows from its number, at any number of workers. Called in
-        a thread beside the step, so nothing is drawn from torch's own generator."""
+        """A micro-batch. `numbers` are the samples' places since training began: whatever is drawn
+        for a sample follows from its number, at any number of workers. Called in a thread beside
+        the step, so nothing is drawn from torch's own generator. It pads, and nothing else: what is
+        encoded, labelled and cut was so before."""
         ...
 
-    def loss(self, model: "PreTrainedModel", batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss summed over targets, and further sums for `metrics`, which training ignores."""
+    def targets(self, batch: Batch) -> float:
+        """What the loss is divided by, summed over the global batch: tokens, texts, weights."""
         ...
 
-    def metrics(self, sums: dict[str, float]) -> dict[str, float]:
-        """From sums over the validation data, `loss` and `targets` among them."""
+    def loss(self, model: "PreTrainedModel", batch: Batch) -> tuple[Tensor, Counts]:
+        """The loss summed over targets, and counts for `metrics`, which training ignores."""
+        ...
+
+    def metrics(self, counts: Mapping[str, Tensor]) -> dict[str, float]:
+        """Of the validation data, from their counts; `loss` and `targets` are among them."""
         ...
 
 
@@ -51,16 +66,11 @@ class Objective(nn.Module):
         self.model = model
         self._task = task
 
-    def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, batch: Batch) -> tuple[Tensor, Counts]:
         return self._task.loss(self.model, batch)
 
 
 def tokens(batch: Batch) -> int:
     """Those of the input, without padding."""
-    found = batch.get("attention_mask", batch.get("segments"))
-    return batch["input_ids"].numel() if found is None else int((found != 0).sum())
-
-
-def targets(batch: Batch) -> int:
-    """What the loss is divided by: the positions with something to learn."""
-    return int((batch["labels"] != IGNORED).sum())
+    mask = batch.get("attention_mask", batch.get("segments"))
+    return batch["input_ids"].numel() if mask is None else int((mask != 0).sum())

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from cluster.errors import UserError
-from cluster.recipe.loading import Recipe, load
+from cluster.recipe.loading import load, override
+from cluster.recipe.section import Recipe
 from cluster.store.artifacts import Artifact
 from cluster.store.storage import Storage
 from tests.fakes import published
@@ -70,7 +71,7 @@ def test_from_scratch_it_has_the_shape_but_not_the_weights(
 
 
 def test_a_base_of_the_recipe_is_used(recipe: Recipe, parents: dict[str, Artifact]) -> None:
-    from_base = recipe.override({"pretrain": None, "finetune.base": "some/model"})
+    from_base = override(recipe, {"pretrain": None, "finetune.base": "some/model"})
     del parents["pretrain"]
     assert classifier(from_base, parents).start.base == "some/model"
 
@@ -79,7 +80,7 @@ def test_the_labels_of_the_recipe_have_its_order(
     recipe: Recipe, parents: dict[str, Artifact]
 ) -> None:
     assert classifier(recipe, parents).labels == ["bad", "good"]
-    ordered = recipe.override({"finetune.labels": ["good", "fair", "bad"]})
+    ordered = override(recipe, {"finetune.labels": ["good", "fair", "bad"]})
     assert classifier(ordered, parents).labels == ["good", "fair", "bad"]
 
 
@@ -90,4 +91,4 @@ def test_a_label_outside_those_of_the_recipe_is_refused(
     with pytest.raises(
         UserError, match=r"00: label 'bad' is not in finetune\.labels \(good, fair\)"
     ):
-        classifier(recipe.override({"finetune.labels": ["good", "fair"]}), parents)
+        classifier(override(recipe, {"finetune.labels": ["good", "fair"]}), parents)

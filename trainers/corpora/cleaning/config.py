@@ -94,3 +94,8 @@ class Clean(Section):
 
 OF_PRETRAINING = {"languages": None, "repetition": None, "quality": None}
 """Of cleaning, the steps that labelled documents do not go through."""
+
+
+def of_examples(clean: Clean) -> Clean:
+    """The steps that labelled documents go through, and the texts that an endpoint is asked."""
+    return clean.model_copy(update=OF_PRETRAINING)

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from cluster.errors import UserError
-from cluster.recipe.loading import Recipe
+from cluster.recipe.section import Recipe
 from cluster.runs.pipeline import StageJob
 from cluster.runs.progress import Progress
 from cluster.store.artifacts import REPORT, Artifact
@@ -37,7 +37,7 @@ def run(job: StageJob) -> dict[str, Any]:
     found, weak_labels = labelled(corpora, counts)
     if job.recipe.finetune:
         # The last of a label in the order of keys: any will do.
-        _refuse({example.label: example.where for example in found}, job.recipe.finetune.labels)
+        job.recipe.finetune.refuse_labels({example.label: example.where for example in found})
     splits = _split(found, corpora, job.recipe.seed, counts)
     report = {**counts.report(), "labels": _by_label(splits), "weak_labels": weak_labels}
     if corpora.balance != "none":
@@ -59,10 +59,10 @@ def run(job: StageJob) -> dict[str, Any]:
     return whole
 
 
-def read_split(examples: Artifact, split: str) -> tuple[list[str], list[str]]:
-    """Texts and the names of their labels."""
-    table = read_arrow(examples.path / f"{split}.arrow")
-    return table["text"].to_pylist(), table["label"].to_pylist()
+def read_split(examples: Artifact, split: str) -> dict[str, list[Any]]:
+    """Its columns by name."""
+    columns: dict[str, list[Any]] = read_arrow(examples.path / f"{split}.arrow").to_pydict()
+    return columns
 
 
 def held_out_texts(examples: Artifact) -> Iterator[str]:
@@ -83,33 +83,10 @@ def further_evaluation_texts(corpora: Corpora) -> list[str]:
     ]
 
 
-def refuse_labels(recipe: Recipe, examples: Artifact) -> None:
-    """Raises UserError if fine-tuning cannot use the labels of these examples."""
+def refuse_examples(recipe: Recipe, examples: Artifact) -> None:
+    """Raises UserError if fine-tuning cannot use these examples."""
     if recipe.finetune:
-        label_order(examples, recipe.finetune.labels)
-
-
-def label_order(examples: Artifact, wanted: Sequence[str] | None) -> list[str]:
-    """The labels of a task in the order of their numbers: those wanted, or those found. Raises
-    UserError for a label that is not wanted, and for fewer than two."""
-    found: list[str] = json.loads((examples.path / LABELS).read_text("utf-8"))
-    _refuse(dict.fromkeys(found, examples.id), wanted)
-    return list(wanted or found)
-
-
-def _refuse(found: Mapping[str, str], wanted: Sequence[str] | None) -> None:
-    """Raises UserError for labels that no classifier can be made of. `found` says where."""
-    if len(found) < 2:
-        raise UserError(
-            "corpora.sources: classification needs two labels or more, found "
-            f"{list(found) or 'no documents'}"
-        )
-    for label, where in found.items():
-        if wanted is not None and label not in wanted:
-            raise UserError(
-                f"{where}: label {label!r} is not in finetune.labels ({', '.join(wanted)}); mend "
-                "the file or the list"
-            )
+        recipe.finetune.refuse_examples(examples)
 
 
 def _split(

@@ -7,17 +7,18 @@ by one, as they are needed or shortly before.
 import bisect
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cluster.errors import UserError
+from cluster.store.artifact_files import Files
 from cluster.store.artifacts import Artifact
-from cluster.store.cache import Files
 from trainers.corpora.feeding import index
 from trainers.corpora.feeding.order import Indices, Order
 from trainers.corpora.tokens.pack import read_arrow
@@ -139,16 +140,19 @@ def _arrays(batch: pa.RecordBatch) -> _Batch:
     )
 
 
-class Tokenized:
-    """Labelled examples in memory: `input_ids` of their own length, and `label`."""
+class Examples:
+    """Rows of a split of examples, memory-mapped and encoded when they are taken: a worker holds no
+    more of them than a batch."""
 
-    def __init__(self, input_ids: Sequence[Sequence[int]], labels: Sequence[int]):
-        self._input_ids = input_ids
-        self._labels = labels
-        self._lengths = np.array([len(ids) for ids in input_ids], dtype=np.int64)
+    def __init__(
+        self, table: pa.Table, encode: Callable[[Sequence[dict[str, Any]]], list[dict[str, Any]]]
+    ):
+        self._table, self._encode = table, encode
+        # Of texts, which is near enough to put similar ones together.
+        self._lengths = pc.utf8_length(table["text"]).to_numpy().astype(np.int64)
 
     def __len__(self) -> int:
-        return len(self._labels)
+        return self._table.num_rows
 
     def order(self, seed: int) -> Order:
         return Order([len(self)], seed)
@@ -157,9 +161,7 @@ class Tokenized:
         """They are here."""
 
     def take(self, indices: Indices) -> list[dict[str, Any]]:
-        return [
-            {"input_ids": self._input_ids[index], "label": self._labels[index]} for index in indices
-        ]
+        return self._encode(self._table.take(indices).to_pylist())
 
     def lengths(self, indices: Indices) -> Indices:
         return self._lengths[indices]

@@ -13,7 +13,7 @@ from torch import Tensor
 from trainers.models.build import packed_inputs
 from trainers.parallel.sequence_parallel import own
 from trainers.tasks.pretraining.language_model import LanguageModel, cross_entropy, packed, tensors
-from trainers.tasks.task import IGNORED, Batch
+from trainers.tasks.task import IGNORED, Batch, Counts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -31,7 +31,7 @@ class CausalLM(LanguageModel):
         labels[:, :-1][within] = ids[:, 1:][within]
         return tensors(input_ids=ids, segments=segments, labels=labels)
 
-    def loss(self, model: "PreTrainedModel", batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, model: "PreTrainedModel", batch: Batch) -> tuple[Tensor, Counts]:
         inputs = packed_inputs(model, batch["input_ids"], batch["segments"])
         logits = model(**inputs, use_cache=False).logits
         # All but the last token of a document count: to pick those out costs more than it spares.

@@ -1,16 +1,13 @@
 """The recipe's section `pretrain`."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from cluster.recipe.section import Conflict, Invalid, operational
+from cluster.recipe.section import Conflict, Invalid, Recipe, operational
 from trainers.engine.training_config import Shared, Training
 from trainers.models.shape import Shape
-
-if TYPE_CHECKING:
-    from cluster.recipe.loading import Recipe
 
 MASKED = ("bert", "roberta", "electra", "modernbert")
 CAUSAL = ("gpt2", "llama", "qwen3")
@@ -26,6 +23,8 @@ ENCODING = ("masked_lm", "replaced_tokens")
 
 
 class Pretrain(Training):
+    section: ClassVar[str] = "pretrain"
+
     objective: Literal["masked_lm", "causal_lm", "replaced_tokens", "span_corruption"] = "masked_lm"
     """What is learned: masked tokens (Devlin et al. 2019), each next token, which tokens a small
     generator has replaced (ELECTRA, Clark et al. 2020), or spans that are gone (T5, Raffel et al.
@@ -130,7 +129,7 @@ class Pretrain(Training):
     def shared(self) -> Shared:
         return "tokens" if self.tensor_parallel == 1 else "weights"
 
-    def faults(self, recipe: "Recipe") -> Iterator[Conflict]:
+    def faults(self, recipe: Recipe) -> Iterator[Conflict]:
         from trainers.corpora.reading.sources import missing_folders
 
         yield from super().faults(recipe)
@@ -148,7 +147,7 @@ class Pretrain(Training):
             found["like_content"] = base_hash(self.like, "pretrain.like", "config.json")
         return found
 
-    def conflicts(self, recipe: "Recipe") -> Iterator[Conflict]:
+    def conflicts(self, recipe: Recipe) -> Iterator[Conflict]:
         if recipe.corpora is None:
             yield Conflict("pretrain", "needs the section corpora")
             return

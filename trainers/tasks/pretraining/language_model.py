@@ -2,8 +2,8 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ from trainers.corpora.feeding.feed import Packed
 from trainers.corpora.tokens import tokenizer as tokenizers
 from trainers.corpora.tokens.pack import segment_ids
 from trainers.models.build import Start, build, refuse_longer
-from trainers.tasks.task import IGNORED, Batch
+from trainers.tasks.task import IGNORED, Batch, Counts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -32,6 +32,8 @@ class LanguageModel:
     cache_gb: float
     shuffle_window: int | None = None
 
+    rows_are_coupled: ClassVar[bool] = False
+
     def tokenizer(self) -> "PreTrainedTokenizerFast":
         return tokenizers.load(self.corpus.folder("tokenizer"))
 
@@ -39,12 +41,18 @@ class LanguageModel:
         window = self.shuffle_window if split == "train" else None
         return Packed(self.corpus, split, self.cache_gb, window)
 
-    def metrics(self, sums: dict[str, float]) -> dict[str, float]:
-        loss = sums["loss"] / sums["targets"]
+    def longest_rows(self, number: int) -> list[dict[str, Any]]:
+        return self.rows("train").take(np.arange(number))
+
+    def targets(self, batch: Batch) -> float:
+        return int((batch["labels"] != IGNORED).sum())
+
+    def metrics(self, counts: Mapping[str, Tensor]) -> dict[str, float]:
+        loss = float(counts["loss"] / counts["targets"])
         return {
             "loss": loss,
             "perplexity": math.exp(min(loss, 50.0)),
-            "accuracy": sums["correct"] / sums["targets"],
+            "accuracy": float(counts["correct"] / counts["targets"]),
         }
 
     def _model(self, head: str) -> "PreTrainedModel":
@@ -68,9 +76,7 @@ def tensors(**arrays: npt.NDArray[Any]) -> Batch:
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
-def cross_entropy(
-    logits: Tensor, labels: Tensor, counted: bool
-) -> tuple[Tensor, dict[str, Tensor]]:
+def cross_entropy(logits: Tensor, labels: Tensor, counted: bool) -> tuple[Tensor, Counts]:
     """Cross-entropy of `logits` (..., vocabulary), summed over the `labels` (...) that are not
     IGNORED; and the correct predictions, if they are `counted`: the argmax over a vocabulary is
     dear on a CPU, and training has no use for it."""

@@ -26,7 +26,7 @@ from trainers.tasks.pretraining.language_model import (
     tensors,
 )
 from trainers.tasks.pretraining.words import Words
-from trainers.tasks.task import IGNORED, Batch
+from trainers.tasks.task import IGNORED, Batch, Counts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -101,7 +101,7 @@ class MaskedLM(Masking):
             ids[row] = np.where(chosen & (kind >= 0.9), random_ids, ids[row])
         return tensors(input_ids=ids, segments=segments, labels=labels)
 
-    def loss(self, model: "PreTrainedModel", batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, model: "PreTrainedModel", batch: Batch) -> tuple[Tensor, Counts]:
         inputs = packed_inputs(model, batch["input_ids"], batch["segments"])
         labels, head = batch["labels"], PREDICTION_HEADS.get(model.config.model_type)
         if head is None:

@@ -15,7 +15,7 @@ discriminator; the generator lies beside it, in `generator/`, for going on.
 
 import copy
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ from trainers.models.build import Start, build, packed_inputs
 from trainers.models.lean_imports import transformers
 from trainers.tasks.pretraining.language_model import packed, tensors
 from trainers.tasks.pretraining.masked_lm import PREDICTION_HEADS, Masking
-from trainers.tasks.task import IGNORED, Batch
+from trainers.tasks.task import IGNORED, Batch, Counts
 
 GENERATOR = "generator"
 
@@ -94,7 +94,7 @@ class ReplacedTokens(Masking):
             uniform=uniform,
         )
 
-    def loss(self, model: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, model: Any, batch: Batch) -> tuple[Tensor, Counts]:
         masked, learned = batch["masked"], batch["labels"] != IGNORED
         originals = batch["labels"][masked]
         inputs = packed_inputs(model.generator, batch["input_ids"], batch["segments"])
@@ -115,11 +115,11 @@ class ReplacedTokens(Masking):
         )
         return loss, {"correct": ((scores > 0) == replaced).sum()}
 
-    def metrics(self, sums: dict[str, float]) -> dict[str, float]:
+    def metrics(self, counts: Mapping[str, Tensor]) -> dict[str, float]:
         """The accuracy is the discriminator's, over all tokens: as most are originals, high."""
         return {
-            "loss": sums["loss"] / sums["targets"],
-            "accuracy": sums["correct"] / sums["targets"],
+            "loss": float(counts["loss"] / counts["targets"]),
+            "accuracy": float(counts["correct"] / counts["targets"]),
         }
 
 

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from trainers.corpora.tokens import tokenizer as tokenizers
 from trainers.tasks.pretraining.language_model import Ids, LanguageModel, cross_entropy, tensors
-from trainers.tasks.task import IGNORED, Batch
+from trainers.tasks.task import IGNORED, Batch, Counts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -86,7 +86,7 @@ class SpanCorruption(LanguageModel):
         pad: Any = tokenizer.pad_token_id
         return sentinels, pad if pad is not None else end, int(begin == end)
 
-    def loss(self, model: "PreTrainedModel", batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, model: "PreTrainedModel", batch: Batch) -> tuple[Tensor, Counts]:
         return cross_entropy(logits(model, batch), batch["labels"], counted=not model.training)
 
 

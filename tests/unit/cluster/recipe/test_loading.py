@@ -10,7 +10,8 @@ from ray import cloudpickle
 
 from cluster.errors import RecipeError
 from cluster.recipe import section
-from cluster.recipe.loading import Recipe, load, shipped
+from cluster.recipe.loading import load, override, shipped
+from cluster.recipe.section import Recipe
 
 VALID = """\
 # A recipe with every section.
@@ -395,18 +396,18 @@ def test_a_bad_override_is_refused(recipe_file: Path, override: str, says: str) 
 
 def test_a_trial_overrides_a_validated_recipe(recipe_file: Path) -> None:
     recipe = load(recipe_file)
-    trial = recipe.override({"tune": None, "finetune.learning_rate": 0.005})
+    trial = override(recipe, {"tune": None, "finetune.learning_rate": 0.005})
     assert trial.finetune.learning_rate == 0.005
     assert trial.tune is None
     assert recipe.tune is not None, "the original stays as it was"
-    assert trial.override({"tune": recipe.model_dump()["tune"]}).finetune == trial.finetune
-    assert recipe.override({}) == recipe
+    assert override(trial, {"tune": recipe.model_dump()["tune"]}).finetune == trial.finetune
+    assert override(recipe, {}) == recipe
 
 
 def test_a_trial_is_validated_again(recipe_file: Path) -> None:
     recipe = load(recipe_file)
     with pytest.raises(RecipeError, match=r"finetune\.dropout: .*less than 1, found 1\.5"):
-        recipe.override({"finetune.dropout": 1.5})
+        override(recipe, {"finetune.dropout": 1.5})
 
 
 def test_a_recipe_does_not_change(recipe_file: Path) -> None:
@@ -423,7 +424,7 @@ def test_a_recipe_is_sent_without_its_class(recipe_file: Path) -> None:
     assert type(taken) is Recipe
     assert taken.model_dump() == recipe.model_dump()
     assert type(taken.pretrain) is type(recipe.pretrain)
-    assert taken.override({"seed": 5}) == recipe.override({"seed": 5})
+    assert override(taken, {"seed": 5}) == override(recipe, {"seed": 5})
 
 
 def test_a_tracker_that_is_not_installed_is_told_before_anything_runs(

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from cluster.errors import RaymillError, UserError
-from cluster.recipe.loading import Recipe, load
+from cluster.recipe.loading import load
+from cluster.recipe.section import Recipe
 from cluster.runs import pipeline, records
 from cluster.runs.pipeline import Planned, Stage
 from cluster.store import artifacts

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from cluster.errors import InfrastructureError
+from cluster.store.artifact_files import Files
 from cluster.store.artifacts import Artifact
-from cluster.store.cache import Files, WorkFolder, make_room
+from cluster.store.cache import WorkFolder, make_room
 from cluster.store.storage import Storage
 from tests.fakes import published
 from tests.s3 import S3Server

@@ -8,7 +8,7 @@ import pytest
 
 from cluster.cli import main
 from cluster.errors import UserError
-from cluster.recipe.loading import load, shipped
+from cluster.recipe.loading import load, override, shipped
 from cluster.runs import pipeline
 from cluster.store.storage import Storage
 from tests.fakes import published
@@ -90,7 +90,7 @@ def test_steps_hours_and_cost_follow_from_the_corpus(recipe: Any, tmp_path: Path
 
 
 def test_the_largest_micro_batch_is_the_largest_that_fits(recipe: Any, measures: Measures) -> None:
-    recipe = recipe.override({"pretrain.precision": "bf16"})
+    recipe = override(recipe, {"pretrain.precision": "bf16"})
     settings = recipe.pretrain
     peaks = {
         size: peak(settings, measures, "bf16", size, on_gpu=False)[1].total
@@ -104,9 +104,9 @@ def test_the_largest_micro_batch_is_the_largest_that_fits(recipe: Any, measures:
 
 
 def test_stages_that_do_not_go_with_the_recipe_are_left_out(recipe: Any) -> None:
-    found = section(recipe.override({"pretrain.optimizer": "adafactor", "pretrain.zero.stage": 0}))
+    found = section(override(recipe, {"pretrain.optimizer": "adafactor", "pretrain.zero.stage": 0}))
     assert list(found["stages"]) == ["0"]
-    found = section(recipe.override({"pretrain.zero.offload_optimizer": "cpu"}))
+    found = section(override(recipe, {"pretrain.zero.offload_optimizer": "cpu"}))
     assert list(found["stages"]) == ["1", "2", "3"]
 
 

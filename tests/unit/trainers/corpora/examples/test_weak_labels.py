@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from cluster.errors import RecipeError, UserError
-from cluster.recipe.loading import Recipe, load
+from cluster.recipe.loading import load, override
+from cluster.recipe.section import Recipe
 from trainers.corpora.reading.sources import content_hash, refuse_relative
 
 RECIPE = """\
@@ -93,7 +94,7 @@ def test_a_relative_lexicon_is_refused_for_another_machine() -> None:
     recipe = edited()
     sources = {f"corpora.sources.{name}.path": f"s3://b/{name}.txt" for name in ("gold", "raw")}
     with pytest.raises(UserError, match=r"functions\.praise\.path: 'praise\.txt' is relative"):
-        refuse_relative(recipe.override(sources).corpora)
+        refuse_relative(override(recipe, sources).corpora)
 
 
 def test_a_changed_lexicon_is_another_labelling() -> None:
@@ -119,6 +120,6 @@ def test_labelled_documents_depend_on_what_they_go_through(
     key: str, value: Any, depends: bool
 ) -> None:
     before = edited()
-    after = before.override({f"corpora.{key}": value})
+    after = override(before, {f"corpora.{key}": value})
     assert (after.corpora.labelled != before.corpora.labelled) is depends
     assert after.corpora.identity() != before.corpora.identity()

@@ -1,0 +1,24 @@
+"""The first request to an endpoint: a row that the model was evaluated on, or a made-up one."""
+
+from typing import Any
+
+import pyarrow as pa
+
+from cluster.store import artifacts
+from cluster.store.artifacts import Artifact
+from trainers.tasks.spec import TaskSection
+
+MAX_CHARACTERS = 60
+
+
+def first_request(promotion: Artifact, task: type[TaskSection]) -> dict[str, Any]:
+    """The body of a request, with the first short row of the test split that the promoted model was
+    evaluated on, else the beginning of a long one."""
+    examples = artifacts.lineage(promotion).get("examples")
+    try:
+        content = promotion.storage.read(f"{examples}/test.arrow")
+    except FileNotFoundError:  # they may be deleted: the model answers without them
+        return task.request([task.sample])
+    rows = pa.ipc.open_stream(content).read_all().to_pylist()
+    short = next((row for row in rows if len(row["text"]) <= MAX_CHARACTERS), rows[0])
+    return task.request([{**short, "text": short["text"][:MAX_CHARACTERS]}])

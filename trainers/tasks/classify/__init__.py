@@ -1,0 +1,1 @@
+"""Text classification: sentiment, topics and their like, with one label a text or several."""

@@ -1,0 +1,209 @@
+"""Text classification in training: the cross-entropy of each text's label, or with several labels
+the mean binary cross-entropy of all labels."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from cluster.store.artifacts import Artifact
+from trainers.corpora.feeding.feed import Examples
+from trainers.corpora.tokens import tokenizer as tokenizers
+from trainers.corpora.tokens.pack import read_arrow
+from trainers.models.build import Start, build, refuse_longer
+from trainers.tasks.classify.spec import Classify, label_order
+from trainers.tasks.predictor import encode
+from trainers.tasks.task import Batch, Counts
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+THRESHOLDS = torch.linspace(0.05, 0.95, 19)
+"""Those that are tried for several labels."""
+UNKNOWN_LABELS = ["0", "1"]
+"""Stand for the labels of a plan whose data are not there yet."""
+
+
+def pad(input_ids: Sequence[Sequence[int]], pad_id: int) -> Batch:
+    """`input_ids` and `attention_mask`, (batch, longest)."""
+    longest = max(map(len, input_ids))
+    ids = torch.tensor([[*row, *[pad_id] * (longest - len(row))] for row in input_ids])
+    mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in input_ids])
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassifyTask:
+    settings: Classify
+    examples: Artifact | None
+    """None for a plan, before there are any."""
+    start: Start
+    tokenizer_folder: str
+
+    rows_are_coupled: ClassVar[bool] = False
+
+    def tokenizer(self) -> "PreTrainedTokenizerFast":
+        tokenizer = tokenizers.load(self.tokenizer_folder, "finetune.base")
+        tokenizer.model_max_length = self.settings.max_length  # so that others cut texts as we do
+        return tokenizer
+
+    def model(self) -> "PreTrainedModel":
+        kind = "multi" if self.settings.multi_label else "single"
+        model = build(
+            self.start,
+            "classify",
+            self.tokenizer(),
+            classifier_dropout=self.settings.dropout,
+            problem_type=f"{kind}_label_classification",
+            num_labels=len(self.labels),
+            id2label=dict(enumerate(self.labels)),
+            label2id=self._numbers,
+        )
+        refuse_longer(model, "finetune.max_length", self.settings.max_length)
+        return model
+
+    def rows(self, split: str) -> Examples:
+        assert self.examples is not None
+        return Examples(read_arrow(self.examples.path / f"{split}.arrow"), self._encoded)
+
+    def longest_rows(self, number: int) -> list[dict[str, Any]]:
+        label: Any = [] if self.settings.multi_label else 0
+        row = {"input_ids": [self._pad_id] * self.settings.max_length, "label": label}
+        return [row] * number
+
+    def collate(self, rows: Sequence[dict[str, Any]], numbers: Sequence[int]) -> Batch:
+        batch = pad([row["input_ids"] for row in rows], self._pad_id)
+        labels = [row["label"] for row in rows]
+        if not self.settings.multi_label:
+            return {**batch, "labels": torch.tensor(labels)}
+        hot = torch.zeros(len(rows), len(self.labels))
+        for row, own in enumerate(labels):
+            hot[row, own] = 1.0
+        return {**batch, "labels": hot}
+
+    def targets(self, batch: Batch) -> float:
+        if self.settings.multi_label or self._weights is None:
+            return len(batch["labels"])
+        return float(self._weights[batch["labels"]].sum())
+
+    def loss(self, model: "PreTrainedModel", batch: Batch) -> tuple[Tensor, Counts]:
+        labels = batch["labels"]
+        inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+        logits = model(**inputs).logits.float()
+        weights = None if self._weights is None else self._weights.to(logits.device)
+        smoothing = self.settings.label_smoothing if model.training else 0.0
+        if self.settings.multi_label:
+            wanted = labels * (1 - smoothing) + smoothing / 2
+            loss = functional.binary_cross_entropy_with_logits(
+                logits, wanted, pos_weight=weights, reduction="none"
+            )
+            return loss.mean(-1).sum(), {} if model.training else _several(logits, labels)
+        loss = functional.cross_entropy(
+            logits, labels, weight=weights, reduction="sum", label_smoothing=smoothing
+        )
+        return loss, {} if model.training else _single(logits, labels)
+
+    def metrics(self, counts: Mapping[str, Tensor]) -> dict[str, float]:
+        hit, given, gold = counts["hit"], counts["given"], counts["gold"]
+        loss = float(counts["loss"] / counts["targets"])
+        if not self.settings.multi_label:
+            return {
+                "loss": loss,
+                "accuracy": float(hit.sum() / counts["texts"]),
+                "micro_f1": float(_f1(hit.sum(), given.sum(), gold.sum())),
+                "macro_f1": _macro_f1(hit, given, gold),
+            }
+        micro = _f1(hit.sum(-1), given.sum(-1), gold.sum())
+        best = int(micro.argmax())
+        return {
+            "loss": loss,
+            "accuracy": float(counts["all_right"][best] / counts["texts"]),
+            "micro_f1": float(micro[best]),
+            "macro_f1": _macro_f1(hit[best], given[best], gold),
+            "threshold": round(float(THRESHOLDS[best]), 2),
+        }
+
+    @functools.cached_property
+    def labels(self) -> list[str]:
+        """In the order of their numbers."""
+        if self.examples is None:
+            return self.settings.labels or UNKNOWN_LABELS
+        return label_order(self.examples, self.settings.labels)
+
+    def _encoded(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        texts = [row["text"] for row in rows]
+        encoded = encode(self._tokenizer, texts, self.settings.max_length)
+        return [
+            {"input_ids": one.input_ids, "label": self._numbered(row["label"])}
+            for one, row in zip(encoded, rows, strict=True)
+        ]
+
+    def _numbered(self, label: Any) -> Any:
+        """The number of a label, or the numbers of a list of them."""
+        if self.settings.multi_label:
+            return [self._numbers[one] for one in label]
+        return self._numbers[label]
+
+    @functools.cached_property
+    def _weights(self) -> Tensor | None:
+        """Of each label, from how many training texts have it."""
+        if self.settings.class_weights == "none" or self.examples is None:
+            return None
+        found = self.examples.manifest.metrics
+        having = [found["labels"].get(label, {}).get("train", 0) for label in self.labels]
+        counts = torch.tensor(having, dtype=torch.float32).clamp(min=1)
+        if self.settings.multi_label:
+            return (found["train"] - counts).clamp(min=1) / counts
+        return counts.sum() / (len(counts) * counts)
+
+    @functools.cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {label: number for number, label in enumerate(self.labels)}
+
+    @functools.cached_property
+    def _tokenizer(self) -> "PreTrainedTokenizerFast":
+        return self.tokenizer()
+
+    @functools.cached_property
+    def _pad_id(self) -> int:
+        return self._tokenizer.pad_token_id
+
+
+def _single(logits: Tensor, labels: Tensor) -> Counts:
+    """By label: how often it was given rightly, given at all, and is gold."""
+    number, predicted = logits.shape[-1], logits.argmax(-1)
+    return {
+        "hit": torch.bincount(labels[predicted == labels], minlength=number),
+        "given": torch.bincount(predicted, minlength=number),
+        "gold": torch.bincount(labels, minlength=number),
+        "texts": torch.tensor(len(labels)),
+    }
+
+
+def _several(logits: Tensor, labels: Tensor) -> Counts:
+    """The same, `hit` and `given` by threshold; and texts that have all their labels right."""
+    thresholds = THRESHOLDS.to(logits.device)
+    given = logits.sigmoid() >= thresholds[:, None, None]  # (thresholds, texts, labels)
+    gold = labels > 0.5
+    return {
+        "hit": (given & gold).sum(1),
+        "given": given.sum(1),
+        "gold": gold.sum(0),
+        "all_right": (given == gold).all(-1).sum(-1),
+        "texts": torch.tensor(len(labels)),
+    }
+
+
+def _f1(hit: Tensor, given: Tensor, gold: Tensor) -> Tensor:
+    """2 TP / (2 TP + FP + FN); 0 where nothing is given and nothing is gold."""
+    return 2 * hit / (given + gold).clamp(min=1)
+
+
+def _macro_f1(hit: Tensor, given: Tensor, gold: Tensor) -> float:
+    """The mean over labels that are gold or given, as scikit-learn's default labels are."""
+    known = (given + gold) > 0
+    return float(_f1(hit, given, gold)[known].mean()) if known.any() else 0.0

@@ -1,0 +1,33 @@
+"""The tasks that fine-tuning knows, and the recipe's section `finetune`, which is one of them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Union
+
+from pydantic import Discriminator, Tag
+
+from trainers.tasks.classify.spec import Classify
+from trainers.tasks.spec import TaskSection
+
+DEFAULT_TASK = "classify"
+TASKS: Mapping[str, type[TaskSection]] = {
+    "classify": Classify,
+}
+"""A new task is a line here."""
+
+
+def union(tasks: Sequence[tuple[str, type[TaskSection]]]) -> Any:
+    """One section of several, told by its key `task`."""
+    if len(tasks) == 1:
+        return tasks[0][1]
+    # Tags that begin with "|" are no keys of a recipe: errors leave them out.
+    members = tuple(Annotated[section, Tag(f"|{name}")] for name, section in tasks)
+    return Annotated[Union[members], Discriminator(_tag)]  # noqa: UP007
+
+
+def _tag(value: Any) -> str:
+    name = value.get("task", DEFAULT_TASK) if isinstance(value, Mapping) else value.task
+    return f"|{name}"
+
+
+FINETUNE = union([*TASKS.items()])
+"""The type of the recipe's section `finetune`."""

@@ -1,0 +1,166 @@
+"""What a task is before torch is needed: its keys in a recipe, its columns, its metrics, its route.
+
+The section `finetune` is one of these, chosen by its key `task` (see registry.py). A specification
+names its implementation as strings, so that checking a recipe imports no torch.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from cluster.recipe.section import Conflict, Recipe, Section, nearest, operational
+from trainers.engine.training_config import Training
+
+if TYPE_CHECKING:
+    from cluster.store.artifacts import Artifact
+
+
+@dataclasses.dataclass(frozen=True)
+class Role:
+    """A column that a task needs of each row, by the task's own name for it. A source whose column
+    has another name says so in `columns`."""
+
+    kind: Literal["text", "label"]
+    """`text` is cleaned and must be text. `label` is a text, number, truth value or class, or a
+    list of these where the task takes several."""
+    about: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """A figure that says how good a model is: what a gate can hold and a search can follow."""
+
+    mode: Literal["max", "min"]
+    """Whether more or less is better."""
+    title: str
+    lowest: float = 0.0
+    highest: float = 1.0
+
+    def is_worse(self, value: float, limit: float) -> bool:
+        """Also where the value is not a number."""
+        return not (value <= limit if self.mode == "min" else value >= limit)
+
+
+class Evaluation(Section):
+    """What stands beside the model's own figures on the untouched test split."""
+
+    without_pretraining: bool = False
+    """The same model and settings from random weights, so that pretraining's worth is a figure."""
+    seeds: int = Field(default=1, ge=1, le=20)
+    """Fine-tunings of each kind; with two or more, means come with 95 % intervals."""
+
+
+class TaskSection(Training):
+    """The section `finetune`: what every task has beside keys of its own.
+
+    Its validators and `conflicts` are light. A task is a subclass, its implementation and a line in
+    registry.py.
+    """
+
+    section: ClassVar[str] = "finetune"
+    implementation: ClassVar[str]
+    """`module:class` of its Task (task.py), made from (section, examples, start, tokenizer
+    folder)."""
+    predictor: ClassVar[str]
+    """`module:class` of its Predictor (predictor.py)."""
+    figures: ClassVar[str]
+    """`module:function` from records to figures: a pure function."""
+    roles: ClassVar[Mapping[str, Role]]
+    """The columns that it needs, by their names in the task."""
+    objectives: ClassVar[tuple[str, ...]]
+    """Objectives of pretraining whose models suit it."""
+    route: ClassVar[str]
+    """Of its endpoint."""
+    sample: ClassVar[Mapping[str, Any]]
+    """A row for a first request to its endpoint."""
+    servable: ClassVar[Literal["encoder", "vllm_adapter", "vllm_merged"]]
+    """What serves it: raymill's endpoint for encoders, or vLLM, with the model as an adapter of its
+    base or merged into it."""
+    metrics: ClassVar[Mapping[str, Metric]]
+    """All that it can report."""
+
+    task: str
+    max_length: int = Field(default=128, ge=8)
+    """Tokens of a text that the model sees; what is longer is cut, and counted."""
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Before the head, where the architecture has one there."""
+    evaluation: Evaluation = operational(Evaluation())
+
+    @property
+    def headline(self) -> str:
+        """The metric that says most: what a search follows by default."""
+        raise NotImplementedError
+
+    @property
+    def validation_metrics(self) -> tuple[str, ...]:
+        """Names of the metrics that validation reports: what `tune.metric` can be."""
+        raise NotImplementedError
+
+    @property
+    def test_metrics(self) -> tuple[str, ...]:
+        """Names of the metrics that evaluation reports: what `serve.gate` can hold."""
+        raise NotImplementedError
+
+    @property
+    def baselines(self) -> Mapping[str, str]:
+        """What evaluation puts beside the model, by name: `module:function`, called with the
+        section and the examples, in a process without torch."""
+        return {}
+
+    @classmethod
+    def request(cls, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """The body of a request to its endpoint about these rows of examples."""
+        raise NotImplementedError
+
+    def refuse_examples(self, examples: "Artifact") -> None:
+        """Raises UserError if the task cannot be learned from these examples."""
+
+    def card(self, examples: "Artifact", metrics: Mapping[str, Any]) -> dict[str, Any]:
+        """What its Predictor must know of a model, as plain JSON; `metrics` are of the
+        validation."""
+        return {"max_length": self.max_length}
+
+    def conflicts(self, recipe: Recipe) -> Iterator[Conflict]:
+        if recipe.corpora is None:
+            yield Conflict("finetune", "needs the section corpora")
+        if (self.base is None) == (recipe.pretrain is None):
+            yield Conflict(
+                "finetune.base",
+                "give it, or a section pretrain, one of them: fine-tuning starts from either",
+            )
+        if self.evaluation.without_pretraining and (
+            recipe.pretrain is None or recipe.pretrain.base is not None
+        ):
+            yield Conflict(
+                "finetune.evaluation.without_pretraining",
+                "needs pretrain.model or pretrain.like: only a model from scratch can be built "
+                "without its weights",
+            )
+        if recipe.pretrain is None:
+            return
+        if recipe.pretrain.objective not in self.objectives:
+            yield Conflict(
+                "finetune.task",
+                f"{self.task} needs pretrain.objective: {' or '.join(self.objectives)}",
+            )
+        shape = recipe.pretrain.model
+        if shape is not None and self.max_length > shape.max_positions:
+            yield Conflict(
+                "finetune.max_length",
+                f"{self.max_length} is over pretrain.model.max_positions = {shape.max_positions}",
+            )
+
+
+def gate_refusal(task: type[TaskSection], name: str, limit: float) -> str | None:
+    """Why this can be no gate of a task, or None. Pure."""
+    metric = task.metrics.get(name)
+    if metric is None:
+        known = ", ".join(task.metrics)
+        return f"no such metric, there are {known}{nearest(name, task.metrics)}"
+    if metric.lowest <= limit <= metric.highest:
+        return None
+    highest = "" if math.isinf(metric.highest) else f" to {metric.highest:g}"
+    return f"{metric.title} is a number from {metric.lowest:g}{highest}, found {limit:g}"

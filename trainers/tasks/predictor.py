@@ -134,6 +134,7 @@ def encode(
     done: dict[int, Encoded] = {}
     characters = CHARACTERS_PER_TOKEN * max_length
     special = tokenizer.num_special_tokens_to_add()
+    words_are_whole = type(tokenizer.backend_tokenizer.model).__name__ in ("WordPiece", "WordLevel")
     while len(done) < len(texts):
         places = [place for place in range(len(texts)) if place not in done]
         beginnings = [beginning_of(texts[place], characters) for place in places]
@@ -145,12 +146,21 @@ def encode(
         ).encodings
         for place, (_, is_whole), encoding in zip(places, beginnings, encodings, strict=True):
             behind = sum(len(chunk.ids) - special for chunk in encoding.overflowing)
-            # The end of what was taken may be tokenized in another way than with what follows.
-            if is_whole or behind >= max_length:
+            if is_whole or (behind >= max_length and _is_certain(encoding, words_are_whole)):
                 length = len(encoding.ids) + behind if is_whole else None
                 done[place] = Encoded(encoding.ids, length)
         characters *= 4
     return [done[place] for place in range(len(texts))]
+
+
+def _is_certain(encoding: Any, words_are_whole: bool) -> bool:
+    """Whether nothing that follows a text's beginning changes the tokens before the cut, when there
+    are many behind it. A word of WordPiece is unknown as a whole if its end is, or is too far."""
+    if not words_are_whole:
+        return True
+    words = [word for word in encoding.word_ids if word is not None]
+    following = [word for word in encoding.overflowing[-1].word_ids if word is not None]
+    return words[-1] != following[-1]
 
 
 def batches(lengths: Sequence[int], most_tokens: int = FORWARD_TOKENS) -> list[list[int]]:

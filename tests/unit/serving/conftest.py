@@ -20,16 +20,16 @@ def classifier(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Path
 
 
 @pytest.fixture(scope="session")
-def replica(
-    classifier: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[..., Any]:
+def replica(classifier: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
     """Makes one, with keys of the section `serve`. Each of its requests has a forward of its own:
     to gather several, Serve must run."""
 
     def make(folder: Path = classifier, **keys: Any) -> Any:
         from serving.encoders.app import Endpoint
 
-        model = published(Storage.at(str(tmp_path_factory.mktemp("mill"))), "model/demo-finetune-0a")
+        model = published(
+            Storage.at(str(tmp_path_factory.mktemp("mill"))), "model/demo-finetune-0a"
+        )
         shutil.copytree(folder, model.path, dirs_exist_ok=True)
         kind = Endpoint.func_or_class  # type: ignore[attr-defined]
         made = kind.__new__(kind)

@@ -181,5 +181,3 @@ def test_several_labels_are_those_that_reach_the_threshold(
     client = TestClient(replica(folder).__serve_build_asgi_app__())
     (found,) = client.post("/v1/classify", json={"texts": ["很好"]}).json()["predictions"]
     assert found["label"] == [one for one in LABELS if found["probabilities"][one] >= 0.5]
-
-

@@ -87,7 +87,9 @@ def test_a_larger_body_is_not_read_to_its_end(app: FastAPI, declared: bool) -> N
 @pytest.mark.parametrize("size", [1, 7, 10_000])
 def test_gzip_may_come_in_any_pieces(app: FastAPI, size: int) -> None:
     half = LIMIT_BYTES // 2
-    whole = gzip.compress(document(LIMIT_BYTES)[:half]) + gzip.compress(document(LIMIT_BYTES)[half:])
+    whole = gzip.compress(document(LIMIT_BYTES)[:half]) + gzip.compress(
+        document(LIMIT_BYTES)[half:]
+    )
     pieces = [whole[start : start + size] for start in range(0, len(whole), size)]
     assert post(app, pieces, {"content-encoding": "gzip"}) == (200, 1, len(pieces))
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import regex
 
-from trainers.corpora.cleaning import language, privacy
+from trainers.corpora.cleaning import language
 from trainers.corpora.cleaning.config import Clean, Quality, Repetition
 from trainers.corpora.cleaning.invisible import without_controls
 from trainers.corpora.cleaning.units import LETTER, is_cjk, units
@@ -78,6 +78,8 @@ def _in_normal_form(text: str, form: str) -> str:
 
 def _masked(text: str, clean: Clean, masked: collections.Counter[str]) -> str:
     """Until nothing is left to mask: behind one mask there may begin what was no number before."""
+    from trainers.corpora.cleaning import privacy  # takes a moment, as few recipes need
+
     while (less := privacy.mask(text, clean.mask, masked)) != text:
         # An accent may have come to stand behind the mask.
         text = _in_normal_form(less, clean.unicode)

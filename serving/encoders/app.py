@@ -17,8 +17,7 @@ from serving.config import Serve
 from serving.encoders import processes
 from serving.rollout.promote import promotion
 from serving.rollout.promote import settings as promoted_with
-from trainers.models.card import read_card
-from trainers.tasks.registry import TASKS
+from trainers.tasks.registry import task_of
 
 if TYPE_CHECKING:
     from trainers.tasks.predictor import Encoded, Output
@@ -37,7 +36,7 @@ class Endpoint:
 
         self.name, self.version = model.manifest.recipe, model.version
         self._settings = settings
-        self._task = TASKS[read_card(model.path)["task"]]
+        self._task = task_of(model)
         device = "cuda" if torch.cuda.is_available() else "cpu"  # Ray shows a replica its own GPUs
         self._predictor = load(model.path, device)
         self._forward.set_max_batch_size(settings.max_batch_size)  # type: ignore[attr-defined]

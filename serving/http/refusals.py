@@ -17,6 +17,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.routing import Match
+from starlette.types import Scope
 
 from trainers.tasks.predictor import Encoded
 
@@ -101,12 +102,12 @@ def _joined(problems: Sequence[str]) -> str:
     return "; ".join([*problems[:SHOWN_PROBLEMS], *([f"and {more} more"] if more > 0 else [])])
 
 
-def _methods(http: FastAPI, path: Mapping[str, Any]) -> list[str]:
-    """All that the path of a request's scope takes."""
+def _methods(http: FastAPI, scope: Scope) -> list[str]:
+    """All that the path of a request takes."""
     methods = {
         method
         for route in http.routes
-        if route.matches(path)[0] != Match.NONE
+        if route.matches(scope)[0] != Match.NONE
         for method in getattr(route, "methods", None) or ()
     }
     return sorted(methods | ({"HEAD"} if "GET" in methods else set()) | {"OPTIONS"})

@@ -27,9 +27,9 @@ def replica(classifier: Path, tmp_path_factory: pytest.TempPathFactory) -> Calla
     def make(folder: Path = classifier, **keys: Any) -> Any:
         from serving.encoders.app import Endpoint
 
-        model = published(
-            Storage.at(str(tmp_path_factory.mktemp("mill"))), "model/demo-finetune-0a"
-        )
+        storage = Storage.at(str(tmp_path_factory.mktemp("mill")))
+        inputs = {"finetune": {"task": "classify"}}
+        model = published(storage, "model/demo-finetune-0a", inputs=inputs)
         shutil.copytree(folder, model.path, dirs_exist_ok=True)
         kind = Endpoint.func_or_class  # type: ignore[attr-defined]
         made = kind.__new__(kind)

@@ -7,6 +7,7 @@ import collections
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import regex
 
@@ -69,11 +70,17 @@ def normalize(text: str, clean: Clean, masked: collections.Counter[str] | None =
             return text
 
 
-def _in_normal_form(text: str, form: str) -> str:
+def _in_normal_form(text: str, form: Literal["NFC", "NFKC"]) -> str:
     if text.isascii():
         return text
-    text = unicodedata.normalize(form, TOO_MANY_MARKS.sub(r"\1", text))
-    return TOO_MANY_MARKS.sub(r"\1", text)  # one character may become several marks
+    text = _without_piles(text)
+    normal = unicodedata.normalize(form, text)
+    return text if normal == text else _without_piles(normal)  # characters may become marks
+
+
+def _without_piles(text: str) -> str:
+    """With no more combining marks behind a character than MOST_MARKS."""
+    return TOO_MANY_MARKS.sub(r"\1", text) if len(text) > MOST_MARKS else text
 
 
 def _masked(text: str, clean: Clean, masked: collections.Counter[str]) -> str:

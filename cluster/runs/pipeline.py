@@ -39,8 +39,6 @@ class Stage:
     uses_ray: bool = True
     trains: str | None = None
     """The recipe section whose workers it starts."""
-    starts_ahead: bool = False
-    """Whether processes of these workers start with the stage, before they are asked for."""
     resumes: bool = False
     """Whether it goes on from the files that a killed run left in its draft."""
     check: str | None = None
@@ -76,7 +74,6 @@ STAGES = (
         parents=("shard",),
         keys=("seed", "pretrain"),
         trains="pretrain",
-        starts_ahead=True,
     ),
     Stage(
         "tune",
@@ -95,7 +92,6 @@ STAGES = (
         parents=("examples", "pretrain", "tune"),
         keys=("seed", "finetune"),
         trains="finetune",
-        starts_ahead=True,
     ),
     Stage(
         "evaluate",
@@ -236,11 +232,6 @@ def run(
     return made
 
 
-def _start_ahead(recipe: Recipe, stage: Stage) -> None:
-    if stage.trains and stage.starts_ahead:
-        lazy_import("trainers.launch.processes:start")(getattr(recipe, stage.trains))
-
-
 def _make(
     recipe: Recipe,
     storage: Storage,
@@ -263,7 +254,6 @@ def _make(
         ) as draft:
             if draft.outdated:
                 console.line(f"starts anew: a killed run's work is of {draft.outdated}")
-            _start_ahead(recipe, item.stage)
             job = StageJob(recipe, parents, draft, storage, console, resources)
             metrics = lazy_import(item.stage.function)(job)
             return draft.publish(

@@ -8,7 +8,6 @@ from cluster.runs.pipeline import StageJob
 from cluster.store.artifacts import Artifact
 from cluster.store.storage import Storage
 from trainers.corpora.examples.stage import read_split
-from trainers.launch import processes
 from trainers.launch.failures import results
 from trainers.scoring import metrics
 from trainers.tasks.config import Finetune
@@ -22,9 +21,7 @@ def scores(job: StageJob, settings: Finetune, places: list[str]) -> list[Any]:
     memory."""
     import ray
 
-    task: Any = ray.remote(
-        num_cpus=settings.cpus_per_worker, runtime_env=processes.runtime_env(settings)
-    )(score)
+    task: Any = ray.remote(num_cpus=settings.cpus_per_worker)(score)
     given = job.parents["examples"], settings.max_length, settings.cpus_per_worker
     at_once = len(places) if settings.most_workers == 1 else 1
     found: list[Any] = []

@@ -9,7 +9,6 @@ Inside a Ray job the job's own cluster is used. Only a Ray that was started here
 import contextlib
 import logging
 import os
-import signal
 import socket
 import sys
 import tempfile
@@ -18,7 +17,7 @@ from pathlib import Path
 
 from cluster.errors import UserError
 from cluster.lazy_import import lazy_import
-from cluster.ray import local, processor
+from cluster.ray import local, processor, signals
 from cluster.ray.resources import largest
 
 CONNECT_TIMEOUT_S = 5
@@ -55,29 +54,17 @@ def connected(address: str | None, cpus: int | None) -> Iterator[dict[str, float
 
     with contextlib.ExitStack() as stack:
         ingress = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="raymill-")))
-        stack.callback(ray.shutdown)
-        on_sigterm = signal.getsignal(signal.SIGTERM)
         if address:
-            _join(address, variables)
+            stack.callback(ray.shutdown)
+            with signals.deferred():
+                _join(address, variables)
         else:
             further = lazy_import("serving.rollout.ingress:environment")(ingress)
             _set_defaults(local.SETTINGS | processor.environment() | further)
-            with _deaf_to_hang_ups():
+            stack.enter_context(signals.ended_together())
+            with signals.deferred():
                 local.start(cpus)
-        signal.signal(signal.SIGTERM, on_sigterm)  # Ray puts one of its own, which ends at once
         yield _resources()
-
-
-@contextlib.contextmanager
-def _deaf_to_hang_ups() -> Iterator[None]:
-    """Ray's processes, which are started here, stay so: when a terminal is closed, each process of
-    its session gets a signal, and this one needs them for its end. It hears of it a little later.
-    """
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])
 
 
 def _join(address: str, variables: Mapping[str, str]) -> None:

@@ -24,8 +24,6 @@ INTERVAL_S = 10.0
 """At most one line an interval where no terminal shows a bar."""
 REDRAW_S = 0.1
 """A bar is drawn no more often."""
-ASKING_INTERVAL_S = 0.5
-"""What runs elsewhere looks no more often whether it is to end."""
 
 
 class Progress(Protocol):
@@ -156,31 +154,6 @@ class Relayed:
 
     def __init__(self, relay: Any):
         self._relay = relay
-        self._asking: Any = None
-        self._asked_at = 0.0
-
-    def end(self, timeout_s: float = 5.0) -> bool:
-        """Asks what runs to end; returns whether anything there has ever looked."""
-        import ray
-
-        try:
-            return ray.get(self._relay.end.remote(), timeout=timeout_s)
-        except ray.exceptions.RayError:  # it does not answer: then neither does what runs
-            return False
-
-    def is_to_end(self) -> bool:
-        """Whether what runs is asked to end. Can be called at any rate: it does not wait, the
-        answer is that to an earlier call."""
-        if time.monotonic() - self._asked_at < ASKING_INTERVAL_S:
-            return False
-        import ray
-
-        if self._asking is None:
-            self._asking = self._relay.is_to_end.remote()
-        if not ray.wait([self._asking], timeout=0)[0]:
-            return False
-        answer, self._asking, self._asked_at = self._asking, None, time.monotonic()
-        return ray.get(answer)
 
     def line(self, text: str) -> None:
         self._relay.put.remote(("line", (text,), {}))
@@ -190,19 +163,10 @@ class Relayed:
 
 
 class _Relay:
-    """The actor between workers and driver: a list, and a flag the other way."""
+    """The actor between workers and driver: a list."""
 
     def __init__(self) -> None:
         self._events: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
-        self._is_to_end, self._was_looked_at = False, False
-
-    def end(self) -> bool:
-        self._is_to_end = True
-        return self._was_looked_at
-
-    def is_to_end(self) -> bool:
-        self._was_looked_at = True
-        return self._is_to_end
 
     def put(self, event: tuple[str, tuple[Any, ...], dict[str, Any]]) -> None:
         self._events.append(event)

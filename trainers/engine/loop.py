@@ -24,7 +24,7 @@ from trainers.engine.batches import Batches
 from trainers.engine.compiling import compiled
 from trainers.engine.job import Ended, Report, TrainJob
 from trainers.engine.journal import Journal
-from trainers.engine.stop_requests import Asked, Request, nothing
+from trainers.engine.stop_requests import Request, RequestSource, no_request
 from trainers.engine.training_config import Training
 from trainers.models import build
 from trainers.models.export import export
@@ -37,13 +37,13 @@ def train(
     job: TrainJob,
     progress: Progress,
     report: Report | None = None,
-    asked: Asked = nothing,
+    request: RequestSource = no_request,
 ) -> dict[str, Any]:
     """Trains to the end and exports the model; returns its validation metrics and costs.
 
     torch.distributed is initialized. Every rank calls `report` after each evaluation. Where any
-    rank is asked for a checkpoint, or to end, all save one after the same step; to end, they raise
-    Ended.
+    rank is requested to save, or to stop, all save a checkpoint after the same step; to stop, they
+    raise Ended.
     """
     entered, settings, task = time.monotonic(), job.settings, job.task()
     if not torch.cuda.is_available():
@@ -77,7 +77,7 @@ def train(
     ):
         restore = journal.told_of(checkpoints.restore, state)
         while state.fraction < 1:
-            clock.asked = asked()
+            clock.request = request()
             loss = _step(engine, job, place, batches, state, total_steps, clock, watch)
             watch.after(engine, state, loss, restore)
             found, saved = None, False
@@ -96,11 +96,11 @@ def train(
             line = journal.step(state, loss, found, saved)
             if line is not None and rank == 0:
                 progress.update(round(state.fraction * 100, 1), 100.0, "%", **_shown(line))
-            if clock.asked is Request.END and state.fraction < 1:
+            if clock.request is Request.STOP and state.fraction < 1:
                 checkpoints.wait()
                 if rank == 0 and job.draft is not None:
                     progress.line(f"left a checkpoint after step {state.step:,}")
-                raise Ended(f"ended as it was asked to, after step {state.step:,}")
+                raise Ended(f"stopped as requested, after step {state.step:,}")
             checkpoints.raise_failure()
         if job.draft is not None:
             with journal.spent("export"):
@@ -154,16 +154,16 @@ def _step(
     share, waited = batches.at(state.samples, is_last=state.step + 1 == total_steps)
     rank = dist.get_rank()
     waits = [waited if one == rank else 0.0 for one in range(dist.get_world_size())]
-    asks = [clock.asked is Request.SAVE, clock.asked is Request.END]
+    requests = [clock.request is Request.SAVE, clock.request is Request.STOP]
     agreed = torch.tensor(
-        [share.targets, share.tokens, clock.seconds if rank == 0 else 0.0, *asks, *waits],
+        [share.targets, share.tokens, clock.seconds if rank == 0 else 0.0, *requests, *waits],
         dtype=torch.float64,
         device=engine.device,
     )
-    # One exchange a step: targets, tokens, rank 0's clock, what any is asked for, who waited.
+    # One exchange a step: targets, tokens, rank 0's clock, what any is requested to do, who waited.
     dist.all_reduce(agreed)
-    all_targets, all_tokens, seconds, saves, ends, *waits = agreed.tolist()
-    clock.asked = Request.END if ends else Request.SAVE if saves else Request.NOTHING
+    all_targets, all_tokens, seconds, saves, stops, *waits = agreed.tolist()
+    clock.request = Request.STOP if stops else Request.SAVE if saves else Request.NOTHING
     all_targets = max(all_targets, 1.0)  # masks may have left nothing to learn
     for group in engine.optimizer.param_groups:
         group["lr"] = schedule.rate(settings, state.fraction, 1 / total_steps)
@@ -233,7 +233,7 @@ class _Clock:
         self._checkpoint_s = settings.checkpoint_minutes * 60
         self._checkpoint_steps = settings.checkpoint_steps
         self._state = state
-        self.asked = Request.NOTHING
+        self.request = Request.NOTHING
         """Before a step this rank, after it any one."""
 
     @property
@@ -251,8 +251,8 @@ class _Clock:
     def checkpoint_is_due(self) -> bool:
         steps = self._checkpoint_steps
         by_steps = steps is not None and self._state.step % steps == 0
-        is_asked_for = self.asked is not Request.NOTHING
-        return self.is_due("checkpoint", 0.0 if by_steps or is_asked_for else self._checkpoint_s)
+        is_requested = self.request is not Request.NOTHING
+        return self.is_due("checkpoint", 0.0 if by_steps or is_requested else self._checkpoint_s)
 
 
 def _shown(line: dict[str, Any]) -> dict[str, Any]:

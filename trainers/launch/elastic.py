@@ -29,13 +29,13 @@ PAUSE_S, TOLD_AFTER_PAUSES = 0.5, 10
 
 def end() -> None:
     """Has this process's training end, with a checkpoint, and waits for it."""
-    REQUESTS.to_end.set()
+    REQUESTS.stop.set()
     REQUESTS.ended.wait(PATIENCE_S)
 
 
 def save() -> None:
     """Has this process's training leave a checkpoint."""
-    REQUESTS.to_save.set()
+    REQUESTS.save.set()
 
 
 class Following(ControllerCallback, WorkerGroupCallback):

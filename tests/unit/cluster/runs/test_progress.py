@@ -149,15 +149,6 @@ def test_what_a_worker_reports_reaches_the_driver_in_order() -> None:
     assert relay.actor.drain() == [], "once"
 
 
-def test_the_driver_knows_whether_anyone_looks_where_it_asks_to_end() -> None:
-    actor = progress._Relay()
-    assert not actor.end()
-    actor = progress._Relay()
-    assert not actor.is_to_end()
-    assert actor.end()
-    assert actor.is_to_end()
-
-
 def test_what_libraries_print_goes_to_the_log(tmp_path: Path) -> None:
     """Also what is written to the descriptors from C++, and by children."""
     code = f"""

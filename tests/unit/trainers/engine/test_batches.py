@@ -144,7 +144,7 @@ def test_the_next_share_is_made_while_the_step_computes() -> None:
     with batches(rows, 4) as feed:
         first, _ = feed.at(0)
         assert taken(first) == taken(feed.make(0))
-        feed._ahead[1].result(timeout=10)  # type: ignore[index]
+        feed._ahead[1].result(timeout=600)  # type: ignore[index]
         assert len(asked) == 3, "one step ahead, no more"
         second, waited = feed.at(4, is_last=True)
         assert sorted(number for number, _ in taken(second)) == [4, 5, 6, 7]

@@ -114,11 +114,11 @@ def test_who_asks_waits_for_the_training_to_end(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(elastic, "REQUESTS", requests)
     asking = threading.Thread(target=end)
     asking.start()
-    assert requests.to_end.wait(5)
-    assert requests.pending() is Request.END
+    assert requests.stop.wait(600)
+    assert requests.pending() is Request.STOP
     assert asking.is_alive()
     requests.ended.set()
-    asking.join(5)
+    asking.join(600)
     assert not asking.is_alive()
 
 

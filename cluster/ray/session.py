@@ -6,6 +6,7 @@
 Inside a Ray job the job's own cluster is used. Only a Ray that was started here is stopped here.
 """
 
+import collections
 import contextlib
 import logging
 import os
@@ -15,11 +16,12 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from cluster.errors import UserError
 from cluster.lazy_import import lazy_import
 from cluster.ray import local, processor
-from cluster.ray.resources import largest, summed
+from cluster.ray.resources import largest, less, summed
 
 CONNECT_TIMEOUT_S = 5
 TOKEN_HINT = (
@@ -103,13 +105,30 @@ def _resources() -> dict[str, float]:
 def held() -> dict[str, float]:
     """What of the cluster belongs to actors that outlive their jobs, as those of an endpoint do: it
     comes free when someone takes them down."""
+    return summed(actor.required_resources for actor in _detached_actors())
+
+
+def nodes() -> list[dict[str, float]]:
+    """What each node has beside what is held there, such as {"CPU": 2.0}."""
+    import ray
+
+    held_there = collections.defaultdict(list)
+    for actor in _detached_actors():
+        held_there[actor.address.node_id.hex()].append(actor.required_resources)
+    return [
+        less(node["Resources"], summed(held_there[node["NodeID"]]))
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
+
+
+def _detached_actors() -> list[Any]:
     import ray
     from ray.core.generated.gcs_pb2 import ActorTableData  # type: ignore[attr-defined]
 
     # Ray's public API of this asks a dashboard, which there need not be.
     table = ray._private.state.state._connect_and_get_accessor().get_actor_table(None, "ALIVE")
-    actors = map(ActorTableData.FromString, table)
-    return summed(actor.required_resources for actor in actors if actor.is_detached)
+    return [actor for actor in map(ActorTableData.FromString, table) if actor.is_detached]
 
 
 def _refuse_unless_answered(address: str) -> None:
@@ -139,6 +158,9 @@ def set_environment() -> dict[str, str]:
         "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "15",
         "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
         "TOKENIZERS_PARALLELISM": "false",
+        # Threads that wait for each other sleep. By default they spin, and on cores that others use
+        # too take the time that the slowest thread needs: a step takes two to three times as long.
+        "OMP_WAIT_POLICY": "PASSIVE",
         "TRANSFORMERS_VERBOSITY": "error",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "TQDM_DISABLE": "1",

@@ -93,6 +93,12 @@ def test_the_quickstart_is_shipped() -> None:
     assert "quickstart" in shipped()
 
 
+def test_the_quickstart_learns_the_same_on_every_machine() -> None:
+    recipe = load("quickstart")
+    assert recipe.pretrain.max_minutes is None
+    assert recipe.finetune.max_minutes is None
+
+
 def in_a_fresh_process(code: str) -> dict[str, Any]:
     """Runs `code`, which sets `modules` to look for; returns those that were imported and the
     seconds of processor time."""

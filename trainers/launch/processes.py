@@ -11,7 +11,7 @@ def runtime_env(settings: Training) -> dict[str, Any]:
     """Of a worker. Empty where it has GPUs: which, it must know before it imports torch."""
     if settings.gpus_per_worker:
         return {}
-    threads = prestart.threads(settings.cpus_per_worker)
+    threads = prestart.threads(settings.worker_cpus)
     return prestart.environment("trainers.launch.processes.imports", **threads)
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cluster.ray.resources import concurrent
+from cluster.recipe.section import WAIT_FOR_NODE_MINUTES
 from cluster.runs.pipeline import StageJob
 from cluster.runs.progress import Progress, Relayed, relayed
 from trainers.engine.job import Kept, Report, TrainJob
@@ -21,7 +22,7 @@ from trainers.engine.stop_requests import REQUESTS, Asked, Request, leaving, not
 from trainers.engine.training_config import Training
 from trainers.launch import processes
 from trainers.launch.elastic import Following
-from trainers.launch.failures import Attempts, with_micro_batch
+from trainers.launch.failures import Attempts, Patience, with_micro_batch
 
 if TYPE_CHECKING:
     from trainers.tasks.task import Task
@@ -44,19 +45,26 @@ def fit_stage(job: StageJob, task: Callable[[], "Task"], settings: Training) -> 
     stage, trackers = type(settings).__name__.lower(), tuple(job.recipe.cluster.trackers)
     kept = Kept(job.recipe.name, stage, job.draft, time.time(), trackers)
     training = TrainJob(task, settings, job.recipe.seed, job.draft, kept)
-    return fit(training, job.progress, job.recipe.cluster.max_failures_per_hour)
+    cluster = job.recipe.cluster
+    limits = cluster.max_failures_per_hour, cluster.wait_for_node_minutes
+    return fit(training, job.progress, *limits)
 
 
 def fit(
-    job: TrainJob, progress: Progress, max_failures_per_hour: int, in_tune_trial: bool = False
+    job: TrainJob,
+    progress: Progress,
+    max_failures_per_hour: int,
+    wait_for_node_minutes: float = WAIT_FOR_NODE_MINUTES,
+    in_tune_trial: bool = False,
 ) -> dict[str, Any]:
     """Trains a job: one worker as a Ray task, several as a Ray Train worker group. In a Tune trial,
     evaluations are reported to it.
 
-    Raises what the training raised, or InfrastructureError when workers were lost too often.
+    Raises what the training raised, or InfrastructureError when workers were lost too often, or no
+    node had room for them for too long.
     """
     if job.settings.most_workers == 1:
-        return fit_all([job], progress, max_failures_per_hour)[0]
+        return fit_all([job], progress, max_failures_per_hour, wait_for_node_minutes)[0]
     import ray
 
     attempts, asked = Attempts(max_failures_per_hour), job.settings
@@ -66,21 +74,29 @@ def fit(
         while True:
             progress.line(f"starting {_said(job.settings)} workers")
             try:
-                attempt = functools.partial(_group, job, relay, in_tune_trial)
+                patience = _patience(job.settings, wait_for_node_minutes)
+                attempt = functools.partial(_group, job, relay, patience, in_tune_trial)
                 return interruptible(attempt, ask_to_end, progress)
             except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
                 job = _after(error, attempts, job, asked, progress)
                 processes.start(job.settings)
 
 
-def _group(job: TrainJob, relay: Relayed, in_tune_trial: bool) -> dict[str, Any]:
+def _patience(settings: Training, minutes: float) -> Patience:
+    return Patience(minutes, settings.least_workers, settings.worker_resources)
+
+
+def _group(
+    job: TrainJob, relay: Relayed, patience: Patience, in_tune_trial: bool
+) -> dict[str, Any]:
     """One attempt of a worker group. Raises TrainingFailedError with the errors of its ranks."""
     import ray.train
 
     from trainers.launch.groups import Torch, Trainer
 
     settings, number = job.settings, _number(job.settings)
-    callbacks: list[Any] = [Following(relay, number if isinstance(number, int) else None)]
+    told = number if isinstance(number, int) else None
+    callbacks: list[Any] = [Following(relay, told, patience)]
     if in_tune_trial:
         from ray.tune.integration.ray_train import TuneReportCallback
 
@@ -231,13 +247,18 @@ def interruptible(
 
 
 def fit_all(
-    jobs: Sequence[TrainJob], progress: Progress, max_failures_per_hour: int
+    jobs: Sequence[TrainJob],
+    progress: Progress,
+    max_failures_per_hour: int,
+    wait_for_node_minutes: float = WAIT_FOR_NODE_MINUTES,
 ) -> list[dict[str, Any]]:
     """Trains every job; those of one worker side by side, as many as fit, the others in turn."""
     import ray
 
     if any(job.settings.most_workers > 1 for job in jobs):
-        return [fit(job, progress, max_failures_per_hour) for job in jobs]
+        limits = max_failures_per_hour, wait_for_node_minutes
+        return [fit(job, progress, *limits) for job in jobs]
+    patience = _patience(jobs[0].settings, wait_for_node_minutes)
     going_on = [_with_room(job, progress) for job in jobs]
     attempts = [Attempts(max_failures_per_hour) for _ in jobs]
     found: dict[int, dict[str, Any]] = {}
@@ -245,7 +266,7 @@ def fit_all(
         running = {_begun(job, relay): number for number, job in enumerate(going_on)}
         try:
             while running:
-                ended = _first_ended(list(running), jobs[0].settings, progress)
+                ended = _first_ended(list(running), patience, progress)
                 number = running.pop(ended)
                 try:
                     found[number] = ray.get(ended)
@@ -263,16 +284,23 @@ def fit_all(
     return [found[number] for number in range(len(jobs))]
 
 
-def _first_ended(running: list[Any], settings: Training, progress: Progress) -> Any:
-    """Waits for one of these tasks to end; tells where no node is left that could run them."""
+def _first_ended(running: list[Any], patience: Patience, progress: Progress) -> Any:
+    """Waits for one of these tasks to end; tells where no node is left that could run them. Raises
+    InfrastructureError where none comes in time."""
     import ray
 
-    is_told = False
+    waits_since, is_told = None, False
     while not (ended := ray.wait(running, timeout=ROOM_INTERVAL_S)[0]):
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        if not is_told and not any(concurrent(settings.resources, node, 1) for node in nodes):
+        if any(concurrent(patience.each, node, 1) for node in nodes):
+            waits_since = None
+            continue
+        if not is_told:
             is_told = True
             progress.line("waits for a node with room for its worker")
+        waits_since = waits_since or time.monotonic()
+        if time.monotonic() - waits_since > patience.minutes * 60:
+            raise patience.is_over()
     return ended[0]
 
 

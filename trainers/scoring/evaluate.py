@@ -114,7 +114,8 @@ def _train_further(
     ]
     found: dict[str, list[float]] = {kind: [] for kind in kinds}
     try:
-        fit_all(trainings, job.progress, recipe.cluster.max_failures_per_hour)
+        limits = recipe.cluster.max_failures_per_hour, recipe.cluster.wait_for_node_minutes
+        fit_all(trainings, job.progress, *limits)
         figures = scores(job, recipe.finetune, [draft.place for draft in drafts])
         for (kind, _), draft, own in zip(wanted, drafts, figures, strict=True):
             found[kind].append(own["accuracy"])

@@ -23,9 +23,9 @@ def scores(job: StageJob, settings: Finetune, places: list[str]) -> list[Any]:
     import ray
 
     task: Any = ray.remote(
-        num_cpus=settings.cpus_per_worker, runtime_env=processes.runtime_env(settings)
+        num_cpus=settings.worker_cpus, runtime_env=processes.runtime_env(settings)
     )(score)
-    given = job.parents["examples"], settings.max_length, settings.cpus_per_worker
+    given = job.parents["examples"], settings.max_length, settings.worker_cpus
     at_once = len(places) if settings.most_workers == 1 else 1
     found: list[Any] = []
     while len(found) < len(places):

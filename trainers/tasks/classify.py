@@ -3,21 +3,24 @@
 Encoding and decoding stand here once, for training, evaluation and serving.
 """
 
+import collections
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from cluster.store.artifacts import Artifact
-from trainers.corpora.feeding.feed import Tokenized
+from trainers.corpora.feeding.feed import Rows, Tokenized
 from trainers.corpora.tokens import tokenizer as tokenizers
 from trainers.corpora.tokens.pack import read_arrow
 from trainers.models.build import Start, build, refuse_longer
-from trainers.tasks.task import Batch
+from trainers.tasks.flops import Cost
+from trainers.tasks.task import Batch, Guess, lengths
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -116,3 +119,14 @@ class Classify:
             "loss": sums["loss"] / sums["targets"],
             "accuracy": sums["correct"] / sums["targets"],
         }
+
+    def guess(self, validation: Rows) -> Guess:
+        """Every text has the most frequent label."""
+        every = validation.take(np.arange(len(validation)))
+        (number, count), *_ = collections.Counter(row["label"] for row in every).most_common(1)
+        name = f"the share of the most frequent label, {self.labels[number]!r}"
+        return Guess("accuracy", count / len(every), "max", name)
+
+    def flops(self, model: "PreTrainedModel") -> Callable[[Batch], float]:
+        cost = Cost.of(model)
+        return lambda batch: cost.flops(lengths(batch), len(batch["labels"]))

@@ -6,6 +6,7 @@
 Inside a Ray job the job's own cluster is used. Only a Ray that was started here is stopped here.
 """
 
+import collections
 import contextlib
 import logging
 import os
@@ -18,7 +19,7 @@ from pathlib import Path
 from cluster.errors import UserError
 from cluster.lazy_import import lazy_import
 from cluster.ray import local, processor, signals
-from cluster.ray.resources import largest
+from cluster.ray.resources import largest, less, summed
 
 CONNECT_TIMEOUT_S = 5
 # Serve gives up on a proxy after three times 5 s, which is too soon where all cores are busy.
@@ -98,7 +99,23 @@ def held() -> dict[str, float]:
     comes free when someone takes them down."""
     from cluster.ray.ray_internals import detached_resources
 
-    return detached_resources()
+    return summed(of_actor for _, of_actor in detached_resources())
+
+
+def nodes() -> list[dict[str, float]]:
+    """What each node has beside what is held there, such as {"CPU": 2.0}."""
+    import ray
+
+    from cluster.ray.ray_internals import detached_resources
+
+    held_there = collections.defaultdict(list)
+    for node, of_actor in detached_resources():
+        held_there[node].append(of_actor)
+    return [
+        less(node["Resources"], summed(held_there[node["NodeID"]]))
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
 
 
 def _refuse_unless_answered(address: str) -> None:
@@ -128,6 +145,9 @@ def set_environment() -> dict[str, str]:
         "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "15",
         **OF_SERVE,
         "TOKENIZERS_PARALLELISM": "false",
+        # Threads that wait for each other sleep. By default they spin, and on cores that others use
+        # too take the time that the slowest thread needs: a step takes two to three times as long.
+        "OMP_WAIT_POLICY": "PASSIVE",
         "TRANSFORMERS_VERBOSITY": "error",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "TQDM_DISABLE": "1",

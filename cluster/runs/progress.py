@@ -22,6 +22,8 @@ from tqdm import tqdm
 
 INTERVAL_S = 10.0
 """At most one line an interval where no terminal shows a bar."""
+LEFT_AFTER_S = 5.0
+"""The time that is left is told from then on."""
 REDRAW_S = 0.1
 """A bar is drawn no more often."""
 
@@ -97,6 +99,8 @@ class Console:
         self._bar: tqdm | None = None
         self._unit = ""
         self._shown_at = time.monotonic()
+        self._first: tuple[str, float, float] = ("", 0.0, 0.0)
+        """What was told first in this unit: the unit, how much was done, and when."""
         self._draws = self._err.isatty() and os.environ.get("TERM") != "dumb"
 
     def line(self, text: str) -> None:
@@ -110,6 +114,8 @@ class Console:
         progress = f"{_short(done)} {'%' if unit == '%' else f'of {_short(total)} {unit}'}"
         shown = [f"{_words(key)} {_short(value)}" for key, value in metrics.items()]
         now = time.monotonic()
+        if self._first[0] != unit:
+            self._first = unit, done, now
         if self._draws:
             is_new = unit != self._unit
             if not is_new and now - self._shown_at < REDRAW_S and done < total:
@@ -121,7 +127,9 @@ class Console:
             else:
                 self._redraw(done, total, text)
         elif now - self._shown_at >= INTERVAL_S:
-            self.line("  ".join([progress, *shown]))
+            _, first_done, began = self._first
+            left = time_left(done - first_done, total - done, now - began)
+            self.line("  ".join([progress, *left, *shown]))
         else:
             return
         self._shown_at = now
@@ -202,6 +210,15 @@ def relayed(progress: Progress) -> Iterator[Relayed]:
         stop.set()
         thread.join(timeout=5)
         ray.kill(relay)
+
+
+def time_left(done: float, remaining: float, seconds: float) -> list[str]:
+    """What to say of the time that what remains will take, as what was done took `seconds`: nothing
+    while too little is done. Pure."""
+    if done <= 0 or seconds < LEFT_AFTER_S:
+        return []
+    left = seconds / done * remaining
+    return [f"{left:.0f} s left" if left < 100 else f"{left / 60:.0f} min left"]
 
 
 def _short(value: float | int | str) -> str:

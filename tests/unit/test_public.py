@@ -92,6 +92,12 @@ def test_the_quickstart_is_shipped() -> None:
     assert "quickstart" in shipped()
 
 
+def test_the_quickstart_learns_the_same_on_every_machine() -> None:
+    recipe = load("quickstart")
+    assert recipe.pretrain.max_minutes is None
+    assert recipe.finetune.max_minutes is None
+
+
 def imported(code: str) -> list[str]:
     """Runs `code` in a fresh process; returns those of the `modules` that it sets which were
     imported. What is quick is held by this: a clock would measure the machine."""

@@ -12,10 +12,11 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cluster.ray.resources import concurrent
 from cluster.ray.stop_requests import StopFlag, stop_flag
+from cluster.recipe.section import WAIT_FOR_NODE_MINUTES, ClusterSection
 from cluster.runs.pipeline import StageJob
 from cluster.runs.progress import Progress, Relayed, relayed
 from trainers.engine.job import Kept, Report, TrainJob
@@ -28,7 +29,7 @@ from trainers.engine.stop_requests import (
 )
 from trainers.engine.training_config import Training
 from trainers.launch.elastic import Following
-from trainers.launch.failures import Attempts, with_micro_batch
+from trainers.launch.failures import Attempts, Patience, with_micro_batch
 
 if TYPE_CHECKING:
     from trainers.tasks.task import Task
@@ -52,31 +53,55 @@ def fit_stage(job: StageJob, task: Callable[[], "Task"], settings: Training) -> 
     stage, trackers = settings.section, tuple(job.recipe.cluster.trackers)
     kept = Kept(job.recipe.name, stage, job.draft, time.time(), trackers)
     training = TrainJob(task, settings, job.recipe.seed, job.draft, kept)
-    return fit(training, job.progress, job.recipe.cluster.max_failures_per_hour)
+    return fit_all([training], job.progress, Limits.of(job.recipe.cluster))[0]
 
 
-def fit(
-    job: TrainJob, progress: Progress, max_failures_per_hour: int, in_tune_trial: bool = False
-) -> dict[str, Any]:
-    """Trains a job: one worker as a Ray task, several as a Ray Train worker group. In a Tune trial,
-    evaluations are reported to it.
+class Limits(NamedTuple):
+    """How long a training goes on through failures."""
 
-    Raises what the training raised, or InfrastructureError when workers were lost too often.
+    max_failures_per_hour: int = 0
+    wait_for_node_minutes: float = WAIT_FOR_NODE_MINUTES
+
+    @classmethod
+    def of(cls, cluster: ClusterSection) -> "Limits":
+        return cls(cluster.max_failures_per_hour, cluster.wait_for_node_minutes)
+
+
+def fit_all(jobs: Sequence[TrainJob], progress: Progress, limits: Limits) -> list[dict[str, Any]]:
+    """Trains every job: those of one worker side by side as Ray tasks, as many as fit; those of
+    several workers one after the other, each as a Ray Train worker group.
+
+    Raises what a training raised, or InfrastructureError when workers were lost too often, or no
+    node had room for them for too long.
     """
-    if job.settings.most_workers == 1:
-        return fit_all([job], progress, max_failures_per_hour)[0]
+    if any(job.settings.most_workers > 1 for job in jobs):
+        return [fit_group(job, progress, limits) for job in jobs]
+    return _fit_side_by_side(jobs, progress, limits)
+
+
+def fit_group(
+    job: TrainJob, progress: Progress, limits: Limits, in_tune_trial: bool = False
+) -> dict[str, Any]:
+    """Trains a job of several workers. In a Tune trial, evaluations are reported to it. Raises what
+    `fit_all` does."""
     import ray
 
-    attempts, asked = Attempts(max_failures_per_hour), job.settings
+    attempts, asked = Attempts(limits.max_failures_per_hour), job.settings
     job = _with_room(job, progress)
     with relayed(progress) as relay, _stoppable(job) as flag:
         while True:
             progress.line(f"starting {_said(job.settings)} workers")
             try:
-                attempt = functools.partial(_group, job, relay, flag, in_tune_trial)
+                patience = _patience(job.settings, limits)
+                attempt = functools.partial(_group, job, relay, flag, patience, in_tune_trial)
                 return interruptible(attempt, flag, progress)
             except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
                 job = _after(error, attempts, job, asked, progress)
+
+
+def _patience(settings: Training, limits: Limits) -> Patience:
+    minutes = limits.wait_for_node_minutes
+    return Patience(minutes, settings.least_workers, settings.worker_resources)
 
 
 def _stoppable(job: TrainJob) -> contextlib.AbstractContextManager[StopFlag | None]:
@@ -85,7 +110,7 @@ def _stoppable(job: TrainJob) -> contextlib.AbstractContextManager[StopFlag | No
 
 
 def _group(
-    job: TrainJob, relay: Relayed, flag: StopFlag | None, in_tune_trial: bool
+    job: TrainJob, relay: Relayed, flag: StopFlag | None, patience: Patience, in_tune_trial: bool
 ) -> dict[str, Any]:
     """One attempt of a worker group. Raises TrainingFailedError with the errors of its ranks."""
     import ray.train
@@ -94,7 +119,8 @@ def _group(
     from trainers.launch.groups import Torch
 
     settings, number = job.settings, _number(job.settings)
-    callbacks: list[Any] = [Following(relay, number if isinstance(number, int) else None)]
+    told = number if isinstance(number, int) else None
+    callbacks: list[Any] = [Following(relay, told, patience)]
     if in_tune_trial:
         from ray.tune.integration.ray_train import TuneReportCallback
 
@@ -260,22 +286,21 @@ def _stop(flag: StopFlag, ended: Callable[[float], bool], progress: Progress) ->
         progress.line(NO_CHECKPOINT)
 
 
-def fit_all(
-    jobs: Sequence[TrainJob], progress: Progress, max_failures_per_hour: int
+def _fit_side_by_side(
+    jobs: Sequence[TrainJob], progress: Progress, limits: Limits
 ) -> list[dict[str, Any]]:
-    """Trains every job; those of one worker side by side, as many as fit, the others in turn."""
+    """Trains jobs of one worker."""
     import ray
 
-    if any(job.settings.most_workers > 1 for job in jobs):
-        return [fit(job, progress, max_failures_per_hour) for job in jobs]
+    patience = _patience(jobs[0].settings, limits)
     going_on = [_with_room(job, progress) for job in jobs]
-    attempts = [Attempts(max_failures_per_hour) for _ in jobs]
+    attempts = [Attempts(limits.max_failures_per_hour) for _ in jobs]
     found: dict[int, dict[str, Any]] = {}
     with relayed(progress) as relay, _stoppable(jobs[0]) as flag:
         running = {_begun(job, relay, flag): number for number, job in enumerate(going_on)}
         try:
             while running:
-                ended = _first_ended(list(running), jobs[0].settings, progress)
+                ended = _first_ended(list(running), patience, progress)
                 number = running.pop(ended)
                 try:
                     found[number] = ray.get(ended)
@@ -296,16 +321,23 @@ def fit_all(
     return [found[number] for number in range(len(jobs))]
 
 
-def _first_ended(running: list[Any], settings: Training, progress: Progress) -> Any:
-    """Waits for one of these tasks to end; tells where no node is left that could run them."""
+def _first_ended(running: list[Any], patience: Patience, progress: Progress) -> Any:
+    """Waits for one of these tasks to end; tells where no node is left that could run them. Raises
+    InfrastructureError where none comes in time."""
     import ray
 
-    is_told = False
+    waits_since, is_told = None, False
     while not (ended := ray.wait(running, timeout=ROOM_INTERVAL_S)[0]):
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        if not is_told and not any(concurrent(settings.resources, node, 1) for node in nodes):
+        if any(concurrent(patience.each, node, 1) for node in nodes):
+            waits_since = None
+            continue
+        if not is_told:
             is_told = True
             progress.line("waits for a node with room for its worker")
+        waits_since = waits_since or time.monotonic()
+        if time.monotonic() - waits_since > patience.minutes * 60:
+            raise patience.is_over()
     return ended[0]
 
 

@@ -14,7 +14,7 @@ import pytest
 import ray
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
-from cluster.errors import UserError
+from cluster.errors import InfrastructureError, UserError
 from cluster.ray.stop_requests import StopFlag
 from cluster.runs.progress import Relayed
 from cluster.store.artifacts import Draft
@@ -24,7 +24,7 @@ from tests.fakes import Notes
 from trainers.engine.job import TrainJob
 from trainers.engine.training_config import Training
 from trainers.launch import training
-from trainers.launch.failures import Attempts
+from trainers.launch.failures import Attempts, Patience
 from trainers.launch.training import interruptible
 
 
@@ -60,12 +60,26 @@ def test_a_worker_that_no_node_has_room_for_is_told_once(monkeypatch: pytest.Mon
     answers = iter([[], [], ["task"], [], ["task"]])
     monkeypatch.setattr(ray, "wait", lambda tasks, timeout: (next(answers), []))
     monkeypatch.setattr(ray, "nodes", lambda: [gone, small])
-    settings = Training(cpus_per_worker=2)
-    assert training._first_ended(["task"], settings, notes) == "task"
+    patience = Patience(30.0, 1, {"CPU": 2.0})
+    assert training._first_ended(["task"], patience, notes) == "task"
     assert notes.lines == ["waits for a node with room for its worker"]
     monkeypatch.setattr(ray, "nodes", lambda: [small, large])
-    assert training._first_ended(["task"], settings, notes) == "task"
+    assert training._first_ended(["task"], patience, notes) == "task"
     assert len(notes.lines) == 1
+
+
+def test_a_node_for_a_worker_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = iter([5.0 * tick for tick in range(10_000)])
+    nodes = iter([True] + [False] * 100 + [True] + [False] * 10_000)
+    monkeypatch.setattr(training.time, "monotonic", lambda: next(seconds))
+    monkeypatch.setattr(ray, "wait", lambda tasks, timeout: ([], []))
+    monkeypatch.setattr(
+        ray, "nodes", lambda: [{"Alive": next(nodes), "Resources": {"CPU": 2.0, "GPU": 1.0}}]
+    )
+    patience = Patience(30.0, 1, {"CPU": 2.0, "GPU": 1.0})
+    with pytest.raises(InfrastructureError, match=r"minutes = 30;.* 1 x 2 CPUs and 1 GPUs"):
+        training._first_ended(["task"], patience, Notes())
+    assert sum(1 for is_there in nodes if not is_there) < 9_900, "it began anew in between"
 
 
 def test_what_ray_trains_controller_gets_imports_no_training(
@@ -79,9 +93,10 @@ def test_what_ray_trains_controller_gets_imports_no_training(
 
     monkeypatch.setattr(DataParallelTrainer, "fit", fit)
     job = TrainJob(lambda: numbered.task(tmp_path, 4), Training(workers=2), 17)
-    training._group(job, Relayed(None), None, in_tune_trial=False)
+    training._group(job, Relayed(None), None, Patience(1, 2, {}), in_tune_trial=False)
     assert {*re.findall(rb"trainers(?:\.\w+)+", sent[0])} == {
         b"trainers.launch.elastic",
+        b"trainers.launch.failures",
         b"trainers.launch.groups",
     }
 

@@ -166,7 +166,7 @@ modules = ('deepspeed', 'ray', 'datasets', 'sklearn', 'scipy')
 def test_a_training_waits_for_no_import_that_it_does_not_use() -> None:
     code = f"""
 from trainers.engine import loop
-from trainers.tasks.task import classify
+from trainers.tasks.classify import task
 loop.zero.lean_imports.deepspeed()
 from deepspeed.runtime.zero.muon import muon_optimizer
 {MODEL}

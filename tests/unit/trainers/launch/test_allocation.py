@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from cluster.recipe.loading import load
+from cluster.recipe.loading import load, override
 from tests.fakes import Notes
 from trainers.engine.training_config import Training
 from trainers.launch.allocation import allocate, allocated, decided, side_by_side, told
@@ -98,7 +98,7 @@ def test_a_recipe_gets_numbers_and_a_line() -> None:
     assert tuned.finetune.resources == {"CPU": 2.0}
     assert notes.lines == [told(tuned.finetune, 4)]
     assert "1 x 2 CPUs for each of 4 trainings side by side" in notes.lines[0]
-    assert tuned.override({"tune": None}).finetune.resources == {"CPU": 2.0}, "as a trial has it"
+    assert override(tuned, {"tune": None}).finetune.resources == {"CPU": 2.0}, "as a trial has it"
     assert tuned.finetune.identity() == recipe.finetune.identity()
     assert decided(tuned, "finetune", "finetune", nodes(4), notes) is tuned, "it is decided"
     assert len(notes.lines) == 1

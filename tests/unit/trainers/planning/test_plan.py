@@ -131,9 +131,9 @@ def test_the_command_answers_without_ray(
 def test_auto_is_all_of_this_machine(recipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 6)
     overrides = {"pretrain.workers": "auto"}
-    planned = plan(recipe.override(overrides), Storage.at(recipe.workspace), HERE, 0.5)["pretrain"]
+    planned = plan(override(recipe, overrides), Storage.at(recipe.workspace), HERE, 0.5)["pretrain"]
     assert (planned["workers"], planned["cpus_per_worker"]) == (1, 6)
-    fewer = recipe.override({**overrides, "cluster.cpus": 2})
+    fewer = override(recipe, {**overrides, "cluster.cpus": 2})
     assert plan(fewer, Storage.at(recipe.workspace), HERE, 0.5)["pretrain"]["cpus_per_worker"] == 2
     on_gpus = plan(fewer, Storage.at(recipe.workspace), A100, 0.5)["pretrain"]
     assert on_gpus["workers"] == 1, "of how many is not known"

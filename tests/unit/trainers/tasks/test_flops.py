@@ -9,12 +9,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from tests.objectives import LENGTH, sequences, start
 from trainers.models.build import Start
 from trainers.models.shape import Shape
-from trainers.tasks.classify import Classify
+from trainers.tasks.classify.spec import Classify
+from trainers.tasks.classify.task import ClassifyTask
 from trainers.tasks.pretraining.causal_lm import CausalLM
 from trainers.tasks.pretraining.masked_lm import MaskedLM
 from trainers.tasks.pretraining.replaced_tokens import ReplacedTokens
 from trainers.tasks.pretraining.span_corruption import SpanCorruption
-from trainers.tasks.task import IGNORED, Batch, lengths, targets
+from trainers.tasks.task import IGNORED, Batch, lengths
 
 WIDTH = 32
 """Of the tiny models of one layer."""
@@ -67,7 +68,7 @@ def test_a_llama_by_hand(corpus: Any, tokenizer: Any) -> None:
 
 
 def classifier(tokenizer: Any) -> tuple[Any, Any]:
-    task = Classify(None, start("bert"), "", ["bad", "good"], 128, 0.0, 0.0)  # type: ignore[arg-type]
+    task = ClassifyTask(Classify(dropout=0.0), None, start("bert"), "")
     object.__setattr__(task, "tokenizer", lambda: tokenizer)
     return task, task.model()
 

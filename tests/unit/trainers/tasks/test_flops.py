@@ -45,7 +45,7 @@ def test_masked_lm_by_hand(corpus: Any, tokenizer: Any) -> None:
     matrix, a norm and the table of embeddings."""
     task = MaskedLM(corpus, start("bert"), seed=17, cache_gb=1)
     batch = task.collate(sequences(2, tokenizer), [0, 1])
-    tokens, masked = int((batch["segments"] != 0).sum()), targets(batch)
+    tokens, masked = int((batch["segments"] != 0).sum()), task.targets(batch)
     assert 0 < masked < 0.25 * tokens
     embedding_norm = 2 * WIDTH
     head = (WIDTH + 1) * WIDTH + 2 * WIDTH + (WIDTH + 1) * len(tokenizer)

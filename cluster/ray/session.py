@@ -6,10 +6,10 @@
 Inside a Ray job the job's own cluster is used. Only a Ray that was started here is stopped here.
 """
 
+import collections
 import contextlib
 import logging
 import os
-import signal
 import socket
 import sys
 import tempfile
@@ -18,10 +18,15 @@ from pathlib import Path
 
 from cluster.errors import UserError
 from cluster.lazy_import import lazy_import
-from cluster.ray import local, processor
-from cluster.ray.resources import largest, summed
+from cluster.ray import local, processor, signals
+from cluster.ray.resources import largest, less, summed
 
 CONNECT_TIMEOUT_S = 5
+# Serve gives up on a proxy after three times 5 s, which is too soon where all cores are busy.
+OF_SERVE = {
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
+    "RAY_SERVE_HAPROXY_STARTUP_TIMEOUT_S": "180",
+}
 TOKEN_HINT = (
     "; if it asks for a token, export RAY_AUTH_MODE=token to have it sent, from RAY_AUTH_TOKEN, "
     "RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token"
@@ -50,29 +55,17 @@ def connected(address: str | None, cpus: int | None) -> Iterator[dict[str, float
 
     with contextlib.ExitStack() as stack:
         ingress = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="raymill-")))
-        stack.callback(ray.shutdown)
-        on_sigterm = signal.getsignal(signal.SIGTERM)
         if address:
-            _join(address, variables)
+            stack.callback(ray.shutdown)
+            with signals.deferred():
+                _join(address, variables)
         else:
             further = lazy_import("serving.rollout.ingress:environment")(ingress)
             _set_defaults(local.SETTINGS | processor.environment() | further)
-            with _deaf_to_hang_ups():
+            stack.enter_context(signals.ended_together())
+            with signals.deferred():
                 local.start(cpus)
-        signal.signal(signal.SIGTERM, on_sigterm)  # Ray puts one of its own, which ends at once
         yield _resources()
-
-
-@contextlib.contextmanager
-def _deaf_to_hang_ups() -> Iterator[None]:
-    """Ray's processes, which are started here, stay so: when a terminal is closed, each process of
-    its session gets a signal, and this one needs them for its end. It hears of it a little later.
-    """
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])
 
 
 def _join(address: str, variables: Mapping[str, str]) -> None:
@@ -95,21 +88,34 @@ def _join(address: str, variables: Mapping[str, str]) -> None:
 def _resources() -> dict[str, float]:
     import ray
 
+    from cluster.ray.ray_internals import growth_limits
+
     # A cluster that autoscales may have no worker yet: what it can grow to counts.
-    limits = ray._private.state.state.get_max_resources_from_cluster_config()
-    return largest({"GPU": 0.0}, ray.cluster_resources(), limits or {})
+    return largest({"GPU": 0.0}, ray.cluster_resources(), growth_limits())
 
 
 def held() -> dict[str, float]:
     """What of the cluster belongs to actors that outlive their jobs, as those of an endpoint do: it
     comes free when someone takes them down."""
-    import ray
-    from ray.core.generated.gcs_pb2 import ActorTableData  # type: ignore[attr-defined]
+    from cluster.ray.ray_internals import detached_resources
 
-    # Ray's public API of this asks a dashboard, which there need not be.
-    table = ray._private.state.state._connect_and_get_accessor().get_actor_table(None, "ALIVE")
-    actors = map(ActorTableData.FromString, table)
-    return summed(actor.required_resources for actor in actors if actor.is_detached)
+    return summed(of_actor for _, of_actor in detached_resources())
+
+
+def nodes() -> list[dict[str, float]]:
+    """What each node has beside what is held there, such as {"CPU": 2.0}."""
+    import ray
+
+    from cluster.ray.ray_internals import detached_resources
+
+    held_there = collections.defaultdict(list)
+    for node, of_actor in detached_resources():
+        held_there[node].append(of_actor)
+    return [
+        less(node["Resources"], summed(held_there[node["NodeID"]]))
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
 
 
 def _refuse_unless_answered(address: str) -> None:
@@ -137,8 +143,11 @@ def set_environment() -> dict[str, str]:
         "RAY_AIR_NEW_OUTPUT": "0",
         # A node may be dead, and not known to be; then its room is waited for.
         "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "15",
-        "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+        **OF_SERVE,
         "TOKENIZERS_PARALLELISM": "false",
+        # Threads that wait for each other sleep. By default they spin, and on cores that others use
+        # too take the time that the slowest thread needs: a step takes two to three times as long.
+        "OMP_WAIT_POLICY": "PASSIVE",
         "TRANSFORMERS_VERBOSITY": "error",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "TQDM_DISABLE": "1",

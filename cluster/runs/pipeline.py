@@ -11,6 +11,7 @@ from typing import Any
 from cluster.errors import RaymillError, UserError
 from cluster.lazy_import import lazy_import
 from cluster.ray.resources import refuse_unless_fits
+from cluster.ray.session import nodes
 from cluster.recipe.section import Recipe, identity
 from cluster.runs.progress import Console, Progress, Terminal
 from cluster.runs.records import Run
@@ -42,8 +43,6 @@ class Stage:
     `base`."""
     trains: str | None = None
     """The recipe section whose workers it starts."""
-    starts_ahead: bool = False
-    """Whether processes of these workers start with the stage, before they are asked for."""
     resumes: bool = False
     """Whether it goes on from the files that a killed run left in its draft."""
     check: str | None = None
@@ -81,7 +80,6 @@ STAGES = (
         keys=("seed", "pretrain"),
         bases=("pretrain.base",),
         trains="pretrain",
-        starts_ahead=True,
     ),
     Stage(
         "tune",
@@ -102,7 +100,6 @@ STAGES = (
         keys=("seed", "finetune"),
         bases=("finetune.base",),
         trains="finetune",
-        starts_ahead=True,
     ),
     Stage(
         "evaluate",
@@ -259,11 +256,6 @@ def run(
     return made
 
 
-def _start_ahead(recipe: Recipe, stage: Stage) -> None:
-    if stage.trains and stage.starts_ahead:
-        lazy_import("trainers.launch.processes:start")(getattr(recipe, stage.trains))
-
-
 def _make(
     recipe: Recipe,
     storage: Storage,
@@ -288,7 +280,9 @@ def _make(
         ) as draft:
             if draft.outdated:
                 console.line(f"starts anew: a killed run's work is of {draft.outdated}")
-            _start_ahead(recipe, item.stage)
+            if item.stage.trains:
+                decide = lazy_import("trainers.launch.allocation:decided")
+                recipe = decide(recipe, item.stage.trains, item.stage.name, nodes(), console)
             job = StageJob(recipe, parents, draft, storage, console, resources)
             metrics = lazy_import(item.stage.function)(job)
             return draft.publish(

@@ -414,7 +414,8 @@ def test_a_model_is_named_by_its_recipe_or_by_its_folder(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     storage = Storage.at("mill")
-    model = published(storage, "model/demo-finetune-0a")
+    task = {"finetune": {"task": "classify"}}
+    model = published(storage, "model/demo-finetune-0a", inputs=task)
     published(
         storage,
         "evaluation/demo-evaluate-0b",

@@ -145,7 +145,10 @@ class Corpora(Section):
         from trainers.corpora.reading import looking
         from trainers.corpora.reading.sources import missing_folders
 
-        yield from looking.faults(self)
+        told = [*looking.faults(self)]
+        yield from told
+        if not told and (recipe.pretrain or not recipe.finetune):
+            yield from looking.undrawn(self, recipe.seed)
         yield from missing_folders({"corpora.tokenizer.base": self.tokenizer.base})
         given = {name: source.label for name, source in self.sources.items() if source.is_labelled}
         if recipe.finetune and len(set(given.values())) == 1 and None not in given.values():

@@ -128,12 +128,20 @@ def cleaned(
         else:
             counts.kept += 1
             yield dataclasses.replace(document, text=text)
-    if first is not None and unreadable > clean.max_unreadable * rows:
-        raise UserError(
-            f"{first.where}: {first.problem} (unreadable: {unreadable:,} of {rows:,} rows, "
-            f"over corpora.clean.max_unreadable = {clean.max_unreadable:g}; mend them, "
-            "or raise it to drop them)"
-        )
+    if first is not None:
+        told = too_many_unreadable(first, unreadable, rows, clean.max_unreadable)
+        if told is not None:
+            raise UserError(told)
+
+
+def too_many_unreadable(first: Document, unreadable: int, rows: int, limit: float) -> str | None:
+    """What to tell of rows of which more than the limit, a share, cannot be read; or None. Pure."""
+    if unreadable <= limit * rows:
+        return None
+    return (
+        f"{first.where}: {first.problem} (unreadable: {unreadable:,} of {rows:,} rows, "
+        f"over corpora.clean.max_unreadable = {limit:g}; mend them, or raise it to drop them)"
+    )
 
 
 def by_bit_length(values: npt.NDArray[np.integer[Any]]) -> dict[str, int]:

@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from cluster.errors import UserError
-from cluster.section import nearest
 from trainers.corpora.cleaning.clean import too_short_or_long
 from trainers.corpora.cleaning.documents import EXACT, Counts, cleaned, text_key
 from trainers.corpora.config import Corpora
 from trainers.corpora.labels import weak
 from trainers.corpora.labels.splits import SHARES, STRENGTH, Example, stronger
+from trainers.corpora.labels.values import key_in, not_in_map
 from trainers.corpora.reading.config import Source
 from trainers.corpora.reading.readers import Document, read
 from trainers.corpora.reading.sources import parts
@@ -96,13 +96,13 @@ def _mapped(document: Document, source: Source, key: str, counts: Counts) -> str
     assert label is not None
     if label_map is None:
         return label
-    if label not in label_map:
-        hint = nearest(label, label_map) or f"; known: {', '.join(label_map)}"
-        raise UserError(f"{document.where}: label {label!r} is not in {key}.label_map{hint}")
-    if label_map[label] is None:
+    known = key_in(label_map, label)
+    if known is None:
+        raise UserError(f"{document.where}: {not_in_map(label, label_map, key)}")
+    if label_map[known] is None:
         assert document.text is not None
         counts.drop(MAPPED_TO_NULL, text_key(document.text), document.text)
-    return label_map[label]
+    return label_map[known]
 
 
 def _copy(document: Document, source: Source, *labels: str) -> Copies:

@@ -24,7 +24,8 @@ class Deduplicate(Section):
 
 class Decontaminate(Section):
     """Drops of training texts, labelled ones too, what is equal to, or shares a long passage (13
-    characters of Chinese, 50 of English) with, the labelled validation and test texts."""
+    characters of Chinese, 50 of English) with, the labelled validation and test texts. What more
+    than 10 training documents share, such as a greeting or a footer, is no such passage."""
 
     files: tuple[str, ...] = ()
     """Further evaluation sets: paths, globs or URIs. Of rows with columns, as in CLUE's JSONL,

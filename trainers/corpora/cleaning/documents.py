@@ -129,9 +129,9 @@ def cleaned(
             counts.kept += 1
             yield dataclasses.replace(document, text=text)
     if first is not None:
-        told = too_many_unreadable(first, unreadable, rows, clean.max_unreadable)
-        if told is not None:
-            raise UserError(told)
+        refused = too_many_unreadable(first, unreadable, rows, clean.max_unreadable)
+        if refused is not None:
+            raise UserError(refused)
 
 
 def too_many_unreadable(first: Document, unreadable: int, rows: int, limit: float) -> str | None:

@@ -33,7 +33,7 @@ ROWS, CHARACTERS = 10_000, 5_000_000
 
 
 def faults(corpora: Corpora) -> Iterator[Conflict]:
-    """A conflict for each file or column that is not there, and for rows that a run would refuse."""
+    """A conflict for each file or column that is not there, and for rows that a run refuses."""
     own = {f"corpora.sources.{name}" for name in corpora.sources}
     for key, source in every_source(corpora):
         yield from missing_folders({f"{key}.dataset": source.dataset})

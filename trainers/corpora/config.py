@@ -149,7 +149,9 @@ class Corpora(Section):
         told = [*looking.faults(self)]
         yield from told
         if not told and (recipe.pretrain or not recipe.finetune):
-            yield from looking.undrawn(self, recipe.seed)
+            from trainers.corpora.steps import drawing
+
+            yield from drawing.undrawn(self, recipe.seed)
         yield from missing_folders({"corpora.tokenizer.base": self.tokenizer.base})
         given = {name: source.label for name, source in self.sources.items() if source.is_labelled}
         if recipe.finetune and len(set(given.values())) == 1 and None not in given.values():

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from cluster.errors import UserError
 from trainers.corpora.cleaning.clean import normalize, refusal
 from trainers.corpora.cleaning.config import Clean
-from trainers.corpora.reading.readers import Document
+from trainers.corpora.reading.readers import Document, too_many_unreadable
 
 EXACT, NEAR = "exact duplicate", "near duplicate"
 HELD_OUT, CONTAMINATED = "evaluation text", "passage of an evaluation text"
@@ -132,16 +132,6 @@ def cleaned(
         refused = too_many_unreadable(first, unreadable, rows, clean.max_unreadable)
         if refused is not None:
             raise UserError(refused)
-
-
-def too_many_unreadable(first: Document, unreadable: int, rows: int, limit: float) -> str | None:
-    """What to tell of rows of which more than the limit, a share, cannot be read; or None. Pure."""
-    if unreadable <= limit * rows:
-        return None
-    return (
-        f"{first.where}: {first.problem} (unreadable: {unreadable:,} of {rows:,} rows, "
-        f"over corpora.clean.max_unreadable = {limit:g}; mend them, or raise it to drop them)"
-    )
 
 
 def by_bit_length(values: npt.NDArray[np.integer[Any]]) -> dict[str, int]:

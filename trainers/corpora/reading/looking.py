@@ -6,18 +6,21 @@ import dataclasses
 import os
 from collections.abc import Collection, Iterator, Sequence
 
-import numpy as np
-
 from cluster.errors import UserError
 from cluster.section import Conflict, Invalid
-from trainers.corpora.cleaning.clean import normalize, too_short_or_long
 from trainers.corpora.cleaning.config import Clean
-from trainers.corpora.cleaning.documents import text_key, too_many_unreadable
 from trainers.corpora.config import Corpora
 from trainers.corpora.labels.values import key_in, not_in_map
 from trainers.corpora.reading.config import Source
 from trainers.corpora.reading.formats.rows import there_are
-from trainers.corpora.reading.readers import Document, columns_of, read, unreadable_row, wanted
+from trainers.corpora.reading.readers import (
+    Document,
+    columns_of,
+    read,
+    too_many_unreadable,
+    unreadable_row,
+    wanted,
+)
 from trainers.corpora.reading.sources import (
     Part,
     every_source,
@@ -26,10 +29,9 @@ from trainers.corpora.reading.sources import (
     located,
     missing_folders,
 )
-from trainers.corpora.steps.selection import draws
 
-ROWS, CHARACTERS = 10_000, 5_000_000
-"""Of a source, what is looked at, at most: a fraction of a second."""
+ROWS, CHARACTERS = 1_000, 1_000_000
+"""Of a source, what is looked at, at most: a few hundredths of a second."""
 
 
 def faults(corpora: Corpora) -> Iterator[Conflict]:
@@ -128,35 +130,7 @@ def _unmapped(document: Document, source: Source, key: str, clean: Clean) -> str
         return None
     if key_in(label_map, label) is not None:
         return None
+    from trainers.corpora.cleaning.clean import normalize, too_short_or_long
+
     is_dropped = too_short_or_long(normalize(document.text, clean), clean)
     return None if is_dropped else not_in_map(label, label_map, key)
-
-
-def undrawn(corpora: Corpora, seed: int) -> Iterator[Conflict]:
-    """A conflict for a split of pretraining for which none of all texts is drawn. So it is told
-    where they are few: of many, the first ones fill both splits."""
-    drawn: set[bool] = set()
-    rows = 0
-    for source in corpora.sources.values():
-        if not source.repeat:
-            continue
-        if source.path is None or is_remote(source):
-            return
-        held = corpora.validation if source.validation is None else source.validation
-        for file in located(source).files:
-            for document in read(source, Part(file)):
-                rows += 1
-                if document.text is None:
-                    continue
-                text = normalize(document.text, corpora.clean)
-                if not too_short_or_long(text, corpora.clean):
-                    key = np.array([text_key(text)], np.uint64)
-                    drawn.add(bool(draws(key, seed, "validation")[0] < held))
-                if len(drawn) == 2 or rows == ROWS:
-                    return
-    if rows and True not in drawn:
-        yield Conflict(
-            "corpora.validation",
-            f"no documents left for validation: none of {rows:,} is drawn for a share of "
-            f"{corpora.validation:g}; raise it, or give more documents",
-        )

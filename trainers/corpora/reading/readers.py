@@ -79,6 +79,16 @@ def columns_of(source: Source, file: str) -> Collection[str]:
     return found
 
 
+def too_many_unreadable(first: Document, unreadable: int, rows: int, limit: float) -> str | None:
+    """What to tell of rows of which more than the limit, a share, cannot be read; or None. Pure."""
+    if unreadable <= limit * rows:
+        return None
+    return (
+        f"{first.where}: {first.problem} (unreadable: {unreadable:,} of {rows:,} rows, "
+        f"over corpora.clean.max_unreadable = {limit:g}; mend them, or raise it to drop them)"
+    )
+
+
 def unreadable_row(source: Source, files: Iterable[str], count: int) -> str | None:
     """The first of the first rows that cannot be read, and why."""
     read_rows = (row for file in files for row in _rows(source, Part(file), {}))

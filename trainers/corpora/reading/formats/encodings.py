@@ -93,11 +93,10 @@ def has_many_zeros(sample: bytes) -> bool:
 
 
 def _is_in(sample: bytes, encoding: str) -> bool:
-    try:
-        codecs.getincrementaldecoder(encoding)().decode(sample)  # may be cut within a character
-    except UnicodeError:
-        return False
-    return True
+    """Whether most lines are in an encoding, of those of which one can tell."""
+    decoder = codecs.getincrementaldecoder(encoding)(UNDECODABLE)
+    lines = [line for line in decoder.decode(sample).split("\n") if not line.isascii()]
+    return 2 * sum("\udcff" in line for line in lines) <= len(lines)
 
 
 def _likely(sample: bytes) -> list[str]:

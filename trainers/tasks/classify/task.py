@@ -48,7 +48,10 @@ class ClassifyTask:
 
     def tokenizer(self) -> "PreTrainedTokenizerFast":
         tokenizer = tokenizers.load(self.tokenizer_folder, "finetune.base")
-        tokenizer.model_max_length = self.settings.max_length  # so that others cut texts as we do
+        # So that others cut and encode texts as we do.
+        tokenizer.model_max_length = self.settings.max_length
+        tokenizer.split_special_tokens = True
+        tokenizer.init_kwargs["split_special_tokens"] = True  # which is what is saved
         return tokenizer
 
     def model(self) -> "PreTrainedModel":

@@ -2,13 +2,13 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from trainers.scoring.ngrams import ngram
 
 from cluster.errors import UserError
 from cluster.store.storage import Storage
 from tests.fakes import published
 from trainers.corpora.tokens.pack import write_arrow
 from trainers.scoring.evaluate import compare, evaluate_model
-from trainers.scoring.ngrams import ngram
 
 
 def test_the_gain_from_pretraining_is_paired_by_seed() -> None:

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 from sklearn import metrics as reference
-
 from trainers.scoring.metrics import calibration_error, classification, interval
 
 

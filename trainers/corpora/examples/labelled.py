@@ -8,7 +8,7 @@ All are in the memory of one process, with the votes on those of one source: the
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from cluster.errors import UserError
@@ -17,7 +17,7 @@ from trainers.corpora.cleaning.rules import too_short_or_long
 from trainers.corpora.config import Corpora
 from trainers.corpora.examples import weak
 from trainers.corpora.examples.splits import SHARES, STRENGTH, Example, stronger
-from trainers.corpora.examples.values import key_in, not_in_map
+from trainers.corpora.examples.values import mapped, refusal_of_labels
 from trainers.corpora.reading.config import Source
 from trainers.corpora.reading.readers import Document, read
 from trainers.corpora.reading.sources import parts
@@ -49,44 +49,48 @@ class Copies:
 
 
 def labelled(
-    corpora: Corpora, counts: Counts, tell: Callable[[str], None] = lambda line: None
+    corpora: Corpora,
+    sources: Mapping[str, Source],
+    several: bool,
+    counts: Counts,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> tuple[list[Example], dict[str, Any]]:
-    """Documents in the order of their keys, and a report of every source with weak labels. Calls
-    `tell` with a line for files that are passed over. Raises UserError."""
+    """Documents of `sources` in the order of their keys, and a report of every source with weak
+    labels. `several` says whether a document may have several labels: then equal texts have those
+    of all. Calls `tell` with a line for files that are passed over. Raises UserError."""
     found: dict[int, Copies] = {}
-    for name, source in corpora.sources.items():
-        if source.is_labelled and source.weak_labels is None:
+    for name, source in sources.items():
+        if source.weak_labels is None:
             before = counts.read
-            for document in _documents(corpora, name, counts, tell):
-                label = _mapped(document, source, f"corpora.sources.{name}", counts)
-                if label is not None:
-                    _add(found, _copy(document, source, label), counts)
+            for document in _documents(corpora, source, name, counts, tell):
+                labels = _mapped(document, source, f"corpora.sources.{name}", several, counts)
+                if labels is not None:
+                    _add(found, _copy(document, source, *labels), counts)
             if counts.read == before:
                 origin = source.path or source.dataset
                 raise UserError(f"corpora.sources.{name}: no rows in {origin!r}")
     gold = {key: min(copies.labels) for key, copies in found.items() if len(copies.labels) == 1}
     reports = {
-        name: _add_weak(found, gold, corpora, name, counts, tell)
-        for name, source in corpora.sources.items()
+        name: _add_weak(found, gold, corpora, source, name, counts, tell)
+        for name, source in sources.items()
         if source.weak_labels is not None
     }
     kept = []
     for key, copies in sorted(found.items()):
-        if len(copies.labels) > 1:
+        if len(copies.labels) > 1 and not several:
             counts.drop(TWO_LABELS, key, copies.text)
         else:
-            (label,) = copies.labels
+            labels = tuple(sorted(copies.labels))
             kept.append(
-                Example(key, copies.text, label, copies.where, copies.placement, copies.groups)
+                Example(key, copies.text, labels, copies.where, copies.placement, copies.groups)
             )
     counts.kept += len(kept)
     return kept, reports
 
 
 def _documents(
-    corpora: Corpora, name: str, counts: Counts, tell: Callable[[str], None]
+    corpora: Corpora, source: Source, name: str, counts: Counts, tell: Callable[[str], None]
 ) -> Iterator[Document]:
-    source = corpora.sources[name]
     for part in parts(source, f"corpora.sources.{name}", tell=tell):
         part_counts = Counts()
         yield from cleaned(read(source, part), corpora.clean, part_counts, too_short_or_long)
@@ -94,19 +98,19 @@ def _documents(
         counts.add(part_counts)
 
 
-def _mapped(document: Document, source: Source, key: str, counts: Counts) -> str | None:
-    """The document's label by the source's map; None for one to drop, which is counted."""
-    label, label_map = document.label, source.label_map
-    assert label is not None
-    if label_map is None:
-        return label
-    known = key_in(label_map, label)
-    if known is None:
-        raise UserError(f"{document.where}: {not_in_map(label, label_map, key)}")
-    if label_map[known] is None:
-        assert document.text is not None
+def _mapped(
+    document: Document, source: Source, key: str, several: bool, counts: Counts
+) -> tuple[str, ...] | None:
+    """The document's labels by the source's map; None for one to drop, which is counted."""
+    assert document.label is not None
+    assert document.text is not None
+    refused = refusal_of_labels(document.label, source.label_map, key, several)
+    if refused is not None:
+        raise UserError(f"{document.where}: {refused}")
+    labels = mapped(document.label, source.label_map)
+    if labels is None:
         counts.drop(MAPPED_TO_NULL, text_key(document.text), document.text)
-    return label_map[known]
+    return labels
 
 
 def _copy(document: Document, source: Source, *labels: str) -> Copies:
@@ -133,16 +137,17 @@ def _add_weak(
     found: dict[int, Copies],
     gold: dict[int, str],
     corpora: Corpora,
+    source: Source,
     name: str,
     counts: Counts,
     tell: Callable[[str], None],
 ) -> dict[str, Any]:
     """Adds what the rules of one source label; returns the report of them."""
-    source, key = corpora.sources[name], f"corpora.sources.{name}.weak_labels"
+    key = f"corpora.sources.{name}.weak_labels"
     assert source.weak_labels is not None
     rules = weak.patterns(source.weak_labels, corpora.clean, key)
     own: dict[int, Copies] = {}
-    for document in _documents(corpora, name, counts, tell):
+    for document in _documents(corpora, source, name, counts, tell):
         _add(own, _copy(document, source), counts)
     labelling = weak.label([copies.text for copies in own.values()], source.weak_labels, rules)
     for (own_key, copies), label, why in zip(

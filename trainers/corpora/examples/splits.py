@@ -31,7 +31,7 @@ class Example:
     key: int
     """Of its text."""
     text: str
-    label: str
+    labels: tuple[str, ...]
     where: str
     """`file:line`, for errors."""
     placement: str = SHARES
@@ -96,14 +96,16 @@ def _draw(
     sets: Mapping[int, Sequence[Example]], wanted: Mapping[str, float], seed: int
 ) -> dict[int, str]:
     """A split for each set."""
-    totals = collections.Counter(example.label for members in sets.values() for example in members)
+    totals = collections.Counter(
+        label for members in sets.values() for example in members for label in example.labels
+    )
     needs = {
         name: {label: part * total for label, total in totals.items()}
         for name, part in wanted.items()
     }
     found = {}
     for number in sorted(sets, key=lambda number: _turn(sets[number], seed)):
-        labels = collections.Counter(example.label for example in sets[number])
+        labels = collections.Counter(label for example in sets[number] for label in example.labels)
         found[number] = "train"
         for name, need in needs.items():
             if _takes(need, labels, totals):
@@ -130,12 +132,17 @@ def _takes(need: Mapping[str, float], labels: Mapping[str, int], totals: Mapping
     return sum(need.values()) > 0  # no nearer, no further: what the split lacks in all decides
 
 
-def balanced(labels: Sequence[str], how: Literal["downsample", "upsample"]) -> list[int]:
+def balanced(
+    labels: Sequence[tuple[str, ...]], how: Literal["downsample", "upsample"]
+) -> list[int]:
     """The places of the documents to train on, in order, so that every label has as many as the
-    rarest or the most frequent. The first of a label are those that stay, or stand once more."""
-    places: dict[str, list[int]] = collections.defaultdict(list)
-    for place, label in enumerate(labels):
-        places[label].append(place)
+    rarest or the most frequent. A document with several labels counts for the rarest of them. The
+    first of a label are those that stay, or stand once more."""
+    totals = collections.Counter(label for each in labels for label in each)
+    places: dict[str | None, list[int]] = collections.defaultdict(list)
+    for place, each in enumerate(labels):
+        rarest = min(each, key=lambda label: (totals[label], label), default=None)
+        places[rarest].append(place)
     sizes = [len(of_label) for of_label in places.values()]
     size = min(sizes) if how == "downsample" else max(sizes)
     return sorted(

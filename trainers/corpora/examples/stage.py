@@ -18,11 +18,12 @@ from cluster.runs.progress import Progress
 from cluster.store.artifacts import REPORT, Artifact
 from trainers.corpora.cleaning.documents import CONTAMINATED, HELD_OUT, Counts, text_key
 from trainers.corpora.cleaning.rules import normalize
-from trainers.corpora.config import EVALUATION_SETS, Corpora
+from trainers.corpora.config import NO_LABELS, Corpora, takes_several_labels
 from trainers.corpora.duplicates import minhash
 from trainers.corpora.duplicates.contamination import Passages, boilerplate
 from trainers.corpora.examples.labelled import labelled
 from trainers.corpora.examples.splits import SPLITS, Example, balanced, rare_labels, split
+from trainers.corpora.reading.config import EVALUATION_SETS
 from trainers.corpora.reading.readers import every_text
 from trainers.corpora.report.examples import labelled_page
 from trainers.corpora.tokens.pack import read_arrow, write_arrow
@@ -33,21 +34,26 @@ ELSEWHERE = "group or near duplicate is in another split"
 
 def run(job: StageJob) -> dict[str, Any]:
     corpora: Corpora = job.recipe.corpora
+    several, sources = takes_several_labels(job.recipe), corpora.example_sources(job.recipe)
+    if not sources:
+        raise UserError(f"corpora.sources: {NO_LABELS}")
     counts = Counts()
-    found, weak_labels = labelled(corpora, counts, job.progress.line)
+    found, weak_labels = labelled(corpora, sources, several, counts, job.progress.line)
     if job.recipe.finetune:
         # The last of a label in the order of keys: any will do.
-        job.recipe.finetune.refuse_labels({example.label: example.where for example in found})
+        job.recipe.finetune.refuse_labels(
+            {label: example.where for example in found for label in example.labels}
+        )
     splits = _split(found, corpora, job.recipe.seed, counts)
     report = {**counts.report(), "labels": _by_label(splits), "weak_labels": weak_labels}
     if corpora.balance != "none":
         train = splits["train"]
-        places = balanced([example.label for example in train], corpora.balance)
+        places = balanced([example.labels for example in train], corpora.balance)
         splits["train"] = [train[place] for place in places]
         report["balanced"] = _by_label(splits)
     with job.draft.folder() as folder:
         for name, examples in splits.items():
-            write_arrow(_table(examples, corpora), folder / f"{name}.arrow")
+            write_arrow(_table(examples, several), folder / f"{name}.arrow")
         labels = json.dumps(list(report["labels"]), ensure_ascii=False)
         (folder / LABELS).write_text(labels, "utf-8")
     sizes = {name: len(examples) for name, examples in splits.items()}
@@ -141,22 +147,23 @@ def _uncontaminated(
 def _by_label(splits: Mapping[str, Sequence[Example]]) -> dict[str, dict[str, int]]:
     """Documents of every label in each split."""
     found = {
-        name: collections.Counter(example.label for example in examples)
+        name: collections.Counter(label for example in examples for label in example.labels)
         for name, examples in splits.items()
     }
     labels = sorted({label for counter in found.values() for label in counter})
     return {label: {name: found[name][label] for name in SPLITS} for label in labels}
 
 
-def _table(examples: Sequence[Example], corpora: Corpora) -> pa.Table:
+def _table(examples: Sequence[Example], several: bool) -> pa.Table:
     columns = {
+        "id": pa.array([f"{example.key:016x}" for example in examples], pa.string()),
         "text": pa.array([example.text for example in examples], pa.large_string()),
-        "label": pa.array([example.label for example in examples], pa.string()),
-    }
-    if any(source.group_column for source in corpora.sources.values()):
+        "label": pa.array([[*example.labels] for example in examples], pa.list_(pa.string()))
+        if several
+        else pa.array([example.labels[0] for example in examples], pa.string()),
         # Of a text that several groups share, one of them: they are all in this split.
-        groups = [min(example.groups, default=None) for example in examples]
-        columns["group"] = pa.array(groups, pa.string())
+        "group": pa.array([min(example.groups, default=None) for example in examples], pa.string()),
+    }
     return pa.table(columns)
 
 

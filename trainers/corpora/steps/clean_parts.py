@@ -71,7 +71,9 @@ def clean(job: StageJob, parts: list[Part]) -> dict[str, Counts]:
 
     def clean_part(name: str, part: Part) -> Any:
         counts = Counts()
-        kept = cleaned(read(corpora.sources[part.source], part.origin), corpora.clean, counts)
+        kept = cleaned(
+            read(corpora.sources[part.source].of_texts, part.origin), corpora.clean, counts
+        )
         texts = (document.text for document in kept if document.text is not None)
         with draft.working(DOCUMENTS) as folder:
             keys = document_file.write(texts, folder / f"{name}.arrow")

@@ -2,13 +2,13 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from trainers.corpora.feeding.feed import Rows
-from trainers.tasks.task import Batch, Task
+from trainers.tasks.task import Batch, Counts, Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,6 +16,8 @@ class Wrapped:
     """The task itself, which also sees the samples' numbers where it takes their loss."""
 
     task: Task
+
+    rows_are_coupled: ClassVar[bool] = False
 
     def tokenizer(self) -> Any:
         return self.task.tokenizer()
@@ -29,13 +31,19 @@ class Wrapped:
     def collate(self, rows: Sequence[dict[str, Any]], numbers: Sequence[int]) -> Batch:
         return {**self.task.collate(rows, numbers), "numbers": torch.tensor(numbers)}
 
-    def loss(self, model: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    def longest_rows(self, number: int) -> list[dict[str, Any]]:
+        return self.task.longest_rows(number)
+
+    def targets(self, batch: Batch) -> float:
+        return self.task.targets(batch)
+
+    def loss(self, model: Any, batch: Batch) -> tuple[Tensor, Counts]:
         own = {name: value for name, value in batch.items() if name != "numbers"}
         loss, further = self.task.loss(model, own)
         return (self.learned(loss, batch) if model.training else loss), further
 
-    def metrics(self, sums: dict[str, float]) -> dict[str, float]:
-        return self.task.metrics(sums)
+    def metrics(self, counts: Mapping[str, Tensor]) -> dict[str, float]:
+        return self.task.metrics(counts)
 
     def learned(self, loss: Tensor, batch: Batch) -> Tensor:
         """The loss that is learned from; `numbers` in the batch are its samples'."""

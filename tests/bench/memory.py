@@ -153,7 +153,7 @@ def _train(case: Case, folder: Path, rank: int) -> int:
     evaluated = 2 * settings.micro_batch_size * settings.workers
     made = corpus(here, *sizes, held_out=evaluated)
     draft = Draft(Storage.at(str(folder)), "model/memory-pretrain-00")
-    train(TrainJob(lambda: task(recipe, made), settings, recipe.seed, draft), Notes())
+    train(TrainJob(lambda: task(recipe, {"shard": made}), settings, recipe.seed, draft), Notes())
     dist.destroy_process_group()
     return _peak_bytes()
 

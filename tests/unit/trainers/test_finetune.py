@@ -1,6 +1,5 @@
 """What fine-tuning starts from, and with which settings."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from cluster.recipe.section import Recipe
 from cluster.store.artifacts import Artifact
 from cluster.store.storage import Storage
 from tests.fakes import published
-from trainers.finetune import classifier, with_winner
+from trainers.finetune import task
 
 RECIPE = """\
 name: demo
@@ -31,57 +30,43 @@ def recipe(tmp_path: Path) -> Recipe:
 @pytest.fixture
 def parents(tmp_path: Path) -> dict[str, Artifact]:
     storage = Storage.at(str(tmp_path / "mill"))
-    winner = {"number": 3, "values": {"finetune.learning_rate": 5e-4, "finetune.epochs": 2}}
     return {
         "examples": published(
             storage, "examples/demo-examples-00", {"labels.json": '["bad", "good"]'}
         ),
         "pretrain": published(storage, "model/demo-pretrain-00"),
-        "tune": published(storage, "sweep/demo-tune-00", {"winner.json": json.dumps(winner)}),
     }
-
-
-def test_the_winner_of_the_search_is_used(recipe: Recipe, parents: dict[str, Artifact]) -> None:
-    found = with_winner(recipe, parents)
-    assert (found.finetune.learning_rate, found.finetune.epochs) == (5e-4, 2)
-    assert found.finetune.dropout == 0.2, "what was not searched stays"
-    assert found.pretrain == recipe.pretrain
-
-
-def test_without_a_search_the_recipe_is_used(recipe: Recipe, parents: dict[str, Artifact]) -> None:
-    del parents["tune"]
-    assert with_winner(recipe, parents) is recipe
 
 
 def test_the_classifier_starts_from_what_was_pretrained(
     recipe: Recipe, parents: dict[str, Artifact]
 ) -> None:
-    task = classifier(recipe, parents)
+    made = task(recipe, parents)
     folder = str(parents["pretrain"].path)
-    assert (task.start.base, task.start.shape, task.tokenizer_folder) == (folder, None, folder)
-    assert (task.max_length, task.dropout) == (32, 0.2)
+    assert (made.start.base, made.start.shape, made.tokenizer_folder) == (folder, None, folder)
+    assert (made.settings.max_length, made.settings.dropout) == (32, 0.2)
 
 
 def test_from_scratch_it_has_the_shape_but_not_the_weights(
     recipe: Recipe, parents: dict[str, Artifact]
 ) -> None:
-    task = classifier(recipe, parents, scratch=True)
-    assert (task.start.base, task.start.shape) == (None, recipe.pretrain.model)
-    assert task.tokenizer_folder == str(parents["pretrain"].path)
+    made = task(recipe, parents, scratch=True)
+    assert (made.start.base, made.start.shape) == (None, recipe.pretrain.model)
+    assert made.tokenizer_folder == str(parents["pretrain"].path)
 
 
 def test_a_base_of_the_recipe_is_used(recipe: Recipe, parents: dict[str, Artifact]) -> None:
     from_base = override(recipe, {"pretrain": None, "finetune.base": "some/model"})
     del parents["pretrain"]
-    assert classifier(from_base, parents).start.base == "some/model"
+    assert task(from_base, parents).start.base == "some/model"
 
 
 def test_the_labels_of_the_recipe_have_its_order(
     recipe: Recipe, parents: dict[str, Artifact]
 ) -> None:
-    assert classifier(recipe, parents).labels == ["bad", "good"]
+    assert task(recipe, parents).labels == ["bad", "good"]
     ordered = override(recipe, {"finetune.labels": ["good", "fair", "bad"]})
-    assert classifier(ordered, parents).labels == ["good", "fair", "bad"]
+    assert task(ordered, parents).labels == ["good", "fair", "bad"]
 
 
 def test_a_label_outside_those_of_the_recipe_is_refused(
@@ -91,4 +76,12 @@ def test_a_label_outside_those_of_the_recipe_is_refused(
     with pytest.raises(
         UserError, match=r"00: label 'bad' is not in finetune\.labels \(good, fair\)"
     ):
-        classifier(override(recipe, {"finetune.labels": ["good", "fair"]}), parents)
+        _ = task(override(recipe, {"finetune.labels": ["good", "fair"]}), parents).labels
+
+
+def test_a_base_of_the_workspace_is_used_by_its_folder(
+    recipe: Recipe, parents: dict[str, Artifact]
+) -> None:
+    chained = override(recipe, {"pretrain": None, "finetune.base": "demo"})
+    base = parents.pop("pretrain")
+    assert task(chained, {**parents, "base": base}).start.base == str(base.path)

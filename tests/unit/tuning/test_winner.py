@@ -1,6 +1,12 @@
+import json
+from pathlib import Path
+
 import pytest
 
-from tuning.winner import Trial, choose
+from cluster.recipe.loading import load
+from cluster.store.storage import Storage
+from tests.fakes import published
+from tuning.winner import Trial, choose, with_winner
 
 
 def trials(*curves: list[float], status: str = "done") -> list[Trial]:
@@ -31,3 +37,23 @@ def test_a_trial_that_did_not_end_never_wins(status: str) -> None:
 def test_a_trial_without_a_value_never_wins() -> None:
     assert choose(trials([]), "max") is None
     assert choose([], "max") is None
+
+
+def test_the_winner_is_applied_to_the_recipe(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(
+        """\
+name: demo
+corpora: {sources: {x: {path: x.txt, label: y}}}
+pretrain: {model: {hidden_size: 64}}
+finetune: {learning_rate: 1e-4, dropout: 0.2}
+tune: {space: {finetune.learning_rate: {log_uniform: [1e-4, 1e-3]}}}
+"""
+    )
+    recipe = load(tmp_path / "recipe.yaml")
+    winner = {"number": 3, "values": {"finetune.learning_rate": 5e-4, "finetune.epochs": 2}}
+    storage = Storage.at(str(tmp_path / "mill"))
+    sweep = published(storage, "sweep/demo-tune-00", {"winner.json": json.dumps(winner)})
+    found = with_winner(recipe, sweep)
+    assert (found.finetune.learning_rate, found.finetune.epochs) == (5e-4, 2)
+    assert found.finetune.dropout == 0.2, "what was not searched stays"
+    assert found.pretrain == recipe.pretrain

@@ -116,7 +116,7 @@ class ClassifyTask:
         if not self.settings.multi_label:
             return {
                 "loss": loss,
-                "accuracy": float(hit.sum() / counts["texts"]),
+                "accuracy": float(hit.sum() / gold.sum()),
                 "micro_f1": float(_f1(hit.sum(), given.sum(), gold.sum())),
                 "macro_f1": _macro_f1(hit, given, gold),
             }
@@ -124,7 +124,7 @@ class ClassifyTask:
         best = int(micro.argmax())
         return {
             "loss": loss,
-            "accuracy": float(counts["all_right"][best] / counts["texts"]),
+            "accuracy": float(counts["all_right"][best] / counts["targets"]),
             "micro_f1": float(micro[best]),
             "macro_f1": _macro_f1(hit[best], given[best], gold),
             "threshold": round(float(THRESHOLDS[best]), 2),
@@ -178,13 +178,9 @@ class ClassifyTask:
 
 def _single(logits: Tensor, labels: Tensor) -> Counts:
     """By label: how often it was given rightly, given at all, and is gold."""
-    number, predicted = logits.shape[-1], logits.argmax(-1)
-    return {
-        "hit": torch.bincount(labels[predicted == labels], minlength=number),
-        "given": torch.bincount(predicted, minlength=number),
-        "gold": torch.bincount(labels, minlength=number),
-        "texts": torch.tensor(len(labels)),
-    }
+    number = logits.shape[-1]
+    given, gold = (functional.one_hot(one, number) for one in (logits.argmax(-1), labels))
+    return {"hit": (given * gold).sum(0), "given": given.sum(0), "gold": gold.sum(0)}
 
 
 def _several(logits: Tensor, labels: Tensor) -> Counts:
@@ -197,7 +193,6 @@ def _several(logits: Tensor, labels: Tensor) -> Counts:
         "given": given.sum(1),
         "gold": gold.sum(0),
         "all_right": (given == gold).all(-1).sum(-1),
-        "texts": torch.tensor(len(labels)),
     }
 
 

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from cluster.store.storage import Storage
 from tests.packed import corpus_of
+from tests.rows import InMemory
 from tests.s3 import S3Server
-from trainers.corpora.feeding.feed import Packed, Tokenized
+from trainers.corpora.feeding.feed import Packed
 from trainers.corpora.feeding.order import Indices, Order
 from trainers.corpora.tokens.pack import pack_documents
 from trainers.engine.batches import Batches, Share
@@ -31,6 +32,9 @@ class Numbers:
         samples = torch.tensor([row["input_ids"][0] for row in rows])
         return {"input_ids": samples, "labels": samples, "numbers": torch.tensor(numbers)}
 
+    def targets(self, batch: dict[str, torch.Tensor]) -> float:
+        return len(batch["labels"])
+
 
 def test_padding_counts_for_no_token() -> None:
     ids = torch.zeros(2, 3, dtype=torch.int64)
@@ -40,12 +44,12 @@ def test_padding_counts_for_no_token() -> None:
     assert tokens({"input_ids": ids, "segments": mask * 2}) == 3
 
 
-class Sharded(Tokenized):
+class Sharded(InMemory):
     """Rows in shards, that remembers which were fetched."""
 
     def __init__(self, sizes: list[int], window: int | None = None):
         samples = range(sum(sizes))
-        super().__init__([[sample] * (1 + sample % 5) for sample in samples], [0] * sum(sizes))
+        super().__init__([[sample] * (1 + sample % 5) for sample in samples])
         self._sizes, self._window = sizes, window
         self.fetched: list[int] = []
 

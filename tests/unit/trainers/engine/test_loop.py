@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from cluster.errors import UserError
+from tests.rows import InMemory
 from trainers.checkpoints.state import LoopState
-from trainers.corpora.feeding.feed import Tokenized
 from trainers.engine import loop
 from trainers.engine.stop_requests import Request
 from trainers.engine.training_config import Training
@@ -70,7 +70,7 @@ def test_a_model_that_cannot_compute_them_again_is_refused(tokenizer: Any) -> No
 def test_evaluation_covers_every_row_once_at_any_number_of_workers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    rows = Tokenized([[sample] * (1 + sample % 7) for sample in range(17)], [0] * 17)
+    rows = InMemory([[sample] * (1 + sample % 7) for sample in range(17)])
     settings = Training(micro_batch_size=2)
     for workers in (1, 2, 3):
         totals: list[np.ndarray] = []
@@ -78,8 +78,8 @@ def test_evaluation_covers_every_row_once_at_any_number_of_workers(
             task = Sums()
             monkeypatch.setattr(loop.dist, "all_reduce", lambda tensor: None)
             loop.evaluate(task, task, settings, Place.of(rank, workers, 1), rows)  # type: ignore[arg-type]
-            totals.append(np.array(task.found))
-        assert np.sum(totals, axis=0).tolist() == [sum(range(17)), 17, 17]
+            totals.append(np.array([*task.found, *task.by_parity]))
+        assert np.sum(totals, axis=0).tolist() == [sum(range(17)), 17, 17, 9, 8]
 
 
 class Sums:
@@ -94,8 +94,31 @@ class Sums:
         return {"labels": torch.tensor([row["input_ids"][0] for row in rows])}
 
     def __call__(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, Any]]:
-        return batch["labels"].sum(), {"correct": torch.tensor(len(batch["labels"]))}
+        return batch["labels"].sum(), {
+            "correct": torch.tensor(len(batch["labels"])),
+            "parity": torch.bincount(batch["labels"] % 2, minlength=2),
+        }
 
-    def metrics(self, sums: dict[str, float]) -> dict[str, float]:
-        self.found = [sums["loss"], sums["targets"], sums["correct"]]
-        return sums
+    def targets(self, batch: dict[str, torch.Tensor]) -> float:
+        return len(batch["labels"])
+
+    def metrics(self, counts: dict[str, torch.Tensor]) -> dict[str, float]:
+        self.found = [float(counts[name]) for name in ("loss", "targets", "correct")]
+        self.by_parity = counts["parity"].tolist()
+        return {}
+
+
+def test_a_batch_of_coupled_samples_is_not_cut() -> None:
+    """In-batch negatives would be fewer, and the loss another, without a word."""
+
+    class Coupled:
+        rows_are_coupled = True
+
+    class Pairs(Training):
+        section = "finetune"
+
+    whole = Pairs(batch_size=8, micro_batch_size=8)
+    loop._refuse_cut_batches(Coupled(), whole, workers=1)  # type: ignore[arg-type]
+    for settings, workers in ((whole, 2), (Pairs(batch_size=8, micro_batch_size=4), 1)):
+        with pytest.raises(UserError, match=r"^finetune\.micro_batch_size: this task compares"):
+            loop._refuse_cut_batches(Coupled(), settings, workers)  # type: ignore[arg-type]

@@ -43,7 +43,8 @@ pretrain:
   model: {{architecture: {architecture}, hidden_size: 32, layers: 2, heads: 2}}
 """
     )
-    return task(load(recipe), synthetic_corpus.corpus(folder, PIECES, LENGTH, rows=8))
+    corpus = synthetic_corpus.corpus(folder, PIECES, LENGTH, rows=8)
+    return task(load(recipe), {"shard": corpus})
 
 
 def batch(learned: Any, size: int) -> Any:

@@ -15,6 +15,7 @@ from tests.reviews import reviews
 from trainers.corpora.examples import stage
 from trainers.corpora.examples.splits import SPLITS
 from trainers.corpora.tokens.pack import read_arrow
+from trainers.tasks.classify.spec import label_order
 
 RECIPE = """\
 name: demo
@@ -84,17 +85,17 @@ def test_neither_order_nor_number_of_files_matter() -> None:
 
 def test_labels_keep_the_order_of_the_recipe() -> None:
     _, made = run("finetune.labels=[good, bad, fair]")
-    assert stage.label_order(made, ["good", "bad", "fair"]) == ["good", "bad", "fair"]
-    assert stage.label_order(made, None) == ["bad", "good"]
+    assert label_order(made, ["good", "bad", "fair"]) == ["good", "bad", "fair"]
+    assert label_order(made, None) == ["bad", "good"]
 
 
 def test_labels_that_the_recipe_learned_of_later_are_refused_too() -> None:
     _, made = run()
     with pytest.raises(UserError, match=r"examples-00: label 'bad' is not in finetune\.labels"):
-        stage.label_order(made, ["good", "fair"])
+        label_order(made, ["good", "fair"])
     alone = published(made.storage, "examples/one-examples-00", {"labels.json": '["good"]'})
     with pytest.raises(UserError, match=r"two labels or more, found \['good'\]"):
-        stage.label_order(alone, None)
+        label_order(alone, None)
 
 
 def test_what_is_held_out_is_validation_and_test() -> None:

@@ -1,6 +1,8 @@
 """The rows behind the order, and which of them a rank takes."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +12,7 @@ from cluster.errors import UserError
 from cluster.store.artifacts import Artifact
 from cluster.store.storage import Storage
 from tests.packed import corpus_of
-from trainers.corpora.feeding.feed import Packed, Tokenized, deal
+from trainers.corpora.feeding.feed import Examples, Packed, deal
 from trainers.corpora.tokens.pack import pack_documents
 from trainers.engine.zero import accumulation
 
@@ -98,8 +100,19 @@ def test_a_cache_that_cannot_hold_what_is_read_is_refused(
         Packed(corpus, "train", size / 1e9)
 
 
-def test_tokenized_rows_have_their_own_lengths() -> None:
-    rows = Tokenized([[1, 5, 2], [1, 2]], [1, 0])
-    assert len(rows) == 2
-    assert rows.lengths(np.array([1, 0, 1])).tolist() == [2, 3, 2]
-    assert rows.take(np.array([1])) == [{"input_ids": [1, 2], "label": 0}]
+def test_examples_are_encoded_when_they_are_taken() -> None:
+    encoded: list[str] = []
+
+    def encode(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        encoded.extend(row["text"] for row in rows)
+        return [{"input_ids": [len(row["text"])], "label": row["label"]} for row in rows]
+
+    rows = Examples(pa.table({"text": ["好", "很好", "差"], "label": ["a", "b", "c"]}), encode)
+    assert len(rows) == 3
+    assert rows.lengths(np.array([1, 0, 1])).tolist() == [2, 1, 2]
+    assert encoded == []
+    assert rows.take(np.array([2, 1])) == [
+        {"input_ids": [1], "label": "c"},
+        {"input_ids": [2], "label": "b"},
+    ]
+    assert encoded == ["差", "很好"]

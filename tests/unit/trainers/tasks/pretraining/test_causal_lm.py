@@ -8,7 +8,7 @@ import torch
 from tests.objectives import LENGTH, sequences, start
 from trainers.tasks.pretraining.causal_lm import CausalLM
 from trainers.tasks.pretraining.config import CAUSAL
-from trainers.tasks.task import IGNORED, targets
+from trainers.tasks.task import IGNORED
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def test_causal_labels_are_the_next_tokens_of_the_same_document(
         expected += [*document[1:], IGNORED]
     assert labels == expected + [IGNORED] * (LENGTH - len(expected))
     assert batch["input_ids"][0].tolist() == row["input_ids"]
-    assert targets(batch) == sum(length - 1 for length in row["piece_lengths"])
+    assert causal.targets(batch) == sum(length - 1 for length in row["piece_lengths"])
 
 
 @pytest.mark.parametrize("architecture", CAUSAL)

@@ -13,7 +13,7 @@ from tests.objectives import sequences, start
 from trainers.models.build import Start, build, packed_inputs, parameter_count, parts
 from trainers.tasks.pretraining.masked_lm import MaskedLM
 from trainers.tasks.pretraining.replaced_tokens import GENERATOR, ReplacedTokens, drawn
-from trainers.tasks.task import IGNORED, targets
+from trainers.tasks.task import IGNORED
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_the_loss_is_that_of_the_paper(task: ReplacedTokens, model: Any, tokeniz
     expected = generator_loss / 0.15 + 50 * discriminator_loss
     assert float(loss) == pytest.approx(expected, rel=1e-4)
     assert int(sums["correct"]) == correct
-    assert targets(batch) == len(learned)
+    assert task.targets(batch) == len(learned)
     assert int((written != originals).sum()) > 30, "something was replaced"
 
 

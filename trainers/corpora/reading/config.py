@@ -199,6 +199,9 @@ class Source(Section):
         kinds = (self.label, self.columns.get(LABEL), self.weak_labels)
         return sum(kind is not None for kind in kinds)
 
+    def __hash__(self) -> int:
+        return hash((self.path, self.package, self.dataset, self.revision))
+
     @property
     def origin(self) -> "Source":
         """The same files, whatever is made of them."""

@@ -16,7 +16,7 @@ SEED = 17
 def example(
     text: str, label: str, placement: str = "shares", groups: Iterable[str] = ()
 ) -> Example:
-    return Example(text_key(text), text, label, "a.txt:1", placement, frozenset(groups))
+    return Example(text_key(text), text, (label,), "a.txt:1", placement, frozenset(groups))
 
 
 def drawn_shares(drawn: random.Random) -> Split:
@@ -39,8 +39,8 @@ def off(examples: Sequence[Example], found: Sequence[str | None], shares: Split)
     """Documents by which a split is away from its share of a label, at most."""
     wanted = {"validation": shares.validation, "test": shares.test}
     wanted["train"] = 1 - sum(wanted.values())
-    totals = Counter(each.label for each in examples)
-    have = Counter(zip((each.label for each in examples), found, strict=True))
+    totals = Counter(each.labels[0] for each in examples)
+    have = Counter(zip((each.labels[0] for each in examples), found, strict=True))
     return max(
         abs(have[label, name] - wanted[name] * total)
         for label, total in totals.items()
@@ -160,10 +160,10 @@ def test_sets_are_linked_over_any_number_of_groups() -> None:
 
 
 def test_labels_are_balanced_by_leaving_out_or_repeating() -> None:
-    labels = list("aabaaba")  # five and two
+    labels = [(label,) for label in "aabaaba"]  # five and two
     assert balanced(labels, "downsample") == [0, 1, 2, 5]
     repeated = balanced(labels, "upsample")
-    assert Counter(labels[place] for place in repeated) == {"a": 5, "b": 5}
+    assert Counter(labels[place] for place in repeated) == {("a",): 5, ("b",): 5}
     assert Counter(repeated) == {0: 1, 1: 1, 3: 1, 4: 1, 6: 1, 2: 3, 5: 2}
     assert repeated == sorted(repeated)
 

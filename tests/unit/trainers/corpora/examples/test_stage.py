@@ -12,6 +12,7 @@ from cluster.store.artifacts import Artifact, drafting
 from cluster.store.storage import Storage
 from tests.fakes import Notes, published
 from tests.reviews import reviews
+from trainers.corpora.cleaning.documents import text_key
 from trainers.corpora.examples import stage
 from trainers.corpora.examples.splits import SPLITS
 from trainers.corpora.tokens.pack import read_arrow
@@ -123,7 +124,7 @@ def test_training_alone_is_balanced(balance: str, each: int | None) -> None:
 def test_groups_are_kept_and_never_part() -> None:
     lines = [f"text {number},{'ab'[number % 2]},{number // 6}\n" for number in range(120)]
     Path("all.csv").write_text("text,label,author\n" + "".join(lines) + "alone,a,\n")
-    source = "{path: all.csv, label_column: label, group_column: author}"
+    source = "{path: all.csv, columns: {group: author}}"
     _, made = run(f"corpora.sources={{all: {source}}}")
     splits: dict[str, set[str]] = {}
     for name, of_split in rows(made).items():
@@ -223,3 +224,39 @@ def test_training_texts_do_not_quote_evaluation_texts() -> None:
     assert report["dropped"]["passage of an evaluation text"] > 20
     _, made = run("corpora.decontaminate=null", more)
     assert "很差" in [row["text"] for row in rows(made)["train"]]
+
+
+def test_rows_have_an_id_that_follows_from_their_text() -> None:
+    Path("good.txt").write_text("\n".join(f"good {number}" for number in range(50)))
+    _, made = run()
+    for of_split in rows(made).values():
+        for row in of_split:
+            assert row["id"] == f"{text_key(row['text']):016x}"
+
+
+def test_a_row_may_have_several_labels() -> None:
+    words = ["service", "room", "food"]
+    lines = [
+        {"text": f"text {number}", "label": [words[number % 3], words[number % 2]]}
+        for number in range(120)
+    ]
+    lines += [{"text": f"nothing {number}", "label": []} for number in range(10)]
+    Path("all.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    several = ("corpora.sources={all: {path: all.jsonl}}", "finetune.multi_label=true")
+    report, made = run(*several)
+    found = {row["text"]: row["label"] for of_split in rows(made).values() for row in of_split}
+    assert found["text 0"] == ["service"]
+    assert found["text 1"] == ["room"]
+    assert found["text 2"] == ["food", "service"]
+    assert found["nothing 3"] == []
+    assert {label: sum(of.values()) for label, of in report["labels"].items()} == {
+        "food": 40,
+        "room": 80,
+        "service": 80,
+    }
+    for of in report["labels"].values():
+        for split in ("validation", "test"):
+            assert of[split] == pytest.approx(sum(of.values()) / 5, abs=2)
+    assert json.loads((made.path / "labels.json").read_text()) == ["food", "room", "service"]
+    with pytest.raises(UserError, match=r"all\.jsonl:1: the label is a list"):
+        run(several[0])

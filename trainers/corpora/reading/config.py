@@ -89,7 +89,7 @@ class Source(Section):
     @classmethod
     def _known_encoding(cls, value: str | None) -> str | None:
         try:
-            b"".decode(value or "utf-8")
+            "x".encode("utf-8" if value is None else value)
         except LookupError:
             raise ValueError(
                 f"{value!r} is no encoding of text that Python knows; such are gb18030, big5, "

@@ -16,6 +16,12 @@ from typing import Literal, NamedTuple, Protocol
 import pyarrow.fs as pafs
 
 MARKS = "*?["
+HIDDEN = "names that begin with a dot ({})"
+LEADS_NOWHERE = "links that lead nowhere ({})"
+MAY_NOT_BE_READ = "folders that may not be read ({})"
+READ_ALREADY = "links to what is read already ({})"
+SHOWN = 3
+"""Of what was passed over for one reason."""
 Kind = Literal["file", "folder"] | None
 
 
@@ -55,7 +61,12 @@ class Disk:
         except (FileNotFoundError, NotADirectoryError):
             return
         for entry in listed:
-            yield Entry(entry.name, self.kind(entry.path), entry.is_symlink())
+            if entry.is_symlink():
+                yield Entry(entry.name, self.kind(entry.path), is_link=True)
+            elif entry.is_dir():
+                yield Entry(entry.name, "folder")
+            else:
+                yield Entry(entry.name, "file" if entry.is_file() else None)
 
     def kind(self, path: str) -> Kind:
         if os.path.isdir(path):
@@ -112,8 +123,8 @@ class _Walk:
     patterns: Sequence[str]
     files: dict[str, str] = dataclasses.field(default_factory=dict)
     """By their paths without links."""
-    skipped: dict[str, list[str]] = dataclasses.field(
-        default_factory=lambda: collections.defaultdict(list)
+    skipped: dict[str, set[str]] = dataclasses.field(
+        default_factory=lambda: collections.defaultdict(set)
     )
     """What was passed over, by the reason."""
 
@@ -129,7 +140,7 @@ class _Walk:
             state = (self.tree.real(place), at)
             if state in seen:
                 if is_link:
-                    self._skip(READ_ALREADY, place)
+                    self.skipped[READ_ALREADY].add(place)
                 continue
             seen.add(state)
             if self.patterns[at] == "**":
@@ -143,7 +154,7 @@ class _Walk:
                     self.files.setdefault(f"{state[0].rstrip('/')}/{entry.name}", path)
         for path in sorted(linked_files):
             if self.files.setdefault(self.tree.real(path), path) != path:
-                self._skip(READ_ALREADY, path)
+                self.skipped[READ_ALREADY].add(path)
 
     def _matching(self, folder: str, at: int) -> Iterator[tuple[str, Entry, int]]:
         """Of a folder, what the pattern means at this place, and the place in the pattern that
@@ -152,13 +163,15 @@ class _Walk:
         is_last, is_deep = at + 1 == len(self.patterns), pattern == "**"
         wanted: Kind = "file" if is_last else "folder"
         for path, entry in self._named(folder, pattern):
-            if entry.kind is None and entry.is_link:
-                self._skip(LEADS_NOWHERE, path)
-            elif entry.kind == wanted:
-                if entry.name.startswith(".") and not pattern.startswith("."):
-                    self._skip(HIDDEN, path)
-                else:
-                    yield path, entry, at if is_deep else at + 1
+            leads_nowhere = entry.kind is None and entry.is_link
+            if entry.kind != wanted and not leads_nowhere:
+                continue
+            if entry.name.startswith(".") and not pattern.startswith("."):
+                self.skipped[HIDDEN].add(path)
+            elif leads_nowhere:
+                self.skipped[LEADS_NOWHERE].add(path)
+            else:
+                yield path, entry, at if is_deep else at + 1
 
     def _named(self, folder: str, pattern: str) -> Iterator[tuple[str, Entry]]:
         """What stands in a folder under a name that the pattern means."""
@@ -173,11 +186,7 @@ class _Walk:
                 if pattern == "**" or fnmatch.fnmatchcase(entry.name, pattern):
                     yield f"{prefix}/{entry.name}", entry
         except PermissionError:
-            self._skip(MAY_NOT_BE_READ, folder)
-
-    def _skip(self, why: str, path: str) -> None:
-        if path not in self.skipped[why]:  # `**` meets a place more than once
-            self.skipped[why].append(path)
+            self.skipped[MAY_NOT_BE_READ].add(folder)
 
     def told(self) -> list[str]:
         return [
@@ -185,10 +194,3 @@ class _Walk:
             + (", ..." if len(paths) > SHOWN else "")
             for why, paths in sorted(self.skipped.items())
         ]
-
-
-HIDDEN = "{} whose names begin with a dot"
-LEADS_NOWHERE = "{} links that lead nowhere"
-MAY_NOT_BE_READ = "{} folders that may not be read"
-READ_ALREADY = "{} links to what is read already"
-SHOWN = 3

@@ -223,10 +223,10 @@ def _value(columns: Mapping[str, Any], role: str, column: str) -> str | Problem:
     if column not in columns:
         return no_column(role, column, columns)
     value = columns[column]
+    if isinstance(value, (str, Problem)):
+        return value
     if value is None or value != value:
         return Problem(f"no {role} in column {column!r}")
-    if isinstance(value, str | Problem):
-        return value
     found = None if role == TEXT else label_of(value)
     if found is None:
         what = "text" if role == TEXT else "a label"

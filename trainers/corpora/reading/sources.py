@@ -29,7 +29,7 @@ from trainers.corpora.reading.formats import (
 )
 from trainers.corpora.reading.formats.array import is_array
 from trainers.corpora.reading.formats.parquet import row_group_bytes
-from trainers.corpora.reading.formats.streams import filesystem, open_content, open_raw, reading
+from trainers.corpora.reading.formats.streams import filesystem, open_raw, reading
 
 PART_BYTES = 64 << 20
 """What one task reads, of uncompressed bytes: seconds of work, which a lost worker costs again, and
@@ -39,6 +39,7 @@ PART_ROWS = 50_000
 LISTING_THREADS = 16
 """Files looked at at once: an object store answers each in tens of milliseconds."""
 WHOLE_BYTES = 256 << 20
+HEAD_BYTES = 1 << 12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,7 +141,7 @@ def _cut(source: Source, file: str, part_bytes: int) -> list[Part]:
         return [Part(file)]
     fs, path = filesystem(file)
     size_bytes = fs.get_file_info(path).size
-    if size_bytes > part_bytes and _is_read_from_its_beginning(file, kind, source.encoding):
+    if size_bytes <= part_bytes or _is_read_from_its_beginning(file, kind, source.encoding):
         return [Part(file)]
     return [Part(file, *found) for found in _ranges(size_bytes, part_bytes)]
 
@@ -150,9 +151,9 @@ def _is_read_from_its_beginning(file: str, kind: str, encoding: str | None) -> b
     array."""
     if encoding is not None and not encodings.is_utf8(encoding):
         return True
-    with reading(file), open_content(file) as stream:
-        head = stream.peek()
-        return encodings.marked(head) is not None or (kind == "jsonl" and is_array(head))
+    with reading(file), open_raw(file) as stream:
+        head = stream.read_at(HEAD_BYTES, 0)
+    return encodings.marked(head) is not None or (kind == "jsonl" and is_array(head))
 
 
 def _count(total: int, limit: int) -> int:

@@ -11,10 +11,14 @@ from trainers.corpora.reading.formats import inner_ending, rows
 from trainers.corpora.reading.formats.rows import Problem, Row, Rows, Wanted
 from trainers.corpora.reading.formats.text_lines import BYTE_ORDER_MARK, Lines
 
-UNDECODED = re.compile("[\ud800-\udfff]")
+UNDECODED = re.compile("[\0\ud800-\udfff]")
+"""Half a pair, as which a byte that is not UTF-8 is decoded; or the zeros of UTF-16."""
 TAB = "\t"
 DELIMITERS = (",", TAB, ";", "|")
 """That are found by themselves: RFC 4180's, and what Excel and databases write."""
+
+SEPARATOR = re.compile(r"sep=(.)\s*")
+"""A line above the header, by which Excel is told the delimiter."""
 
 
 class RowTooLong(Exception):
@@ -69,6 +73,9 @@ def delimited(name: str, lines: Lines, wanted: Wanted, delimiter: str | None = N
     """The rows below the header. `delimiter` is what the recipe says."""
     fed = _Fed(lines)
     csv.field_size_limit(rows.MAX_ROW_BYTES)
+    if said := SEPARATOR.fullmatch(fed.peek()):
+        next(fed)
+        delimiter = delimiter or said[1]
     delimiter = delimiter or delimiter_of(fed.peek(), wanted, inner_ending(name) == ".tsv")
     reader = csv.reader(fed, delimiter=delimiter, strict=True)
     header: list[str] | None = None
@@ -137,7 +144,8 @@ def _header(
     name: str, fields: list[str], problem: Problem | None, wanted: Wanted, undecodable: Problem
 ) -> list[str]:
     """The names of the columns. Raises UserError if they cannot be read."""
-    if problem is None and any(UNDECODED.search(field) for field in fields):
+    is_decoded = problem is None and not any(UNDECODED.search(field) for field in fields)
+    if not is_decoded and (problem is None or undecodable.detail):
         problem = undecodable
     if problem is not None:
         raise UserError(f"{name}: the header cannot be read: {problem}")

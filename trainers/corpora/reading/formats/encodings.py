@@ -2,6 +2,7 @@
 
 import codecs
 import io
+from collections.abc import Sequence
 from typing import Any
 
 from trainers.corpora.reading.formats.rows import Problem
@@ -12,7 +13,7 @@ MARKS = {  # those of UTF-32 begin with those of UTF-16
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-LIKELY = ["gb18030", "big5", "cp932", "euc_jp", "cp949", "cp1252", "cp1251", "utf_8"]
+LIKELY = ["gb18030", "big5", "cp932", "euc_jp", "cp949", "cp1252", "cp1251"]
 LIKELY += ["utf_16_le", "utf_16_be", "utf_32_le", "utf_32_be"]
 """What a file may be in, in Python's names. Of all that charset-normalizer knows, it often takes a
 rare relative of these."""
@@ -76,12 +77,12 @@ class _Utf8(io.RawIOBase):
 def _undecodable(sample: bytes, encoding: str) -> Problem:
     """What to tell of rows that are not in the encoding that a file should have."""
     told = f"not {'UTF-8' if is_utf8(encoding) else encoding}"
-    return Problem(told) if _is_in(sample, encoding) else Problem(told, advice(sample))
+    return Problem(told) if _is_in(sample, encoding) else Problem(told, advice(sample, encoding))
 
 
-def advice(sample: bytes) -> str:
-    """How to read a file that begins so and is in another encoding than it should."""
-    likely = _likely(sample)
+def advice(sample: bytes, encoding: str = "utf-8") -> str:
+    """How to read a file that begins so and is in another encoding than this one."""
+    likely = _likely(sample, LIKELY if is_utf8(encoding) else [*LIKELY, "utf_8"])
     looks = f"it looks like {' or '.join(likely)}; " if likely else ""
     example = likely[0] if likely else "gb18030"
     return f"{looks}set the source's `encoding: {example}`, or convert the file"
@@ -99,10 +100,12 @@ def _is_in(sample: bytes, encoding: str) -> bool:
     return 2 * sum("\udcff" in line for line in lines) <= len(lines)
 
 
-def _likely(sample: bytes) -> list[str]:
+def _likely(sample: bytes, known: Sequence[str]) -> list[str]:
     """The two likeliest encodings of some bytes at most, the likelier first. Takes a moment."""
     import charset_normalizer
 
-    whole_lines = sample[: sample.rfind(b"\n") + 1] or sample
-    found = charset_normalizer.from_bytes(whole_lines, cp_isolation=LIKELY)
+    if len(sample) == SAMPLE_BYTES:  # cut off, perhaps within a character
+        is_wide = 0 in sample
+        sample = sample[: -4 if is_wide else sample.rfind(b"\n") + 1 or None]
+    found = charset_normalizer.from_bytes(sample, cp_isolation=[*known])
     return [match.encoding.replace("_", "-") for match in found][:2]

@@ -1,5 +1,6 @@
 """Every kind of source gives the same documents; every wrong thing gets one clear error."""
 
+import datetime
 import errno
 import gzip
 import json
@@ -134,6 +135,18 @@ def test_a_dataset_saved_to_disk(splits: bool) -> None:
     (datasets.DatasetDict({"test": dataset}) if splits else dataset).save_to_disk("saved")
     found = documents(dataset="saved", dataset_split="test", columns={"label": "label"})
     assert [{"text": document.text, "label": document.label} for document in found] == ROWS
+
+
+def test_numbers_and_dates_of_a_dataset_are_labels() -> None:
+    import datasets
+
+    rows = {"text": ["a", "b"], "short": [0.1, 2.0], "day": [datetime.date(2026, 11, 29)] * 2}
+    features = datasets.Features(
+        text=datasets.Value("string"), short=datasets.Value("float32"), day=datasets.Value("date32")
+    )
+    datasets.Dataset.from_dict(rows, features=features).save_to_disk("saved")
+    found = documents(dataset="saved", columns={"label": "short", "group": "day"})
+    assert [(d.label, d.group) for d in found] == [("0.1", "2026-11-29"), ("2", "2026-11-29")]
 
 
 def test_a_file_of_a_python_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,7 +307,7 @@ def test_too_many_unreadable_rows_are_refused(name: str, content: bytes, says: s
         ({"path": "a.txt", "columns": {"label": "label"}}, "a.txt: no column 'label': set as "
          "`columns.label`; columns: text"),
         ({"path": "gbk.csv"}, "gbk.csv: the header cannot be read: not UTF-8: it looks like "
-         "gb18030; set the source's `encoding: gb18030`, or convert the file"),
+         "gb18030 or cp949; set the source's `encoding: gb18030`, or convert the file"),
         ({"path": "junk.txt.gz"}, "junk.txt.gz: cannot be read: zlib inflate failed: "
          "incorrect header check" + DAMAGED),
         ({"path": "junk.txt.zst"}, "junk.txt.zst: cannot be read: ZSTD decompress "

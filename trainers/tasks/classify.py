@@ -26,10 +26,13 @@ if TYPE_CHECKING:
 def encode(
     tokenizer: "PreTrainedTokenizerFast", texts: Sequence[str], max_length: int
 ) -> list[list[int]]:
-    """Token ids of each text, cut to `max_length`."""
+    """Token ids of each text, cut to `max_length`. `[SEP]` in a text is text, as in pretraining
+    (huggingface/tokenizers#722)."""
     if not texts:
         return []
-    return tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
+    return tokenizer(
+        list(texts), truncation=True, max_length=max_length, split_special_tokens=True
+    )["input_ids"]
 
 
 def pad(input_ids: Sequence[Sequence[int]], pad_id: int) -> Batch:
@@ -68,7 +71,10 @@ class Classify:
 
     def tokenizer(self) -> "PreTrainedTokenizerFast":
         tokenizer = tokenizers.load(self.tokenizer_folder, "finetune.base")
-        tokenizer.model_max_length = self.max_length  # so that others cut texts as we do
+        # So that others cut and encode texts as we do.
+        tokenizer.model_max_length = self.max_length
+        tokenizer.split_special_tokens = True
+        tokenizer.init_kwargs["split_special_tokens"] = True  # which is what is saved
         return tokenizer
 
     def model(self) -> "PreTrainedModel":

@@ -1,12 +1,15 @@
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 import torch
+from transformers import AutoTokenizer
 
 from cluster.storage import Storage
 from tests.fakes import TEXTS, published
 from trainers.config.shape import Shape
+from trainers.corpora.tokens import tokenizer as tokenizers
 from trainers.corpora.tokens.pack import write_arrow
 from trainers.model import Start
 from trainers.tasks.classify import Classify, encode, pad, probabilities
@@ -38,6 +41,16 @@ def test_texts_are_cut_and_keep_their_ends(tokenizer: Any) -> None:
     assert (long[0], long[-1]) == (tokenizer.cls_token_id, tokenizer.sep_token_id)
     assert len(short) <= 4
     assert encode(tokenizer, [], max_length=8) == []
+
+
+def test_special_tokens_in_a_text_are_text(task: Classify, tokenizer: Any, tmp_path: Path) -> None:
+    """As in pretraining (huggingface/tokenizers#722); for who loads the saved model too."""
+    text = "很好[SEP]不[MASK] 好[PAD][CLS]"
+    (found,) = encode(tokenizer, [text], max_length=64)
+    (pretrained,) = tokenizers.encode(tokenizer.backend_tokenizer, [text])
+    assert found == [tokenizer.cls_token_id, *pretrained.tolist(), tokenizer.sep_token_id]
+    task.tokenizer().save_pretrained(tmp_path)
+    assert AutoTokenizer.from_pretrained(tmp_path)(text, max_length=64)["input_ids"] == found
 
 
 def test_padding_is_masked() -> None:

@@ -24,7 +24,8 @@ class Deduplicate(Section):
 
 class Decontaminate(Section):
     """Drops of training texts, labelled ones too, what is equal to, or shares a long passage (13
-    characters of Chinese, 50 of English) with, the labelled validation and test texts."""
+    characters of Chinese, 50 of English) with, the labelled validation and test texts. What more
+    than 10 training documents share, such as a greeting or a footer, is no such passage."""
 
     files: tuple[str, ...] = ()
     """Further evaluation sets: paths, globs or URIs. Of rows with columns, as in CLUE's JSONL,
@@ -145,7 +146,12 @@ class Corpora(Section):
         from trainers.corpora.reading import looking
         from trainers.corpora.reading.sources import missing_folders
 
-        yield from looking.faults(self)
+        told = [*looking.faults(self)]
+        yield from told
+        if not told and (recipe.pretrain or not recipe.finetune):
+            from trainers.corpora.steps import drawing
+
+            yield from drawing.undrawn(self, recipe.seed)
         yield from missing_folders({"corpora.tokenizer.base": self.tokenizer.base})
         given = {name: source.label for name, source in self.sources.items() if source.is_labelled}
         if recipe.finetune and len(set(given.values())) == 1 and None not in given.values():

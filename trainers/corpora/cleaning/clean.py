@@ -8,7 +8,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 
-from trainers.corpora.cleaning import language, privacy
+from trainers.corpora.cleaning import language
 from trainers.corpora.cleaning.config import Clean, Quality, Repetition
 from trainers.corpora.cleaning.invisible import without_controls
 from trainers.corpora.cleaning.units import LETTER, is_cjk, units
@@ -48,6 +48,8 @@ def normalize(text: str, clean: Clean, masked: collections.Counter[str] | None =
     if clean.boilerplate:
         text = "\n".join(line for line in text.split("\n") if not is_boilerplate(line))
     if clean.mask:
+        from trainers.corpora.cleaning import privacy  # takes a moment, as few recipes need
+
         found: collections.Counter[str] = collections.Counter() if masked is None else masked
         whole, text = text, privacy.mask(text, clean.mask, found)
         if text != whole:  # an accent may have come to stand behind the mask

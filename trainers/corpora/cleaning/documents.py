@@ -13,7 +13,7 @@ import numpy.typing as npt
 from cluster.errors import UserError
 from trainers.corpora.cleaning.clean import normalize, refusal
 from trainers.corpora.cleaning.config import Clean
-from trainers.corpora.reading.readers import Document
+from trainers.corpora.reading.readers import Document, too_many_unreadable
 
 EXACT, NEAR = "exact duplicate", "near duplicate"
 HELD_OUT, CONTAMINATED = "evaluation text", "passage of an evaluation text"
@@ -128,12 +128,10 @@ def cleaned(
         else:
             counts.kept += 1
             yield dataclasses.replace(document, text=text)
-    if first is not None and unreadable > clean.max_unreadable * rows:
-        raise UserError(
-            f"{first.where}: {first.problem} (unreadable: {unreadable:,} of {rows:,} rows, "
-            f"over corpora.clean.max_unreadable = {clean.max_unreadable:g}; mend them, "
-            "or raise it to drop them)"
-        )
+    if first is not None:
+        refused = too_many_unreadable(first, unreadable, rows, clean.max_unreadable)
+        if refused is not None:
+            raise UserError(refused)
 
 
 def by_bit_length(values: npt.NDArray[np.integer[Any]]) -> dict[str, int]:

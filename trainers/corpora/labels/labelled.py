@@ -8,16 +8,16 @@ All are in the memory of one process, with the votes on those of one source: the
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from cluster.errors import UserError
-from cluster.section import nearest
 from trainers.corpora.cleaning.clean import too_short_or_long
 from trainers.corpora.cleaning.documents import EXACT, Counts, cleaned, text_key
 from trainers.corpora.config import Corpora
 from trainers.corpora.labels import weak
 from trainers.corpora.labels.splits import SHARES, STRENGTH, Example, stronger
+from trainers.corpora.labels.values import key_in, not_in_map
 from trainers.corpora.reading.config import Source
 from trainers.corpora.reading.readers import Document, read
 from trainers.corpora.reading.sources import parts
@@ -48,14 +48,16 @@ class Copies:
         self.groups |= other.groups
 
 
-def labelled(corpora: Corpora, counts: Counts) -> tuple[list[Example], dict[str, Any]]:
-    """Documents in the order of their keys, and a report of every source with weak labels. Raises
-    UserError."""
+def labelled(
+    corpora: Corpora, counts: Counts, tell: Callable[[str], None] = lambda line: None
+) -> tuple[list[Example], dict[str, Any]]:
+    """Documents in the order of their keys, and a report of every source with weak labels. Calls
+    `tell` with a line for files that are passed over. Raises UserError."""
     found: dict[int, Copies] = {}
     for name, source in corpora.sources.items():
         if source.is_labelled and source.weak_labels is None:
             before = counts.read
-            for document in _documents(corpora, name, counts):
+            for document in _documents(corpora, name, counts, tell):
                 label = _mapped(document, source, f"corpora.sources.{name}", counts)
                 if label is not None:
                     _add(found, _copy(document, source, label), counts)
@@ -64,7 +66,7 @@ def labelled(corpora: Corpora, counts: Counts) -> tuple[list[Example], dict[str,
                 raise UserError(f"corpora.sources.{name}: no rows in {origin!r}")
     gold = {key: min(copies.labels) for key, copies in found.items() if len(copies.labels) == 1}
     reports = {
-        name: _add_weak(found, gold, corpora, name, counts)
+        name: _add_weak(found, gold, corpora, name, counts, tell)
         for name, source in corpora.sources.items()
         if source.weak_labels is not None
     }
@@ -81,9 +83,11 @@ def labelled(corpora: Corpora, counts: Counts) -> tuple[list[Example], dict[str,
     return kept, reports
 
 
-def _documents(corpora: Corpora, name: str, counts: Counts) -> Iterator[Document]:
+def _documents(
+    corpora: Corpora, name: str, counts: Counts, tell: Callable[[str], None]
+) -> Iterator[Document]:
     source = corpora.sources[name]
-    for part in parts(source, f"corpora.sources.{name}"):
+    for part in parts(source, f"corpora.sources.{name}", tell=tell):
         part_counts = Counts()
         yield from cleaned(read(source, part), corpora.clean, part_counts, too_short_or_long)
         part_counts.kept = 0  # not yet: what becomes of its label decides
@@ -96,13 +100,13 @@ def _mapped(document: Document, source: Source, key: str, counts: Counts) -> str
     assert label is not None
     if label_map is None:
         return label
-    if label not in label_map:
-        hint = nearest(label, label_map) or f"; known: {', '.join(label_map)}"
-        raise UserError(f"{document.where}: label {label!r} is not in {key}.label_map{hint}")
-    if label_map[label] is None:
+    known = key_in(label_map, label)
+    if known is None:
+        raise UserError(f"{document.where}: {not_in_map(label, label_map, key)}")
+    if label_map[known] is None:
         assert document.text is not None
         counts.drop(MAPPED_TO_NULL, text_key(document.text), document.text)
-    return label_map[label]
+    return label_map[known]
 
 
 def _copy(document: Document, source: Source, *labels: str) -> Copies:
@@ -126,14 +130,19 @@ def _add(found: dict[int, Copies], document: Copies, counts: Counts) -> None:
 
 
 def _add_weak(
-    found: dict[int, Copies], gold: dict[int, str], corpora: Corpora, name: str, counts: Counts
+    found: dict[int, Copies],
+    gold: dict[int, str],
+    corpora: Corpora,
+    name: str,
+    counts: Counts,
+    tell: Callable[[str], None],
 ) -> dict[str, Any]:
     """Adds what the rules of one source label; returns the report of them."""
     source, key = corpora.sources[name], f"corpora.sources.{name}.weak_labels"
     assert source.weak_labels is not None
     rules = weak.patterns(source.weak_labels, corpora.clean, key)
     own: dict[int, Copies] = {}
-    for document in _documents(corpora, name, counts):
+    for document in _documents(corpora, name, counts, tell):
         _add(own, _copy(document, source), counts)
     labelling = weak.label([copies.text for copies in own.values()], source.weak_labels, rules)
     for (own_key, copies), label, why in zip(

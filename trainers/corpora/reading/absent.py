@@ -2,7 +2,7 @@
 
 import collections
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from cluster.section import nearest
@@ -12,21 +12,24 @@ LOOKED_AT = 1000
 """Files of a folder at most: it may have millions."""
 
 
-def explain(path: str, folder: Path, tried: Sequence[Path]) -> str:
+def explain(path: str, folder: Path, tried: Path | None = None) -> str:
     """`path` as the recipe has it; `folder`, where it was looked for; `tried`, what it names if it
     is no glob."""
-    if tried and tried[0].is_dir():
+    if tried is not None and tried.is_dir():
         given = f"{path!r} is a folder; give its files"
-        inside, below = tried[0].iterdir(), tried[0].rglob("*")
+        inside, below = tried.iterdir(), tried.rglob("*")
         for pattern, found in (("*", inside), ("**/*", below)):
             common = _commonest_ending(found)
             if common is not None:
                 return f"{given}, such as '{path.rstrip('/')}/{pattern}{common}'"
         return f"{given}; none in it has a known ending ({KNOWN})"
-    beside = tried[0].parent if tried else folder
-    names = _few(beside.iterdir()) if tried and beside.is_dir() else ()
-    hint = nearest(tried[0].name, [found.name for found in names]) if tried else ""
-    looked = "" if Path(path).is_absolute() else f" (looked in {folder})"
+    if tried is not None and tried.is_symlink():
+        return f"{path!r} is a link to '{tried.readlink()}', where there is no file"
+    beside = tried.parent if tried is not None else folder
+    names = _few(beside.iterdir()) if tried is not None and beside.is_dir() else ()
+    hint = nearest(tried.name, [found.name for found in names]) if tried is not None else ""
+    is_absolute = Path(path).is_absolute() or "://" in path
+    looked = "" if is_absolute else f" (looked in {folder})"
     return f"no file matches {path!r}{looked}{hint}"
 
 

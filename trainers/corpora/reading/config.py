@@ -1,5 +1,6 @@
 """A source of the recipe's `corpora` section."""
 
+import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, Self
 
@@ -7,13 +8,16 @@ from pydantic import Field, field_validator, model_validator
 
 from cluster.section import Invalid, Section
 from trainers.corpora.labels.labelling import WeakLabels
+from trainers.corpora.labels.values import label_of
 
 
 class Source(Section):
     """Documents from files, from a Python package's files, or from a Hugging Face dataset."""
 
     path: str | None = None
-    """A file, a glob or a URI; inside the package's folder if `package` is given."""
+    """A file, a glob or a URI, whose names may be percent-encoded; inside the package's folder if
+    `package` is given. `**` in a glob is any number of folders. Links are followed; names that
+    begin with a dot are passed over."""
     package: str | None = None
     """An installed Python package that ships the files."""
     dataset: str | None = None
@@ -24,8 +28,15 @@ class Source(Section):
     tomorrow; what else is named is looked up when the documents are first read."""
     format: Literal["text", "jsonl", "csv", "parquet"] | None = None
     """By default from the file's ending; compression (.gz, .zst, .bz2) is seen by itself. In
-    `text`, each line is a document. Of an archive (.zip, .tar, .tar.gz, .tgz, .tar.zst) it is the
+    `text`, each line is a document; a `.json` file may also be an array of objects, and `csv` is
+    `.tsv` too. Of an archive (.zip, .tar, .tar.gz, .tgz, .tar.zst) it is the
     format of all members; by default those with a known ending are read."""
+    encoding: str | None = None
+    """Of text, JSON and CSV, such as `gb18030`, `big5` or `utf-16`. By default UTF-8, or what a
+    byte order mark says. One task reads all of a file in another encoding than UTF-8."""
+    delimiter: str | None = None
+    """What stands between the columns of `csv`, such as `;`. By default found from the header: a
+    comma, a tab, a semicolon or `|`."""
     text: str = "text"
     """The column with the text, where there are columns."""
     label: str | None = None
@@ -34,7 +45,8 @@ class Source(Section):
     """The column with each document's label."""
     label_map: dict[str, str | None] | None = Field(default=None, min_length=1)
     """What the values of `label_column` are called, as in `{1: good, 2: null}`; `null` drops the
-    document. A value outside the map is refused; without a map all are taken as they are."""
+    document. 1 and 1.0 are the same. A value outside the map is refused; without a map all are
+    taken as they are."""
     group_column: str | None = None
     """The column with what documents share, such as their product or author: a group never parts
     between training, validation and test, nor does one of that name in another source."""
@@ -60,8 +72,36 @@ class Source(Section):
     @field_validator("label_map", mode="before")
     @classmethod
     def _text_keys(cls, value: Any) -> Any:
-        """As the column's values are read: YAML takes `1` for a number."""
-        return {str(key): item for key, item in value.items()} if isinstance(value, dict) else value
+        """As the column's values are read: YAML takes `1` and `1.0` for numbers."""
+        if not isinstance(value, dict):
+            return value
+        keys = {key: label_of(key) or str(key) for key in value}
+        for key, others in itertools.pairwise(sorted(keys, key=lambda key: keys[key])):
+            if keys[key] == keys[others]:
+                raise ValueError(f"{key!r} and {others!r} are the same label")
+        return {keys[key]: item for key, item in value.items()}
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, value: str | None) -> str | None:
+        try:
+            "x".encode("utf-8" if value is None else value)
+        except LookupError:
+            raise ValueError(
+                f"{value!r} is no encoding of text that Python knows; such are gb18030, big5, "
+                "shift_jis, euc_kr, cp1252, utf-16"
+            ) from None
+        return value
+
+    @field_validator("delimiter")
+    @classmethod
+    def _one_character(cls, value: str | None) -> str | None:
+        if value is not None and (len(value) != 1 or value in '"\r\n'):
+            raise ValueError(
+                f"must be one character, no quote and no line break, found {value!r}; a tab is "
+                r'"\t", in double quotes'
+            )
+        return value
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
@@ -69,6 +109,13 @@ class Source(Section):
             raise ValueError("give `path` (with or without `package`), or `dataset`")
         if self.dataset is not None and self.package is not None:
             raise ValueError("`package` goes with `path`, not with `dataset`")
+        for key in ("encoding", "delimiter"):
+            if self.dataset is not None and getattr(self, key) is not None:
+                raise Invalid(key, "goes with `path`: a dataset has its own way")
+        if self.delimiter is not None and self.format not in (None, "csv"):
+            raise Invalid("delimiter", f"goes with `format: csv`, not with {self.format}")
+        if self.encoding is not None and self.format == "parquet":
+            raise Invalid("encoding", "goes with text, JSON and CSV; Parquet is always UTF-8")
         if self.dataset is None and self.revision is not None:
             raise Invalid("revision", "goes with `dataset`, a hub id")
         if (self.repeat != 1) + (self.tokens is not None) + (self.weight is not None) > 1:

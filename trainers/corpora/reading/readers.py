@@ -5,23 +5,25 @@ whole file unreadable raises UserError.
 """
 
 import dataclasses
+import io
 import itertools
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from cluster.errors import UserError
+from trainers.corpora.labels.values import label_of
 from trainers.corpora.reading.config import Source
-from trainers.corpora.reading.formats import archive_of, format_of
+from trainers.corpora.reading.formats import archive_of, encodings, format_of
 from trainers.corpora.reading.formats.archives import members, reading_archive
+from trainers.corpora.reading.formats.array import array, is_array
 from trainers.corpora.reading.formats.delimited import delimited
 from trainers.corpora.reading.formats.huggingface import huggingface
-from trainers.corpora.reading.formats.lines import jsonl, lines, text
+from trainers.corpora.reading.formats.lines import Lines, jsonl, numbered, text
 from trainers.corpora.reading.formats.parquet import column_names, parquet
 from trainers.corpora.reading.formats.rows import Problem, Rows, Wanted, no_column
 from trainers.corpora.reading.formats.streams import decompressed, open_content, reading
 from trainers.corpora.reading.sources import Part, files
 
-OF_LINES = {"text": text, "jsonl": jsonl, "csv": delimited}
 ROWS_LOOKED_AT = 100
 """More than one row, since rows of JSONL may differ, and the first may be broken."""
 
@@ -77,18 +79,23 @@ def columns_of(source: Source, file: str) -> Collection[str]:
     return found
 
 
-def what_is_no_text(source: Source, file: str) -> str | None:
-    """What a source's column of texts has instead in all of the first rows that have something."""
-    told = None
-    rows = _rows(source, Part(file), {"text": source.text})
-    for where, columns, _ in itertools.islice(rows, ROWS_LOOKED_AT):
-        columns = columns or {}
-        value = columns.get(source.text)
-        if isinstance(value, str):
-            return None
-        if value is not None and not isinstance(value, Problem) and told is None:
-            told = f"{where}: {_text(columns, 'text', source.text)}"
-    return told
+def too_many_unreadable(first: Document, unreadable: int, rows: int, limit: float) -> str | None:
+    """What to tell of rows of which more than the limit, a share, cannot be read; or None. Pure."""
+    if unreadable <= limit * rows:
+        return None
+    return (
+        f"{first.where}: {first.problem} (unreadable: {unreadable:,} of {rows:,} rows, "
+        f"over corpora.clean.max_unreadable = {limit:g}; mend them, or raise it to drop them)"
+    )
+
+
+def unreadable_row(source: Source, files: Iterable[str], count: int) -> str | None:
+    """The first of the first rows that cannot be read, and why."""
+    read_rows = (row for file in files for row in _rows(source, Part(file), {}))
+    for where, columns, problem in itertools.islice(read_rows, count):
+        if columns is None:
+            return f"{where}: {problem}"
+    return None
 
 
 def every_text(path: str, key: str) -> Iterator[str]:
@@ -124,12 +131,40 @@ def _rows(source: Source, part: Part, columns: Wanted) -> Rows:
         for member in members(file, source.format, begin, end):
             name = f"{file}/{member.name}"
             with reading_archive(file), decompressed(member.open(), member.name) as stream:
-                yield from OF_LINES[member.format](name, lines(stream, name), columns)
+                yield from _of_content(source, member.format, name, stream, columns)
     elif (kind := format_of(file, source.format)) == "parquet":
         yield from parquet(file, columns, begin, end)
     else:
         with reading(file), open_content(file) as stream:
-            yield from OF_LINES[kind](file, lines(stream, file, begin, end), columns)
+            yield from _of_content(source, kind, file, stream, columns, begin, end)
+
+
+def _of_content(
+    source: Source,
+    kind: str,
+    name: str,
+    stream: io.BufferedReader,
+    columns: Wanted,
+    begin: int = 0,
+    end: int | None = None,
+) -> Rows:
+    """The rows of a file of lines, or of a JSON array, in any encoding."""
+    if begin:
+        stream.seek(begin - 1)
+    content, undecodable, head = encodings.as_utf8(stream, source.encoding, is_whole=not begin)
+    if encodings.has_many_zeros(head):
+        raise UserError(f"{name}: zeros among the text; {encodings.advice(head)}")
+    if kind == "jsonl" and not begin and is_array(head):
+        yield from array(name, content, undecodable)
+        return
+    lines = Lines(numbered(content, name, begin, end), undecodable)
+    match kind:
+        case "csv":
+            yield from delimited(name, lines, columns, source.delimiter)
+        case "jsonl":
+            yield from jsonl(name, lines, columns)
+        case _:
+            yield from text(name, lines, columns)
 
 
 def _document(source: Source, columns: Mapping[str, Any], where: str) -> Document:
@@ -158,12 +193,12 @@ def _text(columns: Mapping[str, Any], key: str, column: str) -> str | Problem:
     if column not in columns:
         return no_column(key, column, columns)
     value = columns[column]
-    is_text = key == "text"
     if value is None or value != value:
         return Problem(f"no {key.removesuffix('_column')} in column {column!r}")
-    if not is_text and isinstance(value, int | float):
-        # Whole numbers are floats where other rows have none, as pandas writes them.
-        return str(int(value) if isinstance(value, float) and value.is_integer() else value)
-    if not isinstance(value, str | Problem):
-        return Problem(f"column {column!r} is {type(value).__name__}, not text")
-    return value
+    if isinstance(value, str | Problem):
+        return value
+    found = None if key == "text" else label_of(value)
+    if found is None:
+        what = "text" if key == "text" else "a label"
+        return Problem(f"column {column!r} is {type(value).__name__}, not {what}")
+    return found

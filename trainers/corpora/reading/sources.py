@@ -1,16 +1,16 @@
 """Which files a source has, the parts they are read in, and hashes of what they hold."""
 
 import concurrent.futures
+import contextlib
 import dataclasses
-import fnmatch
 import functools
 import hashlib
 import importlib.util
 import itertools
 import os
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -18,15 +18,17 @@ import pyarrow.fs as pafs
 from cluster.errors import UserError
 from cluster.section import Conflict, Invalid
 from trainers.corpora.config import EVALUATION_SETS, Corpora
-from trainers.corpora.reading import absent
+from trainers.corpora.reading import absent, globs
 from trainers.corpora.reading.config import Source, lexicons
 from trainers.corpora.reading.formats import (
     archive_of,
     archives,
     compression_of,
+    encodings,
     format_of,
     huggingface,
 )
+from trainers.corpora.reading.formats.array import is_array
 from trainers.corpora.reading.formats.parquet import row_group_bytes
 from trainers.corpora.reading.formats.streams import filesystem, open_raw, reading
 
@@ -35,10 +37,10 @@ PART_BYTES = 64 << 20
 few enough tasks to keep account of where corpora are terabytes."""
 PART_ROWS = 50_000
 """The same of a dataset on disk, whose rows have no known size."""
-GLOB = "*?["
 LISTING_THREADS = 16
 """Files looked at at once: an object store answers each in tens of milliseconds."""
 WHOLE_BYTES = 256 << 20
+HEAD_BYTES = 1 << 12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,36 +59,50 @@ class Part:
 
 def files(source: Source, key: str) -> list[str]:
     """The files of a source, sorted. Raises UserError where there are none."""
+    return found_files(source, key).files
+
+
+def found_files(source: Source, key: str) -> globs.Found:
+    """As `files`, with what was passed over."""
     try:
         return located(source)
     except Invalid as error:
         raise UserError(f"{knob(key, error.key)}: {error}") from error
 
 
-def located(source: Source) -> list[str]:
-    """As `files`. Raises Invalid, which names the key of the source that is at fault."""
+def located(source: Source) -> globs.Found:
+    """As `found_files`. Raises Invalid, which names the key of the source that is at fault."""
     assert source.path is not None
     if not Path(source.path).name:
         raise Invalid("path", f"{source.path!r} names no file")
+    scheme, is_uri, rest = source.path.partition("://")
     if is_remote(source):
-        return _remote_files(source.path)
+        return _first_with_files(source.path, functools.partial(_in_store, scheme))
     folder = Path.cwd() if source.package is None else _package_folder(source.package)
-    pattern = os.path.expanduser(source.path)
-    is_glob, anchor = any(mark in pattern for mark in GLOB), Path(pattern).anchor
-    base = Path(anchor) if anchor else folder
-    try:
-        relative = str(Path(pattern).relative_to(anchor))
-        found = sorted(base.glob(relative)) if is_glob else [base / pattern]
-    except ValueError as error:
-        raise Invalid("path", f"{source.path!r}: {error}") from error
-    files = [str(path) for path in found if path.is_file()]
-    if not files:
-        raise Invalid("path", absent.explain(source.path, folder, [] if is_glob else found))
-    return files
+    if not is_uri:
+        return _on_disk(source.path, folder, os.path.expanduser(source.path))
+    if not rest.startswith("/"):
+        raise Invalid(
+            "path", f"{source.path!r}: a file's URI has three slashes, as in file:///data"
+        )
+    return _first_with_files(source.path, functools.partial(_on_disk, source.path, folder))
 
 
 def is_remote(source: Source) -> bool:
-    return source.path is not None and "://" in source.path
+    """Whether its files are in an object store; `file://` is this machine's disk."""
+    scheme, is_uri, _ = (source.path or "").partition("://")
+    return bool(is_uri) and scheme != "file"
+
+
+def _first_with_files(uri: str, look: Callable[[str], globs.Found]) -> globs.Found:
+    """The files that a URI means: its names may be percent-encoded, as the standard has it, or
+    stand as they are. Raises Invalid."""
+    authority, slash, path = uri.partition("://")[2].partition("/")
+    decoded = unquote(path, errors="surrogateescape")
+    if decoded != path:
+        with contextlib.suppress(Invalid):
+            return look(f"{authority}{slash}{decoded}")
+    return look(f"{authority}{slash}{path}")
 
 
 def refuse_relative(corpora: Corpora | None) -> None:
@@ -117,9 +133,14 @@ def knob(key: str, name: str) -> str:
 
 
 def parts(
-    source: Source, key: str, part_bytes: int = PART_BYTES, part_rows: int = PART_ROWS
+    source: Source,
+    key: str,
+    part_bytes: int = PART_BYTES,
+    part_rows: int = PART_ROWS,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> list[Part]:
-    """What `readers.read` takes, in the order of the files and of what they hold."""
+    """What `readers.read` takes, in the order of the files and of what they hold. Calls `tell` with
+    a line for each reason for which a name was passed over."""
     if source.dataset is not None:
         if not huggingface.is_saved(source.dataset):
             commit = huggingface.commit(source.dataset, source.revision)
@@ -127,8 +148,11 @@ def parts(
             return [Part(None, number, number + 1, commit) for number in range(count)]
         count = huggingface.saved_rows(source.dataset, source.dataset_split)
         return [Part(None, *rows) for rows in _ranges(count, part_rows)]
+    found = found_files(source, key)
+    for line in found.skipped:
+        tell(f"{key}: {line}")
     with concurrent.futures.ThreadPoolExecutor(LISTING_THREADS) as pool:
-        cut = pool.map(lambda file: _cut(source, file, part_bytes), files(source, key))
+        cut = pool.map(lambda file: _cut(source, file, part_bytes), found.files)
         return list(itertools.chain.from_iterable(cut))
 
 
@@ -145,7 +169,19 @@ def _cut(source: Source, file: str, part_bytes: int) -> list[Part]:
         return [Part(file)]
     fs, path = filesystem(file)
     size_bytes = fs.get_file_info(path).size
+    if size_bytes <= part_bytes or _is_read_from_its_beginning(file, kind, source.encoding):
+        return [Part(file)]
     return [Part(file, *found) for found in _ranges(size_bytes, part_bytes)]
+
+
+def _is_read_from_its_beginning(file: str, kind: str, encoding: str | None) -> bool:
+    """Whether lines cannot be found from any place of a file: it is not in UTF-8, or a JSON
+    array."""
+    if encoding is not None and not encodings.is_utf8(encoding):
+        return True
+    with reading(file), open_raw(file) as stream:
+        head = stream.read_at(HEAD_BYTES, 0)
+    return encodings.marked(head) is not None or (kind == "jsonl" and is_array(head))
 
 
 def _count(total: int, limit: int) -> int:
@@ -241,36 +277,44 @@ def _package_folder(package: str) -> Path:
     return Path(next(iter(spec.submodule_search_locations)))
 
 
-def _remote_files(uri: str) -> list[str]:
-    scheme, _, rest = uri.partition("://")
-    is_glob = any(mark in rest for mark in GLOB)
-    head = re.split(r"[*?[]", rest)[0]
-    base = head.rpartition("/")[0] if is_glob else rest
+def _on_disk(given: str, folder: Path, path: str) -> globs.Found:
+    """The files of a path or glob on this machine; a relative one is looked for in the folder.
+    `given` is what the recipe says. Raises Invalid."""
+    whole = folder / path
+    if whole.is_file():  # whatever marks are in its name
+        return globs.Found([str(whole)], [])
+    if not globs.is_glob(path):
+        raise Invalid("path", absent.explain(given, folder, whole))
     try:
-        fs, path = filesystem(f"{scheme}://{base}")
-        selector = pafs.FileSelector(path, recursive=True, allow_not_found=True)
-        infos = fs.get_file_info(selector if is_glob else [path])
-    except (OSError, pa.ArrowInvalid) as error:
-        raise Invalid("path", f"cannot read {uri!r}: {error}") from error
-    pattern = path + rest[len(base) :]
-    found = sorted(
-        f"{scheme}://{base}{info.path[len(path) :]}"
-        for info in infos
-        if info.type == pafs.FileType.File
-        and (not is_glob or _matches(info.path.split("/"), pattern.split("/")))
-    )
-    if not found:
-        raise Invalid("path", f"no object matches {uri!r}")
+        found = globs.find(globs.Disk(), "/" if path.startswith("/") else str(folder), path)
+    except ValueError as error:
+        raise Invalid("path", f"{given!r}: {error}") from error
+    if not found.files:
+        raise Invalid("path", "; ".join([absent.explain(given, folder), *found.skipped]))
     return found
 
 
-def _matches(names: Sequence[str], patterns: Sequence[str]) -> bool:
-    """Whether a path matches a glob, name by name, as on a disk: `**` is any number of folders."""
-    if not patterns or not names:
-        return not patterns and not names
-    if patterns[0] == "**":
-        return _matches(names, patterns[1:]) or _matches(names[1:], patterns)
-    return fnmatch.fnmatchcase(names[0], patterns[0]) and _matches(names[1:], patterns[1:])
+def _in_store(scheme: str, path: str) -> globs.Found:
+    """The same in an object store. Raises Invalid."""
+    uri, names = f"{scheme}://{path}", path.split("/")
+    fixed = list(itertools.takewhile(lambda name: not globs.is_glob(name), names))
+    base = f"{scheme}://{'/'.join(fixed)}"
+    try:
+        fs, whole = filesystem(uri)
+        if fs.get_file_info(whole).type == pafs.FileType.File:
+            return globs.Found([uri], [])
+        found, root = globs.Found([], []), filesystem(base)[1]
+        if globs.is_glob(path):
+            selector = pafs.FileSelector(root, recursive=True, allow_not_found=True)
+            listing = globs.Listing(fs.get_file_info(selector))
+            found = globs.find(listing, root, "/".join(names[len(fixed) :]))
+    except (OSError, pa.ArrowInvalid) as error:
+        raise Invalid("path", f"cannot read {uri!r}: {error}") from error
+    except ValueError as error:
+        raise Invalid("path", f"{uri!r}: {error}") from error
+    if not found.files:
+        raise Invalid("path", "; ".join([f"no object matches {uri!r}", *found.skipped]))
+    return found._replace(files=[f"{base}{file[len(root) :]}" for file in found.files])
 
 
 def _dataset_state(dataset: str) -> str:

@@ -45,7 +45,7 @@ def parts_of(job: StageJob) -> list[Part]:
             (name, dataclasses.asdict(origin))
             for name, source in corpora.sources.items()
             if source.repeat
-            for origin in sources.parts(source, f"corpora.sources.{name}")
+            for origin in sources.parts(source, f"corpora.sources.{name}", tell=job.progress.line)
         ]
         job.storage.write(record, json.dumps(found, ensure_ascii=False).encode())
         _tell_commits(job, found)

@@ -36,7 +36,7 @@ pretrain:
 @pytest.fixture
 def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "only.txt").write_text("text")
+    (tmp_path / "only.txt").write_text("".join(f"text {number}\n" for number in range(500)))
     (tmp_path / "demo.yaml").write_text(LLAMA)
     return load(tmp_path / "demo.yaml", workspace=str(tmp_path / "mill"))
 

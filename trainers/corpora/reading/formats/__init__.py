@@ -10,6 +10,7 @@ FORMATS = {
     ".json": "jsonl",
     ".ndjson": "jsonl",
     ".csv": "csv",
+    ".tsv": "csv",
     ".parquet": "parquet",
 }
 ARCHIVES = {".zip": "zip", ".tar": "tar"}
@@ -24,19 +25,20 @@ def compression_of(file: str) -> str | None:
 
 def archive_of(file: str) -> str | None:
     """zip, tar or None; a tar may be compressed."""
-    return ARCHIVES.get(_inner(file))
+    return ARCHIVES.get(inner_ending(file))
 
 
 def known_format(file: str) -> str | None:
-    return FORMATS.get(_inner(file))
+    return FORMATS.get(inner_ending(file))
 
 
 def format_of(file: str, given: str | None) -> str:
     """The format of a file that is no archive. Raises UserError if its ending says nothing."""
     found = given or known_format(file)
     if found is None:
+        own = inner_ending(file)
         raise UserError(
-            f"{file}: unknown ending {_inner(file)!r} (known: {KNOWN}); set the source's `format`"
+            f"{file}: unknown ending {own!r} (known: {KNOWN}); set the source's `format`"
         )
     return found
 
@@ -48,7 +50,7 @@ def ending(file: str) -> str:
     return (Path(path.stem).suffix if is_inside else "") + path.suffix
 
 
-def _inner(file: str) -> str:
+def inner_ending(file: str) -> str:
     """The ending before that of a compression."""
     path = Path(_in_full(file))
     return Path(path.stem).suffix if path.suffix in COMPRESSIONS else path.suffix

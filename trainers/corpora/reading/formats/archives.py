@@ -130,7 +130,7 @@ class _Header(tarfile.TarInfo):
 def _format(name: str, given: str | None) -> str | None:
     """None for a member to pass over; so are hidden files, such as those that macOS adds."""
     path = PurePosixPath(name)
-    if path.name.startswith(".") or "__MACOSX" in path.parts:
+    if any(name.startswith(".") or name == "__MACOSX" for name in path.parts):
         return None
     return given or known_format(name)
 

@@ -1,14 +1,24 @@
-"""Rows of CSV (RFC 4180), whose fields may span lines: one row is in memory at a time."""
+"""Rows of CSV (RFC 4180), whose fields may span lines, and of its like with other delimiters: one
+row is in memory at a time."""
 
 import csv
+import itertools
 import re
+from collections.abc import Iterator
 
 from cluster.errors import UserError
-from trainers.corpora.reading.formats import rows
+from trainers.corpora.reading.formats import inner_ending, rows
 from trainers.corpora.reading.formats.lines import BYTE_ORDER_MARK, Lines
-from trainers.corpora.reading.formats.rows import NOT_UTF8, Problem, Row, Rows, Wanted
+from trainers.corpora.reading.formats.rows import Problem, Row, Rows, Wanted
 
-UNDECODED = re.compile("[\ud800-\udfff]")
+UNDECODED = re.compile("[\0\ud800-\udfff]")
+"""Half a pair, as which a byte that is not UTF-8 is decoded; or the zeros of UTF-16."""
+TAB = "\t"
+DELIMITERS = (",", TAB, ";", "|")
+"""That are found by themselves: RFC 4180's, and what Excel and databases write."""
+
+SEPARATOR = re.compile(r"sep=(.)\s*")
+"""A line above the header, by which Excel is told the delimiter."""
 
 
 class RowTooLong(Exception):
@@ -19,39 +29,55 @@ class _Fed:
     """Lines as csv.reader takes them: it may go on after an error, which ends but one row."""
 
     def __init__(self, lines: Lines):
-        self._lines = lines
+        self._lines = iter(lines)
+        self._undecodable = lines.undecodable
         self.begin_row()
 
     def begin_row(self) -> None:
-        self.where: str | None = None
+        self.read: list[tuple[str, str | None]] = []
+        """The lines of the row so far, and where they stand; None for one that is too long."""
         self.is_utf8 = True
-        self.lines = 0
         self._row_bytes = 0
+
+    def peek(self) -> str:
+        """The first line, which stays to be read."""
+        first = list(itertools.islice(self._lines, 1))
+        self._lines = itertools.chain(first, self._lines)
+        raw = first[0][1] if first else b""
+        return (raw or b"").removeprefix(BYTE_ORDER_MARK).decode("utf-8", "replace")
 
     def __iter__(self) -> "_Fed":
         return self
 
     def __next__(self) -> str:
         where, raw = next(self._lines)
-        self.where = self.where or where
-        self.lines += 1
         if raw is None:
-            raise RowTooLong
-        self._row_bytes += len(raw)
-        if self._row_bytes > rows.MAX_ROW_BYTES:  # as with a quote that is never closed
+            self.read.append((where, None))
             raise RowTooLong
         line = raw.removeprefix(BYTE_ORDER_MARK)
         try:
-            return line.decode()
+            decoded = line.decode()
         except UnicodeDecodeError:
             self.is_utf8 = False
-            return line.decode("utf-8", "surrogateescape")  # marks the field; the row stays whole
+            decoded = line.decode(
+                "utf-8", "surrogateescape"
+            )  # marks the field; the row stays whole
+        self.read.append((where, decoded))
+        self._row_bytes += len(raw)
+        if self._row_bytes > rows.MAX_ROW_BYTES:  # as with a quote that is never closed
+            raise RowTooLong
+        return decoded
 
 
-def delimited(name: str, lines: Lines, wanted: Wanted) -> Rows:
+def delimited(name: str, lines: Lines, wanted: Wanted, delimiter: str | None = None) -> Rows:
+    """The rows below the header. `delimiter` is what the recipe says."""
     fed = _Fed(lines)
     csv.field_size_limit(rows.MAX_ROW_BYTES)
-    reader = csv.reader(fed, strict=True)
+    if said := SEPARATOR.fullmatch(fed.peek()):
+        next(fed)
+        delimiter = delimiter or said[1]
+    delimiter = delimiter or delimiter_of(fed.peek(), wanted, inner_ending(name) == ".tsv")
+    reader = csv.reader(fed, delimiter=delimiter, strict=True)
     header: list[str] | None = None
     while True:
         fed.begin_row()
@@ -64,32 +90,64 @@ def delimited(name: str, lines: Lines, wanted: Wanted) -> Rows:
             problem = rows.too_long()
         except csv.Error as error:
             problem = Problem("not CSV", str(error))
-        where = fed.where or name
+        where = fed.read[0][0] if fed.read else name
         if header is None:
-            header = _header(name, fields, problem, wanted)
+            header = _header(name, fields, problem, wanted, lines.undecodable)
+            continue
+        unquoted = _unquoted(fed.read, problem, len(header)) if delimiter == TAB else None
+        if unquoted is not None:
+            for at, values in unquoted:
+                yield Row(at, dict(zip(header, _decoded(values, lines.undecodable), strict=True)))
         elif problem is not None:
-            for _ in range(fed.lines):  # rows that a quote that is never closed may have taken in
+            for _ in fed.read:  # rows that a quote that is never closed may have taken in
                 yield Row(where, None, problem)
         elif len(fields) == len(header):
-            values = fields if fed.is_utf8 else map(_or_problem, fields)
-            yield Row(where, dict(zip(header, values, strict=True)))
+            decoded = fields if fed.is_utf8 else _decoded(fields, lines.undecodable)
+            yield Row(where, dict(zip(header, decoded, strict=True)))
         elif fields:  # none in a blank line
             counts = f"{len(fields)}, where the header has {len(header)}"
             yield Row(where, None, Problem("wrong number of fields", counts))
 
 
-def _or_problem(field: str) -> str | Problem:
-    return NOT_UTF8 if UNDECODED.search(field) else field
+def delimiter_of(header: str, wanted: Wanted, is_tsv: bool) -> str:
+    """The delimiter of a file with this first line: the one by which it has the most of the wanted
+    columns, then the one by which it has the most columns. Pure."""
+
+    def fits(delimiter: str) -> tuple[int, int]:
+        try:
+            columns = next(csv.reader([header], delimiter=delimiter), [])
+        except csv.Error:
+            return 0, 0
+        return len({*wanted.values()} & {*columns}), len(columns)
+
+    return max(sorted(DELIMITERS, key=lambda one: one != TAB) if is_tsv else DELIMITERS, key=fits)
 
 
-def _header(name: str, fields: list[str], problem: Problem | None, wanted: Wanted) -> list[str]:
+def _unquoted(
+    read: list[tuple[str, str | None]], problem: Problem | None, columns: int
+) -> list[tuple[str, list[str]]] | None:
+    """Lines between tabs as rows of their own, if quotes among them are but text, as in files whose
+    fields are never quoted: they cannot be read otherwise, or several are whole rows by themselves.
+    Pure."""
+    if problem is None and len(read) == 1:
+        return None
+    split = [(where, line.rstrip("\r\n").split(TAB)) for where, line in read if line is not None]
+    is_whole = len(split) == len(read) and all(len(fields) == columns for _, fields in split)
+    return split if is_whole else None
+
+
+def _decoded(fields: list[str], undecodable: Problem) -> Iterator[str | Problem]:
+    return (undecodable if UNDECODED.search(field) else field for field in fields)
+
+
+def _header(
+    name: str, fields: list[str], problem: Problem | None, wanted: Wanted, undecodable: Problem
+) -> list[str]:
     """The names of the columns. Raises UserError if they cannot be read."""
-    if problem is None and any(UNDECODED.search(field) for field in fields):
-        problem = NOT_UTF8
+    is_decoded = problem is None and not any(UNDECODED.search(field) for field in fields)
+    if not is_decoded and (problem is None or undecodable.detail):
+        problem = undecodable
     if problem is not None:
         raise UserError(f"{name}: the header cannot be read: {problem}")
-    rows.refuse_missing(name, wanted, fields)
-    for column in wanted.values():
-        if fields.count(column) > 1:
-            raise UserError(f"{name}: {fields.count(column)} columns are called {column!r}")
+    rows.refuse_columns(name, wanted, fields)
     return fields

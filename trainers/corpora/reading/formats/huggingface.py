@@ -4,6 +4,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cluster.errors import UserError
 from trainers.corpora.reading.formats import rows
 from trainers.corpora.reading.formats.rows import Row, Rows, Wanted
@@ -50,7 +52,7 @@ def huggingface(
     their numbers."""
     loaded = _load(dataset, split, commit)
     if loaded.column_names is not None:  # the hub does not always know
-        rows.refuse_missing(dataset, wanted, loaded.column_names)
+        rows.refuse_columns(dataset, wanted, loaded.column_names)
     where = dataset
     if is_saved(dataset):
         loaded = loaded.select(range(begin, len(loaded) if end is None else end))
@@ -63,7 +65,15 @@ def huggingface(
         for column, feature in (loaded.features or {}).items()
         if hasattr(feature, "names")
     }
+    short_floats = [
+        column
+        for column, feature in (loaded.features or {}).items()
+        if getattr(feature, "dtype", None) in ("float16", "float32")
+    ]
     for number, row in enumerate(loaded, start=begin):
+        for column in short_floats:  # 0.1 as people wrote it, not 0.10000000149
+            if row[column] is not None:
+                row[column] = float(str(np.float32(row[column])))
         for column, of_classes in names.items():
             if isinstance(row[column], int):
                 row[column] = of_classes[row[column]] if row[column] >= 0 else None

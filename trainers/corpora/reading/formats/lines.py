@@ -1,20 +1,32 @@
 """Lines of a stream, and rows of text and JSONL: one line is in memory at a time."""
 
+import dataclasses
 import io
 from collections.abc import Iterator
 
 from pydantic_core import from_json
 
 from trainers.corpora.reading.formats import rows
-from trainers.corpora.reading.formats.rows import NOT_UTF8, Problem, Row, Rows, Wanted
+from trainers.corpora.reading.formats.rows import Problem, Row, Rows, Wanted
 
-Lines = Iterator[tuple[str, bytes | None]]
-"""Where each line stands, and its bytes: None if they are too many."""
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 SKIPPED_BYTES = 1 << 20
 
 
-def lines(stream: io.BufferedReader, name: str, begin: int = 0, end: int | None = None) -> Lines:
+@dataclasses.dataclass(frozen=True)
+class Lines:
+    numbered: Iterator[tuple[str, bytes | None]]
+    """Where each line stands, and its bytes: None if they are too many."""
+    undecodable: Problem
+    """What to tell of a line that is not UTF-8."""
+
+    def __iter__(self) -> Iterator[tuple[str, bytes | None]]:
+        return self.numbered
+
+
+def numbered(
+    stream: io.BufferedReader, name: str, begin: int = 0, end: int | None = None
+) -> Iterator[tuple[str, bytes | None]]:
     """Every line that begins in a range of bytes. Only a seekable stream has a later range."""
     offset = begin
     if begin:
@@ -47,7 +59,7 @@ def _skip_line(stream: io.BufferedReader) -> int:
 def text(name: str, found: Lines, wanted: Wanted) -> Rows:
     """A row for each line, with the line in its one column."""
     column = wanted.get("text", "text")
-    rows.refuse_missing(name, wanted, [column])
+    rows.refuse_columns(name, wanted, [column])
     for where, raw in found:
         if raw is None:
             yield Row(where, None, rows.too_long())
@@ -55,7 +67,7 @@ def text(name: str, found: Lines, wanted: Wanted) -> Rows:
             try:
                 yield Row(where, {column: raw.removeprefix(BYTE_ORDER_MARK).decode()})
             except UnicodeDecodeError:
-                yield Row(where, None, NOT_UTF8)
+                yield Row(where, None, found.undecodable)
 
 
 def jsonl(name: str, found: Lines, wanted: Wanted) -> Rows:
@@ -64,22 +76,26 @@ def jsonl(name: str, found: Lines, wanted: Wanted) -> Rows:
             yield Row(where, None, rows.too_long())
             continue
         line = raw.removeprefix(BYTE_ORDER_MARK).strip()
-        if not line:
-            continue
-        try:
-            row = from_json(line, cache_strings="keys")
-        except ValueError as error:
-            yield Row(where, None, _why_not_json(line, error))
-            continue
-        if isinstance(row, dict):
-            yield Row(where, row)
-        else:
-            yield Row(where, None, Problem("not an object with columns", type(row).__name__))
+        if line:
+            yield json_row(where, line, found.undecodable)
 
 
-def _why_not_json(line: bytes, error: ValueError) -> Problem:
+def json_row(where: str, written: bytes, undecodable: Problem) -> Row:
+    """The row of an object that is written in JSON."""
+    if len(written) > rows.MAX_ROW_BYTES:
+        return Row(where, None, rows.too_long())
     try:
-        line.decode()
+        row = from_json(written, cache_strings="keys")
+    except ValueError as error:
+        return Row(where, None, _why_not_json(written, error, undecodable))
+    if isinstance(row, dict):
+        return Row(where, row)
+    return Row(where, None, Problem("not an object with columns", type(row).__name__))
+
+
+def _why_not_json(written: bytes, error: ValueError, undecodable: Problem) -> Problem:
+    try:
+        written.decode()
     except UnicodeDecodeError:
-        return NOT_UTF8
+        return undecodable
     return Problem("not JSON", str(error).replace(" at line 1 column", " at column"))

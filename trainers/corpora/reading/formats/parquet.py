@@ -31,7 +31,7 @@ def parquet(file: str, wanted: Wanted, begin: int = 0, end: int | None = None) -
     """The rows of a range of row groups."""
     with reading(file), _open(file) as table:
         schema = table.schema_arrow
-        rows.refuse_missing(file, wanted, schema.names)
+        rows.refuse_columns(file, wanted, schema.names)
         columns = [name for name in schema.names if name in wanted.values() or not wanted]
         metadata = table.metadata
         number = sum(metadata.row_group(group).num_rows for group in range(begin))
@@ -55,9 +55,16 @@ def _open(file: str) -> pq.ParquetFile:
 
 
 def _as_bytes(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """With texts as bytes, since Parquet does not vouch for UTF-8."""
-    fields = [(f.name, pa.large_binary() if _is_text(f.type) else f.type) for f in batch.schema]
-    return batch.cast(pa.schema(fields))
+    """With texts as bytes, since Parquet does not vouch for UTF-8; and with the numbers that people
+    wrote in place of those that short floats hold: 0.1, not 0.10000000149."""
+    columns = []
+    for column in batch.columns:
+        if _is_text(column.type):
+            column = column.cast(pa.large_binary())
+        elif pa.types.is_float16(column.type) or pa.types.is_float32(column.type):
+            column = column.cast(pa.string()).cast(pa.float64())
+        columns.append(column)
+    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -1,7 +1,7 @@
 """A row of a file, or what is wrong with it."""
 
 import itertools
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cluster.errors import UserError
@@ -25,7 +25,8 @@ class Problem(NamedTuple):
         return f"{self.reason}: {self.detail}" if self.detail else self.reason
 
 
-NOT_UTF8 = Problem("not UTF-8", "convert the file, as with `iconv -f GB18030 -t UTF-8`")
+NOT_UTF8 = Problem("not UTF-8", "write the file anew, with its texts in UTF-8")
+"""Of a value in a file that has no encoding of its own, such as Parquet."""
 
 
 class Row(NamedTuple):
@@ -56,8 +57,13 @@ def there_are(columns: Collection[str], wanted: str) -> str:
     return f"columns: {shown}{more}{nearest(wanted, columns)}"
 
 
-def refuse_missing(file: str, wanted: Wanted, columns: Collection[str]) -> None:
-    """Raises UserError for a column that no row of the file can have."""
+def refuse_columns(file: str, wanted: Wanted, columns: Sequence[str]) -> None:
+    """Raises UserError for a column that no row of the file can have, and for one that it has more
+    than once."""
     for key, column in wanted.items():
         if column not in columns:
             raise UserError(f"{file}: {no_column(key, column, columns)}")
+        if columns.count(column) > 1:
+            raise UserError(
+                f"{file}: {columns.count(column)} columns are called {column!r}; rename all but one"
+            )

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import io
 from collections.abc import Iterator
+from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -16,7 +17,19 @@ BUFFER_BYTES = 4 << 20
 
 
 def filesystem(file: str) -> tuple[pafs.FileSystem, str]:
-    return pafs.FileSystem.from_uri(file) if "://" in file else (pafs.LocalFileSystem(), file)
+    """Of a file of this machine, or in a store: `SCHEME://BUCKET/NAMES`, with the names as they
+    are, not percent-encoded."""
+    scheme, is_uri, rest = file.partition("://")
+    if not is_uri:
+        return pafs.LocalFileSystem(), file
+    bucket, slash, path = rest.partition("/")
+    if not scheme.startswith(NOT_DECODED):
+        path = quote(path, errors="surrogateescape")
+    return pafs.FileSystem.from_uri(f"{scheme}://{bucket}{slash}{path}")
+
+
+NOT_DECODED = ("hf", "fsspec+")
+"""Schemes that pyarrow leaves to fsspec, which takes the names as they are."""
 
 
 OF_THE_USER = ("ACCESS_DENIED", "NO_SUCH", "RESOURCE_NOT_FOUND", "INVALID_ACCESS_KEY")

@@ -73,6 +73,18 @@ def test_labels_are_mapped() -> None:
     assert dropped == {"label mapped to null": 2}
 
 
+def test_numbers_of_a_map_match_with_a_point_or_without() -> None:
+    Path("a.csv").write_text("text,label\none,1.0\ntwo,2\nthree,3.5\n")
+    mapped = {1.0: "good", 2.0: "bad", 3.5: "fair"}
+    found_labels, _, _ = found(
+        a={"path": "a.csv", "label_column": "label", "label_map": mapped},
+        b=source("b", row("four", 1.0), row("five", 2), label_column="label", label_map=mapped),
+    )
+    assert labels(found_labels) == {
+        "five": "bad", "four": "good", "one": "good", "three": "fair", "two": "bad"
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("label", "label_map", "says"),
     [

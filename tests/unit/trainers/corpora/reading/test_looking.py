@@ -13,6 +13,7 @@ import pytest
 
 from cluster.errors import RecipeError
 from cluster.recipe import load
+from trainers.corpora.steps import drawing
 
 ROOT = Path(__file__).parents[5]
 ROWS = [{"review": "这家酒店很好", "stars": 5}, {"review": "two words", "stars": 1}]
@@ -21,6 +22,8 @@ ROWS = [{"review": "这家酒店很好", "stars": 5}, {"review": "two words", "s
 @pytest.fixture(autouse=True)
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    # Of so few documents none may be drawn for validation: see steps/test_drawing.py.
+    monkeypatch.setattr(drawing, "undrawn", lambda *_: iter(()))
     lines = [json.dumps(row) for row in ROWS]
     Path("a.jsonl").write_text("\n".join(lines))
     Path("a.csv").write_text("review,stars\ngood,5\n")
@@ -72,16 +75,15 @@ def test_lines_of_text_have_no_columns_but_what_they_are_called() -> None:
     assert "mine.label_column: no column 'stars'" in wrong
 
 
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("late.jsonl", '{"broken": \n[]\n{"other": 1}\n{"text": "a", "label": "b"}\n'),
-        ("header.csv", "text,label\n"),
-    ],
-)
-def test_what_a_run_may_read_is_not_refused(name: str, content: str) -> None:
-    Path(name).write_text(content)
-    assert found(f"path: {name}\n      label_column: label") == ""
+def test_what_a_run_may_read_is_not_refused() -> None:
+    Path("header.csv").write_text("text,label\n")
+    assert found("path: header.csv\n      label_column: label") == ""
+    Path("late.jsonl").write_text('{"broken": \n[]\n{"other": 1}\n{"text": "a", "label": "b"}\n')
+    late = "path: late.jsonl\n      label_column: label"
+    told = found(late)
+    assert "late.jsonl:1: not JSON: " in told
+    assert "(unreadable: 3 of 4 rows, over corpora.clean.max_unreadable = 0.01; mend them" in told
+    assert found(f"{late}\n  clean: {{max_unreadable: 0.75}}") == ""
 
 
 def test_a_source_of_nothing_but_empty_files_is_told(tmp_path: Path) -> None:
@@ -101,10 +103,11 @@ def test_a_source_of_nothing_but_empty_files_is_told(tmp_path: Path) -> None:
         (
             "gbk.txt",
             "这家酒店很好\n".encode("gbk"),
-            "gbk.txt:1: not UTF-8: convert the file, as with",
+            "gbk.txt:1: not UTF-8: it looks like ",
         ),
-        ("gbk.csv", "内容,label\n".encode("gbk"), "the header cannot be read: not UTF-8: convert"),
-        ("list.jsonl", b'[{"text": "a"}, {"text": "b"}]', "list.jsonl:1: not an object with col"),
+        ("gbk.csv", "内容,label\n".encode("gbk"), "the header cannot be read: not UTF-8: it looks"),
+        ("list.jsonl", b"[1]\n[2]\n", "list.jsonl:1: not an object with col"),
+        ("cut.json", b'[{"text": "a"}, {"te', "cut.json:item 2: not JSON: "),
         ("pretty.jsonl", b'{\n  "text": "a"\n}\n', "pretty.jsonl:1: not JSON: "),
     ],
 )
@@ -117,21 +120,64 @@ def test_a_file_of_which_nothing_can_be_read_is_told(
     assert says in told
 
 
+@pytest.mark.parametrize("name", ["gbk.jsonl", "gbk.csv", "gbk.txt", "gbk.csv.gz"])
+def test_rows_in_another_encoding_are_told_with_its_name(name: str) -> None:
+    """hiyouga/LLaMA-Factory#7016: the first line may be ASCII."""
+    rows = {
+        "jsonl": '{"text": "这家酒店很好，下次还会再来"}\n' * 40,
+        "csv": "text,label\n" + "这家酒店很好，下次还会再来,好评\n" * 40,
+        "txt": "ascii\n" + "这家酒店很好，下次还会再来\n" * 40,
+    }
+    content = rows[name.split(".")[1]].encode("gbk")
+    Path(name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    told = found(f"path: {name}")
+    assert "not UTF-8: it looks like gb18030; set the source's `encoding: gb18030`" in told
+    assert found(f"path: {name}\n      encoding: gb18030") == ""
+
+
+def test_labels_are_looked_at_as_a_run_does() -> None:
+    """ludwig-ai/ludwig#2336"""
+    Path("l.jsonl").write_text('{"text": "a text", "label": ["good"]}\n' * 9)
+    told = found("path: l.jsonl\n      label_column: label")
+    assert told.startswith("r.yaml:6: corpora.sources.mine.label_column: ")
+    assert "l.jsonl:1: column 'label' is list, not a label (unreadable: 9 of 9 rows" in told
+    Path("l.jsonl").write_text('{"text": "a text", "label": 3}\n')
+    keys = "path: l.jsonl\n      label_column: label\n      label_map: "
+    assert found(f"{keys}{{3.0: good}}") == ""
+    assert "r.yaml:7: corpora.sources.mine.label_map: " in (told := found(f"{keys}{{4: good}}"))
+    assert "l.jsonl:1: label '3' is not in corpora.sources.mine.label_map" in told
+
+
+def test_two_columns_of_one_name_are_told() -> None:
+    """apache/datafusion#24381"""
+    table = pa.Table.from_arrays([["a"], ["b"], ["c"], ["d"]], names=["text", "x", "x", "label"])
+    pq.write_table(table, "two.parquet")
+    assert found("path: two.parquet\n      label_column: label") == ""
+    told = found("path: two.parquet\n      label_column: x")
+    assert "two.parquet: 2 columns are called 'x'; rename all but one" in told
+
+
 def test_a_column_without_texts_is_told(tmp_path: Path) -> None:
-    Path("stars.jsonl").write_text('{"stars": null}\n{"stars": 4}\n{"stars": 5}\n')
-    wrong = "stars.jsonl:2: column 'stars' is int, not text"
-    told = found("path: stars.jsonl\n      text: stars")
-    assert told == f"r.yaml:6: corpora.sources.mine.text: {tmp_path}/{wrong}"
-    Path("stars.jsonl").write_text('{"stars": 4}\n' * 99 + '{"stars": "four"}\n')
-    assert found("path: stars.jsonl\n      text: stars") == "", "one of them is"
-    Path("stars.jsonl").write_text('{"stars": null}\n' * 100)
+    Path("stars.jsonl").write_text('{"stars": 4}\n{"stars": 5}\n')
+    wrong = f"r.yaml:6: corpora.sources.mine.text: {tmp_path}/stars.jsonl:1: column 'stars' is int"
+    assert found("path: stars.jsonl\n      text: stars").startswith(wrong)
+    Path("stars.jsonl").write_text('{"stars": 4}\n' * 1001 + '{"stars": "four"}\n')
+    assert found("path: stars.jsonl\n      text: stars").startswith(wrong)
+    Path("stars.jsonl").write_text('{"stars": 4}\n{"stars": "four"}\n' * 600)
+    assert found("path: stars.jsonl\n      text: stars") == "", "those that follow may be texts"
+    Path("stars.jsonl").write_text('{"stars": null}\n' * 1001)
     assert found("path: stars.jsonl\n      text: stars") == "", "further rows may have it"
+    Path("stars.jsonl").write_text('{"stars": null}\n' * 100)
+    assert "no text in column 'stars' (unreadable: 100 of 100" in (
+        found("path: stars.jsonl\n      text: stars")
+    )
 
 
-def test_the_first_file_is_looked_at_as_far_as_it_must(tmp_path: Path) -> None:
-    for name in ("1.jsonl", "2.jsonl"):
-        Path(name).write_text('{"text": "a"}\n')
+def test_files_are_looked_at_as_far_as_it_takes_a_moment(tmp_path: Path) -> None:
+    Path("1.jsonl").write_text('{"text": "a"}\n')
     Path("2.jsonl").write_text('{"txt": "a"}\n')
+    assert f"{tmp_path}/2.jsonl:1: no column 'text'" in found("path: '[0-9].jsonl'")
+    Path("1.jsonl").write_text('{"text": "a"}\n' * 1001)
     assert found("path: '[0-9].jsonl'") == ""
     Path("long.jsonl").write_text('{"other": "a"}\n' * 200 + '{"text": "a"}\n')
     assert "no column 'text'" in found("path: long.jsonl")
@@ -219,10 +265,12 @@ def test_a_look_at_an_evaluation_set(tmp_path: Path) -> None:
     Path("a.odt").touch()
     Path("none.jsonl").touch()
     Path("cut.jsonl").write_text('{"sentence": ')
+    Path("late.jsonl").write_text('{"sentence": "a"}\n{"sentence": ')
     for name, says in (
         ("gone.jsonl", "no file matches 'gone.j"),
         ("a.odt", f"{tmp_path}/a.odt: unknown ending '.odt'"),
         ("cut.jsonl", f"{tmp_path}/cut.jsonl:1: not JSON"),
+        ("late.jsonl", f"{tmp_path}/late.jsonl:2: not JSON"),
     ):
         wrong = found(f"path: a.txt\n  decontaminate: {{files: [a.jsonl, none.jsonl, {name}]}}")
         assert wrong.startswith(f"r.yaml:6: corpora.decontaminate.files: {says}")
@@ -245,6 +293,7 @@ from cluster.cli import main
 assert main(["check", "r.yaml"]) == 0
 print([name for name in ("torch", "ray", "transformers", "datasets") if name in sys.modules])
 """
+    Path("a.jsonl").write_text("".join(f'{{"review": "text {n}"}}\n' for n in range(500)))
     assert found("path: a.jsonl\n      text: review") == ""
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -28,7 +28,7 @@ def test_a_run_that_goes_on_reads_the_same_parts(
 ) -> None:
     commits = iter(("a" * 40, "b" * 40))
 
-    def moving(source: Any, key: str) -> list[sources.Part]:
+    def moving(source: Any, key: str, tell: Any) -> list[sources.Part]:
         commit = next(commits)
         return [sources.Part(None, number, number + 1, commit) for number in range(2)]
 

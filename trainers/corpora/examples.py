@@ -20,9 +20,9 @@ from trainers.corpora.cleaning.clean import normalize
 from trainers.corpora.cleaning.documents import CONTAMINATED, HELD_OUT, Counts, text_key
 from trainers.corpora.config import EVALUATION_SETS, Corpora
 from trainers.corpora.duplicates import minhash
-from trainers.corpora.duplicates.contamination import Passages
+from trainers.corpora.duplicates.contamination import Passages, boilerplate
 from trainers.corpora.labels.labelled import labelled
-from trainers.corpora.labels.splits import SPLITS, Example, balanced, split
+from trainers.corpora.labels.splits import SPLITS, Example, balanced, rare_labels, split
 from trainers.corpora.reading.readers import every_text
 from trainers.corpora.report.labelled import labelled_page
 from trainers.corpora.tokens.pack import read_arrow, write_arrow
@@ -34,7 +34,7 @@ ELSEWHERE = "group or near duplicate is in another split"
 def run(job: StageJob) -> dict[str, Any]:
     corpora: Corpora = job.recipe.corpora
     counts = Counts()
-    found, weak_labels = labelled(corpora, counts)
+    found, weak_labels = labelled(corpora, counts, job.progress.line)
     if job.recipe.finetune:
         # The last of a label in the order of keys: any will do.
         _refuse({example.label: example.where for example in found}, job.recipe.finetune.labels)
@@ -52,6 +52,8 @@ def run(job: StageJob) -> dict[str, Any]:
         (folder / LABELS).write_text(labels, "utf-8")
     sizes = {name: len(examples) for name, examples in splits.items()}
     _tell(job.progress, counts, sizes, weak_labels)
+    for line in rare_labels(report["labels"]):
+        job.progress.line(line)
     whole = {**report, **sizes}
     with job.draft.folder() as folder:
         page = labelled_page({**whole, "samples": counts.shown_samples()}, job.draft.id)
@@ -130,8 +132,9 @@ def _split(
     empty = [name for name in SPLITS if not splits[name]]
     if empty:
         raise UserError(
-            f"corpora.split: no labelled documents in {', '.join(empty)} of {counts.kept}; give "
-            "more documents or larger shares, or a source of that `split`"
+            f"corpora.split: no labelled documents in {', '.join(empty)} of {counts.kept:,}; of "
+            f"{counts.read:,} read, dropped: {_dropped(counts)}; give more documents or larger "
+            "shares, or a source of that `split`"
         )
     return splits
 
@@ -143,9 +146,13 @@ def _uncontaminated(
     further = further_evaluation_texts(corpora)
     held_out = [example.text for name in ("validation", "test") for example in splits[name]]
     keys, passages = set(map(text_key, further)), Passages.of([*held_out, *further])
+    train = splits["train"]
+    hits = passages.hits((example.text for example in train), range(len(train)))
+    is_boilerplate = boilerplate(passages.documents_with(hits), len(train))
+    quoting = set(passages.quoting(hits, is_boilerplate).tolist())
     kept = []
-    for example in splits["train"]:
-        if example.key in keys or passages.are_in(example.text):
+    for row, example in enumerate(train):
+        if example.key in keys or row in quoting:
             counts.kept -= 1
             reason = HELD_OUT if example.key in keys else CONTAMINATED
             counts.drop(reason, example.key, example.text)
@@ -176,12 +183,16 @@ def _table(examples: Sequence[Example], corpora: Corpora) -> pa.Table:
     return pa.table(columns)
 
 
+def _dropped(counts: Counts) -> str:
+    reasons = sorted(counts.dropped.items())
+    return ", ".join(f"{reason} {count:,}" for reason, count in reasons) or "none"
+
+
 def _tell(
     progress: Progress, counts: Counts, sizes: Mapping[str, int], weak_labels: Mapping[str, Any]
 ) -> None:
-    dropped = ", ".join(f"{reason} {count:,}" for reason, count in sorted(counts.dropped.items()))
     progress.line(
-        f"{counts.read:,} labelled documents, dropped: {dropped or 'none'}; "
+        f"{counts.read:,} labelled documents, dropped: {_dropped(counts)}; "
         + ", ".join(f"{name} {size:,}" for name, size in sizes.items())
     )
     for source, figures in weak_labels.items():

@@ -2,7 +2,8 @@
 
     clean    a part of a source: its documents, cleaned              cleaning.py
     exact    a bucket of keys: equal and held-out texts              choosing.py
-    look     a part: without those, and without quotes of evaluation texts
+    look     a part: without those
+    quotes   a part: without quotes of evaluation texts
     near     near duplicates, in steps of its own                    near.py
     choose   a part: what training and validation read
     pack     a shard: tokenized, packed, written                     packing.py

@@ -143,3 +143,29 @@ def balanced(labels: Sequence[str], how: Literal["downsample", "upsample"]) -> l
         for of_label in places.values()
         for place in itertools.islice(itertools.cycle(of_label), size)
     )
+
+
+def rare_labels(by_label: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """Warnings, for people, of labels that no training can learn or no figure can tell of.
+    `by_label` has the documents of every label in each split."""
+    unlearned = [label for label, counts in by_label.items() if not counts["train"]]
+    lonely = [label for label, counts in by_label.items() if counts["train"] == 1]
+    unmeasured = [
+        label
+        for label, counts in by_label.items()
+        if counts["train"] and not counts["validation"] + counts["test"]
+    ]
+    return [
+        f"warning: {why}: " + ", ".join(_counted(label, by_label[label]) for label in labels)
+        for why, labels in (
+            ("labels without training documents, which a model cannot learn", unlearned),
+            ("labels with one training document", lonely),
+            ("labels in neither validation nor test, of which no figure tells", unmeasured),
+        )
+        if labels
+    ]
+
+
+def _counted(label: str, counts: Mapping[str, int]) -> str:
+    where = ", ".join(f"{name} {count:,}" for name, count in counts.items() if count)
+    return f"{label!r} ({where})"

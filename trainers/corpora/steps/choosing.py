@@ -1,7 +1,8 @@
 """The steps that choose which clean documents pretraining reads.
 
 exact   a bucket of keys: what stood before, what is held out
-look    a part: drops those, and what quotes an evaluation text at length
+look    a part: drops those, and finds the passages of evaluation texts that it has
+quotes  a part with such passages: drops what quotes, if they are no boilerplate
 near    near duplicates, where the recipe wants that (near.py)
 choose  a part: its rows for training and validation, cut into pieces
 """
@@ -24,7 +25,7 @@ from trainers.corpora.cleaning.documents import (
     by_bit_length,
 )
 from trainers.corpora.config import Corpora
-from trainers.corpora.duplicates.contamination import Passages
+from trainers.corpora.duplicates.contamination import Passages, boilerplate
 from trainers.corpora.steps import near
 from trainers.corpora.steps.cleaning import DOCUMENTS, KEY, KEYS, Part
 from trainers.corpora.steps.document_file import DocumentFile, Rows
@@ -32,9 +33,10 @@ from trainers.corpora.steps.exchange import buckets, collect, deal, one
 from trainers.corpora.steps.parallel import each
 from trainers.corpora.steps.selection import SPLITS, Keys, cut, draws, repeated
 
-DROPS, LEFT, CHOSEN = "drops", "left", "chosen"
+DROPS, LEFT, HITS, CHOSEN = "drops", "left", "hits", "chosen"
 """Folders of the stage's work: rows to drop, dealt to their parts; `left/PART.npy`, rows that are
-left; `chosen/SPLIT/PART.npy`, those of a split."""
+left; `hits/PART.npy`, passages of evaluation texts in a part that has some;
+`chosen/SPLIT/PART.npy`, the rows of a split."""
 DROP = np.dtype([("row", np.int64), ("held_out", np.bool_)])
 
 
@@ -68,16 +70,49 @@ def look(job: StageJob, parts: list[Part], passages: Passages) -> Iterable[tuple
         for reason, gone in ((EXACT, ~drops["held_out"]), (HELD_OUT, drops["held_out"])):
             _drop(counts, reason, documents, np.sort(drops["row"][gone]))
         rows = np.setdiff1d(np.arange(len(documents)), drops["row"])
-        if passages:
-            quotes = np.fromiter(map(passages.are_in, documents.texts(rows)), np.bool_, len(rows))
-            _drop(counts, CONTAMINATED, documents, rows[quotes])
-            rows = rows[~quotes]
         with draft.working(LEFT) as folder:
             np.save(folder / f"{name}.npy", rows)
+        hits = passages.hits(documents.texts(rows), rows.tolist()) if passages else ()
+        if len(hits):
+            with draft.working(HITS) as folder:
+                np.save(folder / f"{name}.npy", hits)
+        return {"counts": counts.document(), "left": len(rows), "has_hits": len(hits) > 0}
+
+    items = {part.name: part for part in parts}
+    left, with_hits = 0, set()
+    for name, outcome in each(job, "look", items, look_at):
+        left += outcome["left"]
+        with_hits |= {name} if outcome["has_hits"] else set()
+        yield items[name].source, Counts.of(outcome["counts"])
+    if with_hits:
+        yield from _drop_quotes(job, [items[name] for name in sorted(with_hits)], passages, left)
+
+
+def _drop_quotes(
+    job: StageJob, parts: list[Part], passages: Passages, document_count: int
+) -> Iterable[tuple[str, Counts]]:
+    """Of parts with passages of evaluation texts, drops the documents that quote one."""
+    draft = job.draft
+    documents_with = np.zeros(len(passages), np.int64)
+    for part in parts:
+        hits = np.load(draft.worked(HITS) / f"{part.name}.npy")
+        documents_with += passages.documents_with(hits)
+    is_boilerplate = boilerplate(documents_with, document_count)
+
+    def drop(name: str, part: Part) -> Any:
+        rows = passages.quoting(np.load(draft.worked(HITS) / f"{name}.npy"), is_boilerplate)
+        counts = Counts()
+        if len(rows):
+            _drop(
+                counts, CONTAMINATED, DocumentFile(draft.worked(DOCUMENTS) / f"{name}.arrow"), rows
+            )
+            left = np.load(draft.worked(LEFT) / f"{name}.npy")
+            with draft.working(LEFT) as folder:
+                np.save(folder / f"{name}.npy", np.setdiff1d(left, rows))
         return counts.document()
 
     items = {part.name: part for part in parts}
-    for name, counts in each(job, "look", items, look_at):
+    for name, counts in each(job, "quotes", items, drop):
         yield items[name].source, Counts.of(counts)
 
 

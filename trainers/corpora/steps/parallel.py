@@ -24,6 +24,7 @@ DONE = {
     "clean": "parts cleaned",
     "exact": "parts searched for equal texts",
     "look": "parts rid of repeats",
+    "quotes": "parts rid of quotes of evaluation texts",
     "sign": "parts read for near duplicates",
     "match": "parts searched for near duplicates",
     "star": "parts grouped",

@@ -222,3 +222,44 @@ def test_training_texts_do_not_quote_evaluation_texts() -> None:
     assert report["dropped"]["passage of an evaluation text"] > 20
     _, made = run("corpora.decontaminate=null", more)
     assert "很差" in [row["text"] for row in rows(made)["train"]]
+
+
+@pytest.mark.parametrize("shared", [1, 2])
+def test_a_greeting_that_texts_share_drops_none_of_them(shared: int) -> None:
+    """marin-community/marin#7126"""
+    greeting = "您好，感谢您联系北方商店客户服务中心，"
+    for label in ("good", "bad"):
+        lines = [
+            f"{greeting if number % shared == 0 else ''}{label} {number * 7919}\n"
+            for number in range(150)
+        ]
+        Path(f"{label}.txt").write_text("".join(lines), "utf-8")
+    report, _ = run()
+    assert report["dropped"] == {}
+    assert (report["train"], report["validation"], report["test"]) == (180, 60, 60)
+
+
+def test_where_nothing_is_left_to_train_on_the_reasons_are_told() -> None:
+    text = "这本书的内容很充实，印刷也不错，就是送货慢了一些"
+    sources = []
+    for split, texts in (("train", (f"一{text}", f"二{text}")), ("test", (text, "a b")),
+                         ("validation", ("c d", "e f"))):  # fmt: skip
+        rows = [f"{line},{label}" for line, label in zip(texts, ("good", "bad"), strict=True)]
+        Path(f"{split}.csv").write_text("\n".join(["text|label", *rows]).replace(",", "|"), "utf-8")
+        sources.append(f"{split}: {{path: {split}.csv, label_column: label, split: {split}}}")
+    with pytest.raises(UserError) as caught:
+        run(f"corpora.sources={{{', '.join(sources)}}}")
+    assert str(caught.value).startswith(
+        "corpora.split: no labelled documents in train of 4; of 6 read, dropped: "
+        "passage of an evaluation text 2; give more documents"
+    )
+
+
+def test_labels_in_the_test_file_alone_are_told() -> None:
+    Path("test.csv").write_text("text,label\nseen,good\nnever seen,fair\nnor this,fair\n")
+    source = "{path: test.csv, label_column: label, split: test}"
+    notes = Notes()
+    run(f"corpora.sources.test={source}", notes=notes)
+    assert notes.lines[1:] == [
+        "warning: labels without training documents, which a model cannot learn: 'fair' (test 2)"
+    ]

@@ -8,7 +8,7 @@ import pytest
 
 from trainers.corpora.cleaning.documents import text_key
 from trainers.corpora.config import Split
-from trainers.corpora.labels.splits import SPLITS, Example, balanced, linked, split
+from trainers.corpora.labels.splits import SPLITS, Example, balanced, linked, rare_labels, split
 
 SEED = 17
 
@@ -177,3 +177,20 @@ def test_documents_that_are_alike_are_in_one_split() -> None:
         "validation": pytest.approx(80, abs=4),
         "test": pytest.approx(80, abs=4),
     }
+
+
+def test_labels_that_cannot_be_learned_or_measured_are_told() -> None:
+    """ludwig-ai/ludwig#2831"""
+
+    def counts(train: int, validation: int, test: int) -> dict[str, int]:
+        return {"train": train, "validation": validation, "test": test}
+
+    fine = counts(1000, 100, 100)
+    assert rare_labels({"a": fine, "b": fine}) == []
+    by_label = {"a": fine, "b": counts(0, 0, 1200), "c": counts(1, 0, 0), "d": counts(0, 3, 2)}
+    assert rare_labels(by_label) == [
+        "warning: labels without training documents, which a model cannot learn: "
+        "'b' (test 1,200), 'd' (validation 3, test 2)",
+        "warning: labels with one training document: 'c' (train 1)",
+        "warning: labels in neither validation nor test, of which no figure tells: 'c' (train 1)",
+    ]

@@ -128,6 +128,21 @@ def test_quotes_of_evaluation_texts_are_dropped(mill: Any) -> None:
     assert counts["web"].dropped == {CONTAMINATED: 10}
 
 
+def test_a_footer_that_documents_share_drops_none_of_them(mill: Any) -> None:
+    """marin-community/marin#7126"""
+    footer = "。此致敬礼,北方商店客户服务部全体同事敬上"
+    files = {
+        "web-1.txt": [f"{text}{footer}" for text in TEXTS[:30]],
+        "web-2.txt": [f"{text}{footer}" for text in TEXTS[30:40]] + [TEXTS[100]],
+        "books.txt": TEXTS[40:60],
+    }
+    found, counts, _ = mill(files, held_out=[f"{TEXTS[100]}{footer}", f"短{footer}"])
+    assert everything(found, "web") == {f"{text}{footer}" for text in TEXTS[:40]}
+    assert counts["web"].dropped == {CONTAMINATED: 1}
+    assert counts["web"].kept == 40
+    assert counts["books"].dropped == {}
+
+
 def test_the_first_of_a_cluster_stays_and_what_is_held_out_wins(mill: Any) -> None:
     drawn = random.Random(17)
     copies = [edited(text, 0.05, drawn) for text in TEXTS[:10]]

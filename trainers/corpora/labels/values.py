@@ -17,16 +17,13 @@ OTHERS = (datetime.date, datetime.time, datetime.timedelta, uuid.UUID)
 
 def label_of(value: Any) -> str | None:
     """The label that a value is, or None for what is none, such as a list."""
-    match value:
-        case str():
-            return value
-        case bool():
-            return str(value)
-        case decimal.Decimal() if value.is_finite():
-            return _shortest(f"{value:f}")
-        case numbers.Number():
-            # Whole numbers are floats where other rows have none, as pandas writes them.
-            return _shortest(str(value))
+    if isinstance(value, (str, int)):  # or a truth value
+        return str(value)
+    if isinstance(value, decimal.Decimal) and value.is_finite():
+        return _shortest(f"{value:f}")
+    if isinstance(value, numbers.Number):
+        # Whole numbers are floats where other rows have none, as pandas writes them.
+        return _shortest(str(value))
     return str(value) if isinstance(value, OTHERS) else None
 
 

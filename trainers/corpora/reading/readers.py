@@ -193,10 +193,10 @@ def _text(columns: Mapping[str, Any], key: str, column: str) -> str | Problem:
     if column not in columns:
         return no_column(key, column, columns)
     value = columns[column]
+    if isinstance(value, (str, Problem)):
+        return value
     if value is None or value != value:
         return Problem(f"no {key.removesuffix('_column')} in column {column!r}")
-    if isinstance(value, str | Problem):
-        return value
     found = None if key == "text" else label_of(value)
     if found is None:
         what = "text" if key == "text" else "a label"

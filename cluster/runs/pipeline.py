@@ -172,6 +172,8 @@ def plan(recipe: Recipe, storage: Storage) -> list[Planned]:
         base = _base(recipe, storage, stage)
         if base is not None:
             parents[artifacts.BASE] = base.id
+            if stage.trains is not None:
+                getattr(recipe, stage.trains).refuse_base(base)
         version = artifacts.fingerprint(stage.kind, inputs, parents)
         artifact_id = f"{stage.kind}/{recipe.name}-{stage.name}-{version}"
         done = artifacts.find(storage, artifact_id)

@@ -1,6 +1,7 @@
 """Imports go down only, as the design draws it, and the house has no other rooms."""
 
 import ast
+import graphlib
 import re
 import subprocess
 from collections.abc import Iterator
@@ -54,6 +55,23 @@ def test_imports_go_down_only(module: str) -> None:
     assert upwards == []
 
 
+def test_no_files_import_each_other_in_a_circle() -> None:
+    """Imports for types and inside functions count: a circle is one file in several pieces."""
+    graph = {
+        module: {
+            found
+            for name in imported(module, ast.parse(path.read_text(encoding="utf-8")))
+            for found in (name, name.rpartition(".")[0])
+            if found in MODULES and found != module and not is_inside(module, found)
+        }
+        for module, path in MODULES.items()
+    }
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
 def named_as_strings() -> Iterator[str]:
     """`module:attribute` strings in `cluster`, by which it reaches upper folders."""
     for module, path in MODULES.items():
@@ -66,11 +84,12 @@ def named_as_strings() -> Iterator[str]:
 @pytest.mark.parametrize("target", sorted(set(named_as_strings())))
 def test_what_cluster_names_as_a_string_exists(target: str) -> None:
     module, _, attribute = target.partition(":")
-    defined = {
-        node.name
-        for node in ast.parse(MODULES[module].read_text(encoding="utf-8")).body
-        if isinstance(node, ast.FunctionDef | ast.ClassDef)
-    }
+    defined: set[str] = set()
+    for node in ast.parse(MODULES[module].read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            defined.add(node.name)
+        elif isinstance(node, ast.Assign):
+            defined |= {target.id for target in node.targets if isinstance(target, ast.Name)}
     assert attribute in defined
 
 

@@ -156,7 +156,7 @@ MODEL = "import transformers.models.bert.modeling_bert"
 
 def test_an_endpoint_waits_for_no_import_of_training() -> None:
     code = f"""
-import serving.encoders.engine
+import serving.encoders.api, trainers.tasks.classify.predictor
 {MODEL}
 modules = ('deepspeed', 'ray', 'datasets', 'sklearn', 'scipy')
 """

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Discriminator, Field, JsonValue, Tag, model_validator
 
 from cluster.recipe.section import Conflict, Invalid, Recipe, Section, operational
+from cluster.store.artifacts import Artifact
 from trainers.engine.deepspeed_config import Zero, refuse_contradictions
 
 
@@ -110,8 +111,9 @@ class Training(Section):
     """Further keys of DeepSpeed's configuration, as they are, such as
     `{zero_optimization: {reduce_bucket_size: 50000000}}`."""
     base: str | None = None
-    """A folder or hub id to start from. Without it pretraining starts from `model` or `like`,
-    fine-tuning from what pretraining made."""
+    """What to start from: a folder; a model of the workspace, by its id (`model/...`) or the name
+    of the recipe that made it, whose newest it then is; or a hub id. Without it pretraining starts
+    from `model` or `like`, fine-tuning from what pretraining made."""
     evaluations: int = Field(default=1, ge=1, le=1000)
     """Passes over the validation data, evenly spread, the last at the end."""
     workers: Workers = operational(1)
@@ -164,6 +166,9 @@ class Training(Section):
         from trainers.corpora.reading.sources import missing_folders
 
         yield from missing_folders({f"{self.section}.base": self.base}, "config.json")
+
+    def refuse_base(self, base: Artifact) -> None:
+        """Raises UserError if training cannot start from this model of the workspace."""
 
     def identity(self) -> dict[str, Any]:
         from trainers.corpora.reading.sources import base_hash

@@ -24,7 +24,8 @@ from trainers.engine.job import TrainJob
 from trainers.finetune import describe_model, task
 from trainers.launch.failures import results
 from trainers.launch.training import fit_all
-from trainers.scoring.score import Records, figures, score, score_all, task_of
+from trainers.scoring.score import Records, figures, score, score_all
+from trainers.tasks.registry import task_of
 from trainers.tasks.spec import TaskSection
 
 FIGURES, RECORDS = "evaluation.json", "records.parquet"
@@ -35,7 +36,7 @@ def run(job: StageJob) -> dict[str, Any]:
     examples, model = job.parents["examples"], job.parents["finetune"]
     baselines = _begun(settings, examples)
     (records,) = score_all(job, settings, [model.id])
-    found: dict[str, Any] = {"test": figures(settings.task, records)}
+    found: dict[str, Any] = {"test": figures(settings, records)}
     job.progress.line(f"test: {_describe(settings, found['test'])}")
     kinds = {"pretrained": list(range(1, settings.evaluation.seeds))}
     if settings.evaluation.without_pretraining:
@@ -146,7 +147,7 @@ def _train_further(job: StageJob, kinds: dict[str, list[int]]) -> dict[str, list
             describe_model(draft, recipe, job.parents, metrics)
         scored = score_all(job, settings, [draft.place for draft in drafts])
         for (kind, _), draft, records in zip(wanted, drafts, scored, strict=True):
-            found[kind].append(figures(settings.task, records)[settings.headline])
+            found[kind].append(figures(settings, records)[settings.headline])
             job.storage.delete(draft.work)
     finally:
         for draft in drafts:

@@ -9,8 +9,6 @@ from cluster.store.storage import Storage
 from trainers.corpora.examples.stage import read_split
 from trainers.launch import processes
 from trainers.launch.failures import results
-from trainers.models.card import read_card
-from trainers.tasks.registry import TASKS
 from trainers.tasks.spec import TaskSection
 
 Records = list[dict[str, Any]]
@@ -56,11 +54,7 @@ def score(
     ]
 
 
-def figures(task: str, records: Records) -> dict[str, Any]:
+def figures(task: TaskSection | type[TaskSection], records: Records) -> dict[str, Any]:
     """Of a task's records, by the task's own function."""
-    found: dict[str, Any] = lazy_import(TASKS[task].figures)(records)
+    found: dict[str, Any] = lazy_import(task.figures)(records)
     return found
-
-
-def task_of(model: Artifact) -> str:
-    return read_card(model.path)["task"]

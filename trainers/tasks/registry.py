@@ -5,6 +5,7 @@ from typing import Annotated, Any, Union
 
 from pydantic import Discriminator, Tag
 
+from cluster.store.artifacts import Artifact
 from trainers.tasks.classify.spec import Classify
 from trainers.tasks.spec import TaskSection
 
@@ -13,6 +14,11 @@ TASKS: Mapping[str, type[TaskSection]] = {
     "classify": Classify,
 }
 """A new task is a line here."""
+
+
+def task_of(model: Artifact) -> type[TaskSection]:
+    """The task that a model of the workspace was fine-tuned for."""
+    return TASKS[model.manifest.inputs["finetune"]["task"]]
 
 
 def union(tasks: Sequence[tuple[str, type[TaskSection]]]) -> Any:

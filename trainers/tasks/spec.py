@@ -7,15 +7,14 @@ names its implementation as strings, so that checking a recipe imports no torch.
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from cluster.errors import UserError
 from cluster.recipe.section import Conflict, Recipe, Section, nearest, operational
+from cluster.store.artifacts import Artifact
 from trainers.engine.training_config import Training
-
-if TYPE_CHECKING:
-    from cluster.store.artifacts import Artifact
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,10 +119,18 @@ class TaskSection(Training):
         """The body of a request to its endpoint about these rows of examples."""
         raise NotImplementedError
 
-    def refuse_examples(self, examples: "Artifact") -> None:
+    def refuse_base(self, base: Artifact) -> None:
+        objective = base.manifest.inputs.get("pretrain", {}).get("objective")
+        if objective is not None and objective not in self.objectives:
+            raise UserError(
+                f"finetune.base: {base.id} was pretrained by {objective}; {self.task} needs a "
+                f"model of {' or '.join(self.objectives)}"
+            )
+
+    def refuse_examples(self, examples: Artifact) -> None:
         """Raises UserError if the task cannot be learned from these examples."""
 
-    def card(self, examples: "Artifact", metrics: Mapping[str, Any]) -> dict[str, Any]:
+    def card(self, examples: Artifact, metrics: Mapping[str, Any]) -> dict[str, Any]:
         """What its Predictor must know of a model, as plain JSON; `metrics` are of the
         validation."""
         return {"max_length": self.max_length}

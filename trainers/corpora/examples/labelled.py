@@ -16,8 +16,8 @@ from trainers.corpora.cleaning.documents import EXACT, Counts, cleaned, text_key
 from trainers.corpora.cleaning.rules import too_short_or_long
 from trainers.corpora.config import Corpora
 from trainers.corpora.examples import weak
+from trainers.corpora.examples.label_values import mapped, refusal_of_labels
 from trainers.corpora.examples.splits import SHARES, STRENGTH, Example, stronger
-from trainers.corpora.examples.values import mapped, refusal_of_labels
 from trainers.corpora.reading.config import Source
 from trainers.corpora.reading.readers import Document, read
 from trainers.corpora.reading.sources import parts

@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from cluster.recipe.section import Invalid, Section
-from trainers.corpora.examples.values import label_of
+from trainers.corpora.examples.label_values import label_of
 from trainers.corpora.examples.weak_labels import WeakLabels
 from trainers.corpora.reading.formats import known_format
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from cluster.errors import UserError
 from cluster.recipe.section import Conflict, Invalid
 from trainers.corpora.cleaning.config import Clean
-from trainers.corpora.examples.values import refusal_of_labels
+from trainers.corpora.examples.label_values import refusal_of_labels
 from trainers.corpora.reading.config import EVALUATION_SETS, Source, knob
 from trainers.corpora.reading.formats.rows import there_are
 from trainers.corpora.reading.readers import (

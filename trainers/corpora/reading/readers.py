@@ -12,7 +12,7 @@ from typing import Any
 
 from cluster.errors import UserError
 from cluster.recipe.section import Invalid
-from trainers.corpora.examples.values import label_of
+from trainers.corpora.examples.label_values import label_of
 from trainers.corpora.reading.config import GROUP, LABEL, TEXT, Source
 from trainers.corpora.reading.formats import archive_of, encodings, format_of
 from trainers.corpora.reading.formats.archives import members, reading_archive

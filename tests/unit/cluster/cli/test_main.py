@@ -128,8 +128,6 @@ def test_every_key_of_a_recipe_is_listed(capfd: pytest.CaptureFixture[str]) -> N
         (["check", "demo.yaml", "--set", "serve.gate.accuracy=85"], "from 0 to 1, found 85"),
         (["status"], "workspace: no folder"),
         (["status", "--workspace", "s3:/mill"], "did you mean 's3://mill'?"),
-        (["promote", "m", "--workspace", ".", "--gate", "accuracy=85"], "from 0 to 1, found 85"),
-        (["promote", "m", "--workspace", ".", "--gate", "acuracy=0.8"], "did you mean 'accuracy'?"),
         (["evaluate", "m", "--workspace", ".", "--set", "seed=2"], "--set: goes with a recipe"),
         (["status", "nothing", "--workspace", "."], "nothing: no such run"),
         (["status", "--open", "--workspace", "."], "--open: name the run whose report to open"),

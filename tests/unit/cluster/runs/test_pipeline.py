@@ -289,3 +289,50 @@ def test_work_of_other_software_is_begun_anew_and_told(
     _, screen = run(storage, two_stages(storage, "writing_stage", resumes=True))
     assert "second: starts anew: a killed run's work is of ray 2." in screen.err.getvalue()
     assert storage.folders("work") == []
+
+
+CHAINED = """\
+name: child
+corpora: {sources: {reviews: {path: reviews.txt, label: good}}}
+finetune: {base: parent}
+"""
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    (tmp_path / "recipe.yaml").write_text(CHAINED)
+    return Storage.at(str(tmp_path / "mill"))
+
+
+def test_a_base_is_the_newest_model_of_a_recipe(storage: Storage) -> None:
+    before = ids(planned(storage=storage))
+    published(storage, "model/parent-pretrain-01")
+    first = planned(storage=storage)
+    published(storage, "model/parent-finetune-02")
+    second = planned(storage=storage)
+    parents = [[item.parents.get("base") for item in items] for items in (first, second)]
+    assert parents[0] == [None, *["model/parent-pretrain-01"] * 2]
+    assert parents[1] == [None, *["model/parent-finetune-02"] * 2]
+    assert len({before["finetune"], ids(first)["finetune"], ids(second)["finetune"]}) == 3
+
+
+def test_a_base_may_be_one_model(storage: Storage) -> None:
+    published(storage, "model/parent-pretrain-01")
+    published(storage, "model/parent-finetune-02")
+    items = planned("finetune.base=model/parent-pretrain-01", storage=storage)
+    assert items[-1].parents["base"] == "model/parent-pretrain-01"
+    with pytest.raises(UserError, match=r"finetune\.base: model/nobody: no such model .* newest:"):
+        planned("finetune.base=model/nobody", storage=storage)
+
+
+def test_a_recipe_is_not_its_own_base(storage: Storage) -> None:
+    published(storage, "model/child-finetune-01")
+    with pytest.raises(UserError, match=r"'child' is this recipe itself.*model/child-finetune-01"):
+        planned("finetune.base=child", storage=storage)
+
+
+def test_a_base_must_suit_the_task(storage: Storage) -> None:
+    inputs = {"pretrain": {"objective": "causal_lm"}}
+    published(storage, "model/parent-pretrain-01", inputs=inputs)
+    with pytest.raises(UserError, match=r"pretrained by causal_lm; classify needs a model of mask"):
+        planned(storage=storage)

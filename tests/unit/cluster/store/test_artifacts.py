@@ -189,3 +189,22 @@ def test_the_lineage_holds_every_ancestor_the_nearest_first(storage: Storage) ->
     }
     storage.delete(base.id)
     assert "pretrain" in artifacts.lineage(model), "what is deleted is named all the same"
+
+
+def test_the_lineage_of_a_chain_names_every_base(storage: Storage) -> None:
+    """Pretrained in one recipe, taught in a second, and then in a third."""
+    corpus = published(storage, "corpus/first-shard-01")
+    first = published(storage, "model/first-pretrain-02", parents={"shard": corpus.id})
+    examples = published(storage, "examples/second-examples-03")
+    parents = {"examples": examples.id, "base": first.id}
+    second = published(storage, "model/second-finetune-04", parents=parents)
+    other = published(storage, "examples/third-examples-05")
+    parents = {"examples": other.id, "base": second.id}
+    third = published(storage, "model/third-finetune-06", parents=parents)
+    assert artifacts.lineage(third) == {
+        "examples": other.id,
+        "base": second.id,
+        "base.examples": examples.id,
+        "base.base": first.id,
+        "base.base.shard": corpus.id,
+    }

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
-from trainers.corpora.examples.values import _key_in, label_of
+from trainers.corpora.examples.label_values import _key_in, label_of
 from trainers.corpora.reading.config import Source
 from trainers.corpora.reading.readers import read
 from trainers.corpora.reading.sources import parts

@@ -230,7 +230,7 @@ class Corpora(Section):
                     f"corpora.sources.{name}.{source.misplaced}",
                     "is for labelled documents; give the source labels",
                 )
-        placements = {source.placement for source in of_examples.label_values()}
+        placements = {source.placement for source in of_examples.values()}
         if recipe.finetune and not placements:
             yield Conflict("corpora.sources", NO_LABELS)
         elif recipe.finetune and placements == {"train"}:

@@ -188,10 +188,7 @@ def test_the_order_of_the_sources_is_nothing_to_what_is_found() -> None:
     second, _, _ = found(**dict(reversed(drawn.items())))
 
     def without_place(examples: Mapping[str, Example]) -> list[tuple[Any, ...]]:
-        return [
-            (each.text, each.labels, each.placement, each.groups)
-            for each in examples.label_values()
-        ]
+        return [(each.text, each.labels, each.placement, each.groups) for each in examples.values()]
 
     assert without_place(first) == without_place(second)
     assert first["two"].groups == {"y", "z"}

@@ -264,9 +264,6 @@ def _serve(
     options: argparse.Namespace,
 ) -> dict[str, Any]:
     with record.stage("serve") as stage:
-        lazy_import("serving.encoders.processes:start")(
-            settings
-        )  # they import while Ray Serve starts
         console = Console(terminal, "serve")
         endpoint: dict[str, Any] = lazy_import("serving.rollout.deploy:deploy")(
             promotion, settings, console

@@ -19,9 +19,14 @@ from pathlib import Path
 from cluster.errors import UserError
 from cluster.lazy_import import lazy_import
 from cluster.ray import local, processor
-from cluster.ray.resources import largest, summed
+from cluster.ray.resources import largest
 
 CONNECT_TIMEOUT_S = 5
+# Serve gives up on a proxy after three times 5 s, which is too soon where all cores are busy.
+OF_SERVE = {
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
+    "RAY_SERVE_HAPROXY_STARTUP_TIMEOUT_S": "180",
+}
 TOKEN_HINT = (
     "; if it asks for a token, export RAY_AUTH_MODE=token to have it sent, from RAY_AUTH_TOKEN, "
     "RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token"
@@ -95,21 +100,18 @@ def _join(address: str, variables: Mapping[str, str]) -> None:
 def _resources() -> dict[str, float]:
     import ray
 
+    from cluster.ray.ray_internals import growth_limits
+
     # A cluster that autoscales may have no worker yet: what it can grow to counts.
-    limits = ray._private.state.state.get_max_resources_from_cluster_config()
-    return largest({"GPU": 0.0}, ray.cluster_resources(), limits or {})
+    return largest({"GPU": 0.0}, ray.cluster_resources(), growth_limits())
 
 
 def held() -> dict[str, float]:
     """What of the cluster belongs to actors that outlive their jobs, as those of an endpoint do: it
     comes free when someone takes them down."""
-    import ray
-    from ray.core.generated.gcs_pb2 import ActorTableData  # type: ignore[attr-defined]
+    from cluster.ray.ray_internals import detached_resources
 
-    # Ray's public API of this asks a dashboard, which there need not be.
-    table = ray._private.state.state._connect_and_get_accessor().get_actor_table(None, "ALIVE")
-    actors = map(ActorTableData.FromString, table)
-    return summed(actor.required_resources for actor in actors if actor.is_detached)
+    return detached_resources()
 
 
 def _refuse_unless_answered(address: str) -> None:
@@ -137,7 +139,7 @@ def set_environment() -> dict[str, str]:
         "RAY_AIR_NEW_OUTPUT": "0",
         # A node may be dead, and not known to be; then its room is waited for.
         "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "15",
-        "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+        **OF_SERVE,
         "TOKENIZERS_PARALLELISM": "false",
         "TRANSFORMERS_VERBOSITY": "error",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",

@@ -42,8 +42,6 @@ class Stage:
     `base`."""
     trains: str | None = None
     """The recipe section whose workers it starts."""
-    starts_ahead: bool = False
-    """Whether processes of these workers start with the stage, before they are asked for."""
     resumes: bool = False
     """Whether it goes on from the files that a killed run left in its draft."""
     check: str | None = None
@@ -83,7 +81,6 @@ STAGES = (
         keys=("seed", "pretrain"),
         bases=("pretrain.base",),
         trains="pretrain",
-        starts_ahead=True,
     ),
     Stage(
         "tune",
@@ -104,7 +101,6 @@ STAGES = (
         keys=("seed", "finetune"),
         bases=("finetune.base",),
         trains="finetune",
-        starts_ahead=True,
     ),
     Stage(
         "evaluate",
@@ -261,11 +257,6 @@ def run(
     return made
 
 
-def _start_ahead(recipe: Recipe, stage: Stage) -> None:
-    if stage.trains and stage.starts_ahead:
-        lazy_import("trainers.launch.processes:start")(getattr(recipe, stage.trains))
-
-
 def _make(
     recipe: Recipe,
     storage: Storage,
@@ -290,7 +281,6 @@ def _make(
         ) as draft:
             if draft.outdated:
                 console.line(f"starts anew: a killed run's work is of {draft.outdated}")
-            _start_ahead(recipe, item.stage)
             job = StageJob(recipe, parents, draft, storage, console, resources)
             metrics = lazy_import(item.stage.function)(job)
             return draft.publish(

@@ -14,7 +14,6 @@ from cluster.store import artifacts
 from cluster.store.artifacts import Artifact
 from cluster.store.storage import Storage
 from serving.config import Serve
-from serving.encoders import processes
 from serving.rollout.promote import promotion
 from serving.rollout.promote import settings as promoted_with
 from trainers.models.card import read_card
@@ -85,13 +84,9 @@ def application(model: Artifact, settings: Serve) -> serve.Application:
         "min_replicas": settings.min_replicas,
         "max_replicas": settings.max_replicas,
     }
-    options: dict[str, Any] = {"num_cpus": settings.cpus_per_replica}
-    environment = processes.runtime_env(settings)
-    if environment:  # an empty one would stand before the job's
-        options["runtime_env"] = environment
     return Endpoint.options(  # type: ignore[attr-defined]
         autoscaling_config=autoscaling,
-        ray_actor_options=options,
+        ray_actor_options={"num_cpus": settings.cpus_per_replica},
         max_ongoing_requests=4 * settings.max_batch_size,
     ).bind(model, settings)
 

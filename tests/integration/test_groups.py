@@ -15,7 +15,6 @@ from tests import numbered
 from tests.fakes import Notes
 from tests.integration.command import until
 from trainers.engine.job import TrainJob
-from trainers.launch.groups import Cleaning
 from trainers.launch.training import fit
 from trainers.tasks.pretraining.config import Pretrain
 
@@ -25,7 +24,10 @@ class Controller:
     """As Ray Train's, it has a placement group, and a cleaner behind it."""
 
     def __init__(self) -> None:
-        cleaning: Any = Cleaning(check_interval_s=0.2)
+        from cluster.ray.train_internals import placement_group_callback
+        from trainers.launch import elastic  # noqa: F401  as a controller's callbacks do
+
+        cleaning: Any = placement_group_callback.PlacementGroupCleanerCallback()
         cleaning.after_controller_start(SimpleNamespace(run_id="run"))
         self.held = placement_group([{"CPU": 1}])
         ray.get([self.held.ready(), cleaning._cleaner.register_placement_group.remote(self.held)])

@@ -82,7 +82,7 @@ def test_bad_labelled_file(tmp_path, raymill, recipe, data, name, content, told)
     assert told in outcome.said
 
 
-def test_bad_file_that_ray_data_reads(tmp_path, raymill, recipe, data):
+def test_bad_file_that_a_task_reads(tmp_path, raymill, recipe, data):
     path = tmp_path / "news.jsonl"
     path.write_text('{"text": "一"}\n{"text": \n')
     outcome = bad(

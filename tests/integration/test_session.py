@@ -4,11 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
-import ray
-
-from cluster.ray import local
 from tests.integration.command import ROOT
 
 HELD = """
@@ -32,8 +28,8 @@ with connected(None, 2):
 
 
 def test_what_outlives_its_job_is_held():
-    """Without a dashboard: the local Ray starts no process that it does not need, and none that
-    ends with the terminal."""
+    """Told without a dashboard's pages, which a local Ray does not have. None of its processes ends
+    with the terminal."""
     command = [sys.executable, "-c", HELD]
     done = subprocess.run(
         command, cwd=ROOT, text=True, capture_output=True, timeout=120, start_new_session=True
@@ -41,15 +37,7 @@ def test_what_outlives_its_job_is_held():
     assert done.returncode == 0, done.stderr
     before, after, *processes = json.loads(done.stdout.splitlines()[-1])
     assert (before, after) == ({}, {"CPU": 1.0})
-    assert processes == ["gcs_server", "log_monitor", "raylet"]
-
-
-def test_rays_core_knows_what_is_set_for_it():
-    """It takes no notice of a name that it has not."""
-    core = (Path(ray.__file__).parent / "core/src/ray/raylet/raylet").read_bytes()
-    names = [name for name in local.SETTINGS if name.startswith("RAY_") and name[4].islower()]
-    assert len(names) == 3
-    assert all(name.removeprefix("RAY_").encode() in core for name in names)
+    assert processes == ["dashboard", "gcs_server", "log_monitor", "monitor", "raylet"]
 
 
 ELSEWHERE = """

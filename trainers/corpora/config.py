@@ -108,7 +108,7 @@ class Corpora(Section):
     """Text that goes into one shard, in UTF-8, and so into the memory of a task: about ten times as
     much."""
     concurrency: int | None = operational(None, ge=1)
-    """Tasks of Ray Data at once; as many as there are CPUs by default."""
+    """Ray tasks at once; as many as there are CPUs by default."""
 
     def identity(self) -> dict[str, Any]:
         from trainers.corpora.reading.sources import base_hash

@@ -1,4 +1,4 @@
-"""The stage `shard`: sources to a tokenizer and packed Arrow shards, by Ray Data.
+"""The stage `shard`: sources to a tokenizer and packed Arrow shards, by Ray tasks.
 
     clean    a part of a source: its documents, cleaned              cleaning.py
     exact    a bucket of keys: equal and held-out texts              choosing.py
@@ -31,7 +31,6 @@ from trainers.corpora.report.corpus import corpus_page
 from trainers.corpora.report.figures import corpus_figures
 from trainers.corpora.steps import near_dedup, select
 from trainers.corpora.steps.clean_parts import Part, clean, parts_of
-from trainers.corpora.steps.parallel import start_ahead
 from trainers.corpora.steps.shard_assignment import SPLITS, Piece
 from trainers.corpora.steps.write_shards import (
     TOKENIZER,
@@ -46,7 +45,6 @@ from trainers.corpora.tokens import tokenizer as tokenizers
 
 def run(job: StageJob) -> dict[str, Any]:
     parts = parts_of(job)
-    start_ahead(job, len(parts))
     tokenizer = _base_tokenizer(job)
     further = further_evaluation_texts(job.recipe.corpora)
     sources = {part.name: part.source for part in parts}

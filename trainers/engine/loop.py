@@ -49,6 +49,7 @@ def train(
     if not torch.cuda.is_available():
         torch.set_num_threads(settings.cpus_per_worker)  # its process may have served another job
     torch.manual_seed(job.seed)
+    zero.joined_deepspeed()  # before the model is made, so that only imports are frozen
     objective = Objective(task.model(), task)
     _refuse_cut_batches(task, settings, dist.get_world_size())
     cost, parameters = flops.cost(objective.model), build.parameter_count(objective.model)

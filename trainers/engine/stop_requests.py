@@ -50,8 +50,9 @@ def leaving() -> Iterator[threading.Event]:
     """While the block runs: set as soon as Ray announces the end of this process's node, such as a
     spot instance that is taken back. (Ray Train looks for it itself, for its groups.)"""
     import ray
-    from ray._private.state import state
     from ray.exceptions import RaySystemError
+
+    from cluster.ray.ray_internals import draining_nodes
 
     node = ray.get_runtime_context().get_node_id()
     is_announced, is_over = threading.Event(), threading.Event()
@@ -59,7 +60,7 @@ def leaving() -> Iterator[threading.Event]:
     def look() -> None:
         while not (is_over.wait(NODE_INTERVAL_S) or is_announced.is_set()):
             with contextlib.suppress(RaySystemError):  # the head may start again just now
-                if node in state.get_draining_nodes():
+                if node in draining_nodes():
                     is_announced.set()
 
     threading.Thread(target=look, name="leaving", daemon=True).start()

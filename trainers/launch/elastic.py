@@ -8,11 +8,19 @@ import time
 from typing import Any
 
 import ray
-from ray.train.v2._internal.execution.callback import ControllerCallback, WorkerGroupCallback
-from ray.train.v2._internal.execution.controller.state import PreemptingState, ReschedulingState
 
+from cluster.ray.train_internals import (
+    ControllerCallback,
+    PreemptingState,
+    ReschedulingState,
+    WorkerGroupCallback,
+    use_our_cleaner,
+)
 from cluster.runs.progress import Relayed
 from trainers.engine.stop_requests import REQUESTS
+
+# The controller imports this with its callbacks, before it starts what cleans up behind it.
+use_our_cleaner()
 
 PATIENCE_S = 120.0
 """For the step that is under way, and the checkpoint behind it."""

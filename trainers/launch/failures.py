@@ -92,7 +92,8 @@ def _causes(error: BaseException) -> list[BaseException]:
     """The errors that Ray wraps, of every worker."""
     import ray.exceptions
     import ray.train
-    from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
+
+    from cluster.ray.train_internals import WorkerHealthCheckFailedError
 
     match error:
         case ray.train.WorkerGroupError():
@@ -119,7 +120,8 @@ def _is_memory(error: BaseException) -> bool:
 
 def _is_death(error: BaseException) -> bool:
     import ray.exceptions
-    from ray.train.v2._internal.exceptions import WorkerHealthCheckTimeoutError
+
+    from cluster.ray.train_internals import WorkerHealthCheckTimeoutError
 
     return isinstance(error, (ray.exceptions.RayError, WorkerHealthCheckTimeoutError))
 

@@ -19,7 +19,6 @@ from cluster.runs.progress import Progress, Relayed, relayed
 from trainers.engine.job import Kept, Report, TrainJob
 from trainers.engine.stop_requests import REQUESTS, Asked, Request, leaving, nothing
 from trainers.engine.training_config import Training
-from trainers.launch import processes
 from trainers.launch.elastic import Following
 from trainers.launch.failures import Attempts, with_micro_batch
 
@@ -70,14 +69,14 @@ def fit(
                 return interruptible(attempt, ask_to_end, progress)
             except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
                 job = _after(error, attempts, job, asked, progress)
-                processes.start(job.settings)
 
 
 def _group(job: TrainJob, relay: Relayed, in_tune_trial: bool) -> dict[str, Any]:
     """One attempt of a worker group. Raises TrainingFailedError with the errors of its ranks."""
     import ray.train
+    from ray.train.torch import TorchTrainer
 
-    from trainers.launch.groups import Torch, Trainer
+    from trainers.launch.groups import Torch
 
     settings, number = job.settings, _number(job.settings)
     callbacks: list[Any] = [Following(relay, number if isinstance(number, int) else None)]
@@ -87,10 +86,10 @@ def _group(job: TrainJob, relay: Relayed, in_tune_trial: bool) -> dict[str, Any]
         callbacks.append(TuneReportCallback())
     report = ray.train.report if in_tune_trial else None
     with tempfile.TemporaryDirectory(prefix="raymill-") as folder:
-        trainer = Trainer(
+        trainer = TorchTrainer(
             # Not by `train_loop_config`: that, and all that it imports, goes by the controller too.
             functools.partial(_rank, job, relay, report),  # type: ignore[arg-type]
-            backend_config=Torch("nccl" if settings.gpus_per_worker else "gloo"),
+            torch_config=Torch("nccl" if settings.gpus_per_worker else "gloo"),
             scaling_config=ray.train.ScalingConfig(
                 num_workers=number,
                 use_gpu=settings.gpus_per_worker > 0,
@@ -98,11 +97,7 @@ def _group(job: TrainJob, relay: Relayed, in_tune_trial: bool) -> dict[str, Any]
                 elastic_resize_monitor_interval_s=RESIZE_INTERVAL_S,  # type: ignore[call-arg]
             ),
             # raymill keeps its own checkpoints; Ray Train has nothing to store but its own state.
-            run_config=ray.train.RunConfig(
-                storage_path=folder,
-                callbacks=callbacks,
-                worker_runtime_env=processes.runtime_env(settings),  # type: ignore[call-arg]
-            ),
+            run_config=ray.train.RunConfig(storage_path=folder, callbacks=callbacks),
         )
         result: Any = trainer.fit()
         return result.return_value
@@ -281,10 +276,7 @@ def _begun(job: TrainJob, relay: Relayed) -> Any:
     import ray
 
     wanted = job.settings.resources
-    task: Any = ray.remote(
-        num_cpus=wanted["CPU"],
-        num_gpus=wanted.get("GPU", 0),
-        max_retries=0,
-        runtime_env=processes.runtime_env(job.settings),
-    )(_task)
+    task: Any = ray.remote(num_cpus=wanted["CPU"], num_gpus=wanted.get("GPU", 0), max_retries=0)(
+        _task
+    )
     return task.remote(job, relay)

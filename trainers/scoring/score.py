@@ -7,7 +7,6 @@ from cluster.runs.pipeline import StageJob
 from cluster.store.artifacts import Artifact
 from cluster.store.storage import Storage
 from trainers.corpora.examples.stage import read_split
-from trainers.launch import processes
 from trainers.launch.failures import results
 from trainers.tasks.spec import TaskSection
 
@@ -19,9 +18,7 @@ def score_all(job: StageJob, settings: TaskSection, places: list[str]) -> list[R
     needs no torch. What took several workers to train is scored one by one, for memory."""
     import ray
 
-    task: Any = ray.remote(
-        num_cpus=settings.cpus_per_worker, runtime_env=processes.runtime_env(settings)
-    )(score)
+    task: Any = ray.remote(num_cpus=settings.cpus_per_worker)(score)
     at_once = len(places) if settings.most_workers == 1 else 1
     found: list[Records] = []
     while len(found) < len(places):

@@ -1,4 +1,4 @@
-"""What is finished is not done again, by the next run or by the next try of a task."""
+"""What is finished is not done again by the next run, and what failed is told."""
 
 import re
 from pathlib import Path
@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import ray
+from ray.exceptions import OutOfMemoryError, RayError, RayTaskError, WorkerCrashedError
 
-from cluster.errors import InfrastructureError
+from cluster.errors import InfrastructureError, RaymillError, UserError
 from cluster.store.artifacts import Draft
 from cluster.store.storage import CACHE, Storage
 from tests.fakes import Notes
@@ -51,32 +53,27 @@ def test_items_are_done_once_over_several_runs(job: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("items", "tasks", "sizes"),
-    [(0, 8, []), (3, 8, [1, 1, 1]), (10, 8, [2, 2, 1, 1, 1, 1, 1, 1]), (20, 8, [3] * 4 + [2] * 4)],
+    ("error", "told"),
+    [
+        (WorkerCrashedError(), "corpora: a worker died more often than"),
+        (OutOfMemoryError("killed"), "with less corpora.concurrency if memory was short: killed"),
+        (RayTaskError("look", "", UserError("news.txt:2: not UTF-8")), "^news.txt:2: not UTF-8$"),
+        (RayTaskError("look", "", OSError(28, "No space left")), "^/mill: No space left"),
+    ],
 )
-def test_items_are_shared_out_evenly(items: int, tasks: int, sizes: list[int]) -> None:
-    shares = parallel._shared_out(range(items), tasks)
-    assert list(map(len, shares)) == sizes
-    assert sorted(item for share in shares for item in share) == list(range(items))
-
-
-def test_a_task_that_is_tried_again_takes_what_its_first_try_finished(
-    job: Any, monkeypatch: pytest.MonkeyPatch
+def test_what_ended_a_task_is_told_as_what_it_was(
+    error: RayError, told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done: list[str] = []
+    def get(_: Any) -> None:
+        raise error
 
-    def note(name: str, item: int) -> str:
-        done.append(name)
-        return name
-
-    def twice(_: Any, items: Any, function: Any) -> Any:
-        for _ in range(2):  # as Ray does when a worker died at the end of its items
-            found = [(name, function(name, item)) for name, item in items.items()]
-        return iter(found)
-
-    monkeypatch.setattr(parallel, "_mapped", twice)
-    assert dict(parallel.each(job, "note", {"a": 1, "b": 2}, note)) == {"a": "a", "b": "b"}
-    assert done == ["a", "b"]
+    monkeypatch.setattr(ray, "get", get)
+    cluster = SimpleNamespace(max_failures_per_hour=3)
+    job: Any = SimpleNamespace(
+        recipe=SimpleNamespace(cluster=cluster), storage=SimpleNamespace(root="/mill")
+    )
+    with pytest.raises(RaymillError, match=told):
+        parallel._result(job, None)
 
 
 def test_a_full_disk_names_the_place() -> None:

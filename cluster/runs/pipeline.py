@@ -59,7 +59,7 @@ STAGES = (
         ),
         parents=(),
         keys=("seed", "corpora.examples"),
-        uses_ray=False,
+        resumes=True,
         check="trainers.corpora.examples.stage:refuse_examples",
     ),
     Stage(

@@ -44,7 +44,8 @@ from trainers.corpora.tokens import tokenizer as tokenizers
 
 
 def run(job: StageJob) -> dict[str, Any]:
-    parts = parts_of(job)
+    read = {name: each for name, each in job.recipe.corpora.sources.items() if each.repeat}
+    parts = parts_of(job, read)
     tokenizer = _base_tokenizer(job)
     further = further_evaluation_texts(job.recipe.corpora)
     sources = {part.name: part.source for part in parts}

@@ -218,10 +218,10 @@ def test_of_several_labels_each_has_nearly_its_share(number: int) -> None:
     found = split(examples, Split(validation=0.1, test=0.2), SEED)
     for label in "abcde":
         have = Counter(name for own, name in zip(labels, found, strict=True) if label in own)
-        assert abs(have["test"] - 0.2 * have.total()) <= 7
-        assert abs(have["validation"] - 0.1 * have.total()) <= 7
+        assert abs(have["test"] - 0.2 * have.total()) <= 9
+        assert abs(have["validation"] - 0.1 * have.total()) <= 9
     bare = Counter(name for own, name in zip(labels, found, strict=True) if not own)
-    assert abs(bare["test"] - 0.2 * bare.total()) <= 7, "rows without any are a kind of their own"
+    assert abs(bare["test"] - 0.2 * bare.total()) <= 9, "rows without any are a kind of their own"
 
 
 def test_labels_that_cannot_be_learned_or_measured_are_told() -> None:

@@ -119,6 +119,11 @@ class Corpora(Section):
             found["tokenizer_content"] = base_hash(self.tokenizer.base, "corpora.tokenizer.base")
         return found
 
+    @property
+    def of_pretraining(self) -> dict[str, Source]:
+        """The sources that pretraining reads."""
+        return {name: source for name, source in self.sources.items() if source.repeat}
+
     def examples(self, recipe: "Recipe") -> dict[str, Any]:
         """What the labelled examples of a recipe depend on."""
         from trainers.corpora.reading.sources import content_hash

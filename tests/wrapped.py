@@ -1,14 +1,14 @@
 """Tasks around a task, for tests that meddle with training, or look on."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from trainers.corpora.feeding.feed import Rows
-from trainers.tasks.task import Batch, Counts, Task
+from trainers.tasks.task import Batch, Counts, Guess, Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +44,12 @@ class Wrapped:
 
     def metrics(self, counts: Mapping[str, Tensor]) -> dict[str, float]:
         return self.task.metrics(counts)
+
+    def guess(self, validation: Rows) -> Guess:
+        return self.task.guess(validation)
+
+    def flops(self, model: Any) -> Callable[[Batch], float]:
+        return self.task.flops(model)
 
     def learned(self, loss: Tensor, batch: Batch) -> Tensor:
         """The loss that is learned from; `numbers` in the batch are its samples'."""

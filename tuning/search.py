@@ -23,7 +23,7 @@ from cluster.runs.pipeline import StageJob
 from cluster.runs.progress import Progress
 from trainers.engine.job import TrainJob
 from trainers.finetune import task
-from trainers.launch.training import alone, fit, interruptible
+from trainers.launch.training import Limits, alone, fit_group, interruptible
 from tuning.config import Tune
 from tuning.space import draw
 from tuning.winner import WINNER, Trial, choose
@@ -86,7 +86,7 @@ def _trial(config: dict[str, Any]) -> None:
     if training.settings.most_workers == 1:
         alone(training, _Quiet(), tune.report)
     else:
-        fit(training, _Quiet(), max_failures_per_hour=0, in_tune_trial=True)
+        fit_group(training, _Quiet(), Limits(), in_tune_trial=True)
 
 
 class _Watch(tune.Callback):

@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     # Under nohup a run outlives its terminal, and a job outlives who follows it.
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN and options.verb != "submit":
-        signal.signal(signal.SIGHUP, _hang_up)
+        signal.signal(signal.SIGHUP, _interrupt)
     try:
         status, answer = getattr(verbs, options.verb)(options, terminal)
     except RaymillError as error:
@@ -80,12 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _interrupt(signum: int, frame: Any) -> None:
-    raise KeyboardInterrupt
-
-
-def _hang_up(signum: int, frame: Any) -> None:
-    """A terminal that is closed is like Ctrl-C, but never like a second one, which waits for
-    nothing: its shell and the kernel each send a signal."""
+    """SIGTERM and a terminal that is closed are like Ctrl-C, but never like a second one, which
+    waits for nothing: GNU timeout, a shell and the kernel each send theirs more than once."""
     signal.signal(signum, signal.SIG_IGN)
     if not isinstance(sys.exception(), KeyboardInterrupt):
         raise KeyboardInterrupt
@@ -200,11 +196,16 @@ def _parser() -> argparse.ArgumentParser:
         help="least value of a test metric, such as accuracy=0.8; may be repeated",
     )
     verb("serve", "serve a recipe's model, or a promoted one", "RECIPE|MODEL", *both, hold)
-    submit = verb("submit", "run a recipe as a Ray job and follow it", "RECIPE", recipe, stored)
+    submit = verb("submit", "run a recipe as a Ray job and follow it", None, recipe, stored)
+    submit.add_argument("target", metavar="RECIPE", nargs="?", help=TARGETS["RECIPE"])
     submit.add_argument(
         "--address", required=True, metavar="URL", help="the dashboard, http://HOST:8265"
     )
     submit.add_argument("--until", metavar="STAGE", help=f"end after this stage: {STAGES}")
+    submit.add_argument("--detach", action="store_true", help="return as soon as the job is taken")
+    submit.add_argument(
+        "--follow", metavar="JOB_ID", help="follow a job that was submitted; Ctrl-C lets it go on"
+    )
     return parser
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from cluster.cli import summary
 from cluster.errors import UserError, failed_disk, of_storage
 from cluster.lazy_import import lazy_import
-from cluster.ray.jobs import submit as submit_job
+from cluster.ray import jobs
 from cluster.ray.resources import less, refuse_unless_fits
 from cluster.ray.session import connected, held, is_local
 from cluster.recipe.loading import (
@@ -194,14 +194,34 @@ def serve(options: argparse.Namespace, terminal: Terminal) -> Answer:
 
 
 def submit(options: argparse.Namespace, terminal: Terminal) -> Answer:
+    if options.follow is not None:
+        return _follow(options, terminal)
+    if options.target is None:
+        raise UserError("submit: name a RECIPE to run, or --follow the JOB_ID of one that runs")
     # A mistake is found here, not on the cluster; but the files may be on the cluster alone.
     recipe = load(options.target, options.overrides, options.workspace)
     lazy_import("trainers.corpora.config:refuse_relative")(recipe.corpora)
     arguments = [f"--set={override}" for override in options.overrides]
     arguments += [f"--workspace={options.workspace}"] if options.workspace else []
     arguments += [f"--until={options.until}"] if options.until else []
-    arguments += ["--no-hold", *(["--json"] if options.json else [])]
-    return submit_job(options.address, find(options.target), arguments, terminal)
+    client = jobs.connect(options.address)
+    job_id = jobs.submit(client, find(options.target), [*arguments, "--no-hold"])
+    where = f"submit: job {job_id} on {options.address}"
+    if options.detach:
+        command = f"raymill submit --follow {job_id} --address {options.address}"
+        terminal.answer(f"{where}; to follow it: {command}")
+        return 0, {"job": job_id, "follow": command}
+    terminal.err.write(f"{where}; Ctrl-C stops it\n")
+    return jobs.follow(client, job_id, terminal, stop_on_interrupt=True)
+
+
+def _follow(options: argparse.Namespace, terminal: Terminal) -> Answer:
+    of_a_recipe = ("target", "detach", "overrides", "workspace", "until")
+    if any(getattr(options, name) for name in of_a_recipe):
+        raise UserError(f"--follow {options.follow}: goes with --address alone: the job runs")
+    client = jobs.connect(options.address)
+    jobs.refuse_unknown(client, options.follow)
+    return jobs.follow(client, options.follow, terminal, stop_on_interrupt=False)
 
 
 @contextlib.contextmanager

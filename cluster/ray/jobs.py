@@ -1,10 +1,11 @@
 """`raymill submit`: run a recipe on a cluster that is elsewhere, by Ray's job API.
 
 What travels is raymill's own code and the recipe, a few hundred kilobytes; the cluster's image has
-the dependencies. Logs are followed, the job's exit status becomes the command's, and Ctrl-C stops
-the job.
+the dependencies. The log is followed as it grows, over one connection that is made anew where it
+breaks, and the job's exit status becomes the command's.
 """
 
+import contextlib
 import json
 import logging
 import re
@@ -22,42 +23,70 @@ from cluster.runs.progress import Terminal
 
 PACKAGES = ("cluster", "trainers", "tuning", "serving")
 RECIPE = "recipe.yaml"
-POLL_S = 0.5
+RECONNECT_S = 0.5
+"""Before a connection that ended is made anew."""
+QUIET_S = 30.0
+"""A connection over which nothing came for so long may be dead: the cluster is asked whether it is
+there, and the job."""
+SILENT_S = 600.0
+"""A connection over which nothing came for so long is made anew, although the cluster is there."""
 PATIENCE_S = 60.0
 """How long the cluster may not answer before the command gives up following."""
+STOP_WAIT, STOP_WAIT_S = "RAY_JOB_STOP_WAIT_TIME_S", 60
+"""How long Ray gives a job that is stopped, before it kills it. By default 3 s: too few for a
+checkpoint."""
 STATUSES = (0, 2, 3, 4, 130)
 """What raymill ends with; another is of something that ended it, or never let it begin."""
 ANSWER = '{"status": '
 
 
-def submit(
-    address: str, recipe: Path, arguments: Sequence[str], terminal: Terminal
-) -> tuple[int, dict[str, Any]]:
-    """Runs `python -m cluster run RECIPE ARGUMENTS...` on the cluster; returns its exit status, and
-    what it answered if `--json` is among the arguments."""
-    client = _client(address)
+def submit(client: Any, recipe: Path, arguments: Sequence[str]) -> str:
+    """Has the cluster run `python -m cluster run RECIPE ARGUMENTS...`; returns the job's id."""
     with tempfile.TemporaryDirectory(prefix="raymill-") as folder:
         _gather(Path(folder), recipe)
+        # With an answer in its log, whoever follows the job can have it.
+        command = ["python", "-m", "cluster", "run", RECIPE, *arguments, "--json"]
         try:
-            job_id = client.submit_job(
-                entrypoint=shlex.join(["python", "-m", "cluster", "run", RECIPE, *arguments]),
-                runtime_env={"working_dir": folder},
+            return client.submit_job(
+                entrypoint=shlex.join(command),
+                runtime_env={"working_dir": folder, "env_vars": {STOP_WAIT: str(STOP_WAIT_S)}},
             )
         except (OSError, RuntimeError) as error:
-            raise InfrastructureError(f"submit: {address} takes no job: {error}") from error
-    terminal.err.write(f"submit: job {job_id} on {address}; Ctrl-C stops it\n")
+            raise InfrastructureError(f"submit: the cluster takes no job: {error}") from error
+
+
+def refuse_unknown(client: Any, job_id: str) -> None:
+    """Raises UserError where the cluster has no such job that was submitted."""
+    try:
+        info = client.get_job_info(job_id)
+    except RuntimeError as error:
+        if "404" not in str(error):
+            raise InfrastructureError(f"--follow {job_id}: {error}") from error
+        raise UserError(
+            f"--follow {job_id}: the cluster has no such job; `ray job list` shows those it has"
+        ) from error
+    if info.submission_id is None:
+        raise UserError(f"--follow {job_id}: was not submitted, Ray keeps no log of it")
+
+
+def follow(
+    client: Any, job_id: str, terminal: Terminal, stop_on_interrupt: bool
+) -> tuple[int, dict[str, Any]]:
+    """Shows the job's log until it ends; returns its exit status and its answer."""
     followed = Followed(client, job_id, terminal)
     try:
-        followed.to_its_end()
+        info = followed.to_its_end()
     except KeyboardInterrupt:
+        if not stop_on_interrupt:
+            terminal.err.write(f"submit: job {job_id} goes on; `ray job stop` would end it\n")
+            raise
         terminal.err.write("submit: stops the job; Ctrl-C again does not wait for its end\n")
         client.stop_job(job_id)
         followed.to_its_end()
         raise
-    info = client.get_job_info(job_id)
     if info.driver_exit_code not in STATUSES:
         raise InfrastructureError(f"submit: job {job_id} {info.status.lower()}: {info.message}")
-    return info.driver_exit_code, {"job": job_id, **answer(followed.log)}
+    return info.driver_exit_code, {"job": job_id, **followed.answer}
 
 
 class Followed:
@@ -65,38 +94,79 @@ class Followed:
 
     def __init__(self, client: Any, job_id: str, terminal: Terminal):
         self._client, self._job_id, self._terminal = client, job_id, terminal
-        self.log = ""
+        self._read = 0
+        """Characters of the log, which every connection begins with the first of."""
+        self._begun_line = ""
+        self._heard_at = time.monotonic()
+        self.answer: dict[str, Any] = {}
+        """The object that the job has printed last."""
 
-    def to_its_end(self) -> None:
-        """Returns when the job has ended, however. Raises InfrastructureError when the cluster has
-        not answered for a while."""
-        answered = time.monotonic()
+    def to_its_end(self) -> Any:
+        """Returns what Ray knows of the job when it has ended, however. Raises InfrastructureError
+        when the cluster has not answered for a while."""
+        import asyncio
+
+        import aiohttp
+
         while True:
             try:
-                status = self._client.get_job_status(self._job_id)  # first, so the log is whole
-                log = self._client.get_job_logs(self._job_id)
-            except (OSError, RuntimeError) as error:
-                if time.monotonic() - answered > PATIENCE_S:
+                asyncio.run(self._follow_connection())
+                info = self._info()
+                if info.status.is_terminal():
+                    # The connection may have ended before the log did.
+                    self._show(self._client.get_job_logs(self._job_id)[self._read :])
+                    self._show_line(self._begun_line)
+                    return info
+            except (OSError, RuntimeError, aiohttp.ClientError) as error:
+                if time.monotonic() - self._heard_at > PATIENCE_S:
                     raise InfrastructureError(
                         f"submit: lost the cluster while job {self._job_id} ran; it may go on "
                         f"there: {error}"
                     ) from error
-            else:
-                answered = time.monotonic()
-                self._terminal.err.write(log[len(self.log) :])
-                self.log = log
-                if status.is_terminal():
-                    return
-            time.sleep(POLL_S)
+            time.sleep(RECONNECT_S)
+
+    async def _follow_connection(self) -> None:
+        """Shows what the log grows by, until the connection ends or seems dead."""
+        import asyncio
+
+        known, silent_s = self._read, 0.0
+        chunks = self._client.tail_job_logs(self._job_id)
+        reading = asyncio.ensure_future(anext(chunks, None))
+        while silent_s < SILENT_S:
+            if not (await asyncio.wait({reading}, timeout=QUIET_S))[0]:
+                silent_s += QUIET_S
+                self._info()
+                continue
+            chunk = reading.result()
+            if chunk is None:
+                return
+            self._show(chunk[known:])
+            known, silent_s = max(0, known - len(chunk)), 0.0
+            reading = asyncio.ensure_future(anext(chunks, None))
+
+    def _info(self) -> Any:
+        info = self._client.get_job_info(self._job_id)
+        self._heard_at = time.monotonic()
+        return info
+
+    def _show(self, text: str) -> None:
+        self._heard_at = time.monotonic()
+        self._read += len(text)
+        *lines, self._begun_line = (self._begun_line + text).split("\n")
+        for line in lines:
+            self._show_line(f"{line}\n")
+
+    def _show_line(self, line: str) -> None:
+        """The job's answer is not shown: it is the command's, and `--json` prints that."""
+        if line.startswith(ANSWER):
+            with contextlib.suppress(ValueError):  # something else that begins alike
+                self.answer = json.loads(line)
+                return
+        self._terminal.err.write(line)
 
 
-def answer(log: str) -> dict[str, Any]:
-    """The object that a job with `--json` printed last, or nothing. Pure."""
-    lines = [line for line in log.splitlines() if line.startswith(ANSWER)]
-    return json.loads(lines[-1]) if lines else {}
-
-
-def _client(address: str) -> Any:
+def connect(address: str) -> Any:
+    """A JobSubmissionClient. Raises UserError where no dashboard answers at `address`."""
     from ray.exceptions import RayError
     from ray.job_submission import JobSubmissionClient
 

@@ -10,8 +10,6 @@ from typing import Any
 import ray
 from ray._private.state import actors, state
 
-from cluster.ray.resources import summed
-
 
 def growth_limits() -> dict[str, float]:
     """What an autoscaling cluster can grow to; empty where a cluster does not grow. Without it, a
@@ -19,15 +17,18 @@ def growth_limits() -> dict[str, float]:
     return dict(state.get_max_resources_from_cluster_config() or {})
 
 
-def detached_resources() -> dict[str, float]:
-    """The resources of actors that outlive their jobs, such as an endpoint's. Ray's public way
-    (`ray.util.state.list_actors`) asks the dashboard, which a local Ray does not have. Without it,
-    a training would wait for ever for CPUs that an endpoint holds."""
+def detached_resources() -> list[tuple[str, dict[str, float]]]:
+    """The node and the resources of every actor that outlives its job, such as an endpoint's. Ray's
+    public way (`ray.util.state.list_actors`) asks the dashboard, which a local Ray does not have.
+    Without it, a training would wait for ever for CPUs that an endpoint holds."""
     from ray.core.generated.gcs_pb2 import ActorTableData  # type: ignore[attr-defined]
 
     table = state._connect_and_get_accessor().get_actor_table(None, "ALIVE")
-    alive = map(ActorTableData.FromString, table)
-    return summed(actor.required_resources for actor in alive if actor.is_detached)
+    return [
+        (actor.address.node_id.hex(), dict(actor.required_resources))
+        for actor in map(ActorTableData.FromString, table)
+        if actor.is_detached
+    ]
 
 
 def is_actor_alive(actor_id: str) -> bool:

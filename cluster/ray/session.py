@@ -6,10 +6,10 @@
 Inside a Ray job the job's own cluster is used. Only a Ray that was started here is stopped here.
 """
 
+import collections
 import contextlib
 import logging
 import os
-import signal
 import socket
 import sys
 import tempfile
@@ -18,8 +18,8 @@ from pathlib import Path
 
 from cluster.errors import UserError
 from cluster.lazy_import import lazy_import
-from cluster.ray import local, processor
-from cluster.ray.resources import largest
+from cluster.ray import local, processor, signals
+from cluster.ray.resources import largest, less, summed
 
 CONNECT_TIMEOUT_S = 5
 # Serve gives up on a proxy after three times 5 s, which is too soon where all cores are busy.
@@ -55,29 +55,17 @@ def connected(address: str | None, cpus: int | None) -> Iterator[dict[str, float
 
     with contextlib.ExitStack() as stack:
         ingress = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="raymill-")))
-        stack.callback(ray.shutdown)
-        on_sigterm = signal.getsignal(signal.SIGTERM)
         if address:
-            _join(address, variables)
+            stack.callback(ray.shutdown)
+            with signals.deferred():
+                _join(address, variables)
         else:
             further = lazy_import("serving.rollout.ingress:environment")(ingress)
             _set_defaults(local.SETTINGS | processor.environment() | further)
-            with _deaf_to_hang_ups():
+            stack.enter_context(signals.ended_together())
+            with signals.deferred():
                 local.start(cpus)
-        signal.signal(signal.SIGTERM, on_sigterm)  # Ray puts one of its own, which ends at once
         yield _resources()
-
-
-@contextlib.contextmanager
-def _deaf_to_hang_ups() -> Iterator[None]:
-    """Ray's processes, which are started here, stay so: when a terminal is closed, each process of
-    its session gets a signal, and this one needs them for its end. It hears of it a little later.
-    """
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])
 
 
 def _join(address: str, variables: Mapping[str, str]) -> None:
@@ -111,7 +99,23 @@ def held() -> dict[str, float]:
     comes free when someone takes them down."""
     from cluster.ray.ray_internals import detached_resources
 
-    return detached_resources()
+    return summed(of_actor for _, of_actor in detached_resources())
+
+
+def nodes() -> list[dict[str, float]]:
+    """What each node has beside what is held there, such as {"CPU": 2.0}."""
+    import ray
+
+    from cluster.ray.ray_internals import detached_resources
+
+    held_there = collections.defaultdict(list)
+    for node, of_actor in detached_resources():
+        held_there[node].append(of_actor)
+    return [
+        less(node["Resources"], summed(held_there[node["NodeID"]]))
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
 
 
 def _refuse_unless_answered(address: str) -> None:
@@ -141,6 +145,9 @@ def set_environment() -> dict[str, str]:
         "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "15",
         **OF_SERVE,
         "TOKENIZERS_PARALLELISM": "false",
+        # Threads that wait for each other sleep. By default they spin, and on cores that others use
+        # too take the time that the slowest thread needs: a step takes two to three times as long.
+        "OMP_WAIT_POLICY": "PASSIVE",
         "TRANSFORMERS_VERBOSITY": "error",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "TQDM_DISABLE": "1",

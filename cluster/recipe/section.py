@@ -80,6 +80,9 @@ def identity(value: Any) -> Any:
             return value
 
 
+WAIT_FOR_NODE_MINUTES = 30.0
+
+
 class ClusterSection(Section):
     """The Ray cluster that raymill makes when it is not given one."""
 
@@ -90,6 +93,9 @@ class ClusterSection(Section):
     """Lost workers or nodes that a training survives within any hour, going on from its last
     checkpoint; a task of `shard` is tried so often in all. One more, and the run gives up (exit
     status 3)."""
+    wait_for_node_minutes: float = Field(default=WAIT_FOR_NODE_MINUTES, gt=0)
+    """How long a training waits for nodes with room for its workers, such as those that come in
+    place of lost ones. Then the run gives up (exit status 3); its last checkpoint is kept."""
     cache_gb: float = Field(default=50.0, gt=0)
     """Disk that each node spends on copies of shards, and of what `shard` works on, where the
     workspace is remote."""

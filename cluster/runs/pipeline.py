@@ -11,6 +11,7 @@ from typing import Any
 from cluster.errors import RaymillError, UserError
 from cluster.lazy_import import lazy_import
 from cluster.ray.resources import refuse_unless_fits
+from cluster.ray.session import nodes
 from cluster.recipe.section import Recipe, identity
 from cluster.runs.progress import Console, Progress, Terminal
 from cluster.runs.records import Run
@@ -281,6 +282,9 @@ def _make(
         ) as draft:
             if draft.outdated:
                 console.line(f"starts anew: a killed run's work is of {draft.outdated}")
+            if item.stage.trains:
+                decide = lazy_import("trainers.launch.allocation:decided")
+                recipe = decide(recipe, item.stage.trains, item.stage.name, nodes(), console)
             job = StageJob(recipe, parents, draft, storage, console, resources)
             metrics = lazy_import(item.stage.function)(job)
             return draft.publish(

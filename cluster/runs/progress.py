@@ -22,10 +22,10 @@ from tqdm import tqdm
 
 INTERVAL_S = 10.0
 """At most one line an interval where no terminal shows a bar."""
+LEFT_AFTER_S = 5.0
+"""The time that is left is told from then on."""
 REDRAW_S = 0.1
 """A bar is drawn no more often."""
-ASKING_INTERVAL_S = 0.5
-"""What runs elsewhere looks no more often whether it is to end."""
 
 
 class Progress(Protocol):
@@ -99,6 +99,8 @@ class Console:
         self._bar: tqdm | None = None
         self._unit = ""
         self._shown_at = time.monotonic()
+        self._first: tuple[str, float, float] = ("", 0.0, 0.0)
+        """What was told first in this unit: the unit, how much was done, and when."""
         self._draws = self._err.isatty() and os.environ.get("TERM") != "dumb"
 
     def line(self, text: str) -> None:
@@ -112,6 +114,8 @@ class Console:
         progress = f"{_short(done)} {'%' if unit == '%' else f'of {_short(total)} {unit}'}"
         shown = [f"{_words(key)} {_short(value)}" for key, value in metrics.items()]
         now = time.monotonic()
+        if self._first[0] != unit:
+            self._first = unit, done, now
         if self._draws:
             is_new = unit != self._unit
             if not is_new and now - self._shown_at < REDRAW_S and done < total:
@@ -123,7 +127,9 @@ class Console:
             else:
                 self._redraw(done, total, text)
         elif now - self._shown_at >= INTERVAL_S:
-            self.line("  ".join([progress, *shown]))
+            _, first_done, began = self._first
+            left = time_left(done - first_done, total - done, now - began)
+            self.line("  ".join([progress, *left, *shown]))
         else:
             return
         self._shown_at = now
@@ -156,31 +162,6 @@ class Relayed:
 
     def __init__(self, relay: Any):
         self._relay = relay
-        self._asking: Any = None
-        self._asked_at = 0.0
-
-    def end(self, timeout_s: float = 5.0) -> bool:
-        """Asks what runs to end; returns whether anything there has ever looked."""
-        import ray
-
-        try:
-            return ray.get(self._relay.end.remote(), timeout=timeout_s)
-        except ray.exceptions.RayError:  # it does not answer: then neither does what runs
-            return False
-
-    def is_to_end(self) -> bool:
-        """Whether what runs is asked to end. Can be called at any rate: it does not wait, the
-        answer is that to an earlier call."""
-        if time.monotonic() - self._asked_at < ASKING_INTERVAL_S:
-            return False
-        import ray
-
-        if self._asking is None:
-            self._asking = self._relay.is_to_end.remote()
-        if not ray.wait([self._asking], timeout=0)[0]:
-            return False
-        answer, self._asking, self._asked_at = self._asking, None, time.monotonic()
-        return ray.get(answer)
 
     def line(self, text: str) -> None:
         self._relay.put.remote(("line", (text,), {}))
@@ -190,19 +171,10 @@ class Relayed:
 
 
 class _Relay:
-    """The actor between workers and driver: a list, and a flag the other way."""
+    """The actor between workers and driver: a list."""
 
     def __init__(self) -> None:
         self._events: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
-        self._is_to_end, self._was_looked_at = False, False
-
-    def end(self) -> bool:
-        self._is_to_end = True
-        return self._was_looked_at
-
-    def is_to_end(self) -> bool:
-        self._was_looked_at = True
-        return self._is_to_end
 
     def put(self, event: tuple[str, tuple[Any, ...], dict[str, Any]]) -> None:
         self._events.append(event)
@@ -238,6 +210,15 @@ def relayed(progress: Progress) -> Iterator[Relayed]:
         stop.set()
         thread.join(timeout=5)
         ray.kill(relay)
+
+
+def time_left(done: float, remaining: float, seconds: float) -> list[str]:
+    """What to say of the time that what remains will take, as what was done took `seconds`: nothing
+    while too little is done. Pure."""
+    if done <= 0 or seconds < LEFT_AFTER_S:
+        return []
+    left = seconds / done * remaining
+    return [f"{left:.0f} s left" if left < 100 else f"{left / 60:.0f} min left"]
 
 
 def _short(value: float | int | str) -> str:

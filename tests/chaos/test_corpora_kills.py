@@ -39,7 +39,7 @@ def test_any_kill_is_survived_with_the_same_bytes(start, raymill, tmp_path):
         # 1 is Ray's: it ends the driver itself where a kill comes while that registers.
         assert ended.status in (0, 1, 3, -signal.SIGKILL), ended.said
         # Ray's agents look for a killed GCS for a minute after their raylet's end.
-        until(lambda command=command: not command.processes(), timeout_s=120)
+        until(lambda command=command: not command.processes())
         if list(workspace.glob("corpus/*")):  # a kill may come behind the last step
             assert made(workspace) == made(whole)
             tries, finished = tries + 1, finished + 1

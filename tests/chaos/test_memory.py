@@ -41,7 +41,6 @@ class Greedy(Wrapped):
         return loss
 
 
-@pytest.mark.timeout(300)
 def test_what_rays_monitor_kills_goes_on_with_less(tmp_path: Path) -> None:
     task = numbered.task(tmp_path, rows=48)
     memory = psutil.virtual_memory()

@@ -209,10 +209,10 @@ def test_killed_nodes_are_done_without(
                 cluster.remove_node(node, allow_graceful=False)
             print(f"{len(cluster.worker_nodes)} nodes are left")
         else:
-            until(lambda: trains(kills[-1], is_whole=False), 120)
+            until(lambda: trains(kills[-1], is_whole=False))
             fill(cluster)
             now = time.time()
-            until(lambda: trains(now, is_whole=True), 120)
+            until(lambda: trains(now, is_whole=True))
             kill_a_worker(draw)
 
     recorded = numbered.Recorded(task, records)

@@ -2,12 +2,14 @@
 
 import contextlib
 import dataclasses
+import fcntl
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import termios
 import time
 import urllib.request
 import uuid
@@ -20,7 +22,8 @@ import psutil
 from serving.rollout.ingress import free_ports
 
 ROOT = Path(__file__).parents[2]
-TIMEOUT_S = 400
+TIMEOUT_S = 900
+"""Limits only bound a hang: no test measures time."""
 
 
 @dataclasses.dataclass
@@ -36,7 +39,14 @@ class Outcome:
 class Program:
     """A program, with what it starts marked in the environment."""
 
-    def __init__(self, arguments: Sequence[str], output: int, environment: Mapping[str, str]):
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        output: int,
+        environment: Mapping[str, str],
+        terminal: int | None = None,
+    ):
+        """`terminal` becomes that of the program's session."""
         self.mark = uuid.uuid4().hex
         # Without SPT_NOENV, Ray writes its process titles over the environment.
         marked = {**environment, "RAYMILL_TEST_MARK": self.mark, "SPT_NOENV": "1"}
@@ -44,10 +54,12 @@ class Program:
             arguments,
             cwd=ROOT,
             env=marked,
+            stdin=terminal,
             stdout=output,
             stderr=output,
             text=True,
             start_new_session=True,
+            preexec_fn=None if terminal is None else _take_terminal,
         )
 
     def processes(self) -> list[int]:
@@ -70,15 +82,19 @@ class Program:
                 os.kill(pid, signal.SIGKILL)
 
 
+def _take_terminal() -> None:
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
 class Command(Program):
     """A raymill command."""
 
-    def __init__(self, *arguments: str):
+    def __init__(self, *arguments: str, terminal: int | None = None):
         self._began = time.monotonic()
         environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
         hearing = ["env", "--default-signal=HUP"]  # also where the tests run under nohup
         command = [*hearing, sys.executable, "-m", "cluster", *arguments, "--json"]
-        super().__init__(command, subprocess.PIPE, environment)
+        super().__init__(command, subprocess.PIPE, environment, terminal)
 
     def wait(self, timeout_s: float = TIMEOUT_S) -> Outcome:
         try:
@@ -108,7 +124,7 @@ class Command(Program):
             os.killpg(self.process.pid, signal.SIGHUP)
             time.sleep(0.5)
 
-    def strays(self, patience_s: float = 15.0) -> list[str]:
+    def strays(self, patience_s: float = 300.0) -> list[str]:
         """Processes that outlive the command by longer than `patience_s`."""
         deadline = time.monotonic() + patience_s
         while (left := self.processes()) and time.monotonic() < deadline:
@@ -123,7 +139,7 @@ class Command(Program):
                 raylet = re.search(r"--node_ip_address=([^\0]+).*--session_dir=([^\0]+)", line)
                 for port in Path(raylet[2]).glob("metrics_export_port_*") if raylet else ():
                     url = f"http://{raylet[1]}:{port.read_text()}/metrics"
-                    with urllib.request.urlopen(url, timeout=5) as answer:
+                    with urllib.request.urlopen(url, timeout=60) as answer:
                         return answer.read().decode()
         return ""
 
@@ -158,7 +174,7 @@ def _environment(pid: int) -> bytes:
     return Path(f"/proc/{pid}/environ").read_bytes()
 
 
-def until(condition: Callable[[], Any], timeout_s: float = 120.0) -> Any:
+def until(condition: Callable[[], Any], timeout_s: float = TIMEOUT_S) -> Any:
     """Waits for something true, and returns it."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:

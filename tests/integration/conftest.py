@@ -48,8 +48,8 @@ def start() -> Iterator[Callable[..., Command]]:
     """Starts a command; whatever is left of it at the end is ended."""
     commands: list[Command] = []
 
-    def begin(*arguments: str) -> Command:
-        commands.append(Command(*arguments))
+    def begin(*arguments: str, terminal: int | None = None) -> Command:
+        commands.append(Command(*arguments, terminal=terminal))
         return commands[-1]
 
     yield begin

@@ -32,7 +32,7 @@ from trainers.tasks.task import Objective, Task
 
 SEED = 17
 WORLDS = [(workers, rank) for workers in (1, 2, 3, 4) for rank in range(workers)]
-TIMEOUT_S = 300
+TIMEOUT_S = 900
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,16 +112,16 @@ def _run(name: str, task: Task, place: int, leg: Leg, folder: Path) -> None:
     else:
         with _recorded(folder / f"{name}-leg-{place}-{dist.get_rank()}.jsonl") as shares:
             try:
-                train(job, notes, asked=lambda: _asked(len(shares) + 1 == leg.steps))
+                train(job, notes, request=lambda: _request(len(shares) + 1 == leg.steps))
             except Ended:
                 assert leg.steps is not None
     if dist.get_rank() == 0:
         (folder / f"{name}-leg-{place}.said").write_text("\n".join(notes.lines) + "\n")
 
 
-def _asked(to_end: bool) -> Request:
+def _request(stops: bool) -> Request:
     # One rank is enough.
-    return Request.END if to_end and dist.get_rank() == 0 else Request.NOTHING
+    return Request.STOP if stops and dist.get_rank() == 0 else Request.NOTHING
 
 
 def _load_and_save(job: TrainJob, again: Draft, notes: Notes) -> None:

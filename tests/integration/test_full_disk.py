@@ -35,7 +35,7 @@ def test_a_full_disk_costs_nothing_that_is_done(tmp_path):
     given = [str(workspace), sys.executable, str(written_recipe(tmp_path))]
     done = subprocess.run(
         [*NAMESPACE, "sh", "-c", SCRIPT, "sh", *given],
-        cwd=ROOT, text=True, capture_output=True, timeout=300,
+        cwd=ROOT, text=True, capture_output=True, timeout=900,
     )  # fmt: skip
     full, status, again, status_again = done.stdout.splitlines()
     assert status == "3", done.stderr

@@ -42,8 +42,8 @@ def test_the_room_of_a_group_whose_controller_is_killed_comes_free() -> None:
         pid, held = ray.get(Controller.remote().own.remote())
         assert ray.available_resources().get("CPU", 0) == 0
         os.kill(pid, signal.SIGKILL)
-        until(lambda: placement_group_table(held)["state"] == "REMOVED", 20)
-        until(lambda: ray.available_resources().get("CPU") == 1, 20)
+        until(lambda: placement_group_table(held)["state"] == "REMOVED")
+        until(lambda: ray.available_resources().get("CPU") == 1)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,9 @@
 """Ctrl-C and the like leave no half artifact and no process; killed processes cost no sample."""
 
+import contextlib
 import json
 import os
+import pty
 import re
 import signal
 import time
@@ -13,6 +15,7 @@ from tests.growing import whole_lines
 from tests.integration.command import until
 
 KINDS = ("corpus", "examples", "model", "sweep", "evaluation", "promotion")
+SLOW = ("--set", "pretrain.epochs=100", "--set", "pretrain.checkpoint_minutes=100")
 LONG = ("--set", "pretrain.epochs=6", "--set", "pretrain.checkpoint_minutes=0.02")
 
 
@@ -35,7 +38,7 @@ def is_in_stage(workspace, stage):
 
 
 def assert_nothing_half_made_is_left(command, workspace):
-    outcome = command.wait(60)
+    outcome = command.wait()
     assert outcome.status == 130, outcome.said
     record = json.loads((workspace / "runs" / outcome.answer["run"] / "run.json").read_text())
     assert record["status"] == "interrupted"
@@ -94,6 +97,58 @@ def test_a_killed_worker_a_closed_terminal_and_a_killed_driver_cost_no_sample(
     stage = next(s for s in outcome.answer["stages"] if s["stage"] == "pretrain")
     assert stage["metrics"]["samples"] == stage["metrics"]["steps"] * 16
     assert_the_journal_is_of_all_attempts(sharded / stage["artifact"], stage["metrics"])
+
+
+def end_process(command, terminal):
+    command.process.terminate()
+
+
+def end_as_timeout_does(command, terminal):
+    command.process.terminate()
+    os.killpg(command.process.pid, signal.SIGTERM)
+
+
+def end_as_systemd_does(command, terminal):
+    for pid in command.processes():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+
+
+def press_ctrl_c(command, terminal):
+    os.write(terminal, b"\x03")
+
+
+def close_terminal(command, terminal):
+    os.close(terminal)
+
+
+@pytest.mark.parametrize(
+    ("end", "workers"),
+    [
+        (end_process, 1),
+        (end_as_timeout_does, 2),
+        (end_as_systemd_does, 2),
+        (end_as_systemd_does, 1),
+        (press_ctrl_c, 1),
+        (close_terminal, 2),
+    ],
+)
+def test_every_way_of_ending_leaves_a_checkpoint(start, recipe, sharded, end, workers):
+    """Whoever gets the signal too: the process group, as of GNU timeout, which sends it twice; all
+    processes, as of systemd and Slurm; what runs in the foreground of a terminal."""
+    ours, theirs = pty.openpty()
+    settings = (*SLOW, "--set", f"pretrain.workers={workers}")
+    arguments = ("pretrain", str(recipe), "--workspace", str(sharded), *settings)
+    command = start(*arguments, terminal=theirs)
+    os.close(theirs)
+    command.until(lambda: any(map(whole_lines, sharded.glob("work/*/metrics.jsonl"))))
+    assert not checkpoints(sharded)
+    end(command, ours)
+    outcome = assert_nothing_half_made_is_left(command, sharded)
+    step = re.search(r"left a checkpoint after step ([\d,]+)", outcome.said)
+    assert step is not None, outcome.said
+    (checkpoint,) = checkpoints(sharded)
+    assert checkpoint.parent.name == f"step-{int(step[1].replace(',', '')):08d}"
 
 
 def test_sigterm_while_evaluating(start, recipe, copied, tmp_path):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 
 import pyarrow as pa
 import pytest
@@ -26,6 +27,9 @@ def test_every_stage_is_done_and_the_endpoint_answers(first_run):
     test = found["evaluate"]["metrics"]["test"]
     assert sum(map(sum, test["confusion"])) == test["documents"]
     assert len(found["evaluate"]["metrics"]["seeds"]["scratch"]["accuracies"]) == 1
+    auto = r"^{}: (\d+) x (\d+) CPUs.* \(workers x cpus_per_worker; auto\)$"
+    for stage in ("pretrain", "tune", "finetune", "evaluate"):
+        assert len(re.findall(auto.format(stage), first_run.said, re.MULTILINE)) == 1, stage
     smoke = first_run.answer["endpoint"]["smoke"]
     assert smoke["version"] == first_run.answer["endpoint"]["version"]
     assert sum(smoke["predictions"][0]["probabilities"].values()) == pytest.approx(1, abs=1e-5)

@@ -39,7 +39,7 @@ def head():
     def is_up():
         assert program.process.poll() is None, "ray start ended"
         try:
-            return urllib.request.urlopen(f"{address}/api/version", timeout=2).status == 200
+            return urllib.request.urlopen(f"{address}/api/version", timeout=30).status == 200
         except OSError:
             return False
 
@@ -61,13 +61,30 @@ def test_submit_follows_the_log_and_carries_the_status(head, raymill, recipe, tm
     assert "is not in finetune.labels" in failed.said
 
 
+def test_a_job_goes_on_by_itself_and_is_followed_by_its_id(head, raymill, recipe, tmp_path):
+    address, _ = head
+    arguments = ("--workspace", str(tmp_path), "--until", "examples")
+    taken = raymill("submit", str(recipe), "--address", address, *arguments, "--detach")
+    assert taken.status == 0, taken.said
+    assert f"--follow {taken.answer['job']} --address {address}" in taken.said
+    for _ in range(2):  # while it runs, and when it has ended
+        done = raymill("submit", "--follow", taken.answer["job"], "--address", address)
+        assert done.status == 0, done.said
+        assert done.said.count("labelled documents") == 1
+        assert done.answer["job"] == taken.answer["job"]
+        assert [stage["stage"] for stage in done.answer["stages"]] == ["examples"]
+    unknown = raymill("submit", "--follow", "raysubmit_none", "--address", address)
+    assert unknown.status == 2
+    assert "the cluster has no such job" in unknown.said
+
+
 def test_plain_ray_job_submit(head, recipe, tmp_path):
     address, environment = head
     command = f"python -m cluster run {recipe} --until shard --workspace {tmp_path}"
     finished = subprocess.run(
         [RAY, "job", "submit", "--address", address, "--working-dir", ".", "--",
          *shlex.split(command)],
-        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False,
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900, check=False,
     )  # fmt: skip
     assert finished.returncode == 0, finished.stdout + finished.stderr
     assert list(tmp_path.glob("corpus/tiny-shard-*/manifest.json"))

@@ -7,7 +7,6 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -93,13 +92,18 @@ def test_the_quickstart_is_shipped() -> None:
     assert "quickstart" in shipped()
 
 
-def in_a_fresh_process(code: str) -> dict[str, Any]:
-    """Runs `code`, which sets `modules` to look for; returns those that were imported and the
-    seconds of processor time."""
+def test_the_quickstart_learns_the_same_on_every_machine() -> None:
+    recipe = load("quickstart")
+    assert recipe.pretrain.max_minutes is None
+    assert recipe.finetune.max_minutes is None
+
+
+def imported(code: str) -> list[str]:
+    """Runs `code` in a fresh process; returns those of the `modules` that it sets which were
+    imported. What is quick is held by this: a clock would measure the machine."""
     report = (
-        "\nimport json, sys, time\n"
-        "found = [name for name in modules if name in sys.modules]\n"
-        "print('\\n' + json.dumps({'found': found, 'seconds': time.process_time()}))"
+        "\nimport json, sys\n"
+        "print('\\n' + json.dumps([name for name in modules if name in sys.modules]))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code + report], cwd=ROOT, capture_output=True, text=True
@@ -116,30 +120,26 @@ with contextlib.suppress(SystemExit):
     main(["--help"])
 modules = {(*HEAVY, "pyarrow", "numpy", "pydantic")!r}
 """
-    assert in_a_fresh_process(code)["found"] == []
+    assert imported(code) == []
 
 
-def test_loading_a_recipe_imports_nothing_heavy_and_takes_less_than_a_second() -> None:
-    """Processor time, since the wall clock measures what else the machine does."""
+def test_loading_a_recipe_imports_nothing_heavy() -> None:
     code = f"""
 from cluster.recipe.loading import load
 load("quickstart")
 modules = {(*HEAVY, "pyarrow", "numpy")!r}
 """
-    measured = in_a_fresh_process(code)
-    assert measured["found"] == []
-    assert measured["seconds"] < 1
+    assert imported(code) == []
 
 
-def test_check_imports_neither_torch_nor_ray_and_takes_less_than_a_second() -> None:
+def test_check_imports_neither_torch_nor_ray() -> None:
+    """Arrow it does import, to look at the files."""
     code = f"""
 from cluster.cli.main import main
 assert main(["check", "quickstart"]) == 0
-modules = {HEAVY!r}
+modules = {(*HEAVY, "scipy", "aiohttp", "asyncio")!r}
 """
-    measured = in_a_fresh_process(code)
-    assert measured["found"] == []
-    assert measured["seconds"] < 1
+    assert imported(code) == []
 
 
 def test_a_mistake_in_a_recipe_is_told_before_arrow_is_imported() -> None:
@@ -148,7 +148,7 @@ from cluster.cli.main import main
 assert main(["check", "quickstart", "--set", "pretrain.epoch=1"]) == 2
 modules = {(*HEAVY, "pyarrow", "numpy")!r}
 """
-    assert in_a_fresh_process(code)["found"] == []
+    assert imported(code) == []
 
 
 MODEL = "import transformers.models.bert.modeling_bert"
@@ -160,19 +160,19 @@ import serving.encoders.api, trainers.tasks.classify.predictor
 {MODEL}
 modules = ('deepspeed', 'ray', 'datasets', 'sklearn', 'scipy')
 """
-    assert in_a_fresh_process(code)["found"] == []
+    assert imported(code) == []
 
 
 def test_a_training_waits_for_no_import_that_it_does_not_use() -> None:
     code = f"""
 from trainers.engine import loop
-from trainers.tasks.task import classify
+from trainers.tasks.classify import task
 loop.zero.lean_imports.deepspeed()
 from deepspeed.runtime.zero.muon import muon_optimizer
 {MODEL}
 modules = ('sklearn', 'scipy', 'torch._inductor.compile_fx')
 """
-    assert in_a_fresh_process(code)["found"] == []
+    assert imported(code) == []
 
 
 def test_who_starts_a_training_waits_for_no_import_of_it() -> None:
@@ -182,4 +182,4 @@ import trainers.pretrain, trainers.finetune, trainers.scoring.score, tuning.sear
 import trainers.launch.elastic
 modules = ('torch', 'transformers', 'deepspeed')
 """
-    assert in_a_fresh_process(code)["found"] == []
+    assert imported(code) == []

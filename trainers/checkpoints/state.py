@@ -11,6 +11,7 @@ class LoopState:
     samples: int = 0
     """Consumed since training began: the whole data state."""
     tokens: int = 0
+    flops: float = 0.0
     seconds: float = 0.0
     """Spent training, over all restarts."""
     data_wait_seconds: float = 0.0

@@ -6,6 +6,7 @@ later; and what the step waits for is only what the thread did not have ready.
 
 import concurrent.futures
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -25,15 +26,25 @@ class Share(NamedTuple):
     """With weights 1 or 0: every rank takes equally many, and a surplus one counts for nothing."""
     targets: float
     tokens: int
+    flops: float
 
 
 class Batches:
     """The shares of one rank, a step ahead. A context: leaving it ends the threads."""
 
-    def __init__(self, task: Task, settings: Training, rows: Rows, seed: int, place: Place):
+    def __init__(
+        self,
+        task: Task,
+        settings: Training,
+        rows: Rows,
+        seed: int,
+        place: Place,
+        flops: Callable[[Batch], float],
+    ):
+        """`flops` are those of a micro-batch."""
         self._task, self._settings, self._rows = task, settings, rows
         self._order = rows.order(seed)
-        self._place = place
+        self._place, self._flops = place, flops
         self._maker = concurrent.futures.ThreadPoolExecutor(1, "batches")
         self._fetchers = concurrent.futures.ThreadPoolExecutor(FETCHING_THREADS, "shards")
         self._ahead: tuple[int, concurrent.futures.Future[Share]] | None = None
@@ -93,4 +104,9 @@ class Batches:
             micro_batches.append((batch, 1.0 if len(dealt) else 0.0))
             if len(dealt) and place.part == 0:  # of a group only one counts
                 counting.append(batch)
-        return Share(micro_batches, sum(map(task.targets, counting)), sum(map(tokens, counting)))
+        return Share(
+            micro_batches,
+            sum(map(task.targets, counting)),
+            sum(map(tokens, counting)),
+            sum(map(self._flops, counting)),
+        )

@@ -44,12 +44,11 @@ class Journal:
         kept: Kept | None,
         settings: Training,
         engine: Any,
-        cost: flops.Cost,
         state: LoopState,
         progress: Progress,
         entered: float,
     ):
-        self._kept, self._engine, self._cost, self._entered = kept, engine, cost, entered
+        self._kept, self._engine, self._entered = kept, engine, entered
         self._peak = flops.peak(settings, engine.device) if kept is not None else None
         """FLOPs a second of all workers."""
         self._since = dataclasses.replace(state)
@@ -177,8 +176,7 @@ class Journal:
             line["tokens_per_second"] = round(tokens / seconds, 1)
             line["data_wait"] = round(spent.get("data_wait", 0.0) / seconds, 4)
             if self._peak is not None:
-                length = tokens / (state.samples - self._since.samples)
-                used = self._cost.of_token(length) * tokens
+                used = state.flops - self._since.flops
                 line["mfu"] = round(used / seconds / self._peak, 4)
                 self._flops, self._seconds = self._flops + used, self._seconds + seconds
         if state.skipped_steps:

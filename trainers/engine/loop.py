@@ -18,41 +18,41 @@ from cluster.runs.progress import Progress
 from trainers.checkpoints.saving import Checkpoints
 from trainers.checkpoints.state import LoopState
 from trainers.corpora.feeding.feed import Rows
-from trainers.engine import attention, flops, schedule, zero
+from trainers.engine import attention, schedule, zero
 from trainers.engine.anomalies import Watch
 from trainers.engine.batches import Batches
 from trainers.engine.compiling import compiled
 from trainers.engine.job import Ended, Report, TrainJob
 from trainers.engine.journal import Journal
-from trainers.engine.stop_requests import Asked, Request, nothing
+from trainers.engine.stop_requests import Request, RequestSource, no_request
 from trainers.engine.training_config import Training
 from trainers.models import build
 from trainers.models.export import export
 from trainers.parallel.sequence_parallel import shared
 from trainers.parallel.topology import Place
-from trainers.tasks.task import Counts, Objective, Task
+from trainers.tasks.task import Counts, Guess, Objective, Task
 
 
 def train(
     job: TrainJob,
     progress: Progress,
     report: Report | None = None,
-    asked: Asked = nothing,
+    request: RequestSource = no_request,
 ) -> dict[str, Any]:
     """Trains to the end and exports the model; returns its validation metrics and costs.
 
     torch.distributed is initialized. Every rank calls `report` after each evaluation. Where any
-    rank is asked for a checkpoint, or to end, all save one after the same step; to end, they raise
-    Ended.
+    rank is requested to save, or to stop, all save a checkpoint after the same step; to stop, they
+    raise Ended.
     """
     entered, settings, task = time.monotonic(), job.settings, job.task()
     if not torch.cuda.is_available():
-        torch.set_num_threads(settings.cpus_per_worker)  # its process may have served another job
+        torch.set_num_threads(settings.worker_cpus)  # its process may have served another job
     torch.manual_seed(job.seed)
     zero.joined_deepspeed()  # before the model is made, so that only imports are frozen
     objective = Objective(task.model(), task)
     _refuse_cut_batches(task, settings, dist.get_world_size())
-    cost, parameters = flops.cost(objective.model), build.parameter_count(objective.model)
+    flops, parameters = task.flops(objective.model), build.parameter_count(objective.model)
     if settings.activation_checkpointing:
         build.recompute_activations(objective.model)
     precision = zero.resolve_precision(settings.precision)
@@ -72,12 +72,12 @@ def train(
     with (
         zero.swapping(engine),
         checkpoints,
-        Journal(job.kept, settings, engine, cost, state, progress, entered) as journal,
-        Batches(task, settings, rows, job.seed, place) as batches,
+        Journal(job.kept, settings, engine, state, progress, entered) as journal,
+        Batches(task, settings, rows, job.seed, place, flops) as batches,
     ):
         restore = journal.told_of(checkpoints.restore, state)
         while state.fraction < 1:
-            clock.asked = asked()
+            clock.request = request()
             loss = _step(engine, job, place, batches, state, total_steps, clock, watch)
             watch.after(engine, state, loss, restore)
             found, saved = None, False
@@ -96,18 +96,23 @@ def train(
             line = journal.step(state, loss, found, saved)
             if line is not None and rank == 0:
                 progress.update(round(state.fraction * 100, 1), 100.0, "%", **_shown(line))
-            if clock.asked is Request.END and state.fraction < 1:
+            if clock.request is Request.STOP and state.fraction < 1:
                 checkpoints.wait()
                 if rank == 0 and job.draft is not None:
                     progress.line(f"left a checkpoint after step {state.step:,}")
-                raise Ended(f"ended as it was asked to, after step {state.step:,}")
+                raise Ended(f"stopped as requested, after step {state.step:,}")
             checkpoints.raise_failure()
+        guess = task.guess(validation)
+        is_worse = guess.is_better_than(metrics)
+        if is_worse and rank == 0:
+            progress.line(_warning(guess, metrics))
         if job.draft is not None:
             with journal.spent("export"):
                 export(engine, objective.model, task.tokenizer(), job.draft)
         costs = journal.end(state)
     return {
         **metrics,
+        "worse_than_guessing": is_worse,
         "steps": state.step,
         "samples": state.samples,
         "tokens": state.tokens,
@@ -154,16 +159,23 @@ def _step(
     share, waited = batches.at(state.samples, is_last=state.step + 1 == total_steps)
     rank = dist.get_rank()
     waits = [waited if one == rank else 0.0 for one in range(dist.get_world_size())]
-    asks = [clock.asked is Request.SAVE, clock.asked is Request.END]
+    requests = [clock.request is Request.SAVE, clock.request is Request.STOP]
     agreed = torch.tensor(
-        [share.targets, share.tokens, clock.seconds if rank == 0 else 0.0, *asks, *waits],
+        [
+            share.targets,
+            share.tokens,
+            share.flops,
+            clock.seconds if rank == 0 else 0.0,
+            *requests,
+            *waits,
+        ],
         dtype=torch.float64,
         device=engine.device,
     )
-    # One exchange a step: targets, tokens, rank 0's clock, what any is asked for, who waited.
+    # One exchange a step: targets, tokens, FLOPs, rank 0's clock, requests, waits.
     dist.all_reduce(agreed)
-    all_targets, all_tokens, seconds, saves, ends, *waits = agreed.tolist()
-    clock.asked = Request.END if ends else Request.SAVE if saves else Request.NOTHING
+    all_targets, all_tokens, all_flops, seconds, saves, stops, *waits = agreed.tolist()
+    clock.request = Request.STOP if stops else Request.SAVE if saves else Request.NOTHING
     all_targets = max(all_targets, 1.0)  # masks may have left nothing to learn
     for group in engine.optimizer.param_groups:
         group["lr"] = schedule.rate(settings, state.fraction, 1 / total_steps)
@@ -180,6 +192,7 @@ def _step(
     state.step += 1
     state.samples += settings.batch_size
     state.tokens += int(all_tokens)
+    state.flops += all_flops
     state.seconds = seconds
     state.data_wait_seconds += max(waits)  # the slowest holds all up
     by_clock = seconds / (settings.max_minutes * 60) if settings.max_minutes else 0.0
@@ -233,7 +246,7 @@ class _Clock:
         self._checkpoint_s = settings.checkpoint_minutes * 60
         self._checkpoint_steps = settings.checkpoint_steps
         self._state = state
-        self.asked = Request.NOTHING
+        self.request = Request.NOTHING
         """Before a step this rank, after it any one."""
 
     @property
@@ -251,8 +264,8 @@ class _Clock:
     def checkpoint_is_due(self) -> bool:
         steps = self._checkpoint_steps
         by_steps = steps is not None and self._state.step % steps == 0
-        is_asked_for = self.asked is not Request.NOTHING
-        return self.is_due("checkpoint", 0.0 if by_steps or is_asked_for else self._checkpoint_s)
+        is_requested = self.request is not Request.NOTHING
+        return self.is_due("checkpoint", 0.0 if by_steps or is_requested else self._checkpoint_s)
 
 
 def _shown(line: dict[str, Any]) -> dict[str, Any]:
@@ -264,3 +277,10 @@ def _shown(line: dict[str, Any]) -> dict[str, Any]:
 def _describe(state: LoopState, metrics: dict[str, float]) -> str:
     shown = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
     return f"step {state.step:,} ({state.fraction:.0%}): validation {shown}"
+
+
+def _warning(guess: Guess, metrics: dict[str, float]) -> str:
+    return (
+        f"warning: validation {guess.metric} {metrics[guess.metric]:.4f} is worse than guessing, "
+        f"{guess.value:.4f} ({guess.name}): set a lower learning_rate, or train for longer"
+    )

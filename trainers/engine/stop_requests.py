@@ -1,5 +1,5 @@
-"""What a training is asked for while it runs: a checkpoint, or to leave one and end. All ranks come
-to know of it in the same step."""
+"""What a training is requested to do while it runs: to save a checkpoint, or to save one and stop.
+All ranks come to know of it in the same step."""
 
 import contextlib
 import enum
@@ -13,14 +13,14 @@ NODE_INTERVAL_S = 2.0
 class Request(enum.Enum):
     NOTHING = "nothing"
     SAVE = "save"
-    END = "end"
+    STOP = "stop"
 
 
-Asked = Callable[[], Request]
-"""What a rank is asked for now; what it was told of once need not be told again."""
+RequestSource = Callable[[], Request]
+"""What a rank is requested to do now; what it returned once it need not return again."""
 
 
-def nothing() -> Request:
+def no_request() -> Request:
     return Request.NOTHING
 
 
@@ -28,16 +28,16 @@ class Requests:
     """From other threads of a worker's process to the one that trains."""
 
     def __init__(self) -> None:
-        self.to_save = threading.Event()
-        self.to_end = threading.Event()
+        self.save = threading.Event()
+        self.stop = threading.Event()
         self.ended = threading.Event()
         """Whether the training has."""
 
     def pending(self) -> Request:
-        if self.to_end.is_set():
-            return Request.END
-        if self.to_save.is_set():
-            self.to_save.clear()
+        if self.stop.is_set():
+            return Request.STOP
+        if self.save.is_set():
+            self.save.clear()
             return Request.SAVE
         return Request.NOTHING
 
@@ -46,7 +46,7 @@ REQUESTS = Requests()
 
 
 @contextlib.contextmanager
-def leaving() -> Iterator[threading.Event]:
+def announced_end_of_node() -> Iterator[threading.Event]:
     """While the block runs: set as soon as Ray announces the end of this process's node, such as a
     spot instance that is taken back. (Ray Train looks for it itself, for its groups.)"""
     import ray
@@ -63,7 +63,7 @@ def leaving() -> Iterator[threading.Event]:
                 if node in draining_nodes():
                     is_announced.set()
 
-    threading.Thread(target=look, name="leaving", daemon=True).start()
+    threading.Thread(target=look, name="announced-end", daemon=True).start()
     try:
         yield is_announced
     finally:

@@ -25,13 +25,20 @@ class Elastic(Section):
         return self
 
 
-def _kind_of_workers(value: Any) -> str:
+def _kind(value: Any) -> str:
+    if value == "auto":
+        return "|auto"
     return "|section" if isinstance(value, Mapping | Elastic) else "|number"
 
 
+Number = Annotated[int, Field(ge=1), Tag("|number")]
+Auto = Annotated[Literal["auto"], Tag("|auto")]
 Workers = Annotated[
-    Annotated[int, Field(ge=1), Tag("|number")] | Annotated[Elastic, Tag("|section")],
-    Discriminator(_kind_of_workers),
+    Number | Auto | Annotated[Elastic, Tag("|section")],
+    Discriminator(_kind),
+]
+Cpus = Annotated[
+    Number | Auto, Discriminator(lambda value: "|auto" if value == "auto" else "|number")
 ]
 
 
@@ -116,10 +123,13 @@ class Training(Section):
     from `model` or `like`, fine-tuning from what pretraining made."""
     evaluations: int = Field(default=1, ge=1, le=1000)
     """Passes over the validation data, evenly spread, the last at the end."""
-    workers: Workers = operational(1)
-    """A number, or `{min: 1, max: 4}`: workers that are lost are done without, and join again where
-    there is room for them, from the last checkpoint on."""
-    cpus_per_worker: int = operational(1, ge=1)
+    workers: Workers = operational("auto")
+    """A number; or `{min: 1, max: 4}`: workers that are lost are done without, and join again where
+    there is room for them, from the last checkpoint on; or `auto`: those that the nodes have room
+    for when the training starts, one a node or more (trainers/allocation.py)."""
+    cpus_per_worker: Cpus = operational("auto")
+    """`auto` is all CPUs of a node, at most 8, shared with the other workers there; trainings that
+    run side by side, such as trials, share them too."""
     gpus_per_worker: int = operational(0, ge=0)
     peak_tflops: float | None = operational(None, gt=0)
     """What one worker can multiply, in 10^12 FLOPs a second: the metric `mfu` is a share of it.
@@ -180,11 +190,23 @@ class Training(Section):
 
     @property
     def least_workers(self) -> int:
-        return self.workers if isinstance(self.workers, int) else self.workers.min
+        """While `auto` is not decided, as few as there can be."""
+        match self.workers:
+            case "auto":
+                return self.workers_per_group
+            case Elastic():
+                return self.workers.min
+            case number:
+                return number
 
     @property
     def most_workers(self) -> int:
-        return self.workers if isinstance(self.workers, int) else self.workers.max
+        return self.workers.max if isinstance(self.workers, Elastic) else self.least_workers
+
+    @property
+    def worker_cpus(self) -> int:
+        """Of one worker; one, while `auto` is not decided."""
+        return 1 if self.cpus_per_worker == "auto" else self.cpus_per_worker
 
     @property
     def workers_per_group(self) -> int:
@@ -204,7 +226,7 @@ class Training(Section):
     @property
     def worker_resources(self) -> dict[str, float]:
         """What one worker holds."""
-        wanted: dict[str, float] = {"CPU": self.cpus_per_worker}
+        wanted: dict[str, float] = {"CPU": self.worker_cpus}
         if self.gpus_per_worker:
             wanted["GPU"] = self.gpus_per_worker
         return wanted

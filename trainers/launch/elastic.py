@@ -18,6 +18,7 @@ from cluster.ray.train_internals import (
 )
 from cluster.runs.progress import Relayed
 from trainers.engine.stop_requests import REQUESTS
+from trainers.launch.failures import Patience
 
 # The controller imports this with its callbacks, before it starts what cleans up behind it.
 use_our_cleaner()
@@ -29,24 +30,26 @@ PAUSE_S, TOLD_AFTER_PAUSES = 0.5, 10
 
 def end() -> None:
     """Has this process's training end, with a checkpoint, and waits for it."""
-    REQUESTS.to_end.set()
+    REQUESTS.stop.set()
     REQUESTS.ended.wait(PATIENCE_S)
 
 
 def save() -> None:
     """Has this process's training leave a checkpoint."""
-    REQUESTS.to_save.set()
+    REQUESTS.save.set()
 
 
 class Following(ControllerCallback, WorkerGroupCallback):
-    """In Ray Train's controller: tells how many workers there are, and asks a group to end."""
+    """In Ray Train's controller: tells how many workers there are, asks a group to end, and gives
+    up where there is no room for one."""
 
-    def __init__(self, progress: Relayed, workers: int | None):
-        self._progress = progress
+    def __init__(self, progress: Relayed, workers: int | None, patience: Patience):
+        self._progress, self._patience = progress, patience
         self._told: int | str | None = workers
         """What the user knows; None at first, where the number is not fixed."""
         self._group: Any = None
         self._pauses = 0
+        self._waits_since: float | None = None
 
     def _tell(self, number: int | str, text: str) -> None:
         if number != self._told:
@@ -64,9 +67,18 @@ class Following(ControllerCallback, WorkerGroupCallback):
             time.sleep(PAUSE_S)
         if isinstance(current_state, ReschedulingState) or self._pauses > TOLD_AFTER_PAUSES:
             self._tell("room", "waits for room for its workers")
+            self._give_up_in_time()
+
+    def _give_up_in_time(self) -> None:
+        """Raises what Ray Train's driver then raises in turn."""
+        now = time.monotonic()
+        if self._waits_since is None:
+            self._waits_since = now
+        elif now - self._waits_since > self._patience.minutes * 60:
+            raise self._patience.is_over()
 
     def after_worker_group_start(self, worker_group: Any) -> None:
-        self._group, self._pauses = worker_group, 0
+        self._group, self._pauses, self._waits_since = worker_group, 0, None
         self._tell(len(worker_group), f"{len(worker_group)} workers")
 
     def before_worker_group_shutdown(self, worker_group: Any) -> None:

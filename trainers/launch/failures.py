@@ -10,7 +10,8 @@ program or the user ends the run at once, since it would only come again.
 import collections
 import dataclasses
 import enum
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from cluster.errors import InfrastructureError, RaymillError
 from trainers.engine.job import Ended, TrainJob
@@ -129,6 +130,24 @@ def _is_death(error: BaseException) -> bool:
 def _is_communication(error: BaseException) -> bool:
     text = f"{type(error).__name__}: {error}".lower()
     return any(word in text for word in COMMUNICATION)
+
+
+class Patience(NamedTuple):
+    """How long a training waits for nodes with room for its workers."""
+
+    minutes: float
+    workers: int
+    each: Mapping[str, float]
+    """What a worker holds."""
+
+    def is_over(self) -> InfrastructureError:
+        """What then ends the training."""
+        each = " and ".join(f"{amount:g} {name}s" for name, amount in self.each.items())
+        return InfrastructureError(
+            "training gave up: no node had room for its workers within "
+            f"cluster.wait_for_node_minutes = {self.minutes:g}; the last checkpoint is kept: bring "
+            f"back nodes with room for {self.workers} x {each} and run again, or set more minutes"
+        )
 
 
 class Attempts:

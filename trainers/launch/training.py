@@ -4,6 +4,7 @@ A failed attempt is followed by another one from the last checkpoint, where `fai
 Train itself retries nothing: it knows no classes of failure, and counts them without a clock.
 """
 
+import contextlib
 import functools
 import json
 import os
@@ -11,16 +12,24 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cluster.ray.resources import concurrent
+from cluster.ray.stop_requests import StopFlag, stop_flag
+from cluster.recipe.section import WAIT_FOR_NODE_MINUTES, ClusterSection
 from cluster.runs.pipeline import StageJob
 from cluster.runs.progress import Progress, Relayed, relayed
 from trainers.engine.job import Kept, Report, TrainJob
-from trainers.engine.stop_requests import REQUESTS, Asked, Request, leaving, nothing
+from trainers.engine.stop_requests import (
+    REQUESTS,
+    Request,
+    RequestSource,
+    announced_end_of_node,
+    no_request,
+)
 from trainers.engine.training_config import Training
 from trainers.launch.elastic import Following
-from trainers.launch.failures import Attempts, with_micro_batch
+from trainers.launch.failures import Attempts, Patience, with_micro_batch
 
 if TYPE_CHECKING:
     from trainers.tasks.task import Task
@@ -32,6 +41,7 @@ GRACE_S = 25.0
 """After Ctrl-C or a signal: for the step that is under way, and a checkpoint behind it. Kubernetes
 leaves 30 by default."""
 NO_CHECKPOINT = f"no further checkpoint within {GRACE_S:g} s; the last one counts"
+NO_ANSWER = "no further checkpoint, the cluster does not answer; the last one counts"
 ROOM_INTERVAL_S = 5.0
 """How often it is looked whether there is still a node for a training of one worker."""
 RESIZE_INTERVAL_S = 60.0
@@ -43,35 +53,65 @@ def fit_stage(job: StageJob, task: Callable[[], "Task"], settings: Training) -> 
     stage, trackers = settings.section, tuple(job.recipe.cluster.trackers)
     kept = Kept(job.recipe.name, stage, job.draft, time.time(), trackers)
     training = TrainJob(task, settings, job.recipe.seed, job.draft, kept)
-    return fit(training, job.progress, job.recipe.cluster.max_failures_per_hour)
+    return fit_all([training], job.progress, Limits.of(job.recipe.cluster))[0]
 
 
-def fit(
-    job: TrainJob, progress: Progress, max_failures_per_hour: int, in_tune_trial: bool = False
-) -> dict[str, Any]:
-    """Trains a job: one worker as a Ray task, several as a Ray Train worker group. In a Tune trial,
-    evaluations are reported to it.
+class Limits(NamedTuple):
+    """How long a training goes on through failures."""
 
-    Raises what the training raised, or InfrastructureError when workers were lost too often.
+    max_failures_per_hour: int = 0
+    wait_for_node_minutes: float = WAIT_FOR_NODE_MINUTES
+
+    @classmethod
+    def of(cls, cluster: ClusterSection) -> "Limits":
+        return cls(cluster.max_failures_per_hour, cluster.wait_for_node_minutes)
+
+
+def fit_all(jobs: Sequence[TrainJob], progress: Progress, limits: Limits) -> list[dict[str, Any]]:
+    """Trains every job: those of one worker side by side as Ray tasks, as many as fit; those of
+    several workers one after the other, each as a Ray Train worker group.
+
+    Raises what a training raised, or InfrastructureError when workers were lost too often, or no
+    node had room for them for too long.
     """
-    if job.settings.most_workers == 1:
-        return fit_all([job], progress, max_failures_per_hour)[0]
+    if any(job.settings.most_workers > 1 for job in jobs):
+        return [fit_group(job, progress, limits) for job in jobs]
+    return _fit_side_by_side(jobs, progress, limits)
+
+
+def fit_group(
+    job: TrainJob, progress: Progress, limits: Limits, in_tune_trial: bool = False
+) -> dict[str, Any]:
+    """Trains a job of several workers. In a Tune trial, evaluations are reported to it. Raises what
+    `fit_all` does."""
     import ray
 
-    attempts, asked = Attempts(max_failures_per_hour), job.settings
+    attempts, asked = Attempts(limits.max_failures_per_hour), job.settings
     job = _with_room(job, progress)
-    with relayed(progress) as relay:
-        ask_to_end = relay.end if job.draft is not None else lambda: False
+    with relayed(progress) as relay, _stoppable(job) as flag:
         while True:
             progress.line(f"starting {_said(job.settings)} workers")
             try:
-                attempt = functools.partial(_group, job, relay, in_tune_trial)
-                return interruptible(attempt, ask_to_end, progress)
+                patience = _patience(job.settings, limits)
+                attempt = functools.partial(_group, job, relay, flag, patience, in_tune_trial)
+                return interruptible(attempt, flag, progress)
             except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
                 job = _after(error, attempts, job, asked, progress)
 
 
-def _group(job: TrainJob, relay: Relayed, in_tune_trial: bool) -> dict[str, Any]:
+def _patience(settings: Training, limits: Limits) -> Patience:
+    minutes = limits.wait_for_node_minutes
+    return Patience(minutes, settings.least_workers, settings.worker_resources)
+
+
+def _stoppable(job: TrainJob) -> contextlib.AbstractContextManager[StopFlag | None]:
+    """What has no checkpoints would gain nothing by a stop: it is ended at once."""
+    return contextlib.nullcontext() if job.draft is None else stop_flag()
+
+
+def _group(
+    job: TrainJob, relay: Relayed, flag: StopFlag | None, patience: Patience, in_tune_trial: bool
+) -> dict[str, Any]:
     """One attempt of a worker group. Raises TrainingFailedError with the errors of its ranks."""
     import ray.train
     from ray.train.torch import TorchTrainer
@@ -79,7 +119,8 @@ def _group(job: TrainJob, relay: Relayed, in_tune_trial: bool) -> dict[str, Any]
     from trainers.launch.groups import Torch
 
     settings, number = job.settings, _number(job.settings)
-    callbacks: list[Any] = [Following(relay, number if isinstance(number, int) else None)]
+    told = number if isinstance(number, int) else None
+    callbacks: list[Any] = [Following(relay, told, patience)]
     if in_tune_trial:
         from ray.tune.integration.ray_train import TuneReportCallback
 
@@ -88,7 +129,7 @@ def _group(job: TrainJob, relay: Relayed, in_tune_trial: bool) -> dict[str, Any]
     with tempfile.TemporaryDirectory(prefix="raymill-") as folder:
         trainer = TorchTrainer(
             # Not by `train_loop_config`: that, and all that it imports, goes by the controller too.
-            functools.partial(_rank, job, relay, report),  # type: ignore[arg-type]
+            functools.partial(_rank, job, relay, flag, report),  # type: ignore[arg-type]
             torch_config=Torch("nccl" if settings.gpus_per_worker else "gloo"),
             scaling_config=ray.train.ScalingConfig(
                 num_workers=number,
@@ -114,17 +155,19 @@ def _said(settings: Training) -> str:
     return str(most) if least == most else f"{least} to {most}"
 
 
-def _rank(job: TrainJob, relay: Relayed, report: Report | None) -> dict[str, Any]:
+def _rank(
+    job: TrainJob, relay: Relayed, flag: StopFlag | None, report: Report | None
+) -> dict[str, Any]:
     import torch.distributed as dist
 
     from trainers.engine.loop import train
 
-    def asked() -> Request:
-        is_to_end = dist.get_rank() == 0 and relay.is_to_end()
-        return Request.END if is_to_end else REQUESTS.pending()
+    def request() -> Request:
+        stops = flag is not None and dist.get_rank() == 0 and flag.stop_requested()
+        return Request.STOP if stops else REQUESTS.pending()
 
     try:
-        return train(job, relay, report, asked)
+        return train(job, relay, report, request)
     finally:
         REQUESTS.ended.set()
 
@@ -168,7 +211,10 @@ def _with_room(job: TrainJob, progress: Progress) -> TrainJob:
 
 
 def alone(
-    job: TrainJob, progress: Progress, report: Report | None = None, asked: Asked = nothing
+    job: TrainJob,
+    progress: Progress,
+    report: Report | None = None,
+    request: RequestSource = no_request,
 ) -> dict[str, Any]:
     """Trains in this process, as the only worker."""
     import torch.distributed as dist
@@ -179,27 +225,27 @@ def alone(
         os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", LOCAL_WORLD_SIZE="1")
         os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
         dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    return train(job, progress, report, asked)
+    return train(job, progress, report, request)
 
 
-def _task(job: TrainJob, relay: Relayed) -> dict[str, Any]:
-    with leaving() as goes:
+def _task(job: TrainJob, relay: Relayed, flag: StopFlag | None) -> dict[str, Any]:
+    if flag is None:
+        return alone(job, relay)
+    with announced_end_of_node() as node_ends:
 
-        def asked() -> Request:
-            is_to_end = relay.is_to_end() or (goes.is_set() and job.draft is not None)
-            return Request.END if is_to_end else Request.NOTHING
+        def request() -> Request:
+            stops = flag.stop_requested() or node_ends.is_set()
+            return Request.STOP if stops else Request.NOTHING
 
-        return alone(job, relay, asked=asked)
+        return alone(job, relay, request=request)
 
 
 def interruptible(
-    function: Callable[[], Any],
-    ask_to_end: Callable[[], bool] = lambda: False,
-    progress: Progress | None = None,
+    function: Callable[[], Any], flag: StopFlag | None = None, progress: Progress | None = None
 ) -> Any:
     """Calls `function` in a thread. Ray Train answers Ctrl-C by itself from the main thread, and
-    then goes on as if the run had finished; here it stays a KeyboardInterrupt. Where `ask_to_end`
-    has someone to ask then, the function has a moment to end by itself; a second Ctrl-C ends it."""
+    then goes on as if the run had finished; here it stays a KeyboardInterrupt. Where there is a
+    `flag`, the function has a moment to end by itself; a second Ctrl-C ends it."""
     result: list[Any] = []
     failure: list[BaseException] = []
     done = threading.Event()  # Python 3.11 takes a thread whose join Ctrl-C ends for a dead one
@@ -212,66 +258,90 @@ def interruptible(
         finally:
             done.set()
 
-    threading.Thread(target=call, name="fit", daemon=True).start()
     try:
+        threading.Thread(target=call, name="fit", daemon=True).start()
         while not done.wait(0.2):
             pass
     except KeyboardInterrupt:
-        if ask_to_end() and not done.wait(GRACE_S) and progress is not None:
-            progress.line(NO_CHECKPOINT)
+        if flag is not None and progress is not None:
+            _stop(flag, done.wait, progress)
         raise
     if failure:
         raise failure[0]
     return result[0]
 
 
-def fit_all(
-    jobs: Sequence[TrainJob], progress: Progress, max_failures_per_hour: int
+def _stop(flag: StopFlag, ended: Callable[[float], bool], progress: Progress) -> None:
+    """Requests a checkpoint and the end of a training, and waits for it; tells where none comes.
+    `ended` waits so many seconds, and returns whether the training has ended."""
+    from ray.exceptions import RayError
+
+    deadline = time.monotonic() + GRACE_S
+    try:
+        is_training = flag.request_stop(GRACE_S)
+    except RayError:
+        progress.line(NO_ANSWER)
+        return
+    if is_training and not ended(max(0.0, deadline - time.monotonic())):
+        progress.line(NO_CHECKPOINT)
+
+
+def _fit_side_by_side(
+    jobs: Sequence[TrainJob], progress: Progress, limits: Limits
 ) -> list[dict[str, Any]]:
-    """Trains every job; those of one worker side by side, as many as fit, the others in turn."""
+    """Trains jobs of one worker."""
     import ray
 
-    if any(job.settings.most_workers > 1 for job in jobs):
-        return [fit(job, progress, max_failures_per_hour) for job in jobs]
+    patience = _patience(jobs[0].settings, limits)
     going_on = [_with_room(job, progress) for job in jobs]
-    attempts = [Attempts(max_failures_per_hour) for _ in jobs]
+    attempts = [Attempts(limits.max_failures_per_hour) for _ in jobs]
     found: dict[int, dict[str, Any]] = {}
-    with relayed(progress) as relay:
-        running = {_begun(job, relay): number for number, job in enumerate(going_on)}
+    with relayed(progress) as relay, _stoppable(jobs[0]) as flag:
+        running = {_begun(job, relay, flag): number for number, job in enumerate(going_on)}
         try:
             while running:
-                ended = _first_ended(list(running), jobs[0].settings, progress)
+                ended = _first_ended(list(running), patience, progress)
                 number = running.pop(ended)
                 try:
                     found[number] = ray.get(ended)
                 except ray.exceptions.RayError as error:
                     asked = jobs[number].settings
                     job = _after(error, attempts[number], going_on[number], asked, progress)
-                    running[_begun(job, relay)] = number
+                    running[_begun(job, relay, flag)] = number
                     going_on[number] = job
         except KeyboardInterrupt:
-            if jobs[0].draft is not None and relay.end():
-                _, left = ray.wait(list(running), num_returns=len(running), timeout=GRACE_S)
-                if left:
-                    progress.line(NO_CHECKPOINT)
+            if flag is not None and running:
+                left = list(running)
+                _stop(
+                    flag,
+                    lambda s: not ray.wait(left, num_returns=len(left), timeout=s)[1],
+                    progress,
+                )
             raise
     return [found[number] for number in range(len(jobs))]
 
 
-def _first_ended(running: list[Any], settings: Training, progress: Progress) -> Any:
-    """Waits for one of these tasks to end; tells where no node is left that could run them."""
+def _first_ended(running: list[Any], patience: Patience, progress: Progress) -> Any:
+    """Waits for one of these tasks to end; tells where no node is left that could run them. Raises
+    InfrastructureError where none comes in time."""
     import ray
 
-    is_told = False
+    waits_since, is_told = None, False
     while not (ended := ray.wait(running, timeout=ROOM_INTERVAL_S)[0]):
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        if not is_told and not any(concurrent(settings.resources, node, 1) for node in nodes):
+        if any(concurrent(patience.each, node, 1) for node in nodes):
+            waits_since = None
+            continue
+        if not is_told:
             is_told = True
             progress.line("waits for a node with room for its worker")
+        waits_since = waits_since or time.monotonic()
+        if time.monotonic() - waits_since > patience.minutes * 60:
+            raise patience.is_over()
     return ended[0]
 
 
-def _begun(job: TrainJob, relay: Relayed) -> Any:
+def _begun(job: TrainJob, relay: Relayed, flag: StopFlag | None) -> Any:
     """One attempt of a job of one worker: a Ray task."""
     import ray
 
@@ -279,4 +349,4 @@ def _begun(job: TrainJob, relay: Relayed) -> Any:
     task: Any = ray.remote(num_cpus=wanted["CPU"], num_gpus=wanted.get("GPU", 0), max_retries=0)(
         _task
     )
-    return task.remote(job, relay)
+    return task.remote(job, relay, flag)

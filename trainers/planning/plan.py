@@ -1,6 +1,7 @@
 """The plan of a recipe: what its trainings need of memory and time, before any is begun."""
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from trainers.corpora.feeding import index
 from trainers.corpora.tokens.pack import read_arrow
 from trainers.engine import schedule, zero
 from trainers.engine.training_config import Training
+from trainers.launch.allocation import allocated
 from trainers.planning import states
 from trainers.planning.hardware import Given, Hardware, hardware
 from trainers.planning.measures import Measures, measure
@@ -32,6 +34,9 @@ def plan(recipe: Recipe, storage: Storage, given: Given, mfu: float) -> dict[str
     done = {item.stage.name: item.done for item in pipeline.plan(recipe, storage)}
     found = {}
     for name in sections:
+        if not hardware(1, *given).is_gpu:
+            machine = {"CPU": float(recipe.cluster.cpus or os.cpu_count() or 1)}
+            recipe = allocated(recipe, name, [machine])
         units = hardware(getattr(recipe, name).least_workers, *given)
         found[name] = _section(recipe, name, done, units, mfu)
     return found
@@ -66,6 +71,7 @@ def _section(
         "parameters": measures.parameters,
         "precision": precision,
         "workers": settings.least_workers,
+        "cpus_per_worker": settings.worker_cpus,
         "micro_batch_size": micro_batch,
         "micro_batches": micro_batches,
         "stage": settings.zero.stage,

@@ -31,7 +31,8 @@ def _section(name: str, found: Mapping[str, Any]) -> list[str]:
     units = found["hardware"]
     lines = [
         f"{name}: {found['parameters']:,} parameters in {found['precision']}, "
-        f"{_counted(found['workers'], 'worker')}; a step is "
+        f"{_counted(found['workers'], 'worker')} of "
+        f"{_counted(found['cpus_per_worker'], 'CPU')}; a step is "
         f"{_counted(found['micro_batches'], 'micro-batch', 'es')} of "
         f"{found['micro_batch_size']} for each",
         f"  GB of a worker at its worst moment, of {units['memory_gb']:.3g} ({units['name']}):",

@@ -23,7 +23,7 @@ from cluster.store.artifacts import Artifact, Draft
 from trainers.engine.job import TrainJob
 from trainers.finetune import describe_model, task
 from trainers.launch.failures import results
-from trainers.launch.training import fit_all
+from trainers.launch.training import Limits, fit_all
 from trainers.scoring.score import Records, figures, score, score_all
 from trainers.tasks.registry import task_of
 from trainers.tasks.spec import TaskSection
@@ -142,7 +142,7 @@ def _train_further(job: StageJob, kinds: dict[str, list[int]]) -> dict[str, list
     ]
     found: dict[str, list[float]] = {kind: [] for kind in kinds}
     try:
-        made = fit_all(trainings, job.progress, recipe.cluster.max_failures_per_hour)
+        made = fit_all(trainings, job.progress, Limits.of(recipe.cluster))
         for draft, metrics in zip(drafts, made, strict=True):
             describe_model(draft, recipe, job.parents, metrics)
         scored = score_all(job, settings, [draft.place for draft in drafts])

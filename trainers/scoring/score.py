@@ -18,12 +18,12 @@ def score_all(job: StageJob, settings: TaskSection, places: list[str]) -> list[R
     needs no torch. What took several workers to train is scored one by one, for memory."""
     import ray
 
-    task: Any = ray.remote(num_cpus=settings.cpus_per_worker)(score)
+    task: Any = ray.remote(num_cpus=settings.worker_cpus)(score)
     at_once = len(places) if settings.most_workers == 1 else 1
     found: list[Records] = []
     while len(found) < len(places):
         chosen = places[len(found) :][:at_once]
-        examples, threads = job.parents["examples"], settings.cpus_per_worker
+        examples, threads = job.parents["examples"], settings.worker_cpus
         found += results([task.remote(job.storage, place, examples, threads) for place in chosen])
     return found
 

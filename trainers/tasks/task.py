@@ -3,9 +3,10 @@
 The loop knows nothing else of tasks, so pretraining and fine-tuning are one loop.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from trainers.corpora.feeding.feed import Rows
@@ -57,6 +58,31 @@ class Task(Protocol):
         """Of the validation data, from their counts; `loss` and `targets` are among them."""
         ...
 
+    def guess(self, validation: Rows) -> "Guess":
+        """What a model that has learned nothing comes to on the validation data."""
+        ...
+
+    def flops(self, model: "PreTrainedModel") -> Callable[[Batch], float]:
+        """What computes the FLOPs of a batch, forward and backward. Called before an engine cuts
+        the model."""
+        ...
+
+
+class Guess(NamedTuple):
+    """A metric of validation data as it is without any learning."""
+
+    metric: str
+    value: float
+    mode: Literal["min", "max"]
+    """Whether a better model has less of it or more."""
+    name: str
+    """What it is, in words."""
+
+    def is_better_than(self, metrics: Mapping[str, float]) -> bool:
+        """Also where a metric is no number."""
+        reached = metrics[self.metric]
+        return not (reached <= self.value if self.mode == "min" else reached >= self.value)
+
 
 class Objective(nn.Module):
     """A model with its loss as one module: what an engine wraps, and torch.compile sees."""
@@ -70,7 +96,12 @@ class Objective(nn.Module):
         return self._task.loss(self.model, batch)
 
 
+def lengths(batch: Batch) -> Tensor:
+    """Tokens of each row of the input, without padding."""
+    found = batch.get("attention_mask", batch.get("segments"))
+    return torch.ones_like(batch["input_ids"]).sum(-1) if found is None else (found != 0).sum(-1)
+
+
 def tokens(batch: Batch) -> int:
     """Those of the input, without padding."""
-    mask = batch.get("attention_mask", batch.get("segments"))
-    return batch["input_ids"].numel() if mask is None else int((mask != 0).sum())
+    return int(lengths(batch).sum())

@@ -3,7 +3,7 @@ the mean binary cross-entropy of all labels."""
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -11,13 +11,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from cluster.store.artifacts import Artifact
-from trainers.corpora.feeding.feed import Examples
+from trainers.corpora.feeding.feed import Examples, Rows
 from trainers.corpora.tokens import tokenizer as tokenizers
 from trainers.corpora.tokens.pack import read_arrow
 from trainers.models.build import Start, build, refuse_longer
 from trainers.tasks.classify.spec import Classify, label_order
+from trainers.tasks.flops import Cost
 from trainers.tasks.predictor import encode
-from trainers.tasks.task import Batch, Counts
+from trainers.tasks.task import Batch, Counts, Guess, lengths
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -129,6 +130,23 @@ class ClassifyTask:
             "macro_f1": _macro_f1(hit[best], given[best], gold),
             "threshold": round(float(THRESHOLDS[best]), 2),
         }
+
+    def guess(self, validation: Rows) -> Guess:
+        """Every text has the most frequent label; or, with several labels, all of them."""
+        assert self.examples is not None
+        known = self.examples.manifest.metrics["labels"]
+        having = {label: known.get(label, {}).get("validation", 0) for label in self.labels}
+        if self.settings.multi_label:
+            gold = sum(having.values())
+            share = 2 * gold / max(1, gold + len(self.labels) * len(validation))
+            return Guess("micro_f1", share, "max", "what giving all labels to every text has")
+        label = max(having, key=having.__getitem__)
+        name = f"the share of the most frequent label, {label!r}"
+        return Guess("accuracy", having[label] / len(validation), "max", name)
+
+    def flops(self, model: "PreTrainedModel") -> Callable[[Batch], float]:
+        cost = Cost.of(model)
+        return lambda batch: cost.flops(lengths(batch), len(batch["labels"]))
 
     @functools.cached_property
     def labels(self) -> list[str]:

@@ -4,7 +4,7 @@ L = - sum_t log p(x_t | x_<t)                                        (Radford et
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,8 +12,9 @@ from torch import Tensor
 
 from trainers.models.build import packed_inputs
 from trainers.parallel.sequence_parallel import own
+from trainers.tasks.flops import Cost
 from trainers.tasks.pretraining.language_model import LanguageModel, cross_entropy, packed, tensors
-from trainers.tasks.task import IGNORED, Batch, Counts
+from trainers.tasks.task import IGNORED, Batch, Counts, lengths, tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -36,3 +37,7 @@ class CausalLM(LanguageModel):
         logits = model(**inputs, use_cache=False).logits
         # All but the last token of a document count: to pick those out costs more than it spares.
         return cross_entropy(logits, own(model, batch["labels"]), counted=not model.training)
+
+    def flops(self, model: "PreTrainedModel") -> Callable[[Batch], float]:
+        cost = Cost.of(model)
+        return lambda batch: cost.flops(lengths(batch), tokens(batch))

@@ -95,8 +95,9 @@ class Pretrain(Training):
         if self.sequence_parallel > 1 and self.tensor_parallel > 1:
             raise Invalid("tensor_parallel", "cannot be with sequence_parallel yet; leave one out")
         key = "sequence_parallel" if self.sequence_parallel > 1 else "tensor_parallel"
-        if not isinstance(self.workers, int) or self.workers % self.workers_per_group:
-            found = self.workers if isinstance(self.workers, int) else "min and max"
+        is_elastic = self.least_workers != self.most_workers
+        if is_elastic or self.least_workers % self.workers_per_group:
+            found = "min and max" if is_elastic else self.least_workers
             raise Invalid(
                 key, f"{self.workers_per_group} does not divide workers, found {found}; set both"
             )

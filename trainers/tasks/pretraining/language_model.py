@@ -12,11 +12,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from cluster.store.artifacts import Artifact
-from trainers.corpora.feeding.feed import Packed
+from trainers.corpora.feeding.feed import Packed, Rows
 from trainers.corpora.tokens import tokenizer as tokenizers
 from trainers.corpora.tokens.pack import segment_ids
 from trainers.models.build import Start, build, refuse_longer
-from trainers.tasks.task import IGNORED, Batch, Counts
+from trainers.tasks.task import IGNORED, Batch, Counts, Guess
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -54,6 +54,11 @@ class LanguageModel:
             "perplexity": math.exp(min(loss, 50.0)),
             "accuracy": float(counts["correct"] / counts["targets"]),
         }
+
+    def guess(self, validation: Rows) -> Guess:
+        """Every token is as likely as any other."""
+        size = len(self.tokenizer())
+        return Guess("loss", math.log(size), "min", f"the logarithm of {size:,} tokens")
 
     def _model(self, head: str) -> "PreTrainedModel":
         model = build(self.start, head, self.tokenizer())

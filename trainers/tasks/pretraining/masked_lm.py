@@ -9,7 +9,7 @@ from the seed and the sample's number, so it differs in every epoch (dynamic mas
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from cluster.errors import UserError
 from trainers.models.build import packed_inputs
+from trainers.tasks.flops import Cost
 from trainers.tasks.pretraining.language_model import (
     Ids,
     LanguageModel,
@@ -26,7 +27,7 @@ from trainers.tasks.pretraining.language_model import (
     tensors,
 )
 from trainers.tasks.pretraining.words import Words
-from trainers.tasks.task import IGNORED, Batch, Counts
+from trainers.tasks.task import IGNORED, Batch, Counts, lengths, tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -111,3 +112,8 @@ class MaskedLM(Masking):
             labels = labels[chosen]
             logits = head(model)(model.base_model(**inputs).last_hidden_state[chosen])
         return cross_entropy(logits, labels, counted=not model.training)
+
+    def flops(self, model: "PreTrainedModel") -> Callable[[Batch], float]:
+        cost = Cost.of(model)
+        predicted = self.targets if model.config.model_type in PREDICTION_HEADS else tokens
+        return lambda batch: cost.flops(lengths(batch), predicted(batch))

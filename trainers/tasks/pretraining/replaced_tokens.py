@@ -15,7 +15,8 @@ discriminator; the generator lies beside it, in `generator/`, for going on.
 
 import copy
 import dataclasses
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,11 +25,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cluster.errors import UserError
+from trainers.corpora.feeding.feed import Rows
 from trainers.models.build import Start, build, packed_inputs
 from trainers.models.lean_imports import transformers
+from trainers.tasks.flops import Cost
 from trainers.tasks.pretraining.language_model import packed, tensors
 from trainers.tasks.pretraining.masked_lm import PREDICTION_HEADS, Masking
-from trainers.tasks.task import IGNORED, Batch, Counts
+from trainers.tasks.task import IGNORED, Batch, Counts, Guess, lengths, tokens
 
 GENERATOR = "generator"
 
@@ -121,6 +124,24 @@ class ReplacedTokens(Masking):
             "loss": float(counts["loss"] / counts["targets"]),
             "accuracy": float(counts["correct"] / counts["targets"]),
         }
+
+    def guess(self, validation: Rows) -> Guess:
+        """Every token is as likely as any other, and as likely replaced as not."""
+        size, weight = len(self.tokenizer()), self.discriminator_weight
+        value = math.log(size) + weight * math.log(2)
+        name = f"the logarithm of {size:,} tokens, and {weight:g} times that of 2"
+        return Guess("loss", value, "min", name)
+
+    def flops(self, model: Any) -> Callable[[Batch], float]:
+        """The generator's head fills the masked places, the discriminator's judges all."""
+        generator, discriminator = Cost.of(model.generator), Cost.of(model.discriminator)
+
+        def of(batch: Batch) -> float:
+            read = lengths(batch)
+            filled = generator.flops(read, int(batch["masked"].sum()))
+            return filled + discriminator.flops(read, tokens(batch))
+
+        return of
 
 
 def _can_share(generator: Any, discriminator: Any) -> bool:

@@ -139,6 +139,11 @@ def test_every_key_of_a_recipe_is_listed(capfd: pytest.CaptureFixture[str]) -> N
         (["recipes", "--keys", "srve"], "--keys srve: no such key; did you mean 'serve'?"),
         (["submit", "demo.yaml", "--address", "http://127.0.0.1:1"], "good.txt' is relative"),
         (["submit", "dmeo.yaml", "--address", "http://127.0.0.1:1"], "dmeo.yaml: no such file"),
+        (["submit", "--address", "http://127.0.0.1:1"], "name a RECIPE to run, or --follow"),
+        (
+            ["submit", "demo.yaml", "--follow", "job-1", "--address", "http://127.0.0.1:1"],
+            "--follow job-1: goes with --address alone",
+        ),
     ],
 )
 def test_the_users_mistake_is_one_line_and_status_2(
@@ -215,16 +220,22 @@ def test_a_signal_ends_a_run_like_ctrl_c(
 
 
 @pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_closed_terminal_is_no_second_ctrl_c(
-    first: signal.Signals, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGHUP])
+def test_neither_sigterm_nor_a_closed_terminal_is_a_second_ctrl_c(
+    first: signal.Signals,
+    second: signal.Signals,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """GNU timeout sends SIGTERM to the process and then to its group, which it is in."""
     ended = []
 
     def recipes(*_: object) -> None:
         try:
             signal.raise_signal(first)
         except KeyboardInterrupt:
-            signal.raise_signal(signal.SIGHUP)
+            signal.raise_signal(second)
+            signal.raise_signal(second)
             ended.append("with a checkpoint")
             raise
 

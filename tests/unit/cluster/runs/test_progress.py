@@ -28,9 +28,16 @@ def test_without_a_terminal_there_is_a_line_an_interval(monkeypatch: pytest.Monk
         console.update(second, 100, "%", loss=second / 3, tokens_per_second=1000 + second)
     console.close()
     assert screen.err.getvalue().splitlines() == [
-        "pretrain: 10 %  loss 3.333  tokens/s 1,010",
-        "pretrain: 20 %  loss 6.667  tokens/s 1,020",
+        "pretrain: 10 %  90 s left  loss 3.333  tokens/s 1,010",
+        "pretrain: 20 %  80 s left  loss 6.667  tokens/s 1,020",
     ]
+
+
+def test_the_time_left_follows_from_what_this_run_has_done() -> None:
+    assert progress.time_left(20.0, 60.0, 30.0) == ["90 s left"]
+    assert progress.time_left(1.0, 99.0, 30.0) == ["50 min left"]
+    assert progress.time_left(0.0, 99.0, 30.0) == [], "nothing is done yet"
+    assert progress.time_left(1.0, 99.0, 0.1) == [], "too little to tell"
 
 
 def test_without_a_terminal_steps_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,15 +154,6 @@ def test_what_a_worker_reports_reaches_the_driver_in_order() -> None:
         ("update", (1, 2, "steps"), {"loss": 0.5}),
     ]
     assert relay.actor.drain() == [], "once"
-
-
-def test_the_driver_knows_whether_anyone_looks_where_it_asks_to_end() -> None:
-    actor = progress._Relay()
-    assert not actor.end()
-    actor = progress._Relay()
-    assert not actor.is_to_end()
-    assert actor.end()
-    assert actor.is_to_end()
 
 
 def test_what_libraries_print_goes_to_the_log(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def test_a_run_is_recorded_while_it_goes_on(storage: Storage) -> None:
     assert (record["id"], record["recipe"], record["status"]) == (run.id, "demo", "done")
     (shard,) = record["stages"]
     assert shard.pop("seconds") >= 0
-    assert time.time() - shard.pop("began") < 60
+    assert shard.pop("began") <= time.time()
     assert shard == {
         "stage": "shard",
         "status": "done",
@@ -88,7 +88,7 @@ def test_a_stage_that_was_killed_lasted_until_the_last_sign_of_life(tmp_path: Pa
     run.save()
     (_, shard) = only(storage)["stages"]
     assert shard["status"] == "running"
-    assert 1000 <= shard["seconds"] < 1060, "so far"
+    assert shard["seconds"] >= 1000, "so far"
 
 
 @pytest.mark.parametrize("content", [b"", b'{"id": "2020', b'{"\xe1'])

@@ -199,7 +199,7 @@ def test_processes_and_threads_share_it(corpus: Artifact, cache: Path, limit: in
             pool.submit(_read_all, corpus, limit, seed)
             for seed, pool in enumerate((processes, processes, threads, threads))
         ]
-        assert [read.result(timeout=60) for read in reading] == [100] * 4
+        assert [read.result(timeout=600) for read in reading] == [100] * 4
     make_room(cache, limit)
     assert sum(path.stat().st_size for path in cache.iterdir()) <= limit
     assert list(cache.glob("*.part")) == []

@@ -101,7 +101,7 @@ def test_of_uploads_that_wait_the_last_one_is_done(
 
     def write_later(self: Storage, name: str, data: bytes) -> None:
         begun.set()
-        assert may_write.wait(30)
+        assert may_write.wait(600)
         written.append(data.count(b"\n"))
         write(self, name, data)
 
@@ -109,7 +109,7 @@ def test_of_uploads_that_wait_the_last_one_is_done(
     for number in range(5):
         writer.append({"n": number})
         writer.save()
-        assert begun.wait(30), "the first one goes on"
+        assert begun.wait(600), "the first one goes on"
     may_write.set()
     assert writer._saving is not None
     writer._saving.result()

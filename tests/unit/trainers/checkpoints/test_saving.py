@@ -81,7 +81,7 @@ def test_a_step_pays_for_a_copy_only(
     write = Storage.write_pieces
 
     def write_later(self: Storage, name: str, pieces: Any) -> None:
-        assert may_write.wait(30)
+        assert may_write.wait(600)
         write(self, name, pieces)
 
     monkeypatch.setattr(Storage, "write_pieces", write_later)

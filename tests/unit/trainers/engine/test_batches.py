@@ -69,7 +69,7 @@ def batches(
     parts: int = 1,
 ) -> Batches:
     settings = Training(batch_size=batch_size, micro_batch_size=micro_batch_size)
-    return Batches(Numbers(), settings, rows, 17, Place.of(rank, workers, parts))  # type: ignore[arg-type]
+    return Batches(Numbers(), settings, rows, 17, Place.of(rank, workers, parts), tokens)  # type: ignore[arg-type]
 
 
 def taken(share: Share) -> list[tuple[int, int]]:
@@ -111,7 +111,9 @@ def test_every_sample_once_an_epoch_however_often_a_run_stops_and_changes_its_wo
             for share in shares:
                 counted = [batch for batch, weight in share.micro_batches if weight]
                 assert all(len(batch["labels"]) <= micro_batch_size for batch in counted)
-                assert share.targets == share.tokens == len(taken(share)), "no surplus"
+                assert share.targets == share.tokens == share.flops == len(taken(share)), (
+                    "no surplus"
+                )
                 seen += taken(share)
             start += batch_size
     # Within a batch samples are dealt by length; over all, the unbroken order of one worker.
@@ -144,7 +146,7 @@ def test_the_next_share_is_made_while_the_step_computes() -> None:
     with batches(rows, 4) as feed:
         first, _ = feed.at(0)
         assert taken(first) == taken(feed.make(0))
-        feed._ahead[1].result(timeout=10)  # type: ignore[index]
+        feed._ahead[1].result(timeout=600)  # type: ignore[index]
         assert len(asked) == 3, "one step ahead, no more"
         second, waited = feed.at(4, is_last=True)
         assert sorted(number for number, _ in taken(second)) == [4, 5, 6, 7]
@@ -167,7 +169,7 @@ def test_an_error_reaches_the_step_that_would_have_learned_from_it() -> None:
             return super().collate(rows, numbers)
 
     rows = Sharded([20])
-    with Batches(Breaking(), Training(batch_size=4), rows, 17, Place(0, 1, 0, 1)) as feed:  # type: ignore[arg-type]
+    with Batches(Breaking(), Training(batch_size=4), rows, 17, Place(0, 1, 0, 1), tokens) as feed:  # type: ignore[arg-type]
         feed.at(0)
         with pytest.raises(ValueError, match="a damaged row"):
             feed.at(4)
@@ -223,7 +225,9 @@ def test_a_corpus_in_s3_larger_than_the_cache_is_read_whole_and_each_shard_once_
     rows = Packed(corpus, "train", limit / 1e9, window=2)
     cache = tmp_path / ".cache" / "raymill" / "files"
     seen: list[tuple[int, int]] = []
-    with Batches(PackedNumbers(), Training(batch_size=4), rows, 17, Place(0, 1, 0, 1)) as feed:  # type: ignore[arg-type]
+    with Batches(
+        PackedNumbers(), Training(batch_size=4), rows, 17, Place(0, 1, 0, 1), tokens
+    ) as feed:  # type: ignore[arg-type]
         for start in range(0, 160, 4):
             seen += taken(feed.at(start, is_last=start == 156)[0])
             kept = [path for path in cache.iterdir() if path.suffix != ".part"]

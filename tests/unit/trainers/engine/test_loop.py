@@ -34,7 +34,7 @@ def test_checkpoints_are_due_by_time_by_steps_and_when_asked_for() -> None:
     due = []
     for state.step in range(1, 61):
         state.seconds += 2.5
-        clock.asked = Request.SAVE if state.step == 33 else Request.NOTHING
+        clock.request = Request.SAVE if state.step == 33 else Request.NOTHING
         if clock.checkpoint_is_due:
             due.append(state.step)
     assert due == [20, 33, 40, 60]

@@ -36,11 +36,11 @@ def announcing(answers: list[dict[str, int] | Exception], patch: pytest.MonkeyPa
 def test_the_end_of_its_own_node_is_heard_of(monkeypatch: pytest.MonkeyPatch) -> None:
     gone = ray.exceptions.RaySystemError("the head does not answer")
     announcing([{}, gone, {"elsewhere": 5}, {"elsewhere": 5, "here": 0}], monkeypatch)
-    with stop_requests.leaving() as goes:
-        assert goes.wait(10)
+    with stop_requests.announced_end_of_node() as goes:
+        assert goes.wait(600)
 
 
 def test_that_of_another_is_none_of_its_business(monkeypatch: pytest.MonkeyPatch) -> None:
     announcing([{"elsewhere": 5}], monkeypatch)
-    with stop_requests.leaving() as goes:
+    with stop_requests.announced_end_of_node() as goes:
         assert not goes.wait(0.05)

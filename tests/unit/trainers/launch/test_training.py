@@ -5,6 +5,7 @@ import pickle
 import re
 import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 from unittest import mock
@@ -13,7 +14,8 @@ import pytest
 import ray
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
-from cluster.errors import UserError
+from cluster.errors import InfrastructureError, UserError
+from cluster.ray.stop_requests import StopFlag
 from cluster.runs.progress import Relayed
 from cluster.store.artifacts import Draft
 from cluster.store.storage import Storage
@@ -22,7 +24,7 @@ from tests.fakes import Notes
 from trainers.engine.job import TrainJob
 from trainers.engine.training_config import Training
 from trainers.launch import training
-from trainers.launch.failures import Attempts
+from trainers.launch.failures import Attempts, Patience
 from trainers.launch.training import interruptible
 
 
@@ -58,12 +60,26 @@ def test_a_worker_that_no_node_has_room_for_is_told_once(monkeypatch: pytest.Mon
     answers = iter([[], [], ["task"], [], ["task"]])
     monkeypatch.setattr(ray, "wait", lambda tasks, timeout: (next(answers), []))
     monkeypatch.setattr(ray, "nodes", lambda: [gone, small])
-    settings = Training(cpus_per_worker=2)
-    assert training._first_ended(["task"], settings, notes) == "task"
+    patience = Patience(30.0, 1, {"CPU": 2.0})
+    assert training._first_ended(["task"], patience, notes) == "task"
     assert notes.lines == ["waits for a node with room for its worker"]
     monkeypatch.setattr(ray, "nodes", lambda: [small, large])
-    assert training._first_ended(["task"], settings, notes) == "task"
+    assert training._first_ended(["task"], patience, notes) == "task"
     assert len(notes.lines) == 1
+
+
+def test_a_node_for_a_worker_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = iter([5.0 * tick for tick in range(10_000)])
+    nodes = iter([True] + [False] * 100 + [True] + [False] * 10_000)
+    monkeypatch.setattr(training.time, "monotonic", lambda: next(seconds))
+    monkeypatch.setattr(ray, "wait", lambda tasks, timeout: ([], []))
+    monkeypatch.setattr(
+        ray, "nodes", lambda: [{"Alive": next(nodes), "Resources": {"CPU": 2.0, "GPU": 1.0}}]
+    )
+    patience = Patience(30.0, 1, {"CPU": 2.0, "GPU": 1.0})
+    with pytest.raises(InfrastructureError, match=r"minutes = 30;.* 1 x 2 CPUs and 1 GPUs"):
+        training._first_ended(["task"], patience, Notes())
+    assert sum(1 for is_there in nodes if not is_there) < 9_900, "it began anew in between"
 
 
 def test_what_ray_trains_controller_gets_imports_no_training(
@@ -77,9 +93,10 @@ def test_what_ray_trains_controller_gets_imports_no_training(
 
     monkeypatch.setattr(DataParallelTrainer, "fit", fit)
     job = TrainJob(lambda: numbered.task(tmp_path, 4), Training(workers=2), 17)
-    training._group(job, Relayed(None), in_tune_trial=False)
+    training._group(job, Relayed(None), None, Patience(1, 2, {}), in_tune_trial=False)
     assert {*re.findall(rb"trainers(?:\.\w+)+", sent[0])} == {
         b"trainers.launch.elastic",
+        b"trainers.launch.failures",
         b"trainers.launch.groups",
     }
 
@@ -93,31 +110,55 @@ def test_an_interruptible_call_gives_its_result_and_its_errors() -> None:
         interruptible(fails)
 
 
-@pytest.mark.parametrize("has_someone_to_ask", [False, True])
-def test_ctrl_c_ends_the_wait_once_who_is_asked_has_ended(
-    has_someone_to_ask: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ended = threading.Event()
-    monkeypatch.setattr(training, "GRACE_S", 30.0)
+class Flag(StopFlag):
+    """`stopping` is what the training does when a stop is requested; None: it looks at no flag."""
 
-    def ask() -> bool:
-        if has_someone_to_ask:
-            threading.Timer(0.3, ended.set).start()
-        return has_someone_to_ask
+    def __init__(self, stopping: Callable[[], Any] | None):
+        self._stopping = stopping
 
-    interrupt = threading.Timer(0.3, lambda: signal.raise_signal(signal.SIGINT))
-    interrupt.start()
+    def request_stop(self, timeout_s: float = 5.0) -> bool:
+        if self._stopping is not None:
+            self._stopping()
+        return self._stopping is not None
+
+
+def interrupted(flag: StopFlag | None, ended: threading.Event) -> list[str]:
+    """Ctrl-C while something runs until `ended`; returns what was told."""
+    notes = Notes()
+
+    def runs() -> None:
+        signal.raise_signal(signal.SIGINT)
+        ended.wait()
+
     with pytest.raises(KeyboardInterrupt):
-        interruptible(ended.wait, ask)
-    assert ended.is_set() == has_someone_to_ask
+        interruptible(runs, flag, notes)
+    return notes.lines
+
+
+def test_ctrl_c_waits_for_a_training_that_stops_as_requested(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(training, "GRACE_S", 600.0)
+    ended = threading.Event()
+    assert interrupted(Flag(threading.Timer(0.3, ended.set).start), ended) == []
+    assert ended.is_set()
+
+
+@pytest.mark.parametrize("flag", [None, Flag(None)])
+def test_ctrl_c_waits_for_nothing_that_looks_at_no_flag(flag: StopFlag | None) -> None:
+    ended = threading.Event()
+    assert interrupted(flag, ended) == []
+    assert not ended.is_set()
     ended.set()
 
 
-def test_ctrl_c_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    ended, notes = threading.Event(), Notes()
+def test_a_checkpoint_that_does_not_come_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "GRACE_S", 0.1)
-    threading.Timer(0.3, lambda: signal.raise_signal(signal.SIGINT)).start()
-    with pytest.raises(KeyboardInterrupt):
-        interruptible(ended.wait, lambda: True, notes)
-    assert notes.lines == [training.NO_CHECKPOINT]
+    ended = threading.Event()
+    assert interrupted(Flag(lambda: None), ended) == [training.NO_CHECKPOINT]
+
+    def gone() -> None:
+        raise ray.exceptions.GetTimeoutError
+
+    assert interrupted(Flag(gone), ended) == [training.NO_ANSWER]
     ended.set()

@@ -1,6 +1,7 @@
 """What a plan says of shipped recipes, before and after the data is there."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from trainers.planning import hardware, synthetic_corpus
 from trainers.planning.hardware import ACCELERATORS
 from trainers.planning.measures import Measures, measure
 from trainers.planning.plan import peak, plan
+from trainers.planning.text import as_text
 
 A100 = ("A100-80GB", None, None, None)
+HERE = (None, None, None, None)
 LLAMA = """
 name: demo
 corpora:
@@ -123,6 +126,20 @@ def test_the_command_answers_without_ray(
     assert main.main(["plan", *chosen, "H10"]) == 2
     assert "--accelerator H10: known are" in capfd.readouterr().err
     assert main.main(["plan", *chosen, "H100", "--mfu", "40"]) == 2
+
+
+def test_auto_is_all_of_this_machine(recipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    overrides = {"pretrain.workers": "auto"}
+    planned = plan(override(recipe, overrides), Storage.at(recipe.workspace), HERE, 0.5)["pretrain"]
+    assert (planned["workers"], planned["cpus_per_worker"]) == (1, 6)
+    fewer = override(recipe, {**overrides, "cluster.cpus": 2})
+    assert plan(fewer, Storage.at(recipe.workspace), HERE, 0.5)["pretrain"]["cpus_per_worker"] == 2
+    on_gpus = plan(fewer, Storage.at(recipe.workspace), A100, 0.5)["pretrain"]
+    assert on_gpus["workers"] == 1, "of how many is not known"
+    assert "1 worker of 2 CPUs; a step is" in as_text(
+        {"pretrain": {**planned, "cpus_per_worker": 2}}
+    )
 
 
 def test_this_machine_is_shared_by_its_workers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,54 @@
+"""FLOPs of a batch, forward and backward.
+
+A token costs 6 N FLOPs: each of the N parameters that multiply is multiplied and added once forward
+and twice backward (Kaplan et al. 2020, section 2.1). Attention adds 12 L d T for L layers of width
+d over sequences of T tokens (Chowdhery et al. 2022, appendix B). What is computed twice on purpose
+(activation checkpointing) does not count, nor does padding.
+
+Not every token goes through the whole model: the head of masked LM sees the masked ones alone.
+"""
+
+import dataclasses
+from typing import Any
+
+from torch import Tensor, nn
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What the FLOPs of a model follow from, forward and backward. Taken before an engine cuts the
+    model."""
+
+    body: int
+    """Parameters that every token is multiplied with."""
+    head: int
+    """Parameters that only what is predicted from is multiplied with: the output layer, and what
+    leads to it."""
+    widths: int
+    """Layers x width, where each layer attends."""
+
+    @classmethod
+    def of(cls, model: Any) -> "Cost":
+        """Of a Transformers model with one stack of layers."""
+        base, config = model.base_model, model.config
+        pooler = getattr(base, "pooler", None)  # of BERT: it sees a text's first token alone
+        body = multiplying(base) - (multiplying(pooler) if pooler is not None else 0)
+        head = multiplying(model) - body
+        return cls(body, head, config.num_hidden_layers * config.hidden_size)
+
+    def flops(self, lengths: Tensor, predictions: float) -> float:
+        """Of a batch: tokens of each sequence, and places that are predicted from."""
+        tokens, pairs = int(lengths.sum()), int((lengths**2).sum())
+        return 6.0 * (self.body * tokens + self.head * predictions) + 12.0 * self.widths * pairs
+
+
+def multiplying(module: Any) -> int:
+    """Parameters that take part in a matrix product: all but embeddings that are only looked up."""
+    head = module.get_output_embeddings() if hasattr(module, "get_output_embeddings") else None
+    shared = getattr(head, "weight", None)  # a table that is the output layer too is multiplied
+    looked_up = {
+        id(part.weight): part.weight.numel()
+        for part in module.modules()
+        if isinstance(part, nn.Embedding) and part.weight is not shared
+    }
+    return sum(parameter.numel() for parameter in module.parameters()) - sum(looked_up.values())

@@ -18,9 +18,7 @@ from tests.bench.harness import Metric, main
 
 ROWS = int(os.environ.get("EXAMPLES_ROWS", "5_000_000"))
 FILES, LABELS, COPIES = 4, 20, 50
-LETTERS = (
-    "的一是在不了有和人这中大为上个国我以要他时来用们生到作地于出就分对成会可主发年动同工也"
-)
+LETTERS = "的一是在不了有和人这中大为上个国我以要他时来用们生到作地于出就分对成会可主发年动同工也"
 RECIPE = """\
 name: examples
 corpora:

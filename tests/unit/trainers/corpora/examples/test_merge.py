@@ -146,7 +146,7 @@ def test_a_text_has_the_groups_of_all_its_copies() -> None:
     assert examples["two"].group is None
 
 
-def test_a_missing_group_column_is_refused() -> None:
+def test_a_missing_column_of_groups_is_refused() -> None:
     with pytest.raises(
         UserError, match=r"x\.jsonl:1: no column 'author': set as `columns.group`; columns"
     ):

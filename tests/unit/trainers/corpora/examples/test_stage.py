@@ -306,3 +306,37 @@ def test_labels_in_the_test_file_alone_are_told() -> None:
     assert notes.lines[1:] == [
         "warning: labels without training documents, which a model cannot learn: 'fair' (test 2)"
     ]
+
+
+@pytest.mark.parametrize("similarity", ["null", "0.4"])
+def test_nor_does_the_number_of_tasks(similarity: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [text for text in dict.fromkeys(reviews()) if 10 < len(text) < 80][:120]
+    texts += [f"{text}，就这样" for text in texts[:60]] + texts[:20]
+    lines = [
+        {"text": text, "label": "ab"[len(text) % 2], "group": number // 5 if number % 2 else None}
+        for number, text in enumerate(texts)
+    ]
+    Path("all.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    overrides = ("corpora.sources={all: {path: all.jsonl}}", "corpora.balance=upsample")
+    overrides += (f"corpora.deduplicate={{similarity: {similarity}}}",)
+    report, made = run(*overrides)
+    before = rows(made)
+    assert report["dropped"]["exact duplicate"] == 20
+    monkeypatch.setattr(stage, "DOCUMENTS_A_BUCKET", 9)
+    monkeypatch.setattr(near_dedup, "MATCHED_TOGETHER", 30)
+    monkeypatch.setattr(read_parts, "DEALT_TOGETHER", 7)
+    monkeypatch.setattr(write_splits, "WRITTEN_TOGETHER", 2)
+    again, made = run(*overrides)
+    assert again == report
+    assert rows(made) == before
+
+
+def test_a_source_whose_files_have_labels_is_one_of_examples() -> None:
+    lines = [{"text": f"text {number}", "label": "ab"[number % 2]} for number in range(60)]
+    Path("own.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    plain = "plain: {path: plain.jsonl}"
+    Path("plain.jsonl").write_text('{"text": "no label"}\n')
+    report, _ = run(f"corpora.sources={{own: {{path: own.jsonl}}, {plain}}}")
+    assert report["read"] == 60
+    with pytest.raises(UserError, match=r"corpora\.sources: finetune needs labels"):
+        run(f"corpora.sources={{own: {{path: own.jsonl, columns: {{label: null}}}}, {plain}}}")

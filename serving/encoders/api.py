@@ -2,17 +2,19 @@
 
 POST /v1/TASK       {"texts": ["...", ...], "truncate": true}
 GET  /v1/model      what answers: model, version, task
+GET  /docs          this as a page to try it on, which needs no other network; /openapi.json
 """
 
 import inspect
 from typing import Any, Protocol
 
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from serving.http.refusals import RESPONSES, BodyLimit, explain
+from serving.config import Serve
+from serving.http.bodies import BodyLimit, HeadAsGet, JsonRoute
+from serving.http.refusals import RESPONSES, refuse_in_words
 from trainers.tasks.predictor import Predictor
 
 
@@ -32,31 +34,29 @@ class Answer(BaseModel):
     version: str
 
 
-def request_type(predictor: type[Predictor]) -> type[BaseModel]:
+def request_type(predictor: type[Predictor], max_inputs: int) -> type[BaseModel]:
     """Of the body of a request to the task's route."""
     item: Any = predictor.Input
     fields: Any = {
-        predictor.inputs: (list[item], Field(min_length=1)),
+        predictor.inputs: (list[item], Field(min_length=1, max_length=max_inputs)),
         "truncate": (bool, Field(True, description="`false` refuses inputs that would be cut")),
     }
     return create_model("Request", __config__=ConfigDict(extra="forbid"), **fields)
 
 
 def http_api(
-    answering: Answering, predictor: type[Predictor], route: str, limit_megabytes: float
+    answering: Answering, predictor: type[Predictor], route: str, settings: Serve
 ) -> FastAPI:
     """The API of one replica, of a task with this Predictor."""
-    http = FastAPI(title="raymill", docs_url="/docs")
-    http.add_middleware(BodyLimit, limit_megabytes=limit_megabytes)
-    body = request_type(predictor)
+    http = FastAPIOffline(title="raymill", redoc_url=None)
+    http.router.route_class = JsonRoute
+    http.add_middleware(BodyLimit, limit_megabytes=settings.max_request_megabytes)
+    http.add_middleware(HeadAsGet)
+    body = request_type(predictor, settings.max_texts)
+    refuse_in_words(http, [*body.model_fields])
     output: Any = predictor.Output
     fields: Any = {"predictions": (list[output], ...)}
     answer: Any = create_model("Answer", __base__=Answer, **fields)
-
-    @http.exception_handler(RequestValidationError)
-    async def refuse(request: Request, error: RequestValidationError) -> JSONResponse:
-        # FastAPI's own answer would send the whole body back.
-        return JSONResponse({"detail": explain(error.errors(), [*body.model_fields])}, 422)
 
     async def predict(request: Any) -> Any:
         return answer(

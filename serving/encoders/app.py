@@ -6,7 +6,7 @@
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from fastapi import FastAPI, HTTPException
+from fastapi import FastAPI
 from ray import serve
 
 from cluster.lazy_import import lazy_import
@@ -16,8 +16,7 @@ from cluster.store.storage import Storage
 from serving.config import Serve
 from serving.rollout.promote import promotion
 from serving.rollout.promote import settings as promoted_with
-from trainers.models.card import read_card
-from trainers.tasks.registry import TASKS
+from trainers.tasks.registry import task_of
 
 if TYPE_CHECKING:
     from trainers.tasks.predictor import Encoded, Output
@@ -30,12 +29,15 @@ class Endpoint:
 
     def __init__(self, model: Artifact, settings: Serve):
         # Here, so that what deploys a model imports neither torch nor transformers: seconds.
+        import torch
+
         from trainers.tasks.predictor import load
 
         self.name, self.version = model.manifest.recipe, model.version
         self._settings = settings
-        self._task = TASKS[read_card(model.path)["task"]]
-        self._predictor = load(model.path)
+        self._task = task_of(model)
+        device = "cuda" if torch.cuda.is_available() else "cpu"  # Ray shows a replica its own GPUs
+        self._predictor = load(model.path, device)
         self._forward.set_max_batch_size(settings.max_batch_size)  # type: ignore[attr-defined]
         self._forward.set_batch_wait_timeout_s(settings.batch_wait_ms / 1000)  # type: ignore[attr-defined]
 
@@ -44,26 +46,16 @@ class Endpoint:
         from serving.encoders.api import http_api
 
         predictor = lazy_import(self._task.predictor)
-        limit = self._settings.max_request_megabytes
-        return http_api(self, predictor, self._task.route, limit)
+        return http_api(self, predictor, self._task.route, self._settings)
 
     async def answers(self, inputs: list[Any], truncate: bool) -> "list[Output]":
-        """Raises HTTPException where there are too many inputs, or one would be cut that must not
-        be."""
-        if len(inputs) > self._settings.max_texts:
-            raise HTTPException(
-                413, f"{len(inputs)} texts in one request, at most {self._settings.max_texts}"
-            )
+        """Raises HTTPException where an input would be cut that must not be."""
+        from serving.http.refusals import refuse_cut
+
         # In a thread: the event loop must go on to answer health checks and gather requests.
         encoded = await asyncio.to_thread(self._predictor.encode, inputs)
-        cut = [place for place, one in enumerate(encoded) if one.is_cut]
-        if cut and not truncate:
-            raise HTTPException(
-                413,
-                f"{self._predictor.inputs}.{cut[0]}: longer than the "
-                f"{len(encoded[cut[0]].input_ids)} tokens that the model reads; shorten it, or "
-                'leave "truncate": false out',
-            )
+        if not truncate:
+            refuse_cut(encoded, self._predictor.inputs)
         return await self._forward(encoded)  # type: ignore[arg-type]
 
     @serve.batch

@@ -1,16 +1,25 @@
 """What an endpoint refuses, and in what words: `{"detail": "..."}`, one sentence.
 
-413   a body over `serve.max_request_megabytes`, which is read no further
+404   a path that there is not
+405   a method that a path does not take
+413   a body over `serve.max_request_megabytes`, too many inputs, or one that would be cut but must
+      not be
+415   a body that is no JSON, or compressed otherwise than by gzip
 422   a body that is not what was asked for
 """
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from fastapi import HTTPException
+from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.routing import Match
+from starlette.types import Scope
+
+from trainers.tasks.predictor import Encoded
 
 SHOWN_PROBLEMS = 5
 
@@ -19,58 +28,86 @@ class Refusal(BaseModel):
     detail: str
 
 
-RESPONSES: dict[int | str, dict[str, Any]] = {413: {"model": Refusal}, 422: {"model": Refusal}}
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    status: {"model": Refusal} for status in (413, 415, 422)
+}
 """For the schema of a route."""
 
 
-class BodyLimit:
-    """ASGI middleware. A request whose body is over the limit is answered before it is held: by
-    the length that it declares, or where it grows over it."""
+def refuse_in_words(http: FastAPI, known: Collection[str]) -> None:
+    """Has an API answer in words what it cannot take. `known` are the keys of its body."""
 
-    def __init__(self, app: ASGIApp, limit_megabytes: float):
-        self._app = app
-        self._limit_megabytes = limit_megabytes
+    @http.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        # FastAPI's own answer would send the whole body back.
+        problems = error.errors()
+        status = 413 if problems[0]["type"] == "too_long" else 422
+        return JSONResponse({"detail": explain(problems, known)}, status)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        limit = self._limit_megabytes
-        detail = f"the body is over serve.max_request_megabytes = {limit:g}; send fewer texts"
-        declared = dict(scope["headers"]).get(b"content-length", b"")
-        if declared.isdigit() and int(declared) > limit * 1e6:
-            await JSONResponse({"detail": detail}, 413)(scope, receive, send)
-            return
-        taken = 0
+    @http.exception_handler(StarletteHTTPException)
+    async def refused(request: Request, error: StarletteHTTPException) -> Response:
+        detail, path = error.detail, request.url.path
+        if error.status_code == 404:
+            paths = ", ".join(http.openapi()["paths"])
+            return JSONResponse({"detail": f"there is no {path}; there are {paths}"}, 404)
+        if error.status_code != 405:
+            return JSONResponse({"detail": detail}, error.status_code, error.headers)
+        methods = ", ".join(_methods(http, request.scope))
+        headers = {"Allow": methods}
+        if request.method == "OPTIONS":
+            return Response(status_code=204, headers=headers)
+        detail = f"{path} takes {methods}, not {request.method}"
+        return JSONResponse({"detail": detail}, 405, headers)
 
-        async def counted() -> Message:
-            nonlocal taken
-            message = await receive()
-            taken += len(message.get("body", b""))
-            if taken > limit * 1e6:
-                raise HTTPException(413, detail)
-            return message
 
-        await self._app(scope, counted, send)
+def refuse_cut(encoded: Sequence[Encoded], name: str) -> None:
+    """Raises HTTPException if any of the inputs, which a request calls so, is longer than what the
+    model reads."""
+    problems = [
+        f"{name}.{place} has "
+        f"{'more' if one.length is None else f'{one.length} tokens, more'} than the "
+        f"{len(one.input_ids)} tokens that the model reads"
+        for place, one in enumerate(encoded)
+        if one.is_cut
+    ]
+    if problems:
+        raise HTTPException(
+            413, f'{_joined(problems)}: shorten what is longer, or leave "truncate": false out'
+        )
 
 
 def explain(problems: Sequence[Mapping[str, Any]], known: Collection[str]) -> str:
     """Of pydantic's errors of a body that may have the keys `known`. Pure."""
-    told = [_explain(problem, known) for problem in problems[:SHOWN_PROBLEMS]]
-    more = len(problems) - len(told)
-    return "; ".join([*told, *([f"and {more} more"] if more else [])])
+    return _joined([_explain(problem, known) for problem in problems])
 
 
 def _explain(problem: Mapping[str, Any], known: Collection[str]) -> str:
     where = ".".join(map(str, problem["loc"][1:]))  # the first is `body`
     match problem["type"]:
-        case "json_invalid":
-            return f"the body is not JSON: {problem['ctx']['error']}, at character {where}"
         case "extra_forbidden":
             return f"{where}: unknown key; known: {', '.join(known)}"
-        case "missing" if where:
+        case "missing":
             return f"{where}: missing"
+        case "too_long":
+            found, most = problem["ctx"]["actual_length"], problem["ctx"]["max_length"]
+            return f"{found} {where} in one request, at most {most}"
         case _ if not where:
-            return "the body is no JSON object; send one, with Content-Type: application/json"
+            return "the body is no JSON object"
         case _:
             return f"{where}: {problem['msg']}"
+
+
+def _joined(problems: Sequence[str]) -> str:
+    more = len(problems) - SHOWN_PROBLEMS
+    return "; ".join([*problems[:SHOWN_PROBLEMS], *([f"and {more} more"] if more > 0 else [])])
+
+
+def _methods(http: FastAPI, scope: Scope) -> list[str]:
+    """All that the path of a request takes."""
+    methods = {
+        method
+        for route in http.routes
+        if route.matches(scope)[0] != Match.NONE
+        for method in getattr(route, "methods", None) or ()
+    }
+    return sorted(methods | ({"HEAD"} if "GET" in methods else set()) | {"OPTIONS"})

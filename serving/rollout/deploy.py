@@ -21,8 +21,7 @@ from serving.config import Serve
 from serving.encoders.app import application, promoted_model
 from serving.rollout import ingress
 from serving.rollout.first_request import first_request
-from trainers.models.card import read_card
-from trainers.tasks.registry import TASKS
+from trainers.tasks.registry import task_of
 
 START_TIMEOUT_S = 600.0
 """For Ray Serve, and then for the endpoint; cores that other work keeps busy take minutes."""
@@ -45,7 +44,7 @@ def deploy(promotion: Artifact, settings: Serve, progress: Progress) -> dict[str
     model = promoted_model(promotion)
     _run(promotion.manifest.recipe, model, settings, progress)
     reachable = "127.0.0.1" if settings.host == "0.0.0.0" else settings.host
-    task = TASKS[read_card(model.path)["task"]]
+    task = task_of(model)
     url = f"http://{reachable}:{settings.port}{task.route}"
     body = json.dumps(first_request(promotion, task), ensure_ascii=False)
     smoke = post(url, body)

@@ -1,5 +1,6 @@
 """The first request to an endpoint: a row that the model was evaluated on, or a made-up one."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -20,5 +21,11 @@ def first_request(promotion: Artifact, task: type[TaskSection]) -> dict[str, Any
     except FileNotFoundError:  # they may be deleted: the model answers without them
         return task.request([task.sample])
     rows = pa.ipc.open_stream(content).read_all().to_pylist()
-    short = next((row for row in rows if len(row["text"]) <= MAX_CHARACTERS), rows[0])
-    return task.request([{**short, "text": short["text"][:MAX_CHARACTERS]}])
+    return task.request(
+        [next((row for row in rows if row == _cut(row, task)), _cut(rows[0], task))]
+    )
+
+
+def _cut(row: Mapping[str, Any], task: type[TaskSection]) -> dict[str, Any]:
+    texts = {name for name, role in task.roles.items() if role.kind == "text"}
+    return {name: value[:MAX_CHARACTERS] if name in texts else value for name, value in row.items()}

@@ -11,9 +11,8 @@ from cluster.store import artifacts
 from cluster.store.artifacts import Artifact
 from cluster.store.lookup import lookup
 from cluster.store.storage import Storage
-from trainers.models.card import read_card
-from trainers.tasks.registry import TASKS
-from trainers.tasks.spec import Metric, gate_refusal
+from trainers.tasks.registry import task_of
+from trainers.tasks.spec import TaskSection, gate_refusal
 
 SETTINGS = "serve.json"
 """In the promotion: how the recipe serves it."""
@@ -39,27 +38,25 @@ def settings(promoted: Artifact) -> dict[str, Any]:
 def passed(gate: Mapping[str, float], evaluation: Artifact, model: Artifact) -> dict[str, Any]:
     """What passed: the model, the gate and the figures it held. Raises what `refuse_worse` does."""
     test = evaluation.manifest.metrics["test"]
-    task = TASKS[read_card(model.path)["task"]]
-    for name, limit in gate.items():
-        reason = gate_refusal(task, name, limit)
-        if reason is not None:
-            raise UserError(f"serve.gate.{name}: {reason}")
-    refuse_worse(gate, test, task.metrics, model.id)
+    refuse_worse(gate, test, task_of(model), model.id)
     return {"model": model.id, "gate": dict(gate), **{name: test[name] for name in gate}}
 
 
 def refuse_worse(
-    gate: Mapping[str, float], test: Mapping[str, Any], metrics: Mapping[str, Metric], model: str
+    gate: Mapping[str, float], test: Mapping[str, Any], task: type[TaskSection], model: str
 ) -> None:
-    """Raises GateRefused if a metric is worse than the gate, UserError if there is no such metric.
-    Pure."""
+    """Raises GateRefused if a metric is worse than the gate, UserError where a gate is none for the
+    task, or the evaluation lacks its metric. Pure."""
     for name, limit in gate.items():
-        value = test.get(name)
-        if not isinstance(value, int | float):
-            numbers = [key for key, found in test.items() if isinstance(found, int | float)]
-            raise UserError(f"serve.gate.{name}: no such metric; there are {', '.join(numbers)}")
-        if metrics[name].is_worse(value, limit):
-            worse = "above" if metrics[name].mode == "min" else "below"
+        reason = gate_refusal(task, name, limit)
+        if reason is None and name not in test:
+            reported = ", ".join(known for known in task.metrics if known in test)
+            reason = f"the evaluation of {model} does not report it; it reports {reported}"
+        if reason is not None:
+            raise UserError(f"serve.gate.{name}: {reason}")
+        metric, value = task.metrics[name], test[name]
+        if metric.is_worse(value, limit):
+            worse = "above" if metric.mode == "min" else "below"
             raise GateRefused(
                 f"{model} is not promoted: {name} {value:.4f} is {worse} "
                 f"serve.gate.{name} = {limit:g}"

@@ -1,5 +1,6 @@
 """The endpoint answers what the plain model says, and ends with Ctrl-C."""
 
+import gzip
 import json
 import subprocess
 import sys
@@ -9,17 +10,19 @@ import urllib.request
 
 import pytest
 
+from cluster.store.storage import Storage
+from tests.classifiers import save_classifier
+from tests.fakes import published
 from tests.integration.command import ROOT, free_port
 
 DEFAULT_PORTS = {8000, 8404, 8500, 9101}
 """Of Serve and HAProxy: another Ray on the machine may have them."""
 TEXTS = ["很好，非常满意！", "太差了，退货。", "送货很快，书的质量不错，孩子喜欢。" * 8]
+JSON = {"Content-Type": "application/json"}
 
 
 def post(url, document):
-    request = urllib.request.Request(
-        url, json.dumps(document).encode(), {"Content-Type": "application/json"}
-    )
+    request = urllib.request.Request(url, json.dumps(document, ensure_ascii=False).encode(), JSON)
     with urllib.request.urlopen(request, timeout=300) as response:
         return json.load(response)
 
@@ -64,17 +67,6 @@ def test_answers_are_the_plain_models(first_run, endpoint, workspace):
         for label, value in zip(labels, expected.tolist(), strict=True):
             assert prediction["probabilities"][label] == pytest.approx(value, abs=1e-5)
 
-    for document, status, says in (
-        ({"texts": []}, 422, "texts: "),
-        ({"texts": ["a"] * 257}, 413, "257 texts in one request"),
-        ({"txts": ["a"], "texts": ["a"]}, 422, "txts: unknown key; known: texts"),
-        ({"texts": ["a" * 9_000_000]}, 413, "over serve.max_request_megabytes = 8"),
-    ):
-        with pytest.raises(urllib.error.HTTPError) as refused:
-            post(url, document)
-        assert refused.value.code == status
-        assert says in json.load(refused.value)["detail"]
-
     # The endpoint answers before the command has made its own first request and holds.
     command.until(lambda: list(workspace.glob("deployment/*/manifest.json"))[1:])
     time.sleep(3)
@@ -82,6 +74,87 @@ def test_answers_are_the_plain_models(first_run, endpoint, workspace):
     outcome = command.wait()
     assert outcome.status == 0, outcome.said
     assert command.strays() == []
+
+
+@pytest.fixture(scope="module")
+def address(start, tmp_path_factory):
+    """An endpoint of a tiny classifier, which nobody trained."""
+    from tests.fakes import TEXTS as TRAINING_TEXTS
+    from trainers.corpora.config import Tokenizer
+    from trainers.corpora.tokens.tokenizer import train
+
+    workspace, port = tmp_path_factory.mktemp("mill"), free_port()
+    storage = Storage.at(str(workspace))
+    inputs = {"finetune": {"task": "classify"}}
+    model = published(storage, "model/demo-finetune-00", inputs=inputs)
+    tokenizer = train(TRAINING_TEXTS * 4, Tokenizer(vocabulary_size=400), max_length=64)
+    save_classifier(model.path, tokenizer)
+    published(storage, "promotion/demo-promote-00", parents={"finetune": model.id})
+    arguments = ("--workspace", str(workspace), "--set", f"serve.port={port}")
+    command = start("serve", model.id, *arguments)
+    address = f"http://127.0.0.1:{port}"
+
+    def answers():
+        try:
+            return request(f"{address}/v1/model")[0] == 200
+        except (urllib.error.URLError, ConnectionError):
+            return False
+
+    command.until(answers)
+    yield address
+    command.end()
+
+
+def request(url, body=None, method=None, headers=JSON):
+    """Status, headers and body of the answer."""
+    asked = urllib.request.Request(url, body, headers, method=method)
+    try:
+        with urllib.request.urlopen(asked, timeout=300) as response:
+            return response.status, response.headers, response.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.headers, error.read()
+
+
+def test_what_an_endpoint_refuses_it_refuses_in_words(address):
+    url = f"{address}/v1/classify"
+    one = b'{"texts": ["a"]}'
+    for body, headers, status, says in (
+        (b'{"texts": []}', {}, 422, "texts: "),
+        (json.dumps({"texts": ["a"] * 257}).encode(), {}, 413, "257 texts in one request"),
+        (b'{"txts": [], "texts": ["a"]}', {}, 422, "txts: unknown key; known: texts, truncate"),
+        (one.replace(b"a", b"a" * 9_000_000), {}, 413, "over serve.max_request_megabytes = 8"),
+        (one.replace(b"a", "很好".encode("gbk")), {}, 422, "not UTF-8"),
+        (b"[" * 100_000, {}, 422, "nested too deep"),
+        (one, {"Content-Type": "text/plain"}, 415, "Content-Type: application/json"),
+        (one, {"Content-Encoding": "br"}, 415, "gzip"),
+        (gzip.compress(b" " * 9_000_000), {"Content-Encoding": "gzip"}, 413, "over serve.max_"),
+        (b'{"texts": ["' + b"a b " * 99 + b'"], "truncate": false}', {}, 413, "texts.0 has "),
+    ):
+        found, _, answer = request(url, body, headers={**JSON, **headers})
+        assert found == status, answer
+        assert says in json.loads(answer)["detail"]
+    found, headers, _ = request(url, method="OPTIONS", headers={})
+    assert (found, headers["Allow"]) == (204, "OPTIONS, POST")
+    assert request(f"{address}/v1/model", method="HEAD")[0] == 200
+    assert request(url, gzip.compress(one), headers={**JSON, "Content-Encoding": "gzip"})[0] == 200
+    assert b"swagger-ui" in request(f"{address}/docs")[2]
+
+
+def test_texts_that_look_alike_get_the_same_answer(address):
+    texts = ["今天 天气很好ABC", "今\u200b天  天气\u00ad很好ＡＢＣ", "\ufeff今天\u3000天气很好ABC "]
+    first, *others = post(f"{address}/v1/classify", {"texts": texts})["predictions"]
+    for other in others:
+        assert other["probabilities"] == pytest.approx(first["probabilities"], abs=1e-6)
+        assert other["tokens"] == first["tokens"]
+
+
+def test_a_text_of_megabytes_is_answered_as_its_beginning(address):
+    text = "很好非常满意吗" * 357_000
+    url = f"{address}/v1/classify"
+    (whole,) = post(url, {"texts": [text]})["predictions"]
+    (beginning,) = post(url, {"texts": [text[:1000]]})["predictions"]
+    assert whole["probabilities"] == pytest.approx(beginning["probabilities"], abs=1e-6)
+    assert (whole["truncated"], whole["tokens"]) == (True, beginning["tokens"])
 
 
 SERVES = """

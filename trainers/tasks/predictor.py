@@ -8,15 +8,16 @@ The model's folder has all that an answer depends on: its cleaning, its tokenize
 
 import abc
 import dataclasses
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import BaseModel
 
 from cluster.lazy_import import lazy_import
+from trainers.corpora.cleaning.beginning import beginning
 from trainers.corpora.cleaning.config import Clean
-from trainers.corpora.cleaning.rules import normalize
 from trainers.models.card import read_card
 from trainers.tasks.registry import TASKS
 
@@ -34,8 +35,12 @@ class Encoded:
     """Token ids of an input, as the model reads them."""
 
     input_ids: Sequence[int]
-    is_cut: bool
-    """Whether the input has more tokens than the model reads."""
+    length: int | None
+    """Tokens of the whole input; None where it was too long to be read to its end."""
+
+    @property
+    def is_cut(self) -> bool:
+        return self.length != len(self.input_ids)
 
 
 class Output(BaseModel):
@@ -99,35 +104,63 @@ def clean_of(card: Mapping[str, Any]) -> Clean:
     return Clean.model_validate(card["clean"])
 
 
-def cleaned(text: str, clean: Clean) -> str:
-    """A text as the training data were cleaned."""
-    return normalize(text, clean)
+def encode_raw(
+    tokenizer: "PreTrainedTokenizerFast", texts: Sequence[str], max_length: int, clean: Clean
+) -> list[Encoded]:
+    """`encode` of texts that are not clean yet: the ids are those of cleaning the whole text."""
+    return encode(tokenizer, texts, max_length, functools.partial(_beginning_of_raw, clean=clean))
+
+
+def _beginning_of_raw(text: str, characters: int, clean: Clean) -> tuple[str, bool]:
+    return beginning(text, clean, characters)
+
+
+def _beginning_of_clean(text: str, characters: int) -> tuple[str, bool]:
+    return text[:characters], len(text) <= characters
 
 
 def encode(
-    tokenizer: "PreTrainedTokenizerFast", texts: Sequence[str], max_length: int
+    tokenizer: "PreTrainedTokenizerFast",
+    texts: Sequence[str],
+    max_length: int,
+    beginning_of: Callable[[str, int], tuple[str, bool]] = _beginning_of_clean,
 ) -> list[Encoded]:
-    """Token ids of each cleaned text, cut to `max_length`; the names of special tokens are text.
+    """Token ids of each text, cut to `max_length`; the names of special tokens are text.
 
     The ids are those of tokenizing the whole text. Of a long one only the beginning is tokenized,
     and more of it until the cut is certain: the time follows from `max_length`, not from the text.
+    `beginning_of` gives so many characters of a text or more, and whether that is all of it.
     """
-    found: dict[int, Encoded] = {}
+    done: dict[int, Encoded] = {}
     characters = CHARACTERS_PER_TOKEN * max_length
-    while len(found) < len(texts):
-        places = [place for place in range(len(texts)) if place not in found]
-        beginnings = [texts[place][:characters] for place in places]
+    special = tokenizer.num_special_tokens_to_add()
+    words_are_whole = type(tokenizer.backend_tokenizer.model).__name__ in ("WordPiece", "WordLevel")
+    while len(done) < len(texts):
+        places = [place for place in range(len(texts)) if place not in done]
+        beginnings = [beginning_of(texts[place], characters) for place in places]
         encodings = tokenizer(
-            beginnings, truncation=True, max_length=max_length, split_special_tokens=True
+            [text for text, _ in beginnings],
+            truncation=True,
+            max_length=max_length,
+            split_special_tokens=True,
         ).encodings
-        for place, beginning, encoding in zip(places, beginnings, encodings, strict=True):
-            is_whole = len(beginning) == len(texts[place])
-            behind = sum(len(chunk.ids) for chunk in encoding.overflowing)
-            # The end of what was taken may be tokenized in another way than with what follows.
-            if is_whole or behind >= max_length:
-                found[place] = Encoded(encoding.ids, behind > 0)
+        for place, (_, is_whole), encoding in zip(places, beginnings, encodings, strict=True):
+            behind = sum(len(chunk.ids) - special for chunk in encoding.overflowing)
+            if is_whole or (behind >= max_length and _is_certain(encoding, words_are_whole)):
+                length = len(encoding.ids) + behind if is_whole else None
+                done[place] = Encoded(encoding.ids, length)
         characters *= 4
-    return [found[place] for place in range(len(texts))]
+    return [done[place] for place in range(len(texts))]
+
+
+def _is_certain(encoding: Any, words_are_whole: bool) -> bool:
+    """Whether nothing that follows a text's beginning changes the tokens before the cut, when there
+    are many behind it. A word of WordPiece is unknown as a whole if its end is, or is too far."""
+    if not words_are_whole:
+        return True
+    words = [word for word in encoding.word_ids if word is not None]
+    following = [word for word in encoding.overflowing[-1].word_ids if word is not None]
+    return words[-1] != following[-1]
 
 
 def batches(lengths: Sequence[int], most_tokens: int = FORWARD_TOKENS) -> list[list[int]]:

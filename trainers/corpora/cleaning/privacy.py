@@ -25,7 +25,8 @@ MASKS = {
 
 # Expressions that begin with few characters, and only then look behind, are looked for far quicker.
 EMAIL = re.compile(
-    r"(?<![A-Za-z0-9_.+-])[A-Za-z0-9_][A-Za-z0-9_.+-]{0,63}@(?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z]{2,24}"
+    r"(?<![A-Za-z0-9_.+-])[A-Za-z0-9_][A-Za-z0-9_.+-]{0,63}@"
+    r"(?:[A-Za-z0-9-]{1,63}\.){1,16}[A-Za-z]{2,24}"
 )
 NUMBER = re.compile(r"\d(?:[ .()—-]{0,3}\d){4}")
 """In whatever is a number of a person, a card or an address, and far quicker to look for."""

@@ -7,6 +7,9 @@ import collections
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import regex
 
 from trainers.corpora.cleaning import language
 from trainers.corpora.cleaning.config import Clean, Quality, Repetition
@@ -25,6 +28,11 @@ BOILERPLATE = re.compile(
 MOJIBAKE = re.compile("[\x80-\u2fff\uf8ff-\ufeff\ufff0-\uffff]")
 """Characters of which there is one, at least, in a line that was read in a wrong encoding; looked
 for in a fiftieth of the time that ftfy takes."""
+MOST_MARKS = 30
+"""Combining marks behind a character (Unicode Standard Annex 15, section 13, Stream-Safe Text). No
+writing has more, and to order them takes the square of their number."""
+MARK = r"[\p{M}\uff9e\uff9f]"
+TOO_MANY_MARKS = regex.compile(rf"({MARK}{{{MOST_MARKS}}}){MARK}+")
 LONGEST_BOILERPLATE = 80
 """Characters: a longer line only speaks of such things."""
 BULLETS = tuple("-*•●·○■□▪►▶★☆◆◇")
@@ -40,21 +48,53 @@ WORDS_OF_A_DOCUMENT = 50
 
 def normalize(text: str, clean: Clean, masked: collections.Counter[str] | None = None) -> str:
     """The text, mended, in normal form, without what nobody sees, boilerplate and personal data.
-    White space is a single space or line break. `masked` counts personal data by kind."""
-    if clean.mojibake and not text.isascii():
-        text = "\n".join(map(_mended, text.split("\n")))
-    text = unicodedata.normalize(clean.unicode, without_controls(text))
-    text = "\n".join(filter(None, (" ".join(line.split()) for line in text.split("\n"))))
-    if clean.boilerplate:
-        text = "\n".join(line for line in text.split("\n") if not is_boilerplate(line))
-    if clean.mask:
-        from trainers.corpora.cleaning import privacy  # takes a moment, as few recipes need
+    White space is a single space or line break. `masked` counts personal data by kind.
 
-        found: collections.Counter[str] = collections.Counter() if masked is None else masked
-        whole, text = text, privacy.mask(text, clean.mask, found)
-        if text != whole:  # an accent may have come to stand behind the mask
-            text = unicodedata.normalize(clean.unicode, text)
+    What is normalized stays as it is. Each line becomes what it becomes alone, and a character
+    decides only about what stands near it (`beginning`), but for `mojibake`, which is of a line.
+    """
+    found: collections.Counter[str] = collections.Counter() if masked is None else masked
+    while True:
+        if clean.mojibake:
+            text = _without_mojibake(text)
+        text = _in_normal_form(text, clean.unicode)
+        seen = without_controls(text)
+        if seen != text:  # what stood apart may combine now
+            text = _in_normal_form(seen, clean.unicode)
+        text = "\n".join(filter(None, (" ".join(line.split()) for line in text.split("\n"))))
+        if clean.mask:
+            text = _masked(text, clean, found)
+        if clean.boilerplate:
+            text = "\n".join(line for line in text.split("\n") if not is_boilerplate(line))
+        if not clean.mojibake or _without_mojibake(text) == text:
+            return text
+
+
+def _in_normal_form(text: str, form: Literal["NFC", "NFKC"]) -> str:
+    if text.isascii():
+        return text
+    text = _without_piles(text)
+    normal = unicodedata.normalize(form, text)
+    return text if normal == text else _without_piles(normal)  # characters may become marks
+
+
+def _without_piles(text: str) -> str:
+    """With no more combining marks behind a character than MOST_MARKS."""
+    return TOO_MANY_MARKS.sub(r"\1", text) if len(text) > MOST_MARKS else text
+
+
+def _masked(text: str, clean: Clean, masked: collections.Counter[str]) -> str:
+    """Until nothing is left to mask: behind one mask there may begin what was no number before."""
+    from trainers.corpora.cleaning import privacy  # takes a moment, as few recipes need
+
+    while (less := privacy.mask(text, clean.mask, masked)) != text:
+        # An accent may have come to stand behind the mask.
+        text = _in_normal_form(less, clean.unicode)
     return text
+
+
+def _without_mojibake(text: str) -> str:
+    return text if text.isascii() else "\n".join(map(_mended, text.split("\n")))
 
 
 def _mended(line: str) -> str:

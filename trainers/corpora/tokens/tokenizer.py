@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 PAD, UNKNOWN, BEGIN, END, MASK = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
 MAX_PIECE_CHARACTERS = 16
+LONGEST_WORD = 100
+"""Of `wordpiece`, in characters, as in BERT: a longer word is unknown. To look for its pieces takes
+the cube of its length, for 10,000 characters a minute."""
 CHARACTER_COVERAGE = 0.9995
 """Of the characters in the training text, what has a piece of its own; the rest is left to bytes.
 SentencePiece's value for scripts with many characters: it leaves room for words."""
@@ -256,7 +259,7 @@ def _settled(pieces: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
 def _wordpiece(texts: Iterable[str], settings: Tokenizer, normalizer: Any) -> Any:
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-    backend = Tokenizer(models.WordPiece(unk_token=UNKNOWN, max_input_chars_per_word=10_000))
+    backend = Tokenizer(models.WordPiece(unk_token=UNKNOWN, max_input_chars_per_word=LONGEST_WORD))
     backend.normalizer = normalizer
     backend.pre_tokenizer = pre_tokenizers.Sequence(
         [

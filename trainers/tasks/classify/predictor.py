@@ -12,7 +12,7 @@ from trainers.models.card import read_card
 from trainers.models.lean_imports import transformers
 from trainers.tasks import predictor
 from trainers.tasks.classify.task import pad
-from trainers.tasks.predictor import Encoded, batches, clean_of, cleaned, encode
+from trainers.tasks.predictor import Encoded, batches, clean_of, encode_raw
 
 
 def _encodable(text: str) -> str:
@@ -39,6 +39,8 @@ class ClassifyPredictor(predictor.Predictor):
         self._threshold: float | None = card.get("threshold")
         """None where a text has one label."""
         self._tokenizer, self._model = tokenizer, model
+        # A first call sets how the tokenizer cuts. While one thread sets that, no other can encode.
+        self.encode([""])
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> Self:
@@ -46,8 +48,7 @@ class ClassifyPredictor(predictor.Predictor):
         return cls(read_card(folder), tokenizers.load(folder), model.eval().to(device))
 
     def encode(self, inputs: Sequence[str]) -> list[Encoded]:
-        texts = [cleaned(text, self._clean) for text in inputs]
-        return encode(self._tokenizer, texts, self._max_length)
+        return encode_raw(self._tokenizer, inputs, self._max_length, self._clean)
 
     @torch.inference_mode()
     def forward(self, encoded: Sequence[Encoded]) -> list[Prediction]:

@@ -1,5 +1,6 @@
 """A model below its gate is not served."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from cluster.store.storage import Storage
 from serving.rollout import promote
 from serving.rollout.promote import refuse_worse
 from tests.fakes import Notes, published
+from trainers.tasks.classify.spec import Classify
 
+CLASSIFIER = {"finetune": {"task": "classify"}}
 TEST = {
     "accuracy": 0.8,
     "macro_f1": 0.75,
@@ -33,25 +36,49 @@ TEST = {
     ],
 )
 def test_a_model_at_its_gate_passes(gate: dict[str, float]) -> None:
-    refuse_worse(gate, TEST, "model/x")
+    refuse_worse(gate, TEST, Classify, "model/x")
 
 
 def test_an_error_above_its_gate_is_refused() -> None:
     with pytest.raises(GateRefused, match=r"calibration_error 0\.0500 is above"):
-        refuse_worse({"calibration_error": 0.04}, TEST, "model/x")
+        refuse_worse({"calibration_error": 0.04}, TEST, Classify, "model/x")
 
 
 @pytest.mark.parametrize("gate", [{"accuracy": 0.81}, {"accuracy": 0.5, "macro_f1": 0.9}])
 def test_a_model_below_any_gate_is_refused(gate: dict[str, float]) -> None:
     with pytest.raises(GateRefused, match=r"model/x is not promoted: .* is below serve\.gate\."):
-        refuse_worse(gate, TEST, "model/x")
+        refuse_worse(gate, TEST, Classify, "model/x")
 
 
-@pytest.mark.parametrize("name", ["acuracy", "confusion"])
-def test_a_gate_of_no_number_is_refused_with_those_there_are(name: str) -> None:
-    says = rf"serve\.gate\.{name}: no such metric; there are accuracy, macro_f1"
+def test_what_is_not_a_number_passes_no_gate() -> None:
+    for name in ("accuracy", "calibration_error"):
+        with pytest.raises(GateRefused, match=f"{name} nan"):
+            refuse_worse({name: 0.5}, {name: math.nan}, Classify, "model/x")
+
+
+@pytest.mark.parametrize(
+    ("gate", "says"),
+    [
+        (
+            {"acuracy": 0.5},
+            r"serve\.gate\.acuracy: no such metric, there are accuracy, macro_f1, .*; did you mean "
+            "'accuracy'",
+        ),
+        ({"confusion": 0.5}, r"serve\.gate\.confusion: no such metric, there are accuracy"),
+        ({"accuracy": 80}, r"serve\.gate\.accuracy: accuracy is a number from 0 to 1, found 80"),
+        ({"loss": -1}, r"serve\.gate\.loss: loss is a number from 0, found -1"),
+        (
+            {"micro_f1": 0.5},
+            r"serve\.gate\.micro_f1: the evaluation of model/x does not report it; it reports "
+            "accuracy, macro_f1, calibration_error",
+        ),
+    ],
+)
+def test_a_gate_that_cannot_be_held_is_refused_with_its_bounds(
+    gate: dict[str, float], says: str
+) -> None:
     with pytest.raises(UserError, match=says):
-        refuse_worse({name: 0.5}, TEST, "model/x")
+        refuse_worse(gate, TEST, Classify, "model/x")
 
 
 @pytest.fixture
@@ -61,7 +88,7 @@ def storage(tmp_path: Path) -> Storage:
 
 @pytest.fixture
 def parents(storage: Storage) -> dict[str, Artifact]:
-    model = published(storage, "model/demo-finetune-0a")
+    model = published(storage, "model/demo-finetune-0a", inputs=CLASSIFIER)
     evaluation = published(
         storage,
         "evaluation/demo-evaluate-0b",

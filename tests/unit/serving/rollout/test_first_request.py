@@ -1,0 +1,44 @@
+"""The first request is about a short row that the model was evaluated on."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from cluster.store.artifacts import Artifact
+from cluster.store.storage import Storage
+from serving.rollout.first_request import MAX_CHARACTERS, first_request
+from tests.fakes import published
+from trainers.corpora.tokens.pack import write_arrow
+from trainers.tasks.classify.spec import Classify
+from trainers.tasks.registry import TASKS
+
+
+def promoted(folder: Path, rows: list[dict[str, Any]]) -> Artifact:
+    storage = Storage.at(str(folder))
+    examples = published(storage, "examples/demo-examples-00")
+    if rows:
+        write_arrow(pa.Table.from_pylist(rows), examples.path / "test.arrow")
+    model = published(storage, "model/demo-finetune-00", parents={"examples": examples.id})
+    return published(storage, "promotion/demo-promote-00", parents={"finetune": model.id})
+
+
+@pytest.mark.parametrize(
+    ("rows", "text"),
+    [
+        ([{"text": "长" * 99, "label": "a"}, {"text": "短", "label": "b"}], "短"),
+        ([{"text": "长" * 99, "label": ["a"]}], "长" * MAX_CHARACTERS),
+        ([], "很好，非常满意！"),
+    ],
+)
+def test_a_short_row_is_asked_first(tmp_path: Path, rows: list[dict[str, Any]], text: str) -> None:
+    assert first_request(promoted(tmp_path, rows), Classify) == {"texts": [text]}
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=list(TASKS))
+def test_the_sample_of_each_task_is_a_request_to_it(task: Any) -> None:
+    from cluster.lazy_import import lazy_import
+    from serving.encoders.api import request_type
+
+    request_type(lazy_import(task.predictor), 1).model_validate(task.request([task.sample]))

@@ -1,0 +1,100 @@
+"""The beginning of a cleaned text is what cleaning the whole begins with, and costs no more than
+it must. Cleaning a text again changes nothing."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trainers.corpora.cleaning import beginning as module
+from trainers.corpora.cleaning.beginning import MARGIN, beginning
+from trainers.corpora.cleaning.config import Clean
+from trainers.corpora.cleaning.privacy import FINDERS
+from trainers.corpora.cleaning.rules import MOST_MARKS, normalize
+
+EVERYTHING = Clean(mojibake=True, boilerplate=True, mask=tuple(FINDERS))
+SETTINGS = [Clean(), Clean(unicode="NFC", boilerplate=True, mask=tuple(FINDERS)), EVERYTHING]
+TROUBLE = [
+    *"很好 ,.-1aA>\n\t\r\u3000\u00a0\u200b\u00ad\x07\x85\u2028",
+    *("\u0301", "\u0338", "\u0316", "\u0344", "\u309b", "\u30ab", "\uff76", "\uff9e", "\u00a8"),
+    *("\u200c", "\u200d", "\U000e0062", "\u2122", "\u24c2", "\U0001f469", "\U0001f3fd", "\ufe0f"),
+    *("\u0915", "\u094d", "\u0646", "\ufe8e", "\ufe70", "\u0627", "\u0653", "\ufdfa"),
+    *("\u1100", "\u1161", "\u11a8", "\uac00", "Ａ", "１", "①", "å¾ˆå¥½", "Ã", "¤", "\x80", "â€™"),
+    *("13812345678", "138 1234 5678", "138.", "1234.5678", "010-88886666", "元", "旦", "(415) "),
+    *("a.b@c.com.cn", "@c.", "11010519491231002X", "6222021234567890128", "E12345678"),
+    *("京A12345", "学", "114.114.114.114", "2400:3200:baba::1", "<PHONE>", "IP"),
+    *("版权所有", "点击这里", "click here", "\n上一篇\n", " " * 50, "字" * 78, "\u0301" * 40),
+]
+TEXTS = st.lists(st.one_of(st.sampled_from(TROUBLE), st.characters(codec="utf-8"))).map("".join)
+
+
+@pytest.mark.parametrize("clean", SETTINGS, ids=["default", "masked", "everything"])
+@settings(max_examples=40)
+@given(TEXTS)
+def test_what_is_clean_stays_as_it_is(clean: Clean, text: str) -> None:
+    once = normalize(text, clean)
+    assert normalize(once, clean) == once
+
+
+@pytest.mark.parametrize("clean", SETTINGS, ids=["default", "masked", "everything"])
+@settings(max_examples=40)
+@given(st.lists(TEXTS))
+def test_each_line_is_cleaned_alone(clean: Clean, lines: list[str]) -> None:
+    alone = filter(None, (normalize(line, clean) for line in "\n".join(lines).split("\n")))
+    assert normalize("\n".join(lines), clean) == "\n".join(alone)
+
+
+@pytest.mark.parametrize("clean", SETTINGS, ids=["default", "masked", "everything"])
+@settings(max_examples=30)
+@given(st.lists(st.tuples(st.sampled_from(TROUBLE), st.integers(1, 400)), max_size=60), st.data())
+def test_a_beginning_is_that_of_the_whole(clean: Clean, pieces: list, data: st.DataObject) -> None:
+    text = "".join(piece * min(count, 3000 // len(piece) + 1) for piece, count in pieces)
+    characters = data.draw(st.integers(1, 2000))
+    whole = normalize(text, clean)
+    begins, is_whole = beginning(text, clean, characters)
+    assert whole == begins if is_whole else whole.startswith(begins)
+    assert is_whole or len(begins) >= characters
+
+
+@pytest.mark.parametrize(
+    "long",
+    [
+        "很好非常满意吗" * 50_000,
+        "word " * 50_000,
+        "a" * 300_000,
+        "1 " * 150_000,
+        "很好，\n" * 100_000,
+        "\u0301\u0316" * 150_000 + "a" * 9000,
+        f"{'x' * 70}@{'y' * 60}.com " * 2000,
+    ],
+    ids=["han", "words", "letters", "digits", "lines", "marks", "addresses"],
+)
+def test_no_more_of_a_text_is_cleaned_than_can_matter(
+    long: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cleaned: list[int] = []
+
+    def counted(text: str, clean: Clean) -> str:
+        cleaned.append(len(text))
+        return normalize(text, clean)
+
+    monkeypatch.setattr(module, "normalize", counted)
+    clean = Clean(boilerplate=True, mask=tuple(FINDERS))
+    begins, is_whole = beginning(long, clean, 2000)
+    if "\u0301" not in long:
+        assert not is_whole
+        assert sum(cleaned) <= 5 * (2000 + 2 * MARGIN)
+    assert normalize(long, clean).startswith(begins)
+    assert sum(cleaned) <= 2.5 * len(long)
+
+
+def test_of_a_pile_of_marks_the_first_stay() -> None:
+    pile = "e" + "\u0301\u0316" * 200_000  # in order only after 4e10 exchanges
+    assert len(normalize(pile, Clean())) <= 1 + MOST_MARKS
+    assert normalize("e" + "\u0316" * MOST_MARKS, Clean()) == "e" + "\u0316" * MOST_MARKS
+
+
+def test_a_line_is_mended_as_a_whole() -> None:
+    """Whether it is mojibake is seen by its end."""
+    text = "å¾ˆå¥½" + "x" * 30_000
+    begins, is_whole = beginning(text, Clean(mojibake=True), 100)
+    assert (begins, is_whole) == ("很好" + "x" * 30_000, True)

@@ -1,0 +1,111 @@
+"""Encoding for all users of a model: no more work than the model's length asks for, whatever a text
+holds, from several threads at once."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.classifiers import save_classifier
+from tests.fakes import TEXTS
+from trainers.corpora.cleaning.config import Clean
+from trainers.tasks.predictor import CHARACTERS_PER_TOKEN, batches, encode, encode_raw, load
+
+MAX_LENGTH = 16
+
+
+class Counting:
+    """A tokenizer that counts the characters it is given."""
+
+    def __init__(self, tokenizer: Any):
+        self._tokenizer = tokenizer
+        self.characters = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tokenizer, name)
+
+    def __call__(self, texts: list[str], **named: Any) -> Any:
+        self.characters += sum(map(len, texts))
+        return self._tokenizer(texts, **named)
+
+
+@pytest.mark.parametrize("text", ["很好非常满意吗", "word ", "很好，\n", "1 "])
+def test_of_a_text_of_megabytes_the_beginning_is_tokenized(tokenizer: Any, text: str) -> None:
+    counting, long = Counting(tokenizer), text * (2_500_000 // len(text))
+    (one,) = encode(counting, [long], MAX_LENGTH)
+    assert (len(one.input_ids), one.length, one.is_cut) == (MAX_LENGTH, None, True)
+    assert counting.characters == CHARACTERS_PER_TOKEN * MAX_LENGTH
+    (raw,) = encode_raw(counting, [long], MAX_LENGTH, Clean())
+    assert raw.input_ids == one.input_ids
+    assert counting.characters <= 20_000
+
+
+def test_texts_are_cut_and_keep_their_ends(tokenizer: Any) -> None:
+    short, long = encode(tokenizer, ["好", TEXTS[0] * 5], max_length=8)
+    ends = (tokenizer.cls_token_id, tokenizer.sep_token_id)
+    assert (long.input_ids[0], long.input_ids[-1]) == ends
+    assert (len(long.input_ids), long.is_cut) == (8, True)
+    assert long.length == len(tokenizer(TEXTS[0] * 5)["input_ids"])
+    assert (short.length, short.is_cut) == (len(short.input_ids), False)
+    assert encode(tokenizer, [], max_length=8) == []
+
+
+def test_names_of_special_tokens_are_text(tokenizer: Any) -> None:
+    (one,) = encode(tokenizer, ["a[SEP] b [MASK][PAD]"], 64)
+    assert not set(one.input_ids[1:-1]) & set(tokenizer.all_special_ids)
+
+
+def test_names_of_special_tokens_are_text_to_a_tokenizer_of_bert(tmp_path: Path) -> None:
+    from transformers import BertTokenizerFast
+
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[", "]", "sep", "mask", "a"]
+    (tmp_path / "vocab.txt").write_text("\n".join(words), "utf-8")
+    tokenizer = BertTokenizerFast(str(tmp_path / "vocab.txt"))
+    (one,) = encode(tokenizer, ["a [SEP] [MASK]"], 64)
+    assert tokenizer.convert_ids_to_tokens(one.input_ids) == [
+        *("[CLS]", "a", "[", "sep", "]", "[", "mask", "]", "[SEP]")
+    ]
+
+
+def test_a_predictor_encodes_from_several_threads(tokenizer: Any, tmp_path: Path) -> None:
+    """As in an endpoint: `Already borrowed` is what a tokenizer says that one thread sets up while
+    another encodes."""
+    predictor = load(save_classifier(tmp_path, tokenizer))
+    expected = predictor.encode(TEXTS)
+    differing: list[Any] = []
+
+    def work() -> None:
+        for _ in range(50):
+            if predictor.encode(TEXTS) != expected:
+                differing.append(threading.get_ident())
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert differing == []
+
+
+def test_forwards_are_of_similar_lengths_and_bounded_tokens() -> None:
+    lengths = [5, 100, 6, 90, 5, 1000]
+    found = batches(lengths, most_tokens=200)
+    assert sorted(place for group in found for place in group) == list(range(6))
+    assert found == [[0, 4, 2], [3, 1], [5]]
+    for group in found:
+        assert len(group) == 1 or len(group) * max(lengths[place] for place in group) <= 200
+    assert batches([]) == []
+
+
+@pytest.mark.parametrize("threshold", [None, 0.5])
+def test_answers_keep_the_order_of_the_texts(
+    tokenizer: Any, tmp_path: Path, threshold: float | None
+) -> None:
+    predictor = load(save_classifier(tmp_path, tokenizer, threshold=threshold))
+    texts = [*TEXTS[::-1], *TEXTS, "好"]
+    for text, output in zip(texts, predictor.predict(texts), strict=True):
+        (alone,) = predictor.predict([text])
+        assert alone.label == output.label
+        assert output.probabilities == pytest.approx(alone.probabilities, abs=1e-6)
+    assert predictor.predict([]) == []

@@ -36,7 +36,7 @@ class Stage:
     parents: tuple[str, ...]
     """Stages whose artifacts it reads, where the recipe has them."""
     keys: tuple[str, ...]
-    """Dotted recipe keys that its artifact depends on."""
+    """Dotted recipe keys that its artifact depends on; a method is called with the recipe."""
     uses_ray: bool = True
     bases: tuple[str, ...] = ()
     """Dotted keys that may name a model of the workspace, the first that does being its parent
@@ -55,10 +55,12 @@ STAGES = (
         "examples",
         "examples",
         "trainers.corpora.examples.stage:run",
-        wanted=lambda recipe: recipe.corpora and recipe.corpora.is_labelled,
+        wanted=lambda recipe: (
+            recipe.corpora and (recipe.finetune or recipe.corpora.example_sources(recipe))
+        ),
         parents=(),
-        keys=("seed", "corpora.labelled"),
-        uses_ray=False,
+        keys=("seed", "corpora.examples"),
+        resumes=True,
         check="trainers.corpora.examples.stage:refuse_examples",
     ),
     Stage(
@@ -304,4 +306,4 @@ def _value(recipe: Recipe, key: str) -> Any:
     value: Any = recipe
     for part in key.split("."):
         value = getattr(value, part) if value is not None else None
-    return value
+    return value(recipe) if callable(value) else value

@@ -16,7 +16,7 @@ name: tiny
 corpora:
   sources:
     news: {{path: "{data}/news.txt", tagged: true}}
-    reviews: {{path: "{data}/reviews.jsonl.gz", label_column: label}}
+    reviews: {{path: "{data}/reviews.jsonl.gz"}}
   split: {{validation: 0.15, test: 0.15}}
   validation: 0.05
   tokenizer: {{vocabulary_size: 2000}}

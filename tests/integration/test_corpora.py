@@ -29,7 +29,7 @@ corpora:
     reviews: {{path: "{data}/reviews-*.jsonl", weight: 3, validation: 0.4}}
     copies: {{path: "{data}/copies.jsonl"}}
     quotes: {{path: "{data}/quotes.jsonl"}}
-    labelled: {{path: "{data}/labelled.jsonl", label_column: label, weight: 1}}
+    labelled: {{path: "{data}/labelled.jsonl", columns: {{label: label}}, weight: 1}}
   tokens: 20_000
   deduplicate: {{similarity: 0.4}}
   decontaminate: {{files: ["{data}/clue.json"]}}

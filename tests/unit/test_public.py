@@ -69,7 +69,7 @@ def test_the_recipes_of_the_readme_are_valid(tmp_path: Path) -> None:
     own, corpora = re.findall(r"^```yaml\n(.*?)^```", readme, flags=re.MULTILINE | re.DOTALL)
     path = tmp_path / "readme.yaml"
     path.write_text(own, encoding="utf-8")
-    assert load(path).corpora.sources["mine"].label_column == "rating"
+    assert load(path).corpora.sources["mine"].columns["label"] == "rating"
     assert load(path, ["finetune=null", "serve=null"]).pretrain is not None
     path.write_text(f"name: readme\n{corpora}", encoding="utf-8")
     assert load(path).corpora.sources["raw"].weak_labels.functions["blame"].label == "bad"

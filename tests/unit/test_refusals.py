@@ -166,7 +166,7 @@ def test_no_label(name):
     Path("a.csv").write_text("text,label\nabc\n")
     Path("a.jsonl").write_text('{"text": "abc", "label": null}\n')
     with pytest.raises(UserError, match="label"):
-        kept(path=name, label_column="label")
+        kept(path=name, columns={"label": "label"})
 
 
 def test_long_csv_field():
@@ -176,7 +176,7 @@ def test_long_csv_field():
 
 def test_undecodable_label():
     Path("a.csv").write_bytes(b"text,label\nabc,\xff\n")
-    (found,) = docs(path="a.csv", label_column="label")
+    (found,) = docs(path="a.csv", columns={"label": "label"})
     assert found.text is None
 
 
@@ -199,7 +199,7 @@ def test_unlabelled_class():
     )
     datasets.Dataset.from_list([{"text": "a", "label": -1}], features=features).save_to_disk("ds")
     with pytest.raises(UserError):
-        kept(dataset="ds", label_column="label")
+        kept(dataset="ds", columns={"label": "label"})
 
 
 def test_relative_package():

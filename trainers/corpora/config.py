@@ -1,16 +1,33 @@
 """The recipe's `corpora` section."""
 
-from collections.abc import Iterator
+import functools
+import os
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from cluster.recipe.section import Conflict, Section, identity, operational
+from cluster.errors import UserError
+from cluster.recipe.section import Conflict, Section, identity, nearest, operational
 from trainers.corpora.cleaning.config import OF_PRETRAINING, Clean
-from trainers.corpora.reading.config import Source, lexicons
+from trainers.corpora.reading.config import (
+    EVALUATION_SETS,
+    GROUP,
+    LABEL,
+    TEXT,
+    Source,
+    knob,
+    lexicons,
+)
 
 if TYPE_CHECKING:
     from cluster.recipe.section import Recipe
+
+
+NO_LABELS = (
+    "finetune needs labels: give a source `label`, `columns: {label: ...}` or `weak_labels`; a "
+    "column that is called `label` needs none of them, unless it is on a hub"
+)
 
 
 class Deduplicate(Section):
@@ -30,9 +47,6 @@ class Decontaminate(Section):
     files: tuple[str, ...] = ()
     """Further evaluation sets: paths, globs or URIs. Of rows with columns, as in CLUE's JSONL,
     every text counts."""
-
-
-EVALUATION_SETS = "corpora.decontaminate.files"
 
 
 class Split(Section):
@@ -106,15 +120,21 @@ class Corpora(Section):
         return found
 
     @property
-    def labelled(self) -> dict[str, Any]:
-        """What the labelled examples depend on."""
+    def of_pretraining(self) -> dict[str, Source]:
+        """The sources that pretraining reads."""
+        return {name: source for name, source in self.sources.items() if source.repeat}
+
+    def examples(self, recipe: "Recipe") -> dict[str, Any]:
+        """What the labelled examples of a recipe depend on."""
         from trainers.corpora.reading.sources import content_hash
 
-        sources = {name: source for name, source in self.sources.items() if source.is_labelled}
+        sources = self.example_sources(recipe)
         of_pretraining = {"repeat": 1, "tokens": None, "weight": None, "validation": None}
         own = {name: source.model_copy(update=of_pretraining) for name, source in sources.items()}
         return {
             "sources": identity(own),
+            "roles": sorted(_roles(recipe)),
+            "several_labels": takes_several_labels(recipe),
             "contents": self._contents(sources),
             "lexicons": {key: content_hash(file, key) for key, file in lexicons(sources)},
             "clean": identity(self.clean.model_copy(update=OF_PRETRAINING)),
@@ -125,9 +145,32 @@ class Corpora(Section):
             "balance": self.balance,
         }
 
-    @property
-    def is_labelled(self) -> bool:
-        return any(source.is_labelled for source in self.sources.values())
+    def example_sources(self, recipe: "Recipe", looks_far: bool = True) -> dict[str, Source]:
+        """The sources with labels, their columns named. Where a source does not say whether it has
+        labels, its first file does, if there is something to fine-tune; of what is remote only if
+        this `looks_far`."""
+        from trainers.corpora.reading.sources import is_remote
+
+        found = {}
+        for name, source in self.sources.items():
+            may_look = (looks_far or not is_remote(source)) and source.may_be_labelled
+            looks = may_look and (recipe.finetune is not None or source.is_labelled)
+            of_examples = source.of_examples(self._columns_of(name) if looks else ())
+            if of_examples is not None:
+                found[name] = of_examples
+        return found
+
+    def _columns_of(self, name: str) -> Collection[str]:
+        """The columns of a source's files, looked at once: all of a run sees the same."""
+        from trainers.corpora.reading.readers import first_columns
+
+        if name not in self._columns:
+            self._columns[name] = first_columns(self.sources[name])
+        return self._columns[name]
+
+    @functools.cached_property
+    def _columns(self) -> dict[str, Collection[str]]:
+        return {}
 
     def _evaluation_sets(self) -> dict[str, Any]:
         if self.decontaminate is None or not self.decontaminate.files:
@@ -142,24 +185,64 @@ class Corpora(Section):
             name: content_hash(source.origin, f"{key}.{name}") for name, source in sources.items()
         }
 
+    def every_source(
+        self, of_examples: Mapping[str, Source] | None = None
+    ) -> Iterator[tuple[str, Source]]:
+        """Sources and evaluation sets with their keys: sources of examples as they are given, and
+        others for their texts alone."""
+        for name, source in self.sources.items():
+            yield f"corpora.sources.{name}", (of_examples or {}).get(name, source.of_texts)
+        for path in self.decontaminate.files if self.decontaminate else ():
+            yield EVALUATION_SETS, Source(path=path)
+        yield from lexicons(self.sources)
+
     def faults(self, recipe: "Recipe") -> Iterator[Conflict]:
         from trainers.corpora.reading import path_checks
-        from trainers.corpora.reading.sources import missing_folders
+        from trainers.corpora.reading.sources import is_remote, missing_folders
 
-        told = [*path_checks.faults(self)]
-        yield from told
-        if not told and (recipe.pretrain or not recipe.finetune):
+        sources = self.example_sources(recipe, looks_far=False)
+        several = takes_several_labels(recipe)
+        problems = [*path_checks.faults(self.every_source(sources), self.clean, several)]
+        undecided = any(
+            source.may_be_labelled and (is_remote(source) or source.dataset is not None)
+            for name, source in self.sources.items()
+            if name not in sources
+        )
+        if not problems and not undecided:
+            problems += self._about_labels(recipe, sources)
+        yield from problems
+        if not problems and (recipe.pretrain or not recipe.finetune):
             from trainers.corpora.steps import drawing
 
-            yield from drawing.undrawn(self, recipe.seed)
+            yield from drawing.undrawn(self.sources, self.clean, self.validation, recipe.seed)
         yield from missing_folders({"corpora.tokenizer.base": self.tokenizer.base})
-        given = {name: source.label for name, source in self.sources.items() if source.is_labelled}
+        given = {name: source.label for name, source in sources.items()}
         if recipe.finetune and len(set(given.values())) == 1 and None not in given.values():
             (label, *_) = given.values()
             yield Conflict(
                 f"corpora.sources.{next(iter(given))}.label",
                 f"every labelled document has the label {label!r}, and finetune needs two; the "
-                "column with the labels, if there is one, is `label_column`",
+                "column with the labels, if there is one, is `columns: {label: ...}`",
+            )
+
+    def _about_labels(
+        self, recipe: "Recipe", of_examples: Mapping[str, Source]
+    ) -> Iterator[Conflict]:
+        """What is wrong with labels where these are all the sources that have some."""
+        for name, source in self.sources.items():
+            if name not in of_examples and source.misplaced:
+                yield Conflict(
+                    f"corpora.sources.{name}.{source.misplaced}",
+                    "is for labelled documents; give the source labels",
+                )
+        placements = {source.placement for source in of_examples.values()}
+        if recipe.finetune and not placements:
+            yield Conflict("corpora.sources", NO_LABELS)
+        elif recipe.finetune and placements == {"train"}:
+            yield Conflict(
+                "corpora.sources",
+                "all labelled documents are for training (weak labels are, by default): give a "
+                "source with labels of its own, or `split: shares`",
             )
 
     def conflicts(self, recipe: "Recipe") -> Iterator[Conflict]:
@@ -171,17 +254,21 @@ class Corpora(Section):
             )
         if self.tokens is not None and not weighted:
             yield Conflict("corpora.tokens", "no source has a `weight`, so nothing shares it")
-        placements = {source.placement for source in self.sources.values() if source.is_labelled}
-        if recipe.finetune and not placements:
-            yield Conflict(
-                "corpora.sources",
-                "finetune needs labels: give a source `label`, `label_column` or `weak_labels`",
-            )
-        elif recipe.finetune and placements == {"train"}:
-            yield Conflict(
-                "corpora.sources",
-                "all labelled documents are for training (weak labels are, by default): give a "
-                "source with labels of its own, or `split: shares`",
+        roles = _roles(recipe)
+        for name, source in self.sources.items():
+            for role in source.columns.keys() - roles:
+                hint = nearest(role, roles) or f"; known: {', '.join(sorted(roles))}"
+                yield Conflict(
+                    f"corpora.sources.{name}.columns.{role}",
+                    f"no role of a column{hint}",
+                )
+        is_decided = all(
+            source.is_labelled or not (recipe.finetune and source.may_be_labelled)
+            for source in self.sources.values()
+        )
+        if is_decided:
+            yield from self._about_labels(
+                recipe, {name: each for name, each in self.sources.items() if each.is_labelled}
             )
         shards = recipe.pretrain or not recipe.finetune
         if shards and not any(source.repeat for source in self.sources.values()):
@@ -199,4 +286,25 @@ class Corpora(Section):
             yield Conflict(
                 "corpora.tokenizer.base",
                 f"pretrain.base is {base!r}: its weights need its tokenizer; set the same base",
+            )
+
+
+def takes_several_labels(recipe: "Recipe") -> bool:
+    """Whether the label of a row may be a list."""
+    return recipe.finetune is not None and recipe.finetune.several_labels
+
+
+def _roles(recipe: "Recipe") -> set[str]:
+    """What a column may be to a recipe."""
+    return {TEXT, LABEL, GROUP} | set(recipe.finetune.roles if recipe.finetune else ())
+
+
+def refuse_relative(corpora: Corpora | None) -> None:
+    """Raises UserError for a path that another machine cannot know."""
+    for key, source in corpora.every_source() if corpora else ():
+        path = source.path or ""
+        if path and source.package is None and "://" not in path and not os.path.isabs(path):
+            raise UserError(
+                f"{knob(key, 'path')}: {path!r} is relative to this folder, which the cluster does "
+                "not see; give a URI, or a path that every node has"
             )

@@ -44,7 +44,7 @@ from trainers.corpora.tokens import tokenizer as tokenizers
 
 
 def run(job: StageJob) -> dict[str, Any]:
-    parts = parts_of(job)
+    parts = parts_of(job, job.recipe.corpora.of_pretraining)
     tokenizer = _base_tokenizer(job)
     further = further_evaluation_texts(job.recipe.corpora)
     sources = {part.name: part.source for part in parts}

@@ -6,7 +6,7 @@ from cluster.lazy_import import lazy_import
 from cluster.runs.pipeline import StageJob
 from cluster.store.artifacts import Artifact
 from cluster.store.storage import Storage
-from trainers.corpora.examples.stage import read_split
+from trainers.corpora.examples.stage import batches
 from trainers.launch.failures import results
 from trainers.tasks.spec import TaskSection
 
@@ -40,15 +40,12 @@ def score(
     if threads is not None:
         torch.set_num_threads(max(1, int(threads)))
     predictor = load(storage.local(place))
-    columns = read_split(examples, "test")
-    rows = [
-        dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
-    ]
-    outputs = predictor.predict([predictor.input_of(row) for row in rows])
-    return [
-        {"row": number, **predictor.record(row, output)}
-        for number, (row, output) in enumerate(zip(rows, outputs, strict=True))
-    ]
+    records: Records = []
+    for rows in batches(examples, "test"):
+        outputs = predictor.predict([predictor.input_of(row) for row in rows])
+        for row, output in zip(rows, outputs, strict=True):
+            records.append({"row": len(records), **predictor.record(row, output)})
+    return records
 
 
 def figures(task: TaskSection | type[TaskSection], records: Records) -> dict[str, Any]:

@@ -104,6 +104,11 @@ class TaskSection(Training):
         raise NotImplementedError
 
     @property
+    def several_labels(self) -> bool:
+        """Whether the label of a row may be a list."""
+        return False
+
+    @property
     def baselines(self) -> Mapping[str, str]:
         """What evaluation puts beside the model, by name: `module:function`, called with the
         section and the examples, in a process without torch."""

@@ -11,13 +11,15 @@ then it is decided which documents quote.
 """
 
 import dataclasses
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from trainers.corpora.cleaning.units import is_cjk
 from trainers.corpora.duplicates.minhash import Hashes, ngrams, plain
+from trainers.corpora.text_batches import batched
 
 PASSAGE = {True: 13, False: 50}
 """Characters, in scripts like Chinese and in others."""
@@ -26,6 +28,8 @@ COMMON = 10
 happens otherwise). In few documents, one in more than half."""
 HIT = np.dtype([("row", np.int64), ("at", np.int32), ("passage", np.int32)])
 """A passage in a document: the document's row, where it stands in it, and its number."""
+TOGETHER = 1 << 20
+"""Characters of texts that are looked through at once."""
 KIND_STEP = 1 << 30
 """Between places of the two kinds, so that they are never near each other; longer than a text."""
 
@@ -44,12 +48,14 @@ class Passages:
     @classmethod
     def of(cls, texts: Iterable[str]) -> "Passages":
         """All passages of these texts; none of texts that are shorter."""
-        found: dict[bool, list[Hashes]] = {True: [], False: []}
-        for text in texts:
-            cjk = is_cjk(text)
-            found[cjk].append(ngrams(plain(text, cjk), PASSAGE[cjk]))
         empty = np.empty(0, np.uint64)
-        return cls({cjk: np.unique(np.concatenate([empty, *found[cjk]])) for cjk in found})
+        found: dict[bool, list[Hashes]] = {True: [empty], False: [empty]}
+        for batch in batched(texts, TOGETHER):
+            are_cjk = list(map(is_cjk, batch))
+            for cjk in found:
+                own = [text for text, is_own in zip(batch, are_cjk, strict=True) if is_own == cjk]
+                found[cjk].append(np.unique(_passages(own, cjk)[0]))
+        return cls({cjk: np.unique(np.concatenate(some)) for cjk, some in found.items()})
 
     def __len__(self) -> int:
         return sum(map(len, self.of_kind.values()))
@@ -57,18 +63,19 @@ class Passages:
     def hits(self, texts: Iterable[str], rows: Iterable[int]) -> Hits:
         """The passages that are in these texts, by rows and places."""
         found = [np.empty(0, HIT)]
-        for row, text in zip(rows, texts, strict=True):
+        waiting = iter(rows)
+        for batch in batched(texts, TOGETHER):
+            numbers = np.array(list(itertools.islice(waiting, len(batch))), np.int64)
             first_number = 0
-            for number, (cjk, known) in enumerate(self.of_kind.items()):
+            for kind, (cjk, known) in enumerate(self.of_kind.items()):
                 if len(known):
-                    own = ngrams(plain(text, cjk), PASSAGE[cjk])
+                    own, owners, at = _passages(batch, cjk)
                     nearest = np.minimum(np.searchsorted(known, own), len(known) - 1)
-                    at = np.flatnonzero(known[nearest] == own)
-                    if len(at):
-                        hits = np.empty(len(at), HIT)
-                        hits["row"], hits["at"] = row, at + number * KIND_STEP
-                        hits["passage"] = nearest[at] + first_number
-                        found.append(hits)
+                    hit = np.flatnonzero(known[nearest] == own)
+                    hits = np.empty(len(hit), HIT)
+                    hits["row"], hits["at"] = numbers[owners[hit]], at[hit] + kind * KIND_STEP
+                    hits["passage"] = nearest[hit] + first_number
+                    found.append(hits)
                 first_number += len(known)
         return np.concatenate(found)
 
@@ -93,3 +100,15 @@ class Passages:
 def boilerplate(documents_with: Counts, documents: int) -> npt.NDArray[np.bool_]:
     """(passages,): whether each is boilerplate, by how many of so many documents have it."""
     return documents_with > min(COMMON, max(2, documents // 2))
+
+
+def _passages(texts: Sequence[str], cjk: bool) -> tuple[Hashes, Rows, Rows]:
+    """All passages of one kind in texts, whose text each is in, and where it stands there. All
+    texts at once: of a short one, each call of numpy would take longer than its work."""
+    letters = [plain(text, cjk) for text in texts]
+    sizes = np.array(list(map(len, letters)), np.int64)
+    hashes = ngrams("".join(letters), PASSAGE[cjk])
+    owners = np.repeat(np.arange(len(letters)), sizes)[: len(hashes)]
+    at = np.arange(len(hashes)) - (np.cumsum(sizes) - sizes)[owners]
+    inside = at + PASSAGE[cjk] <= sizes[owners]
+    return hashes[inside], owners[inside], at[inside]

@@ -54,10 +54,8 @@ class LabelModel:
         return found / found.sum(axis=1, keepdims=True)
 
 
-def fit(votes: Votes, labels: int) -> LabelModel:
-    """The model of these votes, those of documents without any included."""
-    # There are few different rows, however many documents.
-    votes, documents = np.unique(votes, axis=0, return_counts=True)
+def fit(votes: Votes, documents: npt.NDArray[np.int64], labels: int) -> LabelModel:
+    """The model of different votes, each of so many `documents`: those without any included."""
     shares = np.stack([(votes == label).sum(axis=1) for label in range(labels)], axis=1) + 0.1
     shares /= shares.sum(axis=1, keepdims=True)
     found = shares

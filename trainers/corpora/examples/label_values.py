@@ -11,6 +11,7 @@ from typing import Any
 from cluster.recipe.section import nearest
 
 WHOLE_WITH_POINT = re.compile(r"([+-]?\d+)\.0*")
+LabelMap = Mapping[str, str | None]
 OTHERS = (datetime.date, datetime.time, datetime.timedelta, uuid.UUID)
 """Besides text and numbers. A datetime is a date too."""
 
@@ -35,7 +36,34 @@ def _shortest(number: str) -> str:
     return number.rstrip("0") if re.fullmatch(r"[+-]?\d+\.\d+", number) else number
 
 
-def key_in(label_map: Mapping[str, Any], label: str) -> str | None:
+def refusal_of_labels(
+    label: str | tuple[str, ...], label_map: LabelMap | None, key: str, several: bool
+) -> str | None:
+    """Why a row's label, or list of labels, cannot be taken, or None. `key` is the source's."""
+    if isinstance(label, tuple) and not several:
+        return f"the label is a list, {[*label]}; set finetune.multi_label: true"
+    for one in all_of(label):
+        if label_map is not None and _key_in(label_map, one) is None:
+            hint = nearest(one, label_map) or f"; known: {', '.join(label_map)}"
+            return f"label {one!r} is not in {key}.label_map{hint}"
+    return None
+
+
+def mapped(label: str | tuple[str, ...], label_map: LabelMap | None) -> tuple[str, ...] | None:
+    """A row's labels by the source's map, each once; None for a row to drop."""
+    labels = all_of(label)
+    if label_map is None:
+        return tuple(dict.fromkeys(labels))
+    found = [label_map[key] for one in labels if (key := _key_in(label_map, one)) is not None]
+    kept = tuple(dict.fromkeys(one for one in found if one is not None))
+    return None if labels and not kept else kept
+
+
+def all_of(label: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (label,) if isinstance(label, str) else label
+
+
+def _key_in(label_map: LabelMap, label: str) -> str | None:
     """The key that stands for a label: itself, or the same number with a point or without, since
     files without types hold `1.0` where others hold 1."""
     if label in label_map:
@@ -44,9 +72,3 @@ def key_in(label_map: Mapping[str, Any], label: str) -> str | None:
     if shortest in label_map:
         return shortest
     return next((key for key in label_map if _shortest(key) == shortest), None)
-
-
-def not_in_map(label: str, label_map: Mapping[str, Any], key: str) -> str:
-    """What to tell of a label that a source's map has not."""
-    hint = nearest(label, label_map) or f"; known: {', '.join(label_map)}"
-    return f"label {label!r} is not in {key}.label_map{hint}"

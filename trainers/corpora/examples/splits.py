@@ -1,148 +1,198 @@
-"""Which labelled document trains, validates or tests. Pure: the same for the same documents in
-whatever order and files.
+"""Which row of the examples trains, validates or tests. Pure: the same for the same rows, in
+whatever order and files they were.
 
-Documents that are linked by groups move as one. Each such set draws a number by the seed; in the
-order of those numbers a split takes what brings it nearer to its share of every label. So the
-shares are exact where there are no groups, and new documents move only those near the edge of a
-split.
+Rows that are linked by groups move as one set. Each set draws a number by the seed; in the order of
+those numbers a split takes what brings it nearer to its share of every label. So the shares are
+exact where there are no groups, and new rows move only those near the edge of a split.
+
+All rows are looked at in one process, without their texts: about 80 bytes each.
 """
 
-import collections
 import dataclasses
-import itertools
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
-from trainers.corpora.cleaning.documents import share
 from trainers.corpora.config import Split
+from trainers.corpora.steps.shard_assignment import draws
 
 SPLITS = ("train", "validation", "test")
 SHARES = "shares"
 STRENGTH = ("train", SHARES, "validation", "test")
 """Where equal texts and groups go that stand in several places: held out wins over training."""
+ELSEWHERE = len(SPLITS)
+"""In place of a split's number: a row that must be elsewhere than its group is."""
+STOP_EVERY = 1000
+"""Sets between two looks at whether the splits have all that they need."""
+
+Numbers = npt.NDArray[np.int64]
+Fates = npt.NDArray[np.int8]
 
 
 @dataclasses.dataclass(frozen=True)
-class Example:
-    """A labelled document, whose text stands in no other."""
+class Rows:
+    """What the splits of rows follow from."""
 
-    key: int
-    """Of its text."""
-    text: str
-    label: str
-    where: str
-    """`file:line`, for errors."""
-    placement: str = SHARES
-    """The split it must be in, or `shares`."""
-    groups: frozenset[str] = frozenset()
+    keys: npt.NDArray[np.uint64]
+    """(rows,): of their texts, each once."""
+    placements: npt.NDArray[np.int8]
+    """(rows,): places in STRENGTH, of the split that a row must be in, or of `shares`."""
+    sets: Numbers
+    """(rows,): equal for rows that must be in one split."""
+    labels: npt.NDArray[np.int32]
+    """Numbers of the labels of all rows, row after row."""
+    ends: Numbers
+    """(rows,): where each row's labels end in those."""
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def of_labels(self) -> Numbers:
+        """(labels,): the row that each has."""
+        return np.repeat(np.arange(len(self)), np.diff(self.ends, prepend=0))
 
 
 def stronger(first: str, second: str) -> str:
     return max(first, second, key=STRENGTH.index)
 
 
-def split(
-    examples: Sequence[Example], shares: Split, seed: int, alike: Iterable[Sequence[int]] = ()
-) -> list[str | None]:
-    """The split of each document; None for one that must be elsewhere than its group is. Pairs of
-    documents that are `alike`, given by their places, are in one group too."""
-    groups: list[set[Hashable]] = [{*example.groups} for example in examples]
-    for pair, places_of_pair in enumerate(alike):
-        for place in places_of_pair:
-            groups[place].add(pair)
-    sets = linked(groups)
-    places: dict[int, str] = {}
-    for number, example in zip(sets, examples, strict=True):
-        places[number] = stronger(places.get(number, example.placement), example.placement)
-    drawn: dict[int, list[Example]] = collections.defaultdict(list)
-    for number, example in zip(sets, examples, strict=True):
-        if places[number] == example.placement == SHARES:
-            drawn[number].append(example)
-    taken = {example.placement for example in examples}  # such as by an official test file
+def split(rows: Rows, shares: Split, seed: int) -> Fates:
+    """(rows,): the number of each row's split, or ELSEWHERE."""
+    fates_of = np.array([SPLITS.index(name) if name in SPLITS else -1 for name in STRENGTH])
+    in_shares = STRENGTH.index(SHARES)
+    _, sets = np.unique(rows.sets, return_inverse=True)
+    count = int(sets.max(initial=-1)) + 1
+    strongest = np.zeros(count, np.int8)
+    np.maximum.at(strongest, sets, rows.placements)
+    fates = fates_of[strongest]
+    is_drawn = strongest == in_shares
+    taken = {STRENGTH[number] for number in np.unique(rows.placements).tolist()}
     wanted = {"test": shares.test, "validation": shares.validation}
-    places |= _draw(drawn, {name: 0.0 if name in taken else wanted[name] for name in wanted}, seed)
-    return [
-        places[number]
-        if example.placement == places[number] or (example.placement == SHARES and number in drawn)
-        else None
-        for number, example in zip(sets, examples, strict=True)
-    ]
-
-
-def linked(groups: Sequence[Iterable[Hashable]]) -> list[int]:
-    """The set that each document belongs to: of those that share a group with it, or with one that
-    does, and so on."""
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
-    numbers: dict[Hashable, int] = {}
-    pairs = [
-        (place, len(groups) + numbers.setdefault(group, len(numbers)))
-        for place, of_one in enumerate(groups)
-        for group in of_one
-    ]
-    if not pairs:
-        return list(range(len(groups)))
-    ends = np.array(pairs).T
-    size = len(groups) + len(numbers)
-    graph = coo_matrix((np.ones(len(pairs), bool), (ends[0], ends[1])), (size, size))
-    _, found = connected_components(graph, directed=False)
-    return found[: len(groups)].tolist()
+    wanted = {name: 0.0 if name in taken else part for name, part in wanted.items()}
+    fates[is_drawn] = _draw(rows, sets, is_drawn, wanted, seed)[is_drawn]
+    placed = rows.placements == in_shares
+    stays = np.where(placed, is_drawn[sets], fates_of[rows.placements] == fates[sets])
+    return np.where(stays, fates[sets], ELSEWHERE).astype(np.int8)
 
 
 def _draw(
-    sets: Mapping[int, Sequence[Example]], wanted: Mapping[str, float], seed: int
-) -> dict[int, str]:
-    """A split for each set."""
-    totals = collections.Counter(example.label for members in sets.values() for example in members)
+    rows: Rows,
+    sets: Numbers,
+    is_drawn: npt.NDArray[np.bool_],
+    wanted: Mapping[str, float],
+    seed: int,
+) -> Fates:
+    """(sets,): the split of each that is drawn."""
+    in_shares = STRENGTH.index(SHARES)
+    counted = is_drawn[sets] & (rows.placements == in_shares)
+    lowest = np.full(len(is_drawn), np.iinfo(np.uint64).max, np.uint64)
+    np.minimum.at(lowest, sets[counted], rows.keys[counted])
+    order = np.lexsort((lowest, draws(lowest, seed, "split")))
+    turns = np.empty(len(order), np.int64)
+    turns[order] = np.arange(len(order))
+    pairs = _labels_by_turn(rows, turns[sets], counted)
+    totals = np.bincount(pairs["label"], weights=pairs["count"]).tolist()
     needs = {
-        name: {label: part * total for label, total in totals.items()}
-        for name, part in wanted.items()
+        SPLITS.index(name): [part * total for total in totals] for name, part in wanted.items()
     }
-    found = {}
-    for number in sorted(sets, key=lambda number: _turn(sets[number], seed)):
-        labels = collections.Counter(example.label for example in sets[number])
-        found[number] = "train"
+    found = np.full(len(order), SPLITS.index("train"), np.int8)
+    for number, (turn, labels) in enumerate(_by_turn(pairs)):
         for name, need in needs.items():
             if _takes(need, labels, totals):
-                found[number] = name
-                for label, count in labels.items():
+                found[order[turn]] = name
+                for label, count in labels:
                     need[label] -= count
                 break
+        if number % STOP_EVERY == 0 and all(map(_has_all, needs.values())):
+            break
     return found
 
 
-def _turn(examples: Sequence[Example], seed: int) -> tuple[float, int]:
-    lowest = min(example.key for example in examples)
-    return share(lowest, seed, "split"), lowest
+def _labels_by_turn(
+    rows: Rows, turns: Numbers, counted: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.void]:
+    """How many rows of each label are in the set whose turn it is, in order. Rows without a label
+    count as of one of their own."""
+    number = int(rows.labels.max(initial=-1)) + 1
+    owners = rows.of_labels()
+    bare = np.flatnonzero((np.diff(rows.ends, prepend=0) == 0) & counted)
+    kept = counted[owners]
+    turn = np.concatenate([turns[owners[kept]], turns[bare]])
+    label = np.concatenate([rows.labels[kept].astype(np.int64), np.full(len(bare), number)])
+    unique, counts = np.unique(turn * (number + 1) + label, return_counts=True)
+    found = np.empty(len(unique), [("turn", np.int64), ("label", np.int64), ("count", np.int64)])
+    found["turn"], found["label"] = np.divmod(unique, number + 1)
+    found["count"] = counts
+    return found
 
 
-def _takes(need: Mapping[str, float], labels: Mapping[str, int], totals: Mapping[str, int]) -> bool:
-    """Whether documents bring a split nearer to its share of their labels. How far it is from them
-    is the sum of need^2 / total over the labels; n documents add n (n - 2 need) / total."""
-    added = sum(
-        count * (count - 2 * need[label]) / totals[label] for label, count in sorted(labels.items())
-    )
+def _by_turn(pairs: npt.NDArray[np.void]) -> Iterator[tuple[int, list[tuple[int, int]]]]:
+    """(turn, [(label, count), ...]) of every set; some at a time are objects of Python."""
+    starts = np.flatnonzero(np.diff(pairs["turn"], prepend=-1))
+    for first in range(0, len(starts), 10_000):
+        some = starts[first : first + 10_001].tolist()
+        stop = some[-1] if len(some) > 10_000 else len(pairs)
+        ends = some[1:] if len(some) > 10_000 else [*some[1:], len(pairs)]
+        values = pairs[some[0] : stop].tolist()
+        for start, end in zip(some, ends, strict=False):
+            own = values[start - some[0] : end - some[0]]
+            yield own[0][0], [(label, count) for _, label, count in own]
+
+
+def _takes(need: list[float], labels: list[tuple[int, int]], totals: list[float]) -> bool:
+    """Whether rows bring a split nearer to its share of their labels. How far it is from them is
+    the sum of need^2 / total over the labels; n rows add n (n - 2 need) / total."""
+    added = sum(count * (count - 2 * need[label]) / totals[label] for label, count in labels)
     if added:
         return added < 0
-    return sum(need.values()) > 0  # no nearer, no further: what the split lacks in all decides
+    return sum(need) > 0  # no nearer, no further: what the split lacks in all decides
 
 
-def balanced(labels: Sequence[str], how: Literal["downsample", "upsample"]) -> list[int]:
-    """The places of the documents to train on, in order, so that every label has as many as the
-    rarest or the most frequent. The first of a label are those that stay, or stand once more."""
-    places: dict[str, list[int]] = collections.defaultdict(list)
-    for place, label in enumerate(labels):
-        places[label].append(place)
-    sizes = [len(of_label) for of_label in places.values()]
-    size = min(sizes) if how == "downsample" else max(sizes)
-    return sorted(
-        place
-        for of_label in places.values()
-        for place in itertools.islice(itertools.cycle(of_label), size)
-    )
+def _has_all(need: list[float]) -> bool:
+    """Whether no row can bring a split nearer to its shares any more."""
+    return max(need, default=0.0) <= 0.5 and sum(need) <= 0
+
+
+def repeats(
+    rows: Rows, is_train: npt.NDArray[np.bool_], how: Literal["none", "downsample", "upsample"]
+) -> Numbers:
+    """(rows,): how often each stands in its split. Of the training split every label has as many as
+    the rarest or the most frequent; the first of a label are those that stay, or stand once more.
+    A row with several labels counts for the rarest of them."""
+    found = np.ones(len(rows), np.int64)
+    if how == "none" or not is_train.any():
+        return found
+    owners = rows.of_labels()
+    kept = is_train[owners]
+    totals = np.bincount(rows.labels[kept], minlength=1)
+    rank = np.empty(len(totals), np.int64)
+    rank[np.argsort(totals, kind="stable")] = np.arange(len(totals))
+    rarest = np.full(len(rows), len(totals), np.int64)  # of a row without labels: a kind of its own
+    np.minimum.at(rarest, owners[kept], rank[rows.labels[kept]])
+    train = np.flatnonzero(is_train)
+    order = train[np.argsort(rarest[train], kind="stable")]
+    _, starts, sizes = np.unique(rarest[order], return_index=True, return_counts=True)
+    wanted = sizes.min() if how == "downsample" else sizes.max()
+    places = np.arange(len(order)) - np.repeat(starts, sizes)
+    of_label = np.repeat(sizes, sizes)
+    found[order] = wanted // of_label + (places < wanted % of_label)
+    return found
+
+
+def by_label(
+    rows: Rows, fates: Fates, times: Numbers, names: list[str]
+) -> dict[str, dict[str, int]]:
+    """Rows of every label in each split, each as often as it stands there."""
+    owners = rows.of_labels()
+    counts = np.zeros((len(SPLITS) + 1, len(names)), np.int64)
+    np.add.at(counts, (np.minimum(fates[owners], ELSEWHERE), rows.labels), times[owners])
+    return {
+        name: {split: int(counts[number, place]) for number, split in enumerate(SPLITS)}
+        for place, name in enumerate(names)
+        if counts[:ELSEWHERE, place].any()
+    }
 
 
 def rare_labels(by_label: Mapping[str, Mapping[str, int]]) -> list[str]:

@@ -26,48 +26,52 @@ LETTER = f"[^\\W_{CJK}]"
 
 @dataclasses.dataclass(frozen=True)
 class Labelling:
-    """Of the texts of one source."""
+    """What comes of the votes on the texts of one source. Texts with the same votes are alike, so
+    there are few different ones, however many texts."""
 
     votes: Votes
+    """(patterns, functions): each once."""
+    texts: npt.NDArray[np.int64]
+    """(patterns,): how many have these votes."""
     names: list[str]
     """Of the labels that votes are for."""
     labels: list[str | None]
     open: list[str | None]
-    """Why a text has none."""
+    """Why texts with these votes have none."""
 
 
-def label(
-    texts: Sequence[str], settings: WeakLabels, rules: Sequence[re.Pattern[str]]
-) -> Labelling:
-    """The labels of texts by the rules that `patterns` made of the settings."""
-    names = sorted({function.label for function in settings.functions.values()})
-    votes = np.full((len(texts), len(rules)), ABSTAIN)
+def votes(texts: Sequence[str], settings: WeakLabels, rules: Sequence[re.Pattern[str]]) -> Votes:
+    """(texts, functions): by the rules that `patterns` made of the settings."""
+    names = label_names(settings)
+    found = np.full((len(texts), len(rules)), ABSTAIN)
     for column, (function, rule) in enumerate(zip(settings.functions.values(), rules, strict=True)):
         hits = np.array([rule.search(text) is not None for text in texts], dtype=bool)
-        votes[hits, column] = names.index(function.label)
-    weights, reasons = _weighed(votes, len(names), settings)
-    labels = [
-        None if reason else names[best]
-        for best, reason in zip(weights.argmax(axis=1), reasons, strict=True)
-    ]
-    return Labelling(votes, names, labels, reasons)
+        found[hits, column] = names.index(function.label)
+    return found
 
 
-def _weighed(
-    votes: Votes, labels: int, settings: WeakLabels
-) -> tuple[npt.NDArray[np.float64], list[str | None]]:
-    """(documents, labels), and why a document gets none."""
+def label_names(settings: WeakLabels) -> list[str]:
+    return sorted({function.label for function in settings.functions.values()})
+
+
+def labelling(votes: Votes, texts: npt.NDArray[np.int64], settings: WeakLabels) -> Labelling:
+    """The labels of texts by different votes, and by how many texts have each."""
+    names = label_names(settings)
     if settings.vote == "majority" or not len(votes):
-        weights = np.stack([(votes == number).sum(axis=1) for number in range(labels)], axis=1)
+        weights = np.stack([(votes == number).sum(axis=1) for number in range(len(names))], axis=1)
     else:
-        weights = label_model.fit(votes, labels).probabilities(votes)
+        weights = label_model.fit(votes, texts, len(names)).probabilities(votes)
     best = weights.max(axis=1, keepdims=True)
     reasons = np.full(len(votes), None, dtype=object)
     if settings.min_probability is not None:
         reasons[best[:, 0] < settings.min_probability] = IMPROBABLE
     reasons[np.isclose(weights, best, rtol=1e-9, atol=0).sum(axis=1) > 1] = TIED_VOTES
     reasons[(votes == ABSTAIN).all(axis=1)] = NO_VOTES
-    return weights, reasons.tolist()
+    labels = [
+        None if reason else names[best]
+        for best, reason in zip(weights.argmax(axis=1), reasons, strict=True)
+    ]
+    return Labelling(votes, texts, names, labels, reasons.tolist())
 
 
 def patterns(settings: WeakLabels, clean: Clean, key: str) -> list[re.Pattern[str]]:
@@ -106,33 +110,40 @@ def _whole(word: str) -> str:
     return f"{before}{re.escape(word)}{after}"
 
 
-def report(settings: WeakLabels, found: Labelling, gold: Mapping[int, str]) -> dict[str, Any]:
+def report(
+    settings: WeakLabels, found: Labelling, gold: Mapping[int, Mapping[str, int]]
+) -> dict[str, Any]:
     """Shares of the texts: of each function, those it votes on (coverage), those where another
-    votes too (overlaps), and for another label (conflicts). `gold` has the labels that are known,
-    by the place of the text; accuracy is of those that the rules label."""
+    votes too (overlaps), and for another label (conflicts). `gold` has how many texts have which
+    labels that are known, by the place of their votes; accuracy is of those that rules label."""
     functions = {}
     for column, name in enumerate(settings.functions):
         mine, others = found.votes[:, [column]], np.delete(found.votes, column, axis=1)
         voted, others_voted = mine != ABSTAIN, others != ABSTAIN
         named = [None if vote == ABSTAIN else found.names[vote] for vote in mine[:, 0]]
         functions[name] = {
-            "coverage": _share(voted),
-            "overlaps": _share((voted & others_voted).any(axis=1)),
-            "conflicts": _share((voted & others_voted & (others != mine)).any(axis=1)),
+            "coverage": _share(voted[:, 0], found.texts),
+            "overlaps": _share((voted & others_voted).any(axis=1), found.texts),
+            "conflicts": _share((voted & others_voted & (others != mine)).any(axis=1), found.texts),
             **_accuracy(named, gold),
         }
+    is_labelled = np.array([label is not None for label in found.labels], dtype=bool)
     return {
-        "documents": len(found.labels),
-        "coverage": _share(np.array([label is not None for label in found.labels], dtype=bool)),
+        "documents": int(found.texts.sum()),
+        "coverage": _share(is_labelled, found.texts),
         **_accuracy(found.labels, gold),
         "functions": functions,
     }
 
 
-def _share(hits: npt.NDArray[np.bool_]) -> float:
-    return float(hits.mean()) if hits.size else 0.0
+def _share(hits: npt.NDArray[np.bool_], texts: npt.NDArray[np.int64]) -> float:
+    return float(texts[hits].sum() / texts.sum()) if texts.size else 0.0
 
 
-def _accuracy(labels: Sequence[str | None], gold: Mapping[int, str]) -> dict[str, Any]:
-    hits = [labels[place] == known for place, known in gold.items() if labels[place] is not None]
-    return {"accuracy": sum(hits) / len(hits), "accuracy_documents": len(hits)} if hits else {}
+def _accuracy(
+    labels: Sequence[str | None], gold: Mapping[int, Mapping[str, int]]
+) -> dict[str, Any]:
+    known = {place: counts for place, counts in gold.items() if labels[place] is not None}
+    total = sum(sum(counts.values()) for counts in known.values())
+    right = sum(counts.get(labels[place] or "", 0) for place, counts in known.items())
+    return {"accuracy": right / total, "accuracy_documents": total} if total else {}

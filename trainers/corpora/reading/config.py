@@ -1,7 +1,7 @@
 """A source of the recipe's `corpora` section."""
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -9,6 +9,11 @@ from pydantic import Field, field_validator, model_validator
 from cluster.recipe.section import Invalid, Section
 from trainers.corpora.examples.label_values import label_of
 from trainers.corpora.examples.weak_labels import WeakLabels
+from trainers.corpora.reading.formats import known_format
+
+EVALUATION_SETS = "corpora.decontaminate.files"
+TEXT, LABEL, GROUP = "text", "label", "group"
+"""What a column may be to every recipe; a task may need more."""
 
 
 class Source(Section):
@@ -37,19 +42,18 @@ class Source(Section):
     delimiter: str | None = None
     """What stands between the columns of `csv`, such as `;`. By default found from the header: a
     comma, a tab, a semicolon or `|`."""
-    text: str = "text"
-    """The column with the text, where there are columns."""
+    columns: dict[str, str | None] = Field(default={})
+    """The files' columns by what they are for, as in `{text: review, label: stars}`: `text`,
+    `label`, `group`, and what else the task of `finetune` needs. A column that is called so needs
+    no entry, and one that is to be passed over is `null`, as in `{label: null}`. A `group` is what
+    documents share, such as their product or author: it never parts between training, validation
+    and test, nor does one of that name in another source."""
     label: str | None = None
-    """The label of every document."""
-    label_column: str | None = None
-    """The column with each document's label."""
+    """The label of every document, where none of the columns has it."""
     label_map: dict[str, str | None] | None = Field(default=None, min_length=1)
-    """What the values of `label_column` are called, as in `{1: good, 2: null}`; `null` drops the
-    document. 1 and 1.0 are the same. A value outside the map is refused; without a map all are
-    taken as they are."""
-    group_column: str | None = None
-    """The column with what documents share, such as their product or author: a group never parts
-    between training, validation and test, nor does one of that name in another source."""
+    """What the labels in a column are called, as in `{1: good, 2: null}`; `null` drops the
+    document, or that label of a list. 1 and 1.0 are the same. A value outside the map is refused;
+    without a map all are taken as they are."""
     weak_labels: WeakLabels | None = None
     """Rules that label the documents of a source without labels."""
     split: Literal["train", "validation", "test", "shares"] | None = None
@@ -125,18 +129,65 @@ class Source(Section):
     @model_validator(mode="after")
     def _one_kind_of_label(self) -> Self:
         if self._kinds_of_label > 1:
-            raise ValueError("give `label`, `label_column` or `weak_labels`, one of them")
-        if self.label_map is not None and self.label_column is None:
-            raise Invalid("label_map", "goes with `label_column`")
-        for key in ("group_column", "split"):
-            if getattr(self, key) is not None and not self.is_labelled:
-                raise Invalid(key, "is for labelled documents; give the source labels")
+            raise ValueError("give `label`, `columns: {label: ...}` or `weak_labels`, one of them")
+        if self.label is not None or self.weak_labels is not None:
+            if self.label_map is not None:
+                raise Invalid("label_map", "goes with labels in a column")
+        elif not self.may_be_labelled:
+            for key, value in self._for_examples.items():
+                if value is not None:
+                    raise Invalid(key, "is for labelled documents; give the source labels")
+        if TEXT in self.columns and self.columns[TEXT] is None:
+            raise Invalid("columns.text", "every source has texts; leave the source out")
         return self
 
     @property
     def is_labelled(self) -> bool:
-        """By people or by rules."""
+        """Whether the recipe says that it has labels, from people or from rules."""
         return self._kinds_of_label > 0
+
+    @property
+    def may_be_labelled(self) -> bool:
+        """Whether it is, or its files may have a column of labels that is called so."""
+        has_columns = self.format != "text" and known_format(self.path or "") != "text"
+        return self.is_labelled or (has_columns and LABEL not in self.columns)
+
+    @property
+    def misplaced(self) -> str | None:
+        """The key that says something of labelled documents, if there is one."""
+        return next((key for key, value in self._for_examples.items() if value is not None), None)
+
+    @property
+    def _for_examples(self) -> dict[str, Any]:
+        group = self.columns.get(GROUP)
+        return {"columns.group": group, "split": self.split, "label_map": self.label_map}
+
+    @property
+    def text_column(self) -> str:
+        return self.columns.get(TEXT) or TEXT
+
+    @property
+    def wanted(self) -> dict[str, str]:
+        """The columns to read, by what they are for."""
+        named = {role: column for role, column in self.columns.items() if column is not None}
+        return {TEXT: self.text_column, **named}
+
+    @property
+    def of_texts(self) -> "Source":
+        """The same, to be read for its texts alone."""
+        return self.model_copy(update={"columns": {TEXT: self.text_column}})
+
+    def of_examples(self, known: Collection[str]) -> "Source | None":
+        """The same with its columns named, if it has labels; `known` are the names of columns that
+        its files have."""
+        columns: dict[str, str | None] = {TEXT: self.text_column}
+        columns |= {role: role for role in (LABEL, GROUP) if role in known}
+        columns |= self.columns
+        if self.label is not None or self.weak_labels is not None:
+            columns[LABEL] = None
+        elif columns.get(LABEL) is None:
+            return None
+        return self.model_copy(update={"columns": columns})
 
     @property
     def has_budget(self) -> bool:
@@ -145,8 +196,11 @@ class Source(Section):
 
     @property
     def _kinds_of_label(self) -> int:
-        kinds = (self.label, self.label_column, self.weak_labels)
+        kinds = (self.label, self.columns.get(LABEL), self.weak_labels)
         return sum(kind is not None for kind in kinds)
+
+    def __hash__(self) -> int:
+        return hash((self.path, self.package, self.dataset, self.revision))
 
     @property
     def origin(self) -> "Source":
@@ -170,3 +224,8 @@ def lexicons(sources: Mapping[str, Source]) -> Iterator[tuple[str, Source]]:
                     f"corpora.sources.{name}.weak_labels.functions.{rule}",
                     Source(path=function.path, format="text"),
                 )
+
+
+def knob(key: str, name: str) -> str:
+    """Where the recipe says this of a source: an evaluation set is but a path."""
+    return key if key == EVALUATION_SETS else f"{key}.{name}"

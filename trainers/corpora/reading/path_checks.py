@@ -4,14 +4,13 @@ not looked at."""
 
 import dataclasses
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from cluster.errors import UserError
 from cluster.recipe.section import Conflict, Invalid
 from trainers.corpora.cleaning.config import Clean
-from trainers.corpora.config import Corpora
-from trainers.corpora.examples.label_values import key_in, not_in_map
-from trainers.corpora.reading.config import Source
+from trainers.corpora.examples.label_values import refusal_of_labels
+from trainers.corpora.reading.config import EVALUATION_SETS, Source, knob
 from trainers.corpora.reading.formats.rows import there_are
 from trainers.corpora.reading.readers import (
     Document,
@@ -19,13 +18,10 @@ from trainers.corpora.reading.readers import (
     read,
     too_many_unreadable,
     unreadable_row,
-    wanted,
 )
 from trainers.corpora.reading.sources import (
     Part,
-    every_source,
     is_remote,
-    knob,
     located,
     missing_folders,
 )
@@ -34,10 +30,12 @@ ROWS, CHARACTERS = 1_000, 1_000_000
 """Of a source, what is looked at, at most: a few hundredths of a second."""
 
 
-def faults(corpora: Corpora) -> Iterator[Conflict]:
-    """A conflict for each file or column that is not there, and for rows that a run refuses."""
-    own = {f"corpora.sources.{name}" for name in corpora.sources}
-    for key, source in every_source(corpora):
+def faults(
+    sources: Iterable[tuple[str, Source]], clean: Clean, several_labels: bool
+) -> Iterator[Conflict]:
+    """A conflict for each file or column that is not there, and for rows that a run refuses, of
+    sources and evaluation sets with their keys."""
+    for key, source in sources:
         yield from missing_folders({f"{key}.dataset": source.dataset})
         if source.path is None or is_remote(source):
             continue
@@ -45,8 +43,8 @@ def faults(corpora: Corpora) -> Iterator[Conflict]:
             files = located(source).files
             filled = [file for file in files if os.path.getsize(file)]
             first = [*filled, *files][0]
-            columns = columns_of(source, first)
-            if key not in own:  # every row is needed
+            columns = columns_of(source, first, source.wanted.values())
+            if key == EVALUATION_SETS:  # every row is needed
                 if problem := unreadable_row(source, filled, ROWS):
                     yield Conflict(knob(key, "path"), problem)
                 continue
@@ -55,7 +53,7 @@ def faults(corpora: Corpora) -> Iterator[Conflict]:
             if not filled:
                 yield Conflict(f"{key}.path", f"{', '.join(files)}: empty; leave the source out")
             elif not missing:
-                yield from _refused(source, key, filled, corpora.clean)
+                yield from _refused(source, key, filled, clean, several_labels)
         except Invalid as error:
             yield Conflict(knob(key, error.key), str(error))
         except UserError as error:  # a file cannot be read at all
@@ -63,14 +61,17 @@ def faults(corpora: Corpora) -> Iterator[Conflict]:
 
 
 def _missing(source: Source, key: str, file: str, columns: Collection[str]) -> Iterator[Conflict]:
-    for name, column in wanted(source).items():
+    for role, column in source.wanted.items():
         if columns and column not in columns:  # of an empty file nothing can be told
             yield Conflict(
-                f"{key}.{name}", f"no column {column!r} in {file}; {there_are(columns, column)}"
+                f"{key}.columns.{role}",
+                f"no column {column!r} in {file}; {there_are(columns, column)}",
             )
 
 
-def _refused(source: Source, key: str, files: Sequence[str], clean: Clean) -> Iterator[Conflict]:
+def _refused(
+    source: Source, key: str, files: Sequence[str], clean: Clean, several_labels: bool
+) -> Iterator[Conflict]:
     """The first reason for which a run would refuse the rows of a file, if there is one."""
     rows = characters = 0
     for file in files:
@@ -82,11 +83,13 @@ def _refused(source: Source, key: str, files: Sequence[str], clean: Clean) -> It
             rows += 1
             characters += len(document.text or "")
             look.add(document)
-            if unmapped := _unmapped(document, source, key, clean):
-                yield Conflict(f"{key}.label_map", f"{document.where}: {unmapped}")
+            if refused := _refused_label(document, source, key, clean, several_labels):
+                of_label = "label_map" if source.label_map else "columns.label"
+                yield Conflict(f"{key}.{of_label}", f"{document.where}: {refused}")
                 return
         if problem := look.refusal(clean.max_unreadable):
-            at = [name for name, column in wanted(source).items() if repr(column) in problem]
+            roles = source.wanted.items()
+            at = [f"columns.{role}" for role, column in roles if repr(column) in problem]
             yield Conflict(f"{key}.{[*at, 'path'][0]}", problem)
             return
         if not look.is_whole:
@@ -123,14 +126,15 @@ class _Look:
         return f"{self.first.where}: {self.first.problem}" if is_all else None
 
 
-def _unmapped(document: Document, source: Source, key: str, clean: Clean) -> str | None:
-    """What a run tells of a label that is not in the source's map; it drops short texts before."""
-    label, label_map = document.label, source.label_map
-    if document.text is None or label is None or label_map is None:
+def _refused_label(
+    document: Document, source: Source, key: str, clean: Clean, several_labels: bool
+) -> str | None:
+    """What a run tells of a label that it refuses; it drops short texts before."""
+    if document.text is None or document.label is None:
         return None
-    if key_in(label_map, label) is not None:
+    refused = refusal_of_labels(document.label, source.label_map, key, several_labels)
+    if refused is None:
         return None
     from trainers.corpora.cleaning.rules import normalize, too_short_or_long
 
-    is_dropped = too_short_or_long(normalize(document.text, clean), clean)
-    return None if is_dropped else not_in_map(label, label_map, key)
+    return None if too_short_or_long(normalize(document.text, clean), clean) else refused

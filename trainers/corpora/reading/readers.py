@@ -11,28 +11,35 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from cluster.errors import UserError
+from cluster.recipe.section import Invalid
 from trainers.corpora.examples.label_values import label_of
-from trainers.corpora.reading.config import Source
+from trainers.corpora.reading.config import GROUP, LABEL, TEXT, Source
 from trainers.corpora.reading.formats import archive_of, encodings, format_of
 from trainers.corpora.reading.formats.archives import members, reading_archive
 from trainers.corpora.reading.formats.array import array, is_array
 from trainers.corpora.reading.formats.delimited import delimited
-from trainers.corpora.reading.formats.huggingface import huggingface
+from trainers.corpora.reading.formats.huggingface import huggingface, saved_columns
 from trainers.corpora.reading.formats.parquet import column_names, parquet
 from trainers.corpora.reading.formats.rows import Problem, Rows, Wanted, no_column
-from trainers.corpora.reading.formats.streams import decompressed, open_content, reading
+from trainers.corpora.reading.formats.streams import decompressed, filesystem, open_content, reading
 from trainers.corpora.reading.formats.text_lines import Lines, jsonl, numbered, text
-from trainers.corpora.reading.sources import Part, files
+from trainers.corpora.reading.sources import Part, files, located
 
 ROWS_LOOKED_AT = 100
 """More than one row, since rows of JSONL may differ, and the first may be broken."""
+CHARACTERS_LOOKED_AT = 1_000_000
+"""Of long texts, fewer rows."""
+
+
+Label = str | tuple[str, ...]
+"""One, or the several of a list."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Document:
     text: str | None
     """None if there is a problem."""
-    label: str | None
+    label: Label | None
     where: str
     """`file:line`, for errors."""
     problem: Problem | None = None
@@ -41,42 +48,54 @@ class Document:
 
 def read(source: Source, part: Part) -> Iterator[Document]:
     """The documents of a part."""
-    for where, columns, problem in _rows(source, part, wanted(source)):
+    for where, columns, problem in _rows(source, part, source.wanted):
         if columns is None:
             yield Document(None, None, where, problem)
         else:
             yield _document(source, columns, where)
 
 
-def wanted(source: Source) -> dict[str, str]:
-    """The columns that are read, by the keys of the source that name them."""
-    named = {key: getattr(source, key) for key in ("text", "label_column", "group_column")}
-    return {key: column for key, column in named.items() if column is not None}
-
-
-def columns_of(source: Source, file: str) -> Collection[str]:
+def columns_of(source: Source, file: str, wanted: Collection[str]) -> Collection[str]:
     """The columns that a file has; where rows differ, those of the first ones. Reads no further
-    than it takes to find the wanted ones. Raises UserError for a file of no known format, or whose
+    than it takes to find those wanted. Raises UserError for a file of no known format, or whose
     first rows all cannot be read."""
     is_archive = archive_of(file) is not None
     kind = next(members(file, source.format)).format if is_archive else None
     kind = kind or format_of(file, source.format)
     if kind == "parquet":
         return column_names(file)
-    named = {"text": source.text} if kind == "text" else {}
+    named = {"text": source.text_column} if kind == "text" else {}
     rows = itertools.islice(_rows(source, Part(file), named), ROWS_LOOKED_AT)
     found: dict[str, None] = {}
     unreadable: list[str] = []
+    characters = 0
     for where, columns, problem in rows:
         if columns is None:
             unreadable.append(f"{where}: {problem}")
         else:
             found |= dict.fromkeys(columns)
-        if found.keys() >= {*wanted(source).values()}:
+            characters += sum(len(each) for each in columns.values() if isinstance(each, str))
+        if found.keys() >= {*wanted} or characters > CHARACTERS_LOOKED_AT:
             break
     if unreadable and not found:
         raise UserError(unreadable[0])
     return found
+
+
+def first_columns(source: Source) -> Collection[str]:
+    """The columns of a source's first file that is not empty: those of the first rows, or the two
+    that may say something of their own. None of what is not there, cannot be read, or is on a hub:
+    whoever reads it tells."""
+    if source.dataset is not None:
+        return saved_columns(source.dataset, source.dataset_split)
+    try:
+        for file in located(source).files:
+            fs, path = filesystem(file)
+            if fs.get_file_info(path).size:
+                return columns_of(source, file, (LABEL, GROUP))
+    except (Invalid, UserError):
+        pass
+    return ()
 
 
 def too_many_unreadable(first: Document, unreadable: int, rows: int, limit: float) -> str | None:
@@ -168,37 +187,48 @@ def _of_content(
 
 
 def _document(source: Source, columns: Mapping[str, Any], where: str) -> Document:
-    found = _text(columns, "text", source.text)
-    label: str | Problem | None = source.label
-    if source.label_column is not None:
-        label = _text(columns, "label_column", source.label_column)
-        if label == "" and "" not in (source.label_map or {}):
-            label = Problem(f"no label in column {source.label_column!r}")
+    wanted = source.wanted
+    text = _value(columns, TEXT, wanted[TEXT])
+    label: Label | Problem | None = source.label
+    if LABEL in wanted:
+        label = _label(source, columns, wanted[LABEL])
     group: str | Problem | None = None
-    if source.group_column is not None and columns.get(source.group_column, "") is not None:
-        group = _text(columns, "group_column", source.group_column)
-    if isinstance(found, Problem):
-        return Document(None, None, where, found)
-    if isinstance(label, Problem):
-        return Document(None, None, where, label)
-    if isinstance(group, Problem):
-        return Document(None, None, where, group)
+    if GROUP in wanted and columns.get(wanted[GROUP], "") is not None:
+        group = _value(columns, GROUP, wanted[GROUP])
+    for value in (text, label, group):
+        if isinstance(value, Problem):
+            return Document(None, None, where, value)
+    assert isinstance(text, str)
     if source.tagged:
-        found = "".join(word.rpartition("/")[0] for word in found.split())
-    return Document(found, label, where, group=group)
+        text = "".join(word.rpartition("/")[0] for word in text.split())
+    return Document(text, label, where, group=group)  # type: ignore[arg-type]
 
 
-def _text(columns: Mapping[str, Any], key: str, column: str) -> str | Problem:
-    """The text or the label in a column."""
+def _label(source: Source, columns: Mapping[str, Any], column: str) -> Label | Problem:
+    value = columns.get(column)
+    if isinstance(value, list):
+        found = [label_of(one) for one in value]
+        if None in found:
+            kind = type(value[found.index(None)]).__name__
+            return Problem(f"column {column!r} has {kind} in a list, which is not a label")
+        return tuple(found)  # type: ignore[arg-type]
+    label = _value(columns, LABEL, column)
+    if label == "" and "" not in (source.label_map or {}):
+        return Problem(f"no label in column {column!r}")
+    return label
+
+
+def _value(columns: Mapping[str, Any], role: str, column: str) -> str | Problem:
+    """What a column has for a role."""
     if column not in columns:
-        return no_column(key, column, columns)
+        return no_column(role, column, columns)
     value = columns[column]
     if isinstance(value, (str, Problem)):
         return value
     if value is None or value != value:
-        return Problem(f"no {key.removesuffix('_column')} in column {column!r}")
-    found = None if key == "text" else label_of(value)
+        return Problem(f"no {role} in column {column!r}")
+    found = None if role == TEXT else label_of(value)
     if found is None:
-        what = "text" if key == "text" else "a label"
+        what = "text" if role == TEXT else "a label"
         return Problem(f"column {column!r} is {type(value).__name__}, not {what}")
     return found

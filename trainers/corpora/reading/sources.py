@@ -17,9 +17,8 @@ import pyarrow.fs as pafs
 
 from cluster.errors import UserError
 from cluster.recipe.section import Conflict, Invalid
-from trainers.corpora.config import EVALUATION_SETS, Corpora
 from trainers.corpora.reading import globs, path_hints
-from trainers.corpora.reading.config import Source, lexicons
+from trainers.corpora.reading.config import Source, knob
 from trainers.corpora.reading.formats import (
     archive_of,
     archives,
@@ -103,33 +102,6 @@ def _first_with_files(uri: str, look: Callable[[str], globs.Found]) -> globs.Fou
         with contextlib.suppress(Invalid):
             return look(f"{authority}{slash}{decoded}")
     return look(f"{authority}{slash}{path}")
-
-
-def refuse_relative(corpora: Corpora | None) -> None:
-    """Raises UserError for a path that another machine cannot know."""
-    for key, source in every_source(corpora):
-        path = source.path or ""
-        if path and source.package is None and "://" not in path and not os.path.isabs(path):
-            raise UserError(
-                f"{knob(key, 'path')}: {path!r} is relative to this folder, which the cluster does "
-                "not see; give a URI, or a path that every node has"
-            )
-
-
-def every_source(corpora: Corpora | None) -> Iterator[tuple[str, Source]]:
-    """Sources and files of a recipe with their keys."""
-    if corpora is None:
-        return
-    for name, source in corpora.sources.items():
-        yield f"corpora.sources.{name}", source
-    for path in corpora.decontaminate.files if corpora.decontaminate else ():
-        yield EVALUATION_SETS, Source(path=path)
-    yield from lexicons(corpora.sources)
-
-
-def knob(key: str, name: str) -> str:
-    """Where the recipe says this of a source: an evaluation set is but a path."""
-    return key if key == EVALUATION_SETS else f"{key}.{name}"
 
 
 def parts(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,8 @@ import numpy as np
 from cluster.runs.pipeline import StageJob
 from trainers.corpora.cleaning.documents import Counts, cleaned
 from trainers.corpora.config import Corpora
-from trainers.corpora.reading import sources
+from trainers.corpora.reading import sources as reading
+from trainers.corpora.reading.config import Source
 from trainers.corpora.reading.readers import read
 from trainers.corpora.steps import document_file
 from trainers.corpora.steps.parallel import each
@@ -27,7 +29,7 @@ class Part:
     number: int
     """Its place in the recipe's order."""
     source: str
-    origin: sources.Part
+    origin: reading.Part
 
     @property
     def name(self) -> str:
@@ -35,22 +37,20 @@ class Part:
         return f"{self.number:06d}"
 
 
-def parts_of(job: StageJob) -> list[Part]:
-    """What pretraining reads, in the recipe's order. A run that goes on after a kill reads the
-    same, even if a branch on the hub has moved."""
-    corpora: Corpora = job.recipe.corpora
+def parts_of(job: StageJob, sources: Mapping[str, Source]) -> list[Part]:
+    """What is read of these sources, in the recipe's order. A run that goes on after a kill reads
+    the same, even if a branch on the hub has moved."""
     record = f"{job.draft.work}/parts.json"
     if not job.storage.exists(record):
         found = [
             (name, dataclasses.asdict(origin))
-            for name, source in corpora.sources.items()
-            if source.repeat
-            for origin in sources.parts(source, f"corpora.sources.{name}", tell=job.progress.line)
+            for name, source in sources.items()
+            for origin in reading.parts(source, f"corpora.sources.{name}", tell=job.progress.line)
         ]
         job.storage.write(record, json.dumps(found, ensure_ascii=False).encode())
         _tell_commits(job, found)
     return [
-        Part(number, source, sources.Part(**origin))
+        Part(number, source, reading.Part(**origin))
         for number, (source, origin) in enumerate(json.loads(job.storage.read(record)))
     ]
 
@@ -71,7 +71,9 @@ def clean(job: StageJob, parts: list[Part]) -> dict[str, Counts]:
 
     def clean_part(name: str, part: Part) -> Any:
         counts = Counts()
-        kept = cleaned(read(corpora.sources[part.source], part.origin), corpora.clean, counts)
+        kept = cleaned(
+            read(corpora.sources[part.source].of_texts, part.origin), corpora.clean, counts
+        )
         texts = (document.text for document in kept if document.text is not None)
         with draft.working(DOCUMENTS) as folder:
             keys = document_file.write(texts, folder / f"{name}.arrow")

@@ -1,7 +1,7 @@
 """Cleaned documents of one part as an Arrow file: `text`, and `key`, its identity. Written as a
 stream and memory-mapped, so that a part of any size takes little memory."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,10 @@ from trainers.corpora.cleaning.documents import text_key
 from trainers.corpora.text_batches import batched
 
 SCHEMA = pa.schema([("text", pa.large_string()), ("key", pa.uint64())])
+GROUPED = SCHEMA.append(pa.field("group", pa.string()))
 BATCH_CHARACTERS = 1 << 20
 """Of texts that are written together."""
+GROUPED_CHARACTERS = 8 << 20
 
 Keys = npt.NDArray[np.uint64]
 Rows = npt.NDArray[np.int64]
@@ -32,6 +34,40 @@ def write(texts: Iterable[str], path: Path) -> Keys:
     return np.concatenate(keys)
 
 
+class Writer:
+    """Writes such a file with a third column, the group of each text or null."""
+
+    def __init__(self, path: Path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        self._characters = 0
+        self.text_bytes = 0
+
+    def __enter__(self) -> "Writer":
+        self._sink = pa.OSFile(str(self._path), "wb")
+        self._stream = pa.ipc.new_stream(self._sink, GROUPED)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stream.close()
+        self._sink.close()
+
+    def is_full(self, text: str) -> bool:
+        """Whether it is time to write, when this text has come on top."""
+        self._characters += len(text)
+        return self._characters >= GROUPED_CHARACTERS
+
+    def write(self, texts: Sequence[str], groups: Sequence[str | None]) -> Keys:
+        """Adds texts; returns their keys."""
+        self._characters = 0
+        keys = np.array([text_key(text) for text in texts], np.uint64)
+        array = pa.array(texts, pa.large_string())
+        self.text_bytes += int(pc.sum(pc.binary_length(array)).as_py() or 0)
+        columns = [array, pa.array(keys), pa.array(groups, pa.string())]
+        self._stream.write_batch(pa.record_batch(columns, schema=GROUPED))
+        return keys
+
+
 class DocumentFile:
     """The documents in such a file, by row."""
 
@@ -46,6 +82,16 @@ class DocumentFile:
         """The texts of these rows, which are sorted, one after the other."""
         for batch, local in self._local(rows):
             yield from batch["text"].take(pa.array(local)).to_pylist()
+
+    def grouped(self, rows: Rows) -> tuple[list[str], list[str | None]]:
+        """The texts of these rows, which are sorted, and their groups."""
+        texts: list[str] = []
+        groups: list[str | None] = []
+        for batch, local in self._local(rows):
+            places = pa.array(local)
+            texts += batch["text"].take(places).to_pylist()
+            groups += batch["group"].take(places).to_pylist()
+        return texts, groups
 
     def keys(self, rows: Rows) -> Keys:
         """(rows,)"""

@@ -32,6 +32,8 @@ from trainers.corpora.steps.parallel import each
 from trainers.corpora.steps.shard_assignment import cut
 from trainers.corpora.steps.shuffle import Records, buckets, collect, deal, one, place_of
 
+LEFT = "left"
+"""Folder of the stage's work: `left/FILE.npy`, the rows of a file that are looked at."""
 HELD_OUT = "held-out"
 """Names the documents that evaluation holds out, as a part before all others."""
 PLACE_BITS = 40
@@ -68,10 +70,15 @@ def find(
     with job.draft.working(left) as folder:
         np.save(folder / f"{HELD_OUT}.npy", np.arange(len(keys)))
     names = [HELD_OUT, *(part.name for part in parts)]
+    match(job, names, documents, left, similarity)
     in_buckets = buckets(documents)
+    return _deal_found(job, names, in_buckets, clusters(job, in_buckets))
+
+
+def match(job: StageJob, names: list[str], documents: int, left: str, similarity: float) -> None:
+    """Deals edges between documents that are alike, of the files and rows that are called so."""
     _sign(job, names, left, minhash.band_rows(similarity))
     _match(job, names, buckets(documents, MATCHED_TOGETHER), similarity)
-    return _deal_found(job, names, in_buckets, _clusters(job, in_buckets))
 
 
 def found(draft: Draft, part: Part) -> Records:
@@ -135,21 +142,22 @@ def _match(job: StageJob, names: list[str], buckets: Buckets, similarity: float)
         sketched = functools.partial(_sketches, draft, names)
         found = minhash.alike(bands["hash"], bands["document"], sketched, similarity)
         edges = components.contracted(found)
-        _deal_edges(draft, _round(0), name, components.both_ways(edges))
+        deal_edges(draft, edges_folder(0), name, components.both_ways(edges))
 
     for _ in each(job, "match", buckets, match):
         pass
 
 
-def _clusters(job: StageJob, buckets: Buckets) -> str:
-    """The folder of edges in which every document of a cluster points to the first, and back."""
+def clusters(job: StageJob, buckets: Buckets) -> str:
+    """From the edges that were dealt, the folder of edges in which every document of a cluster
+    points to the first, and back."""
     before, number = None, 0
     while True:
         small = f"near/small-{number}"
         large_star, downwards = components.large_star, components.downwards
-        _star(job, f"star-{number}a", buckets, large_star, _round(number), downwards, small)
+        _star(job, f"star-{number}a", buckets, large_star, edges_folder(number), downwards, small)
         small_star, both_ways = components.small_star, components.both_ways
-        following = _round(number + 1)
+        following = edges_folder(number + 1)
         now = _star(job, f"star-{number}b", buckets, small_star, small, both_ways, following)
         if now == before:
             return following
@@ -171,7 +179,7 @@ def _star(
 
     def star(name: str, places: range) -> int:
         edges = operation(collect(draft.worked(source), places, NO_EDGES))
-        _deal_edges(draft, target, name, turned(edges))
+        deal_edges(draft, target, name, turned(edges))
         return components.checksum(edges)
 
     return sum(made for _, made in each(job, step, buckets, star)) % 2**64
@@ -218,11 +226,12 @@ def _sketches(
     return found, sizes
 
 
-def _deal_edges(draft: Draft, folder_name: str, name: str, edges: Edges) -> None:
+def deal_edges(draft: Draft, folder_name: str, name: str, edges: Edges) -> None:
     """Deals edges to the places of their first nodes."""
     with draft.working(folder_name) as folder:
         deal(folder, name, edges, place_of(mix(edges[:, 0].astype(np.uint64))))
 
 
-def _round(number: int) -> str:
+def edges_folder(number: int) -> str:
+    """Where the edges of a round are dealt; those of round 0 to begin with."""
     return f"near/large-{number}"

@@ -16,6 +16,11 @@ from cluster.store.storage import CACHE
 
 MARKERS = "markers"
 DONE = {
+    "read": "parts read",
+    "votes": "parts voted on",
+    "merge": "parts rid of equal texts",
+    "passages": "parts searched for evaluation texts",
+    "write": "parts written",
     "clean": "parts cleaned",
     "exact": "parts searched for equal texts",
     "look": "parts rid of repeats",

@@ -45,6 +45,12 @@ def place_of(hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
     return (hashes % np.uint64(PLACES)).astype(np.int64)
 
 
+def range_of(hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+    """The same, with all of a place before all of the next: in the order of the places, records
+    are in the order of their hashes."""
+    return (hashes >> np.uint64(64 - PLACES.bit_length() + 1)).astype(np.int64)
+
+
 def deal(
     folder: Path,
     name: str,

@@ -73,6 +73,10 @@ class Classify(spec.TaskSection):
         return ("accuracy", "micro_f1", "macro_f1", *calibration)
 
     @property
+    def several_labels(self) -> bool:
+        return self.multi_label
+
+    @property
     def baselines(self) -> Mapping[str, str]:
         return {"ngram": "trainers.tasks.classify.ngrams:ngram"} if self.evaluation.ngram else {}
 

@@ -25,7 +25,7 @@ corpora:
     news: {path: news.txt}
     reviews:
       path: reviews.jsonl
-      label_column: stars
+      columns: {label: stars}
       repeat: 2
   clean: {unicode: NFC, min_characters: 2}
   split: {validation: 0.1, test: 0.2}
@@ -88,7 +88,7 @@ MUTATIONS = [
     typo("corpora", "corpra", "", "corpora"),
     typo("sources", "source", "corpora", "sources"),
     typo("repeat", "repeats", "corpora.sources.reviews", "repeat"),
-    typo("label_column", "lable_column", "corpora.sources.reviews", "label_column"),
+    typo("columns", "colums", "corpora.sources.reviews", "columns"),
     typo("min_characters", "min_chars", "corpora.clean", "min_characters"),
     typo("validation", "valid", "corpora.split", "validation"),
     typo("vocabulary_size", "vocab_size", "corpora.tokenizer", "vocabulary_size"),
@@ -160,9 +160,9 @@ MUTATIONS = [
     ),
     # Combinations that cannot be.
     Mutation(
-        "stars",
-        "stars\n      label: good",
-        ("corpora.sources.reviews: give `label`, `label_column` or `weak_labels`",),
+        "{label: stars}",
+        "{label: stars}\n      label: good",
+        ("corpora.sources.reviews: give `label`, `columns: {label: ...}` or `weak_labels`",),
         "reviews:",
     ),
     Mutation("{path: news.txt}", "{}", ("corpora.sources.news: give `path` ", "`dataset`")),

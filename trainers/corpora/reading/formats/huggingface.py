@@ -20,6 +20,14 @@ def saved_rows(dataset: str, split: str) -> int:
     return len(_load(dataset, split))
 
 
+def saved_columns(dataset: str, split: str) -> list[str]:
+    """The columns of a dataset on disk; none of one that is not there."""
+    try:
+        return list(_load(dataset, split).column_names) if is_saved(dataset) else []
+    except UserError:
+        return []
+
+
 def commit(dataset: str, revision: str | None) -> str:
     """The commit that a revision of a dataset on the hub names now. Raises UserError."""
     if revision is not None and re.fullmatch("[0-9a-f]{40}", revision):
@@ -61,9 +69,9 @@ def huggingface(
         where, begin = f"{dataset}:file {begin}", 0
     loaded = loaded.select_columns([*dict.fromkeys(wanted.values())])
     names = {
-        column: feature.names
+        column: of_classes
         for column, feature in (loaded.features or {}).items()
-        if hasattr(feature, "names")
+        if (of_classes := _class_names(feature)) is not None
     }
     short_floats = [
         column
@@ -75,9 +83,21 @@ def huggingface(
             if row[column] is not None:
                 row[column] = float(str(np.float32(row[column])))
         for column, of_classes in names.items():
-            if isinstance(row[column], int):
-                row[column] = of_classes[row[column]] if row[column] >= 0 else None
+            if isinstance(row[column], list):
+                row[column] = [_named(of_classes, one) for one in row[column]]
+            elif isinstance(row[column], int):
+                row[column] = _named(of_classes, row[column])
         yield Row(f"{where}:row {number}", row)
+
+
+def _class_names(feature: Any) -> list[str] | None:
+    """Of a column of classes, or of lists of them."""
+    return getattr(getattr(feature, "feature", feature), "names", None)
+
+
+def _named(of_classes: list[str], number: int | None) -> str | None:
+    """Numbers below 0 stand for no class."""
+    return of_classes[number] if number is not None and number >= 0 else None
 
 
 def _load(dataset: str, split: str, commit: str | None = None) -> Any:

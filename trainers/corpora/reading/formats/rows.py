@@ -39,7 +39,7 @@ class Row(NamedTuple):
 
 Rows = Iterator[Row]
 Wanted = Mapping[str, str]
-"""The columns to read, by the keys of the source that name them; all columns if there are none."""
+"""The columns to read, by what they are for; all columns if there are none."""
 
 
 def too_long() -> Problem:
@@ -47,7 +47,7 @@ def too_long() -> Problem:
 
 
 def no_column(key: str, column: str, columns: Collection[str]) -> Problem:
-    return Problem(f"no column {column!r}", f"set as `{key}`; {there_are(columns, column)}")
+    return Problem(f"no column {column!r}", f"set as `columns.{key}`; {there_are(columns, column)}")
 
 
 def there_are(columns: Collection[str], wanted: str) -> str:

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from trainers.corpora.examples.label_model import ABSTAIN, LabelModel, Votes, fit
+from trainers.corpora.examples.label_model import ABSTAIN, LabelModel, Votes
+from trainers.corpora.examples.label_model import fit as fit_distinct
 
 LABELS = 2
 CHOICES = np.array(
@@ -26,6 +27,11 @@ def drawn(documents: int) -> tuple[Votes, np.ndarray]:
     votes = np.array(choice)
     votes[votes == LABELS] = ABSTAIN
     return votes, labels
+
+
+def fit(votes: Votes, labels: int) -> LabelModel:
+    distinct, documents = np.unique(votes, axis=0, return_counts=True)
+    return fit_distinct(distinct, documents, labels)
 
 
 def test_it_finds_what_the_votes_were_drawn_with() -> None:

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
-from trainers.corpora.examples.label_values import key_in, label_of
+from trainers.corpora.examples.label_values import _key_in, label_of
 from trainers.corpora.reading.config import Source
 from trainers.corpora.reading.readers import read
 from trainers.corpora.reading.sources import parts
@@ -43,7 +43,7 @@ def test_numbers_and_dates_of_every_type_are_labels(
     """ludwig-ai/ludwig#2336"""
     labels = pa.array([value], kind.value_type if pa.types.is_dictionary(kind) else kind)
     pq.write_table(pa.table({"text": ["x"], "label": labels.cast(kind)}), tmp_path / "a.parquet")
-    source = Source(path=str(tmp_path / "a.parquet"), label_column="label", group_column="label")
+    source = Source(path=str(tmp_path / "a.parquet"), columns={"label": "label", "group": "label"})
     (found,) = [d for part in parts(source, "key") for d in read(source, part)]
     assert (found.label, found.group) == (label, label)
 
@@ -56,18 +56,18 @@ def test_what_is_several_or_nothing_is_no_label(value: Any) -> None:
 @pytest.mark.parametrize("key", ["1", "1.0", "1.00"])
 @pytest.mark.parametrize("label", ["1", "1.0"])
 def test_a_number_is_the_same_with_a_point_or_without(key: str, label: str) -> None:
-    assert key_in({"0": "x", key: "y", "10": "z"}, label) == key
-    assert key_in({"1": "x", "1.0": "y"}, label) == label
+    assert _key_in({"0": "x", key: "y", "10": "z"}, label) == key
+    assert _key_in({"1": "x", "1.0": "y"}, label) == label
 
 
 def test_other_labels_are_as_they_are() -> None:
-    assert key_in({"1": "x"}, "01") is None
-    assert key_in({"1": "x"}, "v1.0") is None
-    assert key_in({"4.50": "x"}, "4.5") == "4.50"
+    assert _key_in({"1": "x"}, "01") is None
+    assert _key_in({"1": "x"}, "v1.0") is None
+    assert _key_in({"4.50": "x"}, "4.5") == "4.50"
 
 
 def test_the_keys_of_a_map_are_what_columns_hold() -> None:
-    source = {"path": "a.csv", "label_column": "stars"}
+    source = {"path": "a.csv", "columns": {"label": "stars"}}
     found = Source.model_validate({**source, "label_map": {1.0: "a", 2: "b", 2.5: "c", False: "d"}})
     assert found.label_map == {"1": "a", "2": "b", "2.5": "c", "False": "d"}
     with pytest.raises(ValidationError, match=r"are the same label"):

@@ -1,22 +1,63 @@
 """Shares that are exact, groups that never part, and nothing that depends on the order."""
 
+import dataclasses
 import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import pytest
 
 from trainers.corpora.cleaning.documents import text_key
 from trainers.corpora.config import Split
-from trainers.corpora.examples.splits import SPLITS, Example, balanced, linked, rare_labels, split
+from trainers.corpora.examples import splits
+from trainers.corpora.examples.splits import SPLITS, STRENGTH, Rows, rare_labels
 
 SEED = 17
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    key: int
+    label: str
+    placement: str
+    groups: frozenset[str]
 
 
 def example(
     text: str, label: str, placement: str = "shares", groups: Iterable[str] = ()
 ) -> Example:
-    return Example(text_key(text), text, label, "a.txt:1", placement, frozenset(groups))
+    return Example(text_key(text), label, placement, frozenset(groups))
+
+
+def rows_of(examples: Sequence[Example]) -> Rows:
+    """With those in one set that are linked by groups, over any number of them."""
+    sets = list(range(len(examples)))
+    before: list[int] = []
+    while sets != before:
+        before = list(sets)
+        lowest: dict[str, int] = {}
+        for number, each in zip(sets, examples, strict=True):
+            for group in each.groups:
+                lowest[group] = min(number, lowest.get(group, number))
+        for place, each in enumerate(examples):
+            sets[place] = min([sets[place], *(lowest[group] for group in each.groups)])
+    names = sorted({label for each in examples for label in each.label})
+    labels = [[names.index(label) for label in each.label] for each in examples]
+    return Rows(
+        np.array([each.key for each in examples], np.uint64),
+        np.array([STRENGTH.index(each.placement) for each in examples], np.int8),
+        np.array(sets, np.int64),
+        np.array([label for own in labels for label in own], np.int32),
+        np.cumsum([len(own) for own in labels]),
+    )
+
+
+def split(examples: Sequence[Example], shares: Split, seed: int) -> list[str | None]:
+    """Names of splits; each letter of a label is one."""
+    fates = splits.split(rows_of(examples), shares, seed).tolist()
+    return [None if fate == splits.ELSEWHERE else SPLITS[fate] for fate in fates]
 
 
 def drawn_shares(drawn: random.Random) -> Split:
@@ -97,12 +138,12 @@ def test_the_order_of_the_documents_is_nothing_to_the_split(number: int) -> None
     examples = grouped(drawn, purity=0.7)
     examples += [example(f"alone {i}", drawn.choice("ab")) for i in range(100)]
 
-    def by_text(order: Sequence[Example]) -> Mapping[str, str | None]:
+    def by_key(order: Sequence[Example]) -> Mapping[int, str | None]:
         found = split(order, Split(), SEED)
-        return {each.text: name for each, name in zip(order, found, strict=True)}
+        return {each.key: name for each, name in zip(order, found, strict=True)}
 
-    before = by_text(examples)
-    assert by_text(drawn.sample(examples, len(examples))) == before
+    before = by_key(examples)
+    assert by_key(drawn.sample(examples, len(examples))) == before
     other = split(examples, Split(), SEED + 1)
     assert other != list(before.values())
 
@@ -118,7 +159,9 @@ def test_new_documents_move_few_old_ones() -> None:
 
 def test_rare_labels_share_what_is_left_over() -> None:
     """Five documents of each label cannot be cut in tenths, but all fifty labels together can."""
-    examples = [example(f"{label} {i}", str(label)) for label in range(50) for i in range(5)]
+    examples = [
+        example(f"{label} {i}", chr(0x4E00 + label)) for label in range(50) for i in range(5)
+    ]
     found = Counter(split(examples, Split(validation=0.1, test=0.1), SEED))
     assert found == {"train": 200, "validation": 25, "test": 25}
 
@@ -151,32 +194,34 @@ def test_weakly_labelled_documents_of_a_group_that_is_held_out_are_dropped() -> 
     assert found[100:] == expected
 
 
-def test_sets_are_linked_over_any_number_of_groups() -> None:
-    sets = linked([["a"], ["b"], [], ["a", "c"], ["c"], [], ["b", "d"]])
-    assert sets[0] == sets[3] == sets[4]
-    assert sets[1] == sets[6]
-    assert len(set(sets)) == 4
-    assert linked([[], []]) == [0, 1]
+def repeated(labels: Sequence[str], how: Any) -> list[int]:
+    rows = rows_of([example(str(number), label) for number, label in enumerate(labels)])
+    return splits.repeats(rows, np.ones(len(labels), bool), how).tolist()
 
 
 def test_labels_are_balanced_by_leaving_out_or_repeating() -> None:
     labels = list("aabaaba")  # five and two
-    assert balanced(labels, "downsample") == [0, 1, 2, 5]
-    repeated = balanced(labels, "upsample")
-    assert Counter(labels[place] for place in repeated) == {"a": 5, "b": 5}
-    assert Counter(repeated) == {0: 1, 1: 1, 3: 1, 4: 1, 6: 1, 2: 3, 5: 2}
-    assert repeated == sorted(repeated)
+    assert repeated(labels, "none") == [1] * 7
+    assert repeated(labels, "downsample") == [1, 1, 1, 0, 0, 1, 0]
+    assert repeated(labels, "upsample") == [1, 1, 3, 1, 1, 2, 1]
 
 
-def test_documents_that_are_alike_are_in_one_split() -> None:
-    examples = [example(f"text {number}", "ab"[number % 2]) for number in range(400)]
-    pairs = [(number, number + 200) for number in range(200)]
-    found = split(examples, Split(validation=0.2, test=0.2), SEED, pairs)
-    assert all(found[one] == found[other] for one, other in pairs)
-    assert {name: found.count(name) for name in ("validation", "test")} == {
-        "validation": pytest.approx(80, abs=4),
-        "test": pytest.approx(80, abs=4),
-    }
+def test_a_row_with_several_labels_counts_for_the_rarest_in_balance() -> None:
+    assert repeated(["ab", "a", "a", "a", "b", ""], "upsample") == [2, 1, 1, 1, 1, 3]
+
+
+@pytest.mark.parametrize("number", range(20))
+def test_of_several_labels_each_has_nearly_its_share(number: int) -> None:
+    drawn = random.Random(number)
+    labels = ["".join(drawn.sample("abcde", drawn.randrange(4))) for _ in range(500)]
+    examples = [example(str(place), own) for place, own in enumerate(labels)]
+    found = split(examples, Split(validation=0.1, test=0.2), SEED)
+    for label in "abcde":
+        have = Counter(name for own, name in zip(labels, found, strict=True) if label in own)
+        assert abs(have["test"] - 0.2 * have.total()) <= 9
+        assert abs(have["validation"] - 0.1 * have.total()) <= 9
+    bare = Counter(name for own, name in zip(labels, found, strict=True) if not own)
+    assert abs(bare["test"] - 0.2 * bare.total()) <= 9, "rows without any are a kind of their own"
 
 
 def test_labels_that_cannot_be_learned_or_measured_are_told() -> None:

@@ -10,10 +10,12 @@ from cluster.recipe.loading import load
 from cluster.runs.pipeline import StageJob
 from cluster.store.artifacts import Artifact, drafting
 from cluster.store.storage import Storage
-from tests.fakes import Notes, published
+from tests.fakes import Notes, published, serial
 from tests.reviews import reviews
-from trainers.corpora.examples import stage
+from trainers.corpora.cleaning.documents import text_key
+from trainers.corpora.examples import merge, read_parts, stage, write_splits
 from trainers.corpora.examples.splits import SPLITS
+from trainers.corpora.steps import near_dedup
 from trainers.corpora.tokens.pack import read_arrow
 from trainers.tasks.classify.spec import label_order
 
@@ -31,6 +33,8 @@ finetune: {base: some/model}
 @pytest.fixture(autouse=True)
 def _user_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    for module in (read_parts, merge, write_splits, near_dedup):
+        monkeypatch.setattr(module, "each", serial)
     Path("recipe.yaml").write_text(RECIPE)
     Path("good.txt").write_text("".join(f"good {number}\n" for number in range(50)) + "both\n")
     Path("bad.txt").write_text("".join(f"bad {number}\n" for number in range(30)) + "both\n")
@@ -40,9 +44,9 @@ def run(*overrides: str, notes: Notes | None = None) -> tuple[dict[str, Any], Ar
     """The report, and the artifact."""
     storage = Storage.at("mill")
     storage.delete("examples")
-    with drafting(storage, "examples/demo-examples-00") as draft:
+    with drafting(storage, "examples/demo-examples-00", resumes=True) as draft:
         recipe = load("recipe.yaml", overrides)
-        report = stage.run(StageJob(recipe, {}, draft, storage, notes or Notes(), {}))
+        report = stage.run(StageJob(recipe, {}, draft, storage, notes or Notes(), {"CPU": 1}))
         return report, draft.publish(
             recipe="demo", stage="examples", parents={}, inputs={}, metrics=report
         )
@@ -123,7 +127,7 @@ def test_training_alone_is_balanced(balance: str, each: int | None) -> None:
 def test_groups_are_kept_and_never_part() -> None:
     lines = [f"text {number},{'ab'[number % 2]},{number // 6}\n" for number in range(120)]
     Path("all.csv").write_text("text,label,author\n" + "".join(lines) + "alone,a,\n")
-    source = "{path: all.csv, label_column: label, group_column: author}"
+    source = "{path: all.csv, columns: {group: author}}"
     _, made = run(f"corpora.sources={{all: {source}}}")
     splits: dict[str, set[str]] = {}
     for name, of_split in rows(made).items():
@@ -202,7 +206,9 @@ def test_texts_that_are_alike_are_in_one_split() -> None:
 
 
 def test_training_texts_do_not_quote_evaluation_texts() -> None:
-    texts = [text for text in dict.fromkeys(reviews()) if len(text) > 40][:150]
+    texts = [text for text in dict.fromkeys(reviews()) if len(text) > 40 and not text.isascii()][
+        :150
+    ]
     Path("good.txt").write_text("\n".join(texts[:140]), "utf-8")
     Path("bad.txt").write_text("\n".join(f"有人说：{text}" for text in texts[:140]), "utf-8")
     Path("clue.jsonl").write_text(
@@ -223,6 +229,42 @@ def test_training_texts_do_not_quote_evaluation_texts() -> None:
     assert report["dropped"]["passage of an evaluation text"] > 20
     _, made = run("corpora.decontaminate=null", more)
     assert "很差" in [row["text"] for row in rows(made)["train"]]
+
+
+def test_rows_have_an_id_that_follows_from_their_text() -> None:
+    Path("good.txt").write_text("\n".join(f"good {number}" for number in range(50)))
+    _, made = run()
+    for of_split in rows(made).values():
+        for row in of_split:
+            assert row["id"] == f"{text_key(row['text']):016x}"
+
+
+def test_a_row_may_have_several_labels() -> None:
+    words = ["service", "room", "food"]
+    lines = [
+        {"text": f"text {number}", "label": [words[number % 3], words[number % 2]]}
+        for number in range(120)
+    ]
+    lines += [{"text": f"nothing {number}", "label": []} for number in range(10)]
+    Path("all.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    several = ("corpora.sources={all: {path: all.jsonl}}", "finetune.multi_label=true")
+    report, made = run(*several)
+    found = {row["text"]: row["label"] for of_split in rows(made).values() for row in of_split}
+    assert found["text 0"] == ["service"]
+    assert found["text 1"] == ["room"]
+    assert found["text 2"] == ["food", "service"]
+    assert found["nothing 3"] == []
+    assert {label: sum(of.values()) for label, of in report["labels"].items()} == {
+        "food": 40,
+        "room": 80,
+        "service": 80,
+    }
+    for of in report["labels"].values():
+        for split in ("validation", "test"):
+            assert of[split] == pytest.approx(sum(of.values()) / 5, abs=4)
+    assert json.loads((made.path / "labels.json").read_text()) == ["food", "room", "service"]
+    with pytest.raises(UserError, match=r"all\.jsonl:1: the label is a list"):
+        run(several[0])
 
 
 @pytest.mark.parametrize("shared", [1, 2])
@@ -247,7 +289,7 @@ def test_where_nothing_is_left_to_train_on_the_reasons_are_told() -> None:
                          ("validation", ("c d", "e f"))):  # fmt: skip
         rows = [f"{line},{label}" for line, label in zip(texts, ("good", "bad"), strict=True)]
         Path(f"{split}.csv").write_text("\n".join(["text|label", *rows]).replace(",", "|"), "utf-8")
-        sources.append(f"{split}: {{path: {split}.csv, label_column: label, split: {split}}}")
+        sources.append(f"{split}: {{path: {split}.csv, split: {split}}}")
     with pytest.raises(UserError) as caught:
         run(f"corpora.sources={{{', '.join(sources)}}}")
     assert str(caught.value).startswith(
@@ -258,9 +300,43 @@ def test_where_nothing_is_left_to_train_on_the_reasons_are_told() -> None:
 
 def test_labels_in_the_test_file_alone_are_told() -> None:
     Path("test.csv").write_text("text,label\nseen,good\nnever seen,fair\nnor this,fair\n")
-    source = "{path: test.csv, label_column: label, split: test}"
+    source = "{path: test.csv, split: test}"
     notes = Notes()
     run(f"corpora.sources.test={source}", notes=notes)
     assert notes.lines[1:] == [
         "warning: labels without training documents, which a model cannot learn: 'fair' (test 2)"
     ]
+
+
+@pytest.mark.parametrize("similarity", ["null", "0.4"])
+def test_nor_does_the_number_of_tasks(similarity: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [text for text in dict.fromkeys(reviews()) if 10 < len(text) < 80][:120]
+    texts += [f"{text}，就这样" for text in texts[:60]] + texts[:20]
+    lines = [
+        {"text": text, "label": "ab"[len(text) % 2], "group": number // 5 if number % 2 else None}
+        for number, text in enumerate(texts)
+    ]
+    Path("all.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    overrides = ("corpora.sources={all: {path: all.jsonl}}", "corpora.balance=upsample")
+    overrides += (f"corpora.deduplicate={{similarity: {similarity}}}",)
+    report, made = run(*overrides)
+    before = rows(made)
+    assert report["dropped"]["exact duplicate"] == 20
+    monkeypatch.setattr(stage, "DOCUMENTS_A_BUCKET", 9)
+    monkeypatch.setattr(near_dedup, "MATCHED_TOGETHER", 30)
+    monkeypatch.setattr(read_parts, "DEALT_TOGETHER", 7)
+    monkeypatch.setattr(write_splits, "WRITTEN_TOGETHER", 2)
+    again, made = run(*overrides)
+    assert again == report
+    assert rows(made) == before
+
+
+def test_a_source_whose_files_have_labels_is_one_of_examples() -> None:
+    lines = [{"text": f"text {number}", "label": "ab"[number % 2]} for number in range(60)]
+    Path("own.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    plain = "plain: {path: plain.jsonl}"
+    Path("plain.jsonl").write_text('{"text": "no label"}\n')
+    report, _ = run(f"corpora.sources={{own: {{path: own.jsonl}}, {plain}}}")
+    assert report["read"] == 60
+    with pytest.raises(UserError, match=r"corpora\.sources: finetune needs labels"):
+        run(f"corpora.sources={{own: {{path: own.jsonl, columns: {{label: null}}}}, {plain}}}")

@@ -1,7 +1,11 @@
 """Votes of labelling functions, and what comes of them."""
 
+import dataclasses
+from collections import Counter, defaultdict
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pytest
 
 from cluster.errors import UserError
@@ -19,9 +23,31 @@ FUNCTIONS = {
 }
 
 
-def labels(texts: list[str], **settings: Any) -> tuple[weak.Labelling, WeakLabels]:
+@dataclasses.dataclass
+class Labelled:
+    """What comes of each text."""
+
+    labels: list[str | None]
+    open: list[str | None]
+    found: weak.Labelling
+    places: list[int]
+    """Of each text's votes among all different ones."""
+
+    def report(self, settings: WeakLabels, gold: Mapping[int, str]) -> dict[str, Any]:
+        """With what is known of texts by their place."""
+        known: dict[int, Counter[str]] = defaultdict(Counter)
+        for place, label in gold.items():
+            known[self.places[place]][label] += 1
+        return weak.report(settings, self.found, known)
+
+
+def labels(texts: list[str], **settings: Any) -> tuple[Labelled, WeakLabels]:
     found = WeakLabels.model_validate({"functions": FUNCTIONS, **settings})
-    return weak.label(texts, found, weak.patterns(found, Clean(), KEY)), found
+    votes = weak.votes(texts, found, weak.patterns(found, Clean(), KEY))
+    distinct, places, counts = np.unique(votes, axis=0, return_inverse=True, return_counts=True)
+    made, places = weak.labelling(distinct, counts, found), places.reshape(-1).tolist()
+    each = [made.labels[place] for place in places], [made.open[place] for place in places]
+    return Labelled(*each, made, places), found
 
 
 def test_the_majority_decides() -> None:
@@ -63,7 +89,7 @@ def test_a_lexicon_may_be_a_file(tmp_path: Any) -> None:
 def test_the_report_counts_coverage_overlaps_and_conflicts() -> None:
     texts = ["很好", "很好,谢谢", "很好但是差", "差", "一般"]
     found, settings = labels(texts)
-    report = weak.report(settings, found, gold={0: "good", 1: "bad", 2: "bad", 4: "good"})
+    report = found.report(settings, {0: "good", 1: "bad", 2: "bad", 4: "good"})
     assert report == {
         "documents": 5,
         "coverage": 0.6,
@@ -99,7 +125,7 @@ def test_nothing_to_label_is_no_failure() -> None:
     for vote in ("majority", "label_model"):
         found, settings = labels([], vote=vote)
         assert found.labels == []
-        assert weak.report(settings, found, {})["coverage"] == 0.0
+        assert found.report(settings, {})["coverage"] == 0.0
 
 
 def test_rules_label_real_reviews_better_the_surer_the_model_is() -> None:
@@ -122,7 +148,7 @@ def test_rules_label_real_reviews_better_the_surer_the_model_is() -> None:
     reports = []
     for each in settings:
         found, used = labels([*texts], functions=functions, **each)
-        reports.append(weak.report(used, found, gold))
+        reports.append(found.report(used, gold))
     majority, model, sure = reports
     assert majority["accuracy"] > 0.75
     assert model["coverage"] > majority["coverage"], "it decides ties"

@@ -8,13 +8,14 @@ import pytest
 from cluster.errors import RecipeError, UserError
 from cluster.recipe.loading import load, override
 from cluster.recipe.section import Recipe
-from trainers.corpora.reading.sources import content_hash, refuse_relative
+from trainers.corpora.config import refuse_relative
+from trainers.corpora.reading.sources import content_hash
 
 RECIPE = """\
 name: weak
 corpora:
   sources:
-    gold: {path: gold.csv, label_column: label}
+    gold: {path: gold.csv, columns: {label: label}}
     raw:
       path: raw.txt
       weak_labels:
@@ -41,6 +42,11 @@ def edited(old: str = "", new: str = "") -> Recipe:
     return load("weak.yaml")
 
 
+def examples(recipe: Recipe) -> Any:
+    """What the stage depends on."""
+    return recipe.corpora.examples(recipe)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
@@ -65,13 +71,16 @@ def edited(old: str = "", new: str = "") -> Recipe:
             "min_probability: 0.9",
             "weak_labels.min_probability: goes with `vote: label_model`",
         ),
-        ("path: raw.txt", "path: raw.txt\n      label: x", "sources.raw: give `label`, `label_c"),
-        ("label_column: label", "label: a, label_map: {a: b}", "gold.label_map: goes with `label"),
-        ("label_column: label", "label_column: a, label_map: {1: 2}", "label_map.1: expected text"),
-        ("label_column: label", "split: test", "gold.split: is for labelled documents"),
-        ("label_column: label", "group_column: a", "gold.group_column: is for labelled documents"),
-        (", label_column: label", "", "corpora.sources: all labelled documents are for training"),
-        ("column: label}", "column: label, split: dev}", "must be 'train', 'validation', 'test' "),
+        ("path: raw.txt", "path: raw.txt\n      label: x", "sources.raw: give `label`, `colu"),
+        ("columns: {label: label}", "label: a, label_map: {a: b}", "gold.label_map: goes "),
+        ("columns: {label: label}", "label_map: {1: 2}", "label_map.1: expected text"),
+        ("columns: {label: label}", "columns: {label: null}, split: test",
+         "gold.split: is for labelled documents"),
+        ("columns: {label: label}", "columns: {label: null, group: a}",
+         "gold.columns.group: is for labelled documents"),
+        ("columns: {label: label}", "columns: {label: null}",
+         "corpora.sources: all labelled documents are for training"),
+        ("{label: label}", "{label: label}, split: dev", "must be 'train', 'validation', 'test' "),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused(old: str, new: str, says: str) -> None:
@@ -98,10 +107,10 @@ def test_a_relative_lexicon_is_refused_for_another_machine() -> None:
 
 
 def test_a_changed_lexicon_is_another_labelling() -> None:
-    before = edited().corpora.labelled
+    before = examples(edited())
     Path("praise.txt").write_text("满意\n", "utf-8")
     content_hash.cache_clear()
-    assert edited().corpora.labelled != before
+    assert examples(edited()) != before
 
 
 @pytest.mark.parametrize(
@@ -121,5 +130,5 @@ def test_labelled_documents_depend_on_what_they_go_through(
 ) -> None:
     before = edited()
     after = override(before, {f"corpora.{key}": value})
-    assert (after.corpora.labelled != before.corpora.labelled) is depends
+    assert (examples(after) != examples(before)) is depends
     assert after.corpora.identity() != before.corpora.identity()

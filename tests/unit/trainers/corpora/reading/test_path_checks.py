@@ -13,6 +13,7 @@ import pytest
 
 from cluster.errors import RecipeError
 from cluster.recipe.loading import load
+from cluster.recipe.section import Recipe
 from trainers.corpora.steps import drawing
 
 ROOT = Path(__file__).parents[5]
@@ -50,36 +51,36 @@ FILES = ("a.jsonl", "a.jsonl.gz", "a.csv", "a.parquet", "a.zip")
 
 @pytest.mark.parametrize("file", FILES)
 def test_a_column_that_is_not_there_is_told_with_those_that_are(file: str) -> None:
-    assert found(f"path: {file}\n      text: review\n      label_column: stars") == ""
-    wrong = found(f"path: {file}\n      text: reviews\n      label_column: stars")
+    assert found(f"path: {file}\n      columns:\n        text: review\n        label: stars") == ""
+    wrong = found(f"path: {file}\n      columns:\n        text: reviews\n        label: stars")
     assert wrong == (
-        f"r.yaml:6: corpora.sources.mine.text: no column 'reviews' in {Path(file).absolute()}; "
-        "columns: review, stars; did you mean 'review'?"
+        "r.yaml:7: corpora.sources.mine.columns.text: no column 'reviews' in "
+        f"{Path(file).absolute()}; columns: review, stars; did you mean 'review'?"
     )
 
 
 @pytest.mark.parametrize("file", FILES)
 def test_a_column_that_was_not_set_is_told_at_its_source(file: str) -> None:
-    wrong = found(f"path: {file}\n      label_column: star\n      group_column: product")
+    wrong = found(f"path: {file}\n      columns:\n        label: star\n        group: product")
     assert [line.partition(" in ")[0] for line in wrong.splitlines()] == [
-        "r.yaml:4: corpora.sources.mine.text: no column 'text'",
-        "r.yaml:6: corpora.sources.mine.label_column: no column 'star'",
-        "r.yaml:7: corpora.sources.mine.group_column: no column 'product'",
+        "r.yaml:6: corpora.sources.mine.columns.text: no column 'text'",
+        "r.yaml:7: corpora.sources.mine.columns.label: no column 'star'",
+        "r.yaml:8: corpora.sources.mine.columns.group: no column 'product'",
     ]
 
 
 def test_lines_of_text_have_no_columns_but_what_they_are_called() -> None:
     assert found("path: a.txt") == ""
-    assert found("path: a.txt\n      text: anything") == ""
-    wrong = found("path: a.txt\n      label_column: stars")
-    assert "mine.label_column: no column 'stars'" in wrong
+    assert found("path: a.txt\n      columns: {text: anything}") == ""
+    wrong = found("path: a.txt\n      columns: {label: stars}")
+    assert "mine.columns.label: no column 'stars'" in wrong
 
 
 def test_what_a_run_may_read_is_not_refused() -> None:
     Path("header.csv").write_text("text,label\n")
-    assert found("path: header.csv\n      label_column: label") == ""
+    assert found("path: header.csv\n      columns: {label: label}") == ""
     Path("late.jsonl").write_text('{"broken": \n[]\n{"other": 1}\n{"text": "a", "label": "b"}\n')
-    late = "path: late.jsonl\n      label_column: label"
+    late = "path: late.jsonl\n      columns: {label: label}"
     told = found(late)
     assert "late.jsonl:1: not JSON: " in told
     assert "(unreadable: 3 of 4 rows, over corpora.clean.max_unreadable = 0.01; mend them" in told
@@ -92,9 +93,11 @@ def test_a_source_of_nothing_but_empty_files_is_told(tmp_path: Path) -> None:
     wrong = f"r.yaml:5: corpora.sources.mine.path: {tmp_path}/none.txt: empty; leave the source out"
     assert found("path: none.txt") == wrong
     assert f"{tmp_path}/nil.jsonl, {tmp_path}/none.txt: empty" in found("path: n*.*")
-    assert found("path: '*.jsonl'\n      text: review") == "", "some have text"
+    assert found("path: '*.jsonl'\n      columns: {text: review}") == "", "some have text"
     Path("0.jsonl").touch()
-    assert "no column 'txt'" in found("path: '*.jsonl'\n      text: txt"), "the first that has"
+    assert "no column 'txt'" in found("path: '*.jsonl'\n      columns: {text: txt}"), (
+        "the first that has"
+    )
 
 
 @pytest.mark.parametrize(
@@ -138,11 +141,11 @@ def test_rows_in_another_encoding_are_told_with_its_name(name: str) -> None:
 def test_labels_are_looked_at_as_a_run_does() -> None:
     """ludwig-ai/ludwig#2336"""
     Path("l.jsonl").write_text('{"text": "a text", "label": ["good"]}\n' * 9)
-    told = found("path: l.jsonl\n      label_column: label")
-    assert told.startswith("r.yaml:6: corpora.sources.mine.label_column: ")
-    assert "l.jsonl:1: column 'label' is list, not a label (unreadable: 9 of 9 rows" in told
+    told = found("path: l.jsonl\n      columns: {label: label}")
+    assert told.startswith("r.yaml:6: corpora.sources.mine.columns.label: ")
+    assert "l.jsonl:1: the label is a list, ['good']; set finetune.multi_label: true" in told
     Path("l.jsonl").write_text('{"text": "a text", "label": 3}\n')
-    keys = "path: l.jsonl\n      label_column: label\n      label_map: "
+    keys = "path: l.jsonl\n      columns: {label: label}\n      label_map: "
     assert found(f"{keys}{{3.0: good}}") == ""
     assert "r.yaml:7: corpora.sources.mine.label_map: " in (told := found(f"{keys}{{4: good}}"))
     assert "l.jsonl:1: label '3' is not in corpora.sources.mine.label_map" in told
@@ -152,24 +155,29 @@ def test_two_columns_of_one_name_are_told() -> None:
     """apache/datafusion#24381"""
     table = pa.Table.from_arrays([["a"], ["b"], ["c"], ["d"]], names=["text", "x", "x", "label"])
     pq.write_table(table, "two.parquet")
-    assert found("path: two.parquet\n      label_column: label") == ""
-    told = found("path: two.parquet\n      label_column: x")
+    assert found("path: two.parquet\n      columns: {label: label}") == ""
+    told = found("path: two.parquet\n      columns: {label: x}")
     assert "two.parquet: 2 columns are called 'x'; rename all but one" in told
 
 
 def test_a_column_without_texts_is_told(tmp_path: Path) -> None:
     Path("stars.jsonl").write_text('{"stars": 4}\n{"stars": 5}\n')
-    wrong = f"r.yaml:6: corpora.sources.mine.text: {tmp_path}/stars.jsonl:1: column 'stars' is int"
-    assert found("path: stars.jsonl\n      text: stars").startswith(wrong)
+    at = "r.yaml:6: corpora.sources.mine.columns.text"
+    wrong = f"{at}: {tmp_path}/stars.jsonl:1: column 'stars' is int"
+    assert found("path: stars.jsonl\n      columns: {text: stars}").startswith(wrong)
     Path("stars.jsonl").write_text('{"stars": 4}\n' * 1001 + '{"stars": "four"}\n')
-    assert found("path: stars.jsonl\n      text: stars").startswith(wrong)
+    assert found("path: stars.jsonl\n      columns: {text: stars}").startswith(wrong)
     Path("stars.jsonl").write_text('{"stars": 4}\n{"stars": "four"}\n' * 600)
-    assert found("path: stars.jsonl\n      text: stars") == "", "those that follow may be texts"
+    assert found("path: stars.jsonl\n      columns: {text: stars}") == "", (
+        "those that follow may be texts"
+    )
     Path("stars.jsonl").write_text('{"stars": null}\n' * 1001)
-    assert found("path: stars.jsonl\n      text: stars") == "", "further rows may have it"
+    assert found("path: stars.jsonl\n      columns: {text: stars}") == "", (
+        "further rows may have it"
+    )
     Path("stars.jsonl").write_text('{"stars": null}\n' * 100)
     assert "no text in column 'stars' (unreadable: 100 of 100" in (
-        found("path: stars.jsonl\n      text: stars")
+        found("path: stars.jsonl\n      columns: {text: stars}")
     )
 
 
@@ -231,8 +239,8 @@ def test_what_is_elsewhere_is_not_looked_at() -> None:
 @pytest.mark.parametrize(
     ("keys", "at"),
     [
-        ("path: a.csv\n      label_column: stars\n      text: review\nfinetune: {base: /no/where}",
-         "8: finetune.base"),
+        ("path: a.csv\n      columns:\n        text: review\n        label: stars\n"
+         "finetune: {base: /no/where}", "9: finetune.base"),
         ("path: a.txt\n  tokenizer: {base: ./gone}\npretrain: {base: ./gone}", "7: pretrain.base"),
         ("path: a.txt\n  tokenizer: {base: ~/gone}", "6: corpora.tokenizer.base"),
         ("dataset: ./gone", "5: corpora.sources.mine.dataset"),
@@ -254,7 +262,8 @@ def test_a_folder_that_is_not_there_is_told(keys: str, at: str) -> None:
 )  # fmt: skip
 def test_a_folder_that_is_no_model_is_told(section: str, key: str) -> None:
     Path("own").mkdir()
-    keys = "path: a.csv\n      text: review\n      label_column: stars\n  tokenizer: {base: ./own}"
+    columns = "columns: {text: review, label: stars}"
+    keys = f"path: a.csv\n      {columns}\n  tokenizer: {{base: ./own}}"
     told = f"{key}: the folder './own' has no config.json"
     assert told in found(f"{keys}\n{section}")
     (Path("own") / "config.json").touch()
@@ -277,7 +286,7 @@ def test_a_look_at_an_evaluation_set(tmp_path: Path) -> None:
 
 
 def test_one_label_for_all_is_refused_for_a_classifier() -> None:
-    one = "path: a.csv\n      text: review\n      label: stars\nfinetune: {base: b}"
+    one = "path: a.csv\n      columns: {text: review}\n      label: stars\nfinetune: {base: b}"
     assert found(one).startswith(
         "r.yaml:7: corpora.sources.mine.label: every labelled document has the label 'stars'"
     )
@@ -294,7 +303,7 @@ assert main(["check", "r.yaml"]) == 0
 print([name for name in ("torch", "ray", "transformers", "datasets") if name in sys.modules])
 """
     Path("a.jsonl").write_text("".join(f'{{"review": "text {n}"}}\n' for n in range(500)))
-    assert found("path: a.jsonl\n      text: review") == ""
+    assert found("path: a.jsonl\n      columns: {text: review}") == ""
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={"PYTHONPATH": str(ROOT), "PATH": ""},
@@ -303,3 +312,50 @@ print([name for name in ("torch", "ray", "transformers", "datasets") if name in 
         check=True,
     )
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+FINETUNE = "\nfinetune: {base: some/model}"
+TWO = '{"text": "很好", "label": "good"}\n{"text": "很差", "label": "bad"}\n'
+
+
+def test_a_column_that_is_called_so_needs_no_entry() -> None:
+    Path("own.jsonl").write_text(TWO, "utf-8")
+    assert found(f"path: own.jsonl{FINETUNE}") == ""
+    recipe = load("r.yaml")
+    assert recipe.corpora.example_sources(recipe)["mine"].wanted == {
+        "text": "text",
+        "label": "label",
+    }
+    assert not load("r.yaml", ["finetune=null"]).corpora.example_sources(Recipe(name="plain"))
+    told = found(f"path: own.jsonl\n      columns: {{label: null}}{FINETUNE}")
+    assert told.startswith("r.yaml:3: corpora.sources: finetune needs labels: give")
+    assert "finetune needs labels" in found(
+        f"path: a.jsonl\n      columns: {{text: review}}{FINETUNE}"
+    )
+
+
+def test_a_role_that_nothing_has_is_told_with_the_nearest() -> None:
+    told = found(f"path: own.jsonl\n      columns: {{lable: stars}}{FINETUNE}")
+    assert told == (
+        "r.yaml:6: corpora.sources.mine.columns.lable: no role of a column; did you mean 'label'?"
+    )
+
+
+def test_what_is_said_of_labels_needs_some() -> None:
+    Path("plain.jsonl").write_text('{"text": "很好"}\n', "utf-8")
+    Path("own.jsonl").write_text(TWO, "utf-8")
+    more = "\n    more: {path: own.jsonl}"
+    for key in ("split: test", "label_map: {a: b}"):
+        told = found(f"path: plain.jsonl\n      {key}{more}{FINETUNE}")
+        name = key.partition(":")[0]
+        assert told.startswith(f"r.yaml:6: corpora.sources.mine.{name}: is for labelled documents")
+
+
+def test_lists_of_labels_need_a_task_that_takes_them() -> None:
+    Path("own.jsonl").write_text(TWO.replace('"good"', '["good", "bad"]'), "utf-8")
+    told = found(f"path: own.jsonl{FINETUNE}")
+    assert "mine.columns.label: " in told
+    assert told.endswith(
+        "own.jsonl:1: the label is a list, ['good', 'bad']; set finetune.multi_label: true"
+    )
+    assert found("path: own.jsonl\nfinetune: {base: some/model, multi_label: true}") == ""

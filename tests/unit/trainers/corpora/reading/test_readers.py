@@ -94,7 +94,7 @@ WRITERS: dict[str, Callable[[str], None]] = {
 )
 def test_documents_with_columns(name: str) -> None:
     WRITERS[Path(name.lower()).suffix](name)
-    found = documents(path=name, label_column="label")
+    found = documents(path=name, columns={"label": "label"})
     assert [{"text": document.text, "label": document.label} for document in found] == ROWS
     assert all(document.where.startswith(str(Path(name).absolute())) for document in found)
 
@@ -116,7 +116,7 @@ def test_the_format_may_be_given() -> None:
 
 def test_the_text_column_may_be_named() -> None:
     Path("a.jsonl").write_text('{"review": "fine", "text": 3}\n')
-    assert documents(path="a.jsonl", text="review")[0].text == "fine"
+    assert documents(path="a.jsonl", columns={"text": "review"})[0].text == "fine"
 
 
 def test_a_csv_field_may_span_lines() -> None:
@@ -133,7 +133,7 @@ def test_a_dataset_saved_to_disk(splits: bool) -> None:
     rows = [{"text": row["text"], "label": classes.str2int(row["label"])} for row in ROWS]
     dataset = datasets.Dataset.from_list(rows, features=features)
     (datasets.DatasetDict({"test": dataset}) if splits else dataset).save_to_disk("saved")
-    found = documents(dataset="saved", dataset_split="test", label_column="label")
+    found = documents(dataset="saved", dataset_split="test", columns={"label": "label"})
     assert [{"text": document.text, "label": document.label} for document in found] == ROWS
 
 
@@ -145,7 +145,7 @@ def test_numbers_and_dates_of_a_dataset_are_labels() -> None:
         text=datasets.Value("string"), short=datasets.Value("float32"), day=datasets.Value("date32")
     )
     datasets.Dataset.from_dict(rows, features=features).save_to_disk("saved")
-    found = documents(dataset="saved", label_column="short", group_column="day")
+    found = documents(dataset="saved", columns={"label": "short", "group": "day"})
     assert [(d.label, d.group) for d in found] == [("0.1", "2026-11-29"), ("2", "2026-11-29")]
 
 
@@ -191,7 +191,7 @@ HEADERS = {"csv": "text,label\n"}
         ("jsonl", b'{"text": 3, "label": "x"}', "column 'text' is int, not text"),
         ("jsonl", b'{"text": "x", "label": null}', "no label in column 'label'"),
         ("jsonl", b'{"text": "x", "label": NaN}', "no label in column 'label'"),
-        ("jsonl", b'{"text": "x", "label": [1]}', "column 'label' is list, not a label"),
+        ("jsonl", b'{"text": "x", "label": {"a": 1}}', "column 'label' is dict, not a label"),
         ("csv", b"x", "wrong number of fields"),
         ("csv", b"x,y,z", "wrong number of fields"),
         ("csv", b"x,", "no label in column 'label'"),
@@ -207,7 +207,7 @@ def test_a_row_that_cannot_be_read_is_one_row(
     fine = FINE[kind].encode()
     content = HEADERS.get(kind, "").encode() + b"\n".join([fine, row, fine])
     Path(f"a.{kind}").write_bytes(content)
-    source = {"path": f"a.{kind}"} | ({} if kind == "txt" else {"label_column": "label"})
+    source = {"path": f"a.{kind}"} | ({} if kind == "txt" else {"columns": {"label": "label"}})
     found = documents(**source)
     assert [document.text and document.text.strip() for document in found] == ["fine", None, "fine"]
     assert [d.problem and d.problem.reason for d in found] == [None, reason, None]
@@ -239,7 +239,7 @@ def test_an_empty_file_has_no_documents(kind: str) -> None:
 def test_labels_may_be_numbers_in_one_file_and_text_in_another() -> None:
     Path("a.jsonl").write_text('{"text": "x", "label": 1}\n{"text": "x", "label": true}\n')
     Path("b.jsonl").write_text('{"text": "x", "label": "1"}\n')
-    found = documents(path="*.jsonl", label_column="label")
+    found = documents(path="*.jsonl", columns={"label": "label"})
     assert [document.label for document in found] == ["1", "True", "1"]
 
 
@@ -274,7 +274,8 @@ DAMAGED = "; is it damaged or cut off?"
         (
             "a.jsonl",
             b'{"text": "fine"}\n{"texts": "x", "id": 1}',
-            "a.jsonl:2: no column 'text': set as `text`; columns: texts, id; did you mean 'texts'?",
+            "a.jsonl:2: no column 'text': set as `columns.text`; "
+            "columns: texts, id; did you mean 'texts'?",
         ),
         ("a.jsonl", b'{"text": 3}\n{"text": "fine"}', "a.jsonl:1: column 'text' is int, not text"),
         ("a.jsonl", b'{"text": null}\n{"text": "fine"}', "a.jsonl:1: no text in column 'text'"),
@@ -298,12 +299,13 @@ def test_too_many_unreadable_rows_are_refused(name: str, content: bytes, says: s
          ".csv, .tsv, .parquet, .zip, .tar); set the source's `format`"),
         ({"path": "a.doc.gz"}, "a.doc.gz: unknown ending '.doc' (known: .txt, .jsonl, .json, "
          ".ndjson, .csv, .tsv, .parquet, .zip, .tar); set the source's `format`"),
-        ({"path": "a.csv", "text": "txt"}, "a.csv: no column 'txt': set as `text`; columns: label, "
+        ({"path": "a.csv", "columns": {"text": "txt"}}, "a.csv: no column 'txt': set as "
+         "`columns.text`; columns: label, "
          "text; did you mean 'text'?"),
-        ({"path": "a.csv", "label_column": "stars"}, "a.csv: no column 'stars': set as "
-         "`label_column`; columns: label, text"),
-        ({"path": "a.txt", "label_column": "label"}, "a.txt: no column 'label': set as "
-         "`label_column`; columns: text"),
+        ({"path": "a.csv", "columns": {"label": "stars"}}, "a.csv: no column 'stars': set as "
+         "`columns.label`; columns: label, text"),
+        ({"path": "a.txt", "columns": {"label": "label"}}, "a.txt: no column 'label': set as "
+         "`columns.label`; columns: text"),
         ({"path": "gbk.csv"}, "gbk.csv: the header cannot be read: not UTF-8: it looks like "
          "gb18030 or cp949; set the source's `encoding: gb18030`, or convert the file"),
         ({"path": "junk.txt.gz"}, "junk.txt.gz: cannot be read: zlib inflate failed: "
@@ -441,7 +443,7 @@ def test_a_column_that_is_there_twice_is_refused() -> None:
 def test_a_whole_number_is_the_same_label_with_a_point_or_without() -> None:
     rows = [{"text": "a", "stars": 1}, {"text": "b", "stars": 1.0}, {"text": "c", "stars": 1.5}]
     Path("a.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    labels = [document.label for document in documents(path="a.jsonl", label_column="stars")]
+    labels = [document.label for document in documents(path="a.jsonl", columns={"label": "stars"})]
     assert labels == ["1", "1", "1.5"]
 
 

@@ -34,12 +34,13 @@ def test_a_run_that_goes_on_reads_the_same_parts(
 
     monkeypatch.setattr(sources, "parts", moving)
     first = job(tmp_path)
-    found = parts_of(first)
+    found = parts_of(first, first.recipe.corpora.of_pretraining)
     assert [(part.name, part.source, part.origin.begin) for part in found] == [
         ("000000", "web", 0), ("000001", "web", 1)
     ]  # fmt: skip
     told = f"web: some/where as of {'a' * 40}; set this as its `revision` to keep it"
     assert first.progress.lines == [told]
-    assert parts_of(job(tmp_path)) == found
+    again = job(tmp_path)
+    assert parts_of(again, again.recipe.corpora.of_pretraining) == found
     first.storage.delete(first.draft.work)
-    assert parts_of(first)[0].origin.commit == "b" * 40
+    assert parts_of(first, first.recipe.corpora.of_pretraining)[0].origin.commit == "b" * 40

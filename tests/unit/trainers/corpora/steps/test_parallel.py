@@ -87,7 +87,8 @@ def test_a_full_disk_names_the_place() -> None:
 
 def test_every_step_is_told_in_words() -> None:
     steps = Path(parallel.__file__).parent
-    code = "".join(path.read_text("utf-8") for path in steps.glob("*.py"))
+    files = [*steps.glob("*.py"), *(steps.parent / "examples").glob("*.py")]
+    code = "".join(path.read_text("utf-8") for path in files)
     named = set(re.findall(r'each\(\s*job,\s*f?"([a-z]+)', code))
     named |= set(re.findall(r'_star\(\s*job,\s*f?"([a-z]+)', code))
     assert named == set(parallel.DONE)

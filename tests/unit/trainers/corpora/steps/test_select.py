@@ -62,7 +62,7 @@ def mill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
             draft=Draft(storage, "corpus/demo-shard-0a", cache_bytes=CACHE_BYTES),
             storage=storage, progress=Notes(),
         )  # fmt: skip
-        parts = parts_of(job)
+        parts = parts_of(job, job.recipe.corpora.of_pretraining)
         counts = clean(job, parts)
         keys = np.array([text_key(text) for text in held_out], np.uint64)
         select.exact(job, parts, DOCUMENTS_IN_ALL, keys)

@@ -51,7 +51,7 @@ def test_the_items_of_an_array_are_rows(
             Path(name).write_bytes(content)
     for piece in (1, 7, 1 << 20):
         monkeypatch.setattr(arrays, "PIECE_CHARACTERS", piece)
-        found = documents(path=name, label_column="label")
+        found = documents(path=name, columns={"label": "label"})
         assert [(d.text, d.label) for d in found] == [(ROWS[0]["text"], "1"), ("two", "2")]
     where = f"{name}/in.json" if name == "a.tar" else name
     assert found[1].where == f"{Path.cwd()}/{where}:item 2"

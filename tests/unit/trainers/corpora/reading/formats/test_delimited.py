@@ -15,7 +15,7 @@ from trainers.corpora.reading.readers import Document, every_text, read
 from trainers.corpora.reading.sources import parts
 
 KEY = "corpora.sources.x"
-WANTED = {"text": "text", "label_column": "label"}
+WANTED = {"text": "text", "label": "label"}
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +29,7 @@ def documents(**source: Any) -> list[Document]:
 
 
 def labelled(**source: Any) -> list[tuple[str | None, str | None]]:
-    return [(d.text, d.label) for d in documents(**source, label_column="label")]
+    return [(d.text, d.label) for d in documents(**source, columns={"label": "label"})]
 
 
 @pytest.mark.parametrize("delimiter", [",", "\t", ";", "|"])
@@ -78,7 +78,9 @@ def test_a_tsv_of_one_column_has_commas_in_its_texts() -> None:
 
 def test_a_column_that_is_not_there_is_told_with_those_that_are() -> None:
     Path("a.csv").write_text("review;stars\nfine;5\n")
-    with pytest.raises(UserError, match=r"no column 'text': set as `text`; columns: review, stars"):
+    with pytest.raises(
+        UserError, match=r"no column 'text': set as `columns.text`; columns: review, stars"
+    ):
         documents(path="a.csv")
 
 
@@ -89,7 +91,7 @@ def test_a_delimiter_may_be_named() -> None:
 
 def test_a_line_may_tell_excel_the_delimiter() -> None:
     Path("a.csv").write_text("\ufeffsep=;\r\ntext;label\r\nfine, so;x\r\n", "utf-8")
-    (document,) = documents(path="a.csv", label_column="label")
+    (document,) = documents(path="a.csv", columns={"label": "label"})
     assert (document.text, document.label) == ("fine, so", "x")
     assert document.where.endswith("a.csv:3")
 

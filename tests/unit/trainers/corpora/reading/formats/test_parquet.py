@@ -95,7 +95,7 @@ def test_a_batch_has_fewer_rows_where_they_are_long(monkeypatch: pytest.MonkeyPa
 def test_files_of_a_source_may_differ_in_their_schemas() -> None:
     pq.write_table(pa.table({"text": ["one"], "label": [1]}), "a.parquet")
     pq.write_table(pa.table({"label": ["1"], "id": [7], "text": ["two"]}), "b.parquet")
-    found = documents(path="*.parquet", label_column="label")
+    found = documents(path="*.parquet", columns={"label": "label"})
     assert [(d.text, d.label) for d in found] == [("one", "1"), ("two", "1")]
 
 
@@ -103,7 +103,8 @@ def test_a_file_without_the_column_is_refused() -> None:
     pq.write_table(pa.table({"text": ["one"]}), "a.parquet")
     pq.write_table(pa.table({"texts": ["two"], "id": [1]}), "b.parquet")
     assert refused(path="*.parquet") == (
-        "b.parquet: no column 'text': set as `text`; columns: texts, id; did you mean 'texts'?"
+        "b.parquet: no column 'text': set as `columns.text`; "
+        "columns: texts, id; did you mean 'texts'?"
     )
 
 

@@ -1,22 +1,33 @@
 """Labelled documents of several sources, each text once."""
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from cluster.errors import UserError
-from trainers.corpora.cleaning.documents import Counts, text_key
+from cluster.recipe.section import Recipe
+from cluster.runs.pipeline import StageJob
+from cluster.store.artifacts import drafting
+from cluster.store.storage import Storage
+from tests.fakes import Notes, serial
+from trainers.corpora.cleaning.documents import text_key
 from trainers.corpora.config import Corpora
-from trainers.corpora.examples.labelled import labelled
-from trainers.corpora.examples.splits import Example
+from trainers.corpora.examples import merge, read_parts, stage
+from trainers.corpora.examples.splits import STRENGTH
+from trainers.corpora.steps import near_dedup
+from trainers.corpora.steps.document_file import DocumentFile
 
 
 @pytest.fixture(autouse=True)
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    for module in (read_parts, merge, near_dedup):
+        monkeypatch.setattr(module, "each", serial)
 
 
 def source(name: str, *rows: Mapping[str, Any], **settings: Any) -> dict[str, Any]:
@@ -30,18 +41,43 @@ def row(text: str, label: Any = None, group: Any = None) -> dict[str, Any]:
     return {"text": text, "label": label, "group": group}
 
 
-def found(**sources: dict[str, Any]) -> tuple[dict[str, Example], dict[str, Any], dict[str, Any]]:
-    """Documents by their text, what was dropped, and the reports of weak labels."""
-    counts = Counts()
-    examples, reports = labelled(Corpora.model_validate({"sources": sources}), counts)
-    assert counts.read == counts.kept + counts.dropped.total()
-    assert [example.key for example in examples] == sorted(example.key for example in examples)
-    assert all(example.key == text_key(example.text) for example in examples)
-    return {example.text: example for example in examples}, dict(counts.dropped), reports
+@dataclasses.dataclass(frozen=True)
+class Example:
+    labels: tuple[str, ...]
+    placement: str
+    group: str | None
+
+
+def found(
+    several: bool = False, clean: Mapping[str, Any] | None = None, **sources: dict[str, Any]
+) -> tuple[dict[str, Example], dict[str, Any], dict[str, Any]]:
+    """Rows by their text, what was dropped, and the reports of weak labels."""
+    corpora = Corpora.model_validate({"sources": sources, "clean": clean or {}})
+    recipe = Recipe(name="demo", corpora=corpora)
+    storage = Storage.at("mill")
+    storage.delete("work")
+    own = corpora.example_sources(recipe)
+    with drafting(storage, "examples/demo-examples-00", resumes=True) as draft:
+        job = StageJob(recipe, {}, draft, storage, Notes(), {"CPU": 1})
+        made = stage.merged_rows(job, own, several)
+        counts, names, examples = made.counts, made.labels, {}
+        for bucket in made.places.of_bucket:
+            documents = DocumentFile(draft.worked("documents") / f"{bucket}.arrow")
+            texts, groups = documents.grouped(np.arange(len(documents)))
+            rows = zip(texts, groups, made.rows.placements.tolist(), strict=True)
+            ends = made.rows.ends.tolist()
+            for place, (text, group, placement) in enumerate(rows):
+                numbers = made.rows.labels[ends[place - 1] if place else 0 : ends[place]]
+                labels = tuple(names[number] for number in numbers.tolist())
+                examples[text] = Example(labels, STRENGTH[placement], group)
+        assert len(made.places.of_bucket) == 1
+        assert made.rows.keys.tolist() == sorted(map(text_key, examples))
+        assert counts.read == len(examples) + counts.dropped.total()
+        return examples, dict(counts.dropped), made.weak_labels
 
 
 def labels(examples: Mapping[str, Example]) -> dict[str, str]:
-    return {text: example.label for text, example in sorted(examples.items())}
+    return {text: ", ".join(example.labels) for text, example in sorted(examples.items())}
 
 
 def test_repetitions_and_texts_with_two_labels_are_dropped() -> None:
@@ -60,15 +96,14 @@ def test_repetitions_and_texts_with_two_labels_are_dropped() -> None:
 def test_labelled_documents_are_not_judged_by_quality() -> None:
     Path("good.txt").write_text("fine\n")
     sources = {"good": {"path": "good.txt", "label": "good"}}
-    corpora = {"sources": sources, "clean": {"languages": ["zh"], "quality": {}}}
-    assert len(labelled(Corpora.model_validate(corpora), Counts())[0]) == 1
+    assert len(found(clean={"languages": ["zh"], "quality": {}}, **sources)[0]) == 1
 
 
 def test_labels_are_mapped() -> None:
     rows = [row("one", 1), row("two", 2), row("three", 3), row("four", "1")]
     rows.append(row("five", ""))
     stars = {1: "bad", "2": None, "3": "good", "": None}
-    examples, dropped, _ = found(x=source("x", *rows, label_column="label", label_map=stars))
+    examples, dropped, _ = found(x=source("x", *rows, columns={"label": "label"}, label_map=stars))
     assert labels(examples) == {"four": "bad", "one": "bad", "three": "good"}
     assert dropped == {"label mapped to null": 2}
 
@@ -77,8 +112,10 @@ def test_numbers_of_a_map_match_with_a_point_or_without() -> None:
     Path("a.csv").write_text("text,label\none,1.0\ntwo,2\nthree,3.5\n")
     mapped = {1.0: "good", 2.0: "bad", 3.5: "fair"}
     found_labels, _, _ = found(
-        a={"path": "a.csv", "label_column": "label", "label_map": mapped},
-        b=source("b", row("four", 1.0), row("five", 2), label_column="label", label_map=mapped),
+        a={"path": "a.csv", "columns": {"label": "label"}, "label_map": mapped},
+        b=source(
+            "b", row("four", 1.0), row("five", 2), columns={"label": "label"}, label_map=mapped
+        ),
     )
     assert labels(found_labels) == {
         "five": "bad", "four": "good", "one": "good", "three": "fair", "two": "bad"
@@ -98,26 +135,26 @@ def test_a_label_that_means_nothing_is_refused_where_it_stands(
     label: Any, label_map: Any, says: str
 ) -> None:
     with pytest.raises(UserError) as caught:
-        found(x=source("x", row("one", label), label_column="label", label_map=label_map))
+        found(x=source("x", row("one", label), columns={"label": "label"}, label_map=label_map))
     assert "x.jsonl:1: " + says in str(caught.value)
 
 
 def test_a_text_has_the_groups_of_all_its_copies() -> None:
     rows = [row("one", "a", "x"), row("one", "a", 7), row("two", "a"), row("one", "a", "x")]
-    examples, _, _ = found(x=source("x", *rows, label_column="label", group_column="group"))
-    assert examples["one"].groups == {"x", "7"}
-    assert examples["two"].groups == set()
+    examples, _, _ = found(x=source("x", *rows, columns={"label": "label", "group": "group"}))
+    assert examples["one"].group in {"x", "7"}
+    assert examples["two"].group is None
 
 
-def test_a_missing_group_column_is_refused() -> None:
+def test_a_missing_column_of_groups_is_refused() -> None:
     with pytest.raises(
-        UserError, match=r"x\.jsonl:1: no column 'author': set as `group_column`; columns"
+        UserError, match=r"x\.jsonl:1: no column 'author': set as `columns.group`; columns"
     ):
-        found(x=source("x", row("one", "a"), label_column="label", group_column="author"))
+        found(x=source("x", row("one", "a"), columns={"label": "label", "group": "author"}))
 
 
 def test_official_test_documents_keep_their_labels_and_their_place() -> None:
-    settings = {"label_column": "label"}
+    settings = {"columns": {"label": "label"}}
     examples, dropped, _ = found(
         train=source("train", row("one", "wrong"), row("two", "a"), row("two", "b"), **settings),
         test=source("test", row("one", "right"), row("three", "a"), split="test", **settings),
@@ -145,9 +182,9 @@ def test_weak_labels_are_for_training_and_yield_to_those_of_people() -> None:
     gold = [row("great one", "bad"), row("poor one", "bad"), row("other", "good")]
     examples, dropped, reports = found(
         raw=source("raw", *raw, row("great two"), weak_labels=RULES),
-        gold=source("gold", *gold, label_column="label"),
+        gold=source("gold", *gold, columns={"label": "label"}),
     )
-    assert {text: (each.label, each.placement) for text, each in examples.items()} == {
+    assert {text: (each.labels[0], each.placement) for text, each in examples.items()} == {
         "great one": ("bad", "shares"),
         "poor one": ("bad", "shares"),
         "other": ("good", "shares"),
@@ -166,16 +203,32 @@ def test_weak_labels_go_where_their_source_says() -> None:
 
 def test_the_order_of_the_sources_is_nothing_to_what_is_found() -> None:
     drawn = {
-        "a": source("a", row("one", "a", "x"), row("two", "b", "y"), label_column="label"),
-        "b": source("b", row("two", "c", "z"), row("one", "a"), label_column="label", split="test"),
+        "a": source("a", row("one", "a", "x"), row("two", "b", "y"), columns={"label": "label"}),
+        "b": source(
+            "b", row("two", "c", "z"), row("one", "a"), columns={"label": "label"}, split="test"
+        ),
         "c": source("c", row("great one"), row("two"), weak_labels=RULES),
     }
-    drawn["a"]["group_column"] = drawn["b"]["group_column"] = "group"
     first, _, _ = found(**drawn)
     second, _, _ = found(**dict(reversed(drawn.items())))
 
     def without_place(examples: Mapping[str, Example]) -> list[tuple[Any, ...]]:
-        return [(each.text, each.label, each.placement, each.groups) for each in examples.values()]
+        return [(text, each.labels, each.placement, each.group) for text, each in examples.items()]
 
     assert without_place(first) == without_place(second)
-    assert first["two"].groups == {"y", "z"}
+    assert first["two"].group in {"y", "z"}
+
+
+def test_a_list_of_labels_is_refused_where_one_is_wanted() -> None:
+    rows = [row("one", ["a", "b"])]
+    with pytest.raises(UserError, match=r"x\.jsonl:1: the label is a list, .*multi_label: true"):
+        found(x=source("x", *rows, columns={"label": "label"}))
+
+
+def test_a_text_has_the_labels_of_all_its_copies_where_it_may_have_several() -> None:
+    rows = [row("one", ["b", "a", "b"]), row("two", []), row("one", "c"), row("three", [3, 1])]
+    label_map = {"a": "A", "b": "B", "c": "C", "1": None, "3": None}
+    settings = {"columns": {"label": "label"}, "label_map": label_map}
+    examples, dropped, _ = found(several=True, x=source("x", *rows, **settings))
+    assert labels(examples) == {"one": "A, B, C", "two": ""}
+    assert dropped == {"exact duplicate": 1, "label mapped to null": 1}

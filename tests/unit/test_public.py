@@ -65,8 +65,10 @@ def test_commands_of_the_readme_parse(command: str) -> None:
 
 
 def test_the_recipes_of_the_readme_are_valid(tmp_path: Path) -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    own, corpora = re.findall(r"^```yaml\n(.*?)^```", readme, flags=re.MULTILINE | re.DOTALL)
+    readmes = "".join(
+        (ROOT / name).read_text("utf-8") for name in ("README.md", "trainers/README.md")
+    )
+    own, corpora = re.findall(r"^```yaml\n(.*?)^```", readmes, flags=re.MULTILINE | re.DOTALL)
     path = tmp_path / "readme.yaml"
     path.write_text(own, encoding="utf-8")
     assert load(path).corpora.sources["mine"].columns["label"] == "rating"
@@ -79,6 +81,12 @@ def test_the_readme_runs_the_quickstart_within_twenty_lines() -> None:
     head = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()[:20]
     assert any("raymill run quickstart" in line for line in head)
     assert any(line.endswith("pytest") for line in head)
+
+
+def test_the_readmes_are_short_and_every_folder_has_one() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < 150
+    for folder in ("cluster", "trainers", "tuning", "serving", "k8s", "tests"):
+        assert (ROOT / folder / "README.md").is_file(), folder
 
 
 @pytest.mark.parametrize("name", shipped())

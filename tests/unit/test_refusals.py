@@ -218,7 +218,8 @@ def test_promote_means_the_task_model():
     from serving.rollout.promote import promote
 
     storage = Storage.at("mill")
-    model = published(storage, "model/demo-finetune-00")
+    task = {"finetune": {"task": "classify"}}
+    model = published(storage, "model/demo-finetune-00", inputs=task)
     published(
         storage,
         "evaluation/demo-evaluate-00",
@@ -300,9 +301,10 @@ def test_a_trial_that_is_not_a_number():
 
 def test_a_gate_and_nan():
     from serving.rollout.promote import refuse_worse
+    from trainers.tasks.registry import TASKS
 
     with pytest.raises(GateRefused):
-        refuse_worse({"accuracy": 0.8}, {"accuracy": float("nan")}, "m")
+        refuse_worse({"accuracy": 0.8}, {"accuracy": float("nan")}, TASKS["classify"], "m")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What a user sees of the command: exit status, one clear line, one JSON object."""
 
+import dataclasses
 import errno
 import json
 import os
@@ -17,9 +18,10 @@ from cluster.cli import verbs
 from cluster.cli.main import main
 from cluster.errors import GateRefused, InfrastructureError
 from cluster.recipe.loading import load, shipped
-from cluster.runs import records
+from cluster.runs import pipeline, records
 from cluster.store.storage import Storage
-from tests.fakes import Screen, published, told_training
+from tests.fakes import Screen, published, serial, told_training
+from trainers.corpora.examples import merge, read_parts, write_splits
 from trainers.corpora.reading.sources import content_hash
 
 ROOT = Path(__file__).parents[4]
@@ -45,6 +47,14 @@ def _user_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
         lines = "".join(f"document {number} is {label}\n" for number in range(40))
         (tmp_path / f"{label}.txt").write_text(lines)
     content_hash.cache_clear()
+    # The stage `examples` as if it needed no Ray: unit tests have none.
+    without_ray = [
+        dataclasses.replace(stage, uses_ray=stage.uses_ray and stage.name != "examples")
+        for stage in pipeline.STAGES
+    ]
+    monkeypatch.setattr(pipeline, "STAGES", tuple(without_ray))
+    for module in (read_parts, merge, write_splits):
+        monkeypatch.setattr(module, "each", serial)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
@@ -414,7 +424,8 @@ def test_a_model_is_named_by_its_recipe_or_by_its_folder(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     storage = Storage.at("mill")
-    model = published(storage, "model/demo-finetune-0a")
+    task = {"finetune": {"task": "classify"}}
+    model = published(storage, "model/demo-finetune-0a", inputs=task)
     published(
         storage,
         "evaluation/demo-evaluate-0b",

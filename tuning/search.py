@@ -109,6 +109,7 @@ class _Watch(tune.Callback):
         own.seconds = round(result["time_total_s"], 1)
         if self._metric in result:
             own.curve.append(result[self._metric])
+            own.loss = result["loss"]
             own.evaluation = result["evaluation"]
             self._show(own)
 

@@ -22,6 +22,8 @@ class Trial:
     """pending, running, done, stopped (early) or failed."""
     curve: list[float] = dataclasses.field(default_factory=list)
     """The metric at each evaluation."""
+    loss: float = math.inf
+    """Of the validation data, at the last evaluation."""
     evaluation: int = 0
     """The last one's number; a short training may pass over some."""
     seconds: float = 0.0
@@ -29,19 +31,24 @@ class Trial:
 
 
 def choose(trials: list[Trial], mode: str) -> Trial | None:
-    """The trial with the best last value among those that ran to their end; None if none did.
+    """The trial with the best last value among those that ran to their end, and of equal ones that
+    with the lowest loss; None if none did.
 
-    A stopped trial's value is of a shorter training: not comparable, and never better used.
+    A stopped trial's value is of a shorter training: not comparable, and never better used. One
+    whose loss is no number has diverged, whatever its metric says.
     """
     finished = [
         trial
         for trial in trials
-        if trial.status == "done" and trial.curve and math.isfinite(trial.curve[-1])
+        if trial.status == "done"
+        and trial.curve
+        and math.isfinite(trial.curve[-1])
+        and math.isfinite(trial.loss)
     ]
     if not finished:
         return None
     sign = 1 if mode == "max" else -1
-    return max(finished, key=lambda trial: (sign * trial.curve[-1], -trial.number))
+    return max(finished, key=lambda trial: (sign * trial.curve[-1], -trial.loss, -trial.number))
 
 
 def with_winner(recipe: Recipe, sweep: Artifact) -> Recipe:

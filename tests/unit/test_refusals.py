@@ -295,7 +295,7 @@ def test_wrong_type_in_model_config():
 def test_a_trial_that_is_not_a_number():
     from tuning.winner import Trial, choose
 
-    trials = [Trial(0, {}, "done", [float("nan")]), Trial(1, {}, "done", [0.9])]
+    trials = [Trial(0, {}, "done", [float("nan")]), Trial(1, {}, "done", [0.9], loss=0.1)]
     assert choose(trials, "max").number == 1
 
 

@@ -69,7 +69,7 @@ class Anomalies(Section):
 class Training(Section):
     """What pretraining and fine-tuning share."""
 
-    section: ClassVar[str]
+    section: ClassVar[str] = "training"
     """Its name in a recipe."""
 
     batch_size: int = Field(default=32, ge=1)

@@ -1,4 +1,5 @@
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from tuning.winner import Trial, choose, with_winner
 
 
 def trials(*curves: list[float], status: str = "done") -> list[Trial]:
-    return [Trial(number, {}, status, curve) for number, curve in enumerate(curves)]
+    return [Trial(number, {}, status, curve, loss=0.5) for number, curve in enumerate(curves)]
 
 
 @pytest.mark.parametrize(("mode", "winner"), [("max", 1), ("min", 2)])
@@ -27,9 +28,25 @@ def test_of_equals_the_first_wins(mode: str) -> None:
     assert found.number == 0
 
 
+def test_of_equals_the_lower_loss_wins() -> None:
+    """ray#24610: on a tie of accuracy the winner had a learning rate of 1 and a loss of 31.9."""
+    tied = trials([0.8], [0.8], [0.8])
+    tied[0].loss, tied[1].loss = 31.9, 0.4
+    found = choose(tied, "max")
+    assert found is not None
+    assert found.number == 1
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
+def test_a_trial_that_diverged_never_wins(loss: float) -> None:
+    diverged, other = trials([0.9], [0.5])
+    diverged.loss = loss
+    assert choose([diverged, other], "max") is other
+
+
 @pytest.mark.parametrize("status", ["stopped", "failed", "running", "pending"])
 def test_a_trial_that_did_not_end_never_wins(status: str) -> None:
-    ended = Trial(7, {}, "done", [0.1])
+    ended = Trial(7, {}, "done", [0.1], loss=2.0)
     assert choose([*trials([0.9], status=status), ended], "max") is ended
     assert choose(trials([0.9], status=status), "max") is None
 

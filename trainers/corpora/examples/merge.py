@@ -4,9 +4,9 @@ Its label is that of a held-out file before others, and of people before rules; 
 several, it has those of all such copies. Texts that else have two labels are dropped. A row has the
 group of one of its copies, and is linked to the groups of all.
 
-`merged/BUCKET.npz` is what the splits follow from, in the order of the keys; `documents/BUCKET
-.arrow` has the texts in the same order. Buckets are ranges of keys, so their order is that of all
-keys.
+`merged/BUCKET.npz` is what the splits follow from, in the order of the keys; the texts are in
+`documents/BUCKET.arrow`, in the same order. Buckets are ranges of keys, so their order is that of
+all keys.
 """
 
 import collections

@@ -9,6 +9,8 @@ All rows are looked at in one process, without their texts: about 80 bytes each.
 """
 
 import dataclasses
+import itertools
+import operator
 from collections.abc import Iterator, Mapping
 from typing import Literal
 
@@ -24,6 +26,7 @@ STRENGTH = ("train", SHARES, "validation", "test")
 """Where equal texts and groups go that stand in several places: held out wins over training."""
 ELSEWHERE = len(SPLITS)
 """In place of a split's number: a row that must be elsewhere than its group is."""
+TURNS_TOGETHER = 100_000
 STOP_EVERY = 1000
 """Sets between two looks at whether the splits have all that they need."""
 
@@ -40,7 +43,7 @@ class Rows:
     placements: npt.NDArray[np.int8]
     """(rows,): places in STRENGTH, of the split that a row must be in, or of `shares`."""
     sets: Numbers
-    """(rows,): equal for rows that must be in one split."""
+    """(rows,): of rows that must be in one split, the place of one of them."""
     labels: npt.NDArray[np.int32]
     """Numbers of the labels of all rows, row after row."""
     ends: Numbers
@@ -62,8 +65,9 @@ def split(rows: Rows, shares: Split, seed: int) -> Fates:
     """(rows,): the number of each row's split, or ELSEWHERE."""
     fates_of = np.array([SPLITS.index(name) if name in SPLITS else -1 for name in STRENGTH])
     in_shares = STRENGTH.index(SHARES)
-    _, sets = np.unique(rows.sets, return_inverse=True)
-    count = int(sets.max(initial=-1)) + 1
+    is_root = rows.sets == np.arange(len(rows))
+    sets = (np.cumsum(is_root) - 1)[rows.sets]
+    count = int(is_root.sum())
     strongest = np.zeros(count, np.int8)
     np.maximum.at(strongest, sets, rows.placements)
     fates = fates_of[strongest]
@@ -92,13 +96,15 @@ def _draw(
     order = np.lexsort((lowest, draws(lowest, seed, "split")))
     turns = np.empty(len(order), np.int64)
     turns[order] = np.arange(len(order))
-    pairs = _labels_by_turn(rows, turns[sets], counted)
-    totals = np.bincount(pairs["label"], weights=pairs["count"]).tolist()
+    number = int(rows.labels.max(initial=-1)) + 1
+    is_bare = np.diff(rows.ends, prepend=0) == 0
+    totals = np.bincount(rows.labels[counted[rows.of_labels()]], minlength=number).tolist()
+    totals.append(int((is_bare & counted).sum()))
     needs = {
         SPLITS.index(name): [part * total for total in totals] for name, part in wanted.items()
     }
     found = np.full(len(order), SPLITS.index("train"), np.int8)
-    for number, (turn, labels) in enumerate(_by_turn(pairs)):
+    for number, (turn, labels) in enumerate(_by_turn(rows, turns[sets], counted)):
         for name, need in needs.items():
             if _takes(need, labels, totals):
                 found[order[turn]] = name
@@ -110,35 +116,28 @@ def _draw(
     return found
 
 
-def _labels_by_turn(
+def _by_turn(
     rows: Rows, turns: Numbers, counted: npt.NDArray[np.bool_]
-) -> npt.NDArray[np.void]:
-    """How many rows of each label are in the set whose turn it is, in order. Rows without a label
-    count as of one of their own."""
-    number = int(rows.labels.max(initial=-1)) + 1
-    owners = rows.of_labels()
-    bare = np.flatnonzero((np.diff(rows.ends, prepend=0) == 0) & counted)
-    kept = counted[owners]
-    turn = np.concatenate([turns[owners[kept]], turns[bare]])
-    label = np.concatenate([rows.labels[kept].astype(np.int64), np.full(len(bare), number)])
-    unique, counts = np.unique(turn * (number + 1) + label, return_counts=True)
-    found = np.empty(len(unique), [("turn", np.int64), ("label", np.int64), ("count", np.int64)])
-    found["turn"], found["label"] = np.divmod(unique, number + 1)
-    found["count"] = counts
-    return found
-
-
-def _by_turn(pairs: npt.NDArray[np.void]) -> Iterator[tuple[int, list[tuple[int, int]]]]:
-    """(turn, [(label, count), ...]) of every set; some at a time are objects of Python."""
-    starts = np.flatnonzero(np.diff(pairs["turn"], prepend=-1))
-    for first in range(0, len(starts), 10_000):
-        some = starts[first : first + 10_001].tolist()
-        stop = some[-1] if len(some) > 10_000 else len(pairs)
-        ends = some[1:] if len(some) > 10_000 else [*some[1:], len(pairs)]
-        values = pairs[some[0] : stop].tolist()
-        for start, end in zip(some, ends, strict=False):
-            own = values[start - some[0] : end - some[0]]
-            yield own[0][0], [(label, count) for _, label, count in own]
+) -> Iterator[tuple[int, list[tuple[int, int]]]]:
+    """(turn, [(label, count), ...]) of every set in order: how many rows of each label it has. Rows
+    without a label count as of one of their own."""
+    bare = int(rows.labels.max(initial=-1)) + 1
+    owners, is_bare = rows.of_labels(), np.diff(rows.ends, prepend=0) == 0
+    for first in range(0, int(turns.max(initial=-1)) + 1, TURNS_TOGETHER):
+        some = counted & (turns >= first) & (turns < first + TURNS_TOGETHER)
+        kept = some[owners]
+        turn = np.concatenate([turns[owners[kept]], turns[some & is_bare]])
+        label = rows.labels[kept].astype(np.int64)
+        label = np.concatenate([label, np.full(len(turn) - len(label), bare)])
+        pairs, counts = np.unique(turn * (bare + 1) + label, return_counts=True)
+        found = zip(
+            (pairs // (bare + 1)).tolist(),
+            (pairs % (bare + 1)).tolist(),
+            counts.tolist(),
+            strict=True,
+        )
+        for turn_, of_set in itertools.groupby(found, key=operator.itemgetter(0)):
+            yield turn_, [(label_, count) for _, label_, count in of_set]
 
 
 def _takes(need: list[float], labels: list[tuple[int, int]], totals: list[float]) -> bool:

@@ -18,6 +18,7 @@ from cluster.runs.pipeline import StageJob
 from cluster.store.artifacts import Draft
 from trainers.corpora.cleaning.documents import CONTAMINATED, HELD_OUT, SAMPLES, Counts, text_key
 from trainers.corpora.duplicates.contamination import Passages, boilerplate
+from trainers.corpora.duplicates.minhash import Hashes
 from trainers.corpora.examples.splits import ELSEWHERE, SPLITS, Fates, Numbers, Rows
 from trainers.corpora.steps.clean_parts import DOCUMENTS
 from trainers.corpora.steps.document_file import DocumentFile
@@ -32,6 +33,9 @@ REASONS = {
     EQUAL: HELD_OUT,
     QUOTING: CONTAMINATED,
 }
+KINDS = {True: "cjk", False: "other"}
+"""Of passages."""
+RANGES = 16
 TRAIN = SPLITS.index("train")
 WRITTEN_TOGETHER = 10_000
 """Rows."""
@@ -95,20 +99,35 @@ def _passages(job: StageJob, places: Places, further: Passages) -> Passages:
         held_out = np.flatnonzero((fates != TRAIN) & (fates < ELSEWHERE))
         found = Passages.of(_documents(draft, name).texts(held_out))
         with draft.working(PASSAGES) as folder:
-            np.savez(folder / f"{name}.npz", cjk=found.of_kind[True], other=found.of_kind[False])
+            for cjk, kind in KINDS.items():
+                np.save(folder / f"{name}-{kind}.npy", found.of_kind[cjk])
 
     for _ in each(job, "passages", dict.fromkeys(places.of_bucket), find):
         pass
     known = {}
     with draft.working(KNOWN) as folder:
-        for cjk, kind in ((True, "cjk"), (False, "other")):
+        for cjk, kind in KINDS.items():
             found = [further.of_kind[cjk]]
             for name in places.of_bucket:
-                with np.load(draft.worked(PASSAGES) / f"{name}.npz") as own:
-                    found.append(own[kind])
-            known[cjk] = np.unique(np.concatenate(found))
+                path = draft.worked(PASSAGES) / f"{name}-{kind}.npy"
+                found.append(np.load(path, mmap_mode="r"))
+            known[cjk] = _union(found)
             np.save(folder / f"{kind}.npy", known[cjk])
     return Passages(known)
+
+
+def _union(found: list[Hashes]) -> Hashes:
+    """Of sorted hashes, each once; a range at a time, for less memory."""
+    ends = (np.arange(1, RANGES, dtype=np.uint64) * np.uint64(2**64 // RANGES)).tolist()
+    cuts = [[0, *np.searchsorted(some, np.array(ends, np.uint64)), len(some)] for some in found]
+    return np.concatenate(
+        [
+            np.unique(
+                np.concatenate([s[c[n] : c[n + 1]] for s, c in zip(found, cuts, strict=True)])
+            )
+            for n in range(RANGES)
+        ]
+    )
 
 
 def _hits(job: StageJob, places: Places) -> list[str]:
@@ -118,10 +137,7 @@ def _hits(job: StageJob, places: Places) -> list[str]:
     def find(name: str, _: Any) -> Any:
         folder = draft.worked(KNOWN)
         known = Passages(
-            {
-                cjk: np.load(folder / f"{kind}.npy", mmap_mode="r")
-                for cjk, kind in ((True, "cjk"), (False, "other"))
-            }
+            {cjk: np.load(folder / f"{kind}.npy", mmap_mode="r") for cjk, kind in KINDS.items()}
         )
         fates, _ = _fates(draft, name)
         train = np.flatnonzero(fates == TRAIN)

@@ -1,0 +1,84 @@
+"""Which sources are examples, and what their artifact depends on."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+
+from cluster.errors import RecipeError
+from cluster.recipe.loading import load
+from cluster.recipe.section import Recipe
+from trainers.corpora.reading import readers
+
+RECIPE = """\
+name: demo
+corpora:
+  sources:
+    rows: {path: rows.jsonl}
+    plain: {path: plain.txt}
+finetune: {base: some/model}
+"""
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("recipe.yaml").write_text(RECIPE)
+    rows = [{"text": f"text {number}", "label": "ab"[number % 2]} for number in range(9)]
+    Path("rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    Path("plain.txt").write_text("plain\n")
+
+
+def sources(recipe: Recipe) -> dict[str, Any]:
+    """The columns of sources of examples."""
+    return {name: each.wanted for name, each in recipe.corpora.example_sources(recipe).items()}
+
+
+def test_a_source_says_by_its_columns_that_it_is_one_of_examples() -> None:
+    assert sources(load("recipe.yaml")) == {"rows": {"text": "text", "label": "label"}}
+    assert sources(load("recipe.yaml", ["finetune=null"])) == {}
+    named = "corpora.sources.rows.columns={label: label}"
+    assert set(sources(load("recipe.yaml", ["finetune=null", named]))) == {"rows"}
+    with pytest.raises(RecipeError, match=r"corpora\.sources: finetune needs labels"):
+        load("recipe.yaml", ["corpora.sources.rows.columns={label: null}"])
+
+
+def test_so_do_those_of_parquet_and_of_datasets_on_disk() -> None:
+    rows = [{"text": "one", "label": "a", "group": 3}]
+    table = datasets.Dataset.from_list(rows)
+    table.save_to_disk("saved")
+    table.to_parquet("rows.parquet")
+    for origin in ("dataset: saved", "path: rows.parquet", "path: rows.parquet, split: test"):
+        recipe = load("recipe.yaml", [f"corpora.sources.rows={{{origin}}}"])
+        assert sources(recipe)["rows"] == {"text": "text", "label": "label", "group": "group"}
+
+
+def test_files_that_are_not_there_yet_have_no_labels() -> None:
+    Path("rows.jsonl").unlink()
+    assert sources(load("recipe.yaml")) == {}
+
+
+def test_what_is_remote_is_looked_at_by_a_run_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def look(source: Any) -> Any:
+        assert source.path is not None
+        assert not source.path.startswith("s3"), "looked at"
+        return ["text"]
+
+    monkeypatch.setattr(readers, "first_columns", look)
+    remote = "corpora.sources.rows.path=s3://bucket/rows.jsonl"
+    recipe = load("recipe.yaml", [remote])
+    assert [*recipe.corpora.faults(recipe)] == []
+    with pytest.raises(AssertionError, match="looked at"):
+        recipe.corpora.example_sources(recipe)
+
+
+def test_examples_depend_on_what_the_task_asks_of_rows() -> None:
+    def examples(*overrides: str) -> Any:
+        recipe = load("recipe.yaml", overrides)
+        return recipe.corpora.examples(recipe)
+
+    assert examples() == examples("finetune.learning_rate=1e-4")
+    assert examples() != examples("finetune.multi_label=true")
+    assert examples() != examples("corpora.sources.rows.columns={text: label}")

@@ -26,7 +26,7 @@ def test_every_stage_is_done_and_the_endpoint_answers(first_run):
     assert found["tune"]["metrics"]["trials"] == 3
     test = found["evaluate"]["metrics"]["test"]
     assert sum(map(sum, test["confusion"])) == test["documents"]
-    assert len(found["evaluate"]["metrics"]["seeds"]["scratch"]["accuracies"]) == 1
+    assert len(found["evaluate"]["metrics"]["seeds"]["scratch"]["values"]) == 1
     auto = r"^{}: (\d+) x (\d+) CPUs.* \(workers x cpus_per_worker; auto\)$"
     for stage in ("pretrain", "tune", "finetune", "evaluate"):
         assert len(re.findall(auto.format(stage), first_run.said, re.MULTILINE)) == 1, stage

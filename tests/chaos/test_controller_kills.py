@@ -15,7 +15,7 @@ from tests import numbered
 from tests.fakes import Notes
 from trainers.engine.job import TrainJob
 from trainers.engine.training_config import Training
-from trainers.launch.training import fit
+from trainers.launch.training import Limits, fit_all
 from trainers.tasks.task import Batch
 
 ROWS, BATCH, EPOCHS = 96, 12, 2
@@ -44,7 +44,9 @@ def test_a_group_whose_controller_is_killed_makes_room_for_the_next(tmp_path: Pa
     draft = Draft(Storage.at(str(tmp_path)), "model/tiny-pretrain-0")
     notes = Notes()
     with mock.patch.dict(os.environ), session.connected(None, 2):
-        metrics = fit(TrainJob(lambda: task, Training.model_validate(keys), 17, draft), notes, 1)
+        metrics = fit_all(
+            [TrainJob(lambda: task, Training.model_validate(keys), 17, draft)], notes, Limits(1)
+        )[0]
     said = "\n".join(notes.lines)
     assert said.count("starting 2 workers") == 2, said
     assert metrics["samples"] == ROWS * EPOCHS

@@ -21,7 +21,7 @@ from tests.fakes import Notes
 from tests.wrapped import Wrapped
 from trainers.engine.job import TrainJob
 from trainers.engine.training_config import Training
-from trainers.launch.training import fit
+from trainers.launch.training import Limits, fit_all
 from trainers.tasks.task import Batch
 
 ROOM = 5 << 30
@@ -57,7 +57,9 @@ def test_what_rays_monitor_kills_goes_on_with_less(tmp_path: Path) -> None:
         for name, trained in (("greedy", Greedy(task)), ("unbroken", task)):
             notes = Notes()
             draft = Draft(Storage.at(str(tmp_path / name)), f"model/{name}-pretrain-00")
-            found[name] = fit(TrainJob(lambda one=trained: one, settings, 17, draft), notes, 0)
+            found[name] = fit_all(
+                [TrainJob(lambda one=trained: one, settings, 17, draft)], notes, Limits()
+            )[0]
             was_short = any("with micro_batch_size 2 in place of 4" in line for line in notes.lines)
             assert was_short == (name == "greedy"), notes.lines
     assert found["greedy"]["loss"] == pytest.approx(found["unbroken"]["loss"], abs=1e-5)

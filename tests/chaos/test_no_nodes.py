@@ -49,7 +49,7 @@ def test_the_run_gives_up_and_says_what_to_do(
     threading.Thread(target=gone, args=(cluster, tmp_path), daemon=True).start()
     notes = Notes()
     with pytest.raises(InfrastructureError, match=r"wait_for_node_minutes = 0\.2; .* run again"):
-        training.fit(job, notes, 3, MINUTES)
+        training.fit_all([job], notes, training.Limits(3, MINUTES))
     assert any("waits for" in line for line in notes.lines)
     assert list(tmp_path.glob("work/*/step-*/record.json"))
 

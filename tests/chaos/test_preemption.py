@@ -69,7 +69,8 @@ def test_a_checkpoint_is_left_before_the_node_goes(
     draining = threading.Thread(target=drained, args=(cluster, tmp_path, records), daemon=True)
     draining.start()
     # Not one failure is allowed: the end of a node that was announced is none.
-    training.fit(TrainJob(lambda: task, Training.model_validate(keys), SEED, draft), notes, 0)
+    job = TrainJob(lambda: task, Training.model_validate(keys), SEED, draft)
+    training.fit_all([job], notes, training.Limits())
     draining.join(600)
     print("\n".join(notes.lines))
     assert not draining.is_alive(), "a checkpoint came while the node was there"

@@ -89,7 +89,9 @@ class Timed(Notes):
 def trained(task: Task, folder: Path, workers: Any) -> dict[str, Any]:
     settings = Training.model_validate(numbered.settings(epochs=EPOCHS, workers=workers))
     draft = Draft(Storage.at(str(folder)), "model/tiny-pretrain-0")
-    return training.fit(TrainJob(lambda: task, settings, SEED, draft), Timed(), KILLS)
+    return training.fit_all(
+        [TrainJob(lambda: task, settings, SEED, draft)], Timed(), training.Limits(KILLS)
+    )[0]
 
 
 @pytest.fixture(scope="module")

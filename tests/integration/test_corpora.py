@@ -8,6 +8,7 @@ import random
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import numpy as np
 import pyarrow.fs as pafs
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -18,7 +19,7 @@ from trainers.corpora.cleaning.config import Clean
 from trainers.corpora.cleaning.documents import text_key
 from trainers.corpora.cleaning.rules import normalize
 from trainers.corpora.config import Split
-from trainers.corpora.examples.splits import Example, split
+from trainers.corpora.examples.splits import SHARES, STRENGTH, Rows, split
 
 CACHE_BYTES = 500_000
 RECIPE = """\
@@ -83,9 +84,17 @@ def held_out_count(data):
     them, of those ten, and of held-out labelled ones."""
     drawn, shares = random.Random(17), Split(validation=0.2, test=0.2)
     texts = [normalize(line, Clean()) for line in dict.fromkeys(reviews()) if len(line) > 40][:930]
-    labelled = [Example(text_key(text), text, label(text), "") for text in texts[600:900]]
-    splits = zip(labelled, split(labelled, shares, 17), strict=True)
-    held_out = [example.text for example, name in splits if name != "train"]
+    labelled = sorted(texts[600:900], key=text_key)
+    places = np.arange(len(labelled))
+    rows_of_labels = Rows(
+        np.array(list(map(text_key, labelled)), np.uint64),
+        np.full(len(labelled), STRENGTH.index(SHARES), np.int8),
+        places,
+        np.array([label(text) == "good" for text in labelled], np.int32),
+        places + 1,
+    )
+    fates = split(rows_of_labels, shares, 17).tolist()
+    held_out = [text for text, fate in zip(labelled, fates, strict=True) if fate]
     files = {
         "reviews-1": texts[:300],
         "reviews-2": texts[300:600],

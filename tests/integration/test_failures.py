@@ -16,7 +16,7 @@ from tests import numbered
 from tests.fakes import Notes
 from trainers.engine.job import TrainJob
 from trainers.engine.training_config import Training
-from trainers.launch.training import fit
+from trainers.launch.training import Limits, fit_all
 from trainers.tasks.task import Batch
 
 ROWS, BATCH, EPOCHS = 96, 12, 2
@@ -44,7 +44,9 @@ def test_one_worker_goes_on(tmp_path: Path) -> None:
     draft = Draft(Storage.at(str(tmp_path)), "model/tiny-pretrain-0")
     notes = Notes()
     with mock.patch.dict(os.environ), session.connected(None, 1):
-        metrics = fit(TrainJob(lambda: task, Training.model_validate(keys), 17, draft), notes, 1)
+        metrics = fit_all(
+            [TrainJob(lambda: task, Training.model_validate(keys), 17, draft)], notes, Limits(1)
+        )[0]
     said = "\n".join(notes.lines)
     assert "micro_batch_size 6 in place of 12" in said
     assert "a worker was lost" in said

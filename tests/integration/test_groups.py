@@ -15,7 +15,7 @@ from tests import numbered
 from tests.fakes import Notes
 from tests.integration.command import until
 from trainers.engine.job import TrainJob
-from trainers.launch.training import fit
+from trainers.launch.training import Limits, fit_all
 from trainers.tasks.pretraining.config import Pretrain
 
 
@@ -56,7 +56,9 @@ def losses(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
             shares = {} if key == "nothing" else {key: 2}
             keys = {"objective": "causal_lm", "model": {"architecture": "llama"}, "workers": 2}
             settings = Pretrain.model_validate(numbered.settings(**keys, **shares))
-            found[key] = fit(TrainJob(lambda: task, settings, 17), Notes(), 0)["loss"]
+            found[key] = fit_all([TrainJob(lambda: task, settings, 17)], Notes(), Limits())[0][
+                "loss"
+            ]
     return found
 
 

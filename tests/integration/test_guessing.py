@@ -10,7 +10,7 @@ from tests import numbered
 from tests.fakes import Notes
 from trainers.engine.job import TrainJob
 from trainers.engine.training_config import Training
-from trainers.launch.training import fit_all
+from trainers.launch.training import Limits, fit_all
 
 
 def test_a_training_worse_than_guessing_is_told(tmp_path: Path) -> None:
@@ -20,7 +20,7 @@ def test_a_training_worse_than_guessing_is_told(tmp_path: Path) -> None:
         keys: dict[str, Any] = numbered.settings(learning_rate=rate, epochs=2)
         jobs.append(TrainJob(lambda: task, Training.model_validate(keys), 17))
     with mock.patch.dict(os.environ), session.connected(None, 1):
-        good, bad = fit_all(jobs, notes, 0)
+        good, bad = fit_all(jobs, notes, Limits())
     assert not good["worse_than_guessing"]
     assert bad["worse_than_guessing"]
     (warning,) = (line for line in notes.lines if line.startswith("warning: "))

@@ -23,7 +23,8 @@ from trainers.corpora.tokens.tokenizer import train as train_tokenizer
 from trainers.engine.training_config import Training
 from trainers.models.build import Start, packed_inputs
 from trainers.models.shape import Shape
-from trainers.tasks.classify import Classify
+from trainers.tasks.classify.spec import Classify
+from trainers.tasks.classify.task import ClassifyTask
 from trainers.tasks.pretraining.causal_lm import CausalLM
 from trainers.tasks.pretraining.config import Pretrain
 from trainers.tasks.pretraining.language_model import cross_entropy
@@ -176,13 +177,20 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Task, int
     dropping = Start(shape=Shape.model_validate({**sizes, "dropout": 0.3}))
     made["dropping"] = MaskedLM(corpus, dropping, SEED, 1), rows
     made["masked"] = MaskedLM(corpus, bert, SEED, 1, mask_probability=0.2), rows
-    examples = published(storage, "examples/demo-examples-00")
+    counts = {"bad": {"validation": 7}, "good": {"validation": 4}}
+    examples = published(
+        storage,
+        "examples/demo-examples-00",
+        {"labels.json": '["bad", "good"]'},
+        metrics={"labels": counts},
+    )
     texts = [TEXTS[number % 5][: 3 + 2 * number] for number in range(11)]
     table = pa.table({"text": texts, "label": ["good", "bad", "bad"] * 3 + ["good", "bad"]})
     for split in ("train", "validation"):
         write_arrow(table, examples.path / f"{split}.arrow")
     folder = str(corpus.path / "tokenizer")
-    made["classify"] = Classify(examples, bert, folder, ["bad", "good"], 32, 0.0, 0.1), len(texts)
+    settings = Classify(max_length=32, dropout=0.0, label_smoothing=0.1)
+    made["classify"] = ClassifyTask(settings, examples, bert, folder), len(texts)
     return made
 
 

@@ -20,7 +20,7 @@ def test_a_local_ray_tells_what_it_is_asked() -> None:
         assert ray_internals.growth_limits() == {}, "it does not grow"
         assert ray_internals.draining_nodes() == set()
         assert ray_internals.serving() is None
-        assert ray_internals.detached_resources() == {}
+        assert ray_internals.detached_resources() == []
         actor = Actor.remote()
         actor_id = ray.get(actor.own_id.remote())
         assert ray_internals.is_actor_alive(actor_id)

@@ -41,7 +41,7 @@ def undrawn(
                     drawn.add(bool(draws(key, seed, "validation")[0] < held))
                 if len(drawn) == 2 or rows == ROWS:
                     return
-    if rows and True not in drawn:
+    if drawn == {False}:  # where none is left by cleaning, the run tells by which rule
         yield Conflict(
             "corpora.validation",
             f"no documents left for validation: none of {rows:,} is drawn for a share of "

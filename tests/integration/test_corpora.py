@@ -90,7 +90,7 @@ def held_out_count(data):
         np.array(list(map(text_key, labelled)), np.uint64),
         np.full(len(labelled), STRENGTH.index(SHARES), np.int8),
         places,
-        np.array([label(text) == "good" for text in labelled], np.int32),
+        np.array([label(text) == "b" for text in labelled], np.int32),
         places + 1,
     )
     fates = split(rows_of_labels, shares, 17).tolist()

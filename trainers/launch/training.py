@@ -74,6 +74,8 @@ def fit_all(jobs: Sequence[TrainJob], progress: Progress, limits: Limits) -> lis
     Raises what a training raised, or InfrastructureError when workers were lost too often, or no
     node had room for them for too long.
     """
+    if not jobs:
+        return []
     if any(job.settings.most_workers > 1 for job in jobs):
         return [fit_group(job, progress, limits) for job in jobs]
     return _fit_side_by_side(jobs, progress, limits)

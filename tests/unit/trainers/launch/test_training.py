@@ -101,6 +101,10 @@ def test_what_ray_trains_controller_gets_imports_no_training(
     }
 
 
+def test_no_jobs_are_no_trainings() -> None:
+    assert training.fit_all([], Notes(), training.Limits()) == []
+
+
 def test_an_interruptible_call_gives_its_result_and_its_errors() -> None:
     def fails() -> NoReturn:
         raise UserError("mend it")

@@ -123,9 +123,7 @@ class ClassifyTask:
             }
         micro = _f1(hit.sum(-1), given.sum(-1), gold.sum())
         equal = (micro == micro.max()).nonzero()[:, 0]
-        best = int(
-            equal[(THRESHOLDS[equal] - 0.5).abs().argmin()]
-        )  # the least daring of equal ones
+        best = int(equal[(THRESHOLDS[equal] - 0.5).abs().argmin()])
         return {
             "loss": loss,
             "accuracy": float(counts["all_right"][best] / counts["targets"]),

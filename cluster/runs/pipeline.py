@@ -282,6 +282,8 @@ def _make(
         ) as draft:
             if draft.outdated:
                 console.line(f"starts anew: a killed run's work is of {draft.outdated}")
+            if artifacts.BASE in parents:
+                console.line(f"starts from {parents[artifacts.BASE].id}")
             if item.stage.trains:
                 decide = lazy_import("trainers.launch.allocation:decided")
                 recipe = decide(recipe, item.stage.trains, item.stage.name, nodes(), console)

@@ -154,8 +154,9 @@ def assert_what_was_dropped(found, held_out_count):
     assert found["quotes"]["dropped"]["passage of an evaluation text"] == 30
     assert found["reviews"]["dropped"]["evaluation text"] == 10
     assert found["reviews"]["kept"] >= 580
-    for name, tokens in (("reviews", 15_000), ("labelled", 5_000)):  # as the weights say
-        assert found[name]["train_tokens"] == pytest.approx(tokens, rel=0.12)
+    # As the weights say. Documents are drawn, and of the labelled ones only some 36.
+    for name, tokens, error in (("reviews", 15_000, 0.12), ("labelled", 5_000, 0.6)):
+        assert found[name]["train_tokens"] == pytest.approx(tokens, rel=error)
 
 
 def assert_what_was_fetched(cache):

@@ -16,6 +16,9 @@ import errno
 import os
 from collections.abc import Iterator
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+BROKEN = (errno.EROFS, errno.EIO, errno.ESTALE)
+
 
 class RaymillError(Exception):
     exit_status = 3
@@ -41,37 +44,29 @@ class GateRefused(RaymillError):
     exit_status = 4
 
 
-def full_disk(error: OSError, place: str) -> InfrastructureError | None:
-    """What to tell of a write to `place` that found no room, or None of another failure. Pure."""
-    is_short_write = " requested and " in str(error)  # so NumPy tells of it, without a number
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) and not is_short_write:
+def disk_failure(error: OSError, place: str) -> InfrastructureError | None:
+    """What to say where the disk of `place` is full or gave out; None of another failure. Pure."""
+    is_short_write = " requested and " in str(error)  # NumPy's words, which come without a number
+    if error.errno in FULL or is_short_write:
+        reason, remedy = os.strerror(error.errno or errno.ENOSPC), "free space there"
+    elif error.errno in BROKEN:
+        place, reason, remedy = error.filename or place, os.strerror(error.errno), "mend the disk"
+    else:
         return None
-    return InfrastructureError(
-        f"{place}: {os.strerror(error.errno or errno.ENOSPC)}; free space there and run again"
-    )
+    return InfrastructureError(f"{place}: {reason}; {remedy} and run again")
 
 
-def failed_disk(error: OSError, place: str) -> InfrastructureError | None:
-    """What to tell of a disk, if nothing else is known that of `place`, which is full or gave out,
-    or None of another failure. Pure."""
-    if error.errno in (errno.EROFS, errno.EIO, errno.ESTALE):
-        return InfrastructureError(
-            f"{error.filename or place}: {os.strerror(error.errno)}; mend the disk and run again"
-        )
-    return full_disk(error, place)
-
-
-def of_storage(error: OSError, place: str, what: str) -> InfrastructureError:
-    """What to tell of a `place` that did not do what it was asked for, after all tries. Pure."""
-    return full_disk(error, place) or InfrastructureError(
-        f"{place}: {what}: {error}; mend the storage and run again"
+def storage_failure(error: OSError, place: str, problem: str) -> InfrastructureError:
+    """What to say where `place` did not do what it was asked for, after all tries. Pure."""
+    return disk_failure(error, place) or InfrastructureError(
+        f"{place}: {problem}: {error}; mend the storage and run again"
     )
 
 
 @contextlib.contextmanager
-def storage_told(place: str, what: str) -> Iterator[None]:
-    """Raises InfrastructureError in place of OSError: see `of_storage`."""
+def as_storage_failure(place: str, problem: str) -> Iterator[None]:
+    """Raises InfrastructureError in place of OSError."""
     try:
         yield
     except OSError as error:
-        raise of_storage(error, place, what) from error
+        raise storage_failure(error, place, problem) from error

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cluster.cli import summary
-from cluster.errors import UserError, failed_disk, of_storage
+from cluster.errors import UserError, disk_failure, storage_failure
 from cluster.lazy_import import lazy_import
 from cluster.ray import jobs
 from cluster.ray.resources import less, refuse_unless_fits
@@ -242,11 +242,11 @@ def _failure_told(storage: Storage) -> Iterator[None]:
         yield
     except OSError as error:
         place = storage.root if storage.is_local else f"{CACHE} or the temporary folder"
-        told = failed_disk(error, place)
+        told = disk_failure(error, place)
         # Of an object store, pyarrow tells a text alone.
         is_text = type(error) is OSError and error.errno is None
         if told is None and is_text and not storage.is_local:
-            told = of_storage(error, storage.root, "does not do what it should")
+            told = storage_failure(error, storage.root, "does not do what it should")
         if told is None:
             raise
         raise told from error

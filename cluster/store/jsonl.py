@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cluster.errors import storage_told
+from cluster.errors import as_storage_failure
 from cluster.store.storage import Storage
 
 UPLOAD_INTERVAL_S = 20.0
@@ -42,7 +42,7 @@ class Lines:
 
     def __init__(self, storage: Storage, name: str):
         self._storage, self._name = storage, name
-        with storage_told(storage.root, f"{name} cannot be read"):
+        with as_storage_failure(storage.root, f"{name} cannot be read"):
             self.records = read(storage, name)
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "lines")
         self._saving: concurrent.futures.Future[None] | None = None
@@ -109,7 +109,7 @@ class Lines:
             self._storage.write(self._name, self.content())
 
     def _told(self) -> contextlib.AbstractContextManager[None]:
-        return storage_told(self._storage.root, f"{self._name} cannot be written")
+        return as_storage_failure(self._storage.root, f"{self._name} cannot be written")
 
 
 def _line(record: Record) -> str:

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from cluster.errors import InfrastructureError, UserError, failed_disk
+from cluster.errors import InfrastructureError, UserError, disk_failure
 from cluster.store.retries import retried
 
 if TYPE_CHECKING:  # its import, which brings NumPy, would be a third of what `raymill check` takes
@@ -227,7 +227,7 @@ class Storage:
                     if not cached.exists():
                         self._fetch(name, cached)
         except OSError as error:
-            told = failed_disk(error, f"{CACHE}, for a copy of {name}")
+            told = disk_failure(error, f"{CACHE}, for a copy of {name}")
             if told is None:
                 raise
             raise told from error

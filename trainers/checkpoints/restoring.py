@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch.distributed as dist
 from torch import Tensor
 
-from cluster.errors import of_storage, storage_told
+from cluster.errors import as_storage_failure, storage_failure
 from cluster.runs.progress import Progress
 from cluster.store.artifacts import Draft
 from cluster.store.storage import Storage
@@ -32,7 +32,9 @@ def restore(engine: Any, draft: Draft, progress: Progress) -> Restored:
     storage, folder = draft.storage, draft.work
     offered: list[Any] = [None]
     if dist.get_rank() == 0:
-        with storage_told(storage.root, f"the checkpoints in {folder} cannot be looked through"):
+        with as_storage_failure(
+            storage.root, f"the checkpoints in {folder} cannot be looked through"
+        ):
             offered = [records.sweep(storage, folder)]
     dist.broadcast_object_list(offered, src=0)
     passed_over: list[str] = []
@@ -46,7 +48,7 @@ def restore(engine: Any, draft: Draft, progress: Progress) -> Restored:
             reason = str(error)
         except OSError as error:
             if not storage.is_local:  # it does not answer: that says nothing of the checkpoint
-                raise of_storage(error, storage.root, f"{name} cannot be read") from error
+                raise storage_failure(error, storage.root, f"{name} cannot be read") from error
             reason = str(error)
         reason = first_reason(reason)
         if local is not None:

@@ -17,7 +17,7 @@ from typing import Any, Self
 import torch.distributed as dist
 from torch import Tensor
 
-from cluster.errors import of_storage
+from cluster.errors import storage_failure
 from cluster.runs.progress import Progress
 from cluster.store.artifacts import Draft
 from trainers.checkpoints import optimizer_fragments, records
@@ -113,7 +113,7 @@ class Checkpoints:
         try:
             self._write(draft, tensors, record, rank)
         except OSError as error:
-            self._failure = of_storage(
+            self._failure = storage_failure(
                 error, draft.storage.root, "a checkpoint cannot be written, the last one is kept"
             )
         except Exception as error:  # noqa: BLE001  raised in the training's own thread

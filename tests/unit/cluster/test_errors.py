@@ -12,8 +12,7 @@ from cluster.errors import (
     RaymillError,
     RecipeError,
     UserError,
-    failed_disk,
-    full_disk,
+    disk_failure,
 )
 
 STATUSES = {
@@ -43,7 +42,7 @@ def test_errors_come_whole_from_other_processes(kind: type[RaymillError]) -> Non
     [(errno.ENOSPC, "No space left on device"), (errno.EDQUOT, "Disk quota exceeded")],
 )
 def test_a_full_disk_is_told_with_the_place_and_the_remedy(number: int, reason: str) -> None:
-    told = full_disk(OSError(number, "Error writing bytes to file"), "/mill")
+    told = disk_failure(OSError(number, "Error writing bytes to file"), "/mill")
     assert str(told) == f"/mill: {reason}; free space there and run again"
 
 
@@ -56,11 +55,11 @@ def test_real_writes_to_a_full_device_are_known() -> None:
     with pytest.raises(OSError) as of_numpy, device.open("wb") as stream:  # noqa: PT011
         np.save(stream, np.zeros(100_000))
     for caught in (of_python, of_numpy):
-        assert full_disk(caught.value, "/mill") is not None
+        assert disk_failure(caught.value, "/mill") is not None
 
 
 def test_other_failures_are_not_the_disks() -> None:
-    assert failed_disk(FileNotFoundError(errno.ENOENT, "gone"), "/mill") is None
+    assert disk_failure(FileNotFoundError(errno.ENOENT, "gone"), "/mill") is None
 
 
 @pytest.mark.parametrize(
@@ -72,10 +71,10 @@ def test_other_failures_are_not_the_disks() -> None:
     ],
 )
 def test_a_disk_that_gave_out_is_told(number: int, reason: str, remedy: str) -> None:
-    told = failed_disk(OSError(number, "Error writing bytes to file"), "/mill")
+    told = disk_failure(OSError(number, "Error writing bytes to file"), "/mill")
     assert str(told) == f"/mill: {reason}; {remedy} and run again"
 
 
 def test_a_file_that_is_known_is_named() -> None:
     error = OSError(errno.EIO, "Input/output error", "/data/news.txt")
-    assert str(failed_disk(error, "/mill")).startswith("/data/news.txt: Input/output error; mend")
+    assert str(disk_failure(error, "/mill")).startswith("/data/news.txt: Input/output error; mend")

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from cluster.errors import InfrastructureError, RaymillError, of_storage
+from cluster.errors import InfrastructureError, RaymillError, storage_failure
 from cluster.runs.pipeline import StageJob
 from cluster.store.storage import CACHE
 
@@ -101,7 +101,7 @@ def _result(job: StageJob, ended: Any) -> Any:
         return ray.get(ended)
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, OSError):
-            raise _of_storage(error.cause, job.storage.root) from error
+            raise _storage_failure(error.cause, job.storage.root) from error
         if isinstance(error.cause, RaymillError):
             raise error.cause from error
         raise
@@ -113,10 +113,10 @@ def _result(job: StageJob, ended: Any) -> Any:
         ) from error
 
 
-def _of_storage(error: OSError, place: str) -> InfrastructureError:
+def _storage_failure(error: OSError, place: str) -> InfrastructureError:
     if isinstance(error, FileNotFoundError) and str(CACHE.expanduser()) in str(error):
         return InfrastructureError(
             "cluster.cache_gb: too little for what tasks read at a time: a file was gone from "
             f"{CACHE} before it was opened; set more, or fewer corpora.concurrency, and run again"
         )
-    return of_storage(error, place, "a worker cannot read or write")
+    return storage_failure(error, place, "a worker cannot read or write")

@@ -77,11 +77,11 @@ def test_what_ended_a_task_is_told_as_what_it_was(
 
 
 def test_a_full_disk_names_the_place() -> None:
-    told = parallel._of_storage(OSError(28, "No space left on device"), "/mill")
+    told = parallel._storage_failure(OSError(28, "No space left on device"), "/mill")
     assert isinstance(told, InfrastructureError)
     assert str(told).startswith("/mill: No space left on device; free space")
-    assert "mend the storage" in str(
-        parallel._of_storage(OSError(5, "Input/output error"), "/mill")
+    assert "mend the disk" in str(
+        parallel._storage_failure(OSError(5, "Input/output error"), "/mill")
     )
 
 
@@ -102,5 +102,5 @@ def test_a_cache_that_is_too_small_names_the_knob(tmp_path: Path) -> None:
     for opened in (np.load, DocumentFile):
         with pytest.raises(FileNotFoundError) as caught:
             opened(evicted)
-        told = parallel._of_storage(caught.value, "s3://mill")
+        told = parallel._storage_failure(caught.value, "s3://mill")
         assert str(told).startswith("cluster.cache_gb: too little for what tasks read at a time")

@@ -146,14 +146,14 @@ def _recorded(path: Path):
         return share, waited
 
     def recorded_step(
-        engine: Any, job: Any, place: Any, batches: Any, state: Any, *others: Any
+        engine: Any, job: Any, topology: Any, batches: Any, state: Any, *others: Any
     ) -> float:
-        loss = step(engine, job, place, batches, state, *others)
+        loss = step(engine, job, topology, batches, state, *others)
         share = shares[-1]
         samples = [
             hashlib.sha256(row.numpy().tobytes()).hexdigest()[:16]
             for batch, weight in share.micro_batches
-            if weight and place.part == 0
+            if weight and topology.is_first_of_group
             for row in batch["input_ids"]
         ]
         done = {"step": state.step, "samples": samples, "loss": loss}

@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from trainers.checkpoints.parts import Columns
-from trainers.parallel.tensor_parallel import Cut, cut
+from trainers.parallel.tensor_parallel import WeightSlice, slice_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +46,7 @@ def held(engine: Any, writes: bool = False) -> Iterator[Held]:
     """All that this rank holds. One that is `writes` must be used before the next is taken: then it
     is passed on to the weights that the model computes with."""
     cuts = _cuts(engine)
-    is_copy = any(one.part for one in cuts.values())
+    is_copy = any(one.tp_rank for one in cuts.values())
     for one in _as_cut(engine, writes):
         found = cuts.get(one.name)
         if found is None:
@@ -59,15 +59,15 @@ def held(engine: Any, writes: bool = False) -> Iterator[Held]:
             yield dataclasses.replace(one, columns=columns)
 
 
-def _cuts(engine: Any) -> dict[str, Cut]:
+def _cuts(engine: Any) -> dict[str, WeightSlice]:
     """Those parameters whose weights several workers share, by name."""
-    found = {name: cut(parameter) for parameter, name in engine.param_names.items()}
+    found = {name: slice_of(parameter) for parameter, name in engine.param_names.items()}
     return {name: one for name, one in found.items() if one is not None}
 
 
 def tensor_parallel(engine: Any) -> int:
     """How many workers share the weights of a layer."""
-    return max((one.parts for one in _cuts(engine).values()), default=1)
+    return max((one.tp_size for one in _cuts(engine).values()), default=1)
 
 
 def _as_cut(engine: Any, writes: bool) -> Iterator[Held]:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Self
 from trainers.corpora.feeding.feed import Rows, deal
 from trainers.engine import zero
 from trainers.engine.training_config import Training
-from trainers.parallel.topology import Place
+from trainers.parallel.topology import Topology
 from trainers.tasks.task import Batch, Task, tokens
 
 FETCHING_THREADS = 2
@@ -38,13 +38,13 @@ class Batches:
         settings: Training,
         rows: Rows,
         seed: int,
-        place: Place,
+        topology: Topology,
         flops: Callable[[Batch], float],
     ):
         """`flops` are those of a micro-batch."""
         self._task, self._settings, self._rows = task, settings, rows
         self._order = rows.order(seed)
-        self._place, self._flops = place, flops
+        self._topology, self._flops = topology, flops
         self._maker = concurrent.futures.ThreadPoolExecutor(1, "batches")
         self._fetchers = concurrent.futures.ThreadPoolExecutor(FETCHING_THREADS, "shards")
         self._ahead: tuple[int, concurrent.futures.Future[Share]] | None = None
@@ -89,20 +89,21 @@ class Batches:
     def _near(self, window: int) -> list[int]:
         """The shards of a window. Workers of a node begin at different ones, and fetch for all."""
         shards = self._order.shards(window)
-        first = self._place.group * FETCHING_THREADS % len(shards)
+        first = self._topology.dp_rank * FETCHING_THREADS % len(shards)
         return shards[first:] + shards[:first]
 
     def make(self, start: int) -> Share:
         """The share of the batch that begins at sample `start`: a pure function of it."""
-        task, settings, rows, place = self._task, self._settings, self._rows, self._place
+        task, settings, rows, topology = self._task, self._settings, self._rows, self._topology
+        dp_rank, dp_size = topology.dp_rank, topology.dp_size
         chosen = self._order.at(start, settings.batch_size)
-        size, _ = zero.accumulation(settings.batch_size, place.groups, settings.micro_batch_size)
+        size, _ = zero.accumulation(settings.batch_size, dp_size, settings.micro_batch_size)
         micro_batches, counting = [], []
-        for dealt in deal(rows.lengths(chosen), place.group, place.groups, size):
+        for dealt in deal(rows.lengths(chosen), dp_rank, dp_size, size):
             taken: Any = dealt if len(dealt) else [0]
             batch = task.collate(rows.take(chosen[taken]), [start + int(one) for one in taken])
             micro_batches.append((batch, 1.0 if len(dealt) else 0.0))
-            if len(dealt) and place.part == 0:  # of a group only one counts
+            if len(dealt) and topology.is_first_of_group:
                 counting.append(batch)
         return Share(
             micro_batches,

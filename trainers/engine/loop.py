@@ -28,8 +28,8 @@ from trainers.engine.stop_requests import Request, RequestSource, no_request
 from trainers.engine.training_config import Training
 from trainers.models import build
 from trainers.models.export import export
-from trainers.parallel.sequence_parallel import shared
-from trainers.parallel.topology import Place
+from trainers.parallel import sequence_parallel
+from trainers.parallel.topology import Topology
 from trainers.tasks.task import Counts, Guess, Objective, Task
 
 
@@ -59,8 +59,9 @@ def train(
     for part in build.parts(objective.model).values():
         attention.prepare(part, "cuda" if torch.cuda.is_available() else "cpu", precision)
     is_compiled = settings.compile and compiled(objective, progress)
-    place = Place.of_this_worker(settings)
-    engine = zero.engine(objective, settings, shared(objective.model, place))
+    rank, workers = dist.get_rank(), dist.get_world_size()
+    topology = Topology.of(rank, workers, settings.sp_size, settings.tp_size)
+    engine = zero.engine(objective, settings, sequence_parallel.prepare(objective.model, topology))
     rows, validation = task.rows("train"), task.rows("validation")
     total_steps = schedule.steps(settings, len(rows))
     checkpoints = Checkpoints(engine, job.draft, settings.checkpoints_kept, progress)
@@ -68,23 +69,22 @@ def train(
     clock = _Clock(state, settings)
     watch = Watch(settings, progress)
     metrics: dict[str, Any] = {}
-    rank = dist.get_rank()
     with (
         zero.swapping(engine),
         checkpoints,
         Journal(job.kept, settings, engine, state, progress, entered) as journal,
-        Batches(task, settings, rows, job.seed, place, flops) as batches,
+        Batches(task, settings, rows, job.seed, topology, flops) as batches,
     ):
         restore = journal.told_of(checkpoints.restore, state)
         while state.fraction < 1:
             clock.request = request()
-            loss = _step(engine, job, place, batches, state, total_steps, clock, watch)
+            loss = _step(engine, job, topology, batches, state, total_steps, clock, watch)
             watch.after(engine, state, loss, restore)
             found, saved = None, False
             if int(state.fraction * settings.evaluations) > state.evaluations:
                 state.evaluations = int(state.fraction * settings.evaluations)
                 with journal.spent("evaluation"):
-                    found = metrics = evaluate(engine, task, settings, place, validation)
+                    found = metrics = evaluate(engine, task, settings, topology, validation)
                 if rank == 0:
                     progress.line(_describe(state, metrics))
                 if report is not None:
@@ -126,7 +126,7 @@ def train(
         "left_out": state.left_out,
         "precision": precision,
         "compiled": is_compiled,
-        "workers": dist.get_world_size(),
+        "workers": workers,
     }
 
 
@@ -144,7 +144,7 @@ def _refuse_cut_batches(task: Task, settings: Training, workers: int) -> None:
 def _step(
     engine: Any,
     job: TrainJob,
-    place: Place,
+    topology: Topology,
     batches: Batches,
     state: LoopState,
     total_steps: int,
@@ -182,11 +182,11 @@ def _step(
     loss_sum = torch.zeros((), dtype=torch.float64, device=engine.device)
     for number, (batch, weight) in enumerate(share.micro_batches, start=1):
         loss, _ = engine({name: value.to(engine.device) for name, value in batch.items()})
-        loss_sum += loss.detach() * weight * place.has_own_loss
+        loss_sum += loss.detach() * weight * topology.counts_loss
         if number == len(share.micro_batches):
             weight *= watch.factor(state, loss_sum, all_targets)
         # DeepSpeed averages over workers or groups; the global mean is over targets.
-        weight *= zero.averaged_over(settings, place) / all_targets
+        weight *= zero.averaged_over(settings, topology) / all_targets
         engine.backward(loss * weight, scale_wrt_gas=False)
         engine.step()
     state.step += 1
@@ -202,24 +202,24 @@ def _step(
 
 @torch.no_grad()
 def evaluate(
-    engine: Any, task: Task, settings: Training, place: Place, rows: Rows
+    engine: Any, task: Task, settings: Training, topology: Topology, rows: Rows
 ) -> dict[str, float]:
     """Metrics over all rows, which the ranks share; the same on every rank."""
     engine.eval()
     every = torch.arange(len(rows)).numpy()
     by_length = every[rows.lengths(every).argsort(kind="stable")]
     size = settings.micro_batch_size * 2  # without gradients there is room for more
-    rounds = math.ceil(len(rows) / (size * place.groups))
+    rounds = math.ceil(len(rows) / (size * topology.dp_size))
     counts: Counts = {}
     for number in range(rounds):
-        taken = by_length[(number * place.groups + place.group) * size :][:size]
+        taken = by_length[(number * topology.dp_size + topology.dp_rank) * size :][:size]
         is_surplus = len(taken) == 0  # ZeRO-3 needs every rank in every forward
         taken = by_length[:1] if is_surplus else taken
         batch = task.collate(rows.take(taken), [int(index) for index in taken])
         loss, further = engine({name: value.to(engine.device) for name, value in batch.items()})
-        targets = task.targets(batch) if place.part == 0 else 0.0  # of a group one counts
+        targets = task.targets(batch) if topology.is_first_of_group else 0.0
         own = {"loss": loss, "targets": torch.tensor(targets, dtype=torch.float64), **further}
-        weight = 0.0 if is_surplus or not place.has_own_loss else 1.0
+        weight = 0.0 if is_surplus or not topology.counts_loss else 1.0
         for name, value in own.items():
             value = value.detach().to(engine.device, torch.float64) * weight
             counts[name] = counts[name] + value if name in counts else value

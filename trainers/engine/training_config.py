@@ -42,10 +42,6 @@ Cpus = Annotated[
 ]
 
 
-Shared = Literal["tokens", "weights"]
-"""What workers with the same sequences share: a sequence's tokens, or a layer's weights."""
-
-
 class Anomalies(Section):
     """Steps that would do harm are not taken; what else is done about them. The samples left out by
     it are told, and stand with the model's metrics."""
@@ -209,18 +205,23 @@ class Training(Section):
         return 1 if self.cpus_per_worker == "auto" else self.cpus_per_worker
 
     @property
-    def workers_per_group(self) -> int:
-        """How many have the same sequences, and share their tokens or the weights."""
+    def sp_size(self) -> int:
+        """Workers that divide the tokens of each sequence (sequence parallelism)."""
         return 1
 
     @property
-    def shared(self) -> Shared:
-        """What they share."""
-        return "tokens"
+    def tp_size(self) -> int:
+        """Workers that divide the weights of each layer (tensor parallelism)."""
+        return 1
 
     @property
-    def least_groups(self) -> int:
-        """Of workers with the same sequences."""
+    def workers_per_group(self) -> int:
+        """Workers that have the same sequences."""
+        return self.sp_size * self.tp_size
+
+    @property
+    def least_dp_size(self) -> int:
+        """Groups of workers with the same sequences, at least."""
         return self.least_workers // self.workers_per_group
 
     @property

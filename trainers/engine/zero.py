@@ -18,7 +18,7 @@ from trainers.engine.swap import Swap
 from trainers.engine.training_config import Training
 from trainers.models import lean_imports
 from trainers.parallel import tensor_parallel
-from trainers.parallel.topology import Place
+from trainers.parallel.topology import Topology
 
 
 def resolve_precision(precision: str) -> str:
@@ -31,24 +31,23 @@ def resolve_precision(precision: str) -> str:
     return "bf16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "fp32"
 
 
-def accumulation(batch_size: int, groups: int, micro_batch_size: int) -> tuple[int, int]:
-    """(micro-batch, micro-batches a step) of one worker, or of a group that shares its sequences:
-    the fewest that fit, evenly filled. Pure."""
-    share = -(-batch_size // groups)
+def accumulation(batch_size: int, dp_size: int, micro_batch_size: int) -> tuple[int, int]:
+    """(micro-batch, micro-batches a step) of one group of ranks with the same sequences: the
+    fewest that fit, evenly filled."""
+    share = -(-batch_size // dp_size)
     steps = -(-share // micro_batch_size)
     return -(-share // steps), steps
 
 
-def averaged_over(settings: Training, place: Place) -> int:
-    """What DeepSpeed divides the sum of all workers' gradients by: groups; but stage 3 counts
-    workers that share tokens one by one (stage3.py, `__avg_scatter_grads`). Pure."""
-    counts_workers = settings.zero.stage == 3 and place.shares == "tokens"
-    return place.groups * (place.parts if counts_workers else 1)
+def averaged_over(settings: Training, topology: Topology) -> int:
+    """What DeepSpeed divides the sum of gradients by: the groups of ranks with the same sequences;
+    but stage 3 counts ranks that divide tokens one by one (stage3.py, `__avg_scatter_grads`)."""
+    return topology.dp_size * (topology.sp_size if settings.zero.stage == 3 else 1)
 
 
-def config(settings: Training, groups: int, precision: str) -> dict[str, Any]:
+def config(settings: Training, dp_size: int, precision: str) -> dict[str, Any]:
     """DeepSpeed's configuration. Pure."""
-    micro_batch, steps = accumulation(settings.batch_size, groups, settings.micro_batch_size)
+    micro_batch, steps = accumulation(settings.batch_size, dp_size, settings.micro_batch_size)
     made = {
         "train_micro_batch_size_per_gpu": micro_batch,
         "gradient_accumulation_steps": steps,
@@ -60,9 +59,11 @@ def config(settings: Training, groups: int, precision: str) -> dict[str, Any]:
         "zero_force_ds_cpu_optimizer": False,  # torch's AdamW is fused on CPUs too
         "steps_per_print": 2**31,
     }
-    if settings.shared == "weights":
-        parts = settings.workers_per_group
-        made["tensor_parallel"] = {"autotp_size": parts, "vocab_parallel_lm_head": False}
+    if settings.tp_size > 1:
+        made["tensor_parallel"] = {
+            "autotp_size": settings.tp_size,
+            "vocab_parallel_lm_head": False,
+        }
     return _joined(settings.deepspeed, made)
 
 
@@ -113,14 +114,14 @@ def engine(module: nn.Module, settings: Training, mpu: Any = None) -> Any:
         swap = _swap(settings.zero.nvme_path, f"{section}.zero.nvme_path")
         zero = settings.zero.model_copy(update={"nvme_path": swap.folder})
         settings = settings.model_copy(update={"zero": zero})
-    if settings.shared == "weights":
-        tensor_parallel.prepare(module, settings.workers_per_group)
-    groups = torch.distributed.get_world_size() // settings.workers_per_group
+    if settings.tp_size > 1:
+        tensor_parallel.prepare(module, settings.tp_size)
+    dp_size = torch.distributed.get_world_size() // settings.workers_per_group
     try:
         made, *_ = deepspeed.initialize(
             model=module,
             optimizer=optimizer(module, settings),
-            config=config(settings, groups, resolve_precision(settings.precision)),
+            config=config(settings, dp_size, resolve_precision(settings.precision)),
             mpu=mpu,
             dist_init_required=False,
         )
@@ -128,7 +129,7 @@ def engine(module: nn.Module, settings: Training, mpu: Any = None) -> Any:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
         raise UserError(f"{section}.deepspeed: {key}: {first['msg']}") from error
-    if settings.shared == "weights":  # AutoTP's check of the first batch fails at dictionaries
+    if settings.tp_size > 1:  # AutoTP's check of the first batch fails at dictionaries
         made.first_dataloader_check.remove()
     if isinstance(made.optimizer, torch.optim.Optimizer):
         drop_steps_not_finite(made.optimizer)

@@ -187,7 +187,7 @@ class Attempts:
     def _with_less_memory(self, error: BaseException, job: TrainJob) -> tuple[TrainJob, str]:
         settings = job.settings
         # A worker's share of the batch may be less than it could take at once.
-        used = min(settings.micro_batch_size, -(-settings.batch_size // settings.least_groups))
+        used = min(settings.micro_batch_size, -(-settings.batch_size // settings.least_dp_size))
         if used == 1:
             raise InfrastructureError(
                 "training gave up: memory is too small for micro_batch_size 1 as well; "

@@ -12,7 +12,7 @@ from cluster.errors import UserError
 from trainers.models.lean_imports import transformers
 from trainers.models.shape import Shape
 from trainers.models.sizing import NoSuchSize, sized
-from trainers.parallel.sequence_parallel import own
+from trainers.parallel.sequence_parallel import local_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -226,9 +226,9 @@ def packed_inputs(model: "PreTrainedModel", input_ids: Tensor, segments: Tensor)
         window = (steps[:, None] - steps[None, :]).abs() <= config.sliding_window
         mask = {"full_attention": mask, "sliding_attention": mask & window}
     return {
-        "input_ids": own(model, input_ids),
+        "input_ids": local_tokens(model, input_ids),
         "attention_mask": mask,
-        "position_ids": own(model, positions),
+        "position_ids": local_tokens(model, positions),
     }
 
 

@@ -64,8 +64,8 @@ def _write_weights(engine: Any, model: "PreTrainedModel", folder: Path | None) -
 def _outline(weight: Tensor) -> Tensor:
     """As large as the weight in its file, without values."""
     dtype = torch.float32 if weight.is_floating_point() else weight.dtype
-    cut = tensor_parallel.cut(weight)
-    shape = cut.shape if cut else getattr(weight, "ds_shape", weight.shape)
+    weight_slice = tensor_parallel.slice_of(weight)
+    shape = weight_slice.shape if weight_slice else getattr(weight, "ds_shape", weight.shape)
     return torch.empty(shape, dtype=dtype, device="meta")
 
 
@@ -82,7 +82,7 @@ class _Whole:
                 self._masters.update(zip(low, high, strict=True))
 
     def __call__(self, weight: Tensor) -> Tensor:
-        return tensor_parallel.whole(weight, self._without_zero(weight))
+        return tensor_parallel.gather(weight, self._without_zero(weight))
 
     def _without_zero(self, weight: Tensor) -> Tensor:
         """All of it, or of this worker's part of it where workers share layers."""

@@ -1,1 +1,1 @@
-"""Workers that share more than data: where each stands, and what they share."""
+"""Ranks with the same sequences: which they are, and how they divide tokens or weights."""

@@ -1,13 +1,12 @@
-"""What all ranks come to know of each other."""
+"""What all ranks learn from each other."""
 
 from typing import Any
 
 import torch.distributed as dist
 
 
-def first_reason(own: str | None) -> str | None:
-    """On every rank the same: of the ranks that have a reason, the first one's; None if none has.
-    All must call it."""
+def first_reason(reason: str | None) -> str | None:
+    """The reason of the first rank that has one; None if none has. Every rank calls it."""
     reasons: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(reasons, own)
-    return next((reason for reason in reasons if reason is not None), None)
+    dist.all_gather_object(reasons, reason)
+    return next((one for one in reasons if one is not None), None)

@@ -1,9 +1,9 @@
-"""Sequences that several workers share: each has some of the tokens in every layer, and for
-attention all tokens of some of the heads (DeepSpeed-Ulysses, Jacobs et al. 2023). So the
-activations of sequences fit that one worker has no memory for.
+"""Sequence parallelism: the ranks of a group divide the tokens of their sequences in every layer,
+and the heads in attention, where each has all tokens of some heads (DeepSpeed-Ulysses, Jacobs et
+al. 2023). So there is room for sequences whose activations one worker has no memory for.
 
-What DeepSpeed registers with Transformers as such an attention drops the mask, and documents packed
-into one sequence would see each other. Here its exchange of heads for tokens is given the mask.
+The attention that DeepSpeed itself registers with Transformers drops the mask, so that packed
+documents would see each other. Here its exchange of heads for tokens is given the mask.
 """
 
 import functools
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from cluster.errors import UserError
-from trainers.parallel.topology import CAN_SHARE, Place
+from trainers.parallel.topology import PARALLEL_MODEL_TYPES, Topology
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -21,29 +21,32 @@ if TYPE_CHECKING:
 ATTENTION = "raymill_sequence_parallel"
 
 
-def own(model: "PreTrainedModel", tokens: Tensor) -> Tensor:
-    """This worker's part of (batch, length); all, where sequences are not shared."""
-    place: Place | None = getattr(model, "place", None)
-    return tokens if place is None else tokens.tensor_split(place.parts, dim=1)[place.part]
+def local_tokens(model: "PreTrainedModel", tokens: Tensor) -> Tensor:
+    """This rank's part of (batch, length); all of it without sequence parallelism."""
+    topology: Topology | None = getattr(model, "topology", None)
+    if topology is None:
+        return tokens
+    return tokens.tensor_split(topology.sp_size, dim=1)[topology.sp_rank]
 
 
-def shared(model: "PreTrainedModel", place: Place) -> Any:
-    """Has a model's attention exchange heads for tokens among the workers of a group. Every rank
-    calls it; returns what a DeepSpeed engine takes as `mpu`, which is None where nothing is shared.
-    Raises UserError for a model that cannot.
+def prepare(model: "PreTrainedModel", topology: Topology) -> Any:
+    """Has a model's attention exchange heads for tokens within a group. Every rank calls it.
+
+    Returns what a DeepSpeed engine takes as `mpu`: None without sequence parallelism. Raises
+    UserError for a model whose sequences cannot be divided.
     """
-    if place.parts == 1 or place.shares == "weights":
+    if topology.sp_size == 1:
         return None
     config: Any = model.config
-    if config.model_type not in CAN_SHARE:
+    if config.model_type not in PARALLEL_MODEL_TYPES:
         raise UserError(
             f"pretrain.sequence_parallel: {config.model_type!r} cannot share sequences; "
-            f"those that can: {', '.join(CAN_SHARE)}"
+            f"those that can: {', '.join(PARALLEL_MODEL_TYPES)}"
         )
-    heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
-    if heads % place.parts or (kv_heads % place.parts and place.parts % kv_heads):
+    size, heads, kv_heads = topology.sp_size, config.num_attention_heads, config.num_key_value_heads
+    if heads % size or (kv_heads % size and size % kv_heads):
         raise UserError(
-            f"pretrain.sequence_parallel: {place.parts} workers cannot share the {heads} heads "
+            f"pretrain.sequence_parallel: {size} workers cannot share the {heads} heads "
             f"and {kv_heads} key and value heads of the model evenly"
         )
     from trainers.engine import zero
@@ -52,8 +55,7 @@ def shared(model: "PreTrainedModel", place: Place) -> Any:
     from deepspeed.runtime.sequence_parallel import parallel_state_sp, ulysses_sp
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-    parallel_state_sp.initialize_sequence_parallel(place.parts)
-
+    parallel_state_sp.initialize_sequence_parallel(size)
     inner = ALL_ATTENTION_FUNCTIONS[config._attn_implementation]
 
     @functools.cache
@@ -74,5 +76,5 @@ def shared(model: "PreTrainedModel", place: Place) -> Any:
 
     ALL_ATTENTION_FUNCTIONS.register(ATTENTION, attention)
     model.set_attn_implementation(ATTENTION)
-    model.place = place  # type: ignore[assignment]
+    model.topology = topology  # type: ignore[assignment]
     return parallel_state_sp

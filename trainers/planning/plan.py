@@ -50,11 +50,12 @@ def _section(
     mfu: float,
 ) -> dict[str, Any]:
     settings: Training = getattr(recipe, name)
-    if settings.shared == "weights":
+    if settings.tp_size > 1:
         raise UserError(
-            f"{name}.tensor_parallel: plan does not know yet what a worker holds of layers that "
-            f"are cut; --set {name}.tensor_parallel=1 --set {name}.workers={settings.least_groups} "
-            "tells what those hold together that share them"
+            f"{name}.tensor_parallel: plan does not know yet what a worker holds of layers "
+            f"that are cut; --set {name}.tensor_parallel=1 "
+            f"--set {name}.workers={settings.least_dp_size} tells what those hold together that "
+            "share them"
         )
     precision: str = settings.precision
     if precision == "auto":
@@ -63,7 +64,7 @@ def _section(
     measures = measure(recipe, name, done, precision, device)
     samples = _samples(name, done)
     micro_batch, micro_batches = zero.accumulation(
-        settings.batch_size, settings.least_groups, settings.micro_batch_size
+        settings.batch_size, settings.least_dp_size, settings.micro_batch_size
     )
     return {
         "hardware": dataclasses.asdict(units),
@@ -100,9 +101,9 @@ def _memory(
     settings: Training, measures: Measures, precision: str, units: Hardware
 ) -> dict[str, Any]:
     """Of one worker at one ZeRO stage, in bytes."""
-    share = -(-settings.batch_size // settings.least_groups)
+    share = -(-settings.batch_size // settings.least_dp_size)
     micro_batch, _ = zero.accumulation(
-        settings.batch_size, settings.least_groups, settings.micro_batch_size
+        settings.batch_size, settings.least_dp_size, settings.micro_batch_size
     )
     moment, held = peak(settings, measures, precision, micro_batch, units.is_gpu)
     limit = units.memory_gb * 1e9
@@ -125,7 +126,7 @@ def peak(
     settings: Training, measures: Measures, precision: str, micro_batch: int, on_gpu: bool
 ) -> tuple[str, states.Held]:
     """The moment at which a worker holds most, and what it then holds."""
-    share = -(-settings.batch_size // settings.least_groups)
+    share = -(-settings.batch_size // settings.least_dp_size)
     engine = states.Engine.of(
         settings,
         measures.parameters,

@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from trainers.models.build import packed_inputs
-from trainers.parallel.sequence_parallel import own
+from trainers.parallel.sequence_parallel import local_tokens
 from trainers.tasks.flops import Cost
 from trainers.tasks.pretraining.language_model import LanguageModel, cross_entropy, packed, tensors
 from trainers.tasks.task import IGNORED, Batch, Counts, lengths, tokens
@@ -36,7 +36,9 @@ class CausalLM(LanguageModel):
         inputs = packed_inputs(model, batch["input_ids"], batch["segments"])
         logits = model(**inputs, use_cache=False).logits
         # All but the last token of a document count: to pick those out costs more than it spares.
-        return cross_entropy(logits, own(model, batch["labels"]), counted=not model.training)
+        return cross_entropy(
+            logits, local_tokens(model, batch["labels"]), counted=not model.training
+        )
 
     def flops(self, model: "PreTrainedModel") -> Callable[[Batch], float]:
         cost = Cost.of(model)

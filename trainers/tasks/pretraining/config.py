@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from cluster.recipe.section import Conflict, Invalid, Recipe, operational
-from trainers.engine.training_config import Shared, Training
+from trainers.engine.training_config import Training
 from trainers.models.shape import Shape
 
 MASKED = ("bert", "roberta", "electra", "modernbert")
@@ -123,12 +123,12 @@ class Pretrain(Training):
         return self
 
     @property
-    def workers_per_group(self) -> int:
-        return self.sequence_parallel * self.tensor_parallel  # one of them is 1
+    def sp_size(self) -> int:
+        return self.sequence_parallel
 
     @property
-    def shared(self) -> Shared:
-        return "tokens" if self.tensor_parallel == 1 else "weights"
+    def tp_size(self) -> int:
+        return self.tensor_parallel
 
     def faults(self, recipe: Recipe) -> Iterator[Conflict]:
         from trainers.corpora.reading.sources import missing_folders

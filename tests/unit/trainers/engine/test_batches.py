@@ -21,7 +21,7 @@ from trainers.corpora.feeding.order import Indices, Order
 from trainers.corpora.tokens.pack import pack_documents
 from trainers.engine.batches import Batches, Share
 from trainers.engine.training_config import Training
-from trainers.parallel.topology import Place
+from trainers.parallel.topology import Topology
 from trainers.tasks.task import tokens
 
 
@@ -69,7 +69,7 @@ def batches(
     parts: int = 1,
 ) -> Batches:
     settings = Training(batch_size=batch_size, micro_batch_size=micro_batch_size)
-    return Batches(Numbers(), settings, rows, 17, Place.of(rank, workers, parts), tokens)  # type: ignore[arg-type]
+    return Batches(Numbers(), settings, rows, 17, Topology.of(rank, workers, parts), tokens)  # type: ignore[arg-type]
 
 
 def taken(share: Share) -> list[tuple[int, int]]:
@@ -169,7 +169,7 @@ def test_an_error_reaches_the_step_that_would_have_learned_from_it() -> None:
             return super().collate(rows, numbers)
 
     rows = Sharded([20])
-    with Batches(Breaking(), Training(batch_size=4), rows, 17, Place(0, 1, 0, 1), tokens) as feed:  # type: ignore[arg-type]
+    with Batches(Breaking(), Training(batch_size=4), rows, 17, Topology(0, 1), tokens) as feed:  # type: ignore[arg-type]
         feed.at(0)
         with pytest.raises(ValueError, match="a damaged row"):
             feed.at(4)
@@ -225,9 +225,7 @@ def test_a_corpus_in_s3_larger_than_the_cache_is_read_whole_and_each_shard_once_
     rows = Packed(corpus, "train", limit / 1e9, window=2)
     cache = tmp_path / ".cache" / "raymill" / "files"
     seen: list[tuple[int, int]] = []
-    with Batches(
-        PackedNumbers(), Training(batch_size=4), rows, 17, Place(0, 1, 0, 1), tokens
-    ) as feed:  # type: ignore[arg-type]
+    with Batches(PackedNumbers(), Training(batch_size=4), rows, 17, Topology(0, 1), tokens) as feed:  # type: ignore[arg-type]
         for start in range(0, 160, 4):
             seen += taken(feed.at(start, is_last=start == 156)[0])
             kept = [path for path in cache.iterdir() if path.suffix != ".part"]

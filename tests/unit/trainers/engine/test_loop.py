@@ -14,7 +14,7 @@ from trainers.engine.stop_requests import Request
 from trainers.engine.training_config import Training
 from trainers.models.build import Start, build, recompute_activations
 from trainers.models.shape import Shape
-from trainers.parallel.topology import Place
+from trainers.parallel.topology import Topology
 from trainers.tasks.task import Objective
 
 
@@ -77,7 +77,7 @@ def test_evaluation_covers_every_row_once_at_any_number_of_workers(
         for rank in range(workers):
             task = Sums()
             monkeypatch.setattr(loop.dist, "all_reduce", lambda tensor: None)
-            loop.evaluate(task, task, settings, Place.of(rank, workers, 1), rows)  # type: ignore[arg-type]
+            loop.evaluate(task, task, settings, Topology.of(rank, workers), rows)  # type: ignore[arg-type]
             totals.append(np.array([*task.found, *task.by_parity]))
         assert np.sum(totals, axis=0).tolist() == [sum(range(17)), 17, 17, 9, 8]
 

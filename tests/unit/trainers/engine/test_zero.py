@@ -8,9 +8,9 @@ from torch import nn
 
 from cluster.errors import UserError
 from trainers.engine.deepspeed_config import Zero
-from trainers.engine.training_config import Shared, Training
+from trainers.engine.training_config import Training
 from trainers.engine.zero import accumulation, averaged_over, config, engine, resolve_precision
-from trainers.parallel.topology import Place
+from trainers.parallel.topology import Topology
 from trainers.tasks.pretraining.config import Pretrain
 
 
@@ -51,36 +51,36 @@ def test_the_section_becomes_deepspeeds_configuration(stage: int) -> None:
         gradient_clipping=0.5,
         zero=Zero.model_validate({"stage": stage}),
     )
-    made = config(settings, groups=2, precision="bf16")
+    made = config(settings, dp_size=2, precision="bf16")
     assert made["zero_optimization"]["stage"] == stage
     assert made["train_micro_batch_size_per_gpu"] == 8
     assert made["gradient_accumulation_steps"] == 2
     assert made["gradient_clipping"] == 0.5
     assert made["bf16"] == {"enabled": True}
-    assert config(settings, groups=2, precision="fp32")["bf16"] == {"enabled": False}
+    assert config(settings, dp_size=2, precision="fp32")["bf16"] == {"enabled": False}
 
 
 def test_layers_are_cut_and_the_output_head_is_not() -> None:
     keys = {"objective": "causal_lm", "model": {"architecture": "llama"}, "workers": 4}
     settings = Pretrain.model_validate({**keys, "tensor_parallel": 2})
-    made = config(settings, groups=2, precision="fp32")
+    made = config(settings, dp_size=2, precision="fp32")
     assert made["tensor_parallel"] == {"autotp_size": 2, "vocab_parallel_lm_head": False}
     assert "tensor_parallel" not in config(Pretrain.model_validate(keys), 4, "fp32")
 
 
 @pytest.mark.parametrize(
-    ("stage", "shares", "counted"), [(2, "tokens", 3), (3, "tokens", 6), (3, "weights", 3)]
+    ("stage", "sp_size", "tp_size", "divisor"), [(2, 2, 1, 3), (3, 2, 1, 6), (3, 1, 2, 3)]
 )
-def test_stage_3_averages_over_workers_that_share_tokens(
-    stage: int, shares: Shared, counted: int
+def test_stage_3_averages_over_ranks_that_divide_tokens(
+    stage: int, sp_size: int, tp_size: int, divisor: int
 ) -> None:
     settings = Training.model_validate({"zero": {"stage": stage}})
-    assert averaged_over(settings, Place.of(0, 6, 2, shares)) == counted
+    assert averaged_over(settings, Topology.of(0, 6, sp_size, tp_size)) == divisor
 
 
 def test_precision_is_one_of_three() -> None:
     for precision in ("fp32", "bf16", "fp16"):
-        made = config(Training(), groups=1, precision=precision)
+        made = config(Training(), dp_size=1, precision=precision)
         assert made["bf16"] == {"enabled": precision == "bf16"}
         assert made["fp16"] == {"enabled": precision == "fp16"}
 
@@ -92,7 +92,7 @@ def test_offload_has_deepspeeds_names() -> None:
         "offload_parameters": "nvme",
         "nvme_path": "/nvme",
     }
-    made = config(Training.model_validate({"zero": zero}), groups=1, precision="bf16")
+    made = config(Training.model_validate({"zero": zero}), dp_size=1, precision="bf16")
     assert made["zero_optimization"] == {
         "stage": 3,
         "offload_optimizer": {"device": "cpu"},
@@ -114,7 +114,7 @@ def test_deepspeeds_own_keys_stand_beside_those_of_raymill() -> None:
             },
         }
     )
-    made = config(settings, groups=1, precision="bf16")
+    made = config(settings, dp_size=1, precision="bf16")
     assert made["wall_clock_breakdown"] is True
     assert made["zero_optimization"] == {
         "stage": 3,

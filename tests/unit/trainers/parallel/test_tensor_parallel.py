@@ -1,4 +1,4 @@
-"""What cuts layers, without workers; with them see test_invariance and test_resharding."""
+"""How layers are cut, in one process; with several see test_invariance and test_resharding."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ def objective(tokenizer: Any, **keys: Any) -> Objective:
 
 
 @pytest.mark.parametrize(
-    ("keys", "parts", "says"),
+    ("keys", "tp_size", "message"),
     [
         ({"architecture": "gpt2"}, 2, "'gpt2' cannot be cut; those that can: llama"),
         ({"architecture": "llama"}, 3, "3 workers cannot share the 4 attention heads"),
@@ -32,14 +32,13 @@ def objective(tokenizer: Any, **keys: Any) -> Objective:
     ],
 )
 def test_a_model_that_cannot_be_cut_is_refused(
-    keys: dict[str, Any], parts: int, says: str, tokenizer: Any
+    keys: dict[str, Any], tp_size: int, message: str, tokenizer: Any
 ) -> None:
-    made = objective(tokenizer, **keys)
-    with pytest.raises(UserError, match=says):
-        tensor_parallel.prepare(made, parts)
+    with pytest.raises(UserError, match=message):
+        tensor_parallel.prepare(objective(tokenizer, **keys), tp_size)
 
 
-def test_what_was_not_cut_is_whole() -> None:
+def test_a_parameter_that_was_not_cut_is_whole() -> None:
     weight = torch.nn.Parameter(torch.zeros(2, 2))
-    assert tensor_parallel.cut(weight) is None
-    assert tensor_parallel.whole(weight, weight) is weight
+    assert tensor_parallel.slice_of(weight) is None
+    assert tensor_parallel.gather(weight, weight) is weight

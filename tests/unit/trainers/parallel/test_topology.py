@@ -1,17 +1,16 @@
-"""Who shares what with whom."""
-
-from trainers.parallel.topology import Place
+from trainers.parallel.topology import Topology
 
 
-def test_neighbours_share_sequences() -> None:
-    places = [Place.of(rank, 6, 3) for rank in range(6)]
-    assert [(one.group, one.part) for one in places] == [
+def test_neighbouring_ranks_have_the_same_sequences() -> None:
+    ranks = [Topology.of(rank, 6, sp_size=3) for rank in range(6)]
+    assert [(one.dp_rank, one.sp_rank) for one in ranks] == [
         (0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)
     ]  # fmt: skip
-    assert {(one.groups, one.parts) for one in places} == {(2, 3)}
+    assert {(one.dp_size, one.sp_size, one.tp_size) for one in ranks} == {(2, 3, 1)}
+    assert [one.is_first_of_group for one in ranks] == [True, False, False, True, False, False]
 
 
-def test_of_those_that_come_to_the_same_loss_one_counts() -> None:
-    assert all(Place.of(rank, 4, 2).has_own_loss for rank in range(4))
-    counted = [Place.of(rank, 4, 2, "weights").has_own_loss for rank in range(4)]
+def test_of_ranks_that_compute_the_same_loss_one_counts() -> None:
+    assert all(Topology.of(rank, 4, sp_size=2).counts_loss for rank in range(4))
+    counted = [Topology.of(rank, 4, tp_size=2).counts_loss for rank in range(4)]
     assert counted == [True, False, True, False]

@@ -67,7 +67,7 @@ def test_a_generator_goes_with_a_base_of_replaced_tokens() -> None:
 def test_workers_that_share_sequences_fit_each_other() -> None:
     llama = {"objective": "causal_lm", "model": {"architecture": "llama"}}
     shared = {**llama, "workers": 4, "sequence_parallel": 2, "batch_size": 2}
-    assert Pretrain.model_validate(shared).least_groups == 2
+    assert Pretrain.model_validate(shared).least_dp_size == 2
     assert "1 is less than workers = 4" in refusal(**{**shared, "batch_size": 1})
     assert "2 does not divide workers, found 3" in refusal(**{**shared, "workers": 3})
     elastic = {"min": 2, "max": 4}
@@ -84,7 +84,7 @@ def test_workers_that_share_layers_fit_each_other() -> None:
     llama = {"objective": "causal_lm", "model": {"architecture": "llama"}}
     shared = {**llama, "workers": 4, "tensor_parallel": 2, "batch_size": 2}
     settings = Pretrain.model_validate(shared)
-    assert (settings.least_groups, settings.shared) == (2, "weights")
+    assert (settings.least_dp_size, settings.tp_size) == (2, 2)
     assert "2 does not divide workers, found 3" in refusal(**{**shared, "workers": 3})
     assert "cannot be with sequence_parallel yet" in refusal(**shared, sequence_parallel=2)
     assert "cannot be with tensor_parallel" in refusal(**shared, compile=True)

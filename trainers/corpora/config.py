@@ -1,6 +1,7 @@
 """The recipe's `corpora` section."""
 
 import functools
+import itertools
 import os
 from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -10,6 +11,7 @@ from pydantic import Field, model_validator
 from cluster.errors import UserError
 from cluster.recipe.section import Conflict, Section, identity, nearest, operational
 from trainers.corpora.cleaning.config import OF_PRETRAINING, Clean
+from trainers.corpora.examples.task_rows import LABELLED_TEXTS, TaskRows
 from trainers.corpora.reading.config import (
     EVALUATION_SETS,
     GROUP,
@@ -133,8 +135,7 @@ class Corpora(Section):
         own = {name: source.model_copy(update=of_pretraining) for name, source in sources.items()}
         return {
             "sources": identity(own),
-            "roles": sorted(_roles(recipe)),
-            "several_labels": takes_several_labels(recipe),
+            "columns": {field.name: str(field.type) for field in rows_of(recipe).example_schema},
             "contents": self._contents(sources),
             "lexicons": {key: content_hash(file, key) for key, file in lexicons(sources)},
             "clean": identity(self.clean.model_copy(update=OF_PRETRAINING)),
@@ -155,17 +156,20 @@ class Corpora(Section):
         for name, source in self.sources.items():
             may_look = (looks_far or not is_remote(source)) and source.may_be_labelled
             looks = may_look and (recipe.finetune is not None or source.is_labelled)
-            of_examples = source.of_examples(self._columns_of(name) if looks else ())
+            forms = rows_of(recipe).forms
+            known = self._columns_of(name, {*itertools.chain(*forms)} - {TEXT}) if looks else ()
+            of_examples = source.of_examples(known, forms)
             if of_examples is not None:
                 found[name] = of_examples
         return found
 
-    def _columns_of(self, name: str) -> Collection[str]:
-        """The columns of a source's files, looked at once: all of a run sees the same."""
+    def _columns_of(self, name: str, roles: Collection[str]) -> Collection[str]:
+        """The columns of a source's files, looked at once: all of a run sees the same. It looks for
+        those that are called as a role is."""
         from trainers.corpora.reading.readers import first_columns
 
         if name not in self._columns:
-            self._columns[name] = first_columns(self.sources[name])
+            self._columns[name] = first_columns(self.sources[name], {*roles, GROUP})
         return self._columns[name]
 
     @functools.cached_property
@@ -201,8 +205,8 @@ class Corpora(Section):
         from trainers.corpora.reading.sources import is_remote, missing_folders
 
         sources = self.example_sources(recipe, looks_far=False)
-        several = takes_several_labels(recipe)
-        problems = [*path_checks.faults(self.every_source(sources), self.clean, several)]
+        task = rows_of(recipe)
+        problems = [*path_checks.faults(self.every_source(sources), self.clean, task)]
         undecided = any(
             source.may_be_labelled and (is_remote(source) or source.dataset is not None)
             for name, source in self.sources.items()
@@ -237,7 +241,7 @@ class Corpora(Section):
                 )
         placements = {source.placement for source in of_examples.values()}
         if recipe.finetune and not placements:
-            yield Conflict("corpora.sources", NO_LABELS)
+            yield Conflict("corpora.sources", no_examples(recipe.finetune))
         elif recipe.finetune and placements == {"train"}:
             yield Conflict(
                 "corpora.sources",
@@ -254,7 +258,7 @@ class Corpora(Section):
             )
         if self.tokens is not None and not weighted:
             yield Conflict("corpora.tokens", "no source has a `weight`, so nothing shares it")
-        roles = _roles(recipe)
+        roles = {TEXT, LABEL, GROUP} | {*rows_of(recipe).roles}
         for name, source in self.sources.items():
             for role in source.columns.keys() - roles:
                 hint = nearest(role, roles) or f"; known: {', '.join(sorted(roles))}"
@@ -289,14 +293,20 @@ class Corpora(Section):
             )
 
 
-def takes_several_labels(recipe: "Recipe") -> bool:
-    """Whether the label of a row may be a list."""
-    return recipe.finetune is not None and recipe.finetune.several_labels
+def rows_of(recipe: "Recipe") -> TaskRows:
+    """What the rows of a recipe's examples are."""
+    return recipe.finetune or LABELLED_TEXTS
 
 
-def _roles(recipe: "Recipe") -> set[str]:
-    """What a column may be to a recipe."""
-    return {TEXT, LABEL, GROUP} | set(recipe.finetune.roles if recipe.finetune else ())
+def no_examples(task: TaskRows) -> str:
+    """What to tell where no source has rows of a task."""
+    if task.has_label:
+        return NO_LABELS
+    forms = ", or ".join(" and ".join(form) for form in task.forms)
+    return (
+        f"finetune needs rows with {forms}; a source whose columns have other names says so in "
+        "`columns`"
+    )
 
 
 def refuse_relative(corpora: Corpora | None) -> None:

@@ -3,6 +3,7 @@ as samples. What a text draws is a function of the text, whatever file or source
 
 import collections
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -102,14 +103,21 @@ class Counts:
         }
 
 
+def clean_text(document: Document, clean: Callable[[str], str]) -> Document:
+    assert document.text is not None
+    return dataclasses.replace(document, text=clean(document.text))
+
+
 def cleaned(
     documents: Iterable[Document],
     clean: Clean,
     counts: Counts,
     refuse: Callable[[str, Clean], str | None] = refusal,
+    clean_document: Callable[[Document, Callable[[str], str]], Document] = clean_text,
 ) -> Iterator[Document]:
     """The documents that stay, normalized. Raises UserError if too many rows cannot be read."""
     rows = unreadable = 0
+    normalized = functools.partial(normalize, clean=clean, masked=counts.masked)
     first: Document | None = None
     for document in documents:
         counts.read += 1
@@ -121,13 +129,15 @@ def cleaned(
             unreadable += 1
             first = first or document
             continue
-        text = normalize(document.text, clean, counts.masked)
+        document = clean_document(document, normalized)
+        text = document.text
+        assert text is not None
         reason = refuse(text, clean)
         if reason:
             counts.drop(reason, text_key(text), text)
         else:
             counts.kept += 1
-            yield dataclasses.replace(document, text=text)
+            yield document
     if first is not None:
         refused = too_many_unreadable(first, unreadable, rows, clean.max_unreadable)
         if refused is not None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from cluster.runs.pipeline import StageJob
 from cluster.store.artifacts import Draft
@@ -23,6 +24,7 @@ from trainers.corpora.cleaning.documents import EXACT, SAMPLES, Counts
 from trainers.corpora.duplicates.components import both_ways
 from trainers.corpora.examples.read_parts import LABEL, LABELS, ROW, ROWS, TEXTS
 from trainers.corpora.examples.splits import SHARES, STRENGTH
+from trainers.corpora.examples.task_rows import TaskRows
 from trainers.corpora.reading.config import Source
 from trainers.corpora.steps import document_file, near_dedup
 from trainers.corpora.steps.clean_parts import DOCUMENTS, Part
@@ -98,7 +100,7 @@ def merge(
     job: StageJob,
     buckets: Mapping[str, range],
     of_part: OfPart,
-    several: bool,
+    task: TaskRows,
     decided: Decided,
 ) -> Iterator[tuple[str, Any]]:
     """Merges all buckets; of each `counts`, how many `rows` are left, the hashes of their `labels`,
@@ -108,14 +110,14 @@ def merge(
     def merge_bucket(name: str, places: range) -> Any:
         rows = _collected(draft, ROWS, places, ROW)
         labels = _collected(draft, LABELS, places, LABEL)
-        found = merged(rows, labels, of_part, several, decided)
-        texts, groups = _texts(draft, rows[found.kept])
-        with draft.working(DOCUMENTS) as folder:
-            writer = document_file.Writer(folder / f"{name}.arrow")
-            with writer:
-                for start in range(0, len(texts), 10_000):
-                    stop = start + 10_000
-                    writer.write(texts[start:stop], groups[start:stop])
+        has_any_number = task.several_labels or not task.has_label
+        found = merged(rows, labels, of_part, has_any_number, decided)
+        with (
+            draft.working(DOCUMENTS) as folder,
+            document_file.Writer(folder / f"{name}.arrow", task.value_types) as writer,
+        ):
+            if len(found.kept):
+                writer.copy(_documents(draft, rows[found.kept]))
         with draft.working(MERGED) as folder:
             np.savez(
                 folder / f"{name}.npz",
@@ -286,18 +288,16 @@ def _collected(draft: Draft, folder: str, places: range, kind: Any) -> Records:
     return collect(draft.worked(folder), places, np.empty(0, kind))
 
 
-def _texts(draft: Draft, rows: Records) -> tuple[list[str], list[str | None]]:
-    """The texts and groups of ROW records, in their order."""
-    texts: list[str] = [""] * len(rows)
-    groups: list[str | None] = [None] * len(rows)
-    folder = draft.worked(TEXTS)
-    for part in np.unique(rows["part"]).tolist():
-        places = np.flatnonzero(rows["part"] == part)
-        places = places[np.argsort(rows["row"][places])]
-        found = DocumentFile(folder / f"{part:06d}.arrow").grouped(rows["row"][places])
-        for place, text, group in zip(places.tolist(), *found, strict=True):
-            texts[place], groups[place] = text, group
-    return texts, groups
+def _documents(draft: Draft, rows: Records) -> pa.Table:
+    """The documents of ROW records, of one at least, in their order."""
+    folder, order = draft.worked(TEXTS), np.lexsort((rows["row"], rows["part"]))
+    found = [
+        DocumentFile(folder / f"{part:06d}.arrow").table(
+            rows["row"][order][rows["part"][order] == part]
+        )
+        for part in np.unique(rows["part"]).tolist()
+    ]
+    return pa.concat_tables(found).take(pa.array(np.argsort(order)))
 
 
 def _counted(draft: Draft, rows: Records, dropped: dict[str, npt.NDArray[np.int64]]) -> Counts:
@@ -306,6 +306,7 @@ def _counted(draft: Draft, rows: Records, dropped: dict[str, npt.NDArray[np.int6
     for why, places in dropped.items():
         counts.dropped[why] += len(places)
         lowest = rows[places[np.argsort(rows["key"][places], kind="stable")[:SAMPLES]]]
-        for key, text in zip(lowest["key"].tolist(), _texts(draft, lowest)[0], strict=True):
+        texts = _documents(draft, lowest)["text"].to_pylist()
+        for key, text in zip(lowest["key"].tolist(), texts, strict=True):
             counts.sample(why, key, text)
     return counts

@@ -17,6 +17,7 @@ from trainers.corpora.cleaning.documents import Counts, cleaned, text_key
 from trainers.corpora.cleaning.rules import too_short_or_long
 from trainers.corpora.examples import weak
 from trainers.corpora.examples.label_values import mapped, refusal_of_labels
+from trainers.corpora.examples.task_rows import TaskRows
 from trainers.corpora.reading.config import Source
 from trainers.corpora.reading.readers import Document, read
 from trainers.corpora.steps import document_file
@@ -50,7 +51,7 @@ class Read:
 
 
 def read_parts(
-    job: StageJob, parts: list[Part], sources: Mapping[str, Source], several: bool
+    job: StageJob, parts: list[Part], sources: Mapping[str, Source], task: TaskRows
 ) -> Read:
     """Reads all parts. Raises UserError for a label that cannot be taken."""
     clean, draft = job.recipe.corpora.clean, job.draft
@@ -62,16 +63,18 @@ def read_parts(
 
     def read_part(name: str, part: Part) -> Any:
         source, counts, found = sources[part.source], Counts(), _Found()
-        documents = cleaned(read(source, part.origin), clean, counts, too_short_or_long)
-        rows = _labelled(documents, source, f"corpora.sources.{part.source}", several, counts)
+        documents = task.checked(read(source, part.origin))
+        documents = cleaned(documents, clean, counts, too_short_or_long, task.cleaned_document)
+        rows = _labelled(documents, source, f"corpora.sources.{part.source}", task, counts)
         with draft.working(TEXTS) as texts, draft.working(ROWS) as to, draft.working(LABELS) as of:
-            writer = document_file.Writer(texts / f"{name}.arrow")
+            writer = document_file.Writer(texts / f"{name}.arrow", task.value_types)
             waiting: list[tuple[Document, tuple[str, ...]]] = []
 
             def flush(start: int) -> None:
                 keys = writer.write(
                     [document.text or "" for document, _ in waiting],
                     [document.group for document, _ in waiting],
+                    *([document.values[role] for document, _ in waiting] for role in task.values),
                 )
                 records, labels = found.records(waiting, keys, part.number, start)
                 if source.weak_labels is not None:
@@ -118,15 +121,15 @@ def read_parts(
 
 
 def _labelled(
-    documents: Iterator[Document], source: Source, key: str, several: bool, counts: Counts
+    documents: Iterator[Document], source: Source, key: str, task: TaskRows, counts: Counts
 ) -> Iterator[tuple[Document, tuple[str, ...]]]:
     """Documents with their labels by the source's map; what is mapped to null is counted."""
     for document in documents:
-        if source.weak_labels is not None:
+        if source.weak_labels is not None or not task.has_label:
             yield document, ()
             continue
         assert document.label is not None
-        refused = refusal_of_labels(document.label, source.label_map, key, several)
+        refused = refusal_of_labels(document.label, source.label_map, key, task.several_labels)
         if refused is not None:
             raise UserError(f"{document.where}: {refused}")
         labels = mapped(document.label, source.label_map)

@@ -9,8 +9,9 @@ learns from them.
     passages, quotes, write   a bucket: its rows by split        write_splits.py
 
 Makes `train.arrow`, `validation.arrow`, `test.arrow` with `id`, `text`, `label` (a name, or a list
-of names where the task takes several) and `group`, in the order of the ids; and `labels.json`, all
-labels, sorted. They are the same for any number of tasks and files.
+of names where the task takes several), `group` and the columns that the task has besides, in the
+order of the ids; and `labels.json`, all labels, sorted. They are the same for any number of tasks
+and files.
 """
 
 import dataclasses
@@ -28,7 +29,7 @@ from cluster.runs.progress import Progress
 from cluster.store.artifacts import REPORT, Artifact
 from trainers.corpora.cleaning.documents import Counts, text_key
 from trainers.corpora.cleaning.rules import normalize
-from trainers.corpora.config import NO_LABELS, Corpora, takes_several_labels
+from trainers.corpora.config import Corpora, no_examples, rows_of
 from trainers.corpora.examples import weak
 from trainers.corpora.examples.merge import GROUP_BIT, MERGED, Decided, OfPart, count_votes, merge
 from trainers.corpora.examples.read_parts import Read, read_parts
@@ -41,6 +42,7 @@ from trainers.corpora.examples.splits import (
     repeats,
     split,
 )
+from trainers.corpora.examples.task_rows import TaskRows
 from trainers.corpora.examples.write_splits import Places, drop_quotes, save_fates, write_splits
 from trainers.corpora.reading.config import EVALUATION_SETS, Source
 from trainers.corpora.reading.readers import every_text
@@ -58,17 +60,17 @@ BATCH_ROWS = 4096
 
 def run(job: StageJob) -> dict[str, Any]:
     corpora: Corpora = job.recipe.corpora
-    several, sources = takes_several_labels(job.recipe), corpora.example_sources(job.recipe)
+    task, sources = rows_of(job.recipe), corpora.example_sources(job.recipe)
     if not sources:
-        raise UserError(f"corpora.sources: {NO_LABELS}")
-    made = merged_rows(job, sources, several)
+        raise UserError(f"corpora.sources: {no_examples(task)}")
+    made = merged_rows(job, sources, task)
     counts, labels, places, rows = made.counts, made.labels, made.places, made.rows
     fates = split(rows, corpora.split, job.recipe.seed)
     if corpora.decontaminate is not None:
         drop_quotes(job, places, rows, fates, further_evaluation_texts(corpora))
     times = repeats(rows, fates == SPLITS.index("train"), corpora.balance)
     save_fates(job.draft, places, fates, times)
-    counts.add(write_splits(job, places, rows, labels, several))
+    counts.add(write_splits(job, places, rows, labels, task))
     counts.dropped = +counts.dropped
     counts.kept = int((fates < ELSEWHERE).sum())
     sizes = {name: int(times[fates == number].sum()) for number, name in enumerate(SPLITS)}
@@ -104,21 +106,20 @@ class MergedRows:
     """A report of every source with such."""
 
 
-def merged_rows(job: StageJob, sources: Mapping[str, Source], several: bool) -> MergedRows:
+def merged_rows(job: StageJob, sources: Mapping[str, Source], task: TaskRows) -> MergedRows:
     """Reads the sources. Raises UserError for labels that cannot be learned."""
     parts = parts_of(job, sources)
-    read = read_parts(job, parts, sources, several)
+    read = read_parts(job, parts, sources, task)
     counts = read.counts
     row_count = counts.read - counts.dropped.total()
     row_bytes = max(1, read.text_bytes // max(1, row_count))
     in_buckets = buckets(row_count, min(DOCUMENTS_A_BUCKET, max(1, BUCKET_BYTES // row_bytes)))
     of_part = OfPart.of(parts, sources)
     decided, labellings = _decided(job, in_buckets, of_part, sources, read)
-    outcomes = dict(sorted(merge(job, in_buckets, of_part, several, decided)))
+    outcomes = dict(sorted(merge(job, in_buckets, of_part, task, decided)))
     names = {text_key(label): label for label in read.labels}
     labels = sorted({names[int(one)] for found in outcomes.values() for one in found["labels"]})
-    if job.recipe.finetune:
-        job.recipe.finetune.refuse_labels({label: read.labels[label] for label in labels})
+    task.refuse_labels({label: read.labels[label] for label in labels})
     for found in outcomes.values():
         counts.add(Counts.of(found["counts"]))
     places = Places.of({name: found["rows"] for name, found in outcomes.items()})

@@ -20,6 +20,7 @@ from trainers.corpora.cleaning.documents import CONTAMINATED, HELD_OUT, SAMPLES,
 from trainers.corpora.duplicates.contamination import Passages, boilerplate
 from trainers.corpora.duplicates.minhash import Hashes
 from trainers.corpora.examples.splits import ELSEWHERE, SPLITS, Fates, Numbers, Rows
+from trainers.corpora.examples.task_rows import TaskRows
 from trainers.corpora.steps.clean_parts import DOCUMENTS
 from trainers.corpora.steps.document_file import DocumentFile
 from trainers.corpora.steps.parallel import each
@@ -153,12 +154,12 @@ def _hits(job: StageJob, places: Places) -> list[str]:
 
 
 def write_splits(
-    job: StageJob, places: Places, rows: Rows, names: Sequence[str], several: bool
+    job: StageJob, places: Places, rows: Rows, names: Sequence[str], task: TaskRows
 ) -> Counts:
     """Writes `SPLIT.arrow`, in the order of the keys; returns what was dropped since the rows were
     merged, with samples."""
     draft = job.draft
-    schema = schema_of(several)
+    schema = task.example_schema
 
     def write(name: str, of_bucket: tuple[Any, Any]) -> Any:
         labels, ends = of_bucket
@@ -188,7 +189,7 @@ def write_splits(
                             ]
                             for row in some.tolist()
                         ]
-                        batch = _batch(documents, some, own, several, schema)
+                        batch = _batch(documents, some, own, task)
                         stream.write_batch(
                             batch.take(pa.array(np.repeat(np.arange(len(some)), times[some])))
                         )
@@ -211,28 +212,19 @@ def write_splits(
     return total
 
 
-def schema_of(several: bool) -> pa.Schema:
-    label = pa.list_(pa.string()) if several else pa.string()
-    fields = [("id", pa.string()), ("text", pa.large_string()), ("label", label)]
-    return pa.schema([*fields, ("group", pa.string())])
-
-
 def _batch(
     documents: DocumentFile,
     rows: npt.NDArray[np.int64],
     labels: list[list[str]],
-    several: bool,
-    schema: pa.Schema,
+    task: TaskRows,
 ) -> pa.RecordBatch:
-    texts, groups = documents.grouped(rows)
-    columns = [
-        [f"{key:016x}" for key in documents.keys(rows).tolist()],
-        texts,
-        labels if several else [label for (label,) in labels],
-        groups,
-    ]
-    arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
-    return pa.record_batch(arrays, schema=schema)
+    table, schema = documents.table(rows), task.example_schema
+    columns = {name: table[name].combine_chunks() for name in table.column_names}
+    ids = pa.array(f"{key:016x}" for key in columns["key"].to_pylist())
+    columns |= {"id": ids, "label": pa.array(labels, pa.list_(pa.string()))}
+    if task.has_label and not task.several_labels:
+        columns["label"] = columns["label"].flatten()
+    return pa.record_batch([columns[name] for name in schema.names], schema=schema)
 
 
 def _written(draft: Draft, split: str, places: Places) -> Iterator[pa.RecordBatch]:

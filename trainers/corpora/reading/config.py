@@ -1,7 +1,7 @@
 """A source of the recipe's `corpora` section."""
 
 import itertools
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -170,24 +170,34 @@ class Source(Section):
     def wanted(self) -> dict[str, str]:
         """The columns to read, by what they are for."""
         named = {role: column for role, column in self.columns.items() if column is not None}
-        return {TEXT: self.text_column, **named}
+        has_text = self.columns.get(TEXT, TEXT) is not None
+        return {TEXT: self.text_column, **named} if has_text else named
 
     @property
     def of_texts(self) -> "Source":
         """The same, to be read for its texts alone."""
         return self.model_copy(update={"columns": {TEXT: self.text_column}})
 
-    def of_examples(self, known: Collection[str]) -> "Source | None":
-        """The same with its columns named, if it has labels; `known` are the names of columns that
-        its files have."""
-        columns: dict[str, str | None] = {TEXT: self.text_column}
-        columns |= {role: role for role in (LABEL, GROUP) if role in known}
-        columns |= self.columns
-        if self.label is not None or self.weak_labels is not None:
+    def of_examples(
+        self, known: Collection[str], forms: Iterable[Collection[str]]
+    ) -> "Source | None":
+        """The same with its columns named, if these make rows of one of the forms, which are sets
+        of roles; `known` are the names of columns that its files have."""
+        columns = {TEXT: self.text_column, **self.columns}
+        has_label = self.label is not None or self.weak_labels is not None
+        if has_label:
             columns[LABEL] = None
-        elif columns.get(LABEL) is None:
-            return None
-        return self.model_copy(update={"columns": columns})
+
+        def column_of(role: str) -> str | None:
+            return columns.get(role, role if role in known else None)
+
+        for form in forms:
+            named = {role: column_of(role) for role in form}
+            if all(named[role] or (role == LABEL and has_label) for role in form):
+                group = {GROUP: column_of(GROUP)}
+                text = {} if TEXT in form else {TEXT: None}
+                return self.model_copy(update={"columns": {**columns, **named, **group, **text}})
+        return None
 
     @property
     def has_budget(self) -> bool:

@@ -10,6 +10,7 @@ from cluster.errors import UserError
 from cluster.recipe.section import Conflict, Invalid
 from trainers.corpora.cleaning.config import Clean
 from trainers.corpora.examples.label_values import refusal_of_labels
+from trainers.corpora.examples.task_rows import TaskRows
 from trainers.corpora.reading.config import EVALUATION_SETS, Source, knob
 from trainers.corpora.reading.formats.rows import there_are
 from trainers.corpora.reading.readers import (
@@ -31,7 +32,7 @@ ROWS, CHARACTERS = 1_000, 1_000_000
 
 
 def faults(
-    sources: Iterable[tuple[str, Source]], clean: Clean, several_labels: bool
+    sources: Iterable[tuple[str, Source]], clean: Clean, task: TaskRows
 ) -> Iterator[Conflict]:
     """A conflict for each file or column that is not there, and for rows that a run refuses, of
     sources and evaluation sets with their keys."""
@@ -53,7 +54,7 @@ def faults(
             if not filled:
                 yield Conflict(f"{key}.path", f"{', '.join(files)}: empty; leave the source out")
             elif not missing:
-                yield from _refused(source, key, filled, clean, several_labels)
+                yield from _refused(source, key, filled, clean, task)
         except Invalid as error:
             yield Conflict(knob(key, error.key), str(error))
         except UserError as error:  # a file cannot be read at all
@@ -70,20 +71,20 @@ def _missing(source: Source, key: str, file: str, columns: Collection[str]) -> I
 
 
 def _refused(
-    source: Source, key: str, files: Sequence[str], clean: Clean, several_labels: bool
+    source: Source, key: str, files: Sequence[str], clean: Clean, task: TaskRows
 ) -> Iterator[Conflict]:
     """The first reason for which a run would refuse the rows of a file, if there is one."""
     rows = characters = 0
     for file in files:
         look = _Look()
-        for document in read(source, Part(file)):
+        for document in task.checked(read(source, Part(file))):
             if rows == ROWS or characters > CHARACTERS:
                 look.is_whole = False
                 break
             rows += 1
             characters += len(document.text or "")
             look.add(document)
-            if refused := _refused_label(document, source, key, clean, several_labels):
+            if refused := _refused_label(document, source, key, clean, task):
                 of_label = "label_map" if source.label_map else "columns.label"
                 yield Conflict(f"{key}.{of_label}", f"{document.where}: {refused}")
                 return
@@ -127,12 +128,12 @@ class _Look:
 
 
 def _refused_label(
-    document: Document, source: Source, key: str, clean: Clean, several_labels: bool
+    document: Document, source: Source, key: str, clean: Clean, task: TaskRows
 ) -> str | None:
     """What a run tells of a label that it refuses; it drops short texts before."""
-    if document.text is None or document.label is None:
+    if document.text is None or document.label is None or not task.has_label:
         return None
-    refused = refusal_of_labels(document.label, source.label_map, key, several_labels)
+    refused = refusal_of_labels(document.label, source.label_map, key, task.several_labels)
     if refused is None:
         return None
     from trainers.corpora.cleaning.rules import normalize, too_short_or_long

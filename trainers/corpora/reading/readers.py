@@ -44,6 +44,8 @@ class Document:
     """`file:line`, for errors."""
     problem: Problem | None = None
     group: str | None = None
+    values: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """What a task has of it besides, by role."""
 
 
 def read(source: Source, part: Part) -> Iterator[Document]:
@@ -82,17 +84,17 @@ def columns_of(source: Source, file: str, wanted: Collection[str]) -> Collection
     return found
 
 
-def first_columns(source: Source) -> Collection[str]:
-    """The columns of a source's first file that is not empty: those of the first rows, or the two
-    that may say something of their own. None of what is not there, cannot be read, or is on a hub:
-    whoever reads it tells."""
+def first_columns(source: Source, wanted: Collection[str]) -> Collection[str]:
+    """The columns of a source's first file that is not empty: those of the first rows, or the
+    wanted ones, which may say something of their own. None of what is not there, cannot be read, or
+    is on a hub: whoever reads it tells."""
     if source.dataset is not None:
         return saved_columns(source.dataset, source.dataset_split)
     try:
         for file in located(source).files:
             fs, path = filesystem(file)
             if fs.get_file_info(path).size:
-                return columns_of(source, file, (LABEL, GROUP))
+                return columns_of(source, file, wanted)
     except (Invalid, UserError):
         pass
     return ()
@@ -188,20 +190,25 @@ def _of_content(
 
 def _document(source: Source, columns: Mapping[str, Any], where: str) -> Document:
     wanted = source.wanted
-    text = _value(columns, TEXT, wanted[TEXT])
+    text = _value(columns, TEXT, wanted[TEXT]) if TEXT in wanted else ""
     label: Label | Problem | None = source.label
     if LABEL in wanted:
         label = _label(source, columns, wanted[LABEL])
     group: str | Problem | None = None
     if GROUP in wanted and columns.get(wanted[GROUP], "") is not None:
         group = _value(columns, GROUP, wanted[GROUP])
-    for value in (text, label, group):
+    values = {
+        role: columns[column] if columns.get(column) is not None else _absent(columns, role, column)
+        for role, column in wanted.items()
+        if role not in (TEXT, LABEL, GROUP)
+    }
+    for value in (text, label, group, *values.values()):
         if isinstance(value, Problem):
             return Document(None, None, where, value)
     assert isinstance(text, str)
     if source.tagged:
         text = "".join(word.rpartition("/")[0] for word in text.split())
-    return Document(text, label, where, group=group)  # type: ignore[arg-type]
+    return Document(text, label, where, group=group, values=values)  # type: ignore[arg-type]
 
 
 def _label(source: Source, columns: Mapping[str, Any], column: str) -> Label | Problem:
@@ -221,14 +228,20 @@ def _label(source: Source, columns: Mapping[str, Any], column: str) -> Label | P
 def _value(columns: Mapping[str, Any], role: str, column: str) -> str | Problem:
     """What a column has for a role."""
     if column not in columns:
-        return no_column(role, column, columns)
+        return _absent(columns, role, column)
     value = columns[column]
     if isinstance(value, (str, Problem)):
         return value
     if value is None or value != value:
-        return Problem(f"no {role} in column {column!r}")
+        return _absent(columns, role, column)
     found = None if role == TEXT else label_of(value)
     if found is None:
         what = "text" if role == TEXT else "a label"
         return Problem(f"column {column!r} is {type(value).__name__}, not {what}")
     return found
+
+
+def _absent(columns: Mapping[str, Any], role: str, column: str) -> Problem:
+    if column not in columns:
+        return no_column(role, column, columns)
+    return Problem(f"no {role} in column {column!r}")

@@ -31,14 +31,11 @@ def labelled_page(counts: Mapping[str, Any], artifact_id: str) -> str:
         for label, n in balance.items()
     ]
     head = ("Label", *splits, "Documents", "Share")
-    sections = [
-        Section("Kept and dropped", plots=[Plot("", outcome("labelled", counts))]),
-        Section(
-            "Labels",
-            plots=[Plot("", plots.bars("labels", bars_of(labels, counts["kept"], "kept")))],
-            tables=[Table("Documents by label", head, shares, folded=len(shares) > ROWS)],
-        ),
-    ]
+    sections = [Section("Kept and dropped", plots=[Plot("", outcome("labelled", counts))])]
+    if labels:
+        of_labels = plots.bars("labels", bars_of(labels, counts["kept"], "kept"))
+        table = Table("Documents by label", head, shares, folded=len(shares) > ROWS)
+        sections.append(Section("Labels", plots=[Plot("", of_labels)], tables=[table]))
     weak_labels: Mapping[str, Any] = counts.get("weak_labels", {})
     if weak_labels:
         about = "Shares of the documents; accuracy where the same texts have labels of their own."

@@ -1,8 +1,9 @@
 """Cleaned documents of one part as an Arrow file: `text`, and `key`, its identity. Written as a
 stream and memory-mapped, so that a part of any size takes little memory."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,8 @@ GROUPED = SCHEMA.append(pa.field("group", pa.string()))
 BATCH_CHARACTERS = 1 << 20
 """Of texts that are written together."""
 GROUPED_CHARACTERS = 8 << 20
+COPIED_TOGETHER = 10_000
+"""Rows."""
 
 Keys = npt.NDArray[np.uint64]
 Rows = npt.NDArray[np.int64]
@@ -35,17 +38,18 @@ def write(texts: Iterable[str], path: Path) -> Keys:
 
 
 class Writer:
-    """Writes such a file with a third column, the group of each text or null."""
+    """Writes such a file with a third column, the group of each text or null, and further ones."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, further: Mapping[str, pa.DataType]):
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
+        self._schema = pa.schema([*GROUPED, *further.items()])
         self._characters = 0
         self.text_bytes = 0
 
     def __enter__(self) -> "Writer":
         self._sink = pa.OSFile(str(self._path), "wb")
-        self._stream = pa.ipc.new_stream(self._sink, GROUPED)
+        self._stream = pa.ipc.new_stream(self._sink, self._schema)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -57,22 +61,30 @@ class Writer:
         self._characters += len(text)
         return self._characters >= GROUPED_CHARACTERS
 
-    def write(self, texts: Sequence[str], groups: Sequence[str | None]) -> Keys:
-        """Adds texts; returns their keys."""
+    def write(self, texts: Sequence[str], *columns: Sequence[Any]) -> Keys:
+        """Adds texts with their groups and further columns; returns their keys."""
         self._characters = 0
         keys = np.array([text_key(text) for text in texts], np.uint64)
         array = pa.array(texts, pa.large_string())
         self.text_bytes += int(pc.sum(pc.binary_length(array)).as_py() or 0)
-        columns = [array, pa.array(keys), pa.array(groups, pa.string())]
-        self._stream.write_batch(pa.record_batch(columns, schema=GROUPED))
+        types = self._schema.types[len(SCHEMA) :]
+        others = [pa.array(column, kind) for column, kind in zip(columns, types, strict=True)]
+        self._stream.write_batch(
+            pa.record_batch([array, pa.array(keys), *others], schema=self._schema)
+        )
         return keys
+
+    def copy(self, documents: pa.Table) -> None:
+        """Adds documents of another such file."""
+        self._stream.write_table(documents, max_chunksize=COPIED_TOGETHER)
 
 
 class DocumentFile:
     """The documents in such a file, by row."""
 
     def __init__(self, path: Path):
-        self._batches = list(pa.ipc.open_stream(pa.memory_map(str(path))))
+        stream = pa.ipc.open_stream(pa.memory_map(str(path)))
+        self._schema, self._batches = stream.schema, list(stream)
         self._ends = np.cumsum([batch.num_rows for batch in self._batches], dtype=np.int64)
 
     def __len__(self) -> int:
@@ -83,15 +95,10 @@ class DocumentFile:
         for batch, local in self._local(rows):
             yield from batch["text"].take(pa.array(local)).to_pylist()
 
-    def grouped(self, rows: Rows) -> tuple[list[str], list[str | None]]:
-        """The texts of these rows, which are sorted, and their groups."""
-        texts: list[str] = []
-        groups: list[str | None] = []
-        for batch, local in self._local(rows):
-            places = pa.array(local)
-            texts += batch["text"].take(places).to_pylist()
-            groups += batch["group"].take(places).to_pylist()
-        return texts, groups
+    def table(self, rows: Rows) -> pa.Table:
+        """These rows, which are sorted, with all their columns."""
+        found = [batch.take(pa.array(local)) for batch, local in self._local(rows)]
+        return pa.Table.from_batches(found, self._schema)
 
     def keys(self, rows: Rows) -> Keys:
         """(rows,)"""

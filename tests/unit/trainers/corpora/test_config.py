@@ -61,7 +61,7 @@ def test_files_that_are_not_there_yet_have_no_labels() -> None:
 
 
 def test_what_is_remote_is_looked_at_by_a_run_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    def look(source: Any) -> Any:
+    def look(source: Any, wanted: Any) -> Any:
         assert source.path is not None
         assert not source.path.startswith("s3"), "looked at"
         return ["text"]

@@ -19,6 +19,7 @@ from trainers.corpora.cleaning.documents import text_key
 from trainers.corpora.config import Corpora
 from trainers.corpora.examples import merge, read_parts, stage
 from trainers.corpora.examples.splits import STRENGTH
+from trainers.corpora.examples.task_rows import LABELLED_TEXTS, TaskRows
 from trainers.corpora.steps import near_dedup
 from trainers.corpora.steps.document_file import DocumentFile
 
@@ -41,6 +42,10 @@ def row(text: str, label: Any = None, group: Any = None) -> dict[str, Any]:
     return {"text": text, "label": label, "group": group}
 
 
+class SeveralLabels(TaskRows):
+    several_labels = True  # type: ignore[assignment]
+
+
 @dataclasses.dataclass(frozen=True)
 class Example:
     labels: tuple[str, ...]
@@ -49,7 +54,9 @@ class Example:
 
 
 def found(
-    several: bool = False, clean: Mapping[str, Any] | None = None, **sources: dict[str, Any]
+    task: TaskRows = LABELLED_TEXTS,
+    clean: Mapping[str, Any] | None = None,
+    **sources: dict[str, Any],
 ) -> tuple[dict[str, Example], dict[str, Any], dict[str, Any]]:
     """Rows by their text, what was dropped, and the reports of weak labels."""
     corpora = Corpora.model_validate({"sources": sources, "clean": clean or {}})
@@ -59,12 +66,13 @@ def found(
     own = corpora.example_sources(recipe)
     with drafting(storage, "examples/demo-examples-00", resumes=True) as draft:
         job = StageJob(recipe, {}, draft, storage, Notes(), {"CPU": 1})
-        made = stage.merged_rows(job, own, several)
+        made = stage.merged_rows(job, own, task)
         counts, names, examples = made.counts, made.labels, {}
         for bucket in made.places.of_bucket:
             documents = DocumentFile(draft.worked("documents") / f"{bucket}.arrow")
-            texts, groups = documents.grouped(np.arange(len(documents)))
-            rows = zip(texts, groups, made.rows.placements.tolist(), strict=True)
+            table = documents.table(np.arange(len(documents)))
+            columns = table["text"].to_pylist(), table["group"].to_pylist()
+            rows = zip(*columns, made.rows.placements.tolist(), strict=True)
             ends = made.rows.ends.tolist()
             for place, (text, group, placement) in enumerate(rows):
                 numbers = made.rows.labels[ends[place - 1] if place else 0 : ends[place]]
@@ -229,6 +237,6 @@ def test_a_text_has_the_labels_of_all_its_copies_where_it_may_have_several() -> 
     rows = [row("one", ["b", "a", "b"]), row("two", []), row("one", "c"), row("three", [3, 1])]
     label_map = {"a": "A", "b": "B", "c": "C", "1": None, "3": None}
     settings = {"columns": {"label": "label"}, "label_map": label_map}
-    examples, dropped, _ = found(several=True, x=source("x", *rows, **settings))
+    examples, dropped, _ = found(task=SeveralLabels(), x=source("x", *rows, **settings))
     assert labels(examples) == {"one": "A, B, C", "two": ""}
     assert dropped == {"exact duplicate": 1, "label mapped to null": 1}

@@ -1,0 +1,153 @@
+"""What the rows of a task are: which columns they have, how they are cleaned, what their label is.
+
+Reading and writing examples knows nothing else of a task. Every row has `text`, by which rows are
+compared; a task whose columns are others says what stands for a row in its place. Light, as part of
+a recipe's section: Arrow is imported when data are there.
+"""
+
+import dataclasses
+import functools
+import typing
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import is_typeddict
+
+from trainers.corpora.reading.config import LABEL, TEXT
+from trainers.corpora.reading.formats.rows import Problem
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from trainers.corpora.reading.readers import Document
+
+
+@dataclasses.dataclass(frozen=True)
+class Role:
+    """A column that a task needs of each row, by the task's own name for it. A source whose column
+    has another name says so in `columns`."""
+
+    kind: Literal["text", "label", "value"]
+    """`text` is cleaned and must be text. `label` is a text, number, truth value or class, or a
+    list of these where the task takes several: splits have their share of each. `value` is kept as
+    it is, if it is of this type."""
+    about: str
+    type: Any = str
+    """Of a value: str, int, float, bool, a list of such, or a TypedDict of typing_extensions with
+    such fields."""
+
+
+class TaskRows:
+    """By default a row is a text with one label."""
+
+    roles: ClassVar[Mapping[str, Role]] = {
+        TEXT: Role("text", "a text"),
+        LABEL: Role("label", "its label"),
+    }
+    """The columns that a row can have, by their names in the task."""
+    row_forms: ClassVar[tuple[tuple[str, ...], ...]] = ()
+    """Sets of roles of which any makes a row, such as `(("tokens", "tags"), ("text",
+    "entities"))`; by default all of them do together."""
+
+    @property
+    def several_labels(self) -> bool:
+        """Whether the label of a row may be a list."""
+        return False
+
+    def refuse_labels(self, found: Mapping[str, str]) -> None:
+        """Raises UserError for labels, with where each was found, that cannot be learned."""
+
+    def cleaned(self, row: Mapping[str, Any], clean: Callable[[str], str]) -> dict[str, Any]:
+        """A row with its texts cleaned. A task whose values point into a text moves them along."""
+        return {
+            role: clean(value) if self.roles[role].kind == "text" else value
+            for role, value in row.items()
+        }
+
+    def text_of(self, row: Mapping[str, Any]) -> str:
+        """What stands for a row where rows are compared: equal ones are one, alike ones are in one
+        split, and none of validation and test is trained on."""
+        return "\n".join(row[role] for role in self.roles if isinstance(row.get(role), str))
+
+    # What follows from these.
+
+    @property
+    def forms(self) -> tuple[tuple[str, ...], ...]:
+        return self.row_forms or (tuple(self.roles),)
+
+    @property
+    def has_label(self) -> bool:
+        return LABEL in self.roles
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The types of the columns that its examples have besides `id`, `text`, `label` and
+        `group`."""
+        return {role: of.type for role, of in self.roles.items() if role not in (TEXT, LABEL)}
+
+    @property
+    def value_types(self) -> "dict[str, pa.DataType]":
+        """The same, as Arrow has them."""
+        return {role: _arrow_type(kind) for role, kind in self.values.items()}
+
+    @property
+    def example_schema(self) -> "pa.Schema":
+        import pyarrow as pa
+
+        label = pa.list_(pa.string()) if self.several_labels else pa.string()
+        return pa.schema(
+            [
+                ("id", pa.string()),
+                ("text", pa.large_string()),
+                *([("label", label)] if self.has_label else []),
+                ("group", pa.string()),
+                *self.value_types.items(),
+            ]
+        )
+
+    def checked(self, documents: Iterable["Document"]) -> Iterator["Document"]:
+        """Documents with their values as their types have them; of others the problem."""
+        for document in documents:
+            values = {role: self._checked(role, value) for role, value in document.values.items()}
+            problems = [value for value in values.values() if isinstance(value, Problem)]
+            if problems:
+                yield dataclasses.replace(document, text=None, problem=problems[0])
+            else:
+                yield dataclasses.replace(document, values=values) if values else document
+
+    def _checked(self, role: str, value: Any) -> Any:
+        kind = self.roles[role].type
+        try:
+            return value if isinstance(value, Problem) else _adapter(kind).validate_python(value)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, (role, *first["loc"])))
+            return Problem(f"{role} is not what the task needs", f"{where}: {first['msg']}")
+
+    def cleaned_document(self, document: "Document", clean: Callable[[str], str]) -> "Document":
+        assert document.text is not None
+        if not document.values:
+            return dataclasses.replace(document, text=clean(document.text))
+        text = {TEXT: document.text} if TEXT in self.roles else {}
+        row = self.cleaned({**text, **document.values}, clean)
+        values = {role: row.get(role) for role in self.values}
+        return dataclasses.replace(document, text=self.text_of(row), values=values)
+
+
+_adapter = functools.cache(TypeAdapter)
+
+
+def _arrow_type(kind: Any) -> "pa.DataType":
+    import pyarrow as pa
+
+    if typing.get_origin(kind) is list:
+        return pa.list_(_arrow_type(*typing.get_args(kind)))
+    if is_typeddict(kind):
+        fields = typing.get_type_hints(kind)
+        return pa.struct([(name, _arrow_type(of)) for name, of in fields.items()])
+    return {str: pa.large_string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}[kind]
+
+
+LABELLED_TEXTS = TaskRows()
+"""The rows of a recipe that fine-tunes nothing."""

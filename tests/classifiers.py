@@ -28,7 +28,7 @@ def save_classifier(
     torch.manual_seed(0)
     model = build(
         Start(shape=Shape(hidden_size=32, layers=1, heads=2, max_positions=64)),
-        "classify",
+        "AutoModelForSequenceClassification",
         tokenizer,
         num_labels=len(labels),
         id2label=dict(enumerate(labels)),

@@ -8,6 +8,14 @@ from trainers.models.build import Start
 from trainers.models.shape import Shape
 
 LENGTH = 256
+HEADS = {
+    "causal_lm": "AutoModelForCausalLM",
+    "masked_lm": "AutoModelForMaskedLM",
+    "replaced_tokens": "AutoModelForPreTraining",
+    "span_corruption": "AutoModelForSeq2SeqLM",
+}
+"""The class of Transformers that each trains."""
+CLASSIFIER = "AutoModelForSequenceClassification"
 
 
 def start(architecture: str) -> Start:

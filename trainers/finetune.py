@@ -23,7 +23,8 @@ def run(job: StageJob) -> dict[str, Any]:
     settings.refuse_examples(job.parents["examples"])
     metrics = fit_stage(job, functools.partial(task, job.recipe, job.parents), settings)
     describe_model(job.draft, job.recipe, job.parents, metrics)
-    return metrics
+    title = settings.metrics[settings.headline].title
+    return {**metrics, "headline": {f"validation {title}": metrics[settings.headline]}}
 
 
 def describe_model(

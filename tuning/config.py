@@ -10,8 +10,6 @@ from cluster.recipe.loading import override
 from cluster.recipe.section import Conflict, Invalid, Recipe, Section, nearest, operational
 
 TUNABLE = "finetune."
-FIXED = ("base", "evaluations", "labels", "multi_label", "task")
-"""What every trial must share, to be comparable and to fit the same data."""
 
 
 class Range(Section):
@@ -86,7 +84,7 @@ def _refusal(recipe: Recipe, key: str, values: Range) -> str | None:
         return f"{key!r} is not tunable; keys begin with {TUNABLE}"
     name = key.removeprefix(TUNABLE).partition(".")[0]
     field = type(recipe.finetune).model_fields.get(name)
-    if name in FIXED or (field is not None and field.json_schema_extra is not None):
+    if name in recipe.finetune.fixed or (field is not None and field.json_schema_extra is not None):
         return f"{key!r} is not tunable: all trials share it"
     for value in values.probes:
         try:

@@ -60,6 +60,7 @@ def run(job: StageJob) -> dict[str, Any]:
         "stopped_early": sum(trial.status == "stopped" for trial in trials),
         "failed": sum(trial.status == "failed" for trial in trials),
         f"best_{metric}": winner.curve[-1],
+        "headline": {f"best {recipe.finetune.metrics[metric].title}": winner.curve[-1]},
         "winner": winner.values,
     }
 

@@ -29,23 +29,14 @@ HEADLINES: Mapping[str, Mapping[str, str]] = {
         "mfu": "MFU",
         "goodput": "goodput",
     },
-    "tune": {
-        "trials": "trials",
-        "best_accuracy": "best accuracy",
-        "best_micro_f1": "best micro-F1",
-        "best_loss": "best loss",
-    },
-    "finetune": {"accuracy": "validation accuracy", "steps": "steps", "goodput": "goodput"},
-    "evaluate": {
-        "test.accuracy": "test accuracy",
-        "test.macro_f1": "macro-F1",
-        "seeds.gain from pretraining.mean": "gain from pretraining",
-    },
+    "tune": {"trials": "trials"},
+    "finetune": {"steps": "steps", "goodput": "goodput"},
+    "evaluate": {"seeds.gain from pretraining.mean": "gain from pretraining"},
     "promote": {"model": "model"},
     "serve": {"url": "at"},
 }
 """Of a stage's many metrics those that say how it went, by dotted name, with what they are called;
-`--json` has all."""
+`--json` has all. What a task's own metrics are called, a stage says in `headline`."""
 
 
 def overview(runs: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -102,11 +93,11 @@ def detail(
 
 def headline(stage: Mapping[str, Any]) -> str:
     """The metrics of a stage's record that say how it went."""
-    found = (
-        (name, _at(stage["metrics"], key))
-        for key, name in HEADLINES.get(stage["stage"], {}).items()
-    )
-    return "  ".join(f"{name} {_short(value)}" for name, value in found if value is not None)
+    metrics = stage["metrics"]
+    known = HEADLINES.get(stage["stage"], {}).items()
+    found = {**metrics.get("headline", {}), **{name: _at(metrics, key) for key, name in known}}
+    shown = {name: value for name, value in found.items() if value is not None}
+    return "  ".join(f"{name} {_short(value)}" for name, value in shown.items())
 
 
 def models(storage: Storage, run: Mapping[str, Any]) -> dict[str, str]:

@@ -19,7 +19,8 @@ from serving.rollout.promote import settings as promoted_with
 from trainers.tasks.registry import task_of
 
 if TYPE_CHECKING:
-    from trainers.tasks.predictor import Encoded, Output
+    from trainers.tasks.encoding import Encoded
+    from trainers.tasks.predictor import Output
 
 
 @serve.deployment

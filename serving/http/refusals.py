@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.routing import Match
 from starlette.types import Scope
 
-from trainers.tasks.predictor import Encoded
+from trainers.tasks.encoding import Encoded
 
 SHOWN_PROBLEMS = 5
 

@@ -187,7 +187,7 @@ def _model(folder: Path) -> Any:
     from trainers.planning.synthetic_corpus import tokenizer
 
     return build(
-        Start(shape=Shape.model_validate(MODEL)), "causal_lm", tokenizer(VOCABULARY)
+        Start(shape=Shape.model_validate(MODEL)), "AutoModelForCausalLM", tokenizer(VOCABULARY)
     ).train()
 
 

@@ -17,20 +17,13 @@ from trainers.parallel.sequence_parallel import local_tokens
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-HEADS: dict[str, Any] = {
-    "causal_lm": transformers.AutoModelForCausalLM,
-    "masked_lm": transformers.AutoModelForMaskedLM,
-    "replaced_tokens": transformers.AutoModelForPreTraining,
-    "span_corruption": transformers.AutoModelForSeq2SeqLM,
-    "classify": transformers.AutoModelForSequenceClassification,
-}
 PACKABLE = (
     "bert", "roberta", "xlm-roberta", "electra", "modernbert",
     "gpt2", "llama", "mistral", "qwen2", "qwen3", "t5",
 )  # fmt: skip
 """Model types that take a block-diagonal attention mask and positions that restart."""
-CLASSIFIER_DROPOUT = ("classifier_dropout", "seq_classif_dropout", "cls_dropout")
-"""What Transformers' configs call the dropout before the classifier."""
+HEAD_DROPOUT = ("classifier_dropout", "seq_classif_dropout", "cls_dropout")
+"""What Transformers' configs call the dropout before the head."""
 INNER = {"gpt2": "n_inner", "t5": "d_ff"}
 """What Transformers' configs call the width of the feed-forward layers, else intermediate_size."""
 HIDDEN_DROPOUT = {
@@ -65,13 +58,15 @@ class Start:
 def build(
     start: Start, head: str, tokenizer: "PreTrainedTokenizerFast", **config: Any
 ) -> "PreTrainedModel":
-    """The model with the head for a task; `config` are keys of the Transformers config.
+    """The model with a head, which is the name of a class of Transformers; `config` are keys of the
+    Transformers config, and `head_dropout`, whatever that calls it.
 
     Under `torch.device("meta")` it has no weights, and none are read. Raises UserError if the
     weights cannot be read, or keys do not exist.
     """
+    kind = getattr(transformers, head)
     if start.shape is not None:
-        return HEADS[head].from_config(from_shape(start.shape, tokenizer, **config))
+        return kind.from_config(from_shape(start.shape, tokenizer, **config))
     key, source = start.key, start.like if start.base is None else start.base
     assert source is not None
     try:
@@ -81,17 +76,12 @@ def build(
             named |= _of_tokenizer(known_config, tokenizer)
         if start.base is None or torch.get_default_device().type == "meta":
             known_config = transformers.AutoConfig.from_pretrained(source, **named)
-            model = HEADS[head].from_config(known_config, dtype=torch.float32)
+            model = kind.from_config(known_config, dtype=torch.float32)
         else:
-            model = HEADS[head].from_pretrained(source, dtype=torch.float32, **named)
+            model = kind.from_pretrained(source, dtype=torch.float32, **named)
     except (OSError, ValueError, StrictDataclassError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{key}: cannot load {source!r}: {reason}") from error
-    if head != "classify" and model.config.model_type not in PACKABLE:
-        raise UserError(
-            f"pretrain.{key}: {model.config.model_type!r} cannot be trained on packed sequences "
-            f"yet; those that can: {', '.join(PACKABLE)}"
-        )
     known = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > known:
         raise UserError(
@@ -113,9 +103,9 @@ def _named_for(known: Any, config: dict[str, Any]) -> dict[str, Any]:
     """The keys as this Transformers config calls them; a dropout that it does not have is left
     out."""
     named = dict(config)
-    if "classifier_dropout" in named:
-        dropout = named.pop("classifier_dropout")
-        named |= {key: dropout for key in CLASSIFIER_DROPOUT if hasattr(known, key)}
+    if "head_dropout" in named:
+        dropout = named.pop("head_dropout")
+        named |= {key: dropout for key in HEAD_DROPOUT if hasattr(known, key)}
     return named
 
 
@@ -187,10 +177,9 @@ def from_shape(shape: Shape, tokenizer: "PreTrainedTokenizerFast", **config: Any
     for key in shape.config:
         if not hasattr(known, key):
             raise UserError(f"pretrain.model.config.{key}: no such key in {type(known).__name__}")
+    keys |= shape.config | _named_for(known, config)
     try:
-        return transformers.AutoConfig.for_model(
-            shape.architecture, **(keys | shape.config | config)
-        )
+        return transformers.AutoConfig.for_model(shape.architecture, **keys)
     except StrictDataclassError as error:
         raise UserError(f"pretrain.model.config: {error}") from error
 

@@ -37,7 +37,7 @@ def run(job: StageJob) -> dict[str, Any]:
     baselines = _begun(settings, examples)
     (records,) = score_all(job, settings, [model.id])
     found: dict[str, Any] = {"test": figures(settings, records)}
-    job.progress.line(f"test: {_describe(settings, found['test'])}")
+    job.progress.line(f"test: {_describe(settings, found['test'])} ({len(records):,} rows)")
     kinds = {"pretrained": list(range(1, settings.evaluation.seeds))}
     if settings.evaluation.without_pretraining:
         kinds["scratch"] = list(range(settings.evaluation.seeds))
@@ -47,11 +47,12 @@ def run(job: StageJob) -> dict[str, Any]:
         job.progress.line(f"{name}: {_describe(settings, found[name])}")
     values["pretrained"].insert(0, found["test"][settings.headline])
     if settings.evaluation.seeds > 1 or settings.evaluation.without_pretraining:
-        found["seeds"] = compare(values)
+        found["seeds"] = compare(values, settings.metrics[settings.headline].mode)
         for kind, each in found["seeds"].items():
             job.progress.line(f"{kind}: {settings.headline} {_interval(each)}")
     _write(job.draft, found, records)
-    return found
+    title = settings.metrics[settings.headline].title
+    return {**found, "headline": {f"test {title}": found["test"][settings.headline]}}
 
 
 def _begun(settings: TaskSection, examples: Artifact) -> dict[str, Any]:
@@ -99,15 +100,17 @@ def evaluate_model(model: Artifact) -> Artifact:
         )
 
 
-def compare(values: dict[str, list[float]]) -> dict[str, Any]:
+def compare(values: dict[str, list[float]], mode: str) -> dict[str, Any]:
     """Means with intervals of the headline metric by kind, and of the gain from pretraining, paired
-    by seed. Pure."""
+    by seed: over 0 where it is worth something, whether more of the metric is better (`max`) or
+    less. Pure."""
     found: dict[str, Any] = {
         kind: {"values": own, **interval(own)} for kind, own in values.items() if own
     }
     if values.get("scratch"):
         pairs = zip(values["pretrained"], values["scratch"], strict=True)
-        gains = [with_it - without for with_it, without in pairs]
+        sign = 1 if mode == "max" else -1
+        gains = [sign * (with_it - without) for with_it, without in pairs]
         found["gain from pretraining"] = {"values": gains, **interval(gains)}
     return found
 
@@ -157,7 +160,7 @@ def _train_further(job: StageJob, kinds: dict[str, list[int]]) -> dict[str, list
 
 def _describe(settings: TaskSection, found: dict[str, Any]) -> str:
     shown = [f"{settings.metrics[name].title} {found[name]:.4f}" for name in settings.test_metrics]
-    return f"{', '.join(shown)} ({found['documents']:,} documents)"
+    return ", ".join(shown)
 
 
 def _interval(found: dict[str, Any]) -> str:

@@ -42,10 +42,8 @@ def score(
     predictor = load(storage.local(place))
     records: Records = []
     for rows in batches(examples, "test"):
-        outputs = predictor.predict([predictor.input_of(row) for row in rows])
-        for row, output in zip(rows, outputs, strict=True):
-            records.append({"row": len(records), **predictor.record(row, output)})
-    return records
+        records += predictor.records(rows)
+    return [{"row": number, **record} for number, record in enumerate(records)]
 
 
 def figures(task: TaskSection | type[TaskSection], records: Records) -> dict[str, Any]:

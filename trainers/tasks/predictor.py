@@ -7,40 +7,22 @@ The model's folder has all that an answer depends on: its cleaning, its tokenize
 """
 
 import abc
-import dataclasses
-import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
+import torch
 from pydantic import BaseModel
+from torch import Tensor
 
 from cluster.lazy_import import lazy_import
-from trainers.corpora.cleaning.beginning import beginning
 from trainers.corpora.cleaning.config import Clean
+from trainers.corpora.cleaning.rules import normalize
+from trainers.corpora.tokens import tokenizer as tokenizers
 from trainers.models.card import read_card
+from trainers.models.lean_imports import transformers
+from trainers.tasks.encoding import Encoded, batches, pad
 from trainers.tasks.registry import TASKS
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
-
-FORWARD_TOKENS = 64 * 128
-"""Tokens that go through the model at once, with padding, at most."""
-CHARACTERS_PER_TOKEN = 16
-"""Of a text so many characters a token are tokenized at first: few texts need more."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Encoded:
-    """Token ids of an input, as the model reads them."""
-
-    input_ids: Sequence[int]
-    length: int | None
-    """Tokens of the whole input; None where it was too long to be read to its end."""
-
-    @property
-    def is_cut(self) -> bool:
-        return self.length != len(self.input_ids)
 
 
 class Output(BaseModel):
@@ -61,19 +43,28 @@ class Predictor(abc.ABC):
     Output: ClassVar[type[Output]]
     inputs: ClassVar[str]
     """What a request calls its list of inputs, such as `texts`."""
+    head: ClassVar[str]
+    """The class of Transformers that loads its model."""
+
+    def __init__(self, card: Mapping[str, Any], tokenizer: Any, model: Any):
+        self.card, self.tokenizer, self.model = card, tokenizer, model
+        self.clean = Clean.model_validate(card["clean"])
+        """How its training data were cleaned."""
+        self.max_length: int = card["max_length"]
 
     @classmethod
-    @abc.abstractmethod
     def load(cls, folder: Path, device: str = "cpu") -> Self:
         """The model in a folder, in fp32, for inference."""
+        model = getattr(transformers, cls.head).from_pretrained(folder)
+        return cls(read_card(folder), tokenizers.load(folder), model.eval().to(device))
 
     @abc.abstractmethod
-    def encode(self, inputs: Sequence[Any]) -> list[Encoded]:
-        """Cleans the inputs as the training data were, and tokenizes them."""
+    def encode(self, inputs: Sequence[Any]) -> list[Any]:
+        """Cleans the inputs as the training data were, and tokenizes them: an Encoded of each."""
 
     @abc.abstractmethod
-    def forward(self, encoded: Sequence[Encoded]) -> list[Any]:
-        """An output for each encoded input, by forwards over inputs of similar length."""
+    def forward(self, encoded: Sequence[Any]) -> list[Any]:
+        """An output for each encoded input."""
 
     @abc.abstractmethod
     def input_of(self, row: Mapping[str, Any]) -> Any:
@@ -87,9 +78,37 @@ class Predictor(abc.ABC):
     def predict(self, inputs: Sequence[Any]) -> list[Any]:
         return self.forward(self.encode(inputs))
 
+    def records(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Of rows of examples. A task that has more than one input in a row does it in its own
+        way."""
+        outputs = self.predict([self.input_of(row) for row in rows])
+        return [self.record(row, output) for row, output in zip(rows, outputs, strict=True)]
+
+    def cleaned(self, text: str) -> str:
+        """A short text as it was in the training data; of a long one `encode_raw` cleans only as
+        much as is read."""
+        return normalize(text, self.clean)
+
     def describe(self) -> dict[str, Any]:
         """What an endpoint tells of its model, beside name, version and task."""
         return {}
+
+    @torch.inference_mode()
+    def logits(self, sequences: Sequence[Sequence[int]]) -> list[Tensor]:
+        """Of each sequence of token ids, on the CPU, by forwards over sequences of similar length.
+        What a model says of every token, it has for the padding too, at the end."""
+        found: dict[int, Tensor] = {}
+        for places in batches([len(one) for one in sequences]):
+            batch = pad([sequences[place] for place in places], self.tokenizer.pad_token_id)
+            inputs = {name: value.to(self.model.device) for name, value in batch.items()}
+            logits = self.model(**inputs).logits.float().cpu()
+            found |= dict(zip(places, logits, strict=True))
+        return [found[place] for place in range(len(sequences))]
+
+
+def reading_of(encoded: Encoded) -> dict[str, Any]:
+    """The keys that every output has."""
+    return {"tokens": len(encoded.input_ids), "truncated": encoded.is_cut}
 
 
 def load(folder: Path, device: str = "cpu") -> Predictor:
@@ -97,79 +116,3 @@ def load(folder: Path, device: str = "cpu") -> Predictor:
     section = TASKS[read_card(folder)["task"]]
     predictor: Predictor = lazy_import(section.predictor).load(folder, device)
     return predictor
-
-
-def clean_of(card: Mapping[str, Any]) -> Clean:
-    """The cleaning that a model's training data had."""
-    return Clean.model_validate(card["clean"])
-
-
-def encode_raw(
-    tokenizer: "PreTrainedTokenizerFast", texts: Sequence[str], max_length: int, clean: Clean
-) -> list[Encoded]:
-    """`encode` of texts that are not clean yet: the ids are those of cleaning the whole text."""
-    return encode(tokenizer, texts, max_length, functools.partial(_beginning_of_raw, clean=clean))
-
-
-def _beginning_of_raw(text: str, characters: int, clean: Clean) -> tuple[str, bool]:
-    return beginning(text, clean, characters)
-
-
-def _beginning_of_clean(text: str, characters: int) -> tuple[str, bool]:
-    return text[:characters], len(text) <= characters
-
-
-def encode(
-    tokenizer: "PreTrainedTokenizerFast",
-    texts: Sequence[str],
-    max_length: int,
-    beginning_of: Callable[[str, int], tuple[str, bool]] = _beginning_of_clean,
-) -> list[Encoded]:
-    """Token ids of each text, cut to `max_length`; the names of special tokens are text.
-
-    The ids are those of tokenizing the whole text. Of a long one only the beginning is tokenized,
-    and more of it until the cut is certain: the time follows from `max_length`, not from the text.
-    `beginning_of` gives so many characters of a text or more, and whether that is all of it.
-    """
-    done: dict[int, Encoded] = {}
-    characters = CHARACTERS_PER_TOKEN * max_length
-    special = tokenizer.num_special_tokens_to_add()
-    words_are_whole = type(tokenizer.backend_tokenizer.model).__name__ in ("WordPiece", "WordLevel")
-    while len(done) < len(texts):
-        places = [place for place in range(len(texts)) if place not in done]
-        beginnings = [beginning_of(texts[place], characters) for place in places]
-        encodings = tokenizer(
-            [text for text, _ in beginnings],
-            truncation=True,
-            max_length=max_length,
-            split_special_tokens=True,
-        ).encodings
-        for place, (_, is_whole), encoding in zip(places, beginnings, encodings, strict=True):
-            behind = sum(len(chunk.ids) - special for chunk in encoding.overflowing)
-            if is_whole or (behind >= max_length and _is_certain(encoding, words_are_whole)):
-                length = len(encoding.ids) + behind if is_whole else None
-                done[place] = Encoded(encoding.ids, length)
-        characters *= 4
-    return [done[place] for place in range(len(texts))]
-
-
-def _is_certain(encoding: Any, words_are_whole: bool) -> bool:
-    """Whether nothing that follows a text's beginning changes the tokens before the cut, when there
-    are many behind it. A word of WordPiece is unknown as a whole if its end is, or is too far."""
-    if not words_are_whole:
-        return True
-    words = [word for word in encoding.word_ids if word is not None]
-    following = [word for word in encoding.overflowing[-1].word_ids if word is not None]
-    return words[-1] != following[-1]
-
-
-def batches(lengths: Sequence[int], most_tokens: int = FORWARD_TOKENS) -> list[list[int]]:
-    """Places of inputs by forwards: of similar length, and no more tokens than that, with padding,
-    unless a single input has more."""
-    found: list[list[int]] = []
-    for place in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if found and (len(found[-1]) + 1) * max(lengths[place], 1) <= most_tokens:
-            found[-1].append(place)
-        else:
-            found.append([place])
-    return found

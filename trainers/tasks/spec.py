@@ -14,18 +14,8 @@ from pydantic import Field
 from cluster.errors import UserError
 from cluster.recipe.section import Conflict, Recipe, Section, nearest, operational
 from cluster.store.artifacts import Artifact
+from trainers.corpora.examples.task_rows import TaskRows
 from trainers.engine.training_config import Training
-
-
-@dataclasses.dataclass(frozen=True)
-class Role:
-    """A column that a task needs of each row, by the task's own name for it. A source whose column
-    has another name says so in `columns`."""
-
-    kind: Literal["text", "label"]
-    """`text` is cleaned and must be text. `label` is a text, number, truth value or class, or a
-    list of these where the task takes several."""
-    about: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +42,7 @@ class Evaluation(Section):
     """Fine-tunings of each kind; with two or more, means come with 95 % intervals."""
 
 
-class TaskSection(Training):
+class TaskSection(TaskRows, Training):
     """The section `finetune`: what every task has beside keys of its own.
 
     Its validators and `conflicts` are light. A task is a subclass, its implementation and a line in
@@ -67,8 +57,6 @@ class TaskSection(Training):
     """`module:class` of its Predictor (predictor.py)."""
     figures: ClassVar[str]
     """`module:function` from records to figures: a pure function."""
-    roles: ClassVar[Mapping[str, Role]]
-    """The columns that it needs, by their names in the task."""
     objectives: ClassVar[tuple[str, ...]]
     """Objectives of pretraining whose models suit it."""
     route: ClassVar[str]
@@ -80,6 +68,8 @@ class TaskSection(Training):
     base or merged into it."""
     metrics: ClassVar[Mapping[str, Metric]]
     """All that it can report."""
+    fixed: ClassVar[tuple[str, ...]] = ("base", "evaluations", "task")
+    """Keys that all trials of a search share, to be comparable and to fit the same data."""
 
     task: str
     max_length: int = Field(default=128, ge=8)
@@ -102,11 +92,6 @@ class TaskSection(Training):
     def test_metrics(self) -> tuple[str, ...]:
         """Names of the metrics that evaluation reports: what `serve.gate` can hold."""
         raise NotImplementedError
-
-    @property
-    def several_labels(self) -> bool:
-        """Whether the label of a row may be a list."""
-        return False
 
     @property
     def baselines(self) -> Mapping[str, str]:

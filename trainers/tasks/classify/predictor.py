@@ -1,18 +1,13 @@
 """A trained classifier that answers."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar
 
-import torch
 from pydantic import AfterValidator
 
-from trainers.corpora.tokens import tokenizer as tokenizers
-from trainers.models.card import read_card
-from trainers.models.lean_imports import transformers
 from trainers.tasks import predictor
-from trainers.tasks.classify.task import pad
-from trainers.tasks.predictor import Encoded, batches, clean_of, encode_raw
+from trainers.tasks.encoding import Encoded, encode_raw
+from trainers.tasks.predictor import reading_of
 
 
 def _encodable(text: str) -> str:
@@ -31,53 +26,33 @@ class ClassifyPredictor(predictor.Predictor):
     Input: ClassVar[Any] = Annotated[str, AfterValidator(_encodable)]
     Output: ClassVar[type[predictor.Output]] = Prediction
     inputs: ClassVar[str] = "texts"
+    head: ClassVar[str] = "AutoModelForSequenceClassification"
 
     def __init__(self, card: Mapping[str, Any], tokenizer: Any, model: Any):
-        self._clean = clean_of(card)
+        super().__init__(card, tokenizer, model)
         self._labels: list[str] = card["labels"]
-        self._max_length: int = card["max_length"]
         self._threshold: float | None = card.get("threshold")
         """None where a text has one label."""
-        self._tokenizer, self._model = tokenizer, model
         # A first call sets how the tokenizer cuts. While one thread sets that, no other can encode.
         self.encode([""])
 
-    @classmethod
-    def load(cls, folder: Path, device: str = "cpu") -> Self:
-        model = transformers.AutoModelForSequenceClassification.from_pretrained(folder)
-        return cls(read_card(folder), tokenizers.load(folder), model.eval().to(device))
-
     def encode(self, inputs: Sequence[str]) -> list[Encoded]:
-        return encode_raw(self._tokenizer, inputs, self._max_length, self._clean)
+        return encode_raw(self.tokenizer, inputs, self.max_length, self.clean)
 
-    @torch.inference_mode()
     def forward(self, encoded: Sequence[Encoded]) -> list[Prediction]:
-        found: dict[int, Prediction] = {}
-        for places in batches([len(one.input_ids) for one in encoded]):
-            batch = pad(
-                [encoded[place].input_ids for place in places], self._tokenizer.pad_token_id
-            )
-            inputs = {name: value.to(self._model.device) for name, value in batch.items()}
-            logits = self._model(**inputs).logits.float()
-            several = self._threshold is not None
-            rows = (logits.sigmoid() if several else logits.softmax(-1)).tolist()
-            for place, row in zip(places, rows, strict=True):
-                found[place] = self._decoded(encoded[place], row)
-        return [found[place] for place in range(len(encoded))]
+        found = self.logits([one.input_ids for one in encoded])
+        return [self._decoded(one, row) for one, row in zip(encoded, found, strict=True)]
 
-    def _decoded(self, encoded: Encoded, probabilities: Sequence[float]) -> Prediction:
-        known = dict(zip(self._labels, probabilities, strict=True))
+    def _decoded(self, encoded: Encoded, logits: Any) -> Prediction:
+        has_several = self._threshold is not None
+        values = (logits.sigmoid() if has_several else logits.softmax(-1)).tolist()
+        known = dict(zip(self._labels, values, strict=True))
         label: str | list[str]
         if self._threshold is None:
             label = max(known, key=known.__getitem__)
         else:
             label = [one for one, value in known.items() if value >= self._threshold]
-        return Prediction(
-            label=label,
-            probabilities=known,
-            tokens=len(encoded.input_ids),
-            truncated=encoded.is_cut,
-        )
+        return Prediction(label=label, probabilities=known, **reading_of(encoded))
 
     def input_of(self, row: Mapping[str, Any]) -> str:
         return row["text"]

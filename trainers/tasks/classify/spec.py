@@ -9,9 +9,10 @@ from pydantic import Field, model_validator
 
 from cluster.errors import UserError
 from cluster.recipe.section import Invalid, operational
+from trainers.corpora.examples.task_rows import Role
 from trainers.tasks import spec
 from trainers.tasks.pretraining.config import ENCODING
-from trainers.tasks.spec import Metric, Role
+from trainers.tasks.spec import Metric
 
 if TYPE_CHECKING:
     from cluster.store.artifacts import Artifact
@@ -44,6 +45,8 @@ class Classify(spec.TaskSection):
         "calibration_error": Metric("min", "calibration error"),
         "loss": Metric("min", "loss", highest=math.inf),
     }
+
+    fixed: ClassVar[tuple[str, ...]] = (*spec.TaskSection.fixed, "labels", "multi_label")
 
     task: Literal["classify"] = "classify"
     labels: list[str] | None = Field(default=None, min_length=2)

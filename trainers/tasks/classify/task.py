@@ -3,25 +3,22 @@ the mean binary cross-entropy of all labels."""
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cluster.store.artifacts import Artifact
-from trainers.corpora.feeding.feed import Examples, Rows
-from trainers.corpora.tokens import tokenizer as tokenizers
-from trainers.corpora.tokens.pack import read_arrow
-from trainers.models.build import Start, build, refuse_longer
+from trainers.corpora.feeding.feed import Rows
+from trainers.tasks.classify.predictor import ClassifyPredictor
 from trainers.tasks.classify.spec import Classify, label_order
-from trainers.tasks.flops import Cost
-from trainers.tasks.predictor import encode
-from trainers.tasks.task import Batch, Counts, Guess, lengths
+from trainers.tasks.encoding import encode, pad
+from trainers.tasks.fine_tuning import FineTuning
+from trainers.tasks.task import Batch, Counts, Guess
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+    from transformers import PreTrainedModel
 
 THRESHOLDS = torch.linspace(0.05, 0.95, 19)
 """Those that are tried for several labels."""
@@ -29,58 +26,35 @@ UNKNOWN_LABELS = ["0", "1"]
 """Stand for the labels of a plan whose data are not there yet."""
 
 
-def pad(input_ids: Sequence[Sequence[int]], pad_id: int) -> Batch:
-    """`input_ids` and `attention_mask`, (batch, longest)."""
-    longest = max(map(len, input_ids))
-    ids = torch.tensor([[*row, *[pad_id] * (longest - len(row))] for row in input_ids])
-    mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in input_ids])
-    return {"input_ids": ids, "attention_mask": mask}
-
-
 @dataclasses.dataclass(frozen=True)
-class ClassifyTask:
+class ClassifyTask(FineTuning):
     settings: Classify
-    examples: Artifact | None
-    """None for a plan, before there are any."""
-    start: Start
-    tokenizer_folder: str
-
-    rows_are_coupled: ClassVar[bool] = False
-
-    def tokenizer(self) -> "PreTrainedTokenizerFast":
-        tokenizer = tokenizers.load(self.tokenizer_folder, "finetune.base")
-        # So that others cut and encode texts as we do.
-        tokenizer.model_max_length = self.settings.max_length
-        tokenizer.split_special_tokens = True
-        tokenizer.init_kwargs["split_special_tokens"] = True  # which is what is saved
-        return tokenizer
 
     def model(self) -> "PreTrainedModel":
         kind = "multi" if self.settings.multi_label else "single"
-        model = build(
-            self.start,
-            "classify",
-            self.tokenizer(),
-            classifier_dropout=self.settings.dropout,
+        return self.build(
+            ClassifyPredictor.head,
             problem_type=f"{kind}_label_classification",
             num_labels=len(self.labels),
             id2label=dict(enumerate(self.labels)),
             label2id=self._numbers,
         )
-        refuse_longer(model, "finetune.max_length", self.settings.max_length)
-        return model
 
-    def rows(self, split: str) -> Examples:
-        assert self.examples is not None
-        return Examples(read_arrow(self.examples.path / f"{split}.arrow"), self._encoded)
+    def encode(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        texts = [row["text"] for row in rows]
+        encoded = encode(self.loaded_tokenizer, texts, self.settings.max_length)
+        return [
+            {"input_ids": one.input_ids, "label": self._numbered(row["label"])}
+            for one, row in zip(encoded, rows, strict=True)
+        ]
 
     def longest_rows(self, number: int) -> list[dict[str, Any]]:
         label: Any = [] if self.settings.multi_label else 0
-        row = {"input_ids": [self._pad_id] * self.settings.max_length, "label": label}
+        row = {"input_ids": [self.pad_id] * self.settings.max_length, "label": label}
         return [row] * number
 
     def collate(self, rows: Sequence[dict[str, Any]], numbers: Sequence[int]) -> Batch:
-        batch = pad([row["input_ids"] for row in rows], self._pad_id)
+        batch = pad([row["input_ids"] for row in rows], self.pad_id)
         labels = [row["label"] for row in rows]
         if not self.settings.multi_label:
             return {**batch, "labels": torch.tensor(labels)}
@@ -145,24 +119,12 @@ class ClassifyTask:
         name = f"the share of the most frequent label, {label!r}"
         return Guess("accuracy", having[label] / len(validation), "max", name)
 
-    def flops(self, model: "PreTrainedModel") -> Callable[[Batch], float]:
-        cost = Cost.of(model)
-        return lambda batch: cost.flops(lengths(batch), len(batch["labels"]))
-
     @functools.cached_property
     def labels(self) -> list[str]:
         """In the order of their numbers."""
         if self.examples is None:
             return self.settings.labels or UNKNOWN_LABELS
         return label_order(self.examples, self.settings.labels)
-
-    def _encoded(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        texts = [row["text"] for row in rows]
-        encoded = encode(self._tokenizer, texts, self.settings.max_length)
-        return [
-            {"input_ids": one.input_ids, "label": self._numbered(row["label"])}
-            for one, row in zip(encoded, rows, strict=True)
-        ]
 
     def _numbered(self, label: Any) -> Any:
         """The number of a label, or the numbers of a list of them."""
@@ -185,14 +147,6 @@ class ClassifyTask:
     @functools.cached_property
     def _numbers(self) -> dict[str, int]:
         return {label: number for number, label in enumerate(self.labels)}
-
-    @functools.cached_property
-    def _tokenizer(self) -> "PreTrainedTokenizerFast":
-        return self.tokenizer()
-
-    @functools.cached_property
-    def _pad_id(self) -> int:
-        return self._tokenizer.pad_token_id
 
 
 def _single(logits: Tensor, labels: Tensor) -> Counts:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @dataclasses.dataclass(frozen=True)
 class CausalLM(LanguageModel):
     def model(self) -> "PreTrainedModel":
-        return self._model("causal_lm")
+        return self._model("AutoModelForCausalLM")
 
     def collate(self, rows: Sequence[dict[str, Any]], numbers: Sequence[int]) -> Batch:
         ids, segments = packed(rows)

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from cluster.errors import UserError
 from cluster.store.artifacts import Artifact
 from trainers.corpora.feeding.feed import Packed, Rows
 from trainers.corpora.tokens import tokenizer as tokenizers
 from trainers.corpora.tokens.pack import segment_ids
-from trainers.models.build import Start, build, refuse_longer
+from trainers.models.build import PACKABLE, Start, build, refuse_longer
 from trainers.tasks.task import IGNORED, Batch, Counts, Guess
 
 if TYPE_CHECKING:
@@ -62,6 +63,12 @@ class LanguageModel:
 
     def _model(self, head: str) -> "PreTrainedModel":
         model = build(self.start, head, self.tokenizer())
+        kind = model.config.model_type
+        if kind not in PACKABLE:
+            raise UserError(
+                f"pretrain.{self.start.key}: {kind!r} cannot be trained on packed sequences yet; "
+                f"those that can: {', '.join(PACKABLE)}"
+            )
         if self.start.shape is None:  # which is checked with the recipe
             refuse_longer(model, "corpora.sequence_length", self.rows("train").sequence_length)
         return model

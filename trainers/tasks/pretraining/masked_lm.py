@@ -85,7 +85,7 @@ class Masking(LanguageModel):
 @dataclasses.dataclass(frozen=True)
 class MaskedLM(Masking):
     def model(self) -> "PreTrainedModel":
-        return self._model("masked_lm")
+        return self._model("AutoModelForMaskedLM")
 
     def collate(self, rows: Sequence[dict[str, Any]], numbers: Sequence[int]) -> Batch:
         ids, segments = packed(rows)

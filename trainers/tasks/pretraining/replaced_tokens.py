@@ -58,7 +58,7 @@ class ReplacedTokens(Masking):
     discriminator_weight: float = 50.0
 
     def model(self) -> Any:
-        discriminator = self._model("replaced_tokens")
+        discriminator = self._model("AutoModelForPreTraining")
         if discriminator.config.model_type != "electra":
             raise UserError(
                 f"pretrain.{self.start.key}: replaced_tokens needs an electra, "
@@ -69,7 +69,7 @@ class ReplacedTokens(Masking):
             generator = transformers.AutoModelForMaskedLM.from_config(config)
         else:
             start = Start(base=self.generator_base)
-            generator = build(start, "masked_lm", self.tokenizer())
+            generator = build(start, "AutoModelForMaskedLM", self.tokenizer())
             if not _can_share(generator, discriminator):
                 raise UserError(
                     f"pretrain.generator_base: {self.generator_base!r} is no electra with the "

@@ -50,7 +50,7 @@ class SpanCorruption(LanguageModel):
         return tokenizer
 
     def model(self) -> "PreTrainedModel":
-        return self._model("span_corruption")
+        return self._model("AutoModelForSeq2SeqLM")
 
     def collate(self, rows: Sequence[dict[str, Any]], numbers: Sequence[int]) -> Batch:
         sentinels, pad, skipped = self._tokens

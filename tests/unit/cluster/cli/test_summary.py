@@ -80,6 +80,7 @@ def test_headlines_are_found_inside_of_what_a_stage_measured() -> None:
     evaluate = stage(
         "evaluate",
         test={"accuracy": 0.91234567, "confusion": [[1, 0], [0, 1]]},
+        headline={"test accuracy": 0.91234567},
         seeds={"gain from pretraining": {"mean": 0.031}},
     )
     assert summary.headline(evaluate) == "test accuracy 0.9123  gain from pretraining 0.031"

@@ -7,7 +7,7 @@ from fastapi import HTTPException
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from serving.http.refusals import explain, refuse_cut
-from trainers.tasks.predictor import Encoded
+from trainers.tasks.encoding import Encoded
 
 
 class Body(BaseModel):

@@ -74,7 +74,8 @@ def test_dropout_is_of_training(training: bool) -> None:
 def test_models_compute_the_same_with_it(architecture: str, tokenizer: Any, tmp_path: Any) -> None:
     sizes = {"hidden_size": 32, "layers": 2, "heads": 4, "max_positions": 512}
     start = Start(shape=Shape.model_validate({"architecture": architecture, **sizes}))
-    head = "causal_lm" if architecture in ("gpt2", "llama", "qwen3") else "masked_lm"
+    is_causal = architecture in ("gpt2", "llama", "qwen3")
+    head = "AutoModelForCausalLM" if is_causal else "AutoModelForMaskedLM"
     torch.manual_seed(17)
     model = build(start, head, tokenizer).eval()
     ids = torch.randint(5, 100, (2, LENGTH))
@@ -92,7 +93,7 @@ def test_models_compute_the_same_with_it(architecture: str, tokenizer: Any, tmp_
 
 def test_elsewhere_a_model_attends_as_before(tokenizer: Any) -> None:
     start = Start(shape=Shape(hidden_size=16, layers=1, heads=2))
-    model = build(start, "masked_lm", tokenizer)
+    model = build(start, "AutoModelForMaskedLM", tokenizer)
     for device, precision in (("cuda", "bf16"), ("cpu", "fp32")):
         prepare(model, device, precision)
         assert model.config._attn_implementation == "sdpa"

@@ -49,7 +49,7 @@ def test_checkpoints_are_due_by_time_by_steps_and_when_asked_for() -> None:
 @pytest.mark.parametrize("again", [False, True])
 def test_activations_are_computed_again_for_the_gradient(again: bool, tokenizer: Any) -> None:
     shape = Shape(architecture="llama", hidden_size=16, layers=2, heads=2)
-    objective = Objective(build(Start(shape=shape), "causal_lm", tokenizer), task=None)  # type: ignore[arg-type]
+    objective = Objective(build(Start(shape=shape), "AutoModelForCausalLM", tokenizer), task=None)  # type: ignore[arg-type]
     if again:
         recompute_activations(objective.model)
     passes: list[str] = []
@@ -61,7 +61,9 @@ def test_activations_are_computed_again_for_the_gradient(again: bool, tokenizer:
 
 
 def test_a_model_that_cannot_compute_them_again_is_refused(tokenizer: Any) -> None:
-    model = build(Start(shape=Shape(hidden_size=16, layers=1, heads=2)), "masked_lm", tokenizer)
+    model = build(
+        Start(shape=Shape(hidden_size=16, layers=1, heads=2)), "AutoModelForMaskedLM", tokenizer
+    )
     model.supports_gradient_checkpointing = False
     with pytest.raises(UserError, match="activation_checkpointing: 'bert' cannot do it"):
         recompute_activations(model)

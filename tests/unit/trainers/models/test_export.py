@@ -18,7 +18,7 @@ def test_only_one_file_of_weights_is_in_memory(
     tmp_path: Path, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shape = Shape(architecture="llama", hidden_size=32, layers=3, heads=2)
-    model = build(Start(shape=shape), "causal_lm", tokenizer)
+    model = build(Start(shape=shape), "AutoModelForCausalLM", tokenizer)
     engine = SimpleNamespace(zero_optimization_stage=lambda: 0, optimizer=None)
     monkeypatch.setattr(export, "FILE_BYTES", 40_000)
     held: list[list[weakref.ref[Tensor]]] = []

@@ -5,9 +5,11 @@ from typing import Any, get_args
 
 import pytest
 import torch
+import transformers
 
 from cluster.errors import UserError
-from trainers.models.build import HEADS, from_shape, parameter_count
+from tests.objectives import HEADS
+from trainers.models.build import from_shape, parameter_count
 from trainers.models.shape import GROUPED, Shape
 from trainers.models.sizing import NoSuchSize, count, sized
 from trainers.tasks.pretraining.config import SUITED
@@ -23,7 +25,9 @@ def real_count(given: Shape, tokenizer: Any, **config: Any) -> int:
     """Of the model itself, on a device without memory."""
     head = next(head for head, suited in SUITED.items() if given.architecture in suited)
     with torch.device("meta"):
-        return parameter_count(HEADS[head].from_config(from_shape(given, tokenizer, **config)))
+        return parameter_count(
+            getattr(transformers, HEADS[head]).from_config(from_shape(given, tokenizer, **config))
+        )
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

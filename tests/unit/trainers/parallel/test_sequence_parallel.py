@@ -14,7 +14,7 @@ from trainers.parallel.topology import Topology
 
 def model(tokenizer: Any, **keys: Any) -> Any:
     sizes = {"hidden_size": 32, "layers": 1, "heads": 4, **keys}
-    return build(Start(shape=Shape.model_validate(sizes)), "causal_lm", tokenizer)
+    return build(Start(shape=Shape.model_validate(sizes)), "AutoModelForCausalLM", tokenizer)
 
 
 def test_without_sequence_parallelism_a_rank_has_all_tokens(tokenizer: Any) -> None:

@@ -14,7 +14,7 @@ from trainers.tasks.task import Objective
 
 def objective(tokenizer: Any, **keys: Any) -> Objective:
     sizes = {"hidden_size": 32, "layers": 1, "heads": 4, **keys}
-    model = build(Start(shape=Shape.model_validate(sizes)), "causal_lm", tokenizer)
+    model = build(Start(shape=Shape.model_validate(sizes)), "AutoModelForCausalLM", tokenizer)
     return Objective(model, None)  # type: ignore[arg-type]
 
 

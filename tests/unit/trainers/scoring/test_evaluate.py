@@ -9,7 +9,7 @@ from trainers.scoring.evaluate import compare, evaluate_model, interval
 
 
 def test_the_gain_from_pretraining_is_paired_by_seed() -> None:
-    found = compare({"pretrained": [0.80, 0.82, 0.84], "scratch": [0.70, 0.73, 0.73]})
+    found = compare({"pretrained": [0.80, 0.82, 0.84], "scratch": [0.70, 0.73, 0.73]}, "max")
     assert found["pretrained"]["mean"] == pytest.approx(0.82)
     gain = found["gain from pretraining"]
     assert gain["values"] == pytest.approx([0.10, 0.09, 0.11])
@@ -18,8 +18,13 @@ def test_the_gain_from_pretraining_is_paired_by_seed() -> None:
     assert gain["half_width_95"] == pytest.approx(4.3027 * 0.01 / 3**0.5, rel=1e-3)
 
 
+def test_of_an_error_the_gain_is_how_much_less_there_is() -> None:
+    found = compare({"pretrained": [0.2], "scratch": [0.5]}, "min")
+    assert found["gain from pretraining"]["mean"] == pytest.approx(0.3)
+
+
 def test_without_a_second_kind_there_is_no_gain() -> None:
-    assert list(compare({"pretrained": [0.8, 0.9]})) == ["pretrained"]
+    assert list(compare({"pretrained": [0.8, 0.9]}, "max")) == ["pretrained"]
 
 
 def test_a_model_without_labelled_examples_is_refused(tmp_path: Path) -> None:

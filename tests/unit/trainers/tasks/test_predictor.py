@@ -10,7 +10,8 @@ import pytest
 from tests.classifiers import save_classifier
 from tests.fakes import TEXTS
 from trainers.corpora.cleaning.config import Clean
-from trainers.tasks.predictor import CHARACTERS_PER_TOKEN, batches, encode, encode_raw, load
+from trainers.tasks.encoding import CHARACTERS_PER_TOKEN, batches, encode, encode_raw
+from trainers.tasks.predictor import load
 
 MAX_LENGTH = 16
 

@@ -13,8 +13,8 @@ from trainers.corpora.tokens.pack import write_arrow
 from trainers.models.build import Start
 from trainers.models.shape import Shape
 from trainers.tasks.classify.spec import Classify
-from trainers.tasks.classify.task import ClassifyTask, pad
-from trainers.tasks.predictor import encode
+from trainers.tasks.classify.task import ClassifyTask
+from trainers.tasks.encoding import encode, pad
 
 LABELS = ["差", "好", "平"]
 COUNTS = {"差": {"train": 1}, "好": {"train": 2}}

@@ -1,11 +1,14 @@
 """What causal models learn from a packed sequence."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from cluster.errors import UserError
 from tests.objectives import LENGTH, sequences, start
+from trainers.models.build import Start
 from trainers.tasks.pretraining.causal_lm import CausalLM
 from trainers.tasks.pretraining.config import CAUSAL
 from trainers.tasks.task import IGNORED
@@ -48,3 +51,10 @@ def test_the_causal_loss_is_that_of_every_document_by_itself(
         expected += float(model(input_ids=ids, labels=ids).loss) * (length - 1)
         at += length
     assert float(loss) == pytest.approx(expected, rel=1e-5)
+
+
+def test_models_that_cannot_keep_documents_apart_are_refused(corpus: Any, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "opt"}')
+    task = CausalLM(corpus, Start(like=str(tmp_path)), seed=17, cache_gb=1)
+    with pytest.raises(UserError, match=r"pretrain\.like: 'opt' cannot be trained on packed"):
+        task.model()

@@ -147,9 +147,9 @@ def test_the_discriminator_is_kept_and_training_goes_on_from_both(
 
 
 def test_other_bases_are_refused(corpus: Any, tokenizer: Any, tmp_path: Path) -> None:
-    build(start("bert"), "masked_lm", tokenizer).save_pretrained(tmp_path / "bert")
+    build(start("bert"), "AutoModelForMaskedLM", tokenizer).save_pretrained(tmp_path / "bert")
     tokenizer.save_pretrained(tmp_path / "bert")
-    build(start("electra"), "masked_lm", tokenizer).save_pretrained(tmp_path / "electra")
+    build(start("electra"), "AutoModelForMaskedLM", tokenizer).save_pretrained(tmp_path / "electra")
     tokenizer.save_pretrained(tmp_path / "electra")
     bert, electra = str(tmp_path / "bert"), str(tmp_path / "electra")
     for base, generator, key in ((bert, electra, "base"), (electra, bert, "generator_base")):

@@ -1,0 +1,113 @@
+"""From texts to token ids, and to batches of these: the same for training and for answers."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from trainers.corpora.cleaning.beginning import beginning
+from trainers.corpora.cleaning.config import Clean
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedTokenizerFast
+
+FORWARD_TOKENS = 64 * 128
+"""Tokens that go through a model at once without gradients, with padding, at most."""
+CHARACTERS_PER_TOKEN = 16
+"""Of a text so many characters a token are tokenized at first: few texts need more."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoded:
+    """Token ids of an input, as the model reads them. A task that reads an input as several
+    sequences has them in a subclass."""
+
+    input_ids: Sequence[int]
+    length: int | None
+    """Tokens of the whole input; None where it was too long to be read to its end."""
+
+    @property
+    def is_cut(self) -> bool:
+        return self.length != len(self.input_ids)
+
+
+def encode_raw(
+    tokenizer: "PreTrainedTokenizerFast", texts: Sequence[str], max_length: int, clean: Clean
+) -> list[Encoded]:
+    """`encode` of texts that are not clean yet: the ids are those of cleaning the whole text."""
+    return encode(tokenizer, texts, max_length, functools.partial(_beginning_of_raw, clean=clean))
+
+
+def _beginning_of_raw(text: str, characters: int, clean: Clean) -> tuple[str, bool]:
+    return beginning(text, clean, characters)
+
+
+def _beginning_of_clean(text: str, characters: int) -> tuple[str, bool]:
+    return text[:characters], len(text) <= characters
+
+
+def encode(
+    tokenizer: "PreTrainedTokenizerFast",
+    texts: Sequence[str],
+    max_length: int,
+    beginning_of: Callable[[str, int], tuple[str, bool]] = _beginning_of_clean,
+) -> list[Encoded]:
+    """Token ids of each text, cut to `max_length`; the names of special tokens are text.
+
+    The ids are those of tokenizing the whole text. Of a long one only the beginning is tokenized,
+    and more of it until the cut is certain: the time follows from `max_length`, not from the text.
+    `beginning_of` gives so many characters of a text or more, and whether that is all of it.
+    """
+    done: dict[int, Encoded] = {}
+    characters = CHARACTERS_PER_TOKEN * max_length
+    special = tokenizer.num_special_tokens_to_add()
+    words_are_whole = type(tokenizer.backend_tokenizer.model).__name__ in ("WordPiece", "WordLevel")
+    while len(done) < len(texts):
+        places = [place for place in range(len(texts)) if place not in done]
+        beginnings = [beginning_of(texts[place], characters) for place in places]
+        encodings = tokenizer(
+            [text for text, _ in beginnings],
+            truncation=True,
+            max_length=max_length,
+            split_special_tokens=True,
+        ).encodings
+        for place, (_, is_whole), encoding in zip(places, beginnings, encodings, strict=True):
+            behind = sum(len(chunk.ids) - special for chunk in encoding.overflowing)
+            if is_whole or (behind >= max_length and _is_certain(encoding, words_are_whole)):
+                length = len(encoding.ids) + behind if is_whole else None
+                done[place] = Encoded(encoding.ids, length)
+        characters *= 4
+    return [done[place] for place in range(len(texts))]
+
+
+def _is_certain(encoding: Any, words_are_whole: bool) -> bool:
+    """Whether nothing that follows a text's beginning changes the tokens before the cut, when there
+    are many behind it. A word of WordPiece is unknown as a whole if its end is, or is too far."""
+    if not words_are_whole:
+        return True
+    words = [word for word in encoding.word_ids if word is not None]
+    following = [word for word in encoding.overflowing[-1].word_ids if word is not None]
+    return words[-1] != following[-1]
+
+
+def pad(sequences: Sequence[Sequence[int]], pad_id: int) -> "dict[str, Tensor]":
+    """`input_ids` and `attention_mask`, (sequences, longest)."""
+    import torch
+
+    longest = max(map(len, sequences))
+    ids = torch.tensor([[*row, *[pad_id] * (longest - len(row))] for row in sequences])
+    mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in sequences])
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+def batches(lengths: Sequence[int], most_tokens: int = FORWARD_TOKENS) -> list[list[int]]:
+    """Places of sequences by forwards: of similar length, and no more tokens than that, with
+    padding, unless a single one has more."""
+    found: list[list[int]] = []
+    for place in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if found and (len(found[-1]) + 1) * max(lengths[place], 1) <= most_tokens:
+            found[-1].append(place)
+        else:
+            found.append([place])
+    return found

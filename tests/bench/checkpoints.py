@@ -95,7 +95,7 @@ def checkpoint_stall_s() -> tuple[float, float]:
 
 
 def megabytes() -> float:
-    return sum(tensor.nbytes for tensor in optimizer_fragments.copied(engine()).values()) / 1e6
+    return sum(tensor.nbytes for tensor in optimizer_fragments.snapshot(engine()).values()) / 1e6
 
 
 # fmt: off

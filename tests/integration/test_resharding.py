@@ -146,8 +146,8 @@ AGAIN = {"bits": ROUND, "parted-bits": PARTED}
 )
 def test_other_workers_and_stages_hold_the_same_bits(name: str, leg: int, folder: Path) -> None:
     saved, again = (parts(folder, relay) for relay in (name, f"{name}-again-{leg}"))
-    assert again._stretches.keys() == saved._stretches.keys()
-    for kind, name in saved._stretches:
+    assert again._fragments.keys() == saved._fragments.keys()
+    for kind, name in saved._fragments:
         elements = [elements_of(one, kind, name) for one in (saved, again)]
         assert elements[0] == elements[1]
         tensors = [one.read(kind, name, 0, elements[0]) for one in (saved, again)]
@@ -162,12 +162,12 @@ def parts(folder: Path, relay: str) -> Parts:
 
 
 def test_workers_that_share_layers_keep_their_columns(folder: Path) -> None:
-    kept = parts(folder, "parted-bits")._stretches
+    kept = parts(folder, "parted-bits")._fragments
     columns = kept["weight", "model.model.layers.0.self_attn.o_proj.weight"]
     assert set(columns) == {Columns(0, 16, 32), Columns(16, 32, 32)}
     assert set(kept["weight", "model.model.embed_tokens.weight"]) == {None}
 
 
 def elements_of(parts: Parts, kind: str, name: str) -> int:
-    kept = parts._stretches[kind, name].values()
-    return sum(stretch.shape[0] for stretches in kept for stretch in stretches if stretch.shape)
+    kept = parts._fragments[kind, name].values()
+    return sum(one.shape[0] for fragments in kept for one in fragments if one.shape)

@@ -1,1 +1,1 @@
-"""Checkpoints: what a training goes on from, at any number of workers and under any ZeRO stage."""
+"""Checkpoints: what a training resumes from, at any number of workers and under any ZeRO stage."""

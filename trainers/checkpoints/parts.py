@@ -1,8 +1,8 @@
 """A rank's part of a checkpoint as a safetensors file, and the parts of all ranks read as one.
 
-A tensor's name in a file is `KIND:START:PARAMETER`. Tensors of one dimension are stretches of a
-flattened parameter, from START on; others belong to the whole parameter. Of a matrix whose columns
-workers shared, each has a stretch of its own, `KIND:START:PARAMETER[BEGIN:END:WIDTH]`.
+A tensor's name in a file is `KIND:START:PARAMETER`. A tensor of one dimension is a fragment of the
+flattened parameter, from START on; any other belongs to the whole parameter. A matrix whose columns
+several ranks divide is kept as `KIND:START:PARAMETER[BEGIN:END:WIDTH]`, by the columns of each.
 """
 
 import bisect
@@ -35,8 +35,8 @@ class Unreadable(Exception):
 
 
 def pieces(tensors: Mapping[Key, Tensor]) -> Iterator[bytes | memoryview]:
-    """The bytes of a safetensors file with these tensors. They are not copied: safetensors' own
-    writer would hold the interpreter's lock all along, and the training with it."""
+    """The bytes of a safetensors file. The tensors are not copied: safetensors' own writer would
+    hold the interpreter's lock for the whole file, and the training with it."""
     header, end = {}, 0
     for (kind, start, name), tensor in tensors.items():
         begin, end = end, end + tensor.nbytes
@@ -63,13 +63,7 @@ class Columns(NamedTuple):
         return f"[{self.begin}:{self.end}:{self.width}]"
 
 
-def _named(text: str) -> tuple[str, Columns | None]:
-    """A parameter, and which of its columns."""
-    name, _, columns = text.rstrip("]").partition("[")
-    return name, Columns(*map(int, columns.split(":"))) if columns else None
-
-
-class _Stretch(NamedTuple):
+class _Fragment(NamedTuple):
     start: int
     shape: tuple[int, ...]
     file: int
@@ -79,80 +73,80 @@ class _Stretch(NamedTuple):
 class Parts:
     """The parts of all ranks. Only what is asked for is read."""
 
-    def __init__(self, files: Iterable[Path]):
+    def __init__(self, paths: Iterable[Path]):
         """Raises Unreadable for a file that is no safetensors."""
         self._files = []
-        self._stretches: dict[tuple[str, str], dict[Columns | None, list[_Stretch]]] = {}
-        self._kinds: dict[str, set[str]] = {}
-        for number, path in enumerate(sorted(files)):
+        self._fragments: dict[tuple[str, str], dict[Columns | None, list[_Fragment]]] = {}
+        for number, path in enumerate(sorted(paths)):
             try:
-                opened = safe_open(path, "pt")
+                file = safe_open(path, "pt")
             except (SafetensorError, OSError) as error:
                 raise Unreadable(f"{path.name}: {error}") from error
-            self._files.append(opened)
-            for key in opened.keys():  # noqa: SIM118  it is no mapping
-                kind, start, text = key.split(":", 2)
-                name, columns = _named(text)
-                shape = tuple(opened.get_slice(key).get_shape())
-                stretch = _Stretch(int(start), shape, number, key)
-                found = self._stretches.setdefault((kind, name), {})
-                found.setdefault(columns, []).append(stretch)
-                self._kinds.setdefault(name, set()).add(kind)
-        for found in self._stretches.values():
-            for stretches in found.values():
-                stretches.sort()
+            self._files.append(file)
+            for key in file.keys():  # noqa: SIM118  it is no mapping
+                kind, start, parameter = key.split(":", 2)
+                name, _, text = parameter.rstrip("]").partition("[")
+                columns = Columns(*map(int, text.split(":"))) if text else None
+                shape = tuple(file.get_slice(key).get_shape())
+                by_columns = self._fragments.setdefault((kind, name), {})
+                by_columns.setdefault(columns, []).append(_Fragment(int(start), shape, number, key))
+        for by_columns in self._fragments.values():
+            for fragments in by_columns.values():
+                fragments.sort()
 
     def kinds(self, name: str) -> set[str]:
         """What is kept of a parameter."""
-        return self._kinds.get(name, set())
+        return {kind for kind, parameter in self._fragments if parameter == name}
 
     def read(
         self, kind: str, name: str, start: int, elements: int, columns: Columns | None = None
     ) -> Tensor:
-        """Of a parameter's tensor of this kind, or of some of its columns, `elements` from `start`
-        on: (elements,); or the whole of one that is not kept by stretches.
+        """(elements,) from `start` on, of the flattened parameter or of some of its columns; or the
+        whole of a tensor that is not kept by fragments.
 
         Raises Unreadable where something is missing.
         """
-        what, found = f"{kind} of {name}", self._stretches.get((kind, name), {})
-        first = next((stretches[0] for stretches in found.values()), None)
+        by_columns = self._fragments.get((kind, name), {})
+        fragments = by_columns.get(columns, [])
+        first = next((fragments[0] for fragments in by_columns.values()), None)
         if first is not None and len(first.shape) != 1:
             return self._files[first.file].get_tensor(first.key)
-        if columns in found or not found:
-            covering = self._covering(found.get(columns, []), what, start, start + elements)
-            return torch.cat(list(covering))
-        values = self._gathered(found, what, columns).reshape(-1)[start : start + elements]
-        if len(values) < elements:
-            raise Unreadable(f"{what} is missing from element {start + len(values):,} on")
-        return values.clone()  # a view would keep the matrix
+        if fragments or first is None:
+            return self._concatenated(fragments, f"{kind} of {name}", start, start + elements)
+        matrix = self._matrix(by_columns, f"{kind} of {name}", columns)
+        if columns is not None:
+            matrix = matrix[:, columns.begin : columns.end]
+        return matrix.reshape(-1)[start : start + elements].clone()  # a view keeps the matrix
 
-    def _gathered(
-        self, found: Mapping[Columns | None, list[_Stretch]], what: str, wanted: Columns | None
+    def _matrix(
+        self,
+        by_columns: Mapping[Columns | None, list[_Fragment]],
+        what: str,
+        wanted: Columns | None,
     ) -> Tensor:
-        """Columns of a matrix of which other columns were kept together: (rows, columns)."""
-        width = next(one.width for one in (wanted, *found) if one is not None)
-        parts = []
-        for kept, stretches in sorted(found.items(), key=lambda item: item[0] or (0,)):
-            end = max(one.start + one.shape[0] for one in stretches)
-            values = torch.cat(list(self._covering(stretches, what, 0, end)))
-            own = kept.end - kept.begin if kept else width
-            parts.append(values[: len(values) // own * own].view(-1, own))
-        rows = min(len(part) for part in parts)
-        whole = torch.cat([part[:rows] for part in parts], dim=1)
-        if whole.shape[1] < width:
-            raise Unreadable(f"{what} is missing {width - whole.shape[1]:,} of its columns")
-        return whole[:, wanted.begin : wanted.end] if wanted else whole
+        """A whole matrix, however its columns were divided."""
+        width = next(columns.width for columns in (wanted, *by_columns) if columns is not None)
+        blocks = []
+        for columns, fragments in sorted(by_columns.items(), key=lambda item: item[0] or (0,)):
+            values = self._concatenated(
+                fragments, what, 0, fragments[-1].start + fragments[-1].shape[0]
+            )
+            blocks.append(values.view(-1, columns.end - columns.begin if columns else width))
+        return torch.cat(blocks, dim=1)
 
-    def _covering(self, found: list[_Stretch], what: str, at: int, end: int) -> Iterator[Tensor]:
-        first = bisect.bisect_right([stretch.start for stretch in found], at) - 1
-        for stretch in found[max(first, 0) :]:
-            stops = stretch.start + stretch.shape[0]
-            if stretch.start > at or at >= end:
+    def _concatenated(self, fragments: list[_Fragment], what: str, at: int, end: int) -> Tensor:
+        """Elements from `at` to `end`, of the fragments that have some."""
+        values = []
+        first = bisect.bisect_right([fragment.start for fragment in fragments], at) - 1
+        for fragment in fragments[max(first, 0) :]:
+            fragment_end = fragment.start + fragment.shape[0]
+            if fragment.start > at or at >= end:
                 break
-            if stops > at:
-                until = min(stops, end)
-                view = self._files[stretch.file].get_slice(stretch.key)
-                yield view[at - stretch.start : until - stretch.start]
+            if fragment_end > at:
+                until = min(fragment_end, end)
+                view = self._files[fragment.file].get_slice(fragment.key)
+                values.append(view[at - fragment.start : until - fragment.start])
                 at = until
         if at < end:
             raise Unreadable(f"{what} is missing from element {at:,} on")
+        return torch.cat(values)

@@ -1,4 +1,4 @@
-"""Saves a training while it goes on, and goes back to what was saved.
+"""Saves a training while it goes on, and restores it.
 
 A step pays for a copy of the rank's weights and optimizer state in memory. A thread then writes the
 copy to storage; rank 0's waits for the parts of all ranks, through storage and not by a collective,
@@ -8,6 +8,7 @@ and writes the record, last.
 import copy
 import dataclasses
 import hashlib
+import json
 import threading
 import uuid
 from collections.abc import Iterator, Mapping
@@ -36,7 +37,7 @@ class Checkpoints:
     for the last one."""
 
     def __init__(self, engine: Any, draft: Draft | None, kept: int, progress: Progress):
-        """Called by every rank, as its methods are."""
+        """Every rank calls it and its methods."""
         self._engine, self._draft, self._kept, self._progress = engine, draft, kept, progress
         token = [uuid.uuid4().hex[:6]]
         dist.broadcast_object_list(token, src=0)
@@ -45,7 +46,6 @@ class Checkpoints:
         self._failure: Exception | None = None
         self._given_up = threading.Event()
         self._passed_over: set[str] = set()
-        """Names of checkpoints that are no good."""
 
     def __enter__(self) -> Self:
         return self
@@ -58,7 +58,7 @@ class Checkpoints:
     ) -> None:
         if error is None:
             self.wait()
-        elif self._thread is not None:  # it may be whole before all ends
+        elif self._thread is not None:  # it may be complete before the process ends
             self._thread.join(PATIENCE_S)
             self._given_up.set()
 
@@ -72,25 +72,27 @@ class Checkpoints:
         return restored.state
 
     def save(self, state: LoopState) -> None:
-        """Begins a checkpoint, on all ranks at the same step. Waits for the one before.
+        """Begins a checkpoint, on all ranks at the same step, when the one before is complete.
 
         Raises what that failed with.
         """
         self.wait()
         if self._draft is None:
             return
-        tensors, rank = optimizer_fragments.copied(self._engine), dist.get_rank()
         record = Record(
             state=copy.deepcopy(state),
             workers=dist.get_world_size(),
             zero_stage=int(self._engine.zero_optimization_stage()),
-            tensor_parallel=optimizer_fragments.tensor_parallel(self._engine),
+            tensor_parallel=optimizer_fragments.tensor_parallel_size(self._engine),
             loss_scale=optimizer_fragments.loss_scale(self._engine),
             files={},
         )
-        write, arguments = self._write_and_remember_failure, (self._draft, tensors, record, rank)
+        tensors = optimizer_fragments.snapshot(self._engine)
         self._thread = threading.Thread(
-            target=write, args=arguments, name="checkpoint", daemon=True
+            target=self._write,
+            args=(self._draft, tensors, record, dist.get_rank()),
+            name="checkpoint",
+            daemon=True,
         )
         self._thread.start()
 
@@ -107,11 +109,13 @@ class Checkpoints:
             self._thread = None
         self.raise_failure()
 
-    def _write_and_remember_failure(
+    def _write(
         self, draft: Draft, tensors: Mapping[Key, Tensor], record: Record, rank: int
     ) -> None:
         try:
-            self._write(draft, tensors, record, rank)
+            self._write_part(draft, tensors, record, rank)
+            if rank == 0:
+                self._write_record(draft, record)
         except OSError as error:
             self._failure = storage_failure(
                 error, draft.storage.root, "a checkpoint cannot be written, the last one is kept"
@@ -119,27 +123,29 @@ class Checkpoints:
         except Exception as error:  # noqa: BLE001  raised in the training's own thread
             self._failure = error
 
-    def _write(
+    def _write_part(
         self, draft: Draft, tensors: Mapping[Key, Tensor], record: Record, rank: int
     ) -> None:
-        storage, step = draft.storage, record.state.step
-        place = f"{draft.work}/{records.step_name(step)}"
         part = records.part_name(self._token, rank, record.workers)
-        written = _Hashed(tensors)
-        storage.write_pieces(f"{place}/{part}.safetensors", written)
-        records.write_seal(storage, place, part, written.sha256, written.size)
-        if rank != 0:
-            return
-        while (files := records.sealed(storage, place, self._token, record.workers)) is None:
+        path = f"{draft.work}/{records.step_name(record.state.step)}/{part}"
+        content = _Hashed(tensors)
+        draft.storage.write_pieces(f"{path}.safetensors", content)
+        summary = {"sha256": content.sha256, "bytes": content.size}
+        draft.storage.write(f"{path}.json", json.dumps(summary).encode())
+
+    def _write_record(self, draft: Draft, record: Record) -> None:
+        storage, step, workers = draft.storage, record.state.step, record.workers
+        folder = f"{draft.work}/{records.step_name(step)}"
+        while (files := records.complete_parts(storage, folder, self._token, workers)) is None:
             if self._given_up.wait(POLL_S):
                 return
-        records.write_record(storage, place, dataclasses.replace(record, files=files))
+        records.write_record(storage, folder, dataclasses.replace(record, files=files))
         self._passed_over.discard(records.step_name(step))
         records.prune(storage, draft.work, step, self._kept, self._passed_over)
 
 
 class _Hashed:
-    """The bytes of a part, which are hashed as they are written; as often as writing is tried."""
+    """The bytes of a part, hashed as they are written, anew whenever writing is tried again."""
 
     def __init__(self, tensors: Mapping[Key, Tensor]):
         self._tensors = tensors

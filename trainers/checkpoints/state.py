@@ -1,11 +1,11 @@
-"""All loop state: what a checkpoint keeps besides weights and optimizer."""
+"""The state of the loop."""
 
 import dataclasses
 
 
 @dataclasses.dataclass
 class LoopState:
-    """All that a run needs to go on besides weights and optimizer."""
+    """All that a checkpoint keeps besides weights and optimizer."""
 
     step: int = 0
     samples: int = 0

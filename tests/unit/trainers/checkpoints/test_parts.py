@@ -109,17 +109,6 @@ def test_columns_are_read_however_they_were_kept(
     assert parts.kinds("layer.weight") == {"weight", "step"}
 
 
-def test_columns_that_are_missing_are_named(tmp_path: Path) -> None:
-    parts = by_columns(tmp_path / "kept", [*THIRDS[:2]])
-    with pytest.raises(Unreadable, match="is missing 2 of its columns"):
-        parts.read("weight", "layer.weight", 0, 24)
-    by_columns(tmp_path / "cut", [*HALVES])
-    (tmp_path / "cut" / "1-1.safetensors").unlink()
-    cut_off = Parts((tmp_path / "cut").iterdir())
-    with pytest.raises(Unreadable, match="is missing from element 12 on"):
-        cut_off.read("weight", "layer.weight", 6, 10)
-
-
 def test_what_is_no_safetensors_is_named(files: list[Path]) -> None:
     files[1].write_bytes(files[1].read_bytes()[:50])
     with pytest.raises(Unreadable, match=r"a\.safetensors: "):

@@ -103,8 +103,7 @@ def test_a_disk_may_be_damaged_but_a_store_that_does_not_answer_is_not(
         assert resumed(world, saved)[0] == 200
     else:
         remote = Storage(f"file://{saved.root}")
-        told = "step-00000300 cannot be read: .*Input/output error; mend the storage and run again"
-        with pytest.raises(InfrastructureError, match=told):
+        with pytest.raises(InfrastructureError, match="Input/output error; mend the disk"):
             resumed(world, remote)
 
 
@@ -115,7 +114,7 @@ def test_checkpoints_that_cannot_be_listed_are_no_absence(
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(Storage, "folders", fail)
-    with pytest.raises(InfrastructureError, match=r"cannot be looked through: .*Input/output"):
+    with pytest.raises(InfrastructureError, match="Input/output error; mend the disk"):
         resumed(world, saved)
 
 

@@ -12,7 +12,6 @@ import json
 import threading
 import uuid
 from collections.abc import Iterator, Mapping
-from types import TracebackType
 from typing import Any, Self
 
 import torch.distributed as dist
@@ -50,13 +49,8 @@ class Checkpoints:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if error is None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
             self.wait()
         elif self._thread is not None:  # it may be complete before the process ends
             self._thread.join(PATIENCE_S)

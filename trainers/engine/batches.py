@@ -1,13 +1,12 @@
-"""This worker's part of every global batch, made in a thread while the step before computes.
+"""This rank's share of every global batch, made in a thread while the step before computes.
 
-Which samples they are follows from the position alone, so what is made ahead is what would be made
-later; and what the step waits for is only what the thread did not have ready.
+The position alone says which samples are in a batch, so a share made ahead is the one that would be
+made later. The step waits for what the thread has not finished.
 """
 
 import concurrent.futures
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from trainers.corpora.feeding.feed import Rows, deal
@@ -23,7 +22,7 @@ class Share(NamedTuple):
     """What one rank does in one step."""
 
     micro_batches: list[tuple[Batch, float]]
-    """With weights 1 or 0: every rank takes equally many, and a surplus one counts for nothing."""
+    """With weights 1 or 0: every rank takes equally many, and a surplus one has weight 0."""
     targets: float
     tokens: int
     flops: float
@@ -53,12 +52,7 @@ class Batches:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for threads in (self._fetchers, self._maker):
             threads.shutdown(cancel_futures=True)
 
@@ -81,12 +75,12 @@ class Batches:
         window = self._order.window(start)
         if window != self._window:
             self._window = window
-            for shard in dict.fromkeys([*self._near(window), *self._near(window + 1)]):
-                # A hint: where one fails, `take` meets the same error, and raises it.
+            for shard in dict.fromkeys([*self._shards(window), *self._shards(window + 1)]):
+                # A hint: where it fails, `take` meets the same error and raises it.
                 self._fetchers.submit(self._rows.fetch, shard)
         self._ahead = start, self._maker.submit(self.make, start)
 
-    def _near(self, window: int) -> list[int]:
+    def _shards(self, window: int) -> list[int]:
         """The shards of a window. Workers of a node begin at different ones, and fetch for all."""
         shards = self._order.shards(window)
         first = self._topology.dp_rank * FETCHING_THREADS % len(shards)
@@ -98,16 +92,17 @@ class Batches:
         dp_rank, dp_size = topology.dp_rank, topology.dp_size
         chosen = self._order.at(start, settings.batch_size)
         size, _ = zero.accumulation(settings.batch_size, dp_size, settings.micro_batch_size)
-        micro_batches, counting = [], []
+        micro_batches = []
         for dealt in deal(rows.lengths(chosen), dp_rank, dp_size, size):
-            taken: Any = dealt if len(dealt) else [0]
-            batch = task.collate(rows.take(chosen[taken]), [start + int(one) for one in taken])
+            indices: Any = dealt if len(dealt) else [0]
+            batch = task.collate(rows.take(chosen[indices]), [start + int(one) for one in indices])
             micro_batches.append((batch, 1.0 if len(dealt) else 0.0))
-            if len(dealt) and topology.is_first_of_group:
-                counting.append(batch)
+        counted = [
+            batch for batch, weight in micro_batches if weight and topology.is_first_of_group
+        ]
         return Share(
             micro_batches,
-            sum(map(task.targets, counting)),
-            sum(map(tokens, counting)),
-            sum(map(self._flops, counting)),
+            sum(map(task.targets, counted)),
+            sum(map(tokens, counted)),
+            sum(map(self._flops, counted)),
         )

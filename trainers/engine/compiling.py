@@ -4,30 +4,28 @@ import shutil
 
 import torch
 import torch._functorch.config
-import torch.distributed as dist
 from torch import nn
 
 from cluster.runs.progress import Progress
 from trainers.parallel.collectives import first_reason
 
 
-def compiled(module: nn.Module, progress: Progress) -> bool:
-    """Has a module compile at its first call; where a worker's compiler cannot, rank 0 says why,
-    and none does."""
-    reason = first_reason(_why_not())
-    if reason is None:
-        # Of a single part: it runs uncompiled, and the log says why. Its gradient is compiled with
-        # it, as what fails later would end the training.
-        torch._dynamo.config.suppress_errors = True
-        torch._functorch.config.force_non_lazy_backward_lowering = True
-        module.compile(dynamic=True)
-    elif dist.get_rank() == 0:
+def try_compile(module: nn.Module, progress: Progress) -> bool:
+    """Has a module compile at its first call. Where the compiler of any rank fails, no rank
+    compiles, and a line says why. Every rank calls it."""
+    reason = first_reason(_compiler_failure())
+    if reason is not None:
         progress.line(f"{reason}: the model runs uncompiled, slower")
-    return reason is None
+        return False
+    # A single part that fails runs uncompiled, and the log says why. Its gradient is compiled with
+    # it, as what fails later would end the training.
+    torch._dynamo.config.suppress_errors = True
+    torch._functorch.config.force_non_lazy_backward_lowering = True
+    module.compile(dynamic=True)
+    return True
 
 
-def _why_not() -> str | None:
-    """What is wrong with the compiler."""
+def _compiler_failure() -> str | None:
     has_gpu = torch.cuda.is_available()
     if not has_gpu and shutil.which("g++") is None:
         return "no C++ compiler (g++)"

@@ -1,7 +1,7 @@
 """The part of a training section that is DeepSpeed's: ZeRO, offload, and its own keys passed on.
 
-DeepSpeed itself checks the keys inside its sections, where training starts. What is checked here is
-that no key says again, or otherwise, what a key of raymill's says.
+DeepSpeed itself checks the keys inside its sections, where training starts. Here they are checked
+against raymill's: no key may say again, or otherwise, what a key of raymill's says.
 """
 
 from collections.abc import Iterator, Mapping
@@ -24,8 +24,8 @@ class Zero(Section):
     offload_parameters: Literal["cpu", "nvme"] | None = operational(None)
     """Where parameters wait that no layer uses just now; for stage 3."""
     nvme_path: str | None = operational(None)
-    """A folder on each node's fast disk, for `nvme`. Needs libaio there (libaio-dev). What it is
-    filled with goes with the training, or with the next one."""
+    """A folder on each node's fast disk, for `nvme`. Needs libaio there (libaio-dev). Its files are
+    deleted with the training, or by the next one."""
 
     @model_validator(mode="after")
     def _stage_allows_offload(self) -> Self:
@@ -40,23 +40,23 @@ class Zero(Section):
                 "offload_parameters",
                 f"{self.offload_parameters} needs stage 3, found stage {self.stage}",
             )
-        uses_nvme = "nvme" in (self.offload_optimizer, self.offload_parameters)
-        if uses_nvme and self.nvme_path is None:
-            raise Invalid("nvme_path", "missing; offload to nvme needs a folder")
-        if self.nvme_path is not None and not uses_nvme:
+        if "nvme" in (self.offload_optimizer, self.offload_parameters):
+            if self.nvme_path is None:
+                raise Invalid("nvme_path", "missing; offload to nvme needs a folder")
+        elif self.nvme_path is not None:
             raise Invalid("nvme_path", f"{self.nvme_path!r} is of no use without offload to nvme")
         return self
 
 
-PASSED = (
+PASSED_ON = (
     "aio", "bf16", "comms_logger", "communication_data_type", "data_types", "disable_allgather",
     "disable_python_gc", "dump_state", "flops_profiler", "fp16", "gradient_predivide_factor",
     "memory_breakdown", "prescale_gradients", "timers", "wall_clock_breakdown",
     "zero_optimization",
 )  # fmt: skip
-"""DeepSpeed's keys that can be passed on. It passes over those that it does not know, without a
-word; and the others would change what raymill promises, such as the mean over the global batch."""
-OWN = {
+"""DeepSpeed's keys that may be set. Of the others it ignores those that it does not know, without a
+word; the rest would change what raymill promises, such as the mean over the global batch."""
+COUNTERPARTS = {
     "train_batch_size": "batch_size",
     "train_micro_batch_size_per_gpu": "micro_batch_size",
     "gradient_accumulation_steps": "micro_batch_size",
@@ -77,32 +77,28 @@ OWN = {
     "activation_checkpointing": "activation_checkpointing",
     "compile": "compile",
 }
-"""DeepSpeed's keys that a key of raymill's stands for."""
+"""DeepSpeed's keys, and those of raymill that set them."""
 
 
-def refuse_contradictions(passed: Mapping[str, Any], values: Mapping[str, Any]) -> None:
-    """Raises Invalid for a DeepSpeed key that cannot be passed on; `values` are the training
-    section's own."""
-    for key, value in _walk(passed):
-        if key in OWN:
-            own = OWN[key]
-            section, _, name = own.partition(".")
-            found = getattr(values[section], name) if name else values[section]
+def refuse_contradictions(passed_on: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    """Raises Invalid for a DeepSpeed key that cannot be set; `values` are the training section's
+    own."""
+    for key, value in _dotted(passed_on):
+        if key in COUNTERPARTS:
+            section, _, name = COUNTERPARTS[key].partition(".")
+            ours = getattr(values[section], name) if name else values[section]
             raise Invalid(
-                f"deepspeed.{key}", f"{value!r} stands beside {own} = {found!r}; set that"
+                f"deepspeed.{key}",
+                f"{value!r} stands beside {COUNTERPARTS[key]} = {ours!r}; set that",
             )
-        if not isinstance(value, Mapping) and any(own.startswith(f"{key}.") for own in OWN):
-            raise Invalid(
-                f"deepspeed.{key}", f"expected a section with keys of its own, found {value!r}"
-            )
-    for key in passed:
-        if key not in PASSED:
-            hint = nearest(key, PASSED) or f"; those that can: {', '.join(PASSED)}"
+    for key in passed_on:
+        if key not in PASSED_ON:
+            hint = nearest(key, PASSED_ON) or f"; those that can: {', '.join(PASSED_ON)}"
             raise Invalid(f"deepspeed.{key}", f"cannot be passed on to DeepSpeed{hint}")
 
 
-def _walk(keys: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _dotted(keys: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in keys.items():
         yield f"{prefix}{key}", value
         if isinstance(value, Mapping):
-            yield from _walk(value, f"{prefix}{key}.")
+            yield from _dotted(value, f"{prefix}{key}.")

@@ -1,6 +1,6 @@
 """Model FLOPs utilization (MFU): of what the processors can multiply, how much training uses.
 
-What training computes, a task counts (trainers/tasks/flops.py); here is what the processors could.
+A task counts what training computes (trainers/tasks/flops.py); here is what the processors could.
 """
 
 import functools
@@ -25,16 +25,16 @@ def peak(settings: Training, device: torch.device) -> float:
     if settings.peak_tflops is not None:
         return settings.peak_tflops * 1e12 * dist.get_world_size()
     precision = resolve_precision(settings.precision)
-    own = measured_peak(device.type, precision, settings.worker_cpus)
-    found = torch.tensor(own, dtype=torch.float64, device=device)
-    dist.all_reduce(found)
-    return float(found)
+    local = measured_peak(device.type, precision, settings.worker_cpus)
+    total = torch.tensor(local, dtype=torch.float64, device=device)
+    dist.all_reduce(total)
+    return float(total)
 
 
 @functools.cache
 def measured_peak(device: str, precision: str, threads: int) -> float:
-    """FLOPs a second of a matrix product on this process's device; on a CPU with its `threads`,
-    which are torch's already."""
+    """FLOPs a second of a matrix product on this process's device; on a CPU with torch's `threads`,
+    which are already set."""
     side = SIDE[device]
     matrix = torch.randn(side, side, device=device, dtype=DTYPES[precision])
     torch.mm(matrix, matrix)

@@ -20,8 +20,8 @@ Report = Callable[[dict[str, float]], None]
 
 
 @dataclasses.dataclass(frozen=True)
-class Kept:
-    """A training whose journal is kept beside its checkpoints."""
+class JournalConfig:
+    """Whose journal is written beside a training's checkpoints, and to which trackers."""
 
     recipe: str
     stage: str
@@ -36,13 +36,12 @@ class TrainJob:
     """Picklable: all that a rank needs."""
 
     task: Callable[[], "Task"]
-    """Makes what is learned, where it is learned."""
+    """Makes the task where it is learned."""
     settings: Training
     seed: int
     draft: Draft | None = None
     """Where the model and its checkpoints go; without it neither is kept, as in a short trial."""
-    kept: Kept | None = None
-    """Keeps a journal, if given."""
+    journal: JournalConfig | None = None
 
 
 class Ended(Exception):

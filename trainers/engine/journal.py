@@ -1,4 +1,4 @@
-"""What a training tells of itself while it goes on: metrics, where its time went, its trackers.
+"""What a training records while it goes on: metrics, where its time went, its trackers.
 
     work/TRAINING/metrics.jsonl    a line about once a second, strictly increasing in `step`
     work/TRAINING/ledger.jsonl     see cluster.runs.ledger
@@ -11,9 +11,8 @@ import dataclasses
 import math
 import resource
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from types import TracebackType
 from typing import Any, Self
 
 import torch
@@ -25,85 +24,75 @@ from cluster.runs.stored_journals import LEDGER, METRICS
 from cluster.store.jsonl import Lines
 from trainers.checkpoints.state import LoopState
 from trainers.engine import flops
-from trainers.engine.job import Kept
-from trainers.engine.trackers import Subject, Trackers, refuse_absent, values
+from trainers.engine.job import JournalConfig
+from trainers.engine.trackers import Trackers, TrainingInfo, refuse_absent, values
 from trainers.engine.training_config import Training
 
 INTERVAL_S = 1.0
-FIRST_LINES = 3600
+MOST_FREQUENT_LINES = 3600
 """Then lines come less often, as a training grows long: a week has some 20,000."""
 GB = 1e9
 
 
 class Journal:
-    """Every rank has one and calls it alike; rank 0 writes. Where nothing is `kept`, it still
-    counts. A context: leaving it brings all that was written to storage."""
+    """Every rank has one and calls it alike; rank 0 writes. Without a configuration nothing is
+    written, but it still counts. A context: leaving it brings all lines to storage."""
 
     def __init__(
         self,
-        kept: Kept | None,
+        config: JournalConfig | None,
         settings: Training,
         engine: Any,
         state: LoopState,
         progress: Progress,
         entered: float,
     ):
-        self._kept, self._engine, self._entered = kept, engine, entered
-        self._peak = flops.peak(settings, engine.device) if kept is not None else None
-        """FLOPs a second of all workers."""
-        self._since = dataclasses.replace(state)
-        """The state at the last line."""
+        """`entered` is when this process began to set the training up, by the monotonic clock."""
+        self._config, self._engine, self._entered = config, engine, entered
+        self._peak_flops = flops.peak(settings, engine.device) if config is not None else None
+        """A second, of all workers."""
         self._is_first = True
         self._waited_s = state.data_wait_seconds
-        self._loss, self._steps = 0.0, 0
         self._flops = self._seconds = 0.0
         """Of all lines."""
         self._files: dict[str, Lines] = {}
         self._trackers: Trackers | None = None
-        if kept is not None and dist.get_rank() == 0:
-            refuse_absent(kept.trackers)
-            storage, work = kept.draft.storage, kept.draft.work
+        if config is not None and dist.get_rank() == 0:
+            refuse_absent(config.trackers)
+            storage, work = config.draft.storage, config.draft.work
             self._files = {name: Lines(storage, f"{work}/{name}") for name in (METRICS, LEDGER)}
             self._files[METRICS].keep(lambda line: line["step"] <= state.step)
-            name = kept.draft.id.partition("/")[2]
-            config = settings.model_dump(mode="json", exclude_unset=True)
-            subject = Subject(kept.recipe, kept.stage, name, storage, state.step, config)
-            self._trackers = Trackers(kept.trackers, subject, progress)
+            info = TrainingInfo(
+                config.recipe,
+                config.stage,
+                config.draft.id.partition("/")[2],
+                storage,
+                state.step,
+                settings.model_dump(mode="json", exclude_unset=True),
+            )
+            self._trackers = Trackers(config.trackers, info, progress)
         self.ledger = Ledger(self._files.get(LEDGER))
-        if kept is not None:
-            self.ledger.command(kept.began)
+        if config is not None:
+            self.ledger.command(config.began)
+        self._begin_line(state)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for lines in self._files.values():
             lines.close()
         if self._trackers is not None:
             self._trackers.close()
 
     def spent(self, part: str) -> AbstractContextManager[None]:
-        """What the block takes is no computing but this part of the ledger."""
+        """Counts the block's time as this part of the ledger, not as computing."""
         return self.ledger.spent(part)
 
-    def told_of(
-        self, restore: Callable[[], LoopState | None], state: LoopState
-    ) -> Callable[[], LoopState | None]:
-        """`restore`, whose ways back to earlier weights are noted: what was done since is lost."""
-
-        def noted() -> LoopState | None:
-            restored = restore()
-            if restored is not None:
-                self.ledger.back(restored.step)
-                self._since, self._loss, self._steps = dataclasses.replace(state), 0.0, 0
-            return restored
-
-        return noted
+    def rolled_back(self, step: int, state: LoopState) -> None:
+        """The weights are again those of an earlier step: what was done since is lost."""
+        self.ledger.back(step)
+        self._begin_line(state)
 
     def step(
         self,
@@ -117,7 +106,7 @@ class Journal:
         Returns a line of metrics about once a second, and whenever there is a validation or a
         checkpoint: on every rank at the same steps, with rank 0's times.
         """
-        self._loss += loss
+        self._loss_sum += loss
         self._steps += 1
         self.ledger.add("data_wait", state.data_wait_seconds - self._waited_s)
         self._waited_s = state.data_wait_seconds
@@ -126,21 +115,22 @@ class Journal:
             self.ledger.start(self._since.step, workers=dist.get_world_size(), setup_s=setup_s)
             self._since, self._is_first = dataclasses.replace(state), False
         # By the agreed time: every rank must come to the same answer.
-        interval_s = max(INTERVAL_S, state.seconds / FIRST_LINES)
+        interval_s = max(INTERVAL_S, state.seconds / MOST_FREQUENT_LINES)
         is_due = state.seconds - self._since.seconds >= interval_s
         if not (is_due or validation or saved or state.fraction >= 1):
             return None
-        spent = self.ledger.steps(state.step, **({"saved": True} if saved else {}))
-        line = self._line(state, spent)
+        line = self._line(
+            state, self.ledger.steps(state.step, **({"saved": True} if saved else {}))
+        )
         if validation:
             line["validation"] = {
                 name: value if math.isfinite(value) else None for name, value in validation.items()
             }
-        self._since, self._loss, self._steps = dataclasses.replace(state), 0.0, 0
+        self._begin_line(state)
         if self._trackers is not None:
             self._files[METRICS].append(line)
             self._trackers.log(state.step, values(line))
-            if saved:  # a run that goes on from there finds what was told until then
+            if saved:  # a run that resumes from there finds all lines until then
                 for lines in self._files.values():
                     lines.save()
         return line
@@ -148,14 +138,19 @@ class Journal:
     def end(self, state: LoopState) -> dict[str, Any]:
         """After the export: what the whole came to. The files go into the model's folder."""
         self.ledger.steps(state.step)
-        if self._kept is not None and self._files:
-            with self._kept.draft.folder() as folder:
+        if self._config is not None and self._files:
+            with self._config.draft.folder() as folder:
                 for name, lines in self._files.items():
                     (folder / name).write_bytes(lines.content())
-        told = self.ledger.account.as_metrics()
-        if self._peak is not None and self._seconds > 0:
-            told["mfu"] = round(self._flops / self._seconds / self._peak, 4)
-        return told
+        costs = self.ledger.account.as_metrics()
+        if self._peak_flops is not None and self._seconds > 0:
+            costs["mfu"] = round(self._flops / self._seconds / self._peak_flops, 4)
+        return costs
+
+    def _begin_line(self, state: LoopState) -> None:
+        self._since = dataclasses.replace(state)
+        """The state at the last line."""
+        self._loss_sum, self._steps = 0.0, 0
 
     def _line(self, state: LoopState, spent: Mapping[str, float]) -> dict[str, Any]:
         loss, rss_gb, gpu_gb = self._over_ranks()
@@ -170,15 +165,16 @@ class Journal:
         norm = self._engine.get_global_grad_norm()
         if norm is not None:  # DeepSpeed does not tell it at ZeRO stage 0 in fp32
             line["gradient_norm"] = _finite(float(norm))
-        seconds = spent.get(COMPUTE, 0.0) + spent.get("data_wait", 0.0)
+        data_wait_s = spent.get("data_wait", 0.0)
+        seconds = spent.get(COMPUTE, 0.0) + data_wait_s
         tokens = state.tokens - self._since.tokens
         if tokens and seconds > 0:
             line["tokens_per_second"] = round(tokens / seconds, 1)
-            line["data_wait"] = round(spent.get("data_wait", 0.0) / seconds, 4)
-            if self._peak is not None:
-                used = state.flops - self._since.flops
-                line["mfu"] = round(used / seconds / self._peak, 4)
-                self._flops, self._seconds = self._flops + used, self._seconds + seconds
+            line["data_wait"] = round(data_wait_s / seconds, 4)
+            if self._peak_flops is not None:
+                done = state.flops - self._since.flops
+                line["mfu"] = round(done / seconds / self._peak_flops, 4)
+                self._flops, self._seconds = self._flops + done, self._seconds + seconds
         if state.skipped_steps:
             line |= {"skipped_steps": state.skipped_steps, "rollbacks": state.rollbacks}
         if "checkpoint" in spent:
@@ -193,11 +189,11 @@ class Journal:
         """The batch's mean loss, and the most memory of a rank, in GB, and of a GPU."""
         gpu = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
         rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        told = torch.zeros(dist.get_world_size(), 3, dtype=torch.float64)
-        told[dist.get_rank()] = torch.tensor([self._loss / self._steps, rss / GB, gpu / GB])
-        told = told.to(self._engine.device)
-        dist.all_reduce(told)
-        return float(told[:, 0].sum()), float(told[:, 1].max()), float(told[:, 2].max())
+        by_rank = torch.zeros(dist.get_world_size(), 3, dtype=torch.float64)
+        by_rank[dist.get_rank()] = torch.tensor([self._loss_sum / self._steps, rss / GB, gpu / GB])
+        by_rank = by_rank.to(self._engine.device)
+        dist.all_reduce(by_rank)
+        return float(by_rank[:, 0].sum()), float(by_rank[:, 1].max()), float(by_rank[:, 2].max())
 
 
 def _finite(value: float) -> float | None:

@@ -1,5 +1,5 @@
-"""What a training is requested to do while it runs: to save a checkpoint, or to save one and stop.
-All ranks come to know of it in the same step."""
+"""Requests to a running training: to save a checkpoint, or to save one and stop. All ranks learn of
+one in the same step."""
 
 import contextlib
 import enum
@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 NODE_INTERVAL_S = 2.0
-"""How often a worker alone looks whether its node is about to go."""
+"""How often a single worker looks whether its node is about to go."""
 
 
 class Request(enum.Enum):
@@ -17,7 +17,7 @@ class Request(enum.Enum):
 
 
 RequestSource = Callable[[], Request]
-"""What a rank is requested to do now; what it returned once it need not return again."""
+"""Returns a rank's request, once."""
 
 
 def no_request() -> Request:
@@ -47,8 +47,8 @@ REQUESTS = Requests()
 
 @contextlib.contextmanager
 def announced_end_of_node() -> Iterator[threading.Event]:
-    """While the block runs: set as soon as Ray announces the end of this process's node, such as a
-    spot instance that is taken back. (Ray Train looks for it itself, for its groups.)"""
+    """An event that is set when Ray announces the end of this process's node, such as a spot
+    instance that is taken back. (Ray Train looks for it itself, for its groups.)"""
     import ray
     from ray.exceptions import RaySystemError
 

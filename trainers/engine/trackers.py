@@ -1,7 +1,7 @@
 """Where metrics go besides `metrics.jsonl`: TensorBoard, Weights & Biases, MLflow, Prometheus.
 
-A tracker takes the metrics of a step at a time, on rank 0, in a thread beside the training: one
-that is slow or fails costs it nothing. W&B and MLflow read their own environment variables
+Trackers run on rank 0, in a thread beside the training: one that is slow or fails costs it nothing.
+They take the metrics of one step after another. W&B and MLflow read their own environment variables
 (WANDB_MODE, MLFLOW_TRACKING_URI, ...), which every node must have.
 """
 
@@ -25,16 +25,16 @@ UPLOAD_INTERVAL_S = 60.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Subject:
-    """What a tracker is told of what it follows."""
+class TrainingInfo:
+    """What a tracker is told of a training."""
 
     recipe: str
     stage: str
     name: str
-    """Its own, the same after every restart."""
+    """The same after every restart."""
     storage: Storage
     step: int
-    """That it goes on from: metrics of later steps, which a tracker may have, are done again."""
+    """That it resumes from: metrics of later steps, which a tracker may have, are made again."""
     config: Mapping[str, Any]
 
 
@@ -48,20 +48,19 @@ class TensorBoard:
     """Event files in WORKSPACE/tensorboard/NAME: `tensorboard --logdir WORKSPACE/tensorboard` shows
     all trainings. To a remote workspace they are copied every minute."""
 
-    def __init__(self, subject: Subject):
+    def __init__(self, training: TrainingInfo):
         from tensorboardX import SummaryWriter
 
-        self._storage, self._place = subject.storage, f"tensorboard/{subject.name}"
-        self._folder = (
-            Path(self._storage.root, self._place)
-            if self._storage.is_local
-            else Path(tempfile.mkdtemp(prefix="raymill-"))
-        )
+        self._storage, self._path = training.storage, f"tensorboard/{training.name}"
+        if self._storage.is_local:
+            self._folder = Path(self._storage.root, self._path)
+        else:
+            self._folder = Path(tempfile.mkdtemp(prefix="raymill-"))
         self._copied_at = time.monotonic()
         self._writer = SummaryWriter(
             str(self._folder),
-            purge_step=subject.step + 1,  # what an earlier process wrote from there on
-            filename_suffix=f".{subject.step}",
+            purge_step=training.step + 1,  # what an earlier process wrote from there on
+            filename_suffix=f".{training.step}",
             flush_secs=10,
         )
 
@@ -81,23 +80,23 @@ class TensorBoard:
     def _copy(self) -> None:
         if not self._storage.is_local:
             for path in self._folder.iterdir():
-                self._storage.write(f"{self._place}/{path.name}", path.read_bytes())
+                self._storage.write(f"{self._path}/{path.name}", path.read_bytes())
             self._copied_at = time.monotonic()
 
 
 class WandB:
-    """A run of the project that is named as the recipe. Offline runs stand in WORKSPACE/wandb; to a
-    run that it knows, W&B adds later steps only."""
+    """A run of the project that is named as the recipe. Offline runs are in WORKSPACE/wandb; to a
+    run that it knows W&B adds later steps only."""
 
-    def __init__(self, subject: Subject):
+    def __init__(self, training: TrainingInfo):
         import wandb
 
         self._run = wandb.init(
-            project=subject.recipe,
-            id=subject.name,
+            project=training.recipe,
+            id=training.name,
             resume="allow",
-            config=dict(subject.config),
-            dir=subject.storage.root if subject.storage.is_local else None,
+            config=dict(training.config),
+            dir=training.storage.root if training.storage.is_local else None,
         )
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
@@ -111,34 +110,32 @@ class MLflow:
     """A run of the experiment that is named as the recipe, in WORKSPACE/mlflow.db unless
     MLFLOW_TRACKING_URI says where."""
 
-    def __init__(self, subject: Subject):
+    def __init__(self, training: TrainingInfo):
         import mlflow
 
-        place = os.environ.get("MLFLOW_TRACKING_URI")
-        if place is None and subject.storage.is_local:
-            place = f"sqlite:///{subject.storage.root}/mlflow.db"
-        self._client = mlflow.MlflowClient(tracking_uri=place)
-        experiment = self._client.get_experiment_by_name(subject.recipe)
-        number = (
-            experiment.experiment_id
-            if experiment
-            else self._client.create_experiment(subject.recipe)
-        )
-        known = self._client.search_runs([number], f"attributes.run_name = '{subject.name}'")
-        if known:
-            self._id = known[0].info.run_id
-            self._client.update_run(self._id, status="RUNNING")
+        uri = os.environ.get("MLFLOW_TRACKING_URI")
+        if uri is None and training.storage.is_local:
+            uri = f"sqlite:///{training.storage.root}/mlflow.db"
+        self._client = client = mlflow.MlflowClient(tracking_uri=uri)
+        experiment = client.get_experiment_by_name(training.recipe)
+        if experiment is None:
+            experiment = client.get_experiment(client.create_experiment(training.recipe))
+        number, name = experiment.experiment_id, training.name
+        runs = client.search_runs([number], f"attributes.run_name = '{name}'")
+        if runs:
+            self._id = runs[0].info.run_id
+            client.update_run(self._id, status="RUNNING")
         else:
-            self._id = self._client.create_run(number, run_name=subject.name).info.run_id
-            for key, value in subject.config.items():
-                self._client.log_param(self._id, key, value)
-        history = self._client.get_metric_history(self._id, "loss") if known else ()
-        self._until = max((one.step for one in history), default=-1)
+            self._id = client.create_run(number, run_name=name).info.run_id
+            for key, value in training.config.items():
+                client.log_param(self._id, key, value)
+        history = client.get_metric_history(self._id, "loss")
+        self._last_step = max((metric.step for metric in history), default=-1)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         from mlflow.entities import Metric
 
-        if step <= self._until:  # MLflow would keep both
+        if step <= self._last_step:  # MLflow would keep both
             return
         now = int(time.time() * 1000)
         metrics = [Metric(name, value, now, step) for name, value in values.items()]
@@ -152,8 +149,8 @@ class Prometheus:
     """Gauges among Ray's metrics, which Prometheus reads from every node as `ray_raymill_NAME`, by
     recipe and stage."""
 
-    def __init__(self, subject: Subject):
-        self._tags = {"recipe": subject.recipe, "stage": subject.stage}
+    def __init__(self, training: TrainingInfo):
+        self._tags = {"recipe": training.recipe, "stage": training.stage}
         self._gauges: dict[str, Any] = {}
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
@@ -161,15 +158,15 @@ class Prometheus:
 
         for name, value in {"step": step, **values}.items():
             if name not in self._gauges:
-                known_as = f"raymill_{name.replace('/', '_')}"
-                self._gauges[name] = Gauge(known_as, f"{name} of a training", tuple(self._tags))
+                metric = f"raymill_{name.replace('/', '_')}"
+                self._gauges[name] = Gauge(metric, f"{name} of a training", tuple(self._tags))
             self._gauges[name].set(value, self._tags)
 
     def close(self) -> None:
         pass  # they end with the process
 
 
-KINDS: Mapping[str, Callable[[Subject], Tracker]] = {
+KINDS: Mapping[str, Callable[[TrainingInfo], Tracker]] = {
     "tensorboard": TensorBoard,
     "wandb": WandB,
     "mlflow": MLflow,
@@ -181,8 +178,8 @@ def values(line: Mapping[str, Any]) -> dict[str, float]:
     """The numbers of a line of metrics, those of the validation as `validation/NAME`."""
     validation = {f"validation/{name}": value for name, value in line.get("validation", {}).items()}
     rest = {name: line[name] for name in line.keys() - {"step", "time", "validation"}}
-    found = {**rest, **validation}
-    return {name: value for name, value in sorted(found.items()) if value is not None}
+    numbers = {**rest, **validation}
+    return {name: value for name, value in sorted(numbers.items()) if value is not None}
 
 
 def refuse_absent(names: Sequence[str]) -> None:
@@ -194,14 +191,14 @@ def refuse_absent(names: Sequence[str]) -> None:
 class Trackers:
     """All trackers of a training, in one thread beside it."""
 
-    def __init__(self, names: Sequence[str], subject: Subject, progress: Progress):
-        self._subject, self._progress = subject, progress
+    def __init__(self, names: Sequence[str], training: TrainingInfo, progress: Progress):
+        self._training, self._progress = training, progress
         self._open: dict[str, Tracker] = {}
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "trackers")
         ray = sys.modules.get("ray")
-        watched = ["prometheus"] if ray is not None and ray.is_initialized() else []
-        for name in [*names, *watched]:
-            self._thread.submit(self._try, name, self._begin)
+        always = ["prometheus"] if ray is not None and ray.is_initialized() else []
+        for name in [*names, *always]:
+            self._thread.submit(self._try, name, self._start)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         self._thread.submit(self._each, lambda name: self._open[name].log(step, values))
@@ -211,8 +208,8 @@ class Trackers:
         self._thread.submit(self._each, lambda name: self._open[name].close())
         self._thread.shutdown()
 
-    def _begin(self, name: str) -> None:
-        self._open[name] = KINDS[name](self._subject)
+    def _start(self, name: str) -> None:
+        self._open[name] = KINDS[name](self._training)
 
     def _each(self, call: Callable[[str], None]) -> None:
         for name in list(self._open):

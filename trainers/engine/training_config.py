@@ -1,5 +1,4 @@
-"""What the sections `pretrain` and `finetune` share. They differ in data, loss and starting
-weights."""
+"""The keys that `pretrain` and `finetune` share."""
 
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -12,7 +11,7 @@ from trainers.engine.deepspeed_config import Zero, refuse_contradictions
 
 
 class Elastic(Section):
-    """As many workers as there is room for, at any time of the training."""
+    """As many workers as there is room for, at any time."""
 
     min: int = operational(1, ge=1)
     """With room for fewer, training waits."""
@@ -43,28 +42,24 @@ Cpus = Annotated[
 
 
 class Anomalies(Section):
-    """Steps that would do harm are not taken; what else is done about them. The samples left out by
-    it are told, and stand with the model's metrics."""
+    """What is done about steps that would do harm, besides not taking them. The samples that are
+    left out are told, and listed in the model's metrics."""
 
     non_finite: Literal["skip", "roll_back", "stop"] = "skip"
     """For a gradient that is not finite. `skip` goes on with the next batch. `roll_back` goes back
-    to the weights of the last good checkpoint, and on behind this batch, so that what was learned
-    since the checkpoint is gone with its samples (Chowdhery et al. 2022). `stop` ends the run (exit
-    status 2)."""
+    to the weights of the last good checkpoint, and on behind this batch: what was learned between
+    is lost (Chowdhery et al. 2022). `stop` ends the run (exit status 2)."""
     spike: Literal["ignore", "skip", "roll_back", "stop"] = "ignore"
     """The same, for a loss more than `sigma` standard deviations above the mean of the last
     `window` steps (Walsh et al. 2025)."""
     sigma: float = Field(default=6.0, gt=0)
     window: int = Field(default=128, ge=4)
-    """Steps. Until half of them are known, no loss is a spike."""
+    """Steps. No loss is a spike before half of them are known."""
     limit: int = Field(default=10, ge=0)
-    """So many of the last `window` steps may be skipped; with one more the run ends (exit status
-    2)."""
+    """Of the last `window` steps so many may be skipped; one more ends the run (exit status 2)."""
 
 
 class Training(Section):
-    """What pretraining and fine-tuning share."""
-
     section: ClassVar[str] = "training"
     """Its name in a recipe."""
 
@@ -81,8 +76,8 @@ class Training(Section):
     beta1: float = Field(default=0.9, ge=0, lt=1)
     """How much of AdamW's and Lion's direction comes from the steps before."""
     beta2: float = Field(default=0.98, ge=0, lt=1)
-    """How much of AdamW's second moment and of Lion's momentum does. With more, such as 0.999, a
-    short training does not forget its first steps."""
+    """How much of AdamW's second moment and of Lion's momentum comes from the steps before. With
+    more, such as 0.999, a short training does not forget its first steps."""
     schedule: Literal["linear", "cosine", "wsd", "constant"] = "linear"
     """How the learning rate falls to zero after the warm-up. `wsd` stays at its peak, and falls at
     the end (warmup-stable-decay; Hu et al. 2024)."""
@@ -107,11 +102,11 @@ class Training(Section):
     """torch.compile. Where a worker's compiler fails, or is missing, the model runs uncompiled, and
     a line says so; a single part that cannot be compiled is left out, and the log says so."""
     activation_checkpointing: bool = operational(False)
-    """Each layer's activations are computed again for the gradient, and not kept: much less memory
-    for a third more computing."""
+    """Computes each layer's activations again for the gradient instead of keeping them: much less
+    memory for a third more computing."""
     zero: Zero = operational(Zero())
     deepspeed: dict[str, JsonValue] = Field(default_factory=dict)
-    """Further keys of DeepSpeed's configuration, as they are, such as
+    """Further keys of DeepSpeed's own configuration, such as
     `{zero_optimization: {reduce_bucket_size: 50000000}}`."""
     base: str | None = None
     """What to start from: a folder; a model of the workspace, by its id (`model/...`) or the name
@@ -120,22 +115,22 @@ class Training(Section):
     evaluations: int = Field(default=1, ge=1, le=1000)
     """Passes over the validation data, evenly spread, the last at the end."""
     workers: Workers = operational("auto")
-    """A number; or `{min: 1, max: 4}`: workers that are lost are done without, and join again where
-    there is room for them, from the last checkpoint on; or `auto`: those that the nodes have room
-    for when the training starts, one a node or more (trainers/allocation.py)."""
+    """A number; or `{min: 1, max: 4}`: training goes on without workers that are lost, and takes in
+    new ones where there is room, from the last checkpoint on; or `auto`: as many as the nodes have
+    room for when it starts, one a node or more (trainers/launch/allocation.py)."""
     cpus_per_worker: Cpus = operational("auto")
-    """`auto` is all CPUs of a node, at most 8, shared with the other workers there; trainings that
-    run side by side, such as trials, share them too."""
+    """`auto` is all CPUs of a node, at most 8, divided among its workers and among trainings that
+    run side by side, such as trials."""
     gpus_per_worker: int = operational(0, ge=0)
     peak_tflops: float | None = operational(None, gt=0)
     """What one worker can multiply, in 10^12 FLOPs a second: the metric `mfu` is a share of it.
     Measured at the start by default; for GPUs, the data sheet's figure is customary."""
     checkpoint_minutes: float = operational(5.0, gt=0)
-    """Of training between checkpoints. A lost worker costs at most so much work."""
+    """Training time between checkpoints: the most work that a lost worker costs."""
     checkpoint_steps: int | None = operational(None, ge=1)
     """Steps between checkpoints, beside checkpoint_minutes: whichever comes first."""
     checkpoints_kept: int = operational(2, ge=1)
-    """The last ones. More than one, since the newest may be damaged."""
+    """How many of the newest. More than one, since the newest may be damaged."""
 
     @model_validator(mode="after")
     def _batch_reaches_workers(self) -> Self:
@@ -186,7 +181,7 @@ class Training(Section):
 
     @property
     def least_workers(self) -> int:
-        """While `auto` is not decided, as few as there can be."""
+        """While `auto` is not decided, the fewest that are possible."""
         match self.workers:
             case "auto":
                 return self.workers_per_group

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,9 +13,8 @@ from torch import nn
 
 from cluster.errors import UserError
 from trainers.engine.anomalies import drop_steps_not_finite
-from trainers.engine.deepspeed_config import Zero
 from trainers.engine.optimizers import optimizer
-from trainers.engine.swap import Swap
+from trainers.engine.swap import swap_folder
 from trainers.engine.training_config import Training
 from trainers.models import lean_imports
 from trainers.parallel import tensor_parallel
@@ -22,8 +22,8 @@ from trainers.parallel.topology import Topology
 
 
 def resolve_precision(precision: str) -> str:
-    """bf16 or fp32, for `auto`: bf16 where the processor multiplies in it (CPUs emulate it
-    slowly)."""
+    """`auto` is bf16 where the processor multiplies in it, else fp32: CPUs without emulate it
+    slowly."""
     if precision != "auto":
         return precision
     if torch.cuda.is_available():
@@ -39,20 +39,31 @@ def accumulation(batch_size: int, dp_size: int, micro_batch_size: int) -> tuple[
     return -(-share // steps), steps
 
 
-def averaged_over(settings: Training, topology: Topology) -> int:
+def gradient_divisor(settings: Training, topology: Topology) -> int:
     """What DeepSpeed divides the sum of gradients by: the groups of ranks with the same sequences;
     but stage 3 counts ranks that divide tokens one by one (stage3.py, `__avg_scatter_grads`)."""
     return topology.dp_size * (topology.sp_size if settings.zero.stage == 3 else 1)
 
 
-def config(settings: Training, dp_size: int, precision: str) -> dict[str, Any]:
-    """DeepSpeed's configuration. Pure."""
+def config(
+    settings: Training, dp_size: int, precision: str, nvme_path: str | None = None
+) -> dict[str, Any]:
+    """DeepSpeed's configuration."""
     micro_batch, steps = accumulation(settings.batch_size, dp_size, settings.micro_batch_size)
-    made = {
+    zero: dict[str, Any] = {"stage": settings.zero.stage}
+    for name, device in (
+        ("offload_optimizer", settings.zero.offload_optimizer),
+        ("offload_param", settings.zero.offload_parameters),
+    ):
+        if device is not None:
+            zero[name] = {"device": device}
+        if device == "nvme":
+            zero[name]["nvme_path"] = nvme_path
+    ours: dict[str, Any] = {
         "train_micro_batch_size_per_gpu": micro_batch,
         "gradient_accumulation_steps": steps,
         "gradient_clipping": settings.gradient_clipping,
-        "zero_optimization": _zero_optimization(settings.zero),
+        "zero_optimization": zero,
         "bf16": {"enabled": precision == "bf16"},
         "fp16": {"enabled": precision == "fp16"},
         "zero_allow_untested_optimizer": True,
@@ -60,36 +71,21 @@ def config(settings: Training, dp_size: int, precision: str) -> dict[str, Any]:
         "steps_per_print": 2**31,
     }
     if settings.tp_size > 1:
-        made["tensor_parallel"] = {
-            "autotp_size": settings.tp_size,
-            "vocab_parallel_lm_head": False,
-        }
-    return _joined(settings.deepspeed, made)
+        size = settings.tp_size
+        ours["tensor_parallel"] = {"autotp_size": size, "vocab_parallel_lm_head": False}
+    return _merged(settings.deepspeed, ours)
 
 
-def _zero_optimization(zero: Zero) -> dict[str, Any]:
-    made: dict[str, Any] = {"stage": zero.stage}
-    for name, device in (
-        ("offload_optimizer", zero.offload_optimizer),
-        ("offload_param", zero.offload_parameters),
-    ):
-        if device is not None:
-            made[name] = {"device": device}
-        if device == "nvme":
-            made[name]["nvme_path"] = zero.nvme_path
-    return made
-
-
-def _joined(passed: Mapping[str, Any], made: Mapping[str, Any]) -> dict[str, Any]:
+def _merged(passed_on: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, Any]:
     """Both, section by section; they have no key in common."""
-    joined = {**passed, **made}
-    for key in passed.keys() & made.keys():
-        joined[key] = _joined(passed[key], made[key])
-    return joined
+    merged = {**passed_on, **ours}
+    for key in passed_on.keys() & ours.keys():
+        merged[key] = _merged(passed_on[key], ours[key])
+    return merged
 
 
-def joined_deepspeed() -> Any:
-    """The module, with torch.distributed's process group, which must be initialized, as its own."""
+def import_deepspeed() -> Any:
+    """The module, which takes over torch.distributed's process group; that must be initialized."""
     os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
     deepspeed = lean_imports.deepspeed()
     deepspeed.utils.logger.setLevel(logging.WARNING)
@@ -101,19 +97,16 @@ def joined_deepspeed() -> Any:
 
 
 def engine(module: nn.Module, settings: Training, mpu: Any = None) -> Any:
-    """The DeepSpeed engine around a module. torch.distributed must be initialized. `mpu` tells
-    DeepSpeed which workers share what, where they share more than data.
+    """The DeepSpeed engine around a module. Its `swap` is a context: leaving it deletes what the
+    engine swapped to a disk. `mpu` tells DeepSpeed which ranks divide sequences.
 
-    Raises UserError for keys of DeepSpeed's own that it refuses, for offload that cannot be, and
-    for a model whose layers cannot be cut as the settings say.
+    torch.distributed must be initialized. Raises UserError for keys of DeepSpeed's own that it
+    refuses, for offload that cannot be, and for a model whose layers cannot be cut.
     """
-    deepspeed = joined_deepspeed()
-    section = settings.section
-    swap = None
+    deepspeed = import_deepspeed()
+    swap, nvme_path = contextlib.ExitStack(), None
     if settings.zero.nvme_path is not None:
-        swap = _swap(settings.zero.nvme_path, f"{section}.zero.nvme_path")
-        zero = settings.zero.model_copy(update={"nvme_path": swap.folder})
-        settings = settings.model_copy(update={"zero": zero})
+        nvme_path = _swap_folder(settings, deepspeed, swap)
     if settings.tp_size > 1:
         tensor_parallel.prepare(module, settings.tp_size)
     dp_size = torch.distributed.get_world_size() // settings.workers_per_group
@@ -121,14 +114,14 @@ def engine(module: nn.Module, settings: Training, mpu: Any = None) -> Any:
         made, *_ = deepspeed.initialize(
             model=module,
             optimizer=optimizer(module, settings),
-            config=config(settings, dp_size, resolve_precision(settings.precision)),
+            config=config(settings, dp_size, resolve_precision(settings.precision), nvme_path),
             mpu=mpu,
             dist_init_required=False,
         )
     except ValidationError as error:  # of DeepSpeed's own configuration
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
-        raise UserError(f"{section}.deepspeed: {key}: {first['msg']}") from error
+        raise UserError(f"{settings.section}.deepspeed: {key}: {first['msg']}") from error
     if settings.tp_size > 1:  # AutoTP's check of the first batch fails at dictionaries
         made.first_dataloader_check.remove()
     if isinstance(made.optimizer, torch.optim.Optimizer):
@@ -137,20 +130,15 @@ def engine(module: nn.Module, settings: Training, mpu: Any = None) -> Any:
     return made
 
 
-def swapping(engine: Any) -> contextlib.AbstractContextManager[Any]:
-    """Around the engine's use: behind it, what it swapped to a disk is gone."""
-    return contextlib.closing(engine.swap) if engine.swap else contextlib.nullcontext()
-
-
-def _swap(disk: str, key: str) -> Swap:
+def _swap_folder(settings: Training, deepspeed: Any, swap: contextlib.ExitStack) -> str:
     """Raises UserError."""
-    import deepspeed
-
+    key = f"{settings.section}.zero.nvme_path"
+    assert settings.zero.nvme_path is not None
     if not deepspeed.ops.__compatible_ops__["async_io"]:
         raise UserError(
             f"{key}: offload to nvme needs libaio; install it on every node (libaio-dev)"
         )
     try:
-        return Swap(disk)
+        return swap.enter_context(swap_folder(Path(settings.zero.nvme_path)))
     except OSError as error:
         raise UserError(f"{key}: {error}; set another folder") from error

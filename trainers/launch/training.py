@@ -19,7 +19,7 @@ from cluster.ray.stop_requests import StopFlag, stop_flag
 from cluster.recipe.section import WAIT_FOR_NODE_MINUTES, ClusterSection
 from cluster.runs.pipeline import StageJob
 from cluster.runs.progress import Progress, Relayed, relayed
-from trainers.engine.job import Kept, Report, TrainJob
+from trainers.engine.job import JournalConfig, Report, TrainJob
 from trainers.engine.stop_requests import (
     REQUESTS,
     Request,
@@ -51,8 +51,8 @@ RESIZE_INTERVAL_S = 60.0
 def fit_stage(job: StageJob, task: Callable[[], "Task"], settings: Training) -> dict[str, Any]:
     """Trains the model that a stage makes, with checkpoints until it is made."""
     stage, trackers = settings.section, tuple(job.recipe.cluster.trackers)
-    kept = Kept(job.recipe.name, stage, job.draft, time.time(), trackers)
-    training = TrainJob(task, settings, job.recipe.seed, job.draft, kept)
+    journal = JournalConfig(job.recipe.name, stage, job.draft, time.time(), trackers)
+    training = TrainJob(task, settings, job.recipe.seed, job.draft, journal)
     return fit_all([training], job.progress, Limits.of(job.recipe.cluster))[0]
 
 

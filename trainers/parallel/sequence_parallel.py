@@ -51,7 +51,7 @@ def prepare(model: "PreTrainedModel", topology: Topology) -> Any:
         )
     from trainers.engine import zero
 
-    zero.joined_deepspeed()
+    zero.import_deepspeed()
     from deepspeed.runtime.sequence_parallel import parallel_state_sp, ulysses_sp
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from cluster.errors import Diverged
 from tests.fakes import Notes
 from trainers.checkpoints.state import LoopState
-from trainers.engine.anomalies import Watch, drop_steps_not_finite, is_spike, left_out
+from trainers.engine.anomalies import AnomalyWatch, add_range, drop_steps_not_finite, is_spike
 from trainers.engine.training_config import Training
 
 STEADY = [2.0, 2.1, 1.9, 2.0, 2.05, 1.95, 2.0, 2.1]
@@ -46,7 +46,7 @@ def test_ranges_hold_each_sample_left_out_once(jumps: list[tuple[int, int]]) -> 
     for back, forth in jumps:
         end = position + forth
         start = max(0, position - back)
-        ranges = left_out(ranges, start, end)
+        ranges = add_range(ranges, start, end)
         expected |= set(range(start, end))
         position = end + forth
         assert {one for first, last in ranges for one in range(first, last)} == expected
@@ -73,10 +73,10 @@ class Engine:
         return self._applied
 
 
-def watch(notes: Notes, **keys: Any) -> Watch:
+def watch(notes: Notes, **keys: Any) -> AnomalyWatch:
     anomalies = {name: keys.pop(name) for name in list(keys) if name not in ("precision",)}
     values = {"batch_size": 4, "anomalies": anomalies, "gpus_per_worker": 1, **keys}
-    return Watch(Training.model_validate(values), notes)
+    return AnomalyWatch(Training.model_validate(values), notes)
 
 
 def at(step: int, **keys: Any) -> LoopState:
@@ -89,14 +89,14 @@ def no_checkpoint() -> None:
 
 def test_a_step_that_was_taken_changes_nothing() -> None:
     state, notes = at(3), Notes()
-    watch(notes).after(Engine(applied=True), state, 1.0, no_checkpoint)
+    watch(notes).after_step(Engine(applied=True), state, 1.0, no_checkpoint)
     assert state == at(3)
     assert notes.lines == []
 
 
 def test_a_skipped_step_is_told_with_its_samples() -> None:
     state, notes = at(3), Notes()
-    watch(notes).after(Engine(), state, math.nan, no_checkpoint)
+    watch(notes).after_step(Engine(), state, math.nan, no_checkpoint)
     assert state == at(3, anomalies=[3], skipped_steps=1, left_out=[[8, 12]])
     assert notes.lines == ["step 3 (samples 8 to 11): its gradient is not finite; skipped"]
 
@@ -104,54 +104,56 @@ def test_a_skipped_step_is_told_with_its_samples() -> None:
 def test_to_roll_back_leaves_out_what_the_weights_forget() -> None:
     state, notes = at(9, left_out=[[4, 8], [28, 32]]), Notes()
     rolling = watch(notes, non_finite="roll_back")
-    rolling.after(Engine(), state, math.nan, lambda: at(6))
+    rolling.after_step(Engine(), state, math.nan, lambda: at(6))
     assert (state.step, state.samples, state.rollbacks) == (9, 36, 1)
     assert state.left_out == [[4, 8], [24, 36]]
     assert "back to the weights of step 6" in notes.lines[0]
-    rolling.after(Engine(), state, math.nan, no_checkpoint)
+    rolling.after_step(Engine(), state, math.nan, no_checkpoint)
     assert state.rollbacks == 1
     assert "no checkpoint yet" in notes.lines[1]
 
 
 def test_the_user_may_want_it_to_stop() -> None:
     with pytest.raises(Diverged, match=r"anomalies: step 3 .*: its gradient is not finite"):
-        watch(Notes(), non_finite="stop").after(Engine(), at(3), math.nan, no_checkpoint)
+        watch(Notes(), non_finite="stop").after_step(Engine(), at(3), math.nan, no_checkpoint)
 
 
 def test_too_many_of_the_last_steps_end_the_run() -> None:
     state, watching = at(0), watch(Notes(), limit=2, window=10)
     for step in (1, 5, 20, 25, 31):  # never three within ten
         state.step = step
-        watching.after(Engine(), state, math.nan, no_checkpoint)
+        watching.after_step(Engine(), state, math.nan, no_checkpoint)
     assert state.skipped_steps == 5
     state.step = 34
     with pytest.raises(Diverged, match=r"3 of the last 10 steps.*anomalies\.limit = 2"):
-        watching.after(Engine(), state, math.nan, no_checkpoint)
+        watching.after_step(Engine(), state, math.nan, no_checkpoint)
 
 
 @pytest.mark.parametrize("loss", [2.0, math.inf])
 def test_a_loss_scale_that_is_too_large_is_none_of_them(loss: float) -> None:
     state = at(3)
-    watch(Notes(), precision="fp16").after(Engine(), state, loss, no_checkpoint)
+    watch(Notes(), precision="fp16").after_step(Engine(), state, loss, no_checkpoint)
     assert state.skipped_steps == (0 if loss == 2.0 else 1)
 
 
 def test_a_spike_is_refused_before_its_step_and_not_remembered() -> None:
     state, notes = at(8, losses=STEADY), Notes()
     watching = watch(notes, spike="skip", window=8)
-    assert watching.factor(state, torch.tensor(10.0), 5) == 1.0
+    assert watching.loss_factor(state, torch.tensor(10.0), 5) == 1.0
     assert state.losses == [*STEADY[1:], 2.0]
-    assert math.isnan(watching.factor(state, torch.tensor(50.0), 5))
+    assert math.isnan(watching.loss_factor(state, torch.tensor(50.0), 5))
     assert state.losses == [*STEADY[1:], 2.0]
-    watching.after(Engine(), state, 10.0, no_checkpoint)
+    watching.after_step(Engine(), state, 10.0, no_checkpoint)
     assert "its loss leaps; skipped" in notes.lines[0]
-    assert watching.factor(state, torch.tensor(math.nan), 5) == 1.0, "the engine drops it itself"
+    assert watching.loss_factor(state, torch.tensor(math.nan), 5) == 1.0, (
+        "the engine drops it itself"
+    )
     assert state.losses == [*STEADY[1:], 2.0]
 
 
 def test_spikes_are_not_looked_for_unless_wanted() -> None:
     state = at(8, losses=STEADY)
-    assert watch(Notes()).factor(state, torch.tensor(1e9), 5) == 1.0
+    assert watch(Notes()).loss_factor(state, torch.tensor(1e9), 5) == 1.0
 
 
 def test_a_plain_optimizer_drops_what_is_not_finite() -> None:

@@ -194,7 +194,7 @@ def test_shards_are_fetched_a_window_ahead() -> None:
 
 
 def test_ranks_of_a_node_begin_at_other_shards() -> None:
-    firsts = [batches(Sharded([4] * 6), 8, rank=rank, workers=4)._near(0) for rank in range(4)]
+    firsts = [batches(Sharded([4] * 6), 8, rank=rank, workers=4)._shards(0) for rank in range(4)]
     assert len({shards[0] for shards in firsts}) == 3, "two at a time, of six"
     assert all(sorted(shards) == list(range(6)) for shards in firsts)
 

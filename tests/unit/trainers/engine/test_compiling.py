@@ -9,7 +9,8 @@ from torch import nn
 
 from tests.fakes import Notes
 from trainers.engine import compiling
-from trainers.engine.compiling import compiled
+from trainers.engine.compiling import try_compile
+from trainers.parallel import collectives
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="needs no compiler of C++")
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++")
@@ -18,8 +19,8 @@ needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++"
 class Halved(nn.Module):
     """torch compiles none of its own modules alone."""
 
-    def forward(self, given: torch.Tensor) -> torch.Tensor:
-        return given.sin() / 2
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return inputs.sin() / 2
 
 
 @pytest.fixture(autouse=True)
@@ -33,20 +34,19 @@ def anew(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def workers(monkeypatch: pytest.MonkeyPatch, *others: str | None) -> None:
-    """This process is rank 0 beside workers whose compilers say so."""
+    """This process is the first of several; the others' compilers fail so."""
 
-    def all_gather_object(reasons: list[Any], own: str | None) -> None:
-        reasons[:] = [own, *others]
+    def all_gather_object(reasons: list[Any], reason: str | None) -> None:
+        reasons[:] = [reason, *others]
 
-    monkeypatch.setattr(compiling.dist, "get_rank", lambda: 0)
-    monkeypatch.setattr(compiling.dist, "get_world_size", lambda: 1 + len(others))
-    monkeypatch.setattr(compiling.dist, "all_gather_object", all_gather_object)
+    monkeypatch.setattr(collectives.dist, "get_world_size", lambda: 1 + len(others))
+    monkeypatch.setattr(collectives.dist, "all_gather_object", all_gather_object)
 
 
 def test_without_a_compiler_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiling.shutil, "which", lambda name: None)
     module, notes = Halved(), Notes()
-    assert not compiled(module, notes)
+    assert not try_compile(module, notes)
     assert notes.lines == ["no C++ compiler (g++): the model runs uncompiled, slower"]
     assert module._compiled_call_impl is None
 
@@ -55,31 +55,31 @@ def test_without_a_compiler_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch)
 def test_one_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("/bin/false",))
     module, notes = Halved(), Notes()
-    assert not compiled(module, notes)
+    assert not try_compile(module, notes)
     assert notes.lines[0].startswith("torch.compile fails (")
-    given = torch.rand(4, 3)
-    assert torch.equal(module(given), module.forward(given))
+    inputs = torch.rand(4, 3)
+    assert torch.equal(module(inputs), module.forward(inputs))
 
 
 @needs_compiler
 def test_no_worker_compiles_where_one_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
     workers(monkeypatch, None, "no C++ compiler (g++)")
     module, notes = Halved(), Notes()
-    assert not compiled(module, notes)
+    assert not try_compile(module, notes)
     assert notes.lines == ["no C++ compiler (g++): the model runs uncompiled, slower"]
 
 
 @needs_compiler
 def test_what_fails_later_runs_uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
     module = Halved()
-    assert compiled(module, Notes())
+    assert try_compile(module, Notes())
     monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("/bin/false",))
-    given = torch.rand(4, 3, requires_grad=True)
-    loss = module(given).sum()
+    inputs = torch.rand(4, 3, requires_grad=True)
+    loss = module(inputs).sum()
     loss.backward()
-    assert torch.equal(loss, module.forward(given).sum())
-    assert given.grad is not None
-    assert torch.equal(given.grad, given.detach().cos() / 2)
+    assert torch.equal(loss, module.forward(inputs).sum())
+    assert inputs.grad is not None
+    assert torch.equal(inputs.grad, inputs.detach().cos() / 2)
 
 
 @needs_compiler
@@ -88,25 +88,25 @@ def test_a_gradient_that_cannot_be_compiled_leaves_its_part_out(
     monkeypatch: pytest.MonkeyPatch, sizes: tuple[int, ...]
 ) -> None:
     module = Halved()
-    assert compiled(module, Notes())
+    assert try_compile(module, Notes())
 
     def fails(*_: Any, **__: Any) -> NoReturn:
         raise RuntimeError("no such instruction")
 
     monkeypatch.setattr("torch._inductor.compile_fx.compile_fx_backward", fails)
     for size in sizes:  # of another size it is compiled again, with sizes that are not known
-        given = torch.rand(size, 3, requires_grad=True)
-        module(given).sum().backward()
-        assert given.grad is not None
-        assert torch.equal(given.grad, given.detach().cos() / 2)
+        inputs = torch.rand(size, 3, requires_grad=True)
+        module(inputs).sum().backward()
+        assert inputs.grad is not None
+        assert torch.equal(inputs.grad, inputs.detach().cos() / 2)
 
 
 @needs_compiler
 def test_one_that_works_compiles() -> None:
     module, notes = Halved(), Notes()
-    assert compiled(module, notes)
+    assert try_compile(module, notes)
     assert notes.lines == []
     before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
-    given = torch.rand(4, 3)
-    assert torch.allclose(module(given), module.forward(given), atol=1e-6)
+    inputs = torch.rand(4, 3)
+    assert torch.allclose(module(inputs), module.forward(inputs), atol=1e-6)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > before

@@ -18,7 +18,7 @@ from cluster.store.storage import Storage
 from tests.fakes import Notes
 from trainers.checkpoints.state import LoopState
 from trainers.engine import journal
-from trainers.engine.job import Kept
+from trainers.engine.job import JournalConfig
 from trainers.engine.journal import Journal
 from trainers.engine.training_config import Training
 
@@ -78,9 +78,9 @@ def draft(tmp_path: Path) -> Draft:
 def journal_of(
     draft: Draft, state: LoopState, began: float = 1e6 + 100, engine: Engine | None = None
 ) -> Journal:
-    kept = Kept("demo", "pretrain", draft, began, trackers=())
+    config = JournalConfig("demo", "pretrain", draft, began, trackers=())
     settings = Training(peak_tflops=1e-3)
-    return Journal(kept, settings, engine or Engine(), state, Notes(), time.monotonic())
+    return Journal(config, settings, engine or Engine(), state, Notes(), time.monotonic())
 
 
 def lines(draft: Draft, name: str = METRICS) -> list[dict[str, Any]]:
@@ -217,15 +217,14 @@ def test_a_roll_back_is_lost_work_and_steps_go_on(world: World, draft: Draft) ->
     state = LoopState()
     with journal_of(draft, state) as book:
         world.train(book, state, 9)
-        assert book.told_of(lambda: None, state)() is None
-        assert book.told_of(lambda: LoopState(step=5), state)() == LoopState(step=5)
+        book.rolled_back(5, state)
         world.train(book, state, 8)
     assert [line["step"] for line in lines(draft)] == [5, 9, 13, 17]
     assert lines(draft)[2]["tokens_per_second"] == BATCH * LENGTH * 4
     assert book.ledger.account.parts["lost"] == pytest.approx(1)
 
 
-def test_without_a_place_nothing_is_kept(world: World) -> None:
+def test_without_a_configuration_nothing_is_written(world: World) -> None:
     state = LoopState()
     with Journal(None, Training(), Engine(), state, Notes(), 0.0) as book:
         world.train(book, state, 5)
@@ -236,6 +235,6 @@ def test_a_tracker_that_is_not_installed_is_refused(
     world: World, draft: Draft, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(section.TRACKERS, "wandb", "no_such_package")
-    kept = Kept("demo", "pretrain", draft, 1e6, trackers=("wandb",))
+    config = JournalConfig("demo", "pretrain", draft, 1e6, trackers=("wandb",))
     with pytest.raises(UserError, match=r"cluster.trackers: wandb .* 'raymill\[wandb\]'"):
-        Journal(kept, Training(peak_tflops=1), Engine(), LoopState(), Notes(), 0.0)
+        Journal(config, Training(peak_tflops=1), Engine(), LoopState(), Notes(), 0.0)

@@ -25,7 +25,7 @@ RUN = {
 }
 
 
-def test_a_page_shows_curves_and_events_and_where_time_went(tmp_path: Path) -> None:
+def test_a_page_shows_curves_and_where_time_went(tmp_path: Path) -> None:
     storage = Storage.at(str(tmp_path))
     published(storage, "model/demo-pretrain-0123", told_training())
     page = run_page(RUN, stored_journals.of_run(storage, RUN))
@@ -33,9 +33,6 @@ def test_a_page_shows_curves_and_events_and_where_time_went(tmp_path: Path) -> N
     assert len(plots) == 4, "loss, learning rate, validation's accuracy, time"
     assert "the loss is &lt;nan&gt;" in page
     assert "pretrain: goodput</dt><dd>72.1%" in page
-    assert "checkpoint of step 50" in page
-    assert "goes on from step 50, 2 workers" in page
-    assert "validation at step 100: loss 7, accuracy 0.5" in page
     assert "restart" in page
     assert not re.search(r"\b(src|href)=.http", page), "it needs nothing from elsewhere"
 

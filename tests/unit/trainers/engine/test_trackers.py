@@ -10,7 +10,7 @@ import pytest
 from cluster.store.storage import Storage
 from tests.fakes import Notes
 from trainers.engine import trackers
-from trainers.engine.trackers import Subject, Trackers, values
+from trainers.engine.trackers import Trackers, TrainingInfo, values
 
 NAME = "demo-pretrain-0123"
 
@@ -20,14 +20,14 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
     return Storage.at(f"{'file://' if request.param == 'remote' else ''}{tmp_path}")
 
 
-def subject(storage: Storage, step: int = 0) -> Subject:
-    return Subject("demo", "pretrain", NAME, storage, step, {"batch_size": 16})
+def training(storage: Storage, step: int = 0) -> TrainingInfo:
+    return TrainingInfo("demo", "pretrain", NAME, storage, step, {"batch_size": 16})
 
 
 def follow(names: tuple[str, ...], storage: Storage, first: int, last: int) -> list[str]:
     """A training from step to step; what the user was told."""
     notes = Notes()
-    followed = Trackers(names, subject(storage, first - 1), notes)
+    followed = Trackers(names, training(storage, first - 1), notes)
     for step in range(first, last + 1):
         followed.log(step, {"loss": 10.0 / step, "validation/accuracy": step / 100})
     followed.close()
@@ -48,9 +48,9 @@ def events(data: bytes) -> Iterator[Any]:
 def test_tensorboard_has_every_value_and_drops_what_is_done_again(storage: Storage) -> None:
     assert follow(("tensorboard",), storage, 1, 5) == []
     assert follow(("tensorboard",), storage, 4, 6) == []
-    place = f"tensorboard/{NAME}"
-    files = sorted(storage.files(place), key=lambda name: name.rpartition(".")[2])
-    first, second = ([*events(storage.read(f"{place}/{name}"))] for name in files)
+    path = f"tensorboard/{NAME}"
+    files = sorted(storage.files(path), key=lambda name: name.rpartition(".")[2])
+    first, second = ([*events(storage.read(f"{path}/{name}"))] for name in files)
     shown = {
         (event.step, value.tag): value.simple_value
         for event in first
@@ -128,7 +128,7 @@ def test_prometheus_has_the_last_values(tmp_path: Path, monkeypatch: pytest.Monk
     import ray.util.metrics
 
     monkeypatch.setattr(ray.util.metrics, "Gauge", Gauge)
-    tracker = trackers.Prometheus(subject(Storage.at(str(tmp_path))))
+    tracker = trackers.Prometheus(training(Storage.at(str(tmp_path))))
     tracker.log(1, {"tokens_per_second": 5.0})
     tracker.log(2, {"tokens_per_second": 7.0, "validation/loss": 3.0})
     shown = {name: gauge.value for name, gauge in Gauge.made.items()}
@@ -139,7 +139,7 @@ def test_prometheus_has_the_last_values(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 class Broken:
-    def __init__(self, _: Subject):
+    def __init__(self, _: TrainingInfo):
         self.calls = 0
 
     def log(self, step: int, shown: dict[str, float]) -> None:

@@ -9,7 +9,7 @@ from torch import nn
 from cluster.errors import UserError
 from trainers.engine.deepspeed_config import Zero
 from trainers.engine.training_config import Training
-from trainers.engine.zero import accumulation, averaged_over, config, engine, resolve_precision
+from trainers.engine.zero import accumulation, config, engine, gradient_divisor, resolve_precision
 from trainers.parallel.topology import Topology
 from trainers.tasks.pretraining.config import Pretrain
 
@@ -75,7 +75,7 @@ def test_stage_3_averages_over_ranks_that_divide_tokens(
     stage: int, sp_size: int, tp_size: int, divisor: int
 ) -> None:
     settings = Training.model_validate({"zero": {"stage": stage}})
-    assert averaged_over(settings, Topology.of(0, 6, sp_size, tp_size)) == divisor
+    assert gradient_divisor(settings, Topology.of(0, 6, sp_size, tp_size)) == divisor
 
 
 def test_precision_is_one_of_three() -> None:
@@ -92,11 +92,12 @@ def test_offload_has_deepspeeds_names() -> None:
         "offload_parameters": "nvme",
         "nvme_path": "/nvme",
     }
-    made = config(Training.model_validate({"zero": zero}), dp_size=1, precision="bf16")
+    settings = Training.model_validate({"zero": zero})
+    made = config(settings, dp_size=1, precision="bf16", nvme_path="/nvme/own")
     assert made["zero_optimization"] == {
         "stage": 3,
         "offload_optimizer": {"device": "cpu"},
-        "offload_param": {"device": "nvme", "nvme_path": "/nvme"},
+        "offload_param": {"device": "nvme", "nvme_path": "/nvme/own"},
     }
     assert not made["zero_force_ds_cpu_optimizer"], "torch's AdamW steps on the CPU"
 

@@ -92,8 +92,8 @@ def _read(engine: Any, folder: Path, record: Record) -> _Content:
 
 
 def _load(engine: Any, content: _Content, record: Record) -> None:
-    own = optimizer_fragments.fragments(engine, writes=True)
-    for fragment, tensors in zip(own, content.fragments, strict=True):
+    fragments = optimizer_fragments.fragments(engine, writes=True)
+    for fragment, tensors in zip(fragments, content.fragments, strict=True):
         for kind, value in tensors.items():
             optimizer_fragments.write(engine, fragment, kind, value)
     for name, buffer in optimizer_fragments.buffers(engine).items():

@@ -25,7 +25,7 @@ from cluster.store.jsonl import Lines
 from trainers.checkpoints.state import LoopState
 from trainers.engine import flops
 from trainers.engine.job import JournalConfig
-from trainers.engine.trackers import Trackers, TrainingInfo, refuse_absent, values
+from trainers.engine.trackers import Trackers, TrainingInfo, values
 from trainers.engine.training_config import Training
 
 INTERVAL_S = 1.0
@@ -58,7 +58,6 @@ class Journal:
         self._files: dict[str, Lines] = {}
         self._trackers: Trackers | None = None
         if config is not None and dist.get_rank() == 0:
-            refuse_absent(config.trackers)
             storage, work = config.draft.storage, config.draft.work
             self._files = {name: Lines(storage, f"{work}/{name}") for name in (METRICS, LEDGER)}
             self._files[METRICS].keep(lambda line: line["step"] <= state.step)
@@ -148,9 +147,10 @@ class Journal:
         return costs
 
     def _begin_line(self, state: LoopState) -> None:
-        self._since = dataclasses.replace(state)
+        self._since: LoopState = dataclasses.replace(state)
         """The state at the last line."""
-        self._loss_sum, self._steps = 0.0, 0
+        self._loss_sum: float = 0.0
+        self._steps: int = 0
 
     def _line(self, state: LoopState, spent: Mapping[str, float]) -> dict[str, Any]:
         loss, rss_gb, gpu_gb = self._over_ranks()

@@ -182,16 +182,13 @@ def values(line: Mapping[str, Any]) -> dict[str, float]:
     return {name: value for name, value in sorted(numbers.items()) if value is not None}
 
 
-def refuse_absent(names: Sequence[str]) -> None:
-    """Raises UserError for a tracker whose package is not installed on this node."""
-    for problem in absent(names):
-        raise UserError(f"cluster.trackers: {problem}")
-
-
 class Trackers:
     """All trackers of a training, in one thread beside it."""
 
     def __init__(self, names: Sequence[str], training: TrainingInfo, progress: Progress):
+        """Raises UserError for a tracker whose package is not installed on this node."""
+        for problem in absent(names):
+            raise UserError(f"cluster.trackers: {problem}")
         self._training, self._progress = training, progress
         self._open: dict[str, Tracker] = {}
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "trackers")

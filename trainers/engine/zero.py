@@ -111,7 +111,7 @@ def engine(module: nn.Module, settings: Training, mpu: Any = None) -> Any:
         tensor_parallel.prepare(module, settings.tp_size)
     dp_size = torch.distributed.get_world_size() // settings.workers_per_group
     try:
-        made, *_ = deepspeed.initialize(
+        wrapped, *_ = deepspeed.initialize(
             model=module,
             optimizer=optimizer(module, settings),
             config=config(settings, dp_size, resolve_precision(settings.precision), nvme_path),
@@ -123,11 +123,11 @@ def engine(module: nn.Module, settings: Training, mpu: Any = None) -> Any:
         key = ".".join(map(str, first["loc"]))
         raise UserError(f"{settings.section}.deepspeed: {key}: {first['msg']}") from error
     if settings.tp_size > 1:  # AutoTP's check of the first batch fails at dictionaries
-        made.first_dataloader_check.remove()
-    if isinstance(made.optimizer, torch.optim.Optimizer):
-        drop_steps_not_finite(made.optimizer)
-    made.swap = swap
-    return made
+        wrapped.first_dataloader_check.remove()
+    if isinstance(wrapped.optimizer, torch.optim.Optimizer):
+        drop_steps_not_finite(wrapped.optimizer)
+    wrapped.swap = swap
+    return wrapped
 
 
 def _swap_folder(settings: Training, deepspeed: Any, swap: contextlib.ExitStack) -> str:

@@ -41,10 +41,10 @@ def test_a_part_is_a_safetensors_file(tmp_path: Path) -> None:
         ("buffer", 0, "five"): torch.randn(3, 3).bfloat16().T,
         ("buffer", 0, "six"): torch.empty(0),
     }
-    found = load_file(written(tmp_path / "x.safetensors", tensors))
-    assert found.keys() == {f"{kind}:0:{name}" for kind, _, name in tensors}
+    loaded = load_file(written(tmp_path / "x.safetensors", tensors))
+    assert loaded.keys() == {f"{kind}:0:{name}" for kind, _, name in tensors}
     for (kind, _, name), tensor in tensors.items():
-        assert torch.equal(found[f"{kind}:0:{name}"], tensor)
+        assert torch.equal(loaded[f"{kind}:0:{name}"], tensor)
 
 
 def test_any_stretch_is_read_from_the_parts_that_have_it(files: list[Path]) -> None:
@@ -101,9 +101,9 @@ def test_columns_are_read_however_they_were_kept(
 ) -> None:
     parts = by_columns(tmp_path / "kept", kept)
     for columns in wanted:
-        own = MATRIX[:, columns.begin : columns.end] if columns else MATRIX
+        expected = MATRIX[:, columns.begin : columns.end] if columns else MATRIX
         read = parts.read("weight", "layer.weight", 2, 5, columns)
-        assert read.tolist() == own.reshape(-1)[2:7].tolist()
+        assert read.tolist() == expected.reshape(-1)[2:7].tolist()
         assert read.untyped_storage().nbytes() == 5 * 4, "the matrix is not kept for it"
         assert float(parts.read("step", "layer.weight", 2, 5, columns)) == 3.0
     assert parts.kinds("layer.weight") == {"weight", "step"}

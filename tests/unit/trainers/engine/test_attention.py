@@ -27,9 +27,9 @@ def packed(is_causal: bool) -> Tensor:
     return (same.tril() if is_causal else same)[:, None]
 
 
-def gradients(found: Tensor, inputs: list[Tensor]) -> list[Tensor]:
-    toward = torch.linspace(-1, 1, found.numel(), dtype=found.dtype).view_as(found)
-    return [found.detach(), *torch.autograd.grad((found * toward).sum(), inputs)]
+def gradients(result: Tensor, inputs: list[Tensor]) -> list[Tensor]:
+    toward = torch.linspace(-1, 1, result.numel(), dtype=result.dtype).view_as(result)
+    return [result.detach(), *torch.autograd.grad((result * toward).sum(), inputs)]
 
 
 @pytest.mark.parametrize("key_heads", [1, 4])
@@ -46,26 +46,26 @@ def test_it_is_torchs_attention(kind: str, is_causal: bool, key_heads: int) -> N
     whole = scaled_dot_product_attention(
         *inputs, attn_mask=mask, is_causal=is_causal and mask is None, enable_gqa=True
     )
-    found = gradients(blocks, inputs)
+    result = gradients(blocks, inputs)
     expected = gradients(whole.transpose(1, 2), inputs)
-    for one, other in zip(found, expected, strict=True):
+    for one, other in zip(result, expected, strict=True):
         assert float((one - other).abs().max()) < 1e-5  # the softmax is in fp32
 
 
 def test_queries_of_another_sequence_see_all_its_keys() -> None:
     query, key, value = (one.detach() for one in (drawn(4, 20), drawn(4), drawn(4)))
     module = SimpleNamespace(is_causal=True, training=False)
-    found, _ = attend(module, query, key, value, None, scaling=0.5)
+    result, _ = attend(module, query, key, value, None, scaling=0.5)
     expected = scaled_dot_product_attention(query, key, value, scale=0.5)
-    assert float((found - expected.transpose(1, 2)).abs().max()) < 1e-5
+    assert float((result - expected.transpose(1, 2)).abs().max()) < 1e-5
 
 
 @pytest.mark.parametrize("training", [False, True])
 def test_dropout_is_of_training(training: bool) -> None:
     module = SimpleNamespace(is_causal=False, training=training)
     ones = torch.ones(1, 1, 8, 4)
-    found, _ = attend(module, ones, ones, ones, None, dropout=0.5)
-    assert bool((found == 1).all()) != training
+    result, _ = attend(module, ones, ones, ones, None, dropout=0.5)
+    assert bool((result == 1).all()) != training
 
 
 @pytest.mark.parametrize(
@@ -81,12 +81,12 @@ def test_models_compute_the_same_with_it(architecture: str, tokenizer: Any, tmp_
     ids = torch.randint(5, 100, (2, LENGTH))
     inputs = packed_inputs(model, ids, (torch.rand(2, LENGTH) < 0.02).cumsum(1) + 1)
     padded = {"input_ids": ids, "attention_mask": torch.arange(LENGTH).expand(2, -1) < 200}
-    before = [model(**given).logits for given in (inputs, padded)]
+    before = [model(**batch).logits for batch in (inputs, padded)]
     prepare(model, "cpu", "bf16")
     assert model.config._attn_implementation == NAME
-    for given, expected in zip((inputs, padded), before, strict=True):
-        found = model(**given).logits
-        assert float((found - expected).detach()[:, :200].abs().max()) < 1e-4
+    for batch, expected in zip((inputs, padded), before, strict=True):
+        logits = model(**batch).logits
+        assert float((logits - expected).detach()[:, :200].abs().max()) < 1e-4
     model.config.save_pretrained(tmp_path)
     assert NAME not in (tmp_path / "config.json").read_text()
 

@@ -135,11 +135,11 @@ def test_a_group_that_shares_its_sequences_takes_the_same_and_counts_them_once()
 
 def test_the_next_share_is_made_while_the_step_computes() -> None:
     rows = Sharded([20])
-    asked: list[int] = []
+    threads: list[int] = []
     plain = rows.take
 
     def take(indices: Indices) -> list[dict[str, Any]]:
-        asked.append(threading.get_ident())
+        threads.append(threading.get_ident())
         return plain(indices)
 
     rows.take = take  # type: ignore[method-assign]
@@ -147,12 +147,12 @@ def test_the_next_share_is_made_while_the_step_computes() -> None:
         first, _ = feed.at(0)
         assert taken(first) == taken(feed.make(0))
         feed._ahead[1].result(timeout=600)  # type: ignore[index]
-        assert len(asked) == 3, "one step ahead, no more"
+        assert len(threads) == 3, "one step ahead, no more"
         second, waited = feed.at(4, is_last=True)
         assert sorted(number for number, _ in taken(second)) == [4, 5, 6, 7]
         assert waited < 0.5
         assert feed._ahead is None, "nothing is made behind the last step"
-    assert asked.count(threading.get_ident()) == 1, "the one that was made here"
+    assert threads.count(threading.get_ident()) == 1, "the one that was made here"
 
 
 def test_a_share_from_elsewhere_is_made_anew() -> None:

@@ -47,7 +47,7 @@ class World:
         self.now = 100.0
         monkeypatch.setattr(journal.dist, "get_rank", lambda: 0)
         monkeypatch.setattr(journal.dist, "get_world_size", lambda: workers)
-        monkeypatch.setattr(journal.dist, "all_reduce", lambda told: told.copy_(told[:1].clone()))
+        monkeypatch.setattr(journal.dist, "all_reduce", lambda rows: rows.copy_(rows[:1].clone()))
         monkeypatch.setattr(ledger.time, "monotonic", lambda: self.now)
         monkeypatch.setattr(ledger.time, "time", lambda: 1e6 + self.now)
 
@@ -142,9 +142,9 @@ def test_steps_increase_over_restarts_and_commands(world: World, draft: Draft) -
     with journal_of(draft, state, began=1e6 + world.now - 5) as book:
         world.train(book, state, 20)
         book.end(state)
-    found = [line["step"] for line in lines(draft)]
-    assert found == sorted(set(found))
-    assert found[-1] >= 57
+    steps = [line["step"] for line in lines(draft)]
+    assert steps == sorted(set(steps))
+    assert steps[-1] >= 57
     made = book.ledger.account
     assert made.parts["lost"] == pytest.approx(8 * 0.25), "21 to 28; later there was no line"
     assert made.parts["restart"] == pytest.approx(2 * 0.25 + 10 + 0.25)
@@ -159,10 +159,10 @@ def test_the_files_are_published_with_the_model(world: World, draft: Draft) -> N
         world.train(book, state, 9)
         with book.spent("export"):
             world.now += 3
-        told = book.end(state)
-    assert told["wall_seconds"] == {"compute": 2.0, "export": 3.0, "startup": 0.25}
-    assert told["goodput"] == round(2 / 5.25, 4)
-    assert told["mfu"] == lines(draft)[0]["mfu"]
+        costs = book.end(state)
+    assert costs["wall_seconds"] == {"compute": 2.0, "export": 3.0, "startup": 0.25}
+    assert costs["goodput"] == round(2 / 5.25, 4)
+    assert costs["mfu"] == lines(draft)[0]["mfu"]
     for name in (METRICS, LEDGER):
         published = draft.storage.read(f"{draft.place}/{name}")
         assert published == draft.storage.read(f"{draft.work}/{name}")

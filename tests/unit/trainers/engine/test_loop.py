@@ -80,7 +80,7 @@ def test_evaluation_covers_every_row_once_at_any_number_of_workers(
             task = Sums()
             monkeypatch.setattr(loop.dist, "all_reduce", lambda tensor: None)
             loop.evaluate(task, task, settings, Topology.of(rank, workers), rows)  # type: ignore[arg-type]
-            totals.append(np.array([*task.found, *task.by_parity]))
+            totals.append(np.array([*task.totals, *task.by_parity]))
         assert np.sum(totals, axis=0).tolist() == [sum(range(17)), 17, 17, 9, 8]
 
 
@@ -105,7 +105,7 @@ class Sums:
         return len(batch["labels"])
 
     def metrics(self, counts: dict[str, torch.Tensor]) -> dict[str, float]:
-        self.found = [float(counts[name]) for name in ("loss", "targets", "correct")]
+        self.totals = [float(counts[name]) for name in ("loss", "targets", "correct")]
         self.by_parity = counts["parity"].tolist()
         return {}
 

@@ -29,8 +29,8 @@ def test_the_learning_rate_rises_and_falls(kind: Any, expected: list[float]) -> 
     """Ten steps, two of them to warm up, and four in which wsd falls; some of the others."""
     settings = Training(learning_rate=0.01, warmup=0.2, schedule=kind, decay=0.4)
     fractions = [0.0, 0.1, 0.2, 0.4, 0.6, 0.8]
-    found = [rate(settings, fraction, 0.1) for fraction in fractions]
-    assert found == pytest.approx([0.01 * share for share in expected])
+    rates = [rate(settings, fraction, 0.1) for fraction in fractions]
+    assert rates == pytest.approx([0.01 * share for share in expected])
 
 
 @pytest.mark.parametrize("kind", ["linear", "cosine", "wsd", "constant"])

@@ -22,15 +22,15 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def announcing(answers: list[dict[str, int] | Exception], patch: pytest.MonkeyPatch) -> None:
     """The head says these one after the other, the last of them from then on."""
-    saying: Iterator[dict[str, int] | Exception] = iter(answers[:-1])
+    remaining: Iterator[dict[str, int] | Exception] = iter(answers[:-1])
 
-    def said() -> dict[str, int]:
-        answer = next(saying, answers[-1])
+    def draining_nodes() -> dict[str, int]:
+        answer = next(remaining, answers[-1])
         if isinstance(answer, Exception):
             raise answer
         return answer
 
-    patch.setattr(state, "get_draining_nodes", said)
+    patch.setattr(state, "get_draining_nodes", draining_nodes)
 
 
 def test_the_end_of_its_own_node_is_heard_of(monkeypatch: pytest.MonkeyPatch) -> None:

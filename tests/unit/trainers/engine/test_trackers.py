@@ -82,8 +82,8 @@ def test_wandb_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert follow(("wandb",), Storage.at(str(tmp_path)), 1, 5) == []
     (file,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
     records = [Record.FromString(data) for data in logged(file.read_bytes())]
-    told = [record.run for record in records if record.HasField("run")]
-    assert {(run.project, run.run_id) for run in told} == {("demo", NAME)}
+    runs = [record.run for record in records if record.HasField("run")]
+    assert {(run.project, run.run_id) for run in runs} == {("demo", NAME)}
     losses = {
         record.history.step.num: item.value_json
         for record in records

@@ -38,6 +38,11 @@ class Journal:
     """Every rank has one and calls it alike; rank 0 writes. Without a configuration nothing is
     written, but it still counts. A context: leaving it brings all lines to storage."""
 
+    _since: LoopState
+    """The state at the last line."""
+    _loss_sum: float
+    _steps: int
+
     def __init__(
         self,
         config: JournalConfig | None,
@@ -147,10 +152,8 @@ class Journal:
         return costs
 
     def _begin_line(self, state: LoopState) -> None:
-        self._since: LoopState = dataclasses.replace(state)
-        """The state at the last line."""
-        self._loss_sum: float = 0.0
-        self._steps: int = 0
+        self._since = dataclasses.replace(state)
+        self._loss_sum, self._steps = 0.0, 0
 
     def _line(self, state: LoopState, spent: Mapping[str, float]) -> dict[str, Any]:
         loss, rss_gb, gpu_gb = self._over_ranks()

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from cluster.recipe import section
 from cluster.store.storage import Storage
 from tests.fakes import Notes
 from trainers.engine import trackers
@@ -156,6 +157,7 @@ def test_one_that_fails_is_left_out_and_the_others_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(trackers.KINDS, "wandb", Broken)  # type: ignore[arg-type]
+    monkeypatch.setitem(section.TRACKERS, "wandb", "json")  # which is installed
     storage = Storage.at(str(tmp_path))
     assert follow(("wandb", "tensorboard"), storage, 1, 4) == [
         "wandb is left out from here on: ConnectionError('no route to host')"

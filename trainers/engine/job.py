@@ -21,11 +21,9 @@ Report = Callable[[dict[str, float]], None]
 
 @dataclasses.dataclass(frozen=True)
 class JournalConfig:
-    """Whose journal is written beside a training's checkpoints, and to which trackers."""
+    """Has a journal written beside the checkpoints."""
 
     recipe: str
-    stage: str
-    draft: Draft
     began: float
     """When the command came to this stage, in seconds of the Unix epoch."""
     trackers: tuple[str, ...]

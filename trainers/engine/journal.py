@@ -24,9 +24,8 @@ from cluster.runs.stored_journals import LEDGER, METRICS
 from cluster.store.jsonl import Lines
 from trainers.checkpoints.state import LoopState
 from trainers.engine import flops
-from trainers.engine.job import JournalConfig
+from trainers.engine.job import TrainJob
 from trainers.engine.trackers import Trackers, TrainingInfo, values
-from trainers.engine.training_config import Training
 
 INTERVAL_S = 1.0
 MOST_FREQUENT_LINES = 3600
@@ -35,8 +34,8 @@ GB = 1e9
 
 
 class Journal:
-    """Every rank has one and calls it alike; rank 0 writes. Without a configuration nothing is
-    written, but it still counts. A context: leaving it brings all lines to storage."""
+    """Every rank has one and calls it alike; rank 0 writes. Nothing is written where the job has no
+    JournalConfig, but it still counts. A context: leaving it brings all lines to storage."""
 
     _since: LoopState
     """The state at the last line."""
@@ -45,15 +44,15 @@ class Journal:
 
     def __init__(
         self,
-        config: JournalConfig | None,
-        settings: Training,
+        job: TrainJob,
         engine: Any,
         state: LoopState,
         progress: Progress,
         entered: float,
     ):
         """`entered` is when this process began to set the training up, by the monotonic clock."""
-        self._config, self._engine, self._entered = config, engine, entered
+        config, settings, draft = job.journal, job.settings, job.draft
+        self._draft, self._engine, self._entered = draft, engine, entered
         self._peak_flops = flops.peak(settings, engine.device) if config is not None else None
         """A second, of all workers."""
         self._is_first = True
@@ -62,14 +61,14 @@ class Journal:
         """Of all lines."""
         self._files: dict[str, Lines] = {}
         self._trackers: Trackers | None = None
-        if config is not None and dist.get_rank() == 0:
-            storage, work = config.draft.storage, config.draft.work
+        if config is not None and draft is not None and dist.get_rank() == 0:
+            storage, work = draft.storage, draft.work
             self._files = {name: Lines(storage, f"{work}/{name}") for name in (METRICS, LEDGER)}
             self._files[METRICS].keep(lambda line: line["step"] <= state.step)
             info = TrainingInfo(
                 config.recipe,
-                config.stage,
-                config.draft.id.partition("/")[2],
+                settings.section,
+                draft.id.partition("/")[2],
                 storage,
                 state.step,
                 settings.model_dump(mode="json", exclude_unset=True),
@@ -142,8 +141,8 @@ class Journal:
     def end(self, state: LoopState) -> dict[str, Any]:
         """After the export: what the whole came to. The files go into the model's folder."""
         self.ledger.steps(state.step)
-        if self._config is not None and self._files:
-            with self._config.draft.folder() as folder:
+        if self._draft is not None and self._files:
+            with self._draft.folder() as folder:
                 for name, lines in self._files.items():
                     (folder / name).write_bytes(lines.content())
         costs = self.ledger.account.as_metrics()

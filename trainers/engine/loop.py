@@ -71,7 +71,7 @@ def train(
     with (
         engine.swap,
         checkpoints,
-        Journal(job.journal, settings, engine, state, progress, entered) as journal,
+        Journal(job, engine, state, progress, entered) as journal,
         Batches(task, settings, rows, job.seed, topology, flops) as batches,
     ):
 

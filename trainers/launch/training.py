@@ -50,8 +50,8 @@ RESIZE_INTERVAL_S = 60.0
 
 def fit_stage(job: StageJob, task: Callable[[], "Task"], settings: Training) -> dict[str, Any]:
     """Trains the model that a stage makes, with checkpoints until it is made."""
-    stage, trackers = settings.section, tuple(job.recipe.cluster.trackers)
-    journal = JournalConfig(job.recipe.name, stage, job.draft, time.time(), trackers)
+    trackers = tuple(job.recipe.cluster.trackers)
+    journal = JournalConfig(job.recipe.name, time.time(), trackers)
     training = TrainJob(task, settings, job.recipe.seed, job.draft, journal)
     return fit_all([training], job.progress, Limits.of(job.recipe.cluster))[0]
 

@@ -18,7 +18,7 @@ from cluster.store.storage import Storage
 from tests.fakes import Notes
 from trainers.checkpoints.state import LoopState
 from trainers.engine import journal
-from trainers.engine.job import JournalConfig
+from trainers.engine.job import JournalConfig, TrainJob
 from trainers.engine.journal import Journal
 from trainers.engine.training_config import Training
 
@@ -78,9 +78,9 @@ def draft(tmp_path: Path) -> Draft:
 def journal_of(
     draft: Draft, state: LoopState, began: float = 1e6 + 100, engine: Engine | None = None
 ) -> Journal:
-    config = JournalConfig("demo", "pretrain", draft, began, trackers=())
-    settings = Training(peak_tflops=1e-3)
-    return Journal(config, settings, engine or Engine(), state, Notes(), time.monotonic())
+    config = JournalConfig("demo", began, trackers=())
+    job = TrainJob(None, Training(peak_tflops=1e-3), 17, draft, config)  # type: ignore[arg-type]
+    return Journal(job, engine or Engine(), state, Notes(), time.monotonic())
 
 
 def lines(draft: Draft, name: str = METRICS) -> list[dict[str, Any]]:
@@ -226,7 +226,8 @@ def test_a_roll_back_is_lost_work_and_steps_go_on(world: World, draft: Draft) ->
 
 def test_without_a_configuration_nothing_is_written(world: World) -> None:
     state = LoopState()
-    with Journal(None, Training(), Engine(), state, Notes(), 0.0) as book:
+    job = TrainJob(None, Training(), 17)  # type: ignore[arg-type]
+    with Journal(job, Engine(), state, Notes(), 0.0) as book:
         world.train(book, state, 5)
         assert "mfu" not in book.end(state)
 
@@ -235,6 +236,7 @@ def test_a_tracker_that_is_not_installed_is_refused(
     world: World, draft: Draft, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(section.TRACKERS, "wandb", "no_such_package")
-    config = JournalConfig("demo", "pretrain", draft, 1e6, trackers=("wandb",))
+    config = JournalConfig("demo", 1e6, trackers=("wandb",))
+    job = TrainJob(None, Training(peak_tflops=1), 17, draft, config)  # type: ignore[arg-type]
     with pytest.raises(UserError, match=r"cluster.trackers: wandb .* 'raymill\[wandb\]'"):
-        Journal(config, Training(peak_tflops=1), Engine(), LoopState(), Notes(), 0.0)
+        Journal(job, Engine(), LoopState(), Notes(), 0.0)

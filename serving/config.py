@@ -1,10 +1,12 @@
 """The recipe's `serve` section."""
 
+import socket
 from collections.abc import Iterator
 from typing import Self
 
 from pydantic import Field, model_validator
 
+from cluster.errors import UserError
 from cluster.recipe.section import Conflict, Invalid, Recipe, Section, operational
 from trainers.tasks.spec import gate_refusal
 
@@ -35,6 +37,19 @@ class Serve(Section):
     def resources(self) -> dict[str, float]:
         """What the replicas hold that are there from the start."""
         return {"CPU": max(1, self.min_replicas) * self.cpus_per_replica}
+
+    def refuse_port_in_use(self) -> None:
+        """Raises UserError if something listens already where the endpoint should: asked before a
+        run of minutes, not after it."""
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((self.host, self.port))
+            except OSError as error:
+                raise UserError(
+                    f"serve.port: {self.host}:{self.port} cannot be used: {error.strerror}; "
+                    "set another, such as --set serve.port=8001"
+                ) from error
 
     @model_validator(mode="after")
     def _replicas_in_order(self) -> Self:

@@ -48,33 +48,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Under nohup a run outlives its terminal, and a job outlives who follows it.
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN and options.verb != "submit":
         signal.signal(signal.SIGHUP, _interrupt)
+    answer: dict[str, Any] = {}
+    error: str | None = None
     try:
         status, answer = getattr(verbs, options.verb)(options, terminal)
-    except RaymillError as error:
-        status, answer = error.exit_status, {"error": str(error)}
-        terminal.err.write(f"raymill: {error}\n")
-        if options.debug:
-            terminal.err.write(traceback.format_exc())
-    except Exception as error:  # noqa: BLE001  whatever it is, the user gets one line and a status
-        status, answer = RaymillError.exit_status, {"error": repr(error)}
-        more = "--debug shows" if terminal.log is None else f"{terminal.log} has"
-        terminal.err.write(f"raymill: unexpected {error!r}; {more} more\n")
-        if terminal.log is not None:
-            with contextlib.suppress(OSError):  # the log's disk may be what failed
-                traceback.print_exc()
-        if options.debug:
-            terminal.err.write(traceback.format_exc())
+    except RaymillError as raised:
+        status, error = raised.exit_status, str(raised)
     except KeyboardInterrupt:
-        status, answer = INTERRUPTED, {"error": "interrupted"}
-        terminal.err.write("raymill: interrupted; what was finished is kept\n")
+        status, error = INTERRUPTED, "interrupted; what was finished is kept"
+    except Exception as raised:  # noqa: BLE001  whatever it is, the user gets a line and a status
+        status, error = RaymillError.exit_status, f"unexpected error {raised!r}"
+        with contextlib.suppress(OSError):  # the disk of the log may be what failed
+            traceback.print_exc()  # into the run's log, where there is one
+        if terminal.log is not None:
+            error += f"; {terminal.log} has the traceback"
+    if error is not None:
+        terminal.err.write(f"raymill: {error}\n")
     if options.json:
         log = None if terminal.log is None else str(terminal.log)
-        always = {"status": status, "run": terminal.run, "log": log, "error": None}
-        try:
-            terminal.out.write(json.dumps({**always, **answer}, ensure_ascii=False) + "\n")
-        except OSError as error:
-            terminal.err.write(f"raymill: stdout: {error.strerror}\n")
-            status = status or RaymillError.exit_status
+        always = {"status": status, "run": terminal.run, "log": log, "error": error}
+        terminal.out.write(json.dumps({**always, **answer}, ensure_ascii=False) + "\n")
     terminal.close()
     return status
 
@@ -90,7 +83,6 @@ def _interrupt(signum: int, frame: Any) -> None:
 def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--json", action="store_true", help="print one JSON object at the end")
-    common.add_argument("--debug", action="store_true", help="show the traceback of an error")
     stored = argparse.ArgumentParser(add_help=False)
     stored.add_argument(
         "--workspace",
@@ -207,7 +199,3 @@ def _parser() -> argparse.ArgumentParser:
         "--follow", metavar="JOB_ID", help="follow a job that was submitted; Ctrl-C lets it go on"
     )
     return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

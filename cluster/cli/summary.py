@@ -1,57 +1,38 @@
-"""How runs are shown to people: one a line, or one with its stages and the pages they made. Pure,
-but for `pages`, which reads manifests, and `open_page`."""
+"""What `raymill status` shows: all runs, a line each, or one run with its stages, its trainings and
+the places of what it made."""
 
 import datetime
+import math
 import webbrowser
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cluster.cli.drawing import bars, curve
-from cluster.runs.stored_journals import StoredJournal
+from cluster.runs.progress import labelled
+from cluster.runs.stored_journals import StoredJournal, thinned
 from cluster.store import artifacts
 from cluster.store.artifacts import REPORT
 from cluster.store.leftovers import Leftover
 from cluster.store.storage import CACHE, Storage
 
-HEADLINES: Mapping[str, Mapping[str, str]] = {
-    "examples": {"kept": "kept", "train": "train", "validation": "validation", "test": "test"},
-    "shard": {
-        "splits.train.tokens": "training tokens",
-        "splits.train.sequences": "sequences",
-        "packing_efficiency": "packing efficiency",
-        "characters_per_token": "characters a token",
-    },
-    "pretrain": {
-        "perplexity": "validation perplexity",
-        "tokens": "tokens",
-        "tokens_per_second": "tokens a second",
-        "mfu": "MFU",
-        "goodput": "goodput",
-    },
-    "tune": {"trials": "trials"},
-    "finetune": {"steps": "steps", "goodput": "goodput"},
-    "evaluate": {"seeds.gain from pretraining.mean": "gain from pretraining"},
-    "promote": {"model": "model"},
-    "serve": {"url": "at"},
-}
-"""Of a stage's many metrics those that say how it went, by dotted name, with what they are called;
-`--json` has all. What a task's own metrics are called, a stage says in `headline`."""
+HEADLINE_LENGTH = 5
+CURVE_WIDTH = 60
+BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 def overview(runs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A line a run."""
+    """A line for each run."""
     rows = [("RUN", "STATUS", "TOOK", "STAGES")]
     for run in runs:
-        stages = run["stages"]
-        told = [", ".join(stage["stage"] for stage in stages), *run["error"].splitlines()[:1]]
-        took = duration(sum(stage["seconds"] for stage in stages))
-        rows.append((run["id"], run["status"], took, ": ".join(filter(None, told))))
+        stages = ", ".join(stage["stage"] for stage in run["stages"])
+        error = "".join(run["error"].splitlines()[:1])
+        took = duration(sum(stage["seconds"] for stage in run["stages"]))
+        rows.append((run["id"], run["status"], took, ": ".join(filter(None, (stages, error)))))
     return list(aligned(rows))
 
 
 def leftovers(left: Sequence[Leftover], root: str) -> list[str]:
-    """What killed runs left, with how to be rid of it."""
+    """What killed runs left, and how to get rid of it."""
     if not left:
         return []
     rows = [
@@ -60,44 +41,40 @@ def leftovers(left: Sequence[Leftover], root: str) -> list[str]:
     ]
     return [
         "",
-        "Left by runs that did not end. Run the recipe again to go on from it; what no recipe",
+        "Left by runs that did not end. Running the recipe again goes on from it; what no recipe",
         "needs any more can be deleted, folder by folder:",
         *(f"  {line}" for line in aligned(rows)),
     ]
 
 
 def detail(
-    run: Mapping[str, Any],
-    journals: Mapping[str, StoredJournal],
-    places: Mapping[str, str],
+    run: Mapping[str, Any], journals: Mapping[str, StoredJournal], places: Mapping[str, str]
 ) -> list[str]:
-    """One run: its stages with their headlines, their journals, and where what it made is, by what
-    that is."""
-    stages = [
-        (stage["stage"], stage["status"], _took(stage), headline(stage)) for stage in run["stages"]
-    ]
+    """One run: its stages, the journals of its trainings by stage, and where what it made is."""
+    stages = []
+    for stage in run["stages"]:
+        has_begun_only = stage["status"] == "running" and not stage["seconds"]
+        took = "" if has_begun_only else duration(stage["seconds"])
+        stages.append((stage["stage"], stage["status"], took, headline(stage)))
+    trainings = [line for item in journals.items() for line in _training(*item)]
+    blocks = [run["error"].splitlines(), list(aligned(stages)), trainings]
     return [
         f"{run['id']}  {run['status']}, started {run['started']}",
-        *(f"  {line}" for line in run["error"].splitlines()),
-        "",
-        *(f"  {line}" for line in aligned(stages)),
-        *([""] if stages else []),
-        *(
-            f"  {line}".rstrip()
-            for stage, journal in journals.items()
-            for line in _drawn(stage, journal)
-        ),
+        *(f"  {line}".rstrip() for block in blocks if block for line in (*block, "")),
         *(f"  {line}" for line in aligned([*places.items()])),
     ]
 
 
 def headline(stage: Mapping[str, Any]) -> str:
-    """The metrics of a stage's record that say how it went."""
+    """How a stage went: what it calls its headline, and the first of its other metrics."""
     metrics = stage["metrics"]
-    known = HEADLINES.get(stage["stage"], {}).items()
-    found = {**metrics.get("headline", {}), **{name: _at(metrics, key) for key, name in known}}
-    shown = {name: value for name, value in found.items() if value is not None}
-    return "  ".join(f"{name} {_short(value)}" for name, value in shown.items())
+    first = {**metrics.get("headline", {}), **metrics.get("splits", {}).get("train", metrics)}
+    scalars = [
+        labelled(name, value)
+        for name, value in first.items()
+        if isinstance(value, int | float | str)
+    ]
+    return "  ".join(scalars[:HEADLINE_LENGTH])
 
 
 def models(storage: Storage, run: Mapping[str, Any]) -> dict[str, str]:
@@ -110,20 +87,14 @@ def models(storage: Storage, run: Mapping[str, Any]) -> dict[str, str]:
 
 
 def pages(storage: Storage, run: Mapping[str, Any]) -> dict[str, str]:
-    """The pages for people of a run and its stages: where in the workspace they are, by what they
-    show."""
-    own = f"runs/{run['id']}/{REPORT}"
-    found = {
-        stage["stage"]: artifacts.find(storage, stage["artifact"])
-        for stage in run["stages"]
-        if stage["artifact"]
-    }
-    of_stages = {
-        stage: f"{artifact.id}/{REPORT}"
-        for stage, artifact in found.items()
-        if artifact is not None and REPORT in artifact.manifest.files
-    }
-    return of_stages | ({"run": own} if storage.exists(own) else {})
+    """The HTML reports of a run's stages and of the run itself: names in the workspace."""
+    found = {}
+    for stage in run["stages"]:
+        artifact = artifacts.find(storage, stage["artifact"]) if stage["artifact"] else None
+        if artifact is not None and REPORT in artifact.manifest.files:
+            found[stage["stage"]] = f"{artifact.id}/{REPORT}"
+    report = f"runs/{run['id']}/{REPORT}"
+    return found | ({"run": report} if storage.exists(report) else {})
 
 
 def open_page(storage: Storage, name: str) -> bool:
@@ -141,21 +112,30 @@ def open_page(storage: Storage, name: str) -> bool:
     return webbrowser.open(page.as_uri())
 
 
-def _drawn(stage: str, journal: StoredJournal) -> list[str]:
+def curve(values: Sequence[float]) -> str:
+    """Finite values as a row of blocks, the highest block for the largest value."""
+    low, high = min(values), max(values)
+    scale = (len(BLOCKS) - 1) / ((high - low) or 1.0)
+    return "".join(BLOCKS[round((value - low) * scale)] for value in values)
+
+
+def _training(stage: str, journal: StoredJournal) -> list[str]:
     """The loss over steps, and where the time went."""
-    made, title, loss = journal.account, stage, journal.points("loss")
+    lines, account = [], journal.account
+    loss = [point for point in journal.points("loss") if math.isfinite(point[1])]
     if loss:
-        title += f": loss over steps, {loss[-1][1]:.4g} at step {loss[-1][0]:,}"
-    until = datetime.datetime.fromtimestamp(made.until, datetime.UTC)
-    parts = made.as_metrics()["wall_seconds"]
-    shares = {part.replace("_", " "): seconds / made.whole for part, seconds in parts.items()}
+        (step, last), values = loss[-1], [value for _, value in thinned(loss, CURVE_WIDTH)]
+        lines.append(f"{stage}: loss {loss[0][1]:.4g} {curve(values)} {last:.4g} at step {step:,}")
+    until = datetime.datetime.fromtimestamp(account.until, datetime.UTC)
+    parts = [
+        f"{part.replace('_', ' ')} {seconds / account.whole:.1%}"
+        for part, seconds in account.as_metrics()["wall_seconds"].items()
+    ]
     return [
-        title,
-        *(f"  {line}" for line in curve(loss)),
-        f"{stage}: goodput {made.goodput:.1%} of {duration(made.whole)}, "
+        *lines,
+        f"{stage}: goodput {account.goodput:.1%} of {duration(account.whole)}, "
         f"until {until:%H:%M:%S} UTC",
-        *(f"  {line}" for line in bars(shares)),
-        "",
+        f"{stage}: {', '.join(parts)}",
     ]
 
 
@@ -171,21 +151,3 @@ def duration(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.1f} s"
     return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
-
-
-def _took(stage: Mapping[str, Any]) -> str:
-    is_open = stage["status"] == "running" and not stage["seconds"]  # in a remote workspace
-    return "" if is_open else duration(stage["seconds"])
-
-
-def _at(metrics: Mapping[str, Any], key: str) -> Any:
-    value: Any = metrics
-    for part in key.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return value
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -13,20 +13,12 @@ from cluster.lazy_import import lazy_import
 from cluster.ray import jobs
 from cluster.ray.resources import less, refuse_unless_fits
 from cluster.ray.session import connected, held, is_local
-from cluster.recipe.loading import (
-    about,
-    find,
-    load,
-    load_section,
-    located,
-    named,
-    shipped,
-)
+from cluster.recipe.loading import about, find, load, load_section, located, named, shipped
 from cluster.recipe.reference import as_text, reference
 from cluster.recipe.section import Recipe
 from cluster.runs import pipeline, records, stored_journals
-from cluster.runs.progress import Console, Terminal
-from cluster.runs.records import Run
+from cluster.runs.progress import Console, Terminal, labelled
+from cluster.runs.records import LOG, Run
 from cluster.store import artifacts, leftovers
 from cluster.store.artifacts import Artifact
 from cluster.store.lookup import lookup, placed, taken, workspace
@@ -61,9 +53,9 @@ def plan(options: argparse.Namespace, terminal: Terminal) -> Answer:
     recipe = _recipe(options)
     if not 0 < options.mfu <= 1:
         raise UserError(f"--mfu {options.mfu:g}: expected a share, such as 0.4")
-    given = (options.accelerator, options.memory_gb, options.peak_tflops, options.price)
+    hardware = (options.accelerator, options.memory_gb, options.peak_tflops, options.price)
     storage = Storage.at(recipe.workspace)
-    planned = lazy_import("trainers.planning.plan:plan")(recipe, storage, given, options.mfu)
+    planned = lazy_import("trainers.planning.plan:plan")(recipe, storage, hardware, options.mfu)
     terminal.answer(lazy_import("trainers.planning.text:as_text")(planned))
     return 0, {"recipe": recipe.name, **planned}
 
@@ -71,24 +63,24 @@ def plan(options: argparse.Namespace, terminal: Terminal) -> Answer:
 def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
     recipe = _recipe(options)
     storage = Storage.at(recipe.workspace)
-    whole = pipeline.plan(recipe, storage)
-    planned, serves = pipeline.select(whole, recipe, options.since, options.until)
-    if serves:
-        _refuse_port_in_use(options, recipe.serve)
+    every = pipeline.plan(recipe, storage)
+    planned, serves = pipeline.select(every, recipe, options.since, options.until)
+    if serves and is_local(options.address):
+        recipe.serve.refuse_port_in_use()
     needs_ray = serves or any(item.stage.uses_ray for item in planned if item.done is None)
-    with contextlib.ExitStack() as making:
-        with _failure_told(storage):
-            making.enter_context(records.alone(storage, recipe.name))
+    ray = connected(options.address, recipe.cluster.cpus) if needs_ray else None
+    with _failures_of(storage), contextlib.ExitStack() as making:
+        making.enter_context(records.alone(storage, recipe.name))
         with (
             _recorded(recipe.name, storage, terminal) as record,
-            _ray(options, recipe.cluster.cpus, needs_ray) as resources,
+            ray or contextlib.nullcontext({}) as resources,
         ):
             if serves:
                 _refuse_what_cannot_serve(recipe.name, recipe.serve, resources, options)
             if needs_ray:
-                kept = held()
-                pipeline.refuse_what_cannot_fit(planned, recipe, resources, kept)
-                resources = less(resources, kept)
+                of_endpoints = held()
+                pipeline.refuse_what_cannot_fit(planned, recipe, resources, of_endpoints)
+                resources = less(resources, of_endpoints)
             made = pipeline.run(recipe, storage, planned, record, terminal, resources)
             if not serves and all(item.done for item in planned):
                 why = "every artifact is there" if planned else "the recipe has no stages"
@@ -96,7 +88,7 @@ def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
             making.close()  # while it serves, it may be trained again
             answer: dict[str, Any] = {"run": record.id, "recipe": recipe.name}
             if serves:
-                promoted = made.get("promote") or whole[-1].done
+                promoted = made.get("promote") or every[-1].done
                 assert promoted is not None, "--from serve is refused where promote is missing"
                 answer["endpoint"] = _serve(promoted, recipe.serve, record, terminal, options)
             answer["stages"] = [dataclasses.asdict(stage) for stage in record.stages]
@@ -105,45 +97,44 @@ def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
 
 def status(options: argparse.Namespace, terminal: Terminal) -> Answer:
     storage = workspace(options.workspace)
-    found = records.listed(storage)
+    runs = records.listed(storage)
     if options.target is None:
-        for flag, verb in (("open", "open"), ("html", "write")):
-            if getattr(options, flag):
-                raise UserError(
-                    f"--{flag}: name the run whose report to {verb}; see `raymill status`"
-                )
-        lines = summary.overview(found) if found else [f"no runs yet in {storage.root}"]
-        left = leftovers.found(storage, found)
+        if options.open or options.html:
+            raise UserError("--open, --html: name the run whose report it is; see `raymill status`")
+        lines = summary.overview(runs) if runs else [f"no runs yet in {storage.root}"]
+        left = leftovers.found(storage, runs)
         terminal.answer("\n".join([*lines, *summary.leftovers(left, storage.root)]))
-        return 0, {"runs": found, "left": [dataclasses.asdict(item) for item in left]}
-    found = [run for run in found if options.target in (run["id"], run["recipe"])][-1:]
-    if not found:
+        return 0, {"runs": runs, "left": [dataclasses.asdict(item) for item in left]}
+    runs = [run for run in runs if options.target in (run["id"], run["recipe"])][-1:]
+    if not runs:
         raise UserError(f"{options.target}: no such run; see `raymill status`")
-    told = stored_journals.of_run(storage, found[0])
+    (run,) = runs
+    journals = stored_journals.of_run(storage, run)
+    folder = f"runs/{run['id']}"
     if options.html:
-        page = lazy_import("trainers.engine.run_report:run_page")(found[0], told)
-        storage.write(f"runs/{found[0]['id']}/{artifacts.REPORT}", page.encode())
-    pages = summary.pages(storage, found[0])
-    reports = {name: f"{storage.root}/{place}" for name, place in pages.items()}
-    models = summary.models(storage, found[0])
+        page = lazy_import("trainers.engine.run_report:run_page")(run, journals)
+        storage.write(f"{folder}/{artifacts.REPORT}", page.encode())
+    pages = summary.pages(storage, run)
+    reports = {name: f"{storage.root}/{page}" for name, page in pages.items()}
+    models = summary.models(storage, run)
     places = {
         **{f"{stage} model": place for stage, place in models.items()},
-        **{f"{stage} metrics": f"{storage.root}/{one.place}" for stage, one in told.items()},
+        **{f"{stage} metrics": f"{storage.root}/{one.place}" for stage, one in journals.items()},
         **{f"{name} report": place for name, place in reports.items()},
-        "log": f"{storage.root}/runs/{found[0]['id']}/log.txt",
+        "log": f"{storage.root}/{folder}/{LOG}",
     }
-    terminal.answer("\n".join(summary.detail(found[0], told, places)))
+    terminal.answer("\n".join(summary.detail(run, journals, places)))
     if options.open:
         if not pages:
-            raise UserError(f"--open: {found[0]['id']} has no report yet; --html makes one")
-        opened = [summary.open_page(storage, place) for place in pages.values()]
+            raise UserError(f"--open: {run['id']} has no report yet; --html makes one")
+        opened = [summary.open_page(storage, page) for page in pages.values()]
         if not all(opened):
             terminal.err.write("--open: no browser here; the reports are files to open elsewhere\n")
     return 0, {
-        "runs": found,
+        "runs": runs,
         "models": models,
         "reports": reports,
-        "journals": {stage: stored_journals.as_json(one) for stage, one in told.items()},
+        "journals": {stage: journal.as_json() for stage, journal in journals.items()},
     }
 
 
@@ -183,12 +174,14 @@ def serve(options: argparse.Namespace, terminal: Terminal) -> Answer:
     _tell_taken(reference, promotion, terminal)
     promoted_with = lazy_import("serving.rollout.promote:settings")(promotion)
     settings = load_section("serve", options.overrides, promoted_with)
-    _refuse_port_in_use(options, settings)
+    if is_local(options.address):
+        settings.refuse_port_in_use()
+    recipe = promotion.manifest.recipe
     with (
-        _recorded(promotion.manifest.recipe, storage, terminal) as record,
-        _ray(options, cpus=None, needed=True) as resources,
+        _recorded(recipe, storage, terminal) as record,
+        connected(options.address, cpus=None) as resources,
     ):
-        _refuse_what_cannot_serve(promotion.manifest.recipe, settings, resources, options)
+        _refuse_what_cannot_serve(recipe, settings, resources, options)
         endpoint = _serve(promotion, settings, record, terminal, options)
     return 0, {"run": record.id, "endpoint": endpoint}
 
@@ -227,40 +220,28 @@ def _follow(options: argparse.Namespace, terminal: Terminal) -> Answer:
 @contextlib.contextmanager
 def _recorded(recipe: str, storage: Storage, terminal: Terminal) -> Iterator[Run]:
     """A recorded run, with the libraries' chatter in its log."""
-    # Twice, since the record is written too.
-    with _failure_told(storage), records.recorded(storage, recipe) as record:
+    # Twice: the record is to have the clear words too, and may itself fail to be written.
+    with _failures_of(storage), records.recorded(storage, recipe) as record, _failures_of(storage):
         terminal.err.write(f"{recipe}: workspace {storage.root}, log {record.log}\n")
         terminal.divert(record.id, record.log)
-        with _failure_told(storage):
-            yield record
+        yield record
 
 
 @contextlib.contextmanager
-def _failure_told(storage: Storage) -> Iterator[None]:
+def _failures_of(storage: Storage) -> Iterator[None]:
     """Raises InfrastructureError in place of an OSError that is the storage's or a disk's."""
     try:
         yield
     except OSError as error:
         place = storage.root if storage.is_local else f"{CACHE} or the temporary folder"
-        told = disk_failure(error, place)
-        # Of an object store, pyarrow tells a text alone.
+        failure = disk_failure(error, place)
+        # Of an object store, pyarrow gives a text alone.
         is_text = type(error) is OSError and error.errno is None
-        if told is None and is_text and not storage.is_local:
-            told = storage_failure(error, storage.root, "does not do what it should")
-        if told is None:
+        if failure is None and is_text and not storage.is_local:
+            failure = storage_failure(error, storage.root, "does not do what it should")
+        if failure is None:
             raise
-        raise told from error
-
-
-def _ray(
-    options: argparse.Namespace, cpus: int | None, needed: bool
-) -> contextlib.AbstractContextManager[dict[str, float]]:
-    return connected(options.address, cpus) if needed else contextlib.nullcontext({})
-
-
-def _refuse_port_in_use(options: argparse.Namespace, settings: Any) -> None:
-    if is_local(options.address):  # another cluster's port may be in use by what this replaces
-        lazy_import("serving.rollout.ports:refuse_port_in_use")(settings)
+        raise failure from error
 
 
 def _refuse_what_cannot_serve(
@@ -326,16 +307,9 @@ def _limit(text: str) -> tuple[str, float]:
 
 
 def _show_figures(evaluation: Mapping[str, Any], terminal: Terminal) -> None:
-    for name, figures in evaluation.items():
-        if name != "seeds":
-            terminal.answer(f"{name:10} {_numbers(figures)}")
-    for name, figures in evaluation.get("seeds", {}).items():
-        terminal.answer(f"{name}: {_numbers(figures)}")
-
-
-def _numbers(metrics: Mapping[str, Any]) -> str:
-    return "  ".join(
-        f"{name} {value:.6g}"
-        for name, value in metrics.items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
-    )
+    rows = []
+    for name, figures in {**evaluation, **evaluation.get("seeds", {})}.items():
+        numbers = [labelled(*item) for item in figures.items() if isinstance(item[1], int | float)]
+        if numbers:
+            rows.append((name, "  ".join(numbers)))
+    terminal.answer("\n".join(summary.aligned(rows)))

@@ -23,9 +23,7 @@ from tqdm import tqdm
 INTERVAL_S = 10.0
 """At most one line an interval where no terminal shows a bar."""
 LEFT_AFTER_S = 5.0
-"""The time that is left is told from then on."""
-REDRAW_S = 0.1
-"""A bar is drawn no more often."""
+"""The time that is left is shown from then on."""
 
 
 class Progress(Protocol):
@@ -36,7 +34,7 @@ class Progress(Protocol):
         """How far the stage has come: `3 of 20 parts cleaned`, or `40 %`; `metrics` are shown."""
 
 
-class _Watched(io.TextIOWrapper):
+class _Unheard(io.TextIOWrapper):
     """A stream to someone who may leave, as when a connection ends: that is to end no run."""
 
     def write(self, text: str) -> int:
@@ -44,22 +42,14 @@ class _Watched(io.TextIOWrapper):
             super().write(text)
         return len(text)
 
-    def flush(self) -> None:
-        with contextlib.suppress(OSError):
-            super().flush()
-
-    def close(self) -> None:
-        with contextlib.suppress(OSError):
-            super().close()
-
 
 class Terminal:
     """The process's real stdout and stderr, whatever becomes of file descriptors 1 and 2."""
 
     def __init__(self, out_is_json: bool = False) -> None:
         self.out: TextIO = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
-        err = os.fdopen(os.dup(2), "wb")
-        self.err: TextIO = _Watched(err, encoding="utf-8", line_buffering=True)
+        unbuffered: Any = os.fdopen(os.dup(2), "wb", buffering=0)  # nothing is left to be flushed
+        self.err: TextIO = _Unheard(unbuffered, encoding="utf-8", write_through=True)
         self.out_is_json = out_is_json
         self.run: str | None = None
         self.log: Path | None = None
@@ -80,14 +70,12 @@ class Terminal:
         os.close(descriptor)
 
     def close(self) -> None:
-        """Drops what a log on a full or broken disk does not take: Python would end with status 120
-        for it."""
+        """Drops what a full disk does not take of the log: Python would end with status 120."""
         for stream in (sys.stdout, sys.stderr):
             try:
                 stream.flush()
             except OSError:
-                with open(os.devnull, "w") as nowhere:
-                    os.dup2(nowhere.fileno(), stream.fileno())
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 class Console:
@@ -97,11 +85,12 @@ class Console:
         self._err = terminal.err
         self._stage = stage
         self._bar: tqdm | None = None
-        self._unit = ""
-        self._shown_at = time.monotonic()
-        self._first: tuple[str, float, float] = ("", 0.0, 0.0)
-        """What was told first in this unit: the unit, how much was done, and when."""
         self._draws = self._err.isatty() and os.environ.get("TERM") != "dumb"
+        self._unit = ""
+        self._first: tuple[float, float] = (0.0, 0.0)
+        """What the first update of this unit said was done, and when: the time left is counted from
+        there, since what an earlier run had done took none of this one's time."""
+        self._shown_at = time.monotonic()
 
     def line(self, text: str) -> None:
         if self._bar is not None:
@@ -111,46 +100,44 @@ class Console:
             self._bar.refresh()
 
     def update(self, done: float, total: float, unit: str, **metrics: float | int | str) -> None:
-        progress = f"{_short(done)} {'%' if unit == '%' else f'of {_short(total)} {unit}'}"
-        shown = [f"{_words(key)} {_short(value)}" for key, value in metrics.items()]
         now = time.monotonic()
-        if self._first[0] != unit:
-            self._first = unit, done, now
+        is_new, self._unit = unit != self._unit, unit
+        if is_new:
+            self._first = done, now
+        of = "%" if unit == "%" else f"of {short(total)} {unit}"
+        parts = [f"{short(done)} {of}", *(labelled(*item) for item in metrics.items())]
         if self._draws:
-            is_new = unit != self._unit
-            if not is_new and now - self._shown_at < REDRAW_S and done < total:
-                return
-            text = "  ".join(shown if unit == "%" else [progress, *shown])
-            if is_new:  # another step: the time that is left is that of its own items
-                self.close()
-                self._bar, self._unit = self._made(done, total, text), unit
-            else:
-                self._redraw(done, total, text)
+            text = "  ".join(parts[1:] if unit == "%" else parts)
+            self._draw(done, total, text, is_new)
         elif now - self._shown_at >= INTERVAL_S:
-            _, first_done, began = self._first
-            left = time_left(done - first_done, total - done, now - began)
-            self.line("  ".join([progress, *left, *shown]))
-        else:
+            self._shown_at = now
+            first_done, began = self._first
+            if done > first_done and now - began >= LEFT_AFTER_S:
+                left = (now - began) / (done - first_done) * (total - done)
+                parts.insert(1, f"{tqdm.format_interval(left)} left")
+            self.line("  ".join(parts))
+
+    def _draw(self, done: float, total: float, text: str, is_new: bool) -> None:
+        if self._bar is None or is_new:
+            self.close()
+            self._bar = tqdm(
+                desc=self._stage,
+                initial=done,
+                total=total,
+                postfix=text,
+                file=self._err,
+                leave=False,
+                miniters=0,
+                smoothing=0,
+                disable=False,  # whatever TQDM_DISABLE says, which is for the libraries' bars
+                dynamic_ncols=True,  # a bar wider than the terminal would leave lines behind
+                bar_format="{desc} {percentage:3.0f}%|{bar:10}| {elapsed} < {remaining}{postfix}",
+            )
             return
-        self._shown_at = now
-
-    def _made(self, done: float, total: float, text: str) -> tqdm:
-        return tqdm(
-            desc=self._stage,
-            initial=done,  # what a run before had done took none of this one's time
-            total=total,
-            postfix=text,
-            file=self._err,
-            leave=False,
-            disable=False,
-            dynamic_ncols=True,  # a bar that is wider than the terminal would leave lines behind
-            bar_format="{desc} {percentage:3.0f}%|{bar:10}| {elapsed} < {remaining}{postfix}",
-        )
-
-    def _redraw(self, done: float, total: float, text: str) -> None:
-        assert self._bar is not None
-        self._bar.n, self._bar.total = done, total
-        self._bar.set_postfix_str(text)
+        self._bar.total = total
+        self._bar.set_postfix_str(text, refresh=False)
+        if not self._bar.update(done - self._bar.n) and done >= total:
+            self._bar.refresh()
 
     def close(self) -> None:
         if self._bar is not None:
@@ -212,20 +199,12 @@ def relayed(progress: Progress) -> Iterator[Relayed]:
         ray.kill(relay)
 
 
-def time_left(done: float, remaining: float, seconds: float) -> list[str]:
-    """What to say of the time that what remains will take, as what was done took `seconds`: nothing
-    while too little is done. Pure."""
-    if done <= 0 or seconds < LEFT_AFTER_S:
-        return []
-    left = seconds / done * remaining
-    return [f"{left:.0f} s left" if left < 100 else f"{left / 60:.0f} min left"]
+def labelled(name: str, value: float | str) -> str:
+    """A metric as people read it: `tokens/s 1,234`."""
+    return f"{name.replace('_per_second', '/s').replace('_', ' ')} {short(value)}"
 
 
-def _short(value: float | int | str) -> str:
+def short(value: float | str) -> str:
     if isinstance(value, float):
         return f"{value:.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
     return f"{value:,}" if isinstance(value, int) else value
-
-
-def _words(key: str) -> str:
-    return key.replace("_per_second", "/s").replace("_", " ")

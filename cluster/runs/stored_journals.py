@@ -1,20 +1,22 @@
-"""What long stages told of themselves: read from storage alone, while they run and ever after.
+"""The journals of long stages, read from storage alone: while a stage runs, and ever after.
 
 A stage that keeps a journal writes `metrics.jsonl` and `ledger.jsonl` beside its checkpoints, and
 publishes both in its artifact.
 """
 
 import dataclasses
-from collections.abc import Mapping
+import math
+import statistics
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cluster.cli.drawing import Point
 from cluster.runs.ledger import Account, account
 from cluster.store import jsonl
 from cluster.store.artifacts import Draft
 from cluster.store.storage import Storage
 
 METRICS, LEDGER = "metrics.jsonl", "ledger.jsonl"
+Point = tuple[float, float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,30 +34,31 @@ class StoredJournal:
 
     def points(self, name: str, inside: str | None = None) -> list[Point]:
         """A metric over steps, where it is a number; `inside` the metrics of a validation."""
-        found = [(one["step"], one.get(inside, {}) if inside else one) for one in self.metrics]
-        return [(step, values[name]) for step, values in found if values.get(name) is not None]
+        rows = [(line["step"], line.get(inside, {}) if inside else line) for line in self.metrics]
+        return [(step, values[name]) for step, values in rows if values.get(name) is not None]
+
+    def as_json(self) -> dict[str, Any]:
+        """In short, for programs."""
+        last = self.metrics[-1] if self.metrics else {}
+        return {"place": self.place, **self.account.as_metrics(), "last": last}
 
 
 def of_run(storage: Storage, run: Mapping[str, Any]) -> dict[str, StoredJournal]:
-    """The journals of a run's stages, by stage; of those too that an earlier run had done."""
-    found = {}
+    """The journals of a run's stages, by stage; also of those that an earlier run had done."""
+    journals = {}
     for stage in run["stages"]:
-        if stage["artifact"]:
-            journal = _at(storage, stage["artifact"])
-            if journal is not None:
-                found[stage["stage"]] = journal
-    return found
+        artifact_id = stage["artifact"]
+        for place in (artifact_id, Draft(storage, artifact_id).work) if artifact_id else ():
+            entries = jsonl.read(storage, f"{place}/{LEDGER}")
+            if entries:
+                metrics = jsonl.read(storage, f"{place}/{METRICS}")
+                journals[stage["stage"]] = StoredJournal(place, metrics, entries)
+                break
+    return journals
 
 
-def _at(storage: Storage, artifact_id: str) -> StoredJournal | None:
-    for place in (artifact_id, Draft(storage, artifact_id).work):
-        entries = jsonl.read(storage, f"{place}/{LEDGER}")
-        if entries:
-            return StoredJournal(place, jsonl.read(storage, f"{place}/{METRICS}"), entries)
-    return None
-
-
-def as_json(journal: StoredJournal) -> dict[str, Any]:
-    """In short, for programs."""
-    last = journal.metrics[-1] if journal.metrics else {}
-    return {"place": journal.place, **journal.account.as_metrics(), "last": last}
+def thinned(points: Sequence[Point], count: int) -> list[Point]:
+    """At most `count` points: the means of neighbours."""
+    size = max(1, math.ceil(len(points) / count))
+    groups = [points[start : start + size] for start in range(0, len(points), size)]
+    return [(group[-1][0], statistics.fmean(y for _, y in group)) for group in groups]

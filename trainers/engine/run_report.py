@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from cluster.cli.drawing import thinned
 from cluster.cli.summary import duration, headline
-from cluster.runs.stored_journals import StoredJournal
+from cluster.runs.stored_journals import StoredJournal, thinned
 from trainers.corpora.report.page import Plot, Section, Table, render
 from trainers.corpora.report.plots import Bar, Curve, bars, curves
 

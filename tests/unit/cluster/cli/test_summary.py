@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from cluster.cli import summary
-from cluster.runs import pipeline
 from cluster.store.lookup import placed
 from cluster.store.storage import Storage
 from tests.fakes import published
@@ -53,8 +52,7 @@ def test_one_run_shows_its_stages_its_pages_and_its_log() -> None:
         "20261124-150405-123456-demo  done, started 2026-11-24T15:04:05Z",
         "",
         "  examples  done  12.3 s  kept 80",
-        "  shard     done  12.3 s  training tokens 3,584,840  sequences 28,037  "
-        "packing efficiency 0.9989",
+        "  shard     done  12.3 s  tokens 3,584,840  sequences 28,037",
         "",
         "  shard report  /mill/report.html",
         "  log           /log",
@@ -72,21 +70,19 @@ def test_a_stage_that_runs_has_taken_no_time_yet() -> None:
     assert shown[3] == "  pretrain  running"
 
 
-def test_every_stage_has_headlines() -> None:
-    assert set(summary.HEADLINES) == {*(one.name for one in pipeline.STAGES), pipeline.SERVE}
+def test_the_headline_is_the_first_metrics_that_a_line_can_show() -> None:
+    test = {"accuracy": 0.91234567, "confusion": [[1, 0], [0, 1]]}
+    evaluate = stage("evaluate", test=test, headline={"test accuracy": 0.91234567})
+    assert summary.headline(evaluate) == "test accuracy 0.9123"
+    pretrain = stage("pretrain", loss=7.9, tokens_per_second=19206, a=1, b=2, c=3, d=4)
+    assert summary.headline(pretrain) == "loss 7.9  tokens/s 19,206  a 1  b 2  c 3"
+    url = "http://127.0.0.1:8000"
+    assert summary.headline(stage("serve", url=url)) == f"url {url}"
 
 
-def test_headlines_are_found_inside_of_what_a_stage_measured() -> None:
-    evaluate = stage(
-        "evaluate",
-        test={"accuracy": 0.91234567, "confusion": [[1, 0], [0, 1]]},
-        headline={"test accuracy": 0.91234567},
-        seeds={"gain from pretraining": {"mean": 0.031}},
-    )
-    assert summary.headline(evaluate) == "test accuracy 0.9123  gain from pretraining 0.031"
-    assert summary.headline(stage("serve", url="http://127.0.0.1:8000")) == (
-        "at http://127.0.0.1:8000"
-    )
+def test_a_curve_is_a_row_of_blocks() -> None:
+    assert summary.curve([8.0, 5.0, 4.0, 1.0]) == "█▅▄▁"
+    assert summary.curve([2.0]) == "▁"
 
 
 @pytest.mark.parametrize(

@@ -57,9 +57,11 @@ def detail(
         took = "" if has_begun_only else duration(stage["seconds"])
         stages.append((stage["stage"], stage["status"], took, headline(stage)))
     trainings = [line for item in journals.items() for line in _training(*item)]
-    blocks = [run["error"].splitlines(), list(aligned(stages)), trainings]
+    blocks = [list(aligned(stages)), trainings]
     return [
         f"{run['id']}  {run['status']}, started {run['started']}",
+        *(f"  {line}" for line in run["error"].splitlines()),
+        "",
         *(f"  {line}".rstrip() for block in blocks if block for line in (*block, "")),
         *(f"  {line}" for line in aligned([*places.items()])),
     ]

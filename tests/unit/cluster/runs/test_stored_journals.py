@@ -43,9 +43,9 @@ def test_it_is_drawn_with_its_curve_and_where_its_time_went(storage: Storage) ->
     published(storage, MODEL, told_training())
     run = record("done")
     shown = summary.detail(run, stored_journals.of_run(storage, run), {"log": "/log"})
-    assert shown[3].startswith("  pretrain: loss 8 █")
-    assert shown[3].endswith("▁ 6.02 at step 100")
-    assert shown[4:6] == [
+    assert shown[4].startswith("  pretrain: loss 8 █")
+    assert shown[4].endswith("▁ 6.02 at step 100")
+    assert shown[5:7] == [
         "  pretrain: goodput 72.1% of 1.9 min, until 01:48:31 UTC",
         "  pretrain: compute 72.1%, evaluation 4.5%, startup 5.4%, restart 9.0%, lost 9.0%",
     ]

@@ -6,32 +6,16 @@ GET  /docs          this as a page to try it on, which needs no other network; /
 """
 
 import inspect
-from typing import Any, Protocol
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from serving.config import Serve
-from serving.http.bodies import BodyLimit, HeadAsGet, JsonRoute
+from serving.http.bodies import BodyLimit, JsonRoute
 from serving.http.refusals import RESPONSES, refuse_in_words
 from trainers.tasks.predictor import Predictor
-
-
-class Answering(Protocol):
-    """What answers requests: one replica."""
-
-    name: str
-    version: str
-
-    async def answers(self, inputs: list[Any], truncate: bool) -> list[Any]: ...
-
-    def describe(self) -> dict[str, Any]: ...
-
-
-class Answer(BaseModel):
-    model: str
-    version: str
 
 
 def request_type(predictor: type[Predictor], max_inputs: int) -> type[BaseModel]:
@@ -44,28 +28,20 @@ def request_type(predictor: type[Predictor], max_inputs: int) -> type[BaseModel]
     return create_model("Request", __config__=ConfigDict(extra="forbid"), **fields)
 
 
-def http_api(
-    answering: Answering, predictor: type[Predictor], route: str, settings: Serve
-) -> FastAPI:
-    """The API of one replica, of a task with this Predictor."""
+def http_api(endpoint: Any, predictor: type[Predictor], route: str, settings: Serve) -> FastAPI:
+    """The API of an endpoint's replica (app.py), of a task with this Predictor."""
+    body = request_type(predictor, settings.max_texts)
+    output: Any = predictor.Output
+    answer: Any = create_model("Answer", model=str, version=str, predictions=list[output])
+
     http = FastAPIOffline(title="raymill", redoc_url=None)
     http.router.route_class = JsonRoute
     http.add_middleware(BodyLimit, limit_megabytes=settings.max_request_megabytes)
-    http.add_middleware(HeadAsGet)
-    body = request_type(predictor, settings.max_texts)
     refuse_in_words(http, [*body.model_fields])
-    output: Any = predictor.Output
-    fields: Any = {"predictions": (list[output], ...)}
-    answer: Any = create_model("Answer", __base__=Answer, **fields)
 
     async def predict(request: Any) -> Any:
-        return answer(
-            model=answering.name,
-            version=answering.version,
-            predictions=await answering.answers(
-                getattr(request, predictor.inputs), request.truncate
-            ),
-        )
+        predictions = await endpoint.answers(getattr(request, predictor.inputs), request.truncate)
+        return answer(model=endpoint.name, version=endpoint.version, predictions=predictions)
 
     # FastAPI reads a function's types, which are known only here.
     parameter = inspect.Parameter(
@@ -76,6 +52,6 @@ def http_api(
 
     @http.get("/v1/model")
     async def model() -> dict[str, Any]:
-        return answering.describe()
+        return endpoint.describe()
 
     return http

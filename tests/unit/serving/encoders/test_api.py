@@ -1,6 +1,5 @@
 """What the endpoint says over HTTP: answers of a real model, and refusals in words."""
 
-import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -107,28 +106,6 @@ def test_a_body_must_say_that_it_is_json(client: TestClient, kind: str, status: 
 
 def test_a_byte_order_mark_is_no_mistake(client: TestClient) -> None:
     assert post(client, b"\xef\xbb\xbf" + ONE)[0] == 200
-
-
-def test_a_body_may_be_gzip(client: TestClient) -> None:
-    zipped = {"content-encoding": "gzip"}
-    whole = gzip.compress(ONE)
-    assert post(client, whole, **zipped)[0] == 200
-    assert post(client, gzip.compress(ONE[:5]) + gzip.compress(ONE[5:]), **zipped)[0] == 200
-    assert post(client, whole[:-9], **zipped) == (422, "the body is gzip without its end")
-    assert post(client, ONE, **zipped)[1].startswith("the body is not gzip, as it says: ")
-    assert post(client, whole)[1].startswith("the body is not UTF-8")
-    status, says = post(client, whole, **{"content-encoding": "br"})
-    assert (status, says) == (
-        415,
-        "Content-Encoding: br is not read here; send gzip, or a plain body",
-    )
-
-
-def test_what_unfolds_beyond_the_limit_is_not_unfolded(client: TestClient) -> None:
-    over = (413, "the body is over serve.max_request_megabytes = 0.1; send fewer texts")
-    zipped = {"content-encoding": "gzip"}
-    assert post(client, gzip.compress(b" " * 9_000_000), **zipped) == over
-    assert post(client, gzip.compress(b"") * 6000, **zipped) == over, "nothing, but often"
 
 
 @pytest.mark.parametrize("path", ["/v1/model", "/docs", "/openapi.json"])

@@ -1,7 +1,6 @@
-"""How a body is read: no further than the limit, whether it is compressed or not."""
+"""How a body is read: no further than the limit."""
 
 import asyncio
-import gzip
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -84,26 +83,10 @@ def test_a_larger_body_is_not_read_to_its_end(app: FastAPI, declared: bool) -> N
     assert read == (0 if declared else 2)
 
 
-@pytest.mark.parametrize("size", [1, 7, 10_000])
-def test_gzip_may_come_in_any_pieces(app: FastAPI, size: int) -> None:
-    half = LIMIT_BYTES // 2
-    whole = gzip.compress(document(LIMIT_BYTES)[:half]) + gzip.compress(
-        document(LIMIT_BYTES)[half:]
-    )
-    pieces = [whole[start : start + size] for start in range(0, len(whole), size)]
-    assert post(app, pieces, {"content-encoding": "gzip"}) == (200, 1, len(pieces))
-
-
-def test_a_bomb_is_not_read_to_its_end(app: FastAPI) -> None:
-    whole = gzip.compress(document(100_000_000))
-    pieces = [whole[start : start + 200] for start in range(0, len(whole), 200)]
-    status, _, read = post(app, pieces, {"content-encoding": "gzip"})
-    assert (status, read) == (413, 1)
-
-
-def test_an_unknown_compression_is_refused_unread(app: FastAPI) -> None:
-    assert post(app, [b"x"], {"content-encoding": "zstd"}) == (
+@pytest.mark.parametrize("encoding", ["gzip", "zstd"])
+def test_a_compressed_body_is_refused_unread(app: FastAPI, encoding: str) -> None:
+    assert post(app, [b"x"], {"content-encoding": encoding}) == (
         415,
-        {"detail": "Content-Encoding: zstd is not read here; send gzip, or a plain body"},
+        {"detail": f"Content-Encoding: {encoding} is not read here; send a plain body"},
         0,
     )

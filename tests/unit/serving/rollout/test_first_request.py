@@ -1,4 +1,4 @@
-"""The first request is about a short row that the model was evaluated on."""
+"""The first request is about a row that the model was evaluated on."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ import pytest
 
 from cluster.store.artifacts import Artifact
 from cluster.store.storage import Storage
-from serving.rollout.first_request import MAX_CHARACTERS, first_request
+from serving.rollout.deploy import MAX_CHARACTERS, first_request
 from tests.fakes import published
 from trainers.corpora.tokens.pack import write_arrow
 from trainers.tasks.classify.spec import Classify
@@ -27,12 +27,14 @@ def promoted(folder: Path, rows: list[dict[str, Any]]) -> Artifact:
 @pytest.mark.parametrize(
     ("rows", "text"),
     [
-        ([{"text": "长" * 99, "label": "a"}, {"text": "短", "label": "b"}], "短"),
+        ([{"text": "短", "label": "a"}, {"text": "长" * 99, "label": "b"}], "短"),
         ([{"text": "长" * 99, "label": ["a"]}], "长" * MAX_CHARACTERS),
         ([], "很好，非常满意！"),
     ],
 )
-def test_a_short_row_is_asked_first(tmp_path: Path, rows: list[dict[str, Any]], text: str) -> None:
+def test_the_beginning_of_a_row_is_asked_first(
+    tmp_path: Path, rows: list[dict[str, Any]], text: str
+) -> None:
     assert first_request(promoted(tmp_path, rows), Classify) == {"texts": [text]}
 
 

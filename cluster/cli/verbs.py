@@ -308,7 +308,9 @@ def _limit(text: str) -> tuple[str, float]:
 
 def _show_figures(evaluation: Mapping[str, Any], terminal: Terminal) -> None:
     rows = []
-    for name, figures in {**evaluation, **evaluation.get("seeds", {})}.items():
+    sets = {**evaluation, **evaluation.get("seeds", {})}
+    sets.pop("headline", None)
+    for name, figures in sets.items():
         numbers = [labelled(*item) for item in figures.items() if isinstance(item[1], int | float)]
         if numbers:
             rows.append((name, "  ".join(numbers)))

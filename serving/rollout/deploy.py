@@ -132,11 +132,11 @@ def post(url: str, body: str) -> Any:
             with DIRECTLY.open(request, timeout=10) as response:
                 return json.load(response)
         except OSError as error:
-            is_answer = isinstance(error, urllib.error.HTTPError)
-            is_final = is_answer and error.code not in ROUTE_NOT_READY
+            answer = error if isinstance(error, urllib.error.HTTPError) else None
+            is_final = answer is not None and answer.code not in ROUTE_NOT_READY
             if is_final or time.monotonic() > deadline:
-                answer = f"{error.code}: {error.read()!r}" if is_answer else f"nothing: {error}"
-                raise InfrastructureError(f"{url} answers {answer}") from error
+                words = f"nothing: {error}" if answer is None else f"{error}: {answer.read()!r}"
+                raise InfrastructureError(f"{url} answers {words}") from error
         time.sleep(0.2)
 
 

@@ -20,7 +20,7 @@ from cluster.store.artifacts import Artifact
 from cluster.store.storage import Storage
 from serving.config import Serve
 from serving.encoders.api import http_api
-from serving.rollout.first_request import first_request
+from serving.rollout.deploy import first_request
 from serving.rollout.promote import refuse_worse
 from tests.fakes import Notes, published, serial
 from tests.tagging import Tag, TagPredictor, TagTask

@@ -64,11 +64,16 @@ def all_of(label: str | tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _key_in(label_map: LabelMap, label: str) -> str | None:
-    """The key that stands for a label: itself, or the same number with a point or without, since
-    files without types hold `1.0` where others hold 1."""
+    """The key that stands for a label: itself, or the same number or truth value, since files
+    without types hold `1.0` or `true` where others hold 1 or True."""
     if label in label_map:
         return label
-    shortest = _shortest(label)
-    if shortest in label_map:
-        return shortest
-    return next((key for key in label_map if _shortest(key) == shortest), None)
+    same = _same(label)
+    if same in label_map:
+        return same
+    return next((key for key in label_map if _same(key) == same), None)
+
+
+def _same(label: str) -> str:
+    """How a label is written whatever the file."""
+    return label.capitalize() if label.lower() in ("true", "false") else _shortest(label)

@@ -22,7 +22,7 @@ class Source(Section):
     path: str | None = None
     """A file, a glob or a URI, whose names may be percent-encoded; inside the package's folder if
     `package` is given. `**` in a glob is any number of folders. Links are followed; names that
-    begin with a dot are passed over."""
+    begin with `.`, `_` or `~$` are passed over, unless the glob begins so too."""
     package: str | None = None
     """An installed Python package that ships the files."""
     dataset: str | None = None
@@ -33,9 +33,9 @@ class Source(Section):
     tomorrow; what else is named is looked up when the documents are first read."""
     format: Literal["text", "jsonl", "csv", "parquet"] | None = None
     """By default from the file's ending; compression (.gz, .zst, .bz2) is seen by itself. In
-    `text`, each line is a document; a `.json` file may also be an array of objects, and `csv` is
-    `.tsv` too. Of an archive (.zip, .tar, .tar.gz, .tgz, .tar.zst) it is the
-    format of all members; by default those with a known ending are read."""
+    `text`, each line is a document; a `.json` file may also be an array of objects, alone or under
+    one key, and `csv` is `.tsv` and `.tab` too. Of an archive (.zip, .tar, .tar.gz, .tgz, .tar.zst)
+    it is the format of all members; by default those with a known ending are read."""
     encoding: str | None = None
     """Of text, JSON and CSV, such as `gb18030`, `big5` or `utf-16`. By default UTF-8, or what a
     byte order mark says. One task reads all of a file in another encoding than UTF-8."""
@@ -52,8 +52,8 @@ class Source(Section):
     """The label of every document, where none of the columns has it."""
     label_map: dict[str, str | None] | None = Field(default=None, min_length=1)
     """What the labels in a column are called, as in `{1: good, 2: null}`; `null` drops the
-    document, or that label of a list. 1 and 1.0 are the same. A value outside the map is refused;
-    without a map all are taken as they are."""
+    document, or that label of a list. 1 and 1.0 are the same, and so are true and True. A value
+    outside the map is refused; without a map all are taken as they are."""
     weak_labels: WeakLabels | None = None
     """Rules that label the documents of a source without labels."""
     split: Literal["train", "validation", "test", "shares"] | None = None

@@ -1,9 +1,9 @@
 """Find the files that a path names, by one walk for disks and object stores.
 
 `*`, `?` and `[ ]` stand for parts of a name, `**` for any number of folders, and at the end for all
-files below. A name with brackets that exists is itself. Names that begin with a dot are passed over
-unless the pattern has the dot too. Links are followed; a file or folder that several names lead to
-is read once.
+files below. A name with brackets that exists is itself. Hidden names are passed over unless the
+pattern begins as they do. Links are followed; a file or folder that several names lead to is read
+once.
 """
 
 import collections
@@ -15,8 +15,10 @@ from typing import Literal, NamedTuple, Protocol
 
 import pyarrow.fs as pafs
 
+from trainers.corpora.reading.formats import is_hidden
+
 MARKS = "*?["
-HIDDEN = "names that begin with a dot ({})"
+HIDDEN = "names that begin with '.', '_' or '~$' ({})"
 LEADS_NOWHERE = "links that lead nowhere ({})"
 MAY_NOT_BE_READ = "folders that may not be read ({})"
 READ_ALREADY = "links to what is read already ({})"
@@ -166,7 +168,7 @@ class _Walk:
             leads_nowhere = entry.kind is None and entry.is_link
             if entry.kind != wanted and not leads_nowhere:
                 continue
-            if entry.name.startswith(".") and not pattern.startswith("."):
+            if is_hidden(entry.name) and pattern[0] != entry.name[0]:
                 self.skipped[HIDDEN].add(path)
             elif leads_nowhere:
                 self.skipped[LEADS_NOWHERE].add(path)

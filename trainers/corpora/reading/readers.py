@@ -181,7 +181,7 @@ def _of_content(
     lines = Lines(numbered(content, name, begin, end), undecodable)
     match kind:
         case "csv":
-            yield from delimited(name, lines, columns, source.delimiter)
+            yield from delimited(name, lines, columns, source.delimiter, source.wanted)
         case "jsonl":
             yield from jsonl(name, lines, columns)
         case _:
@@ -218,6 +218,8 @@ def _label(source: Source, columns: Mapping[str, Any], column: str) -> Label | P
         if None in found:
             kind = type(value[found.index(None)]).__name__
             return Problem(f"column {column!r} has {kind} in a list, which is not a label")
+        if "" in found and "" not in (source.label_map or {}):
+            return Problem(f"an empty label in a list of column {column!r}")
         return tuple(found)  # type: ignore[arg-type]
     label = _value(columns, LABEL, column)
     if label == "" and "" not in (source.label_map or {}):

@@ -11,6 +11,7 @@ FORMATS = {
     ".ndjson": "jsonl",
     ".csv": "csv",
     ".tsv": "csv",
+    ".tab": "csv",
     ".parquet": "parquet",
 }
 ARCHIVES = {".zip": "zip", ".tar": "tar"}
@@ -41,6 +42,12 @@ def format_of(file: str, given: str | None) -> str:
             f"{file}: unknown ending {own!r} (known: {KNOWN}); set the source's `format`"
         )
     return found
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder called so holds no data: what systems hide, what Spark and Hadoop
+    write beside their parts, what macOS adds to archives, and the locks of Office."""
+    return name.startswith((".", "_", "~$"))
 
 
 def ending(file: str) -> str:

@@ -16,7 +16,7 @@ from pathlib import PurePosixPath
 from typing import Any, NamedTuple, Self
 
 from cluster.errors import UserError
-from trainers.corpora.reading.formats import archive_of, compression_of, known_format
+from trainers.corpora.reading.formats import archive_of, compression_of, is_hidden, known_format
 from trainers.corpora.reading.formats.streams import open_content, reading, unreadable
 
 
@@ -128,9 +128,8 @@ class _Header(tarfile.TarInfo):
 
 
 def _format(name: str, given: str | None) -> str | None:
-    """None for a member to pass over; so are hidden files, such as those that macOS adds."""
-    path = PurePosixPath(name)
-    if any(name.startswith(".") or name == "__MACOSX" for name in path.parts):
+    """None for a member to pass over; so are hidden files."""
+    if any(map(is_hidden, PurePosixPath(name).parts)):
         return None
     return given or known_format(name)
 

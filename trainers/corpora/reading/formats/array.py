@@ -9,20 +9,31 @@ from trainers.corpora.reading.formats import rows
 from trainers.corpora.reading.formats.rows import Problem, Rows
 from trainers.corpora.reading.formats.text_lines import json_row
 
-BEGINNING = re.compile(rb"(?:\xef\xbb\xbf)?\s*\[\s*[{\]]")
+BEGINNING = re.compile(rb'(?:\xef\xbb\xbf)?\s*(\{\s*"[^"\\]*" ?: ?(?=\[\s*\{))?\[\s*[{\]]')
 SPACE = re.compile(r"\s*")
 PIECE_CHARACTERS = 1 << 20
 
 
 def is_array(head: bytes) -> bool:
-    """Whether a file that begins so is an array of objects, not lines of them."""
-    return BEGINNING.match(head) is not None
+    """Whether a file that begins so is an array of objects, by itself or as the one value of an
+    object, not lines of objects."""
+    found = BEGINNING.match(head)
+    if found is None or found[1] is None:
+        return found is not None
+    # The first value of a line may be an array too.
+    first, _, more = head.strip().partition(b"\n")
+    return not first.rstrip().endswith(b"}") if more else first.endswith(b"]}")
 
 
 def array(name: str, stream: io.BufferedReader, undecodable: Problem) -> Rows:
     """A row for each item. Raises UserError for what is no JSON: nothing says where the next row
     would begin."""
     items = _Items(name, io.TextIOWrapper(stream, "utf-8-sig", "surrogateescape"))
+    is_inside = items.next_character() == "{"
+    if is_inside:
+        items.skip("{")
+        items.item(name)
+        items.skip(":")
     items.skip("[")
     number = 0
     while items.next_character() != "]":
@@ -32,6 +43,10 @@ def array(name: str, stream: io.BufferedReader, undecodable: Problem) -> Rows:
         where = f"{name}:item {number}"
         yield json_row(where, items.item(where), undecodable)
     items.skip("]")
+    if is_inside and items.next_character() == ",":
+        raise UserError(f"{name}: an object with more than one key; write its array of rows alone")
+    if is_inside:
+        items.skip("}")
     if items.next_character():
         raise UserError(f"{name}: not JSON: something stands behind the array")
 

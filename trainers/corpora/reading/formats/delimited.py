@@ -14,6 +14,7 @@ from trainers.corpora.reading.formats.text_lines import BYTE_ORDER_MARK, Lines
 UNDECODED = re.compile("[\0\ud800-\udfff]")
 """Half a pair, as which a byte that is not UTF-8 is decoded; or the zeros of UTF-16."""
 TAB = "\t"
+TSV = (".tsv", ".tab")
 DELIMITERS = (",", TAB, ";", "|")
 """That are found by themselves: RFC 4180's, and what Excel and databases write."""
 
@@ -69,14 +70,19 @@ class _Fed:
         return decoded
 
 
-def delimited(name: str, lines: Lines, wanted: Wanted, delimiter: str | None = None) -> Rows:
-    """The rows below the header. `delimiter` is what the recipe says."""
+def delimited(
+    name: str, lines: Lines, wanted: Wanted, delimiter: str | None, named: Wanted
+) -> Rows:
+    """The rows below the header. The recipe says the `delimiter`, or `named` columns by which it is
+    found."""
     fed = _Fed(lines)
     csv.field_size_limit(rows.MAX_ROW_BYTES)
+    while fed.peek().isspace():
+        next(fed)
     if said := SEPARATOR.fullmatch(fed.peek()):
         next(fed)
         delimiter = delimiter or said[1]
-    delimiter = delimiter or delimiter_of(fed.peek(), wanted, inner_ending(name) == ".tsv")
+    delimiter = delimiter or delimiter_of(fed.peek(), named, inner_ending(name) in TSV)
     reader = csv.reader(fed, delimiter=delimiter, strict=True)
     header: list[str] | None = None
     while True:
@@ -129,8 +135,8 @@ def _unquoted(
     """Lines between tabs as rows of their own, if quotes among them are but text, as in files whose
     fields are never quoted: they cannot be read otherwise, or several are whole rows by themselves.
     Pure."""
-    if problem is None and len(read) == 1:
-        return None
+    if problem is None and (len(read) == 1 or any('""' in (line or "") for _, line in read)):
+        return None  # quotes are doubled only where fields are quoted
     split = [(where, line.rstrip("\r\n").split(TAB)) for where, line in read if line is not None]
     is_whole = len(split) == len(read) and all(len(fields) == columns for _, fields in split)
     return split if is_whole else None

@@ -83,9 +83,10 @@ def _undecodable(sample: bytes, encoding: str) -> Problem:
 def advice(sample: bytes, encoding: str = "utf-8") -> str:
     """How to read a file that begins so and is in another encoding than this one."""
     likely = _likely(sample, LIKELY if is_utf8(encoding) else [*LIKELY, "utf_8"])
-    looks = f"it looks like {' or '.join(likely)}; " if likely else ""
-    example = likely[0] if likely else "gb18030"
-    return f"{looks}set the source's `encoding: {example}`, or convert the file"
+    if not likely:
+        return "set the source's `encoding`, or convert the file"
+    looks = " or ".join(likely)
+    return f"it looks like {looks}; set the source's `encoding: {likely[0]}`, or convert the file"
 
 
 def has_many_zeros(sample: bytes) -> bool:

@@ -54,7 +54,9 @@ def there_are(columns: Collection[str], wanted: str) -> str:
     """The columns that there are, and the nearest to the one that is not."""
     shown = ", ".join(itertools.islice(columns, SHOWN_COLUMNS))
     more = ", ..." if len(columns) > SHOWN_COLUMNS else ""
-    return f"columns: {shown}{more}{nearest(wanted, columns)}"
+    is_several = len(columns) == 1 and wanted in shown
+    hint = "; set `delimiter` if these are several" if is_several else nearest(wanted, columns)
+    return f"columns: {shown}{more}{hint}"
 
 
 def refuse_columns(file: str, wanted: Wanted, columns: Sequence[str]) -> None:

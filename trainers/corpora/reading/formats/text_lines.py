@@ -98,4 +98,7 @@ def _why_not_json(written: bytes, error: ValueError, undecodable: Problem) -> Pr
         written.decode()
     except UnicodeDecodeError:
         return undecodable
-    return Problem("not JSON", str(error).replace(" at line 1 column", " at column"))
+    told = str(error).replace(" at line 1 column", " at column")
+    if told.startswith("EOF while parsing an object"):
+        told += "; a row is a line, unless the file is an array of objects"
+    return Problem("not JSON", told)

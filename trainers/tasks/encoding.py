@@ -16,6 +16,8 @@ FORWARD_TOKENS = 64 * 128
 """Tokens that go through a model at once without gradients, with padding, at most."""
 CHARACTERS_PER_TOKEN = 16
 """Of a text so many characters a token are tokenized at first: few texts need more."""
+LONGEST_WORD = 1 << 18
+"""Characters: what follows a longer word of WordPiece is not read."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,12 +57,14 @@ def encode(
 ) -> list[Encoded]:
     """Token ids of each text, cut to `max_length`; the names of special tokens are text.
 
-    The ids are those of tokenizing the whole text. Of a long one only the beginning is tokenized,
-    and more of it until the cut is certain: the time follows from `max_length`, not from the text.
+    The ids are those of tokenizing the whole text, up to a word that has no end. Of a long text
+    only the beginning is tokenized, and more of it until the cut is certain: the time follows from
+    `max_length`, not from the text.
     `beginning_of` gives so many characters of a text or more, and whether that is all of it.
     """
     done: dict[int, Encoded] = {}
     characters = CHARACTERS_PER_TOKEN * max_length
+    most = max(LONGEST_WORD, 16 * characters)
     special = tokenizer.num_special_tokens_to_add()
     words_are_whole = type(tokenizer.backend_tokenizer.model).__name__ in ("WordPiece", "WordLevel")
     while len(done) < len(texts):
@@ -74,7 +78,8 @@ def encode(
         ).encodings
         for place, (_, is_whole), encoding in zip(places, beginnings, encodings, strict=True):
             behind = sum(len(chunk.ids) - special for chunk in encoding.overflowing)
-            if is_whole or (behind >= max_length and _is_certain(encoding, words_are_whole)):
+            is_certain = behind >= max_length and _is_certain(encoding, words_are_whole)
+            if is_whole or is_certain or characters >= most:
                 length = len(encoding.ids) + behind if is_whole else None
                 done[place] = Encoded(encoding.ids, length)
         characters *= 4

@@ -87,6 +87,22 @@ def test_no_more_of_a_text_is_cleaned_than_can_matter(
     assert sum(cleaned) <= 2.5 * len(long)
 
 
+@pytest.mark.parametrize("run", [" ", "\n", "\x00", "\u200b", "\u200d", " \r\n", "\u200b\u3000"])
+def test_runs_that_nobody_sees_cost_next_to_nothing(
+    run: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cleaned: list[str] = []
+
+    def kept(text: str, clean: Clean) -> str:
+        cleaned.append(text)
+        return normalize(text, clean)
+
+    monkeypatch.setattr(module, "normalize", kept)
+    text = f"好{run * (300_000 // len(run))}吗"
+    assert beginning(text, Clean(), 2000) == (normalize(text, Clean()), True)
+    assert sum(map(len, cleaned)) <= 5000
+
+
 def test_of_a_pile_of_marks_the_first_stay() -> None:
     pile = "e" + "\u0301\u0316" * 200_000  # in order only after 4e10 exchanges
     assert len(normalize(pile, Clean())) <= 1 + MOST_MARKS

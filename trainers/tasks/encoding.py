@@ -42,7 +42,8 @@ def encode_raw(
 
 
 def _beginning_of_raw(text: str, characters: int, clean: Clean) -> tuple[str, bool]:
-    return beginning(text, clean, characters)
+    begins, is_whole = beginning(text, clean, characters)
+    return begins[:characters], is_whole and len(begins) <= characters
 
 
 def _beginning_of_clean(text: str, characters: int) -> tuple[str, bool]:

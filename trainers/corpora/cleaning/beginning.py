@@ -5,7 +5,7 @@ import re
 
 from trainers.corpora.cleaning.config import Clean
 from trainers.corpora.cleaning.invisible import CONTROL
-from trainers.corpora.cleaning.rules import normalize
+from trainers.corpora.cleaning.rules import LONGEST_MENDED, normalize
 
 MARGIN = 4096
 """Cleaned characters before a cut that what follows may change: combining marks, a line of
@@ -21,13 +21,15 @@ def beginning(text: str, clean: Clean, characters: int) -> tuple[str, bool]:
     all."""
     taken = characters + 2 * MARGIN
     while True:
-        if clean.mojibake:  # whether a line is depends on the whole of it
+        if clean.mojibake:
             raw, is_whole = text[:taken], taken >= len(text)
         else:
             raw, is_whole = _without_runs(text, taken)
         if is_whole:
             return normalize(raw, clean), True
-        end = raw.rfind("\n") + 1 if clean.mojibake else len(raw)
+        end = len(raw)
+        if clean.mojibake and end - raw.rfind("\n") <= LONGEST_MENDED:
+            end = raw.rfind("\n") + 1  # whether a line is mojibake depends on the whole of it
         certain = normalize(raw[:end], clean)[:-MARGIN]
         if len(certain) >= characters:
             return certain, False

@@ -28,6 +28,8 @@ BOILERPLATE = re.compile(
 MOJIBAKE = re.compile("[\x80-\u2fff\uf8ff-\ufeff\ufff0-\uffff]")
 """Characters of which there is one, at least, in a line that was read in a wrong encoding; looked
 for in a fiftieth of the time that ftfy takes."""
+LONGEST_MENDED = 1 << 16
+"""Characters of a line: a longer one stays as it is, so that its beginning can be cleaned alone."""
 MOST_MARKS = 30
 """Combining marks behind a character (Unicode Standard Annex 15, section 13, Stream-Safe Text). No
 writing has more, and to order them takes the square of their number."""
@@ -99,7 +101,7 @@ def _without_mojibake(text: str) -> str:
 
 def _mended(line: str) -> str:
     """The line as it was written, in an encoding that it was not read in."""
-    if not MOJIBAKE.search(line):
+    if len(line) > LONGEST_MENDED or not MOJIBAKE.search(line):
         return line
     import ftfy
 

@@ -9,7 +9,7 @@ from trainers.corpora.cleaning import beginning as module
 from trainers.corpora.cleaning.beginning import MARGIN, beginning
 from trainers.corpora.cleaning.config import Clean
 from trainers.corpora.cleaning.privacy import FINDERS
-from trainers.corpora.cleaning.rules import MOST_MARKS, normalize
+from trainers.corpora.cleaning.rules import LONGEST_MENDED, MOST_MARKS, normalize
 
 EVERYTHING = Clean(mojibake=True, boilerplate=True, mask=tuple(FINDERS))
 SETTINGS = [Clean(), Clean(unicode="NFC", boilerplate=True, mask=tuple(FINDERS)), EVERYTHING]
@@ -114,3 +114,8 @@ def test_a_line_is_mended_as_a_whole() -> None:
     text = "å¾ˆå¥½" + "x" * 30_000
     begins, is_whole = beginning(text, Clean(mojibake=True), 100)
     assert (begins, is_whole) == ("很好" + "x" * 30_000, True)
+    endless = text + "x" * 300_000
+    begins, is_whole = beginning(endless, Clean(mojibake=True), 100)
+    assert not is_whole
+    assert normalize(endless, Clean(mojibake=True)).startswith(begins)
+    assert len(begins) <= 2 * LONGEST_MENDED

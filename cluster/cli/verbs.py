@@ -281,7 +281,7 @@ def _serve(
 
 
 def _recipe(options: argparse.Namespace) -> Recipe:
-    return load(options.target, options.overrides, options.workspace, looks=True)
+    return load(options.target, options.overrides, options.workspace, check_files=True)
 
 
 def _model(options: argparse.Namespace, terminal: Terminal) -> Artifact:

@@ -68,10 +68,10 @@ def load(
     source: str | Path,
     overrides: Iterable[str] = (),
     workspace: str | None = None,
-    looks: bool = False,
+    check_files: bool = False,
 ) -> Recipe:
-    """The recipe in a file or of a shipped name, after `key=value` overrides. `looks` also at the
-    local files that it names.
+    """The recipe in a file or of a shipped name, after `key=value` overrides. `check_files` looks
+    at the local files that it names, too.
 
     Raises RecipeError with one line for each problem found.
     """
@@ -83,7 +83,7 @@ def load(
     assigned = assign_all(document, overrides)
     if workspace is not None:
         document["workspace"] = workspace
-    return _validate(document, str(path), assigned, looks)
+    return _validate(document, str(path), assigned, check_files)
 
 
 def override(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
@@ -132,7 +132,7 @@ def known_recipe() -> type[Recipe]:
 
 
 def _validate(
-    document: dict[str, Any], source: str, assigned: Iterable[str] = (), looks: bool = False
+    document: dict[str, Any], source: str, assigned: Iterable[str] = (), check_files: bool = False
 ) -> Recipe:
     recipe: Recipe = _checked(known_recipe(), document, source, assigned)
 
@@ -145,7 +145,7 @@ def _validate(
             raise RecipeError("\n".join(problems))
 
     refuse(conflict for section in _sections(recipe) for conflict in section.conflicts(recipe))
-    if looks:
+    if check_files:
         refuse(fault for section in _sections(recipe) for fault in section.faults(recipe))
     return recipe
 
@@ -157,20 +157,12 @@ def _checked(
         return model.model_validate(document)
     except ValidationError as error:
         items = error.errors()
+        # Of a sequence whose items are refused, pydantic says too that it is too short.
+        outer = {item["loc"][:-1] for item in items}
         problems = [
-            _explain(document, source, assigned, item)
-            for item in items
-            if not _is_of_items(item, items)
+            _explain(document, source, assigned, item) for item in items if item["loc"] not in outer
         ]
         raise RecipeError("\n".join(dict.fromkeys(problems))) from None
-
-
-def _is_of_items(item: Any, items: Iterable[Any]) -> bool:
-    """Whether a sequence is too short for pydantic because its items are refused."""
-    where, length = item["loc"], len(item["loc"])
-    return item["type"] == "too_short" and any(
-        other["loc"][:length] == where and len(other["loc"]) > length for other in items
-    )
 
 
 def _sections(recipe: Recipe) -> Iterator[Section]:

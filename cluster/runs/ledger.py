@@ -123,10 +123,9 @@ class Ledger:
 
     def command(self, at: float) -> None:
         """A command took the job up at this time; said again after every loss within it."""
-        known = [one["at"] for one in (self._lines.records if self._lines else ())
-                 if one["what"] == "command"]  # fmt: skip
-        if at not in known:
-            self._write({"at": at, "what": "command"})
+        entry = {"at": at, "what": "command"}
+        if self._lines is None or entry not in self._lines.records:
+            self._write(entry)
 
     def start(self, step: int, **details: Any) -> None:
         """The first step behind this one is done."""

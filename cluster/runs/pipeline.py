@@ -4,6 +4,7 @@
 id follows from recipe keys and parents alone. `run` makes those that are missing.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -38,9 +39,8 @@ class Stage:
     keys: tuple[str, ...]
     """Dotted recipe keys that its artifact depends on; a method is called with the recipe."""
     uses_ray: bool = True
-    bases: tuple[str, ...] = ()
-    """Dotted keys that may name a model of the workspace, the first that does being its parent
-    `base`."""
+    base: str | None = None
+    """A dotted key that may name a model of the workspace, which is its parent `base` then."""
     trains: str | None = None
     """The recipe section whose workers it starts."""
     resumes: bool = False
@@ -70,7 +70,7 @@ STAGES = (
         wanted=lambda recipe: recipe.corpora and (recipe.pretrain or not recipe.finetune),
         parents=("examples",),
         keys=("seed", "corpora"),
-        bases=("corpora.tokenizer.base",),
+        base="corpora.tokenizer.base",
         resumes=True,
     ),
     Stage(
@@ -80,7 +80,7 @@ STAGES = (
         wanted=lambda recipe: recipe.pretrain,
         parents=("shard",),
         keys=("seed", "pretrain"),
-        bases=("pretrain.base",),
+        base="pretrain.base",
         trains="pretrain",
     ),
     Stage(
@@ -90,7 +90,7 @@ STAGES = (
         wanted=lambda recipe: recipe.tune,
         parents=("examples", "pretrain"),
         keys=("seed", "finetune", "tune"),
-        bases=("finetune.base",),
+        base="finetune.base",
         trains="finetune",
     ),
     Stage(
@@ -100,7 +100,7 @@ STAGES = (
         wanted=lambda recipe: recipe.finetune,
         parents=("examples", "pretrain", "tune"),
         keys=("seed", "finetune"),
-        bases=("finetune.base",),
+        base="finetune.base",
         trains="finetune",
     ),
     Stage(
@@ -110,7 +110,7 @@ STAGES = (
         wanted=lambda recipe: recipe.finetune,
         parents=("examples", "pretrain", "tune", "finetune"),
         keys=("seed", "finetune", "finetune.evaluation"),
-        bases=("finetune.base",),
+        base="finetune.base",
         trains="finetune",
     ),
     Stage(
@@ -164,27 +164,19 @@ def plan(recipe: Recipe, storage: Storage) -> list[Planned]:
     """Every stage of the recipe in order, with the id of its artifact. Runs nothing."""
     planned: dict[str, Planned] = {}
     for stage in stages(recipe):
-        inputs = {key: _identity(recipe, key) for key in stage.keys}
+        inputs = {key: identity(_value(recipe, key)) for key in stage.keys}
         parents = {name: planned[name].artifact_id for name in stage.parents if name in planned}
-        base = _base(recipe, storage, stage)
-        if base is not None:
-            parents[artifacts.BASE] = base.id
-            if stage.trains is not None:
-                getattr(recipe, stage.trains).refuse_base(base)
+        if stage.base is not None:
+            base = base_model(storage, _value(recipe, stage.base), stage.base, recipe.name)
+            if base is not None:
+                parents[artifacts.BASE] = base.id
+                if stage.trains is not None:
+                    getattr(recipe, stage.trains).refuse_base(base)
         version = artifacts.fingerprint(stage.kind, inputs, parents)
         artifact_id = f"{stage.kind}/{recipe.name}-{stage.name}-{version}"
         done = artifacts.find(storage, artifact_id)
         planned[stage.name] = Planned(stage, artifact_id, parents, inputs, done)
     return list(planned.values())
-
-
-def _base(recipe: Recipe, storage: Storage, stage: Stage) -> Artifact | None:
-    """The model of the workspace that a stage starts from."""
-    for key in stage.bases:
-        model = base_model(storage, _value(recipe, key), key, recipe.name)
-        if model is not None:
-            return model
-    return None
 
 
 def select(
@@ -243,18 +235,20 @@ def run(
     """Makes the missing artifacts of the planned stages, in order; returns all, by stage name."""
     made: dict[str, Artifact] = {}
     for item in planned:
-        with record.stage(item.stage.name, item.artifact_id) as stage_record:
+        name = item.stage.name
+        with record.stage(name, item.artifact_id) as stage_record:
             artifact = item.done
             if artifact is None:
-                artifact = _make(recipe, storage, item, record, terminal, resources)
+                with contextlib.closing(Console(terminal, name)) as console:
+                    artifact = _make(recipe, storage, item, console, resources)
                 stage_record.status = "done"
             else:
                 if item.stage.check is not None:
                     lazy_import(item.stage.check)(recipe, artifact)
                 stage_record.status = "skipped"
-                terminal.err.write(f"{item.stage.name}: already done, {item.artifact_id}\n")
+                terminal.err.write(f"{name}: already done, {item.artifact_id}\n")
             stage_record.metrics = artifact.manifest.metrics
-            made[item.stage.name] = artifact
+            made[name] = artifact
     return made
 
 
@@ -262,46 +256,35 @@ def _make(
     recipe: Recipe,
     storage: Storage,
     item: Planned,
-    record: Run,
-    terminal: Terminal,
+    console: Console,
     resources: Mapping[str, float],
 ) -> Artifact:
-    parents = {}
-    for stage, parent_id in item.parents.items():
+    stage, parents = item.stage, {}
+    for name, parent_id in item.parents.items():
         parent = artifacts.find(storage, parent_id)
         if parent is None:
-            raise RaymillError(f"{item.stage.name}: its input {parent_id} is gone; run it again")
-        parents[stage] = parent
+            raise RaymillError(f"{stage.name}: its input {parent_id} is gone; run it again")
+        parents[name] = parent
     if "tune" in parents:
         recipe = lazy_import("tuning.winner:with_winner")(recipe, parents["tune"])
-    console = Console(terminal, item.stage.name)
-    try:
-        cache_bytes = recipe.cluster.cache_gb * 1e9
-        with artifacts.drafting(
-            storage, item.artifact_id, item.stage.resumes, cache_bytes
-        ) as draft:
-            if draft.outdated:
-                console.line(f"starts anew: a killed run's work is of {draft.outdated}")
-            if artifacts.BASE in parents:
-                console.line(f"starts from {parents[artifacts.BASE].id}")
-            if item.stage.trains:
-                decide = lazy_import("trainers.launch.allocation:decided")
-                recipe = decide(recipe, item.stage.trains, item.stage.name, nodes(), console)
-            job = StageJob(recipe, parents, draft, storage, console, resources)
-            metrics = lazy_import(item.stage.function)(job)
-            return draft.publish(
-                recipe=recipe.name,
-                stage=item.stage.name,
-                parents=item.parents,
-                inputs=item.inputs,
-                metrics=metrics,
-            )
-    finally:
-        console.close()
-
-
-def _identity(recipe: Recipe, key: str) -> Any:
-    return identity(_value(recipe, key))
+    cache_bytes = recipe.cluster.cache_gb * 1e9
+    with artifacts.drafting(storage, item.artifact_id, stage.resumes, cache_bytes) as draft:
+        if draft.outdated:
+            console.line(f"starts anew: what a killed run left is of {draft.outdated}")
+        if artifacts.BASE in parents:
+            console.line(f"starts from {parents[artifacts.BASE].id}")
+        if stage.trains:
+            decide = lazy_import("trainers.launch.allocation:decided")
+            recipe = decide(recipe, stage.trains, stage.name, nodes(), console)
+        job = StageJob(recipe, parents, draft, storage, console, resources)
+        metrics = lazy_import(stage.function)(job)
+        return draft.publish(
+            recipe=recipe.name,
+            stage=stage.name,
+            parents=item.parents,
+            inputs=item.inputs,
+            metrics=metrics,
+        )
 
 
 def _value(recipe: Recipe, key: str) -> Any:

@@ -68,7 +68,7 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
     lines.append({"tokens": ["no", "tags"], "ner_tags": None})
     Path("news.jsonl").write_text("\n".join(map(json.dumps, lines)))
     Path("recipe.yaml").write_text(RECIPE)
-    return loading.load("recipe.yaml", ["corpora.clean.max_unreadable=0.1"], looks=True)
+    return loading.load("recipe.yaml", ["corpora.clean.max_unreadable=0.1"], check_files=True)
 
 
 @pytest.fixture
@@ -125,15 +125,17 @@ def test_its_section_is_one_of_the_recipe(recipe: Recipe) -> None:
 def test_its_columns_are_looked_for(recipe: Recipe) -> None:
     Path("plain.jsonl").write_text('{"text": "one"}\n')
     with pytest.raises(RecipeError, match="finetune needs rows with tokens and tags"):
-        loading.load("recipe.yaml", ["corpora.sources={plain: {path: plain.jsonl}}"], looks=True)
+        loading.load(
+            "recipe.yaml", ["corpora.sources={plain: {path: plain.jsonl}}"], check_files=True
+        )
     with pytest.raises(RecipeError, match=r"columns\.tags: no column 'tag' in .*ner_tags"):
-        loading.load("recipe.yaml", ["corpora.sources.news.columns={tags: tag}"], looks=True)
+        loading.load("recipe.yaml", ["corpora.sources.news.columns={tags: tag}"], check_files=True)
 
 
 def test_a_value_of_another_type_is_told_with_its_row(recipe: Recipe) -> None:
     Path("news.jsonl").write_text('{"tokens": ["a", 2], "ner_tags": ["O", "O"]}\n')
     with pytest.raises(RecipeError, match=r"news\.jsonl:1: tokens is not what .* tokens\.1: "):
-        loading.load("recipe.yaml", looks=True)
+        loading.load("recipe.yaml", check_files=True)
 
 
 def test_examples_have_its_columns(examples: Artifact) -> None:

@@ -40,7 +40,7 @@ def found(source: str) -> str:
     """The error of a recipe with this source, or nothing."""
     Path("r.yaml").write_text(f"name: demo\ncorpora:\n  sources:\n    mine:\n      {source}\n")
     try:
-        load("r.yaml", looks=True)
+        load("r.yaml", check_files=True)
     except RecipeError as error:
         return str(error)
     return ""

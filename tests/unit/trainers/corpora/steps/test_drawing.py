@@ -18,7 +18,7 @@ def refused(documents: int, keys: str = "") -> str:
     recipe = "name: demo\ncorpora:\n  sources:\n    mine: {path: a.txt, label: x}\n"
     Path("r.yaml").write_text(f"{recipe}{keys}")
     try:
-        load("r.yaml", looks=True)
+        load("r.yaml", check_files=True)
     except RecipeError as error:
         return str(error)
     return ""

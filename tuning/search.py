@@ -105,7 +105,7 @@ class _Watch(tune.Callback):
     def on_trial_result(
         self, iteration: int, trials: Any, trial: Any, result: Any, **_: Any
     ) -> None:
-        own = self._trials[trial.config["number"]]
+        own = self._ours(trial)
         own.status = "running"
         own.seconds = round(result["time_total_s"], 1)
         if self._metric in result:
@@ -115,7 +115,7 @@ class _Watch(tune.Callback):
             self._show(own)
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
-        own = self._trials[trial.config["number"]]
+        own = self._ours(trial)
         own.status = "done" if own.evaluation >= self._evaluations else "stopped"
         curve = " ".join(f"{value:.4f}" for value in own.curve)
         values = ", ".join(f"{key} {value}" for key, value in own.values.items())
@@ -125,11 +125,14 @@ class _Watch(tune.Callback):
         )
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
-        own = self._trials[trial.config["number"]]
+        own = self._ours(trial)
         own.status = "failed"
-        told = Path(trial.error_file).read_text("utf-8").strip() if trial.error_file else ""
-        own.error = told or "no reason is known"
+        traceback = Path(trial.error_file).read_text("utf-8").strip() if trial.error_file else ""
+        own.error = traceback or "no reason is known"
         self._progress.line(f"trial {own.number} failed: {own.error.splitlines()[-1]}")
+
+    def _ours(self, trial: Any) -> Trial:
+        return self._trials[trial.config["number"]]
 
     def _show(self, own: Trial) -> None:
         ended = sum(trial.status in ("done", "stopped", "failed") for trial in self._trials)

@@ -161,7 +161,7 @@ def evaluate(options: argparse.Namespace, terminal: Terminal) -> Answer:
 def promote(options: argparse.Namespace, terminal: Terminal) -> Answer:
     gate = dict(map(_limit, options.gate))
     promotion = lazy_import("serving.rollout.promote:promote")(_model(options, terminal), gate)
-    terminal.err.write(f"promote: {promotion.id} of {promotion.manifest.metrics['model']}\n")
+    terminal.err.write(f"promote: {promotion.manifest.metrics['model']}, as {promotion.id}\n")
     return 0, {"promotion": promotion.id, **promotion.manifest.metrics}
 
 
@@ -272,7 +272,7 @@ def _serve(
         stage.status = "done"
         stage.metrics = {"url": endpoint["url"], "version": endpoint["version"]}
     if options.hold:
-        terminal.err.write("serve: until Ctrl-C\n")
+        terminal.err.write("serve: serves until Ctrl-C\n")
         with contextlib.suppress(KeyboardInterrupt):  # the way to end it
             threading.Event().wait()
         if not is_local(options.address):

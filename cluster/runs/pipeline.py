@@ -270,7 +270,7 @@ def _make(
     cache_bytes = recipe.cluster.cache_gb * 1e9
     with artifacts.drafting(storage, item.artifact_id, stage.resumes, cache_bytes) as draft:
         if draft.outdated:
-            console.line(f"starts anew: what a killed run left is of {draft.outdated}")
+            console.line(f"starts anew: a killed run left work of {draft.outdated}")
         if artifacts.BASE in parents:
             console.line(f"starts from {parents[artifacts.BASE].id}")
         if stage.trains:

@@ -56,7 +56,7 @@ def deploy(promotion: Artifact, settings: Serve, progress: Progress) -> dict[str
     _record(promotion, url)
     progress.line(f"{model.id} answers at {url}")
     progress.line(f"curl -H 'Content-Type: application/json' -d {shlex.quote(body)} {url}")
-    progress.line(f"it answers {json.dumps(smoke['predictions'][0], ensure_ascii=False)}")
+    progress.line(f"answer: {json.dumps(smoke['predictions'][0], ensure_ascii=False)}")
     return {"url": url, "model": model.id, "version": model.version, "smoke": smoke}
 
 
@@ -102,7 +102,7 @@ def start(settings: Serve, progress: Progress) -> None:
                     "other work that keeps the cores busy, and run again: what is trained is kept "
                     f"({error})"
                 ) from error
-        progress.line("Ray Serve is slow to start; waits for it")
+        progress.line("Ray Serve is slow to start; waiting for it")
         time.sleep(RETRY_INTERVAL_S)
 
 

@@ -50,7 +50,7 @@ def train(
     if not torch.cuda.is_available():
         torch.set_num_threads(settings.worker_cpus)  # its process may have served another job
     torch.manual_seed(job.seed)
-    zero.import_deepspeed()  # before the model is made, so that only imports are frozen
+    zero.import_deepspeed()  # before the model: what exists is frozen for the garbage collector
     objective = Objective(task.model(), task)
     _refuse_cut_batches(task, settings, workers)
     flops, parameters = task.flops(objective.model), build.parameter_count(objective.model)
@@ -118,17 +118,9 @@ def train(
     return {
         **metrics,
         "worse_than_guessing": is_worse,
-        "steps": state.step,
-        "samples": state.samples,
-        "tokens": state.tokens,
-        "train_seconds": round(state.seconds, 1),
-        "tokens_per_second": round(state.tokens / state.seconds),
-        "data_wait": round(state.data_wait, 4),
+        **_totals(state),
         **costs,
         "parameters": parameters,
-        "skipped_steps": state.skipped_steps,
-        "rollbacks": state.rollbacks,
-        "left_out": state.left_out,
         "precision": precision,
         "compiled": is_compiled,
         "workers": workers,
@@ -277,6 +269,20 @@ class _Clock:
         if is_due:
             self._saved_at = self._state.seconds
         return is_due
+
+
+def _totals(state: LoopState) -> dict[str, Any]:
+    return {
+        "steps": state.step,
+        "samples": state.samples,
+        "tokens": state.tokens,
+        "train_seconds": round(state.seconds, 1),
+        "tokens_per_second": round(state.tokens / state.seconds),
+        "data_wait": round(state.data_wait, 4),
+        "skipped_steps": state.skipped_steps,
+        "rollbacks": state.rollbacks,
+        "left_out": state.left_out,
+    }
 
 
 def _shown(line: dict[str, Any]) -> dict[str, Any]:

@@ -55,14 +55,14 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> CausalLM:
 @pytest.fixture(scope="module")
 def found(task: CausalLM, tmp_path_factory: pytest.TempPathFactory) -> Any:
     nan = Magnified(task, {BAD * BATCH + 2: math.nan})  # on one rank, in one of its micro-batches
-    leap = Magnified(task, dict.fromkeys(range(BAD * BATCH, (BAD + 1) * BATCH), 100.0))
+    spike = Magnified(task, dict.fromkeys(range(BAD * BATCH, (BAD + 1) * BATCH), 100.0))
     at_end = Magnified(task, {BATCHES * BATCH - 1: math.inf})
     cases = {}
     for where in STAGES:
         steady, rolling = settings(where, **STEADY), settings(where, **ROLLING)
         cases[f"dull/{where}"] = Case(Dull(task, [BAD], BATCH), settings(where), plain=True)
         cases[f"nan/{where}"] = Case(nan, settings(where), plain=True, left_out=LEFT_OUT)
-        cases[f"leap/{where}"] = Case(leap, steady, plain=True, left_out=LEFT_OUT)
+        cases[f"spike/{where}"] = Case(spike, steady, plain=True, left_out=LEFT_OUT)
         cases[f"back/{where}"] = Case(nan, rolling, plain=True, left_out=LEFT_OUT)
         forgotten = Dull(task, [BAD - 2, BAD - 1, BAD], BATCH)
         since = [[(BAD - 2) * BATCH, (BAD + 1) * BATCH]]
@@ -80,7 +80,7 @@ def found(task: CausalLM, tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.mark.parametrize("where", STAGES)
-@pytest.mark.parametrize("kind", ["nan", "leap", "back"])
+@pytest.mark.parametrize("kind", ["nan", "spike", "back"])
 def test_a_step_that_is_not_taken_leaves_nothing(kind: str, where: str, found: Any) -> None:
     assert distance(found[f"{kind}/{where}"], found[f"dull/{where}"]) == 0
 

@@ -1,9 +1,8 @@
-"""Steps that would do harm are not taken: a gradient that is not finite, a loss that leaps.
+"""Steps that would do harm are not taken: a gradient that is not finite, or a loss spike.
 
-A leap is what OLMo 2 takes for one (Walsh et al. 2025, §3): a loss more than so many standard
-deviations above the mean of the last steps. To roll back is PaLM's remedy (Chowdhery et al. 2022,
-§5.1): the weights of an earlier checkpoint, and on with data that neither they nor the leap have
-seen.
+A spike is defined as in OLMo 2 (Walsh et al. 2025, §3): a loss more than so many standard
+deviations above the mean of the last steps. Rolling back is PaLM's remedy (Chowdhery et al. 2022,
+§5.1): training goes on from the weights of an earlier checkpoint, behind the samples of the spike.
 
 DeepSpeed itself drops a step whose gradient is not finite, with all that was accumulated for it; it
 looks at the global norm, so all ranks do. A step is therefore refused by making its loss NaN.
@@ -28,7 +27,7 @@ RollBack = Callable[[], LoopState | None]
 
 
 def is_spike(loss: float, losses: Sequence[float], sigma: float, window: int) -> bool:
-    """Whether a step's loss leaps above those before it; never before half the window is known."""
+    """Whether a step's loss is far above those before it; False until half the window is known."""
     recent = losses[-window:]
     if len(recent) < max(2, window // 2) or not math.isfinite(loss):
         return False
@@ -73,7 +72,7 @@ class AnomalyWatch:
         if self._scales_loss and is_finite and not self._is_refused:
             return  # too large a loss scale, which the engine lowers
         settings = self._settings
-        reason = "its loss leaps" if self._is_refused else "its gradient is not finite"
+        reason = "its loss is a spike" if self._is_refused else "its gradient is not finite"
         action = settings.spike if self._is_refused else settings.non_finite
         start, end = state.samples - self._batch_size, state.samples
         step = f"step {state.step:,} (samples {start:,} to {end - 1:,})"

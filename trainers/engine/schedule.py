@@ -6,31 +6,26 @@ from trainers.engine.training_config import Training
 
 
 def steps(settings: Training, samples: int) -> int:
-    """Steps of a training on so many samples an epoch; the last one may be over the end. Pure."""
+    """Steps of a training on so many samples an epoch; the last may take some of a further one."""
     # 1.1 x 100 is a little more than 110.
     return math.ceil(round(settings.epochs * samples / settings.batch_size, 6))
 
 
 def rate(settings: Training, fraction: float, step: float) -> float:
-    """The learning rate of the step that begins at `fraction` of the training. Pure.
+    """The learning rate of the step that begins at `fraction` of the training.
 
-    `step` is the share of the training that one step is; the first step does not stand still.
+    `step` is the share of the training that one step is, so that the first step has a rate above 0.
     """
-    return settings.learning_rate * _share(settings, fraction, step)
-
-
-def _share(settings: Training, fraction: float, step: float) -> float:
-    """Of the peak."""
-    warmup, decay = settings.warmup, settings.decay
+    peak, warmup, decay = settings.learning_rate, settings.warmup, settings.decay
     if fraction < warmup:
-        return min(1.0, (fraction + step) / warmup)
+        return peak * min(1.0, (fraction + step) / warmup)
     left = (1 - fraction) / max(1 - warmup, step)
     match settings.schedule:
         case "linear":
-            return left
+            return peak * left
         case "cosine":
-            return 0.5 * (1 - math.cos(math.pi * left))
+            return peak * 0.5 * (1 - math.cos(math.pi * left))
         case "wsd":  # 1 - sqrt, the best of the shapes that Hägele et al. 2024 compare
-            return 1 - math.sqrt(max(0.0, fraction - (1 - decay)) / decay)
+            return peak * (1 - math.sqrt(max(0.0, fraction - (1 - decay)) / decay))
         case "constant":
-            return 1.0
+            return peak

@@ -119,7 +119,10 @@ def status(options: argparse.Namespace, terminal: Terminal) -> Answer:
     models = summary.models(storage, run)
     places = {
         **{f"{stage} model": place for stage, place in models.items()},
-        **{f"{stage} metrics": f"{storage.root}/{one.place}" for stage, one in journals.items()},
+        **{
+            f"{stage} metrics": f"{storage.root}/{journal.place}/{stored_journals.METRICS}"
+            for stage, journal in journals.items()
+        },
         **{f"{name} report": place for name, place in reports.items()},
         "log": f"{storage.root}/{folder}/{LOG}",
     }

@@ -124,22 +124,22 @@ def _folder(storage: Storage) -> Path:
 
 def listed(storage: Storage) -> list[dict[str, Any]]:
     """All runs of a workspace, the oldest first."""
-    found = []
+    runs = []
     for run_id in storage.folders("runs"):
         # A run may have ended before its first record; copies and mended disks have half ones.
         with contextlib.suppress(FileNotFoundError, ValueError):
-            found.append(json.loads(storage.read(f"runs/{run_id}/{RECORD}")))
-    for record in found:
-        if record["status"] == "running" and storage.is_local:
-            _estimate(record, Path(storage.root) / "runs" / record["id"])
-    return found
+            runs.append(json.loads(storage.read(f"runs/{run_id}/{RECORD}")))
+    for run in runs:
+        if run["status"] == "running" and storage.is_local:
+            _estimate(run, Path(storage.root) / "runs" / run["id"])
+    return runs
 
 
 def _estimate(record: dict[str, Any], folder: Path) -> None:
     """Completes the record of a run that has not written its end: it runs, or it was killed at the
     time of its last sign of life or later."""
     end = time.time()
-    if not _alive(record["pid"]):
+    if not Path(f"/proc/{record['pid']}").exists():
         record["status"] = "killed"
         signs = (folder / RECORD, folder / LOG)
         end = max(path.stat().st_mtime for path in signs if path.exists())
@@ -147,7 +147,3 @@ def _estimate(record: dict[str, Any], folder: Path) -> None:
         if stage["status"] == "running":
             stage["status"] = record["status"]
             stage["seconds"] = round(max(0.0, end - stage.get("began", end)), 1)
-
-
-def _alive(pid: int) -> bool:
-    return Path(f"/proc/{pid}").exists()

@@ -20,12 +20,15 @@ SETTINGS = "serve.json"
 
 def run(job: StageJob) -> dict[str, Any]:
     evaluation, model = job.parents["evaluate"], job.parents["finetune"]
-    found = passed(job.recipe.serve.gate, evaluation, model)
+    metrics = passed(job.recipe.serve.gate, evaluation, model)
     with job.draft.folder() as folder:
         settings = job.recipe.serve.model_dump(mode="json")
         (folder / SETTINGS).write_text(json.dumps(settings, indent=1), "utf-8")
-    job.progress.line(_describe(found))
-    return found
+    figures = [
+        f"{name} {metrics[name]:.4f}, gate {limit:g}" for name, limit in metrics["gate"].items()
+    ]
+    job.progress.line(f"{model.id} ({', '.join(figures) or 'no gate'})")
+    return metrics
 
 
 def settings(promoted: Artifact) -> dict[str, Any]:
@@ -76,7 +79,7 @@ def promote(model: Artifact, gate: Mapping[str, float]) -> Artifact:
     ]
     if not evaluations:
         raise UserError(f"{model.id} was not evaluated; run `raymill evaluate {model.id}` first")
-    found = passed(gate, evaluations[-1], model)
+    metrics = passed(gate, evaluations[-1], model)
     parents = {"finetune": model.id, "evaluate": evaluations[-1].id}
     inputs = {"serve.gate": dict(gate)}
     version = artifacts.fingerprint("promotion", inputs, parents)
@@ -87,7 +90,7 @@ def promote(model: Artifact, gate: Mapping[str, float]) -> Artifact:
         return known
     with artifacts.drafting(storage, promotion_id) as draft:
         return draft.publish(
-            recipe=name, stage="promote", parents=parents, inputs=inputs, metrics=found
+            recipe=name, stage="promote", parents=parents, inputs=inputs, metrics=metrics
         )
 
 
@@ -99,16 +102,11 @@ def promotion(storage: Storage, reference: str) -> Artifact:
     if not reference.startswith("model/"):
         return lookup(storage, "promotion", reference)
     model = lookup(storage, "model", reference)
-    found = [
-        item
-        for item in artifacts.listed(storage, "promotion")
-        if item.manifest.parents["finetune"] == model.id
+    promotions = [
+        promotion
+        for promotion in artifacts.listed(storage, "promotion")
+        if promotion.manifest.parents["finetune"] == model.id
     ]
-    if not found:
+    if not promotions:
         raise UserError(f"{model.id} was not promoted; run `raymill promote {model.id}` first")
-    return found[-1]
-
-
-def _describe(found: Mapping[str, Any]) -> str:
-    held = [f"{name} {found[name]:.4f}, gate {limit:g}" for name, limit in found["gate"].items()]
-    return f"{found['model']} ({', '.join(held) or 'no gate'})"
+    return promotions[-1]

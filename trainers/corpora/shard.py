@@ -1,12 +1,12 @@
 """The stage `shard`: sources to a tokenizer and packed Arrow shards, by Ray tasks.
 
-    clean    a part of a source: its documents, cleaned              cleaning.py
-    exact    a bucket of keys: equal and held-out texts              choosing.py
-    look     a part: without those
-    quotes   a part: without quotes of evaluation texts
-    near     near duplicates, in steps of its own                    near.py
-    choose   a part: what training and validation read
-    pack     a shard: tokenized, packed, written                     packing.py
+    clean    a part of a source: its documents, cleaned              steps/clean_parts.py
+    exact    a bucket of keys: equal and held-out texts              steps/select.py
+    drop     a part: without those
+    quotes   a part: without quotes of evaluation texts              steps/quotes.py
+    near     near duplicates, in steps of its own                    steps/near_dedup.py
+    choose   a part: what training and validation read               steps/select.py
+    pack     a shard: tokenized, packed, written                     steps/write_shards.py
 
 What a task does depends on its item alone, and a finished item leaves a marker; so the shards are
 the same bytes at any number of tasks, and however often the stage was killed.
@@ -14,7 +14,7 @@ the same bytes at any number of tasks, and however often the stage was killed.
 
 import collections
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -25,11 +25,10 @@ from cluster.store.artifacts import REPORT, Draft
 from cluster.store.bases import base_folder
 from trainers.corpora.cleaning.documents import Counts, text_key
 from trainers.corpora.config import Corpora
-from trainers.corpora.duplicates.contamination import Passages
 from trainers.corpora.examples.stage import further_evaluation_texts, held_out_texts
 from trainers.corpora.report.corpus import corpus_page
 from trainers.corpora.report.figures import corpus_figures
-from trainers.corpora.steps import near_dedup, select
+from trainers.corpora.steps import near_dedup, quotes, select
 from trainers.corpora.steps.clean_parts import Part, clean, parts_of
 from trainers.corpora.steps.shard_assignment import SPLITS, Piece
 from trainers.corpora.steps.write_shards import (
@@ -89,18 +88,23 @@ def _drop(
     """Drops what stands elsewhere too, or is held out, or stands in `further` evaluation texts;
     returns figures of near duplicates."""
     corpora: Corpora = job.recipe.corpora
-    labelled = held_out_texts(job.parents["examples"]) if "examples" in job.parents else ()
-    held_out = [*labelled, *further]
-    keys = np.unique(np.array([text_key(text) for text in held_out], np.uint64))
+    examples = job.parents.get("examples")
+
+    def held_out() -> Iterator[str]:
+        yield from held_out_texts(examples) if examples else ()
+        yield from further
+
+    keys = np.unique(np.fromiter(map(text_key, held_out()), np.uint64))
     select.exact(job, parts, sum(count.kept for count in counts.values()), keys)
-    passages = Passages.of(held_out if corpora.decontaminate is not None else ())
-    for source, dropped in select.look(job, parts, passages):
+    if corpora.decontaminate is not None:
+        quotes.find_passages(job, held_out)
+    for source, dropped in select.drop(job, parts):
         counts[source] += dropped
     similarity = corpora.deduplicate.similarity
     if similarity is None:
         return None
     documents = sum(count.kept for count in counts.values())
-    return near_dedup.find(job, parts, documents, held_out, select.LEFT, similarity)
+    return near_dedup.find(job, parts, documents, held_out(), select.LEFT, similarity)
 
 
 def _choose(

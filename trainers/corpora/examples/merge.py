@@ -1,312 +1,176 @@
-"""The steps `votes` and `merge`: a bucket of keys at a time, all copies of a text become one row.
+"""The step `merge`: a bucket of keys at a time, all copies of a text become one row.
 
 Its label is that of a held-out file before others, and of people before rules; where a row may have
 several, it has those of all such copies. Texts that else have two labels are dropped. A row has the
 group of one of its copies, and is linked to the groups of all.
 
-`merged/BUCKET.npz` is what the splits follow from, in the order of the keys; the texts are in
-`documents/BUCKET.arrow`, in the same order. Buckets are ranges of keys, so their order is that of
-all keys.
+`documents/BUCKET.arrow` has the rows in the order of their keys. Buckets are ranges of keys, so
+their order is that of all keys.
 """
 
-import collections
 import dataclasses
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from cluster.runs.pipeline import StageJob
-from cluster.store.artifacts import Draft
-from trainers.corpora.cleaning.documents import EXACT, SAMPLES, Counts
+from trainers.corpora.cleaning.documents import EXACT, Counts, text_key
 from trainers.corpora.duplicates.components import both_ways
-from trainers.corpora.examples.read_parts import LABEL, LABELS, ROW, ROWS, TEXTS
+from trainers.corpora.examples.read_rows import rows_of
 from trainers.corpora.examples.splits import SHARES, STRENGTH
 from trainers.corpora.examples.task_rows import TaskRows
+from trainers.corpora.examples.weak import Labelling
 from trainers.corpora.reading.config import Source
-from trainers.corpora.steps import document_file, near_dedup
+from trainers.corpora.steps import near_dedup
 from trainers.corpora.steps.clean_parts import DOCUMENTS, Part
-from trainers.corpora.steps.document_file import DocumentFile
 from trainers.corpora.steps.parallel import each
-from trainers.corpora.steps.shuffle import Records, collect
+from trainers.corpora.tokens.pack import write_arrow
 
-MERGED = "merged"
 TWO_LABELS = "two labels"
-GROUP_BIT = np.int64(1) << np.int64(62)
+GROUP_BIT = 1 << 62
 """Of the node that stands for a group, above those of all rows."""
+BATCH_ROWS = 10_000
 
 
 @dataclasses.dataclass(frozen=True)
-class OfPart:
-    """What the source of a part says of its rows, as arrays by the number of the part."""
+class Origin:
+    """What the source of a row says of it."""
 
-    source: npt.NDArray[np.int32]
-    is_weak: npt.NDArray[np.bool_]
-    placement: npt.NDArray[np.int8]
-    """Places in STRENGTH."""
-    rank: npt.NDArray[np.int8]
+    source: str
+    placement: int
+    """Place in STRENGTH."""
+    rank: tuple[bool, int]
     """Whose labels win: the highest."""
+    labelling: Labelling | None
+    """Of a source with weak labels."""
 
     @classmethod
-    def of(cls, parts: list[Part], sources: Mapping[str, Source]) -> "OfPart":
-        names = list(sources)
-        own = [sources[part.source] for part in parts]
-        is_weak = np.array([source.weak_labels is not None for source in own], bool)
-        placement = np.array([STRENGTH.index(source.placement) for source in own], np.int8)
-        held_out = np.maximum(placement, STRENGTH.index(SHARES))
-        rank = (held_out + len(STRENGTH) * ~is_weak).astype(np.int8)
-        number = np.array([names.index(part.source) for part in parts], np.int32)
-        return cls(number, is_weak, placement, rank)
+    def of(cls, name: str, source: Source, labelling: Labelling | None) -> "Origin":
+        placement = STRENGTH.index(source.placement)
+        held_out = max(placement, STRENGTH.index(SHARES))
+        return cls(name, placement, (source.weak_labels is None, held_out), labelling)
 
 
-def count_votes(
-    job: StageJob, buckets: Mapping[str, range], of_part: OfPart, sources: list[str]
-) -> dict[str, dict[int, int]]:
-    """How many texts of every source with weak labels have which votes, by their hash."""
-    draft = job.draft
+@dataclasses.dataclass(frozen=True, slots=True)
+class Copy:
+    """A row as it was read; others may have the same text."""
 
-    def count(name: str, places: range) -> Any:
-        rows = _collected(draft, ROWS, places, ROW)
-        first = _first_of_source(rows, of_part) & of_part.is_weak[rows["part"]]
-        found: dict[str, dict[str, int]] = {}
-        for number in np.unique(of_part.source[rows["part"][first]]).tolist():
-            own = rows["votes"][first & (of_part.source[rows["part"]] == number)]
-            hashes, counts = np.unique(own, return_counts=True)
-            found[sources[number]] = dict(
-                zip(map(str, hashes.tolist()), counts.tolist(), strict=True)
-            )
-        return found
+    place: int
+    """In its bucket."""
+    origin: Origin
+    labels: Sequence[str]
+    group: str | None
+    votes: str | None
 
-    total: dict[str, dict[int, int]] = collections.defaultdict(collections.Counter)
-    for _, outcome in each(job, "votes", buckets, count):
-        for source, counts in outcome.items():
-            total[source].update({int(key): n for key, n in counts.items()})  # type: ignore[arg-type]
-    return total
+    @property
+    def unlabelled(self) -> str | None:
+        """Why rules give it no label, if so."""
+        labelling = self.origin.labelling
+        return labelling.unlabelled.get(self.votes or "") if labelling else None
 
 
-@dataclasses.dataclass(frozen=True)
-class Decided:
-    """What the rules of sources with weak labels come to, by the hash of votes."""
+@dataclasses.dataclass
+class Merged:
+    """The rows of a bucket, each text once, and what became of the others."""
 
-    labels: Mapping[int, int]
-    """Hashes of labels."""
-    open: Mapping[int, str]
-    """Why there is none."""
+    places: list[int] = dataclasses.field(default_factory=list)
+    """Of each row, the place of the copy whose text and group stay."""
+    labels: list[list[str]] = dataclasses.field(default_factory=list)
+    placements: list[int] = dataclasses.field(default_factory=list)
+    links: list[tuple[int, str]] = dataclasses.field(default_factory=list)
+    """The number of a row, and a group of one of its copies."""
+    dropped: list[tuple[str, int]] = dataclasses.field(default_factory=list)
+    """A reason, and the place of a copy."""
+    gold: dict[str, dict[str, dict[str, int]]] = dataclasses.field(default_factory=dict)
+    """By source and votes: texts by the label that people gave them."""
+
+    def add(self, copies: Sequence[Copy], several: bool) -> None:
+        """Adds all copies of one text."""
+        alive = [copy for copy in copies if copy.unlabelled is None]
+        self.dropped += [(copy.unlabelled, copy.place) for copy in copies if copy.unlabelled]
+        self.dropped += [(EXACT, copy.place) for copy in alive[1:]]
+        if not alive:
+            return
+        best = max(copy.origin.rank for copy in alive)
+        labels = sorted(
+            {label for copy in alive if copy.origin.rank == best for label in copy.labels}
+        )
+        if not several and len(labels) > 1:
+            self.dropped.append((TWO_LABELS, alive[0].place))
+            return
+        is_of_people, _ = best
+        if is_of_people and len(labels) == 1:
+            for source, votes in {(c.origin.source, c.votes) for c in copies if c.votes}:
+                counts = self.gold.setdefault(source, {}).setdefault(votes, {})
+                counts[labels[0]] = counts.get(labels[0], 0) + 1
+        row = len(self.places)
+        self.links += [(row, group) for group in {c.group for c in alive if c.group is not None}]
+        self.places.append(alive[0].place)
+        self.labels.append(labels)
+        self.placements.append(max(copy.origin.placement for copy in alive))
 
 
 def merge(
     job: StageJob,
     buckets: Mapping[str, range],
-    of_part: OfPart,
+    parts: Sequence[Part],
+    origins: Mapping[str, Origin],
     task: TaskRows,
-    decided: Decided,
 ) -> Iterator[tuple[str, Any]]:
-    """Merges all buckets; of each `counts`, how many `rows` are left, the hashes of their `labels`,
-    whether any are `linked` by groups, and `gold`."""
+    """Merges all buckets; of each `counts`, how many `rows` are left, their `labels`, whether any
+    are `linked` by groups, and `gold`. `origins` are by source."""
     draft = job.draft
+    of_parts = [origins[part.source] for part in parts]
 
-    def merge_bucket(name: str, places: range) -> Any:
-        rows = _collected(draft, ROWS, places, ROW)
-        labels = _collected(draft, LABELS, places, LABEL)
-        has_any_number = task.several_labels or not task.has_label
-        found = merged(rows, labels, of_part, has_any_number, decided)
-        with (
-            draft.working(DOCUMENTS) as folder,
-            document_file.Writer(folder / f"{name}.arrow", task.value_types) as writer,
-        ):
-            if len(found.kept):
-                writer.copy(_documents(draft, rows[found.kept]))
-        with draft.working(MERGED) as folder:
-            np.savez(
-                folder / f"{name}.npz",
-                keys=rows["key"][found.kept],
-                placements=found.placements,
-                labels=found.labels,
-                ends=found.ends,
-            )
+    def merge_bucket(name: str, bucket: range) -> Any:
+        rows = rows_of(draft, bucket, task)
+        merged = Merged()
+        for copies in _copies(rows, of_parts):
+            merged.add(copies, task.several_labels)
+        with draft.working(DOCUMENTS) as folder:
+            write_arrow(_documents(rows, merged), folder / f"{name}.arrow", BATCH_ROWS)
         with draft.working(near_dedup.LEFT) as folder:
-            np.save(folder / f"{name}.npy", np.arange(len(found.kept)))
+            np.save(folder / f"{name}.npy", np.arange(len(merged.places)))
         first = int(name) << near_dedup.PLACE_BITS
-        if len(found.groups):
-            nodes = np.stack([found.groups["row"] + first, _node(found.groups["group"])], axis=1)
-            near_dedup.deal_edges(draft, near_dedup.edges_folder(0), f"g{name}", both_ways(nodes))
+        if merged.links:
+            edges = [(first + row, GROUP_BIT | text_key(group) >> 2) for row, group in merged.links]
+            near_dedup.deal_edges(
+                draft, near_dedup.edges_folder(0), f"g{name}", both_ways(np.array(edges))
+            )
+        counts = Counts()
+        for reason, place in merged.dropped:
+            counts.drop(reason, rows["key"][place].as_py(), rows["text"][place].as_py())
         return {
-            "counts": _counted(draft, rows, found.dropped).document(),
-            "rows": len(found.kept),
-            "labels": [str(one) for one in np.unique(found.labels).tolist()],
-            "linked": len(found.groups) > 0,
-            "gold": found.gold,
+            "counts": counts.document(),
+            "rows": len(merged.places),
+            "labels": sorted(set(itertools.chain.from_iterable(merged.labels))),
+            "linked": bool(merged.links),
+            "gold": merged.gold,
         }
 
     return each(job, "merge", buckets, merge_bucket)
 
 
-@dataclasses.dataclass(frozen=True)
-class Merged:
-    kept: npt.NDArray[np.int64]
-    """Places of the records whose texts are left, in the order of their keys."""
-    placements: npt.NDArray[np.int8]
-    labels: npt.NDArray[np.uint64]
-    """Hashes of all rows' labels, row after row, and where each row's end."""
-    ends: npt.NDArray[np.int64]
-    groups: Records
-    """`row`, a place in `kept`, and the hash of a `group` of it."""
-    dropped: dict[str, npt.NDArray[np.int64]]
-    """Places of records, by the reason."""
-    gold: dict[str, dict[str, int]]
-    """Texts by the hash of their votes and that of the one label that people gave them."""
+def _copies(rows: pa.Table, origins: Sequence[Origin]) -> Iterator[list[Copy]]:
+    """All copies of each text, text by text. `origins` are by part."""
+    columns = [rows[name].to_pylist() for name in ("key", "part", "labels", "group", "votes")]
+    numbered = zip(itertools.count(), *columns, strict=False)
+    for _, same in itertools.groupby(numbered, lambda row: row[1]):
+        copies = []
+        for place, _, part, labels, group, votes in same:
+            origin = origins[part]
+            if origin.labelling and votes in origin.labelling.labels:
+                labels = [origin.labelling.labels[votes]]
+            copies.append(Copy(place, origin, labels, group, votes))
+        yield copies
 
 
-def merged(
-    rows: Records, labels: Records, of_part: OfPart, several: bool, decided: Decided
-) -> Merged:
-    """One row for each key of a bucket. `rows` and their `labels` are in no order. Pure."""
-    is_weak = of_part.is_weak[rows["part"]]
-    is_voted = is_weak & _first_of_source(rows, of_part)
-    voted, why_open = _voted(rows, np.flatnonzero(is_voted), decided)
-    is_alive = ~is_weak | is_voted
-    for places in why_open.values():
-        is_alive[places] = False
-    # All copies, key by key; first the one whose text and group stay.
-    order = np.flatnonzero(is_alive)
-    copies = rows[order]
-    order = order[
-        np.lexsort(
-            (copies["row"], copies["part"], copies["group"], copies["group"] == 0, copies["key"])
-        )
-    ]
-    copies = rows[order]
-    is_first = np.ones(len(copies), bool)
-    is_first[1:] = copies["key"][1:] != copies["key"][:-1]
-    text, starts = np.cumsum(is_first) - 1, np.flatnonzero(is_first)
-    ranks, placements = of_part.rank[copies["part"]], of_part.placement[copies["part"]]
-    best, strongest = np.zeros(len(starts), np.int8), np.zeros(len(starts), np.int8)
-    np.maximum.at(best, text, ranks)
-    np.maximum.at(strongest, text, placements)
-    at = _places_of(rows, np.concatenate([labels, voted]), order)
-    hashes = np.concatenate([labels["label"], voted["label"]])
-    wins = (at >= 0) & (ranks[at] == best[text[at]]) if len(order) else at >= 0
-    pairs = np.empty(int(wins.sum()), [("text", np.int64), ("label", np.uint64)])
-    pairs["text"], pairs["label"] = text[at[wins]], hashes[wins]
-    pairs = np.unique(pairs)
-    counts = np.bincount(pairs["text"], minlength=len(starts))
-    stays = np.ones(len(starts), bool) if several else counts == 1
-    linked = (copies["group"] != 0) & stays[text]
-    groups = np.empty(int(linked.sum()), [("row", np.int64), ("group", np.uint64)])
-    groups["row"] = (np.cumsum(stays) - 1)[text[linked]]
-    groups["group"] = copies["group"][linked]
-    dropped = {
-        EXACT: np.concatenate([order[~is_first], np.flatnonzero(is_weak & ~is_voted)]),
-        TWO_LABELS: order[starts[~stays]],
-        **why_open,
-    }
-    of_people = (best >= len(STRENGTH)) & (counts == 1)
-    known = np.zeros(len(starts), np.uint64)
-    known[pairs["text"]] = pairs["label"]
-    return Merged(
-        kept=order[starts[stays]],
-        placements=strongest[stays],
-        labels=pairs["label"][stays[pairs["text"]]],
-        ends=np.cumsum(counts[stays]),
-        groups=np.unique(groups),
-        dropped={why: places for why, places in dropped.items() if len(places)},
-        gold=_gold(rows[is_voted], copies["key"][starts[of_people]], known[of_people]),
-    )
-
-
-def _first_of_source(rows: Records, of_part: OfPart) -> npt.NDArray[np.bool_]:
-    """Which records are the first of their text in their source."""
-    source = of_part.source[rows["part"]]
-    order = np.lexsort((rows["row"], rows["part"], source, rows["key"]))
-    found = np.ones(len(rows), bool)
-    again = (rows["key"][order[1:]] == rows["key"][order[:-1]]) & (
-        source[order[1:]] == source[order[:-1]]
-    )
-    found[order[1:][again]] = False
-    return found
-
-
-def _voted(
-    rows: Records, places: npt.NDArray[np.int64], decided: Decided
-) -> tuple[Records, dict[str, npt.NDArray[np.int64]]]:
-    """LABEL records of the rows in `places` by their votes; and the places of those without, by the
-    reason."""
-    votes, pattern = np.unique(rows["votes"][places], return_inverse=True)
-    is_labelled = np.array([vote in decided.labels for vote in votes.tolist()], bool)
-    hashes = np.array([decided.labels.get(vote, 0) for vote in votes.tolist()], np.uint64)
-    chosen = places[is_labelled[pattern]]
-    found = np.empty(len(chosen), LABEL)
-    for field in ("key", "part", "row"):
-        found[field] = rows[field][chosen]
-    found["label"] = hashes[pattern][is_labelled[pattern]]
-    reasons = np.array([decided.open.get(vote, "") for vote in votes.tolist()], object)[pattern]
-    return found, {why: places[reasons == why] for why in set(reasons.tolist()) - {""}}
-
-
-def _places_of(
-    rows: Records, labels: Records, order: npt.NDArray[np.int64]
-) -> npt.NDArray[np.int64]:
-    """(labels,): the place in `order` of the row that has each, or -1."""
-    at, wanted = _flat(rows), _flat(labels)
-    by_place = np.argsort(at)
-    record = by_place[np.searchsorted(at[by_place], wanted)] if len(wanted) else wanted
-    places = np.full(len(rows), -1, np.int64)
-    places[order] = np.arange(len(order))
-    return places[record]
-
-
-def _flat(records: Records) -> npt.NDArray[np.int64]:
-    """Part and row as one number: a part has fewer than 2^40 rows."""
-    return (records["part"].astype(np.int64) << 40) + records["row"]
-
-
-def _gold(
-    voted: Records, keys: npt.NDArray[np.uint64], labels: npt.NDArray[np.uint64]
-) -> dict[str, dict[str, int]]:
-    """Of rows that rules vote on, what people label the same texts, which are given by sorted
-    keys."""
-    if not len(voted) or not len(keys):
-        return {}
-    nearest = np.minimum(np.searchsorted(keys, voted["key"]), len(keys) - 1)
-    is_known = keys[nearest] == voted["key"]
-    found: dict[str, dict[str, int]] = {}
-    for votes, label in zip(
-        voted["votes"][is_known].tolist(), labels[nearest[is_known]].tolist(), strict=True
-    ):
-        counts = found.setdefault(str(votes), {})
-        counts[str(label)] = counts.get(str(label), 0) + 1
-    return found
-
-
-def _node(groups: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
-    return (groups >> np.uint64(2)).astype(np.int64) | GROUP_BIT
-
-
-def _collected(draft: Draft, folder: str, places: range, kind: Any) -> Records:
-    return collect(draft.worked(folder), places, np.empty(0, kind))
-
-
-def _documents(draft: Draft, rows: Records) -> pa.Table:
-    """The documents of ROW records, of one at least, in their order."""
-    folder, order = draft.worked(TEXTS), np.lexsort((rows["row"], rows["part"]))
-    found = [
-        DocumentFile(folder / f"{part:06d}.arrow").table(
-            rows["row"][order][rows["part"][order] == part]
-        )
-        for part in np.unique(rows["part"]).tolist()
-    ]
-    return pa.concat_tables(found).take(pa.array(np.argsort(order)))
-
-
-def _counted(draft: Draft, rows: Records, dropped: dict[str, npt.NDArray[np.int64]]) -> Counts:
-    """What was dropped of a bucket, with samples."""
-    counts = Counts()
-    for why, places in dropped.items():
-        counts.dropped[why] += len(places)
-        lowest = rows[places[np.argsort(rows["key"][places], kind="stable")[:SAMPLES]]]
-        texts = _documents(draft, lowest)["text"].to_pylist()
-        for key, text in zip(lowest["key"].tolist(), texts, strict=True):
-            counts.sample(why, key, text)
-    return counts
+def _documents(rows: pa.Table, merged: Merged) -> pa.Table:
+    kept = rows.select(["key", "text", "group", "values"])
+    kept = kept.take(pa.array(merged.places, pa.int64()))
+    labels = pa.array(merged.labels, pa.list_(pa.string()))
+    placements = pa.array(merged.placements, pa.int8())
+    return kept.append_column("labels", labels).append_column("placement", placements)

@@ -3,7 +3,8 @@ whatever order and files they were.
 
 Rows that are linked by groups move as one set. Each set draws a number by the seed; in the order of
 those numbers a split takes what brings it nearer to its share of every label. So the shares are
-exact where there are no groups, and new rows move only those near the edge of a split.
+exact where rows have one label and no group, and near otherwise; and new rows move only those near
+the edge of a split.
 
 All rows are looked at in one process, without their texts: about 80 bytes each.
 """
@@ -27,8 +28,6 @@ STRENGTH = ("train", SHARES, "validation", "test")
 ELSEWHERE = len(SPLITS)
 """In place of a split's number: a row that must be elsewhere than its group is."""
 TURNS_TOGETHER = 100_000
-STOP_EVERY = 1000
-"""Sets between two looks at whether the splits have all that they need."""
 
 Numbers = npt.NDArray[np.int64]
 Fates = npt.NDArray[np.int8]
@@ -55,10 +54,6 @@ class Rows:
     def of_labels(self) -> Numbers:
         """(labels,): the row that each has."""
         return np.repeat(np.arange(len(self)), np.diff(self.ends, prepend=0))
-
-
-def stronger(first: str, second: str) -> str:
-    return max(first, second, key=STRENGTH.index)
 
 
 def split(rows: Rows, shares: Split, seed: int) -> Fates:
@@ -104,40 +99,35 @@ def _draw(
         SPLITS.index(name): [part * total for total in totals] for name, part in wanted.items()
     }
     found = np.full(len(order), SPLITS.index("train"), np.int8)
-    for number, (turn, labels) in enumerate(_by_turn(rows, turns[sets], counted)):
-        for name, need in needs.items():
-            if _takes(need, labels, totals):
-                found[order[turn]] = name
-                for label, count in labels:
-                    need[label] -= count
-                break
-        if number % STOP_EVERY == 0 and all(map(_has_all, needs.values())):
-            break
+    for first in range(0, len(order), TURNS_TOGETHER):
+        for turn, labels in _by_turn(rows, turns[sets], counted, first):
+            for name, need in needs.items():
+                if _takes(need, labels, totals):
+                    found[order[turn]] = name
+                    for label, count in labels:
+                        need[label] -= count
+                    break
+        if all(max(need) <= 0.5 and sum(need) <= 0 for need in needs.values()):
+            break  # No set brings a split nearer to its shares any more.
     return found
 
 
 def _by_turn(
-    rows: Rows, turns: Numbers, counted: npt.NDArray[np.bool_]
+    rows: Rows, turns: Numbers, counted: npt.NDArray[np.bool_], first: int
 ) -> Iterator[tuple[int, list[tuple[int, int]]]]:
-    """(turn, [(label, count), ...]) of every set in order: how many rows of each label it has. Rows
-    without a label count as of one of their own."""
+    """(turn, [(label, count), ...]) of some sets in order: how many rows of each label they have.
+    Rows without a label count as of one of their own."""
     bare = int(rows.labels.max(initial=-1)) + 1
     owners, is_bare = rows.of_labels(), np.diff(rows.ends, prepend=0) == 0
-    for first in range(0, int(turns.max(initial=-1)) + 1, TURNS_TOGETHER):
-        some = counted & (turns >= first) & (turns < first + TURNS_TOGETHER)
-        kept = some[owners]
-        turn = np.concatenate([turns[owners[kept]], turns[some & is_bare]])
-        label = rows.labels[kept].astype(np.int64)
-        label = np.concatenate([label, np.full(len(turn) - len(label), bare)])
-        pairs, counts = np.unique(turn * (bare + 1) + label, return_counts=True)
-        found = zip(
-            (pairs // (bare + 1)).tolist(),
-            (pairs % (bare + 1)).tolist(),
-            counts.tolist(),
-            strict=True,
-        )
-        for turn_, of_set in itertools.groupby(found, key=operator.itemgetter(0)):
-            yield turn_, [(label_, count) for _, label_, count in of_set]
+    some = counted & (turns >= first) & (turns < first + TURNS_TOGETHER)
+    kept = some[owners]
+    turn = np.concatenate([turns[owners[kept]], turns[some & is_bare]])
+    label = np.full(len(turn), bare)
+    label[: kept.sum()] = rows.labels[kept]
+    pairs, counts = np.unique(turn * (bare + 1) + label, return_counts=True)
+    found = zip(*map(np.ndarray.tolist, (*np.divmod(pairs, bare + 1), counts)), strict=True)
+    for turn_, of_set in itertools.groupby(found, key=operator.itemgetter(0)):
+        yield turn_, [(label_, count) for _, label_, count in of_set]
 
 
 def _takes(need: list[float], labels: list[tuple[int, int]], totals: list[float]) -> bool:
@@ -147,11 +137,6 @@ def _takes(need: list[float], labels: list[tuple[int, int]], totals: list[float]
     if added:
         return added < 0
     return sum(need) > 0  # no nearer, no further: what the split lacks in all decides
-
-
-def _has_all(need: list[float]) -> bool:
-    """Whether no row can bring a split nearer to its shares any more."""
-    return max(need, default=0.0) <= 0.5 and sum(need) <= 0
 
 
 def repeats(

@@ -1,9 +1,8 @@
 """The stage `examples`: rows with labels of all sources, each text once, split before anything
 learns from them.
 
-    read      a part of a source: its rows, cleaned              read_parts.py
-    votes     a bucket of keys: what rules say of texts          merge.py
-    merge     a bucket: all copies of a text are one row
+    read      a part of a source: its rows, cleaned              read_rows.py
+    merge     a bucket: all copies of a text are one row         merge.py
     match ... near duplicates, and rows linked by groups         steps/near_dedup.py
     (here)    the split of every row                             splits.py
     passages, quotes, write   a bucket: its rows by split        write_splits.py
@@ -15,24 +14,25 @@ and files.
 """
 
 import dataclasses
-import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from cluster.errors import UserError
 from cluster.recipe.section import Recipe
 from cluster.runs.pipeline import StageJob
 from cluster.runs.progress import Progress
 from cluster.store.artifacts import REPORT, Artifact
-from trainers.corpora.cleaning.documents import Counts, text_key
+from trainers.corpora.cleaning.documents import Counts
 from trainers.corpora.cleaning.rules import normalize
 from trainers.corpora.config import Corpora, no_examples, rows_of
 from trainers.corpora.examples import weak
-from trainers.corpora.examples.merge import GROUP_BIT, MERGED, Decided, OfPart, count_votes, merge
-from trainers.corpora.examples.read_parts import Read, read_parts
+from trainers.corpora.examples.merge import GROUP_BIT, Origin, merge
+from trainers.corpora.examples.read_rows import Read, read_rows
 from trainers.corpora.examples.splits import (
     ELSEWHERE,
     SPLITS,
@@ -43,18 +43,18 @@ from trainers.corpora.examples.splits import (
     split,
 )
 from trainers.corpora.examples.task_rows import TaskRows
-from trainers.corpora.examples.write_splits import Places, drop_quotes, save_fates, write_splits
+from trainers.corpora.examples.write_splits import Buckets, drop_quotes, write_splits
 from trainers.corpora.reading.config import EVALUATION_SETS, Source
 from trainers.corpora.reading.readers import every_text
 from trainers.corpora.report.examples import labelled_page
 from trainers.corpora.steps import near_dedup
-from trainers.corpora.steps.clean_parts import parts_of
+from trainers.corpora.steps.clean_parts import DOCUMENTS, parts_of
 from trainers.corpora.steps.shuffle import DOCUMENTS_A_BUCKET, buckets, collect
 from trainers.corpora.tokens.pack import read_arrow
 
 LABELS = "labels.json"
 BUCKET_BYTES = 32_000_000
-"""Of texts, in UTF-8: a bucket has fewer rows where they are long."""
+"""A bucket has fewer rows than others where they are long."""
 BATCH_ROWS = 4096
 
 
@@ -63,23 +63,21 @@ def run(job: StageJob) -> dict[str, Any]:
     task, sources = rows_of(job.recipe), corpora.example_sources(job.recipe)
     if not sources:
         raise UserError(f"corpora.sources: {no_examples(task)}")
-    made = merged_rows(job, sources, task)
-    counts, labels, places, rows = made.counts, made.labels, made.places, made.rows
+    merged = merged_rows(job, sources, task)
+    counts, labels, rows = merged.counts, merged.labels, merged.rows
     fates = split(rows, corpora.split, job.recipe.seed)
     if corpora.decontaminate is not None:
-        drop_quotes(job, places, rows, fates, further_evaluation_texts(corpora))
+        drop_quotes(job, merged.buckets, rows, fates, further_evaluation_texts(corpora))
     times = repeats(rows, fates == SPLITS.index("train"), corpora.balance)
-    save_fates(job.draft, places, fates, times)
-    counts.add(write_splits(job, places, rows, labels, task))
+    counts.add(write_splits(job, merged.buckets, fates, times, task))
     counts.dropped = +counts.dropped
     counts.kept = int((fates < ELSEWHERE).sum())
     sizes = {name: int(times[fates == number].sum()) for number, name in enumerate(SPLITS)}
     _refuse_empty(sizes, counts)
-    once = np.ones(len(rows), np.int64)
     report = {
         **counts.report(),
-        "labels": by_label(rows, fates, once, labels),
-        "weak_labels": made.weak_labels,
+        "labels": by_label(rows, fates, np.ones(len(rows), np.int64), labels),
+        "weak_labels": merged.weak_labels,
     }
     if corpora.balance != "none":
         report["balanced"] = by_label(rows, fates, times, labels)
@@ -101,7 +99,7 @@ class MergedRows:
     labels: list[str]
     """Sorted; a row's labels are numbers in this list."""
     rows: Rows
-    places: Places
+    buckets: Buckets
     weak_labels: dict[str, Any]
     """A report of every source with such."""
 
@@ -109,25 +107,33 @@ class MergedRows:
 def merged_rows(job: StageJob, sources: Mapping[str, Source], task: TaskRows) -> MergedRows:
     """Reads the sources. Raises UserError for labels that cannot be learned."""
     parts = parts_of(job, sources)
-    read = read_parts(job, parts, sources, task)
-    counts = read.counts
-    row_count = counts.read - counts.dropped.total()
-    row_bytes = max(1, read.text_bytes // max(1, row_count))
-    in_buckets = buckets(row_count, min(DOCUMENTS_A_BUCKET, max(1, BUCKET_BYTES // row_bytes)))
-    of_part = OfPart.of(parts, sources)
-    decided, labellings = _decided(job, in_buckets, of_part, sources, read)
-    outcomes = dict(sorted(merge(job, in_buckets, of_part, task, decided)))
-    names = {text_key(label): label for label in read.labels}
-    labels = sorted({names[int(one)] for found in outcomes.values() for one in found["labels"]})
+    read = read_rows(job, parts, sources, task)
+    labellings = _labellings(sources, read)
+    origins = {
+        name: Origin.of(name, source, labellings.get(name)) for name, source in sources.items()
+    }
+    row_count = read.counts.read - read.counts.dropped.total()
+    large = read.bytes * DOCUMENTS_A_BUCKET // BUCKET_BYTES
+    in_buckets = buckets(max(row_count, large), DOCUMENTS_A_BUCKET)
+    outcomes = dict(sorted(merge(job, in_buckets, parts, origins, task)))
+    labels = sorted({label for outcome in outcomes.values() for label in outcome["labels"]})
     task.refuse_labels({label: read.labels[label] for label in labels})
-    for found in outcomes.values():
-        counts.add(Counts.of(found["counts"]))
-    places = Places.of({name: found["rows"] for name, found in outcomes.items()})
-    linked = any(found["linked"] for found in outcomes.values())
-    rows = _rows(job, places, labels, linked)
-    return MergedRows(
-        counts, labels, rows, places, _weak_reports(sources, labellings, outcomes.values(), names)
-    )
+    for outcome in outcomes.values():
+        read.counts.add(Counts.of(outcome["counts"]))
+    ends = np.cumsum([0, *(outcome["rows"] for outcome in outcomes.values())]).tolist()
+    places = {name: slice(ends[n], ends[n + 1]) for n, name in enumerate(outcomes)}
+    rows = _rows(job, places, labels, any(outcome["linked"] for outcome in outcomes.values()))
+    reports = {
+        name: weak.report(
+            source.weak_labels,
+            read.votes[name],
+            labellings[name],
+            _gold(outcome["gold"].get(name, {}) for outcome in outcomes.values()),
+        )
+        for name, source in sources.items()
+        if source.weak_labels is not None
+    }
+    return MergedRows(read.counts, labels, rows, places, reports)
 
 
 def read_split(examples: Artifact, split: str, most: int | None = None) -> dict[str, list[Any]]:
@@ -170,94 +176,68 @@ def refuse_examples(recipe: Recipe, examples: Artifact) -> None:
         recipe.finetune.refuse_examples(examples)
 
 
-def _decided(
-    job: StageJob,
-    in_buckets: Mapping[str, range],
-    of_part: OfPart,
-    sources: Mapping[str, Source],
-    read: Read,
-) -> tuple[Decided, dict[str, tuple[weak.Labelling, list[int]]]]:
-    """What all rules come to; and by source how they did, with the hashes of the votes."""
-    labels: dict[int, int] = {}
-    why: dict[int, str] = {}
-    labellings = {}
-    if read.patterns:
-        counted = count_votes(job, in_buckets, of_part, list(sources))
-        for name, patterns in read.patterns.items():
-            settings = sources[name].weak_labels
-            assert settings is not None
-            hashes = sorted(counted.get(name, {}), key=patterns.__getitem__)
-            found = weak.labelling(
-                np.array([patterns[one] for one in hashes], np.int64).reshape(
-                    -1, len(settings.functions)
-                ),
-                np.array([counted[name][one] for one in hashes], np.int64),
-                settings,
-            )
-            labellings[name] = found, hashes
-            for one, label, reason in zip(hashes, found.labels, found.open, strict=True):
-                if label is None:
-                    why[one] = reason or ""
-                else:
-                    labels[one] = text_key(label)
-                    read.labels.setdefault(label, f"corpora.sources.{name}.weak_labels")
-    return Decided(labels, why), labellings
-
-
-def _rows(job: StageJob, places: Places, labels: list[str], linked: bool) -> Rows:
-    """All rows, and which of them are in one set: linked by groups, or alike."""
-    numbers = {text_key(label): number for number, label in enumerate(labels)}
-    hashes = np.array(sorted(numbers), np.uint64)
-    numbered = np.array([numbers[one] for one in hashes.tolist()], np.int32)
-    found: dict[str, list[Any]] = {"keys": [], "placements": [], "labels": [], "ends": []}
-    end = 0
-    for name in places.of_bucket:
-        with np.load(job.draft.worked(MERGED) / f"{name}.npz") as own:
-            found["keys"].append(own["keys"])
-            found["placements"].append(own["placements"])
-            of_rows = np.repeat(np.arange(len(own["ends"])), np.diff(own["ends"], prepend=0))
-            own_labels = numbered[np.searchsorted(hashes, own["labels"])]
-            found["labels"].append(own_labels[np.lexsort((own_labels, of_rows))])
-            found["ends"].append(own["ends"] + end)
-            end += len(own["labels"])
-    arrays = {name: np.concatenate(each) for name, each in found.items()}
-    sets = np.arange(len(arrays["keys"]))
-    similarity = job.recipe.corpora.deduplicate.similarity
-    if similarity is not None:
-        near_dedup.match(job, list(places.of_bucket), len(sets), near_dedup.LEFT, similarity)
-    if linked or similarity is not None:
-        starts = np.array([own.start for own in places.of_bucket.values()])
-        in_buckets = buckets(len(sets))
-        folder = near_dedup.clusters(job, in_buckets)
-        for at in in_buckets.values():
-            edges = collect(job.draft.worked(folder), at, near_dedup.NO_EDGES)
-            edges = edges[(edges[:, 0] > edges[:, 1]) & (edges[:, 0] < GROUP_BIT)]
-            place = starts[edges >> near_dedup.PLACE_BITS] + (
-                edges & ((1 << near_dedup.PLACE_BITS) - 1)
-            )
-            sets[place[:, 0]] = place[:, 1]
-    return Rows(arrays["keys"], arrays["placements"], sets, arrays["labels"], arrays["ends"])
-
-
-def _weak_reports(
-    sources: Mapping[str, Source],
-    labellings: Mapping[str, tuple[weak.Labelling, list[int]]],
-    outcomes: Any,
-    names: Mapping[int, str],
-) -> dict[str, Any]:
-    gold: dict[int, dict[str, int]] = {}
-    pairs = itertools.chain.from_iterable(found["gold"].items() for found in outcomes)
-    for votes, labels in pairs:
-        of_votes = gold.setdefault(int(votes), {})
-        for label, count in labels.items():
-            of_votes[names[int(label)]] = of_votes.get(names[int(label)], 0) + count
-    reports = {}
-    for name, (found, hashes) in labellings.items():
+def _labellings(sources: Mapping[str, Source], read: Read) -> dict[str, weak.Labelling]:
+    """What all rules come to, by source; adds their labels to those that were read."""
+    found = {}
+    for name, counts in read.votes.items():
         settings = sources[name].weak_labels
         assert settings is not None
-        known = {place: gold[one] for place, one in enumerate(hashes) if one in gold}
-        reports[name] = weak.report(settings, found, known)
-    return reports
+        found[name] = weak.labelling(counts, settings)
+        for label in found[name].labels.values():
+            read.labels.setdefault(label, f"corpora.sources.{name}.weak_labels")
+    return found
+
+
+def _gold(of_buckets: Iterator[Mapping[str, Mapping[str, int]]]) -> dict[str, dict[str, int]]:
+    total: dict[str, dict[str, int]] = {}
+    for of_bucket in of_buckets:
+        for votes, labels in of_bucket.items():
+            of_votes = total.setdefault(votes, {})
+            for label, count in labels.items():
+                of_votes[label] = of_votes.get(label, 0) + count
+    return total
+
+
+def _rows(job: StageJob, places: Buckets, labels: Sequence[str], linked: bool) -> Rows:
+    """What the splits follow from: the columns of all buckets but their texts."""
+    keys, placements, numbers, counts = [], [], [], []
+    known = pa.array(labels, pa.string())
+    for name in places:
+        table = read_arrow(job.draft.worked(DOCUMENTS) / f"{name}.arrow")
+        of_rows = table["labels"].combine_chunks()
+        keys.append(table["key"].to_numpy())
+        placements.append(table["placement"].to_numpy())
+        numbers.append(pc.index_in(pc.list_flatten(of_rows), value_set=known).to_numpy())
+        counts.append(pc.list_value_length(of_rows).to_numpy())
+    return Rows(
+        np.concatenate(keys),
+        np.concatenate(placements),
+        _sets(job, places, linked),
+        np.concatenate(numbers),
+        np.cumsum(np.concatenate(counts), dtype=np.int64),
+    )
+
+
+def _sets(job: StageJob, places: Buckets, linked: bool) -> Any:
+    """(rows,): of those that must be in one split, since groups link them or they are alike, the
+    place of the first."""
+    starts = np.array([own.start for own in places.values()])
+    count = max(own.stop for own in places.values())
+    sets = np.arange(count)
+    similarity = job.recipe.corpora.deduplicate.similarity
+    if similarity is not None:
+        near_dedup.match(job, list(places), count, near_dedup.LEFT, similarity)
+    elif not linked:
+        return sets
+    in_buckets = buckets(count)
+    folder = near_dedup.clusters(job, in_buckets)
+    for bucket in in_buckets.values():
+        edges = collect(job.draft.worked(folder), bucket, near_dedup.NO_EDGES)
+        edges = edges[(edges[:, 0] > edges[:, 1]) & (edges[:, 0] < GROUP_BIT)]
+        in_bucket = edges & ((1 << near_dedup.PLACE_BITS) - 1)
+        place = starts[edges >> near_dedup.PLACE_BITS] + in_bucket
+        sets[place[:, 0]] = place[:, 1]
+    return sets
 
 
 def _refuse_empty(sizes: Mapping[str, int], counts: Counts) -> None:

@@ -1,9 +1,8 @@
 """Cleaned documents of one part as an Arrow file: `text`, and `key`, its identity. Written as a
 stream and memory-mapped, so that a part of any size takes little memory."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,12 +13,8 @@ from trainers.corpora.cleaning.documents import text_key
 from trainers.corpora.text_batches import batched
 
 SCHEMA = pa.schema([("text", pa.large_string()), ("key", pa.uint64())])
-GROUPED = SCHEMA.append(pa.field("group", pa.string()))
 BATCH_CHARACTERS = 1 << 20
 """Of texts that are written together."""
-GROUPED_CHARACTERS = 8 << 20
-COPIED_TOGETHER = 10_000
-"""Rows."""
 
 Keys = npt.NDArray[np.uint64]
 Rows = npt.NDArray[np.int64]
@@ -37,54 +32,11 @@ def write(texts: Iterable[str], path: Path) -> Keys:
     return np.concatenate(keys)
 
 
-class Writer:
-    """Writes such a file with a third column, the group of each text or null, and further ones."""
-
-    def __init__(self, path: Path, further: Mapping[str, pa.DataType]):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._path = path
-        self._schema = pa.schema([*GROUPED, *further.items()])
-        self._characters = 0
-        self.text_bytes = 0
-
-    def __enter__(self) -> "Writer":
-        self._sink = pa.OSFile(str(self._path), "wb")
-        self._stream = pa.ipc.new_stream(self._sink, self._schema)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stream.close()
-        self._sink.close()
-
-    def is_full(self, text: str) -> bool:
-        """Whether it is time to write, when this text has come on top."""
-        self._characters += len(text)
-        return self._characters >= GROUPED_CHARACTERS
-
-    def write(self, texts: Sequence[str], *columns: Sequence[Any]) -> Keys:
-        """Adds texts with their groups and further columns; returns their keys."""
-        self._characters = 0
-        keys = np.array([text_key(text) for text in texts], np.uint64)
-        array = pa.array(texts, pa.large_string())
-        self.text_bytes += int(pc.sum(pc.binary_length(array)).as_py() or 0)
-        types = self._schema.types[len(SCHEMA) :]
-        others = [pa.array(column, kind) for column, kind in zip(columns, types, strict=True)]
-        self._stream.write_batch(
-            pa.record_batch([array, pa.array(keys), *others], schema=self._schema)
-        )
-        return keys
-
-    def copy(self, documents: pa.Table) -> None:
-        """Adds documents of another such file."""
-        self._stream.write_table(documents, max_chunksize=COPIED_TOGETHER)
-
-
 class DocumentFile:
     """The documents in such a file, by row."""
 
     def __init__(self, path: Path):
-        stream = pa.ipc.open_stream(pa.memory_map(str(path)))
-        self._schema, self._batches = stream.schema, list(stream)
+        self._batches = list(pa.ipc.open_stream(pa.memory_map(str(path))))
         self._ends = np.cumsum([batch.num_rows for batch in self._batches], dtype=np.int64)
 
     def __len__(self) -> int:
@@ -94,11 +46,6 @@ class DocumentFile:
         """The texts of these rows, which are sorted, one after the other."""
         for batch, local in self._local(rows):
             yield from batch["text"].take(pa.array(local)).to_pylist()
-
-    def table(self, rows: Rows) -> pa.Table:
-        """These rows, which are sorted, with all their columns."""
-        found = [batch.take(pa.array(local)) for batch, local in self._local(rows)]
-        return pa.Table.from_batches(found, self._schema)
 
     def keys(self, rows: Rows) -> Keys:
         """(rows,)"""

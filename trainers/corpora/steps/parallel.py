@@ -17,13 +17,12 @@ from cluster.store.storage import CACHE
 MARKERS = "markers"
 DONE = {
     "read": "parts read",
-    "votes": "parts voted on",
     "merge": "parts rid of equal texts",
-    "passages": "parts searched for evaluation texts",
+    "passages": "sets of evaluation texts read",
     "write": "parts written",
     "clean": "parts cleaned",
     "exact": "parts searched for equal texts",
-    "look": "parts rid of repeats",
+    "drop": "parts rid of repeats",
     "quotes": "parts rid of quotes of evaluation texts",
     "sign": "parts read for near duplicates",
     "match": "parts searched for near duplicates",

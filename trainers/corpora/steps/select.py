@@ -1,13 +1,13 @@
 """The steps that choose which clean documents pretraining reads.
 
 exact   a bucket of keys: what stood before, what is held out
-look    a part: drops those, and finds the passages of evaluation texts that it has
-quotes  a part with such passages: drops what quotes, if they are no boilerplate
-near    near duplicates, where the recipe wants that (near.py)
+drop    a part: drops those, and finds the passages of evaluation texts that it has
+quotes  a part with such passages: drops what quotes, if they are no boilerplate (quotes.py)
+near    near duplicates, where the recipe wants that (near_dedup.py)
 choose  a part: its rows for training and validation, cut into pieces
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -25,18 +25,16 @@ from trainers.corpora.cleaning.documents import (
     by_bit_length,
 )
 from trainers.corpora.config import Corpora
-from trainers.corpora.duplicates.contamination import Passages, boilerplate
-from trainers.corpora.steps import near_dedup
+from trainers.corpora.steps import near_dedup, quotes
 from trainers.corpora.steps.clean_parts import DOCUMENTS, KEY, KEYS, Part
 from trainers.corpora.steps.document_file import DocumentFile, Rows
 from trainers.corpora.steps.parallel import each
 from trainers.corpora.steps.shard_assignment import SPLITS, Keys, cut, draws, repeated
 from trainers.corpora.steps.shuffle import buckets, collect, deal, one
 
-DROPS, LEFT, HITS, CHOSEN = "drops", "left", "hits", "chosen"
+DROPS, LEFT, CHOSEN = "drops", "left", "chosen"
 """Folders of the stage's work: rows to drop, dealt to their parts; `left/PART.npy`, rows that are
-left; `hits/PART.npy`, passages of evaluation texts in a part that has some;
-`chosen/SPLIT/PART.npy`, the rows of a split."""
+left; `chosen/SPLIT/PART.npy`, the rows of a split."""
 DROP = np.dtype([("row", np.int64), ("held_out", np.bool_)])
 
 
@@ -44,7 +42,7 @@ def exact(job: StageJob, parts: list[Part], documents: int, held_out: Keys) -> N
     """Deals the rows of equal and of held-out texts to their parts."""
     draft = job.draft
 
-    def drop(name: str, places: range) -> None:
+    def find(name: str, places: range) -> None:
         records = collect(draft.worked(KEYS), places, np.empty(0, KEY))
         again = repeated(records["key"])
         is_held_out = np.isin(records["key"], held_out)
@@ -55,15 +53,16 @@ def exact(job: StageJob, parts: list[Part], documents: int, held_out: Keys) -> N
         with draft.working(DROPS) as folder:
             deal(folder, name, found, records["part"][gone], len(parts))
 
-    for _ in each(job, "exact", buckets(documents), drop):
+    for _ in each(job, "exact", buckets(documents), find):
         pass
 
 
-def look(job: StageJob, parts: list[Part], passages: Passages) -> Iterable[tuple[str, Counts]]:
+def drop(job: StageJob, parts: list[Part]) -> Iterable[tuple[str, Counts]]:
     """Writes the rows of every part that are left; what was dropped, by source."""
     draft = job.draft
+    looks_for_quotes = job.recipe.corpora.decontaminate is not None
 
-    def look_at(name: str, part: Part) -> Any:
+    def drop_of(name: str, part: Part) -> Any:
         documents = DocumentFile(draft.worked(DOCUMENTS) / f"{name}.arrow")
         counts = Counts()
         drops = collect(draft.worked(DROPS), one(part.number), np.empty(0, DROP))
@@ -72,48 +71,35 @@ def look(job: StageJob, parts: list[Part], passages: Passages) -> Iterable[tuple
         rows = np.setdiff1d(np.arange(len(documents)), drops["row"])
         with draft.working(LEFT) as folder:
             np.save(folder / f"{name}.npy", rows)
-        hits = passages.hits(documents.texts(rows), rows.tolist()) if passages else ()
-        if len(hits):
-            with draft.working(HITS) as folder:
-                np.save(folder / f"{name}.npy", hits)
-        return {"counts": counts.document(), "left": len(rows), "has_hits": len(hits) > 0}
+        has_hits = looks_for_quotes and quotes.leave_hits(draft, name, documents, rows)
+        return {"counts": counts.document(), "left": len(rows), "has_hits": has_hits}
 
     items = {part.name: part for part in parts}
-    left, with_hits = 0, set()
-    for name, outcome in each(job, "look", items, look_at):
+    left, with_hits = 0, []
+    for name, outcome in each(job, "drop", items, drop_of):
         left += outcome["left"]
-        with_hits |= {name} if outcome["has_hits"] else set()
+        with_hits += [name] * outcome["has_hits"]
         yield items[name].source, Counts.of(outcome["counts"])
     if with_hits:
-        yield from _drop_quotes(job, [items[name] for name in sorted(with_hits)], passages, left)
+        for name, counts in _drop_quotes(job, dict(quotes.quoting(draft, with_hits, left))):
+            yield items[name].source, counts
 
 
-def _drop_quotes(
-    job: StageJob, parts: list[Part], passages: Passages, document_count: int
-) -> Iterable[tuple[str, Counts]]:
-    """Of parts with passages of evaluation texts, drops the documents that quote one."""
+def _drop_quotes(job: StageJob, quoting: Mapping[str, Rows]) -> Iterator[tuple[str, Counts]]:
+    """Drops these rows of parts."""
     draft = job.draft
-    documents_with = np.zeros(len(passages), np.int64)
-    for part in parts:
-        hits = np.load(draft.worked(HITS) / f"{part.name}.npy")
-        documents_with += passages.documents_with(hits)
-    is_boilerplate = boilerplate(documents_with, document_count)
 
-    def drop(name: str, part: Part) -> Any:
-        rows = passages.quoting(np.load(draft.worked(HITS) / f"{name}.npy"), is_boilerplate)
+    def drop_of(name: str, rows: Rows) -> Any:
         counts = Counts()
-        if len(rows):
-            _drop(
-                counts, CONTAMINATED, DocumentFile(draft.worked(DOCUMENTS) / f"{name}.arrow"), rows
-            )
-            left = np.load(draft.worked(LEFT) / f"{name}.npy")
-            with draft.working(LEFT) as folder:
-                np.save(folder / f"{name}.npy", np.setdiff1d(left, rows))
+        documents = DocumentFile(draft.worked(DOCUMENTS) / f"{name}.arrow")
+        _drop(counts, CONTAMINATED, documents, rows)
+        left = np.load(draft.worked(LEFT) / f"{name}.npy")
+        with draft.working(LEFT) as folder:
+            np.save(folder / f"{name}.npy", np.setdiff1d(left, rows))
         return counts.document()
 
-    items = {part.name: part for part in parts}
-    for name, counts in each(job, "quotes", items, drop):
-        yield items[name].source, Counts.of(counts)
+    for name, counts in each(job, "quotes", quoting, drop_of):
+        yield name, Counts.of(counts)
 
 
 def choose(job: StageJob, parts: list[Part]) -> Iterable[tuple[Part, Counts, dict[str, Any]]]:

@@ -45,10 +45,11 @@ def place_of(hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
     return (hashes % np.uint64(PLACES)).astype(np.int64)
 
 
-def range_of(hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
-    """The same, with all of a place before all of the next: in the order of the places, records
-    are in the order of their hashes."""
-    return (hashes >> np.uint64(64 - PLACES.bit_length() + 1)).astype(np.int64)
+def hash_range(places: range) -> tuple[np.uint64, np.uint64]:
+    """The first and the last hash of places where these are ranges of hashes: with all of a place
+    before all of the next, as those of examples, which are read in the order of their keys."""
+    of_each = 2**64 // PLACES
+    return np.uint64(places.start * of_each), np.uint64(places.stop * of_each - 1)
 
 
 def deal(

@@ -118,11 +118,11 @@ def best_fit(lengths: Indices, capacity: int) -> Indices:
     return rows
 
 
-def write_arrow(table: pa.Table, path: Path) -> None:
+def write_arrow(table: pa.Table, path: Path, batch_rows: int | None = None) -> None:
     """One Arrow IPC stream, as `datasets` keeps them too; to be memory-mapped."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
+        writer.write_table(table, batch_rows)
 
 
 def read_arrow(path: Path) -> pa.Table:

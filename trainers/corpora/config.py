@@ -52,8 +52,8 @@ class Decontaminate(Section):
 
 
 class Split(Section):
-    """Shares of the labelled documents: the same of every label, to one document. Equal texts and
-    documents of one group never part."""
+    """Shares of the labelled documents: the same of every label, to one document; nearly, where
+    documents have groups or several labels. Equal texts and documents of one group never part."""
 
     validation: float = Field(default=0.1, gt=0, lt=1)
     test: float = Field(default=0.1, gt=0, lt=1)
@@ -148,14 +148,13 @@ class Corpora(Section):
 
     def example_sources(self, recipe: "Recipe", looks_far: bool = True) -> dict[str, Source]:
         """The sources with labels, their columns named. Where a source does not say whether it has
-        labels, its first file does, if there is something to fine-tune; of what is remote only if
-        this `looks_far`."""
+        labels, its first file does, if that matters; of what is remote only if this `looks_far`."""
         from trainers.corpora.reading.sources import is_remote
 
         found = {}
         for name, source in self.sources.items():
             may_look = (looks_far or not is_remote(source)) and source.may_be_labelled
-            looks = may_look and (recipe.finetune is not None or source.is_labelled)
+            looks = may_look and (source.is_labelled or _matters(recipe, source))
             forms = rows_of(recipe).forms
             known = self._columns_of(name, {*itertools.chain(*forms)} - {TEXT}) if looks else ()
             of_examples = source.of_examples(known, forms)
@@ -215,10 +214,6 @@ class Corpora(Section):
         if not problems and not undecided:
             problems += self._about_labels(recipe, sources)
         yield from problems
-        if not problems and (recipe.pretrain or not recipe.finetune):
-            from trainers.corpora.steps import drawing
-
-            yield from drawing.undrawn(self.sources, self.clean, self.validation, recipe.seed)
         yield from missing_folders({"corpora.tokenizer.base": self.tokenizer.base})
         given = {name: source.label for name, source in sources.items()}
         if recipe.finetune and len(set(given.values())) == 1 and None not in given.values():
@@ -267,7 +262,7 @@ class Corpora(Section):
                     f"no role of a column{hint}",
                 )
         is_decided = all(
-            source.is_labelled or not (recipe.finetune and source.may_be_labelled)
+            source.is_labelled or not (source.may_be_labelled and _matters(recipe, source))
             for source in self.sources.values()
         )
         if is_decided:
@@ -296,6 +291,12 @@ class Corpora(Section):
 def rows_of(recipe: "Recipe") -> TaskRows:
     """What the rows of a recipe's examples are."""
     return recipe.finetune or LABELLED_TEXTS
+
+
+def _matters(recipe: "Recipe", source: Source) -> bool:
+    """Whether it matters if a source has labels: there is something to fine-tune, or the source
+    says something of labelled documents."""
+    return recipe.finetune is not None or source.misplaced is not None
 
 
 def no_examples(task: TaskRows) -> str:

@@ -19,7 +19,7 @@ import pyarrow as pa
 from cluster.runs.pipeline import StageJob
 from trainers.corpora.cleaning.documents import EXACT, Counts, text_key
 from trainers.corpora.duplicates.components import both_ways
-from trainers.corpora.examples.read_rows import rows_of
+from trainers.corpora.examples.read_rows import bucket_rows
 from trainers.corpora.examples.splits import SHARES, STRENGTH
 from trainers.corpora.examples.task_rows import TaskRows
 from trainers.corpora.examples.weak import Labelling
@@ -126,7 +126,7 @@ def merge(
     of_parts = [origins[part.source] for part in parts]
 
     def merge_bucket(name: str, bucket: range) -> Any:
-        rows = rows_of(draft, bucket, task)
+        rows = bucket_rows(draft, bucket, task)
         merged = Merged()
         for copies in _copies(rows, of_parts):
             merged.add(copies, task.several_labels)

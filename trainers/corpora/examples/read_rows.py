@@ -99,7 +99,7 @@ def read_rows(
     return total
 
 
-def rows_of(draft: Draft, bucket: range, task: TaskRows) -> pa.Table:
+def bucket_rows(draft: Draft, bucket: range, task: TaskRows) -> pa.Table:
     """The rows of a bucket, copies of a text in a row: first the one whose group and text stay."""
     folder = draft.worked(ROWS)
     first, last = hash_range(bucket)

@@ -4,12 +4,10 @@ A corpus is read by memory maps of its shards. Shards of a remote one come to th
 by one, as they are needed or shortly before.
 """
 
-import bisect
 import functools
-import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -106,38 +104,18 @@ class Packed:
 
 
 class _Shard:
-    """One file, memory-mapped; as written, it is one record batch or several."""
+    """One file as arrays over its memory map; as it was written in one piece, nothing is copied."""
 
     def __init__(self, path: Path):
-        batches = read_arrow(path).to_batches()
-        self._batches = [_arrays(batch) for batch in batches]
-        self._ends = list(itertools.accumulate(batch.num_rows for batch in batches))
+        (batch,) = read_arrow(path).combine_chunks().to_batches()
+        ids, pieces = batch["input_ids"], batch["piece_lengths"]
+        self._ids = ids.flatten().to_numpy().reshape(len(ids), ids.type.list_size)
+        self._piece_starts = pieces.offsets.to_numpy()
+        self._piece_lengths = pieces.values.to_numpy()
 
     def row(self, number: int) -> dict[str, Any]:
-        which = bisect.bisect_right(self._ends, number)
-        batch = self._batches[which]
-        at = number - self._ends[which] + len(batch.input_ids)
-        pieces = batch.piece_lengths[batch.piece_starts[at] : batch.piece_starts[at + 1]]
-        return {"input_ids": batch.input_ids[at], "piece_lengths": pieces}
-
-
-class _Batch(NamedTuple):
-    """A record batch as arrays over the map: nothing is copied."""
-
-    input_ids: npt.NDArray[Any]
-    """(rows, sequence length)"""
-    piece_starts: npt.NDArray[np.int32]
-    """(rows + 1,): where the pieces of each row begin in `piece_lengths`."""
-    piece_lengths: npt.NDArray[np.int32]
-
-
-def _arrays(batch: pa.RecordBatch) -> _Batch:
-    ids, pieces = batch.column("input_ids"), batch.column("piece_lengths")
-    return _Batch(
-        ids.flatten().to_numpy(zero_copy_only=True).reshape(len(ids), ids.type.list_size),
-        pieces.offsets.to_numpy(zero_copy_only=True),
-        pieces.values.to_numpy(zero_copy_only=True),
-    )
+        start, stop = self._piece_starts[number : number + 2]
+        return {"input_ids": self._ids[number], "piece_lengths": self._piece_lengths[start:stop]}
 
 
 class Examples:

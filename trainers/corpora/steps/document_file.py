@@ -1,13 +1,12 @@
 """Cleaned documents of one part as an Arrow file: `text`, and `key`, its identity. Written as a
 stream and memory-mapped, so that a part of any size takes little memory."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from trainers.corpora.cleaning.documents import text_key
 from trainers.corpora.text_batches import batched
@@ -52,18 +51,12 @@ class DocumentFile:
         found = [batch["key"].to_numpy()[local] for batch, local in self._local(rows)]
         return np.concatenate(found) if found else np.empty(0, np.uint64)
 
-    def byte_lengths(self, rows: Rows) -> Rows:
-        """(rows,): of each text, in UTF-8."""
+    def lengths(self, rows: Rows, of_text: Callable[[pa.Array], pa.Array]) -> Rows:
+        """(rows,): of each text, such as `pc.binary_length` (in UTF-8) or `pc.utf8_length` (in
+        characters)."""
         found = [
-            np.diff(np.frombuffer(batch["text"].buffers()[1], np.int64, batch.num_rows + 1))[local]
+            of_text(batch["text"]).to_numpy().astype(np.int64)[local]
             for batch, local in self._local(rows)
-        ]
-        return np.concatenate(found) if found else np.empty(0, np.int64)
-
-    def character_lengths(self, rows: Rows) -> Rows:
-        """(rows,): of each text."""
-        found = [
-            pc.utf8_length(batch["text"]).to_numpy()[local] for batch, local in self._local(rows)
         ]
         return np.concatenate(found) if found else np.empty(0, np.int64)
 

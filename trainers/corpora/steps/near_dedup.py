@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.compute as pc
 
 from cluster.runs.pipeline import StageJob
 from cluster.store.artifacts import Draft
@@ -106,7 +107,7 @@ def _sign(job: StageJob, names: list[str], left: str, band_rows: int) -> None:
             sizes = np.empty(len(rows), np.int32)
             waiting: list[npt.NDArray[Any]] = []
             for start, stop, _ in cut(
-                documents.byte_lengths(rows) + DOCUMENT_BYTES, TOGETHER_BYTES
+                documents.lengths(rows, pc.binary_length) + DOCUMENT_BYTES, TOGETHER_BYTES
             ):
                 signed, sizes[start:stop] = minhash.signatures(
                     list(documents.texts(rows[start:stop]))

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 
 from cluster.runs.pipeline import StageJob
 from cluster.store.artifacts import Draft
@@ -122,7 +123,7 @@ def choose(job: StageJob, parts: list[Part]) -> Iterable[tuple[Part, Counts, dic
         drawn = draws(documents.keys(rows), seed, "validation")
         held = corpora.validation if source.validation is None else source.validation
         by_split = {"train": rows[drawn >= held], "validation": rows[drawn < held]}
-        lengths = {split: documents.character_lengths(by_split[split]) for split in SPLITS}
+        lengths = {split: documents.lengths(by_split[split], pc.utf8_length) for split in SPLITS}
         return {
             "counts": counts.document(),
             "pieces": {
@@ -144,7 +145,7 @@ def _write_pieces(
     with draft.working(f"{CHOSEN}/{split}") as folder:
         np.save(folder / f"{name}.npy", rows)
     limit = round(corpora.shard_megabytes * 1e6)
-    return list(cut(documents.byte_lengths(rows), limit))
+    return list(cut(documents.lengths(rows, pc.binary_length), limit))
 
 
 def _drop(counts: Counts, reason: str, documents: DocumentFile, rows: Rows) -> None:

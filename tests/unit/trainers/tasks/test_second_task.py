@@ -24,7 +24,8 @@ from serving.rollout.deploy import first_request
 from serving.rollout.promote import refuse_worse
 from tests.fakes import Notes, published, serial
 from tests.tagging import Tag, TagPredictor, TagTask
-from trainers.corpora.examples import merge, read_parts, stage, write_splits
+from trainers.corpora.examples import merge, read_rows, stage, write_splits
+from trainers.corpora.steps import quotes
 from trainers.engine.loop import evaluate
 from trainers.finetune import describe_model
 from trainers.models.build import Start
@@ -73,7 +74,7 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
 
 @pytest.fixture
 def examples(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> Artifact:
-    for module in (read_parts, merge, write_splits):
+    for module in (read_rows, merge, write_splits, quotes):
         monkeypatch.setattr(module, "each", serial)
     storage = Storage.at("mill")
     with artifacts.drafting(storage, "examples/names-examples-00", resumes=True) as draft:

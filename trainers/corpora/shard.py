@@ -26,6 +26,7 @@ from cluster.store.bases import base_folder
 from trainers.corpora.cleaning.documents import Counts, text_key
 from trainers.corpora.config import Corpora
 from trainers.corpora.examples.stage import further_evaluation_texts, held_out_texts
+from trainers.corpora.hashing import distinct
 from trainers.corpora.report.corpus import corpus_page
 from trainers.corpora.report.figures import corpus_figures
 from trainers.corpora.steps import near_dedup, quotes, select
@@ -94,7 +95,7 @@ def _drop(
         yield from held_out_texts(examples) if examples else ()
         yield from further
 
-    keys = np.unique(np.fromiter(map(text_key, held_out()), np.uint64))
+    keys = distinct(np.fromiter(map(text_key, held_out()), np.uint64))
     select.exact(job, parts, sum(count.kept for count in counts.values()), keys)
     if corpora.decontaminate is not None:
         quotes.find_passages(job, held_out)

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from trainers.corpora.cleaning.units import is_cjk
 from trainers.corpora.duplicates.minhash import Hashes, ngrams, plain
+from trainers.corpora.hashing import distinct
 from trainers.corpora.text_batches import batched
 
 PASSAGE = {True: 13, False: 50}
@@ -54,8 +55,8 @@ class Passages:
             are_cjk = list(map(is_cjk, batch))
             for cjk in found:
                 own = [text for text, is_own in zip(batch, are_cjk, strict=True) if is_own == cjk]
-                found[cjk].append(np.unique(_passages(own, cjk)[0]))
-        return cls({cjk: np.unique(np.concatenate(some)) for cjk, some in found.items()})
+                found[cjk].append(distinct(_passages(own, cjk)[0]))
+        return cls({cjk: distinct(np.concatenate(some)) for cjk, some in found.items()})
 
     def __len__(self) -> int:
         return sum(map(len, self.of_kind.values()))

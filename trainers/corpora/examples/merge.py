@@ -11,7 +11,7 @@ their order is that of all keys.
 import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -54,8 +54,7 @@ class Origin:
         return cls(name, placement, (source.weak_labels is None, held_out), labelling)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Copy:
+class Copy(NamedTuple):
     """A row as it was read; others may have the same text."""
 
     place: int
@@ -64,12 +63,8 @@ class Copy:
     labels: Sequence[str]
     group: str | None
     votes: str | None
-
-    @property
-    def unlabelled(self) -> str | None:
-        """Why rules give it no label, if so."""
-        labelling = self.origin.labelling
-        return labelling.unlabelled.get(self.votes or "") if labelling else None
+    unlabelled: str | None = None
+    """Why rules give it no label, if so."""
 
 
 @dataclasses.dataclass
@@ -162,9 +157,11 @@ def _copies(rows: pa.Table, origins: Sequence[Origin]) -> Iterator[list[Copy]]:
         copies = []
         for place, _, part, labels, group, votes in same:
             origin = origins[part]
-            if origin.labelling and votes in origin.labelling.labels:
-                labels = [origin.labelling.labels[votes]]
-            copies.append(Copy(place, origin, labels, group, votes))
+            why = None
+            if origin.labelling is not None:
+                why = origin.labelling.unlabelled.get(votes)
+                labels = [] if why else [origin.labelling.labels[votes]]
+            copies.append(Copy(place, origin, labels, group, votes, why))
         yield copies
 
 

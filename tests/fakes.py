@@ -50,7 +50,11 @@ class Notes:
 
 
 def serial(
-    job: StageJob, step: str, items: Mapping[str, Any], function: Callable[[str, Any], Any]
+    job: StageJob,
+    step: str,
+    items: Mapping[str, Any],
+    function: Callable[[str, Any], Any],
+    done: str,
 ) -> Iterator[tuple[str, Any]]:
     """`parallel.each` without a cluster: items in the reverse order, outcomes through JSON."""
     for name, item in reversed(items.items()):

@@ -105,7 +105,7 @@ def _drop(
     if similarity is None:
         return None
     documents = sum(count.kept for count in counts.values())
-    return near_dedup.find(job, parts, documents, held_out(), select.LEFT, similarity)
+    return near_dedup.find(job, parts, documents, held_out(), similarity)
 
 
 def _choose(

@@ -25,7 +25,7 @@ from trainers.corpora.examples.task_rows import TaskRows
 from trainers.corpora.examples.weak import Labelling
 from trainers.corpora.reading.config import Source
 from trainers.corpora.steps import near_dedup
-from trainers.corpora.steps.clean_parts import DOCUMENTS, Part
+from trainers.corpora.steps.clean_parts import DOCUMENTS, LEFT, Part
 from trainers.corpora.steps.parallel import each
 from trainers.corpora.tokens.pack import write_arrow
 
@@ -127,7 +127,7 @@ def merge(
             merged.add(copies, task.several_labels)
         with draft.working(DOCUMENTS) as folder:
             write_arrow(_documents(rows, merged), folder / f"{name}.arrow", BATCH_ROWS)
-        with draft.working(near_dedup.LEFT) as folder:
+        with draft.working(LEFT) as folder:
             np.save(folder / f"{name}.npy", np.arange(len(merged.places)))
         first = int(name) << near_dedup.PLACE_BITS
         if merged.links:
@@ -146,7 +146,7 @@ def merge(
             "gold": merged.gold,
         }
 
-    return each(job, "merge", buckets, merge_bucket)
+    return each(job, "merge", buckets, merge_bucket, "parts rid of equal texts")
 
 
 def _copies(rows: pa.Table, origins: Sequence[Origin]) -> Iterator[list[Copy]]:

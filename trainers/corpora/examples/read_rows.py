@@ -85,7 +85,7 @@ def read_rows(
     total = Read(votes={name: collections.Counter() for name in rules})
     read_of = dict.fromkeys(sources, 0)
     items = {part.name: part for part in parts}
-    for name, outcome in sorted(each(job, "read", items, read_part)):
+    for name, outcome in sorted(each(job, "read", items, read_part, "parts read")):
         counts, source_name = Counts.of(outcome["counts"]), items[name].source
         total.counts.add(counts)
         total.labels = {**outcome["labels"], **total.labels}

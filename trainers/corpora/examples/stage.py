@@ -226,7 +226,7 @@ def _sets(job: StageJob, places: Buckets, linked: bool) -> Any:
     sets = np.arange(count)
     similarity = job.recipe.corpora.deduplicate.similarity
     if similarity is not None:
-        near_dedup.match(job, list(places), count, near_dedup.LEFT, similarity)
+        near_dedup.match(job, list(places), count, similarity)
     elif not linked:
         return sets
     in_buckets = buckets(count)

@@ -60,7 +60,11 @@ def drop_quotes(
 
     quotes.find_passages(job, evaluation_texts)
     items = {name: np.flatnonzero(is_train[own]) for name, own in buckets.items()}
-    with_hits = [name for name, has_hits in each(job, "quotes", items, find) if has_hits]
+    with_hits = [
+        name
+        for name, has_hits in each(job, "quotes", items, find, "parts searched for quotes")
+        if has_hits
+    ]
     for name, places in quotes.quoting(draft, with_hits, int(is_train.sum())):
         fates[buckets[name]][places] = QUOTING
     keys = np.array([text_key(text) for text in further], np.uint64)
@@ -86,7 +90,7 @@ def write_splits(
 
     total = Counts()
     items = {name: (fates[own], times[own]) for name, own in buckets.items()}
-    for _, outcome in each(job, "write", items, write):
+    for _, outcome in each(job, "write", items, write, "parts written"):
         total.add(Counts.of(outcome))
     schema = task.example_schema
     with draft.folder() as folder:

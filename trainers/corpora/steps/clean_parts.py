@@ -17,8 +17,9 @@ from trainers.corpora.steps import document_file
 from trainers.corpora.steps.parallel import each
 from trainers.corpora.steps.shuffle import deal, place_of
 
-DOCUMENTS, KEYS = "documents", "keys"
-"""Folders of the stage's work: `documents/PART.arrow`; keys, dealt by themselves."""
+DOCUMENTS, KEYS, LEFT = "documents", "keys", "left"
+"""Folders of the stage's work: `documents/PART.arrow`; keys, dealt by themselves; `left/PART.npy`,
+the rows of documents that are left as steps drop others."""
 KEY = np.dtype([("key", np.uint64), ("part", np.int32), ("row", np.int64)])
 
 
@@ -85,6 +86,6 @@ def clean(job: StageJob, parts: list[Part]) -> dict[str, Counts]:
 
     found = {name: Counts() for name in corpora.sources}
     items = {part.name: part for part in parts}
-    for name, counts in each(job, "clean", items, clean_part):
+    for name, counts in each(job, "clean", items, clean_part, "parts cleaned"):
         found[items[name].source] += Counts.of(counts)
     return found

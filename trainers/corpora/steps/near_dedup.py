@@ -3,7 +3,7 @@
     sign      a part: sketches of its documents' MinHash signatures, whose bands go to buckets
     match     a bucket of bands: documents that met in a band and are alike, as edges
     star-N    a bucket of edges: rounds that bring clusters together (components.py)
-    found     a bucket of clusters: all but the first of each dealt to their parts
+    mark      a bucket of clusters: all but the first of each dealt to their parts
 
 A document is a number: its part, and its place among the documents of the part that are left. Those
 held out for evaluation come first, so that the first of a cluster, which stays, is one of them if
@@ -27,19 +27,17 @@ from trainers.corpora.duplicates import components, minhash
 from trainers.corpora.duplicates.components import Edges
 from trainers.corpora.hashing import mix
 from trainers.corpora.steps import document_file
-from trainers.corpora.steps.clean_parts import DOCUMENTS, Part
+from trainers.corpora.steps.clean_parts import DOCUMENTS, LEFT, Part
 from trainers.corpora.steps.document_file import DocumentFile
 from trainers.corpora.steps.parallel import each
 from trainers.corpora.steps.shard_assignment import cut
-from trainers.corpora.steps.shuffle import Records, buckets, collect, deal, one, place_of
+from trainers.corpora.steps.shuffle import Records, buckets, collect, deal, place_of
 
-LEFT = "left"
-"""Folder of the stage's work: `left/FILE.npy`, the rows of a file that are looked at."""
 HELD_OUT = "held-out"
 """Names the documents that evaluation holds out, as a part before all others."""
 PLACE_BITS = 40
 BAND = np.dtype([("hash", np.uint64), ("document", np.int64)])
-FOUND = np.dtype([("place", np.int64), ("held_out", np.bool_)])
+DUPLICATE = np.dtype([("place", np.int64), ("held_out", np.bool_)])
 NO_EDGES = np.empty((0, 2), np.int64)
 Buckets = Mapping[str, range]
 BANDS_BYTES = 64_000_000
@@ -50,7 +48,7 @@ beside its text."""
 MATCHED_TOGETHER = 8_000
 """Documents whose bands make a bucket, about. They are forty times as many as the documents, and
 would take most of a task's memory, with the sketches of those that met."""
-BANDS, SKETCHES, SIZES, RESULT = "near/bands", "near/sketches", "near/sizes", "near/found"
+BANDS, SKETCHES, SIZES, DUPLICATES = "near/bands", "near/sketches", "near/sizes", "near/duplicates"
 
 
 def find(
@@ -58,42 +56,43 @@ def find(
     parts: list[Part],
     documents: int,
     held_out: Iterable[str],
-    left: str,
     similarity: float,
 ) -> dict[str, Any]:
-    """Deals to every part what of it is a near duplicate, for `found`.
+    """Deals to every part what of it is a near duplicate, for `duplicates_of`.
 
     `left/PART.npy` has the rows that are left of each part, of `documents` in all. Returns how many
     `documents` are near duplicates, the `clusters`, and their `sizes` by bit length.
     """
     with job.draft.working(DOCUMENTS) as folder:
         keys = document_file.write(held_out, folder / f"{HELD_OUT}.arrow")
-    with job.draft.working(left) as folder:
+    with job.draft.working(LEFT) as folder:
         np.save(folder / f"{HELD_OUT}.npy", np.arange(len(keys)))
     names = [HELD_OUT, *(part.name for part in parts)]
-    match(job, names, documents, left, similarity)
+    match(job, names, documents, similarity)
     in_buckets = buckets(documents)
-    return _deal_found(job, names, in_buckets, clusters(job, in_buckets))
+    return _mark(job, names, in_buckets, clusters(job, in_buckets))
 
 
-def match(job: StageJob, names: list[str], documents: int, left: str, similarity: float) -> None:
-    """Deals edges between documents that are alike, of the files and rows that are called so."""
-    _sign(job, names, left, minhash.band_rows(similarity))
+def match(job: StageJob, names: list[str], documents: int, similarity: float) -> None:
+    """Deals edges between documents that are alike and are left of files of these names."""
+    _sign(job, names, minhash.band_rows(similarity))
     _match(job, names, buckets(documents, MATCHED_TOGETHER), similarity)
 
 
-def found(draft: Draft, part: Part) -> Records:
+def duplicates_of(draft: Draft, part: Part) -> Records:
     """The near duplicates of a part: `place` among its kept documents, and whether they are like
     one that is held out."""
-    return collect(draft.worked(RESULT), one(part.number + 1), np.empty(0, FOUND))
+    return collect(
+        draft.worked(DUPLICATES), range(part.number + 1, part.number + 2), np.empty(0, DUPLICATE)
+    )
 
 
-def _sign(job: StageJob, names: list[str], left: str, band_rows: int) -> None:
+def _sign(job: StageJob, names: list[str], band_rows: int) -> None:
     draft = job.draft
 
     def sign(name: str, number: int) -> None:
         documents = DocumentFile(draft.worked(DOCUMENTS) / f"{name}.arrow")
-        rows = np.load(draft.worked(left) / f"{name}.npy")
+        rows = np.load(draft.worked(LEFT) / f"{name}.npy")
         shape = (len(rows), minhash.PERMUTATIONS)
         header = {"descr": "|u1", "fortran_order": False, "shape": shape}
         with (
@@ -121,7 +120,7 @@ def _sign(job: StageJob, names: list[str], left: str, band_rows: int) -> None:
             np.save(size_folder / f"{name}.npy", sizes)
 
     items = {name: number for number, name in enumerate(names)}
-    for _ in each(job, "sign", items, sign):
+    for _ in each(job, "sign", items, sign, "parts read for near duplicates"):
         pass
 
 
@@ -145,7 +144,7 @@ def _match(job: StageJob, names: list[str], buckets: Buckets, similarity: float)
         edges = components.contracted(found)
         deal_edges(draft, edges_folder(0), name, components.both_ways(edges))
 
-    for _ in each(job, "match", buckets, match):
+    for _ in each(job, "match", buckets, match, "parts searched for near duplicates"):
         pass
 
 
@@ -183,21 +182,21 @@ def _star(
         deal_edges(draft, target, name, turned(edges))
         return components.checksum(edges)
 
-    return sum(made for _, made in each(job, step, buckets, star)) % 2**64
+    return sum(made for _, made in each(job, step, buckets, star, "parts grouped")) % 2**64
 
 
-def _deal_found(job: StageJob, names: list[str], buckets: Buckets, clusters: str) -> dict[str, Any]:
+def _mark(job: StageJob, names: list[str], buckets: Buckets, clusters: str) -> dict[str, Any]:
     draft = job.draft
 
-    def deal_found(name: str, places: range) -> Any:
+    def mark(name: str, places: range) -> Any:
         edges = collect(draft.worked(clusters), places, NO_EDGES)
         first, second = edges[:, 0], edges[:, 1]
         pointing = first > second
         node, root = first[pointing], second[pointing]
-        records = np.empty(len(node), FOUND)
+        records = np.empty(len(node), DUPLICATE)
         records["place"] = node & ((1 << PLACE_BITS) - 1)
         records["held_out"] = (root >> PLACE_BITS) == 0
-        with draft.working(RESULT) as folder:
+        with draft.working(DUPLICATES) as folder:
             deal(folder, name, records, node >> PLACE_BITS, len(names))
         # What is held out is like its own kind too, which is of no part.
         _, others = np.unique(first[~pointing & (second >> PLACE_BITS > 0)], return_counts=True)
@@ -206,7 +205,7 @@ def _deal_found(job: StageJob, names: list[str], buckets: Buckets, clusters: str
 
     sizes: collections.Counter[str] = collections.Counter()
     documents = 0
-    for _, outcome in each(job, "found", buckets, deal_found):
+    for _, outcome in each(job, "mark", buckets, mark, "parts of near duplicates marked"):
         documents += outcome["documents"]
         sizes.update(outcome["sizes"])
     return {"documents": documents, "clusters": sizes.total(), "sizes": dict(sorted(sizes.items()))}

@@ -15,24 +15,6 @@ from cluster.runs.pipeline import StageJob
 from cluster.store.storage import CACHE
 
 MARKERS = "markers"
-DONE = {
-    "read": "parts read",
-    "merge": "parts rid of equal texts",
-    "passages": "sets of evaluation texts read",
-    "write": "parts written",
-    "clean": "parts cleaned",
-    "exact": "parts searched for equal texts",
-    "drop": "parts rid of repeats",
-    "quotes": "parts rid of quotes of evaluation texts",
-    "sign": "parts read for near duplicates",
-    "match": "parts searched for near duplicates",
-    "star": "parts grouped",
-    "found": "parts of near duplicates marked",
-    "choose": "parts split",
-    "tokenizer": "tokenizers trained",
-    "pack": "shards packed",
-}
-"""What people read of a step that has done some of its items."""
 
 
 def each(
@@ -40,21 +22,22 @@ def each(
     step: str,
     items: Mapping[str, Any],
     function: Callable[[str, Any], Any],
+    done: str,
 ) -> Iterator[tuple[str, Any]]:
-    """The name of every item and what `function(name, item)` returned, in any order.
+    """The name of every item and what `function(name, item)` returned, in any order. `done` says
+    for people what is done with an item, as in `parts cleaned`.
 
     Raises the UserError that it raises, and InfrastructureError for storage that gives out and for
     workers that die more often than `cluster.max_failures_per_hour`.
     """
     storage, folder = job.storage, f"{job.draft.work}/{MARKERS}/{step}"
     finished = {name.removesuffix(".json") for name in storage.files(folder)} & set(items)
-    told = _done(step)
     if finished:
-        job.progress.line(f"goes on after {len(finished)} of {len(items)} {told}")
-    done = 0
+        job.progress.line(f"goes on after {len(finished)} of {len(items)} {done}")
+    count = 0
     for name in sorted(finished):
         yield name, json.loads(storage.read(f"{folder}/{name}.json"))
-        done += 1
+        count += 1
     waiting = {name: item for name, item in items.items() if name not in finished}
 
     def attempt(name: str, item: Any) -> Any:
@@ -63,16 +46,9 @@ def each(
         return outcome
 
     for name, outcome in _mapped(job, waiting, attempt):
-        done += 1
-        job.progress.update(done, len(items), told)
+        count += 1
+        job.progress.update(count, len(items), done)
         yield name, outcome
-
-
-def _done(step: str) -> str:
-    """In words, what is done with the items of a step; those of `star-0a` are of round 1. Pure."""
-    name, _, number = step.partition("-")
-    words = DONE.get(name, f"items of {step}")
-    return f"{words}, round {int(number[:-1]) + 1}" if number else words
 
 
 def _mapped(

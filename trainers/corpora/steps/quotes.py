@@ -29,7 +29,7 @@ def find_passages(job: StageJob, texts: Callable[[], Iterable[str]]) -> None:
             for cjk, hashes in found.of_kind.items():
                 np.save(folder / _file(cjk), hashes)
 
-    for _ in each(job, "passages", {PASSAGES: None}, find):
+    for _ in each(job, "passages", {PASSAGES: None}, find, "sets of evaluation texts read"):
         pass
 
 

@@ -27,15 +27,15 @@ from trainers.corpora.cleaning.documents import (
 )
 from trainers.corpora.config import Corpora
 from trainers.corpora.steps import near_dedup, quotes
-from trainers.corpora.steps.clean_parts import DOCUMENTS, KEY, KEYS, Part
+from trainers.corpora.steps.clean_parts import DOCUMENTS, KEY, KEYS, LEFT, Part
 from trainers.corpora.steps.document_file import DocumentFile, Rows
 from trainers.corpora.steps.parallel import each
 from trainers.corpora.steps.shard_assignment import SPLITS, Keys, cut, draws, repeated
-from trainers.corpora.steps.shuffle import buckets, collect, deal, one
+from trainers.corpora.steps.shuffle import buckets, collect, deal
 
-DROPS, LEFT, CHOSEN = "drops", "left", "chosen"
-"""Folders of the stage's work: rows to drop, dealt to their parts; `left/PART.npy`, rows that are
-left; `chosen/SPLIT/PART.npy`, the rows of a split."""
+DROPS, CHOSEN = "drops", "chosen"
+"""Folders of the stage's work: rows to drop, dealt to their parts; `chosen/SPLIT/PART.npy`, the
+rows of a split."""
 DROP = np.dtype([("row", np.int64), ("held_out", np.bool_)])
 
 
@@ -54,7 +54,7 @@ def exact(job: StageJob, parts: list[Part], documents: int, held_out: Keys) -> N
         with draft.working(DROPS) as folder:
             deal(folder, name, found, records["part"][gone], len(parts))
 
-    for _ in each(job, "exact", buckets(documents), find):
+    for _ in each(job, "exact", buckets(documents), find, "parts searched for equal texts"):
         pass
 
 
@@ -66,7 +66,7 @@ def drop(job: StageJob, parts: list[Part]) -> Iterable[tuple[str, Counts]]:
     def drop_of(name: str, part: Part) -> Any:
         documents = DocumentFile(draft.worked(DOCUMENTS) / f"{name}.arrow")
         counts = Counts()
-        drops = collect(draft.worked(DROPS), one(part.number), np.empty(0, DROP))
+        drops = collect(draft.worked(DROPS), range(part.number, part.number + 1), np.empty(0, DROP))
         for reason, gone in ((EXACT, ~drops["held_out"]), (HELD_OUT, drops["held_out"])):
             _drop(counts, reason, documents, np.sort(drops["row"][gone]))
         rows = np.setdiff1d(np.arange(len(documents)), drops["row"])
@@ -77,7 +77,7 @@ def drop(job: StageJob, parts: list[Part]) -> Iterable[tuple[str, Counts]]:
 
     items = {part.name: part for part in parts}
     left, with_hits = 0, []
-    for name, outcome in each(job, "drop", items, drop_of):
+    for name, outcome in each(job, "drop", items, drop_of, "parts rid of repeats"):
         left += outcome["left"]
         with_hits += [name] * outcome["has_hits"]
         yield items[name].source, Counts.of(outcome["counts"])
@@ -99,7 +99,9 @@ def _drop_quotes(job: StageJob, quoting: Mapping[str, Rows]) -> Iterator[tuple[s
             np.save(folder / f"{name}.npy", np.setdiff1d(left, rows))
         return counts.document()
 
-    for name, counts in each(job, "quotes", quoting, drop_of):
+    for name, counts in each(
+        job, "quotes", quoting, drop_of, "parts rid of quotes of evaluation texts"
+    ):
         yield name, Counts.of(counts)
 
 
@@ -115,7 +117,7 @@ def choose(job: StageJob, parts: list[Part]) -> Iterable[tuple[Part, Counts, dic
         rows = np.load(draft.worked(LEFT) / f"{name}.npy")
         counts = Counts()
         if corpora.deduplicate.similarity is not None:
-            drops = near_dedup.found(draft, part)
+            drops = near_dedup.duplicates_of(draft, part)
             for reason, gone in ((NEAR, ~drops["held_out"]), (HELD_OUT, drops["held_out"])):
                 _drop(counts, reason, documents, rows[np.sort(drops["place"][gone])])
             rows = np.delete(rows, drops["place"])
@@ -135,7 +137,7 @@ def choose(job: StageJob, parts: list[Part]) -> Iterable[tuple[Part, Counts, dic
         }
 
     items = {part.name: part for part in parts}
-    for name, outcome in each(job, "choose", items, choose_of):
+    for name, outcome in each(job, "choose", items, choose_of, "parts split"):
         yield items[name], Counts.of(outcome["counts"]), outcome
 
 

@@ -97,8 +97,3 @@ def collect(folder: WorkFolder, places: range, like: Records) -> Records:
         wanted = [item for item in zip(names, spans, targets, strict=True) if len(item[2])]
         list(pool.map(fill, wanted))  # raises what a thread raised
     return raw.view(like.dtype).reshape(-1, *like.shape[1:])
-
-
-def one(place: int) -> range:
-    """A place alone."""
-    return range(place, place + 1)

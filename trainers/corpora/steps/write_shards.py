@@ -57,7 +57,7 @@ def train_tokenizer(job: StageJob, pieces: Pieces, characters: Mapping[str, int]
         with draft.folder() as folder:
             made.save_pretrained(folder / TOKENIZER)
 
-    for _ in each(job, "tokenizer", {TOKENIZER: pieces}, train):
+    for _ in each(job, "tokenizer", {TOKENIZER: pieces}, train, "tokenizers trained"):
         pass
     return tokenizers.load(draft.storage.local(f"{draft.place}/{TOKENIZER}"))
 
@@ -137,7 +137,7 @@ def pack_all(
         "sources": collections.defaultdict(collections.Counter),
     }
     rows = {}
-    for name, outcome in each(job, "pack", items, pack_shard):
+    for name, outcome in each(job, "pack", items, pack_shard, "shards packed"):
         rows[_shard_file(*items[name][:2])] = outcome["sequences"]
         of_split = found["splits"][outcome["split"]]
         of_split.update(

@@ -70,9 +70,7 @@ def mill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         for source, dropped in select.drop(job, parts):
             counts[source] += dropped
         similarity = corpora.deduplicate.similarity
-        figures = similarity and near_dedup.find(
-            job, parts, DOCUMENTS_IN_ALL, held_out, select.LEFT, similarity
-        )
+        figures = similarity and near_dedup.find(job, parts, DOCUMENTS_IN_ALL, held_out, similarity)
         found: dict[str, dict[str, list[str]]] = {}
         for part, dropped, outcome in select.choose(job, parts):
             counts[part.source] += dropped

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 # A busy machine is no failure; and nothing is remembered, so that a test means the same everywhere.
-hypothesis.settings.register_profile("unit", deadline=None, database=None)
+hypothesis.settings.register_profile("unit", deadline=None, database=None, max_examples=30)
 hypothesis.settings.load_profile("unit")
 
 

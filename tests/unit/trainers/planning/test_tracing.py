@@ -66,8 +66,7 @@ class Real(tracing._Alive):
         pass
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(("training", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
 def test_what_is_alive_is_what_really_is(learned: Task, dtype: torch.dtype, training: bool) -> None:
     given = batch(learned, 3)
     found = trace(outline(learned), given, dtype, training)
@@ -91,6 +90,7 @@ def test_what_is_alive_is_what_really_is(learned: Task, dtype: torch.dtype, trai
         assert found.gradients[-1] == weights * size
 
 
+@pytest.mark.parametrize("learned", [("causal_lm", "llama"), ("masked_lm", "bert")], indirect=True)
 def test_bytes_grow_evenly_with_the_micro_batch(learned: Task) -> None:
     two, three, four = (
         trace(outline(learned), batch(learned, size), torch.bfloat16) for size in (2, 3, 4)
@@ -101,6 +101,7 @@ def test_bytes_grow_evenly_with_the_micro_batch(learned: Task) -> None:
     assert two.flops + four.flops == pytest.approx(2 * three.flops, rel=0.02)
 
 
+@pytest.mark.parametrize("learned", [("causal_lm", "llama"), ("masked_lm", "bert")], indirect=True)
 def test_less_is_kept_of_what_is_computed_again(learned: Task) -> None:
     whole, less = outline(learned), outline(learned)
     recompute_activations(less.model)

@@ -1,5 +1,7 @@
 """The label model finds the functions' habits that the votes were drawn with."""
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -19,6 +21,7 @@ CHOICES = np.array(
 BALANCE = np.array([0.4, 0.6])
 
 
+@functools.cache
 def drawn(documents: int) -> tuple[Votes, np.ndarray]:
     """Votes and the labels behind them."""
     generator = np.random.default_rng(17)

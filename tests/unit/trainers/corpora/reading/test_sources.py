@@ -75,7 +75,7 @@ LINES = st.sampled_from(
 
 
 @settings(
-    max_examples=300,
+    max_examples=60,
     derandomize=True,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],

@@ -21,8 +21,9 @@ from cluster.recipe.loading import load, shipped
 from cluster.runs import pipeline, records
 from cluster.store.storage import Storage
 from tests.fakes import Screen, published, serial, told_training
-from trainers.corpora.examples import merge, read_parts, write_splits
+from trainers.corpora.examples import merge, read_rows, write_splits
 from trainers.corpora.reading.sources import content_hash
+from trainers.corpora.steps import quotes
 
 ROOT = Path(__file__).parents[4]
 RECIPE = """\
@@ -53,7 +54,7 @@ def _user_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
         for stage in pipeline.STAGES
     ]
     monkeypatch.setattr(pipeline, "STAGES", tuple(without_ray))
-    for module in (read_parts, merge, write_splits):
+    for module in (read_rows, merge, write_splits, quotes):
         monkeypatch.setattr(module, "each", serial)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     signal.signal(signal.SIGHUP, signal.SIG_DFL)

@@ -435,4 +435,4 @@ def test_a_tracker_that_is_not_installed_is_told_before_anything_runs(
     path.write_text("name: a\ncluster: {trackers: [tensorboard, wandb]}\n")
     load(path)
     with pytest.raises(RecipeError, match=r"r\.yaml:2: cluster\.trackers: wandb is not installed"):
-        load(path, looks=True)
+        load(path, check_files=True)

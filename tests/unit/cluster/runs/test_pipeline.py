@@ -287,7 +287,7 @@ def test_work_of_other_software_is_begun_anew_and_told(
     assert storage.files("work/demo-second-00/draft") == {"made.txt": 4}
     monkeypatch.setattr(artifacts, "_software", lambda: {"ray": "9.9"})
     _, screen = run(storage, two_stages(storage, "writing_stage", resumes=True))
-    assert "second: starts anew: a killed run's work is of ray 2." in screen.err.getvalue()
+    assert "second: starts anew: a killed run left work of ray 2." in screen.err.getvalue()
     assert storage.folders("work") == []
 
 

@@ -26,7 +26,7 @@ def test_slow_proxies_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deploy, "RETRY_INTERVAL_S", 0.0)
     notes = Notes()
     deploy.start(Serve(), notes)
-    assert notes.lines == ["Ray Serve is slow to start; waits for it"] * 2
+    assert notes.lines == ["Ray Serve is slow to start; waiting for it"] * 2
 
 
 def test_proxies_that_stay_away_are_told_of(monkeypatch: pytest.MonkeyPatch) -> None:

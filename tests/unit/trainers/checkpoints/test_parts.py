@@ -1,4 +1,4 @@
-"""Tensors that many ranks wrote by stretches are read as if each were whole."""
+"""Tensors whose fragments many ranks wrote are read as if each were whole."""
 
 from pathlib import Path
 
@@ -47,7 +47,7 @@ def test_a_part_is_a_safetensors_file(tmp_path: Path) -> None:
         assert torch.equal(loaded[f"{kind}:0:{name}"], tensor)
 
 
-def test_any_stretch_is_read_from_the_parts_that_have_it(files: list[Path]) -> None:
+def test_any_stretch_is_read_from_the_files_that_have_it(files: list[Path]) -> None:
     parts = Parts(files)
     for start in range(10):
         for end in range(start + 1, 11):
@@ -55,7 +55,7 @@ def test_any_stretch_is_read_from_the_parts_that_have_it(files: list[Path]) -> N
             assert read.tolist() == list(range(start, end))
 
 
-def test_what_is_of_the_whole_parameter_is_read_whole(files: list[Path]) -> None:
+def test_a_tensor_of_the_whole_parameter_is_read_whole(files: list[Path]) -> None:
     parts = Parts(files)
     assert parts.read("step", "layer.weight", 6, 2).tolist() == 7.0
     assert parts.read("row_var", "only:c", 0, 100).tolist() == [[5.0], [5.0]]
@@ -64,7 +64,7 @@ def test_what_is_of_the_whole_parameter_is_read_whole(files: list[Path]) -> None
 
 
 @pytest.mark.parametrize("gone", ["a", "b", "c"])
-def test_what_is_missing_is_named(gone: str, files: list[Path]) -> None:
+def test_the_first_missing_element_is_named(gone: str, files: list[Path]) -> None:
     parts = Parts(file for file in files if file.stem != gone)
     first = {"a": 4, "b": 0, "c": 5}[gone]
     with pytest.raises(Unreadable, match=f"weight of layer.weight is missing from element {first}"):
@@ -109,7 +109,7 @@ def test_columns_are_read_however_they_were_kept(
     assert parts.kinds("layer.weight") == {"weight", "step"}
 
 
-def test_what_is_no_safetensors_is_named(files: list[Path]) -> None:
+def test_a_file_that_is_no_safetensors_is_named(files: list[Path]) -> None:
     files[1].write_bytes(files[1].read_bytes()[:50])
     with pytest.raises(Unreadable, match=r"a\.safetensors: "):
         Parts(files)

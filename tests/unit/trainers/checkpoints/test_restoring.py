@@ -1,4 +1,4 @@
-"""A load takes the last checkpoint that is whole, and says which it passes over and why."""
+"""The last good checkpoint is loaded; lines say which are passed over and why."""
 
 import errno
 import json
@@ -25,12 +25,12 @@ def saved(world: World, storage: Storage) -> Storage:
     return storage
 
 
-def test_the_last_one_is_taken_by_any_number_of_workers(saved: Storage, world: World) -> None:
+def test_another_number_of_workers_loads_the_last_checkpoint(saved: Storage, world: World) -> None:
     line = "resumes from checkpoint step-00000300, resharded from 2 to 1 workers"
     assert resumed(world, saved) == (300, [line])
 
 
-def test_one_that_was_never_finished_is_none_and_goes(saved: Storage, world: World) -> None:
+def test_an_unfinished_checkpoint_is_deleted(saved: Storage, world: World) -> None:
     saved.write(f"{FOLDER}/step-00000400/abc-00000-of-00002.safetensors", b"half")
     assert resumed(world, saved)[0] == 300
     assert saved.folders(FOLDER)[-1] == "step-00000300"
@@ -51,7 +51,7 @@ def test_a_flipped_byte_anywhere_is_found(saved: Storage, world: World) -> None:
     assert resumed(world, saved)[0] == 300
 
 
-def test_all_that_are_damaged_are_passed_over(saved: Storage, world: World) -> None:
+def test_every_damaged_checkpoint_is_passed_over(saved: Storage, world: World) -> None:
     part = next(file for file in saved.files(PLACE) if file.endswith("1-of-00002.safetensors"))
     (Path(saved.root) / PLACE / part).unlink()
     saved.write(f"{FOLDER}/step-00000200/{RECORD}", b'{"state": {"step"')
@@ -61,8 +61,8 @@ def test_all_that_are_damaged_are_passed_over(saved: Storage, world: World) -> N
     assert lines[1].startswith("checkpoint step-00000200 is passed over: ")
 
 
-def test_one_that_cannot_be_loaded_is_passed_over(saved: Storage, world: World) -> None:
-    """Its hashes are right, but it is of another model."""
+def test_a_checkpoint_of_another_model_is_passed_over(saved: Storage, world: World) -> None:
+    """Its hashes are right."""
     part = next(file for file in saved.files(PLACE) if file.endswith("0-of-00002.safetensors"))
     changed = saved.read(f"{PLACE}/{part}").replace(b"weight:0:0.weight", b"weight:0:9.weight")
     saved.write(f"{PLACE}/{part}", changed)
@@ -76,7 +76,7 @@ def test_one_that_cannot_be_loaded_is_passed_over(saved: Storage, world: World) 
     )
 
 
-def test_one_of_another_version_is_passed_over(saved: Storage, world: World) -> None:
+def test_a_checkpoint_of_another_version_is_passed_over(saved: Storage, world: World) -> None:
     content = json.loads(saved.read(f"{PLACE}/{RECORD}"))
     del content["sha256"]
     content["state"]["epoch"] = 1
@@ -88,7 +88,7 @@ def test_one_of_another_version_is_passed_over(saved: Storage, world: World) -> 
 
 
 @pytest.mark.parametrize("is_local", [True, False])
-def test_a_disk_may_be_damaged_but_a_store_that_does_not_answer_is_not(
+def test_a_store_that_does_not_answer_is_no_damaged_checkpoint(
     is_local: bool, saved: Storage, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read = Storage.read
@@ -107,7 +107,7 @@ def test_a_disk_may_be_damaged_but_a_store_that_does_not_answer_is_not(
             resumed(world, remote)
 
 
-def test_checkpoints_that_cannot_be_listed_are_no_absence(
+def test_checkpoints_that_cannot_be_listed_are_an_error(
     saved: Storage, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(self: Storage, name: str) -> list[str]:
@@ -118,6 +118,6 @@ def test_checkpoints_that_cannot_be_listed_are_no_absence(
         resumed(world, saved)
 
 
-def test_without_checkpoints_a_run_begins_at_the_beginning(saved: Storage, world: World) -> None:
+def test_without_checkpoints_a_run_starts_anew(saved: Storage, world: World) -> None:
     saved.delete(FOLDER)
     assert resumed(world, saved) == (None, [])

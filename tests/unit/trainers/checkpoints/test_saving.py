@@ -1,4 +1,4 @@
-"""Checkpoints that are written while the training goes on, and what may befall them."""
+"""Checkpoints are written while the training goes on: kills, full disks, storage that fails."""
 
 import contextlib
 import errno
@@ -74,7 +74,7 @@ def test_a_kill_at_any_moment_leaves_the_last_one_or_the_one_before(
     assert False in steps
 
 
-def test_a_step_pays_for_a_copy_only(
+def test_the_training_goes_on_while_a_checkpoint_is_written(
     training: Training, world: World, storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     may_write = threading.Event()
@@ -94,7 +94,7 @@ def test_a_step_pays_for_a_copy_only(
     assert resumed(world, storage)[0] == 1
 
 
-def test_only_one_is_under_way(
+def test_only_one_checkpoint_is_under_way(
     training: Training, storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writing, most = [0], [0]
@@ -118,7 +118,7 @@ def test_only_one_is_under_way(
     assert storage.folders(FOLDER) == ["step-00000004", "step-00000005"]
 
 
-def test_the_last_ones_are_kept_and_no_good_one_goes_for_one_that_is_not(
+def test_the_last_good_checkpoints_are_kept_beside_unfinished_ones(
     world: World, storage: Storage
 ) -> None:
     training = Training(world, storage, kept=2)
@@ -134,7 +134,9 @@ def test_the_last_ones_are_kept_and_no_good_one_goes_for_one_that_is_not(
     assert storage.folders(FOLDER) == names[:-1]
 
 
-def test_no_good_one_goes_for_one_that_was_passed_over(world: World, storage: Storage) -> None:
+def test_a_checkpoint_that_was_passed_over_does_not_count_as_kept(
+    world: World, storage: Storage
+) -> None:
     for step in (10, 20, 30):
         Training(world, storage).save(step)
     (part,) = (Path(storage.root) / FOLDER / "step-00000030").glob("*1-of-00002.safetensors")
@@ -149,7 +151,7 @@ def test_no_good_one_goes_for_one_that_was_passed_over(world: World, storage: St
     assert storage.folders(FOLDER) == ["step-00000020", "step-00000031"]
 
 
-def test_parts_of_a_run_that_was_killed_at_the_same_step_are_not_taken(
+def test_parts_that_a_killed_run_left_of_the_same_step_are_not_used(
     world: World, storage: Storage
 ) -> None:
     killed = Training(world, storage)
@@ -173,7 +175,7 @@ def test_every_third_call_to_storage_may_fail(
     assert flaky.calls > 30
 
 
-def test_an_object_store_does_as_well(
+def test_checkpoints_on_an_object_store(
     world: World, s3_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -189,7 +191,7 @@ def test_an_object_store_does_as_well(
     assert not list((tmp_path / ".cache" / "raymill").glob("*/")), "no copy is left here"
 
 
-def test_a_full_disk_is_told_and_the_last_one_is_kept(
+def test_a_full_disk_is_an_error_and_the_last_checkpoint_is_kept(
     training: Training, world: World, storage: Storage
 ) -> None:
     training.save(1)
@@ -207,7 +209,7 @@ def test_a_full_disk_is_told_and_the_last_one_is_kept(
     assert resumed(world, storage)[0] == 1
 
 
-def test_a_storage_that_takes_nothing_is_told_at_the_next_step(
+def test_a_read_only_storage_is_an_error_at_the_next_step(
     training: Training, world: World, storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     training.save(1)
@@ -227,7 +229,7 @@ def test_a_storage_that_takes_nothing_is_told_at_the_next_step(
     assert resumed(world, storage)[0] == 1
 
 
-def test_an_error_of_the_training_leaves_the_one_under_way_time_to_end(
+def test_a_training_that_fails_waits_for_the_checkpoint_under_way(
     world: World, storage: Storage
 ) -> None:
     training = Training(world, storage)
@@ -237,7 +239,7 @@ def test_an_error_of_the_training_leaves_the_one_under_way_time_to_end(
     assert resumed(world, storage)[0] == 4
 
 
-def test_it_is_given_up_where_another_rank_is_gone(
+def test_a_checkpoint_is_given_up_where_another_rank_is_gone(
     training: Training, world: World, storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     training.save(4)
@@ -252,7 +254,7 @@ def test_it_is_given_up_where_another_rank_is_gone(
     assert resumed(world, storage)[0] == 4
 
 
-def test_the_record_says_what_a_person_wants_to_know(training: Training, storage: Storage) -> None:
+def test_the_record_is_readable(training: Training, storage: Storage) -> None:
     training.save(3)
     record = json.loads(storage.read(f"{FOLDER}/step-00000003/record.json"))
     assert (record["workers"], record["zero_stage"], record["state"]["step"]) == (2, 0, 3)

@@ -41,6 +41,8 @@ def test_a_source_says_by_its_columns_that_it_is_one_of_examples() -> None:
     assert sources(load("recipe.yaml", ["finetune=null"])) == {}
     named = "corpora.sources.rows.columns={label: label}"
     assert set(sources(load("recipe.yaml", ["finetune=null", named]))) == {"rows"}
+    official = "corpora.sources.rows.split=test"
+    assert set(sources(load("recipe.yaml", ["finetune=null", official]))) == {"rows"}
     with pytest.raises(RecipeError, match=r"corpora\.sources: finetune needs labels"):
         load("recipe.yaml", ["corpora.sources.rows.columns={label: null}"])
 

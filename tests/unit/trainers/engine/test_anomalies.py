@@ -1,4 +1,4 @@
-"""What a spike is, what follows a step that was not taken, and what is kept of it."""
+"""Spikes, and steps that are not taken: what follows, and what is recorded."""
 
 import math
 from collections.abc import Iterator
@@ -38,8 +38,8 @@ def test_a_spike_is_above_the_mean_of_the_last_steps(
 
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(1, 9)), max_size=8))
-def test_ranges_hold_each_sample_left_out_once(jumps: list[tuple[int, int]]) -> None:
-    """Steps go on; to roll back reaches over those before."""
+def test_ranges_contain_each_left_out_sample_once(jumps: list[tuple[int, int]]) -> None:
+    """Steps go on; a roll-back adds samples of earlier steps."""
     ranges: list[list[int]] = []
     expected: set[int] = set()
     position = 0
@@ -94,14 +94,14 @@ def test_a_step_that_was_taken_changes_nothing() -> None:
     assert notes.lines == []
 
 
-def test_a_skipped_step_is_told_with_its_samples() -> None:
+def test_a_line_says_which_samples_a_skipped_step_left_out() -> None:
     state, notes = at(3), Notes()
     watch(notes).after_step(Engine(), state, math.nan, no_checkpoint)
     assert state == at(3, anomalies=[3], skipped_steps=1, left_out=[[8, 12]])
     assert notes.lines == ["step 3 (samples 8 to 11): its gradient is not finite; skipped"]
 
 
-def test_to_roll_back_leaves_out_what_the_weights_forget() -> None:
+def test_a_roll_back_leaves_out_the_samples_since_the_checkpoint() -> None:
     state, notes = at(9, left_out=[[4, 8], [28, 32]]), Notes()
     rolling = watch(notes, non_finite="roll_back")
     rolling.after_step(Engine(), state, math.nan, lambda: at(6))
@@ -113,7 +113,7 @@ def test_to_roll_back_leaves_out_what_the_weights_forget() -> None:
     assert "no checkpoint yet" in notes.lines[1]
 
 
-def test_the_user_may_want_it_to_stop() -> None:
+def test_an_anomaly_may_stop_the_training() -> None:
     with pytest.raises(Diverged, match=r"anomalies: step 3 .*: its gradient is not finite"):
         watch(Notes(), non_finite="stop").after_step(Engine(), at(3), math.nan, no_checkpoint)
 
@@ -130,7 +130,7 @@ def test_too_many_of_the_last_steps_end_the_run() -> None:
 
 
 @pytest.mark.parametrize("loss", [2.0, math.inf])
-def test_a_loss_scale_that_is_too_large_is_none_of_them(loss: float) -> None:
+def test_a_loss_scale_that_is_too_large_is_no_anomaly(loss: float) -> None:
     state = at(3)
     watch(Notes(), precision="fp16").after_step(Engine(), state, loss, no_checkpoint)
     assert state.skipped_steps == (0 if loss == 2.0 else 1)
@@ -144,19 +144,19 @@ def test_a_spike_is_refused_before_its_step_and_not_remembered() -> None:
     assert math.isnan(watching.loss_factor(state, torch.tensor(50.0), 5))
     assert state.losses == [*STEADY[1:], 2.0]
     watching.after_step(Engine(), state, 10.0, no_checkpoint)
-    assert "its loss leaps; skipped" in notes.lines[0]
+    assert "its loss is a spike; skipped" in notes.lines[0]
     assert watching.loss_factor(state, torch.tensor(math.nan), 5) == 1.0, (
         "the engine drops it itself"
     )
     assert state.losses == [*STEADY[1:], 2.0]
 
 
-def test_spikes_are_not_looked_for_unless_wanted() -> None:
+def test_spikes_are_ignored_by_default() -> None:
     state = at(8, losses=STEADY)
     assert watch(Notes()).loss_factor(state, torch.tensor(1e9), 5) == 1.0
 
 
-def test_a_plain_optimizer_drops_what_is_not_finite() -> None:
+def test_a_plain_optimizer_drops_a_gradient_that_is_not_finite() -> None:
     parameter = torch.nn.Parameter(torch.ones(3))
     optimizer = torch.optim.AdamW([parameter], lr=0.1, fused=True)
     drop_steps_not_finite(optimizer)

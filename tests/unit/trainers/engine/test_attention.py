@@ -35,7 +35,7 @@ def gradients(result: Tensor, inputs: list[Tensor]) -> list[Tensor]:
 @pytest.mark.parametrize("key_heads", [1, 4])
 @pytest.mark.parametrize("is_causal", [False, True])
 @pytest.mark.parametrize("kind", ["none", "true", "added"])
-def test_it_is_torchs_attention(kind: str, is_causal: bool, key_heads: int) -> None:
+def test_blocks_compute_what_torch_does(kind: str, is_causal: bool, key_heads: int) -> None:
     torch.manual_seed(17)
     inputs = [drawn(4), drawn(key_heads), drawn(key_heads)]
     mask = None if kind == "none" else packed(is_causal)
@@ -61,7 +61,7 @@ def test_queries_of_another_sequence_see_all_its_keys() -> None:
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_dropout_is_of_training(training: bool) -> None:
+def test_dropout_is_for_training_only(training: bool) -> None:
     module = SimpleNamespace(is_causal=False, training=training)
     ones = torch.ones(1, 1, 8, 4)
     result, _ = attend(module, ones, ones, ones, None, dropout=0.5)
@@ -71,7 +71,9 @@ def test_dropout_is_of_training(training: bool) -> None:
 @pytest.mark.parametrize(
     "architecture", ["bert", "roberta", "electra", "modernbert", "gpt2", "llama", "qwen3"]
 )
-def test_models_compute_the_same_with_it(architecture: str, tokenizer: Any, tmp_path: Any) -> None:
+def test_models_compute_the_same_in_blocks(
+    architecture: str, tokenizer: Any, tmp_path: Any
+) -> None:
     sizes = {"hidden_size": 32, "layers": 2, "heads": 4, "max_positions": 512}
     start = Start(shape=Shape.model_validate({"architecture": architecture, **sizes}))
     is_causal = architecture in ("gpt2", "llama", "qwen3")
@@ -91,7 +93,7 @@ def test_models_compute_the_same_with_it(architecture: str, tokenizer: Any, tmp_
     assert NAME not in (tmp_path / "config.json").read_text()
 
 
-def test_elsewhere_a_model_attends_as_before(tokenizer: Any) -> None:
+def test_other_devices_and_precisions_keep_their_attention(tokenizer: Any) -> None:
     start = Start(shape=Shape(hidden_size=16, layers=1, heads=2))
     model = build(start, "AutoModelForMaskedLM", tokenizer)
     for device, precision in (("cuda", "bf16"), ("cpu", "fp32")):

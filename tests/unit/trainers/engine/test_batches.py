@@ -36,7 +36,7 @@ class Numbers:
         return len(batch["labels"])
 
 
-def test_padding_counts_for_no_token() -> None:
+def test_padding_is_not_counted_as_tokens() -> None:
     ids = torch.zeros(2, 3, dtype=torch.int64)
     mask = torch.tensor([[1, 1, 0], [1, 0, 0]])
     assert tokens({"input_ids": ids}) == 6
@@ -123,7 +123,7 @@ def test_every_sample_once_an_epoch_however_often_a_run_stops_and_changes_its_wo
         assert sorted(order[first : first + sum(sizes)]) == list(range(sum(sizes)))
 
 
-def test_a_group_that_shares_its_sequences_takes_the_same_and_counts_them_once() -> None:
+def test_ranks_of_a_group_take_the_same_sequences_and_count_them_once() -> None:
     shares = [batches(Sharded([20]), 6, 2, rank, workers=4, parts=2).make(0) for rank in range(4)]
     assert taken(shares[0]) == taken(shares[1])
     assert taken(shares[2]) == taken(shares[3])
@@ -155,13 +155,13 @@ def test_the_next_share_is_made_while_the_step_computes() -> None:
     assert threads.count(threading.get_ident()) == 1, "the one that was made here"
 
 
-def test_a_share_from_elsewhere_is_made_anew() -> None:
+def test_a_share_of_another_position_is_made_on_demand() -> None:
     with batches(Sharded([20]), 4) as feed:
         feed.at(0)
         assert taken(feed.at(12)[0]) == taken(feed.make(12))
 
 
-def test_an_error_reaches_the_step_that_would_have_learned_from_it() -> None:
+def test_an_error_is_raised_at_the_step_that_needs_the_batch() -> None:
     class Breaking(Numbers):
         def collate(self, rows: Any, numbers: list[int]) -> dict[str, torch.Tensor]:
             if 4 in numbers:
@@ -193,7 +193,7 @@ def test_shards_are_fetched_a_window_ahead() -> None:
     assert rows.fetched == windows[0] + windows[1]
 
 
-def test_ranks_of_a_node_begin_at_other_shards() -> None:
+def test_ranks_begin_to_fetch_at_different_shards() -> None:
     firsts = [batches(Sharded([4] * 6), 8, rank=rank, workers=4)._shards(0) for rank in range(4)]
     assert len({shards[0] for shards in firsts}) == 3, "two at a time, of six"
     assert all(sorted(shards) == list(range(6)) for shards in firsts)

@@ -1,4 +1,4 @@
-"""What cannot be compiled runs as it is, and the reason is told."""
+"""What cannot be compiled runs uncompiled, and a line says why."""
 
 import shutil
 from typing import Any, NoReturn
@@ -17,7 +17,7 @@ needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++"
 
 
 class Halved(nn.Module):
-    """torch compiles none of its own modules alone."""
+    """A module of our own: torch does not compile its own ones alone."""
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         return inputs.sin() / 2
@@ -25,7 +25,7 @@ class Halved(nn.Module):
 
 @pytest.fixture(autouse=True)
 def anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing that was compiled before counts, nor what is set here behind the test."""
+    """Forgets what was compiled before, and restores what a test sets."""
     torch._dynamo.reset()
     monkeypatch.setattr(torch._dynamo.config, "suppress_errors", False)
     monkeypatch.setattr(torch._functorch.config, "force_non_lazy_backward_lowering", False)
@@ -52,7 +52,7 @@ def test_without_a_compiler_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch)
 
 
 @needs_compiler
-def test_one_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compiler_that_fails_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("/bin/false",))
     module, notes = Halved(), Notes()
     assert not try_compile(module, notes)
@@ -62,7 +62,7 @@ def test_one_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @needs_compiler
-def test_no_worker_compiles_where_one_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_rank_compiles_where_one_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
     workers(monkeypatch, None, "no C++ compiler (g++)")
     module, notes = Halved(), Notes()
     assert not try_compile(module, notes)
@@ -70,7 +70,7 @@ def test_no_worker_compiles_where_one_cannot(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @needs_compiler
-def test_what_fails_later_runs_uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_part_that_fails_later_runs_uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
     module = Halved()
     assert try_compile(module, Notes())
     monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("/bin/false",))
@@ -84,7 +84,7 @@ def test_what_fails_later_runs_uncompiled(monkeypatch: pytest.MonkeyPatch) -> No
 
 @needs_compiler
 @pytest.mark.parametrize("sizes", [(4, 5), (5, 9, 17)])
-def test_a_gradient_that_cannot_be_compiled_leaves_its_part_out(
+def test_a_part_whose_gradient_cannot_be_compiled_runs_uncompiled(
     monkeypatch: pytest.MonkeyPatch, sizes: tuple[int, ...]
 ) -> None:
     module = Halved()
@@ -102,7 +102,7 @@ def test_a_gradient_that_cannot_be_compiled_leaves_its_part_out(
 
 
 @needs_compiler
-def test_one_that_works_compiles() -> None:
+def test_a_compiler_that_works_is_used() -> None:
     module, notes = Halved(), Notes()
     assert try_compile(module, notes)
     assert notes.lines == []

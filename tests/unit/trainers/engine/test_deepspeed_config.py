@@ -58,7 +58,7 @@ from trainers.engine.training_config import Training
         ({"deepspeed": {"gradient_allreduce_op": "sum"}}, "cannot be passed on to DeepSpeed"),
     ],
 )
-def test_what_cannot_be_together_is_refused(keys: dict[str, Any], message: str) -> None:
+def test_contradicting_keys_are_refused(keys: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError) as raised:
         Training.model_validate(keys)
     assert message in str(raised.value)
@@ -77,12 +77,12 @@ def test_what_cannot_be_together_is_refused(keys: dict[str, Any], message: str) 
         {"zero": {"stage": 3}, "deepspeed": {"zero_optimization": {"offload_param": {}}}},
     ],
 )
-def test_what_can_be_together_is_not(keys: dict[str, Any]) -> None:
+def test_keys_that_go_together_are_accepted(keys: dict[str, Any]) -> None:
     Training.model_validate(keys)
 
 
 def test_deepspeed_knows_the_keys_that_are_named_here() -> None:
-    """It passes over keys that it does not know, so a misspelt one would never be noticed."""
+    """It ignores keys that it does not know, so a misspelt one would never be noticed."""
     from deepspeed.comm import constants as communication
     from deepspeed.profiling import constants as profiling
     from deepspeed.runtime import config, constants, precision_config

@@ -41,7 +41,7 @@ class Engine:
 
 
 class World:
-    """Rank 0 of `workers`, of whom each says what it says; its clock moves by hand."""
+    """Rank 0 of `workers`, all with its values; its clock moves by hand."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, workers: int = 1):
         self.now = 100.0
@@ -88,7 +88,7 @@ def lines(draft: Draft, name: str = METRICS) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def test_there_is_a_line_a_second_and_what_it_says(world: World, draft: Draft) -> None:
+def test_a_line_a_second_has_the_metrics(world: World, draft: Draft) -> None:
     state = LoopState()
     with journal_of(draft, state) as book:
         world.train(book, state, 9, wait_s=0.05)
@@ -176,14 +176,14 @@ def test_long_trainings_have_fewer_lines(world: World, draft: Draft) -> None:
     assert len(lines(draft)) == 9, "one in 25 s"
 
 
-def test_what_deepspeed_does_not_tell_is_left_out(world: World, draft: Draft) -> None:
+def test_a_norm_that_deepspeed_does_not_tell_is_left_out(world: World, draft: Draft) -> None:
     state = LoopState()
     with journal_of(draft, state, engine=Engine(norm=None)) as book:
         world.train(book, state, 5)
     assert "gradient_norm" not in lines(draft)[0]
 
 
-def test_the_loss_is_that_of_all_ranks(monkeypatch: pytest.MonkeyPatch, draft: Draft) -> None:
+def test_the_loss_is_summed_over_ranks(monkeypatch: pytest.MonkeyPatch, draft: Draft) -> None:
     world, state = World(monkeypatch, workers=2), LoopState()
     with journal_of(draft, state) as book:
         world.train(book, state, 5)

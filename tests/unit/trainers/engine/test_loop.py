@@ -1,4 +1,4 @@
-"""Activations that are not kept, what is due, and evaluation."""
+"""When checkpoints are due, evaluation, and activations that are computed again."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ from trainers.parallel.topology import Topology
 from trainers.tasks.task import Objective
 
 
-def test_what_is_due_follows_from_the_agreed_time() -> None:
+def test_a_checkpoint_is_due_by_the_time_that_ranks_agree_on() -> None:
     state = LoopState(seconds=100.0)
     clock = loop._Clock(state, Training(checkpoint_minutes=1))
     assert clock.seconds >= 100, "it goes on after a restart"
@@ -28,7 +28,7 @@ def test_what_is_due_follows_from_the_agreed_time() -> None:
     assert not clock.checkpoint_is_due, "once an interval"
 
 
-def test_checkpoints_are_due_by_time_by_steps_and_when_asked_for() -> None:
+def test_checkpoints_are_due_by_time_by_steps_and_on_request() -> None:
     state = LoopState()
     clock = loop._Clock(state, Training(checkpoint_minutes=1, checkpoint_steps=20))
     due = []
@@ -60,7 +60,7 @@ def test_activations_are_computed_again_for_the_gradient(again: bool, tokenizer:
     assert len(passes) == (4 if again else 2)
 
 
-def test_a_model_that_cannot_compute_them_again_is_refused(tokenizer: Any) -> None:
+def test_a_model_that_cannot_compute_activations_again_is_refused(tokenizer: Any) -> None:
     model = build(
         Start(shape=Shape(hidden_size=16, layers=1, heads=2)), "AutoModelForMaskedLM", tokenizer
     )
@@ -111,7 +111,7 @@ class Sums:
 
 
 def test_a_batch_of_coupled_samples_is_not_cut() -> None:
-    """In-batch negatives would be fewer, and the loss another, without a word."""
+    """It would silently have fewer in-batch negatives, and another loss."""
 
     class Coupled:
         rows_are_coupled = True

@@ -26,7 +26,7 @@ def test_norms_and_biases_do_not_decay(name: str) -> None:
     assert decayed["lr"] == 0.01
 
 
-def test_betas_are_the_recipes() -> None:
+def test_betas_come_from_the_recipe() -> None:
     for name in ("adamw", "lion"):
         made = optimizer(nn.Linear(2, 2), training(name, beta1=0.8, beta2=0.95))
         assert made.param_groups[0]["betas"] == (0.8, 0.95)
@@ -50,7 +50,7 @@ def test_lion_takes_the_steps_of_the_paper() -> None:
     assert momentum == pytest.approx([0.0099 - 0.0005, -0.0099 + 0.01, 0.02])
 
 
-def test_lion_leaves_alone_what_has_no_gradient() -> None:
+def test_lion_skips_parameters_without_a_gradient() -> None:
     used, unused = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
     lion = Lion([{"params": [used, unused], "weight_decay": 0.5}], lr=0.1, betas=(0.9, 0.99))
     used.grad = torch.ones(2)

@@ -25,7 +25,7 @@ RUN = {
 }
 
 
-def test_a_page_shows_curves_and_where_time_went(tmp_path: Path) -> None:
+def test_a_page_has_curves_and_where_time_went(tmp_path: Path) -> None:
     storage = Storage.at(str(tmp_path))
     published(storage, "model/demo-pretrain-0123", told_training())
     page = run_page(RUN, stored_journals.of_run(storage, RUN))

@@ -12,7 +12,9 @@ from trainers.engine.training_config import Training
 @pytest.mark.parametrize(
     ("epochs", "samples", "expected"), [(1, 100, 10), (1, 101, 11), (1.1, 100, 11), (0.05, 100, 1)]
 )
-def test_the_last_step_may_be_over_the_end(epochs: float, samples: int, expected: int) -> None:
+def test_the_last_step_may_take_samples_of_the_next_epoch(
+    epochs: float, samples: int, expected: int
+) -> None:
     assert steps(Training(batch_size=10, epochs=epochs), samples) == expected
 
 
@@ -36,7 +38,7 @@ def test_the_learning_rate_rises_and_falls(kind: Any, expected: list[float]) -> 
 @pytest.mark.parametrize("kind", ["linear", "cosine", "wsd", "constant"])
 @pytest.mark.parametrize("warmup", [0.0, 0.001, 0.06, 0.5, 0.8])
 @pytest.mark.parametrize("steps", [1, 2, 10, 1000])
-def test_no_step_stands_still_and_none_is_over_the_peak(
+def test_every_rate_is_above_zero_and_at_most_the_peak(
     steps: int, warmup: float, kind: Any
 ) -> None:
     settings = Training(learning_rate=1, warmup=warmup, schedule=kind)

@@ -1,4 +1,4 @@
-"""What a worker alone knows of its node's end."""
+"""How a single worker learns that its node is about to go."""
 
 from collections.abc import Iterator
 
@@ -21,7 +21,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def announcing(answers: list[dict[str, int] | Exception], patch: pytest.MonkeyPatch) -> None:
-    """The head says these one after the other, the last of them from then on."""
+    """Ray gives these answers one after the other, the last of them from then on."""
     remaining: Iterator[dict[str, int] | Exception] = iter(answers[:-1])
 
     def draining_nodes() -> dict[str, int]:
@@ -33,14 +33,14 @@ def announcing(answers: list[dict[str, int] | Exception], patch: pytest.MonkeyPa
     patch.setattr(state, "get_draining_nodes", draining_nodes)
 
 
-def test_the_end_of_its_own_node_is_heard_of(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_announced_end_of_its_own_node_sets_the_event(monkeypatch: pytest.MonkeyPatch) -> None:
     gone = ray.exceptions.RaySystemError("the head does not answer")
     announcing([{}, gone, {"elsewhere": 5}, {"elsewhere": 5, "here": 0}], monkeypatch)
     with stop_requests.announced_end_of_node() as goes:
         assert goes.wait(600)
 
 
-def test_that_of_another_is_none_of_its_business(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_end_of_another_node_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
     announcing([{"elsewhere": 5}], monkeypatch)
     with stop_requests.announced_end_of_node() as goes:
         assert not goes.wait(0.05)

@@ -46,7 +46,7 @@ def events(data: bytes) -> Iterator[Any]:
         at += 12 + length + 4
 
 
-def test_tensorboard_has_every_value_and_drops_what_is_done_again(storage: Storage) -> None:
+def test_tensorboard_has_every_value_once(storage: Storage) -> None:
     assert follow(("tensorboard",), storage, 1, 5) == []
     assert follow(("tensorboard",), storage, 4, 6) == []
     path = f"tensorboard/{NAME}"
@@ -153,7 +153,7 @@ class Broken:
         raise AssertionError("it was left out")
 
 
-def test_one_that_fails_is_left_out_and_the_others_go_on(
+def test_a_tracker_that_fails_is_left_out_and_the_others_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(trackers.KINDS, "wandb", Broken)  # type: ignore[arg-type]
@@ -166,7 +166,7 @@ def test_one_that_fails_is_left_out_and_the_others_go_on(
     assert max(event.step for event in events(data)) == 4
 
 
-def test_what_trackers_are_told_of_a_line() -> None:
+def test_trackers_get_the_numbers_of_a_line() -> None:
     line = {
         "step": 3,
         "time": 1.7e9,

@@ -12,9 +12,7 @@ from trainers.tasks.pretraining.config import Pretrain
     ("workers", "least", "most"),
     [(2, 2, 2), ({"max": 3}, 1, 3), ({"min": 2, "max": 4}, 2, 4)],
 )
-def test_workers_are_a_number_or_as_many_as_there_is_room_for(
-    workers: Any, least: int, most: int
-) -> None:
+def test_workers_are_a_number_or_a_range(workers: Any, least: int, most: int) -> None:
     settings = Pretrain.model_validate({"model": {}, "workers": workers, "cpus_per_worker": 2})
     assert (settings.least_workers, settings.most_workers) == (least, most)
     assert settings.resources == {"CPU": 2 * least}, "what it needs to begin"
@@ -24,7 +22,7 @@ def test_workers_are_a_number_or_as_many_as_there_is_room_for(
     assert settings.identity() == Pretrain.model_validate({"model": {}}).identity()
 
 
-def test_auto_is_the_default_and_as_little_as_there_can_be_until_it_is_decided() -> None:
+def test_auto_is_the_default_and_the_least_until_it_is_decided() -> None:
     settings = Pretrain.model_validate({"model": {}, "workers": "auto"})
     assert settings == Pretrain.model_validate({"model": {}, "cpus_per_worker": "auto"})
     assert (settings.least_workers, settings.most_workers, settings.worker_cpus) == (1, 1, 1)

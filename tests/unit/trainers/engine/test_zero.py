@@ -33,7 +33,7 @@ def test_micro_batches_are_few_and_even(
     assert accumulation(batch_size, workers, micro_batch_size) == expected
 
 
-def test_accumulation_holds_the_batch_at_any_number_of_workers() -> None:
+def test_accumulation_covers_the_batch_at_any_number_of_workers() -> None:
     for batch_size in range(1, 70):
         for workers in range(1, batch_size + 1):
             for largest in (1, 3, 16):
@@ -60,7 +60,7 @@ def test_the_section_becomes_deepspeeds_configuration(stage: int) -> None:
     assert config(settings, dp_size=2, precision="fp32")["bf16"] == {"enabled": False}
 
 
-def test_layers_are_cut_and_the_output_head_is_not() -> None:
+def test_tensor_parallelism_cuts_layers_and_not_the_output_head() -> None:
     keys = {"objective": "causal_lm", "model": {"architecture": "llama"}, "workers": 4}
     settings = Pretrain.model_validate({**keys, "tensor_parallel": 2})
     made = config(settings, dp_size=2, precision="fp32")
@@ -85,7 +85,7 @@ def test_precision_is_one_of_three() -> None:
         assert made["fp16"] == {"enabled": precision == "fp16"}
 
 
-def test_offload_has_deepspeeds_names() -> None:
+def test_offload_is_named_as_deepspeed_does() -> None:
     zero = {
         "stage": 3,
         "offload_optimizer": "cpu",
@@ -102,7 +102,7 @@ def test_offload_has_deepspeeds_names() -> None:
     assert not made["zero_force_ds_cpu_optimizer"], "torch's AdamW steps on the CPU"
 
 
-def test_deepspeeds_own_keys_stand_beside_those_of_raymill() -> None:
+def test_keys_that_are_passed_on_are_merged_with_raymills() -> None:
     settings = Training.model_validate(
         {
             "zero": {"stage": 3, "offload_optimizer": "cpu"},
@@ -148,7 +148,7 @@ def alone() -> Iterator[None]:
     ],
 )
 @pytest.mark.usefixtures("alone")
-def test_what_deepspeed_cannot_do_is_the_users_to_mend(
+def test_what_deepspeed_refuses_is_an_error_of_the_user(
     keys: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import deepspeed
@@ -160,7 +160,7 @@ def test_what_deepspeed_cannot_do_is_the_users_to_mend(
     assert message in str(raised.value)
 
 
-def test_precision_follows_the_processor_unless_given(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_precision_follows_the_processor_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     assert resolve_precision("bf16") == "bf16"
     assert resolve_precision("fp32") == "fp32"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)

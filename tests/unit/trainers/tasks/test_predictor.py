@@ -10,7 +10,15 @@ import pytest
 from tests.classifiers import save_classifier
 from tests.fakes import TEXTS
 from trainers.corpora.cleaning.config import Clean
-from trainers.tasks.encoding import CHARACTERS_PER_TOKEN, batches, encode, encode_raw
+from trainers.corpora.config import Tokenizer
+from trainers.corpora.tokens.tokenizer import train
+from trainers.tasks.encoding import (
+    CHARACTERS_PER_TOKEN,
+    LONGEST_WORD,
+    batches,
+    encode,
+    encode_raw,
+)
 from trainers.tasks.predictor import load
 
 MAX_LENGTH = 16
@@ -40,6 +48,17 @@ def test_of_a_text_of_megabytes_the_beginning_is_tokenized(tokenizer: Any, text:
     (raw,) = encode_raw(counting, [long], MAX_LENGTH, Clean())
     assert raw.input_ids == one.input_ids
     assert counting.characters <= 20_000
+
+
+def test_a_word_without_end_is_not_tokenized_to_its_end() -> None:
+    tokenizer = train(TEXTS, Tokenizer(vocabulary_size=300, algorithm="wordpiece"), max_length=64)
+    counting = Counting(tokenizer)
+    (one,) = encode(counting, ["a" * 5_000_000], MAX_LENGTH)
+    assert (len(one.input_ids), one.is_cut) == (3, True)
+    assert counting.characters <= 2 * LONGEST_WORD
+    shorter = "a" * 5000 + " b"
+    (one,) = encode(tokenizer, [shorter], MAX_LENGTH)
+    assert one.input_ids == tokenizer(shorter)["input_ids"]
 
 
 def test_texts_are_cut_and_keep_their_ends(tokenizer: Any) -> None:

@@ -24,7 +24,8 @@ from serving.rollout.deploy import first_request
 from serving.rollout.promote import refuse_worse
 from tests.fakes import Notes, published, serial
 from tests.tagging import Tag, TagPredictor, TagTask
-from trainers.corpora.examples import merge, read_parts, stage, write_splits
+from trainers.corpora.examples import merge, read_rows, stage, write_splits
+from trainers.corpora.steps import quotes
 from trainers.engine.loop import evaluate
 from trainers.finetune import describe_model
 from trainers.models.build import Start
@@ -68,12 +69,12 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
     lines.append({"tokens": ["no", "tags"], "ner_tags": None})
     Path("news.jsonl").write_text("\n".join(map(json.dumps, lines)))
     Path("recipe.yaml").write_text(RECIPE)
-    return loading.load("recipe.yaml", ["corpora.clean.max_unreadable=0.1"], looks=True)
+    return loading.load("recipe.yaml", ["corpora.clean.max_unreadable=0.1"], check_files=True)
 
 
 @pytest.fixture
 def examples(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> Artifact:
-    for module in (read_parts, merge, write_splits):
+    for module in (read_rows, merge, write_splits, quotes):
         monkeypatch.setattr(module, "each", serial)
     storage = Storage.at("mill")
     with artifacts.drafting(storage, "examples/names-examples-00", resumes=True) as draft:
@@ -125,15 +126,17 @@ def test_its_section_is_one_of_the_recipe(recipe: Recipe) -> None:
 def test_its_columns_are_looked_for(recipe: Recipe) -> None:
     Path("plain.jsonl").write_text('{"text": "one"}\n')
     with pytest.raises(RecipeError, match="finetune needs rows with tokens and tags"):
-        loading.load("recipe.yaml", ["corpora.sources={plain: {path: plain.jsonl}}"], looks=True)
+        loading.load(
+            "recipe.yaml", ["corpora.sources={plain: {path: plain.jsonl}}"], check_files=True
+        )
     with pytest.raises(RecipeError, match=r"columns\.tags: no column 'tag' in .*ner_tags"):
-        loading.load("recipe.yaml", ["corpora.sources.news.columns={tags: tag}"], looks=True)
+        loading.load("recipe.yaml", ["corpora.sources.news.columns={tags: tag}"], check_files=True)
 
 
 def test_a_value_of_another_type_is_told_with_its_row(recipe: Recipe) -> None:
     Path("news.jsonl").write_text('{"tokens": ["a", 2], "ner_tags": ["O", "O"]}\n')
     with pytest.raises(RecipeError, match=r"news\.jsonl:1: tokens is not what .* tokens\.1: "):
-        loading.load("recipe.yaml", looks=True)
+        loading.load("recipe.yaml", check_files=True)
 
 
 def test_examples_have_its_columns(examples: Artifact) -> None:

@@ -9,7 +9,7 @@ from trainers.corpora.cleaning import beginning as module
 from trainers.corpora.cleaning.beginning import MARGIN, beginning
 from trainers.corpora.cleaning.config import Clean
 from trainers.corpora.cleaning.privacy import FINDERS
-from trainers.corpora.cleaning.rules import MOST_MARKS, normalize
+from trainers.corpora.cleaning.rules import LONGEST_MENDED, MOST_MARKS, normalize
 
 EVERYTHING = Clean(mojibake=True, boilerplate=True, mask=tuple(FINDERS))
 SETTINGS = [Clean(), Clean(unicode="NFC", boilerplate=True, mask=tuple(FINDERS)), EVERYTHING]
@@ -87,6 +87,22 @@ def test_no_more_of_a_text_is_cleaned_than_can_matter(
     assert sum(cleaned) <= 2.5 * len(long)
 
 
+@pytest.mark.parametrize("run", [" ", "\n", "\x00", "\u200b", "\u200d", " \r\n", "\u200b\u3000"])
+def test_runs_that_nobody_sees_cost_next_to_nothing(
+    run: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cleaned: list[str] = []
+
+    def kept(text: str, clean: Clean) -> str:
+        cleaned.append(text)
+        return normalize(text, clean)
+
+    monkeypatch.setattr(module, "normalize", kept)
+    text = f"好{run * (300_000 // len(run))}吗"
+    assert beginning(text, Clean(), 2000) == (normalize(text, Clean()), True)
+    assert sum(map(len, cleaned)) <= 5000
+
+
 def test_of_a_pile_of_marks_the_first_stay() -> None:
     pile = "e" + "\u0301\u0316" * 200_000  # in order only after 4e10 exchanges
     assert len(normalize(pile, Clean())) <= 1 + MOST_MARKS
@@ -98,3 +114,8 @@ def test_a_line_is_mended_as_a_whole() -> None:
     text = "å¾ˆå¥½" + "x" * 30_000
     begins, is_whole = beginning(text, Clean(mojibake=True), 100)
     assert (begins, is_whole) == ("很好" + "x" * 30_000, True)
+    endless = text + "x" * 300_000
+    begins, is_whole = beginning(endless, Clean(mojibake=True), 100)
+    assert not is_whole
+    assert normalize(endless, Clean(mojibake=True)).startswith(begins)
+    assert len(begins) <= 2 * LONGEST_MENDED

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from cluster.errors import UserError
@@ -17,17 +16,17 @@ from cluster.store.storage import Storage
 from tests.fakes import Notes, serial
 from trainers.corpora.cleaning.documents import text_key
 from trainers.corpora.config import Corpora
-from trainers.corpora.examples import merge, read_parts, stage
+from trainers.corpora.examples import merge, read_rows, stage
 from trainers.corpora.examples.splits import STRENGTH
 from trainers.corpora.examples.task_rows import LABELLED_TEXTS, TaskRows
 from trainers.corpora.steps import near_dedup
-from trainers.corpora.steps.document_file import DocumentFile
+from trainers.corpora.tokens.pack import read_arrow
 
 
 @pytest.fixture(autouse=True)
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for module in (read_parts, merge, near_dedup):
+    for module in (read_rows, merge, near_dedup):
         monkeypatch.setattr(module, "each", serial)
 
 
@@ -67,21 +66,15 @@ def found(
     with drafting(storage, "examples/demo-examples-00", resumes=True) as draft:
         job = StageJob(recipe, {}, draft, storage, Notes(), {"CPU": 1})
         made = stage.merged_rows(job, own, task)
-        counts, names, examples = made.counts, made.labels, {}
-        for bucket in made.places.of_bucket:
-            documents = DocumentFile(draft.worked("documents") / f"{bucket}.arrow")
-            table = documents.table(np.arange(len(documents)))
-            columns = table["text"].to_pylist(), table["group"].to_pylist()
-            rows = zip(*columns, made.rows.placements.tolist(), strict=True)
-            ends = made.rows.ends.tolist()
-            for place, (text, group, placement) in enumerate(rows):
-                numbers = made.rows.labels[ends[place - 1] if place else 0 : ends[place]]
-                labels = tuple(names[number] for number in numbers.tolist())
-                examples[text] = Example(labels, STRENGTH[placement], group)
-        assert len(made.places.of_bucket) == 1
+        examples = {}
+        assert list(made.buckets) == ["0000"]
+        table = read_arrow(draft.worked("documents") / "0000.arrow")
+        for one in table.to_pylist():
+            placement = STRENGTH[one["placement"]]
+            examples[one["text"]] = Example(tuple(one["labels"]), placement, one["group"])
         assert made.rows.keys.tolist() == sorted(map(text_key, examples))
-        assert counts.read == len(examples) + counts.dropped.total()
-        return examples, dict(counts.dropped), made.weak_labels
+        assert made.counts.read == len(examples) + made.counts.dropped.total()
+        return examples, dict(made.counts.dropped), made.weak_labels
 
 
 def labels(examples: Mapping[str, Example]) -> dict[str, str]:
@@ -199,8 +192,8 @@ def test_weak_labels_are_for_training_and_yield_to_those_of_people() -> None:
         "great two": ("good", "train"),
     }
     assert dropped == {"exact duplicate": 3, "no votes": 1, "tied votes": 1}
-    assert reports["raw"]["documents"] == 5
-    assert reports["raw"]["coverage"] == pytest.approx(3 / 5)
+    assert reports["raw"]["documents"] == 6
+    assert reports["raw"]["coverage"] == pytest.approx(4 / 6)
     assert (reports["raw"]["accuracy"], reports["raw"]["accuracy_documents"]) == (0.5, 2)
 
 

@@ -13,9 +13,9 @@ from cluster.store.storage import Storage
 from tests.fakes import Notes, published, serial
 from tests.reviews import reviews
 from trainers.corpora.cleaning.documents import text_key
-from trainers.corpora.examples import merge, read_parts, stage, write_splits
+from trainers.corpora.examples import merge, read_rows, stage, write_splits
 from trainers.corpora.examples.splits import SPLITS
-from trainers.corpora.steps import near_dedup
+from trainers.corpora.steps import near_dedup, quotes
 from trainers.corpora.tokens.pack import read_arrow
 from trainers.tasks.classify.spec import label_order
 
@@ -33,7 +33,7 @@ finetune: {base: some/model}
 @pytest.fixture(autouse=True)
 def _user_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for module in (read_parts, merge, write_splits, near_dedup):
+    for module in (read_rows, merge, write_splits, quotes, near_dedup):
         monkeypatch.setattr(module, "each", serial)
     Path("recipe.yaml").write_text(RECIPE)
     Path("good.txt").write_text("".join(f"good {number}\n" for number in range(50)) + "both\n")
@@ -324,8 +324,8 @@ def test_nor_does_the_number_of_tasks(similarity: str, monkeypatch: pytest.Monke
     assert report["dropped"]["exact duplicate"] == 20
     monkeypatch.setattr(stage, "DOCUMENTS_A_BUCKET", 9)
     monkeypatch.setattr(near_dedup, "MATCHED_TOGETHER", 30)
-    monkeypatch.setattr(read_parts, "DEALT_TOGETHER", 7)
-    monkeypatch.setattr(write_splits, "WRITTEN_TOGETHER", 2)
+    monkeypatch.setattr(read_rows, "CHARACTERS_TOGETHER", 700)
+    monkeypatch.setattr(merge, "BATCH_ROWS", 2)
     again, made = run(*overrides)
     assert again == report
     assert rows(made) == before

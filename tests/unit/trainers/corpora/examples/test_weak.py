@@ -5,7 +5,6 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import pytest
 
 from cluster.errors import UserError
@@ -28,33 +27,31 @@ class Labelled:
     """What comes of each text."""
 
     labels: list[str | None]
-    open: list[str | None]
-    found: weak.Labelling
-    places: list[int]
-    """Of each text's votes among all different ones."""
+    unlabelled: list[str | None]
+    votes: list[str]
+    labelling: weak.Labelling
 
     def report(self, settings: WeakLabels, gold: Mapping[int, str]) -> dict[str, Any]:
         """With what is known of texts by their place."""
-        known: dict[int, Counter[str]] = defaultdict(Counter)
+        known: dict[str, Counter[str]] = defaultdict(Counter)
         for place, label in gold.items():
-            known[self.places[place]][label] += 1
-        return weak.report(settings, self.found, known)
+            known[self.votes[place]][label] += 1
+        return weak.report(settings, Counter(self.votes), self.labelling, known)
 
 
 def labels(texts: list[str], **settings: Any) -> tuple[Labelled, WeakLabels]:
     found = WeakLabels.model_validate({"functions": FUNCTIONS, **settings})
-    votes = weak.votes(texts, found, weak.patterns(found, Clean(), KEY))
-    distinct, places, counts = np.unique(votes, axis=0, return_inverse=True, return_counts=True)
-    made, places = weak.labelling(distinct, counts, found), places.reshape(-1).tolist()
-    each = [made.labels[place] for place in places], [made.open[place] for place in places]
-    return Labelled(*each, made, places), found
+    votes = [*weak.votes(texts, found, weak.patterns(found, Clean(), KEY))]
+    made = weak.labelling(Counter(votes), found)
+    each = [made.labels.get(one) for one in votes], [made.unlabelled.get(one) for one in votes]
+    return Labelled(*each, votes, made), found
 
 
 def test_the_majority_decides() -> None:
     texts = ["很好", "质量差", "很差但很好", "感谢,很好,就是物流差", "不差", "GREAT!"]
     found, _ = labels(texts)
     assert found.labels == ["good", "bad", None, "good", None, "good"]
-    assert found.open == [None, None, "tied votes", None, "no votes", None]
+    assert found.unlabelled == [None, None, "tied votes", None, "no votes", None]
 
 
 def test_words_are_whole_where_spaces_part_them() -> None:
@@ -153,4 +150,4 @@ def test_rules_label_real_reviews_better_the_surer_the_model_is() -> None:
     assert majority["accuracy"] > 0.75
     assert model["coverage"] > majority["coverage"], "it decides ties"
     assert sure["accuracy"] > majority["accuracy"] + 0.03
-    assert set(found.open) == {None, "no votes", "improbable label"}
+    assert set(found.unlabelled) == {None, "no votes", "improbable label"}

@@ -14,6 +14,7 @@ from trainers.corpora.reading.readers import read
 from trainers.corpora.reading.sources import content_hash, found_files, parts
 
 KEY = "corpora.sources.x"
+HIDDEN = "names that begin with '.', '_' or '~$'"
 
 
 @pytest.fixture(autouse=True)
@@ -74,14 +75,18 @@ def test_loops_end_and_links_that_lead_nowhere_are_told() -> None:
         found("data/gone.txt")
 
 
-def test_names_that_begin_with_a_dot_are_passed_over() -> None:
+def test_hidden_names_are_passed_over() -> None:
     """unslothai/unsloth#8919"""
     write("data/1.txt", "data/.2.txt", "data/.ipynb_checkpoints/1-checkpoint.txt", ".own/3.txt")
     assert found("data/**/*.txt") == found("data/*.txt") == found("data/**") == ["data/1.txt"]
     assert skipped("data/**/*.txt") == [
-        "passed over names that begin with a dot (2): data/.2.txt, data/.ipynb_checkpoints"
+        f"passed over {HIDDEN} (2): data/.2.txt, data/.ipynb_checkpoints"
     ]
+    write("data/_SUCCESS", "data/_temporary/0/4.txt", "data/__MACOSX/5.txt", "data/~$1.txt")
+    assert found("data/**/*.txt") == found("data/**") == ["data/1.txt"]
     assert found("data/.*.txt") == ["data/.2.txt"], "unless the dot is given"
+    assert found("data/_*/**/*.txt") == ["data/__MACOSX/5.txt", "data/_temporary/0/4.txt"]
+    assert found("data/__MACOSX/*") == ["data/__MACOSX/5.txt"]
     assert found(".own/*.txt") == found("./.own/3.txt") == [".own/3.txt"]
     with pytest.raises(UserError, match=r"no file matches 'data/.*; passed over names that begin"):
         found("data/?2.txt")
@@ -152,7 +157,7 @@ def test_an_object_store_is_looked_through_as_a_disk_is(bucket: str) -> None:
     assert texts("data/*.txt") == ["data/1.txt"]
     hidden = found_files(Source(path=f"s3://{bucket}/data/**"), KEY).skipped
     assert len(hidden) == 1
-    assert hidden[0].startswith("passed over names that begin with a dot (2): ")
+    assert hidden[0].startswith(f"passed over {HIDDEN} (2): ")
     content_hash(Source(path=f"s3://{bucket}/my data/*.txt"), KEY)
     for gone in ("gone.txt", "gone/*.txt"):
         with pytest.raises(UserError, match=r"no object matches 's3://"):

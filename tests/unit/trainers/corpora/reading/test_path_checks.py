@@ -14,7 +14,6 @@ import pytest
 from cluster.errors import RecipeError
 from cluster.recipe.loading import load
 from cluster.recipe.section import Recipe
-from trainers.corpora.steps import drawing
 
 ROOT = Path(__file__).parents[5]
 ROWS = [{"review": "这家酒店很好", "stars": 5}, {"review": "two words", "stars": 1}]
@@ -23,8 +22,6 @@ ROWS = [{"review": "这家酒店很好", "stars": 5}, {"review": "two words", "s
 @pytest.fixture(autouse=True)
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    # Of so few documents none may be drawn for validation: see steps/test_drawing.py.
-    monkeypatch.setattr(drawing, "undrawn", lambda *_: iter(()))
     lines = [json.dumps(row) for row in ROWS]
     Path("a.jsonl").write_text("\n".join(lines))
     Path("a.csv").write_text("review,stars\ngood,5\n")
@@ -40,7 +37,7 @@ def found(source: str) -> str:
     """The error of a recipe with this source, or nothing."""
     Path("r.yaml").write_text(f"name: demo\ncorpora:\n  sources:\n    mine:\n      {source}\n")
     try:
-        load("r.yaml", looks=True)
+        load("r.yaml", check_files=True)
     except RecipeError as error:
         return str(error)
     return ""

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
 import pytest
 
 from trainers.corpora.cleaning.documents import text_key
@@ -27,8 +28,10 @@ def test_rows_are_found_wherever_they_stand(documents: DocumentFile, rows: list[
     assert len(documents) == len(TEXTS)
     assert list(documents.texts(chosen)) == wanted
     assert documents.keys(chosen).tolist() == [text_key(text) for text in wanted]
-    assert documents.byte_lengths(chosen).tolist() == [len(text.encode()) for text in wanted]
-    assert documents.character_lengths(chosen).tolist() == [len(text) for text in wanted]
+    assert documents.lengths(chosen, pc.binary_length).tolist() == [
+        len(text.encode()) for text in wanted
+    ]
+    assert documents.lengths(chosen, pc.utf8_length).tolist() == [len(text) for text in wanted]
 
 
 def test_no_documents_are_a_file_too(tmp_path: Path) -> None:

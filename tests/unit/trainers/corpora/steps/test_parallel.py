@@ -1,6 +1,5 @@
 """What is finished is not done again by the next run, and what failed is told."""
 
-import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -43,12 +42,14 @@ def test_items_are_done_once_over_several_runs(job: Any) -> None:
 
     items = {str(number): number for number in range(6)}
     with pytest.raises(KeyboardInterrupt):
-        list(parallel.each(job, "square", items, square))
-    found = dict(parallel.each(job, "square", items, square))
+        list(parallel.each(job, "square", items, square, "numbers squared"))
+    found = dict(parallel.each(job, "square", items, square, "numbers squared"))
     assert found == {name: item * item for name, item in items.items()}
     assert sorted(done) == sorted(items)
-    assert job.progress.lines == ["goes on after 3 of 6 items of square"]
-    assert dict(parallel.each(job, "other", items, square)) == found, "steps are told apart"
+    assert job.progress.lines == ["goes on after 3 of 6 numbers squared"]
+    assert dict(parallel.each(job, "other", items, square, "numbers squared")) == found, (
+        "steps are told apart"
+    )
     assert len(done) == 12
 
 
@@ -83,18 +84,6 @@ def test_a_full_disk_names_the_place() -> None:
     assert "mend the disk" in str(
         parallel._storage_failure(OSError(5, "Input/output error"), "/mill")
     )
-
-
-def test_every_step_is_told_in_words() -> None:
-    steps = Path(parallel.__file__).parent
-    files = [*steps.glob("*.py"), *(steps.parent / "examples").glob("*.py")]
-    code = "".join(path.read_text("utf-8") for path in files)
-    named = set(re.findall(r'each\(\s*job,\s*f?"([a-z]+)', code))
-    named |= set(re.findall(r'_star\(\s*job,\s*f?"([a-z]+)', code))
-    assert named == set(parallel.DONE)
-    assert parallel._done("clean") == "parts cleaned"
-    assert parallel._done("star-0a") == "parts grouped, round 1"
-    assert parallel._done("star-11b") == "parts grouped, round 12"
 
 
 def test_a_cache_that_is_too_small_names_the_knob(tmp_path: Path) -> None:

@@ -24,8 +24,7 @@ from trainers.corpora.cleaning.documents import (
 )
 from trainers.corpora.cleaning.rules import normalize
 from trainers.corpora.config import Corpora
-from trainers.corpora.duplicates.contamination import Passages
-from trainers.corpora.steps import clean_parts, near_dedup, select
+from trainers.corpora.steps import clean_parts, near_dedup, quotes, select
 from trainers.corpora.steps.clean_parts import DOCUMENTS, clean, parts_of
 from trainers.corpora.steps.document_file import DocumentFile
 from trainers.corpora.steps.select import CHOSEN
@@ -46,7 +45,7 @@ SOURCES = {
 @pytest.fixture
 def mill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Chooses from files of texts; returns what is kept by source and split, and the counts."""
-    for module in (clean_parts, select, near_dedup):
+    for module in (clean_parts, select, quotes, near_dedup):
         monkeypatch.setattr(module, "each", serial)
     monkeypatch.chdir(tmp_path)
 
@@ -66,13 +65,12 @@ def mill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         counts = clean(job, parts)
         keys = np.array([text_key(text) for text in held_out], np.uint64)
         select.exact(job, parts, DOCUMENTS_IN_ALL, keys)
-        passages = Passages.of(held_out if corpora.decontaminate else ())
-        for source, dropped in select.look(job, parts, passages):
+        if corpora.decontaminate:
+            quotes.find_passages(job, lambda: held_out)
+        for source, dropped in select.drop(job, parts):
             counts[source] += dropped
         similarity = corpora.deduplicate.similarity
-        figures = similarity and near_dedup.find(
-            job, parts, DOCUMENTS_IN_ALL, held_out, select.LEFT, similarity
-        )
+        figures = similarity and near_dedup.find(job, parts, DOCUMENTS_IN_ALL, held_out, similarity)
         found: dict[str, dict[str, list[str]]] = {}
         for part, dropped, outcome in select.choose(job, parts):
             counts[part.source] += dropped

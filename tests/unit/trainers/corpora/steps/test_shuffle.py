@@ -8,7 +8,7 @@ import pytest
 from cluster.store.cache import WorkFolder
 from cluster.store.storage import Storage
 from trainers.corpora.steps import shuffle
-from trainers.corpora.steps.shuffle import PLACES, buckets, collect, deal, one, place_of
+from trainers.corpora.steps.shuffle import PLACES, buckets, collect, deal, hash_range, place_of
 
 NONE = np.empty(0, np.int64)
 
@@ -26,7 +26,7 @@ def test_every_record_comes_to_its_place_in_the_order_of_the_deals(
     for name, records in dealt.items():
         deal(tmp_path, name, records, records % places, places)
     for place in range(places):
-        found = collect(work(tmp_path), one(place), NONE)
+        found = collect(work(tmp_path), range(place, place + 1), NONE)
         in_order = np.concatenate([dealt["a"], dealt["b"], dealt["c"]])
         assert found.tolist() == in_order[in_order % places == place].tolist()
 
@@ -34,12 +34,12 @@ def test_every_record_comes_to_its_place_in_the_order_of_the_deals(
 def test_records_may_have_columns(tmp_path: Path) -> None:
     edges = np.arange(12).reshape(6, 2)
     deal(tmp_path, "one", edges, np.array([1, 0, 1, 0, 0, 1]), 3)
-    assert collect(work(tmp_path), one(1), edges[:0]).tolist() == [[0, 1], [4, 5], [10, 11]]
-    assert collect(work(tmp_path), one(2), edges[:0]).shape == (0, 2)
+    assert collect(work(tmp_path), range(1, 2), edges[:0]).tolist() == [[0, 1], [4, 5], [10, 11]]
+    assert collect(work(tmp_path), range(2, 3), edges[:0]).shape == (0, 2)
 
 
 def test_where_nothing_was_dealt_there_is_nothing(tmp_path: Path) -> None:
-    assert collect(work(tmp_path / "absent"), one(0), NONE).tolist() == []
+    assert collect(work(tmp_path / "absent"), range(1), NONE).tolist() == []
 
 
 @pytest.mark.parametrize("documents", [0, 10, 49_999, 400_000, 10**9])
@@ -58,3 +58,10 @@ def test_a_bucket_has_all_records_of_its_hashes(tmp_path: Path) -> None:
     found = [collect(work(tmp_path), places, hashes[:0]) for places in buckets(200_000).values()]
     assert sorted(np.concatenate(found)) == sorted([*hashes, *hashes])
     assert all((np.unique(some, return_counts=True)[1] == 2).all() for some in found)
+
+
+def test_ranges_of_hashes_meet() -> None:
+    ranges = [hash_range(places) for places in buckets(200_000).values()]
+    assert (ranges[0][0], ranges[-1][1]) == (0, 2**64 - 1)
+    ends = [int(last) + 1 for _, last in ranges[:-1]]
+    assert [int(first) for first, _ in ranges[1:]] == ends

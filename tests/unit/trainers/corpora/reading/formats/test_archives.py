@@ -33,6 +33,8 @@ MEMBERS = {
     "README.md": b"not read",
     "books/two.jsonl": b'{"text": "three"}\n\n{"text": "four"}\n',
     "__MACOSX/books/._one.txt": b"\xff\xfe",
+    "books/_temporary/one.txt": b"\xff\xfe",
+    "books/~$one.txt": b"\xff\xfe",
     "books/.hidden.txt": b"\xff\xfe",
     "empty.txt": b"",
     "three.csv": b'label,text\nx,"five\nlines"\n',

@@ -65,6 +65,29 @@ def test_an_array_is_one_part_and_lines_are_several() -> None:
     assert [d.text for d in documents(10, path="a.json")] == [row["text"] for row in ROWS]
 
 
+@pytest.mark.parametrize("indent", [None, 2])
+def test_an_array_may_be_the_one_value_of_an_object(indent: int | None) -> None:
+    Path("a.json").write_text(json.dumps({"data": ROWS}, indent=indent))
+    assert [d.text for d in documents(path="a.json")] == [row["text"] for row in ROWS]
+    more = {"train": ROWS, "test": ROWS}
+    Path("a.json").write_text(json.dumps(more, indent=2))
+    with pytest.raises(UserError, match="an object with more than one key; write its array"):
+        documents(path="a.json")
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_first_value_of_a_line_may_be_an_array(count: int) -> None:
+    line = json.dumps({"entities": [{"at": 1}], "text": "a"})
+    Path("a.json").write_text(f"{line}\n" * count)
+    assert [d.text for d in documents(path="a.json")] == ["a"] * count
+
+
+def test_an_object_on_several_lines_is_told_of() -> None:
+    Path("a.json").write_text(json.dumps(ROWS[0], indent=2))
+    first, *_ = documents(path="a.json")
+    assert "a row is a line, unless the file is an array" in str(first.problem)
+
+
 def test_an_array_of_nothing_has_no_rows() -> None:
     Path("a.json").write_text("[\n]\n")
     assert documents(path="a.json") == []

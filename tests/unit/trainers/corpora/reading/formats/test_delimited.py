@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from cluster.errors import UserError
 from trainers.corpora.reading.config import Source
 from trainers.corpora.reading.formats.delimited import delimiter_of
-from trainers.corpora.reading.readers import Document, every_text, read
+from trainers.corpora.reading.readers import Document, every_text, first_columns, read
 from trainers.corpora.reading.sources import parts
 
 KEY = "corpora.sources.x"
@@ -33,7 +33,7 @@ def labelled(**source: Any) -> list[tuple[str | None, str | None]]:
 
 
 @pytest.mark.parametrize("delimiter", [",", "\t", ";", "|"])
-@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.tsv.gz", "a.zip", "a.data"])
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.tab", "a.tsv.gz", "a.zip", "a.data"])
 def test_a_delimiter_is_found(name: str, delimiter: str) -> None:
     """protvista#276"""
     rows = [("text", "label"), ("fine, good; or | so", "x"), ("two\nlines", "y")]
@@ -86,7 +86,21 @@ def test_a_column_that_is_not_there_is_told_with_those_that_are() -> None:
 
 def test_a_delimiter_may_be_named() -> None:
     Path("a.csv").write_text("text:label\nfine, so:x\n")
+    with pytest.raises(UserError, match=r"columns: text:label; set `delimiter` if these are"):
+        documents(path="a.csv")
     assert labelled(path="a.csv", delimiter=":") == [("fine, so", "x")]
+
+
+def test_check_and_run_find_the_same_delimiter() -> None:
+    Path("a.csv").write_text("text, as written, once;label\nfine;x\n")
+    source = Source(path="a.csv", columns={"text": "text, as written, once"})
+    assert {*first_columns(source)} == {"text, as written, once", "label"}
+    assert [d.text for part in parts(source, KEY) for d in read(source, part)] == ["fine"]
+
+
+def test_blank_lines_may_stand_above_the_header() -> None:
+    Path("a.csv").write_text("\n \r\ntext;label\nfine, so;x\n")
+    assert labelled(path="a.csv") == [("fine, so", "x")]
 
 
 def test_a_line_may_tell_excel_the_delimiter() -> None:
@@ -116,6 +130,8 @@ def test_quotes_between_tabs_may_be_text() -> None:
         ('"Fine" he said', "x"), ('"open', "y"), ("plain", "x"), ('close"', "y"),
         ('all "of" it', "x"),
     ]  # fmt: skip
+    Path("d.tsv").write_text('text\tlabel\n"with\ta tab, ""and"" a\nline break"\ty\n')
+    assert labelled(path="d.tsv") == [('with\ta tab, "and" a\nline break', "y")]
     Path("b.tsv").write_text('label\ttext\nx\t"never closed\ny\tfine\n')
     assert labelled(path="b.tsv") == [('"never closed', "x"), ("fine", "y")]
     Path("c.tsv").write_text('label\ttext\nx\t"of two\nlines"\ny\tfine\n')

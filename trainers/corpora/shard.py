@@ -14,7 +14,7 @@ the same bytes at any number of tasks, and however often the stage was killed.
 
 import collections
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -91,21 +91,21 @@ def _drop(
     corpora: Corpora = job.recipe.corpora
     examples = job.parents.get("examples")
 
-    def held_out() -> Iterator[str]:
+    def held_out(further: Sequence[str]) -> Iterator[str]:
         yield from held_out_texts(examples) if examples else ()
         yield from further
 
-    keys = distinct(np.fromiter(map(text_key, held_out()), np.uint64))
+    keys = distinct(np.fromiter(map(text_key, held_out(further)), np.uint64))
     select.exact(job, parts, sum(count.kept for count in counts.values()), keys)
     if corpora.decontaminate is not None:
-        quotes.find_passages(job, held_out)
+        quotes.find_passages(job, held_out, further)
     for source, dropped in select.drop(job, parts):
         counts[source] += dropped
     similarity = corpora.deduplicate.similarity
     if similarity is None:
         return None
     documents = sum(count.kept for count in counts.values())
-    return near_dedup.find(job, parts, documents, held_out(), similarity)
+    return near_dedup.find(job, parts, documents, held_out(further), similarity)
 
 
 def _choose(

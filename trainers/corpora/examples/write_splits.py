@@ -50,7 +50,8 @@ def drop_quotes(
     is_held_out = ~is_train & (fates < ELSEWHERE)
     held_out = {name: np.flatnonzero(is_held_out[own]) for name, own in buckets.items()}
 
-    def evaluation_texts() -> Iterator[str]:
+    def evaluation_texts(item: tuple[Sequence[str], Mapping[str, Any]]) -> Iterator[str]:
+        further, held_out = item
         yield from further
         for name, places in held_out.items():
             yield from _documents(draft, name).texts(places)
@@ -58,7 +59,7 @@ def drop_quotes(
     def find(name: str, train: npt.NDArray[np.int64]) -> bool:
         return quotes.leave_hits(draft, name, _documents(draft, name), train)
 
-    quotes.find_passages(job, evaluation_texts)
+    quotes.find_passages(job, evaluation_texts, (further, held_out))
     items = {name: np.flatnonzero(is_train[own]) for name, own in buckets.items()}
     with_hits = [
         name

@@ -6,6 +6,7 @@ quoting        here: what many documents share is boilerplate; the documents wit
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -19,17 +20,18 @@ PASSAGES, HITS = "passages", "hits"
 """Folders of the stage's work."""
 
 
-def find_passages(job: StageJob, texts: Callable[[], Iterable[str]]) -> None:
-    """Of evaluation texts, which the task reads by itself."""
+def find_passages(job: StageJob, texts: Callable[[Any], Iterable[str]], item: Any) -> None:
+    """Of the evaluation texts that `texts(item)` reads, in the task; what is large is in the item,
+    which goes by the object store."""
     draft = job.draft
 
-    def find(_name: str, _item: None) -> None:
-        found = Passages.of(texts())
+    def find(_name: str, item: Any) -> None:
+        found = Passages.of(texts(item))
         with draft.working(PASSAGES) as folder:
             for cjk, hashes in found.of_kind.items():
                 np.save(folder / _file(cjk), hashes)
 
-    for _ in each(job, "passages", {PASSAGES: None}, find, "sets of evaluation texts read"):
+    for _ in each(job, "passages", {PASSAGES: item}, find, "sets of evaluation texts read"):
         pass
 
 

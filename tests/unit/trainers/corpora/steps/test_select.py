@@ -66,7 +66,7 @@ def mill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         keys = np.array([text_key(text) for text in held_out], np.uint64)
         select.exact(job, parts, DOCUMENTS_IN_ALL, keys)
         if corpora.decontaminate:
-            quotes.find_passages(job, lambda: held_out)
+            quotes.find_passages(job, iter, held_out)
         for source, dropped in select.drop(job, parts):
             counts[source] += dropped
         similarity = corpora.deduplicate.similarity

@@ -184,17 +184,15 @@ def rare_labels(by_label: Mapping[str, Mapping[str, int]]) -> list[str]:
     `by_label` has the documents of every label in each split."""
     unlearned = [label for label, counts in by_label.items() if not counts["train"]]
     lonely = [label for label, counts in by_label.items() if counts["train"] == 1]
-    unmeasured = [
-        label
-        for label, counts in by_label.items()
-        if counts["train"] and not counts["validation"] + counts["test"]
+    untested = [
+        label for label, counts in by_label.items() if counts["train"] > counts["test"] == 0
     ]
     return [
         f"warning: {why}: " + ", ".join(_counted(label, by_label[label]) for label in labels)
         for why, labels in (
             ("labels without training documents, which a model cannot learn", unlearned),
             ("labels with one training document", lonely),
-            ("labels in neither validation nor test, of which no figure tells", unmeasured),
+            ("labels without test documents, which test figures leave out", untested),
         )
         if labels
     ]

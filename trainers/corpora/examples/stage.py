@@ -27,7 +27,7 @@ from cluster.recipe.section import Recipe
 from cluster.runs.pipeline import StageJob
 from cluster.runs.progress import Progress
 from cluster.store.artifacts import REPORT, Artifact
-from trainers.corpora.cleaning.documents import Counts
+from trainers.corpora.cleaning.documents import CONTAMINATED, Counts
 from trainers.corpora.cleaning.rules import normalize
 from trainers.corpora.config import Corpora, no_examples, rows_of
 from trainers.corpora.examples import weak
@@ -243,10 +243,12 @@ def _sets(job: StageJob, places: Buckets, linked: bool) -> Any:
 def _refuse_empty(sizes: Mapping[str, int], counts: Counts) -> None:
     empty = [name for name, size in sizes.items() if not size]
     if empty:
+        remedy = "give more documents or larger shares, or a source of that `split`"
+        if counts.dropped[CONTAMINATED]:
+            remedy += "; or keep what quotes an evaluation text, by `corpora.decontaminate: null`"
         raise UserError(
             f"corpora.split: no labelled documents in {', '.join(empty)} of {counts.kept:,}; of "
-            f"{counts.read:,} read, dropped: {_dropped(counts)}; give more documents or larger "
-            "shares, or a source of that `split`"
+            f"{counts.read:,} read, dropped: {_dropped(counts)}; {remedy}"
         )
 
 

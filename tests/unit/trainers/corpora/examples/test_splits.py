@@ -232,10 +232,11 @@ def test_labels_that_cannot_be_learned_or_measured_are_told() -> None:
 
     fine = counts(1000, 100, 100)
     assert rare_labels({"a": fine, "b": fine}) == []
-    by_label = {"a": fine, "b": counts(0, 0, 1200), "c": counts(1, 0, 0), "d": counts(0, 3, 2)}
+    by_label = {"a": fine, "b": counts(0, 0, 1200), "c": counts(1, 3, 0), "d": counts(0, 3, 2)}
     assert rare_labels(by_label) == [
         "warning: labels without training documents, which a model cannot learn: "
         "'b' (test 1,200), 'd' (validation 3, test 2)",
-        "warning: labels with one training document: 'c' (train 1)",
-        "warning: labels in neither validation nor test, of which no figure tells: 'c' (train 1)",
+        "warning: labels with one training document: 'c' (train 1, validation 3)",
+        "warning: labels without test documents, which test figures leave out: "
+        "'c' (train 1, validation 3)",
     ]

@@ -296,6 +296,7 @@ def test_where_nothing_is_left_to_train_on_the_reasons_are_told() -> None:
         "corpora.split: no labelled documents in train of 4; of 6 read, dropped: "
         "passage of an evaluation text 2; give more documents"
     )
+    assert str(caught.value).endswith("by `corpora.decontaminate: null`")
 
 
 def test_labels_in_the_test_file_alone_are_told() -> None:
@@ -304,7 +305,9 @@ def test_labels_in_the_test_file_alone_are_told() -> None:
     notes = Notes()
     run(f"corpora.sources.test={source}", notes=notes)
     assert notes.lines[1:] == [
-        "warning: labels without training documents, which a model cannot learn: 'fair' (test 2)"
+        "warning: labels without training documents, which a model cannot learn: 'fair' (test 2)",
+        "warning: labels without test documents, which test figures leave out: "
+        "'bad' (train 24, validation 6)",
     ]
 
 

@@ -52,7 +52,7 @@ def task(recipe: Recipe, parents: Mapping[str, Artifact]) -> "Task":
         case "causal_lm":
             return CausalLM(*read)
         case "replaced_tokens":
-            generator = (settings.generator_size, settings.generator_base)
-            return ReplacedTokens(*read, *masking, *generator, settings.discriminator_weight)
+            generator = (settings.generator_size, settings.discriminator_weight)
+            return ReplacedTokens(*read, *masking, *generator)
         case "span_corruption":
             return SpanCorruption(*read, settings.mask_probability, settings.mean_span)

@@ -59,8 +59,8 @@ class ClassifyTask(FineTuning):
         if not self.settings.multi_label:
             return {**batch, "labels": torch.tensor(labels)}
         hot = torch.zeros(len(rows), len(self.labels))
-        for row, own in enumerate(labels):
-            hot[row, own] = 1.0
+        for row, numbers_of_row in enumerate(labels):
+            hot[row, numbers_of_row] = 1.0
         return {**batch, "labels": hot}
 
     def targets(self, batch: Batch) -> float:
@@ -75,49 +75,67 @@ class ClassifyTask(FineTuning):
         weights = None if self._weights is None else self._weights.to(logits.device)
         smoothing = self.settings.label_smoothing if model.training else 0.0
         if self.settings.multi_label:
-            wanted = labels * (1 - smoothing) + smoothing / 2
+            smoothed = labels * (1 - smoothing) + smoothing / 2
             loss = functional.binary_cross_entropy_with_logits(
-                logits, wanted, pos_weight=weights, reduction="none"
+                logits, smoothed, pos_weight=weights, reduction="none"
             )
-            return loss.mean(-1).sum(), {} if model.training else _several(logits, labels)
-        loss = functional.cross_entropy(
-            logits, labels, weight=weights, reduction="sum", label_smoothing=smoothing
-        )
-        return loss, {} if model.training else _single(logits, labels)
+            loss = loss.mean(-1).sum()
+        else:
+            loss = functional.cross_entropy(
+                logits, labels, weight=weights, reduction="sum", label_smoothing=smoothing
+            )
+        return loss, {} if model.training else self._counts(logits, labels)
+
+    def _counts(self, logits: Tensor, labels: Tensor) -> Counts:
+        """By label, how often it is gold; by threshold and label, how often it is given, and
+        rightly; by threshold, the texts that have all their labels right. A text with one label has
+        the most probable one, whatever the threshold."""
+        if self.settings.multi_label:
+            thresholds = THRESHOLDS.to(logits.device)
+            given = logits.sigmoid() >= thresholds[:, None, None]  # (thresholds, texts, labels)
+            gold = labels > 0.5
+        else:
+            gold, chosen = (
+                functional.one_hot(one, logits.shape[-1]).bool()
+                for one in (labels, logits.argmax(-1))
+            )
+            given = chosen[None]
+        return {
+            "hit": (given & gold).sum(1),
+            "given": given.sum(1),
+            "gold": gold.sum(0),
+            "all_right": (given == gold).all(-1).sum(-1),
+            "texts": torch.tensor(len(gold)),
+        }
 
     def metrics(self, counts: Mapping[str, Tensor]) -> dict[str, float]:
         hit, given, gold = counts["hit"], counts["given"], counts["gold"]
-        loss = float(counts["loss"] / counts["targets"])
-        if not self.settings.multi_label:
-            return {
-                "loss": loss,
-                "accuracy": float(hit.sum() / gold.sum()),
-                "micro_f1": float(_f1(hit.sum(), given.sum(), gold.sum())),
-                "macro_f1": _macro_f1(hit, given, gold),
-            }
         micro = _f1(hit.sum(-1), given.sum(-1), gold.sum())
         equal = (micro == micro.max()).nonzero()[:, 0]
         best = int(equal[(THRESHOLDS[equal] - 0.5).abs().argmin()])
+        # As scikit-learn's default, over labels that are gold or given.
+        macro = _f1(hit[best], given[best], gold)[(given[best] + gold) > 0]
+        threshold = {"threshold": round(float(THRESHOLDS[best]), 2)}
         return {
-            "loss": loss,
-            "accuracy": float(counts["all_right"][best] / counts["targets"]),
+            "loss": float(counts["loss"] / counts["targets"]),
+            "accuracy": float(counts["all_right"][best] / counts["texts"]),
             "micro_f1": float(micro[best]),
-            "macro_f1": _macro_f1(hit[best], given[best], gold),
-            "threshold": round(float(THRESHOLDS[best]), 2),
+            "macro_f1": float(macro.mean()) if len(macro) else 0.0,
+            **(threshold if self.settings.multi_label else {}),
         }
 
     def guess(self, validation: Rows) -> Guess:
         """Every text has the most frequent label; or, with several labels, all of them."""
         assert self.examples is not None
-        known = self.examples.manifest.metrics["labels"]
-        having = {label: known.get(label, {}).get("validation", 0) for label in self.labels}
+        report = self.examples.manifest.metrics["labels"]
+        texts = {label: report.get(label, {}).get("validation", 0) for label in self.labels}
         if self.settings.multi_label:
-            gold = sum(having.values())
+            gold = sum(texts.values())
             share = 2 * gold / max(1, gold + len(self.labels) * len(validation))
             return Guess("micro_f1", share, "max", "what giving all labels to every text has")
-        label = max(having, key=having.__getitem__)
+        label = max(texts, key=texts.__getitem__)
         name = f"the share of the most frequent label, {label!r}"
-        return Guess("accuracy", having[label] / len(validation), "max", name)
+        return Guess("accuracy", texts[label] / len(validation), "max", name)
 
     @functools.cached_property
     def labels(self) -> list[str]:
@@ -137,11 +155,11 @@ class ClassifyTask(FineTuning):
         """Of each label, from how many training texts have it."""
         if self.settings.class_weights == "none" or self.examples is None:
             return None
-        found = self.examples.manifest.metrics
-        having = [found["labels"].get(label, {}).get("train", 0) for label in self.labels]
-        counts = torch.tensor(having, dtype=torch.float32).clamp(min=1)
+        report = self.examples.manifest.metrics
+        texts = [report["labels"].get(label, {}).get("train", 0) for label in self.labels]
+        counts = torch.tensor(texts, dtype=torch.float32).clamp(min=1)
         if self.settings.multi_label:
-            return (found["train"] - counts).clamp(min=1) / counts
+            return (report["train"] - counts).clamp(min=1) / counts
         return counts.sum() / (len(counts) * counts)
 
     @functools.cached_property
@@ -149,32 +167,6 @@ class ClassifyTask(FineTuning):
         return {label: number for number, label in enumerate(self.labels)}
 
 
-def _single(logits: Tensor, labels: Tensor) -> Counts:
-    """By label: how often it was given rightly, given at all, and is gold."""
-    number = logits.shape[-1]
-    given, gold = (functional.one_hot(one, number) for one in (logits.argmax(-1), labels))
-    return {"hit": (given * gold).sum(0), "given": given.sum(0), "gold": gold.sum(0)}
-
-
-def _several(logits: Tensor, labels: Tensor) -> Counts:
-    """The same, `hit` and `given` by threshold; and texts that have all their labels right."""
-    thresholds = THRESHOLDS.to(logits.device)
-    given = logits.sigmoid() >= thresholds[:, None, None]  # (thresholds, texts, labels)
-    gold = labels > 0.5
-    return {
-        "hit": (given & gold).sum(1),
-        "given": given.sum(1),
-        "gold": gold.sum(0),
-        "all_right": (given == gold).all(-1).sum(-1),
-    }
-
-
 def _f1(hit: Tensor, given: Tensor, gold: Tensor) -> Tensor:
     """2 TP / (2 TP + FP + FN); 0 where nothing is given and nothing is gold."""
     return 2 * hit / (given + gold).clamp(min=1)
-
-
-def _macro_f1(hit: Tensor, given: Tensor, gold: Tensor) -> float:
-    """The mean over labels that are gold or given, as scikit-learn's default labels are."""
-    known = (given + gold) > 0
-    return float(_f1(hit, given, gold)[known].mean()) if known.any() else 0.0

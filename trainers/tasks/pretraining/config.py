@@ -43,10 +43,8 @@ class Pretrain(Training):
     """Masks all pieces of a word or none: of words between spaces, and of Chinese words as jieba
     finds them (Cui et al. 2021)."""
     generator_size: float = Field(default=0.25, gt=0, le=1)
-    """For replaced_tokens: the generator's width, of the model's."""
-    generator_base: str | None = None
-    """For replaced_tokens with `base`: a folder or hub id of the generator's weights. What raymill
-    pretrained has them in its folder `generator`."""
+    """For replaced_tokens: the generator's width, of the model's. A `base` that raymill pretrained
+    has its generator beside it, which goes on too."""
     discriminator_weight: float = Field(default=50.0, gt=0)
     """For replaced_tokens: the discriminator's loss beside the generator's."""
     sequence_parallel: int = operational(1, ge=1)
@@ -81,11 +79,6 @@ class Pretrain(Training):
                 )
         if self.whole_words and self.objective not in ENCODING:
             raise Invalid("whole_words", f"{self.objective} masks no words; leave it out")
-        if self.objective == "replaced_tokens":
-            if (self.base is None) != (self.generator_base is None):
-                raise Invalid("generator_base", "goes with `base`: give both, or neither")
-        elif self.generator_base is not None:
-            raise Invalid("generator_base", "only objective: replaced_tokens has a generator")
         return self
 
     @model_validator(mode="after")
@@ -134,19 +127,15 @@ class Pretrain(Training):
         from trainers.corpora.reading.sources import missing_folders
 
         yield from super().faults(recipe)
-        named = {"pretrain.generator_base": self.generator_base, "pretrain.like": self.like}
-        yield from missing_folders(named, "config.json")
+        yield from missing_folders({"pretrain.like": self.like}, "config.json")
 
     def identity(self) -> dict[str, Any]:
         from trainers.corpora.reading.sources import base_hash
 
-        found = super().identity()
-        if self.generator_base is not None:
-            content = base_hash(self.generator_base, "pretrain.generator_base")
-            found["generator_content"] = content
+        identity = super().identity()
         if self.like is not None:
-            found["like_content"] = base_hash(self.like, "pretrain.like", "config.json")
-        return found
+            identity["like_content"] = base_hash(self.like, "pretrain.like", "config.json")
+        return identity
 
     def conflicts(self, recipe: Recipe) -> Iterator[Conflict]:
         if recipe.corpora is None:

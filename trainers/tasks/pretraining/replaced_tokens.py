@@ -17,6 +17,7 @@ import copy
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,6 @@ class Electra(nn.Module):
 @dataclasses.dataclass(frozen=True)
 class ReplacedTokens(Masking):
     generator_size: float = 0.25
-    generator_base: str | None = None
     discriminator_weight: float = 50.0
 
     def model(self) -> Any:
@@ -64,18 +64,12 @@ class ReplacedTokens(Masking):
                 f"pretrain.{self.start.key}: replaced_tokens needs an electra, "
                 f"found {discriminator.config.model_type!r}"
             )
-        if self.generator_base is None:
-            config = generator_config(discriminator.config, self.generator_size)
-            generator = transformers.AutoModelForMaskedLM.from_config(config)
-        else:
-            start = Start(base=self.generator_base)
-            generator = build(start, "AutoModelForMaskedLM", self.tokenizer())
-            if not _can_share(generator, discriminator):
-                raise UserError(
-                    f"pretrain.generator_base: {self.generator_base!r} is no electra with the "
-                    f"embeddings of {self.start.base!r}, which both share"
-                )
-        return Electra(discriminator, generator)
+        beside = Path(self.start.base or "", GENERATOR)
+        if self.start.base and beside.is_dir():
+            start = Start(base=str(beside))
+            return Electra(discriminator, build(start, "AutoModelForMaskedLM", self.tokenizer()))
+        config = generator_config(discriminator.config, self.generator_size)
+        return Electra(discriminator, transformers.AutoModelForMaskedLM.from_config(config))
 
     def collate(self, rows: Sequence[dict[str, Any]], numbers: Sequence[int]) -> Batch:
         """`labels` are the originals of all tokens that can be masked, `masked` says which are, and
@@ -142,13 +136,6 @@ class ReplacedTokens(Masking):
             return filled + discriminator.flops(read, tokens(batch))
 
         return of
-
-
-def _can_share(generator: Any, discriminator: Any) -> bool:
-    keys = ("model_type", "vocab_size", "embedding_size", "max_position_embeddings")
-    one, other = ([getattr(model.config, key, None) for key in keys]
-                  for model in (generator, discriminator))  # fmt: skip
-    return one == other
 
 
 def drawn(logits: Tensor, uniform: Tensor) -> Tensor:

@@ -253,8 +253,7 @@ def test_a_folder_that_is_not_there_is_told(keys: str, at: str) -> None:
     [
         ("finetune: {base: ./own}", "finetune.base"),
         ("pretrain: {base: ./own}", "pretrain.base"),
-        ("pretrain: {objective: replaced_tokens, base: ./own, generator_base: ./own}",
-         "pretrain.generator_base"),
+        ("pretrain: {like: ./own}", "pretrain.like"),
     ],
 )  # fmt: skip
 def test_a_folder_that_is_no_model_is_told(section: str, key: str) -> None:

@@ -54,16 +54,6 @@ def test_only_what_masks_masks_whole_words() -> None:
     assert "causal_lm masks no words; leave it out" in said
 
 
-def test_a_generator_goes_with_a_base_of_replaced_tokens() -> None:
-    electra = {"objective": "replaced_tokens", "model": {"architecture": "electra"}}
-    Pretrain.model_validate(electra)
-    both = {"base": "b", "generator_base": "g", "model": None}
-    Pretrain.model_validate({**electra, **both})
-    assert "give both" in refusal(**{**electra, **both, "generator_base": None})
-    assert "give both" in refusal(**{**electra, "generator_base": "g"})
-    assert "only objective: replaced_tokens" in refusal(generator_base="g")
-
-
 def test_workers_that_share_sequences_fit_each_other() -> None:
     llama = {"objective": "causal_lm", "model": {"architecture": "llama"}}
     shared = {**llama, "workers": 4, "sequence_parallel": 2, "batch_size": 2}

@@ -32,14 +32,14 @@ def plan(recipe: Recipe, storage: Storage, given: Given, mfu: float) -> dict[str
     if not sections:
         raise UserError(f"{recipe.name}: no section pretrain or finetune; there is nothing to plan")
     done = {item.stage.name: item.done for item in pipeline.plan(recipe, storage)}
-    found = {}
+    plans = {}
     for name in sections:
         if not hardware(1, *given).is_gpu:
             machine = {"CPU": float(recipe.cluster.cpus or os.cpu_count() or 1)}
             recipe = allocated(recipe, name, [machine])
         units = hardware(getattr(recipe, name).least_workers, *given)
-        found[name] = _section(recipe, name, done, units, mfu)
-    return found
+        plans[name] = _section(recipe, name, done, units, mfu)
+    return plans
 
 
 def _section(
@@ -87,14 +87,14 @@ def _section(
 def _stages(settings: Training) -> list[Training]:
     """The settings with every ZeRO stage that goes with them."""
     keys = settings.model_dump(exclude_unset=True)
-    found = []
+    with_stage = []
     for stage in range(4):
         try:
             zero = {**keys.get("zero", {}), "stage": stage}
-            found.append(type(settings).model_validate({**keys, "zero": zero}))
+            with_stage.append(type(settings).model_validate({**keys, "zero": zero}))
         except ValueError:  # the recipe's own rules: this optimizer or offload has no such stage
             continue
-    return found
+    return with_stage
 
 
 def _memory(
@@ -105,7 +105,7 @@ def _memory(
     micro_batch, _ = zero.accumulation(
         settings.batch_size, settings.least_dp_size, settings.micro_batch_size
     )
-    moment, held = peak(settings, measures, precision, micro_batch, units.is_gpu)
+    moment, memory = peak(settings, measures, precision, micro_batch, units.is_gpu)
     limit = units.memory_gb * 1e9
     sizes = {-(-share // count) for count in range(1, share + 1)}
     fitting = [
@@ -114,17 +114,17 @@ def _memory(
         if peak(settings, measures, precision, size, units.is_gpu)[1].total <= limit
     ]
     return {
-        **{part: round(value) for part, value in dataclasses.asdict(held).items()},
-        "peak": round(held.total),
+        **{part: round(value) for part, value in dataclasses.asdict(memory).items()},
+        "peak": round(memory.total),
         "at": moment,
-        "fits": held.total <= limit,
+        "fits": memory.total <= limit,
         "largest_micro_batch": max(fitting, default=0),
     }
 
 
 def peak(
     settings: Training, measures: Measures, precision: str, micro_batch: int, on_gpu: bool
-) -> tuple[str, states.Held]:
+) -> tuple[str, states.Memory]:
     """The moment at which a worker holds most, and what it then holds."""
     share = -(-settings.batch_size // settings.least_dp_size)
     engine = states.Engine.of(
@@ -134,15 +134,10 @@ def peak(
         micro_batches=-(-share // micro_batch),
         on_gpu=on_gpu,
     )
-    found = states.moments(
-        engine,
-        measures.activations(micro_batch / settings.workers_per_group),
-        measures.gradients,
-        measures.evaluating(2 * settings.micro_batch_size / settings.workers_per_group),
-    )
-    framework = FRAMEWORK_BYTES["gpu" if on_gpu else "cpu"]
-    name, held = max(found.items(), key=lambda item: item[1].total)
-    return name, dataclasses.replace(held, framework=framework)
+    activations = measures.activations(micro_batch / settings.workers_per_group)
+    by_moment = states.moments(engine, activations, measures.gradients)
+    name, memory = max(by_moment.items(), key=lambda item: item[1].total)
+    return name, dataclasses.replace(memory, framework=FRAMEWORK_BYTES["gpu" if on_gpu else "cpu"])
 
 
 def _time(

@@ -38,7 +38,7 @@ checkpoints, with all over 32 MiB outside of the heap; its last results say how 
 
 
 @dataclasses.dataclass(frozen=True)
-class Held:
+class Memory:
     """Bytes of one worker at one moment."""
 
     weights: float = 0
@@ -113,6 +113,11 @@ class Engine:
         return self.parameters / self.workers if self.stage else self.parameters
 
     @property
+    def own_gradients(self) -> float:
+        """Of the weights that one worker updates."""
+        return self.share * self.bytes_each
+
+    @property
     def gradients(self) -> float:
         """Of all weights."""
         return self.parameters * self.bytes_each
@@ -144,132 +149,116 @@ class Engine:
         return min(self.parameters, self.live) * self.bytes_each if self.stage == 3 else 0.0
 
 
-def resident(engine: Engine) -> Held:
+def resident(engine: Engine) -> Memory:
     """What is there all the time."""
     masters = engine.is_mixed or engine.stage in (1, 2) or engine.is_offloaded
     optimizer = (masters + engine.states) * FP32 * engine.share
     if engine.is_offloaded:  # with fp32 gradients, and a copy of the weights on their way
         optimizer += (FP32 + engine.bytes_each) * engine.share
-    held = Held(weights=engine.gradients, optimizer=optimizer, checkpoint=engine.checkpoint)
+    memory = Memory(weights=engine.gradients, optimizer=optimizer, checkpoint=engine.checkpoint)
     if engine.stage == 3:
-        own = engine.share * engine.bytes_each
-        held = dataclasses.replace(held, weights=own, gradients=own, buffers=engine.bucketed)
+        own = engine.own_gradients
+        memory = dataclasses.replace(memory, weights=own, gradients=own, buffers=engine.bucketed)
     if engine.fills_buckets:  # on a CPU all is in the node's memory
-        return held
-    held = dataclasses.replace(held, checkpoint=0.0, host=engine.checkpoint)
+        return memory
+    memory = dataclasses.replace(memory, checkpoint=0.0, host=engine.checkpoint)
     if engine.is_offloaded:
-        held = dataclasses.replace(held, optimizer=0.0, host=held.host + optimizer)
+        memory = dataclasses.replace(memory, optimizer=0.0, host=memory.host + optimizer)
     if engine.are_weights_offloaded:
-        held = dataclasses.replace(held, weights=0.0, host=held.host + held.weights)
-    return held
+        memory = dataclasses.replace(memory, weights=0.0, host=memory.host + memory.weights)
+    return memory
 
 
-def passing(engine: Engine, activations: Any, gradients: Any) -> Held:
+def passing(engine: Engine, activations: Any, gradients: Any) -> Memory:
     """The worst of the forward and backward passes; from a trace of one micro-batch."""
-    held = resident(engine)
-    own = engine.share * engine.bytes_each
-    several = engine.micro_batches > 1
-    buffers = engine.gathered
-    match engine.stage:
-        case 0:
-            kept = np.full_like(gradients, engine.gradients) if several else gradients
-        case 1:
-            kept = np.full_like(gradients, engine.gradients) if several else gradients
-            buffers = 0.0 if engine.fills_buckets else engine.bucketed
-        case 2:  # its own of those before; these go into the bucket as they come
-            kept = np.full_like(gradients, own) if several else np.zeros_like(gradients)
-            kept = kept + gradients if engine.fills_buckets else kept
-            buffers = 0.0 if engine.fills_buckets else engine.bucketed
-        case _:  # into a bucket that is always there
-            kept = np.zeros_like(gradients)
+    memory, kept, buffers = resident(engine), np.zeros_like(gradients), engine.gathered
+    is_first = engine.micro_batches == 1
+    if engine.stage <= 1:
+        kept = gradients if is_first else np.full_like(gradients, engine.gradients)
+    elif engine.stage == 2:  # its own of those before; these go into the bucket as they come
+        kept = kept if is_first else np.full_like(gradients, engine.own_gradients)
+        kept = kept + gradients if engine.fills_buckets else kept
+    if engine.stage in (1, 2) and not engine.fills_buckets:  # stage 3's is always there
+        buffers = engine.bucketed
     worst = (activations + kept).argmax()
     return dataclasses.replace(
-        held,
-        gradients=held.gradients + float(kept[worst]),
-        buffers=held.buffers + buffers,
+        memory,
+        gradients=memory.gradients + float(kept[worst]),
+        buffers=memory.buffers + buffers,
         activations=float(activations[worst]),
     )
 
 
-def reducing(engine: Engine) -> Held:
+def reducing(engine: Engine) -> Memory:
     """After the backward pass, when gradients are exchanged."""
-    held = resident(engine)
-    own = engine.share * engine.bytes_each
+    memory, own = resident(engine), engine.own_gradients
     match engine.stage:
         case 0:  # one flat copy of them
-            return dataclasses.replace(held, gradients=engine.gradients, buffers=engine.filled)
+            return dataclasses.replace(memory, gradients=engine.gradients, buffers=engine.filled)
         case 1:  # one after the other into the bucket, and what is the worker's own out of it
             beside = max(0.0, engine.gradients - engine.filled)
-            return dataclasses.replace(held, gradients=own + beside, buffers=engine.bucketed)
+            return dataclasses.replace(memory, gradients=own + beside, buffers=engine.bucketed)
         case 2:
             flat = engine.filled if engine.workers > 1 else 0.0
-            return dataclasses.replace(held, gradients=own, buffers=engine.bucketed + flat)
+            return dataclasses.replace(memory, gradients=own, buffers=engine.bucketed + flat)
         case _:  # in one flat copy, and gloo scatters from a second
             flat = engine.filled * (2 if engine.fills_buckets else 1)
-            return dataclasses.replace(held, buffers=held.buffers + engine.gathered + flat)
+            return dataclasses.replace(memory, buffers=memory.buffers + engine.gathered + flat)
 
 
-def stepping(engine: Engine) -> Held:
+def stepping(engine: Engine) -> Memory:
     """In the optimizer's step."""
-    held = resident(engine)
-    own = engine.share * engine.bytes_each
+    memory = resident(engine)
     fp32 = FP32 * engine.share if engine.is_mixed and not engine.is_offloaded else 0.0
     moved = FP32 * engine.share if engine.states == 1 else 0.0  # Lion's direction
     match engine.stage:
         case 0:
             made = engine.gradients + fp32
         case 1 | 2:  # as a list, flat, and in fp32
-            made = 2 * own + fp32 if not engine.is_offloaded else 0.0
+            made = 2 * engine.own_gradients + fp32 if not engine.is_offloaded else 0.0
         case _:
-            made = held.gradients + fp32
-    return dataclasses.replace(held, gradients=made, buffers=held.buffers + moved)
+            made = memory.gradients + fp32
+    return dataclasses.replace(memory, gradients=made, buffers=memory.buffers + moved)
 
 
-def moments(
-    engine: Engine, activations: Any, gradients: Any, evaluation: float
-) -> Mapping[str, Held]:
-    """By name. `activations` and `gradients` are a trace of a micro-batch, `evaluation` the most
-    that a forward pass without gradients takes."""
-    quiet = resident(engine)
-    found = {
+def moments(engine: Engine, activations: Any, gradients: Any) -> Mapping[str, Memory]:
+    """By name. `activations` and `gradients` are a trace of a micro-batch."""
+    by_moment = {
         "passes": passing(engine, activations, gradients),
         "reduce": reducing(engine),
         "step": stepping(engine),
-        "evaluate": dataclasses.replace(
-            quiet, buffers=quiet.buffers + engine.gathered, activations=evaluation
-        ),
         "export": _exporting(engine),
     }
     if engine.fills_buckets:
-        for name, kept in _kept_by_heap(engine, found, float(activations.max())).items():
-            held = found[name]
-            found[name] = dataclasses.replace(held, activations=held.activations + kept)
+        for name, kept in _kept_by_heap(engine, by_moment, float(activations.max())).items():
+            memory = by_moment[name]
+            by_moment[name] = dataclasses.replace(memory, activations=memory.activations + kept)
     # In fp32 on the CPU, then cast; whole, before it is cut.
     built = engine.parameters * (FP32 if engine.fills_buckets else engine.bytes_each)
-    return {"build": Held(weights=built), **found}
+    return {"build": Memory(weights=built), **by_moment}
 
 
-def _exporting(engine: Engine) -> Held:
+def _exporting(engine: Engine) -> Memory:
     """When weights are put together in fp32, a file of them at a time; the first worker writes."""
-    held = resident(engine)
+    memory = resident(engine)
     if engine.fills_buckets:
-        return dataclasses.replace(held, buffers=held.buffers + engine.file, checkpoint=0.0)
-    return dataclasses.replace(held, host=held.host - engine.checkpoint + engine.file)
+        return dataclasses.replace(memory, buffers=memory.buffers + engine.file, checkpoint=0.0)
+    return dataclasses.replace(memory, host=memory.host - engine.checkpoint + engine.file)
 
 
 def _kept_by_heap(
-    engine: Engine, found: Mapping[str, Held], activations: float
+    engine: Engine, by_moment: Mapping[str, Memory], activations: float
 ) -> dict[str, float]:
     """Bytes by moment, beside the activations that are there. Gradients are in the heap too, while
     no bucket has them; a checkpoint's copies and an export's weights fill its gaps."""
     unbucketed = {0: ("passes", "reduce", "step"), 1: ("passes",)}.get(engine.stage, ())
-    passes = found["passes"]
+    passes = by_moment["passes"]
     peak = passes.activations + passes.gradients if unbucketed else activations
     heap = max(HEAP * peak, peak + engine.checkpoint)
     kept = {}
-    for name, held in found.items():
-        filled = held.activations + held.checkpoint
-        filled += held.gradients if name in unbucketed else 0.0
+    for name, memory in by_moment.items():
+        filled = memory.activations + memory.checkpoint
+        filled += memory.gradients if name in unbucketed else 0.0
         filled += engine.file if name == "export" else 0.0
         kept[name] = max(0.0, heap - filled)
     return kept

@@ -18,7 +18,6 @@ MOMENTS = {
     "passes": "in the passes",
     "reduce": "while gradients are exchanged",
     "step": "in the optimizer's step",
-    "evaluate": "in the evaluation",
     "export": "while the model is exported",
 }
 

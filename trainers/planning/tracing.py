@@ -54,22 +54,17 @@ class Trace:
     """Of matrix products and attention."""
 
 
-def trace(objective: nn.Module, batch: Batch, dtype: torch.dtype, training: bool = True) -> Trace:
-    """Of a module on the meta device that computes in `dtype`; without `training`, of the forward
-    pass without gradients."""
-    objective.train(training)
+def trace(objective: nn.Module, batch: Batch, dtype: torch.dtype) -> Trace:
+    """Of a module on the meta device that computes in `dtype`."""
     with FakeTensorMode() as fakes:
-        weights = _faked(objective, dtype)
-        alive = _Alive(weights)
-        with alive, torch.set_grad_enabled(training):
+        alive = _Alive(_faked(objective.train(), dtype))
+        with alive:
             inputs = {}
             for name, value in batch.items():
                 inputs[name] = fakes.from_tensor(value)
                 alive.knows(inputs[name], value)
-            loss, further = objective(inputs)
-            if training:
-                del further
-                loss.backward()
+            loss, _ = objective(inputs)
+            loss.backward()
     return Trace(np.array(alive.activations), np.array(alive.gradients), alive.flops)
 
 

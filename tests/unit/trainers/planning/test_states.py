@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from trainers.engine.training_config import Training
-from trainers.planning.states import HEAP, Engine, Held, moments, passing, resident
+from trainers.planning.states import HEAP, Engine, Memory, moments, passing, resident
 
 SIZE = 1_000_000
 
@@ -14,7 +14,7 @@ def engine(stage: int, workers: int = 1, precision: str = "bf16", gpu: bool = Fa
     return Engine.of(settings, SIZE, 4 if precision == "fp32" else 2, 1, gpu)
 
 
-def states(held: Held) -> float:
+def states(held: Memory) -> float:
     return held.weights + held.optimizer
 
 
@@ -36,8 +36,8 @@ def test_in_fp32_only_stages_1_and_2_have_weights_twice() -> None:
 def test_a_gpu_allocates_whole_buckets() -> None:
     activations, gradients = np.array([5.0, 0.0]), np.array([0.0, 2.0 * SIZE])
     for stage in (1, 2, 3):
-        small = moments(engine(stage), activations, gradients, 1.0)
-        large = moments(engine(stage, gpu=True), activations, gradients, 1.0)
+        small = moments(engine(stage), activations, gradients)
+        large = moments(engine(stage, gpu=True), activations, gradients)
         assert small["passes"].buffers <= 2 * 2 * SIZE
         assert large["passes"].buffers >= 2 * 500_000_000
 
@@ -52,7 +52,7 @@ def test_gradients_of_micro_batches_before_are_there_in_the_passes() -> None:
 
 
 def test_the_step_has_gradients_in_both_precisions() -> None:
-    found = moments(engine(0), np.zeros(1), np.zeros(1), 0.0)["step"]
+    found = moments(engine(0), np.zeros(1), np.zeros(1))["step"]
     assert found.total - found.checkpoint == (14 + 2 + 4) * SIZE
 
 
@@ -64,7 +64,7 @@ def test_workers_share_a_checkpoint(stage: int) -> None:
 
 
 def test_an_export_takes_a_file_of_weights() -> None:
-    found = moments(engine(2, workers=32), np.zeros(1), np.zeros(1), 0.0)
+    found = moments(engine(2, workers=32), np.zeros(1), np.zeros(1))
     assert found["export"].buffers == 4 * SIZE
     assert found["export"].checkpoint == 0
 
@@ -83,9 +83,9 @@ def test_what_is_offloaded_is_in_the_nodes_memory() -> None:
 
 def test_the_heap_keeps_what_the_passes_took() -> None:
     activations, gradients = np.array([9.0 * SIZE, 0.0]), np.array([0.0, 2.0 * SIZE])
-    cpu = moments(engine(2), activations, gradients, 1.0)
-    gpu = moments(engine(2, gpu=True), activations, gradients, 1.0)
-    for moment in ("passes", "reduce", "step", "evaluate"):
+    cpu = moments(engine(2), activations, gradients)
+    gpu = moments(engine(2, gpu=True), activations, gradients)
+    for moment in ("passes", "reduce", "step"):
         in_heap = cpu[moment].activations + cpu[moment].checkpoint
         assert in_heap == max(HEAP * 9, 9 + 12) * SIZE, "the checkpoint fills the gaps"
     assert gpu["passes"].activations == 9 * SIZE

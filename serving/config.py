@@ -27,8 +27,8 @@ class Serve(Section):
     """Requests that one forward answers at most."""
     batch_wait_ms: float = operational(5.0, ge=0)
     """How long the first request of a batch waits for others."""
-    max_texts: int = operational(256, ge=1)
-    """Texts in one request at most; more are refused with status 413."""
+    max_inputs: int = operational(256, ge=1)
+    """Inputs, such as texts, in one request at most; more are refused with status 413."""
 
     max_request_megabytes: float = operational(8.0, gt=0)
     """The body of one request at most; a larger one is refused with status 413, and not read."""

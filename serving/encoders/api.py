@@ -30,7 +30,7 @@ def request_type(predictor: type[Predictor], max_inputs: int) -> type[BaseModel]
 
 def http_api(endpoint: Any, predictor: type[Predictor], route: str, settings: Serve) -> FastAPI:
     """The API of an endpoint's replica (app.py), of a task with this Predictor."""
-    body = request_type(predictor, settings.max_texts)
+    body = request_type(predictor, settings.max_inputs)
     output: Any = predictor.Output
     answer: Any = create_model("Answer", model=str, version=str, predictions=list[output])
 

@@ -215,14 +215,6 @@ class Corpora(Section):
             problems += self._about_labels(recipe, sources)
         yield from problems
         yield from missing_folders({"corpora.tokenizer.base": self.tokenizer.base})
-        given = {name: source.label for name, source in sources.items()}
-        if recipe.finetune and len(set(given.values())) == 1 and None not in given.values():
-            (label, *_) = given.values()
-            yield Conflict(
-                f"corpora.sources.{next(iter(given))}.label",
-                f"every labelled document has the label {label!r}, and finetune needs two; the "
-                "column with the labels, if there is one, is `columns: {label: ...}`",
-            )
 
     def _about_labels(
         self, recipe: "Recipe", of_examples: Mapping[str, Source]

@@ -93,10 +93,10 @@ def build(
 def _of_tokenizer(known: Any, tokenizer: "PreTrainedTokenizerFast") -> dict[str, Any]:
     """What a config has of its tokenizer, from another one."""
     keys = {f"{name}_token_id" for name in ("pad", "bos", "eos", "cls", "sep")}
-    found = {key: getattr(tokenizer, key) for key in keys if hasattr(known, key)}
+    ids = {key: getattr(tokenizer, key) for key in keys if hasattr(known, key)}
     if getattr(known, "decoder_start_token_id", None) is not None:
-        found["decoder_start_token_id"] = tokenizer.pad_token_id
-    return {"vocab_size": len(tokenizer), **found}
+        ids["decoder_start_token_id"] = tokenizer.pad_token_id
+    return {"vocab_size": len(tokenizer), **ids}
 
 
 def _named_for(known: Any, config: dict[str, Any]) -> dict[str, Any]:
@@ -240,8 +240,8 @@ def weights(model: "PreTrainedModel") -> dict[str, Tensor]:
     """What a model's files hold, by name: of tied weights one, and no weights that its class leaves
     out. As the module has them, which under ZeRO-3 is without values."""
     left_out = {*model.all_tied_weights_keys, *(model._keys_to_ignore_on_save or ())}
-    held = model.state_dict(keep_vars=True)
-    return {name: value for name, value in held.items() if name not in left_out}
+    state = model.state_dict(keep_vars=True)
+    return {name: value for name, value in state.items() if name not in left_out}
 
 
 def save_config(model: "PreTrainedModel", folder: Path) -> None:

@@ -49,13 +49,13 @@ def _write_weights(engine: Any, model: "PreTrainedModel", folder: Path | None) -
     outlines = {name: _outline(weight) for name, weight in weights.items()}
     files = split_torch_state_dict_into_shards(outlines, max_shard_size=FILE_BYTES)
     for file, names in files.filename_to_tensors.items():
-        held: dict[str, Tensor] = {}
+        of_file: dict[str, Tensor] = {}
         for name in names:
             value = whole(weights[name])
             if folder:
-                held[name] = value.cpu().contiguous()
+                of_file[name] = value.cpu().contiguous()
         if folder:
-            save_file(held, folder / file, metadata={"format": "pt"})
+            save_file(of_file, folder / file, metadata={"format": "pt"})
     if folder and files.is_sharded:
         index = {"metadata": files.metadata, "weight_map": files.tensor_to_filename}
         (folder / SAFE_WEIGHTS_INDEX_NAME).write_text(json.dumps(index, indent=2), "utf-8")

@@ -26,29 +26,29 @@ class NoSuchSize(ValueError):
 
 def sized(shape: Shape, vocabulary_size: int) -> Shape:
     """The shape with depth and width in place of `parameters`. Raises NoSuchSize."""
-    asked = shape.parameters
-    if asked is None:
+    wanted = shape.parameters
+    if wanted is None:
         return shape
-    found: list[tuple[float, Shape]] = []
+    candidates: list[tuple[float, Shape]] = []
     for width in _widths(shape):
         one, two = (count(_with(shape, width, layers=layers), vocabulary_size) for layers in (1, 2))
-        layers = max(1, round((asked - one) / (two - one)) + 1)
+        layers = max(1, round((wanted - one) / (two - one)) + 1)
         candidate = _with(shape, width, layers)
-        error = abs(count(candidate, vocabulary_size) - asked) / asked
+        error = abs(count(candidate, vocabulary_size) - wanted) / wanted
         if error <= TOLERANCE:
             # A tenth off in number weighs as much as 1.5 times the aspect, or two thirds.
             distortion = abs(math.log2(width / layers / ASPECT)) + error / (TOLERANCE / 0.6)
-            found.append((distortion, candidate))
-        if one > asked:
+            candidates.append((distortion, candidate))
+        if one > wanted:
             break
-    if not found:
+    if not candidates:
         smallest = count(_with(shape, next(_widths(shape)), layers=1), vocabulary_size)
         raise NoSuchSize(
             f"no {shape.architecture} with a vocabulary of {vocabulary_size:,} has within 10 % of "
-            f"{asked:,} parameters; the smallest has {smallest:,}: ask for more, or set "
+            f"{wanted:,} parameters; the smallest has {smallest:,}: ask for more, or set "
             "hidden_size, layers and heads"
         )
-    return min(found, key=lambda each: each[0])[1]
+    return min(candidates, key=lambda each: each[0])[1]
 
 
 def _widths(shape: Shape) -> Iterator[int]:

@@ -72,16 +72,16 @@ def hardware(
                 f"--accelerator {accelerator}: known are {', '.join(ACCELERATORS)}{hint}; for "
                 "another, give --memory-gb and --peak-tflops"
             )
-        found = ACCELERATORS[accelerator]
+        hardware = ACCELERATORS[accelerator]
     elif memory_gb is not None and peak_tflops is not None:
-        found = Hardware("GPU", memory_gb, peak_tflops)
+        hardware = Hardware("GPU", memory_gb, peak_tflops)
     else:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         peak = flops.measured_peak(CPU, "bf16", torch.get_num_threads())
-        found = Hardware(CPU, memory / 1e9 / workers, peak / 1e12 / workers)
+        hardware = Hardware(CPU, memory / 1e9 / workers, peak / 1e12 / workers)
     given = {"memory_gb": memory_gb, "peak_tflops": peak_tflops, "price": price}
     changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     for name, value in changed.items():
         if value <= 0:
             raise UserError(f"--{name.replace('_', '-')} {value:g}: must be over 0")
-    return dataclasses.replace(found, **changed)
+    return dataclasses.replace(hardware, **changed)

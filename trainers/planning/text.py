@@ -22,52 +22,52 @@ MOMENTS = {
 }
 
 
-def as_text(planned: Mapping[str, Any]) -> str:
-    return "\n\n".join("\n".join(_section(name, found)) for name, found in planned.items())
+def as_text(plans: Mapping[str, Any]) -> str:
+    return "\n\n".join("\n".join(_section(name, plan)) for name, plan in plans.items())
 
 
-def _section(name: str, found: Mapping[str, Any]) -> list[str]:
-    units = found["hardware"]
+def _section(name: str, plan: Mapping[str, Any]) -> list[str]:
+    units = plan["hardware"]
     lines = [
-        f"{name}: {found['parameters']:,} parameters in {found['precision']}, "
-        f"{_counted(found['workers'], 'worker')} of "
-        f"{_counted(found['cpus_per_worker'], 'CPU')}; a step is "
-        f"{_counted(found['micro_batches'], 'micro-batch', 'es')} of "
-        f"{found['micro_batch_size']} for each",
+        f"{name}: {plan['parameters']:,} parameters in {plan['precision']}, "
+        f"{_counted(plan['workers'], 'worker')} of "
+        f"{_counted(plan['cpus_per_worker'], 'CPU')}; a step is "
+        f"{_counted(plan['micro_batches'], 'micro-batch', 'es')} of "
+        f"{plan['micro_batch_size']} for each",
         f"  GB of a worker at its worst moment, of {units['memory_gb']:.3g} ({units['name']}):",
         "  ZeRO" + "".join(f"{part:>12}" for part in PARTS) + "  largest micro-batch that fits",
     ]
-    for stage, memory in found["stages"].items():
-        chosen = "*" if int(stage) == found["stage"] else " "
+    for stage, memory in plan["stages"].items():
+        chosen = "*" if int(stage) == plan["stage"] else " "
         sizes = "".join(f"{memory[part] / 1e9:12.3f}" for part in PARTS)
         largest = memory["largest_micro_batch"] or "none"
         host = f"; {memory['host'] / 1e9:.3g} GB more of its node" if memory["host"] else ""
         lines.append(f"  {chosen} {stage} {sizes}  {largest}; most {MOMENTS[memory['at']]}{host}")
-    return [*lines, f"  {_fit(found)}", f"  {_time(found)}"]
+    return [*lines, f"  {_fit(plan)}", f"  {_time(plan)}"]
 
 
-def _fit(found: Mapping[str, Any]) -> str:
-    fitting = [stage for stage, memory in found["stages"].items() if memory["fits"]]
-    chosen = str(found["stage"])
+def _fit(plan: Mapping[str, Any]) -> str:
+    fitting = [stage for stage, memory in plan["stages"].items() if memory["fits"]]
+    chosen = str(plan["stage"])
     if chosen in fitting:
         return f"fits, as it is with zero.stage: {chosen}"
     if fitting:
         return f"does not fit with zero.stage: {chosen}; it does with {fitting[0]}"
-    smaller = [s for s, memory in found["stages"].items() if memory["largest_micro_batch"]]
+    smaller = [s for s, memory in plan["stages"].items() if memory["largest_micro_batch"]]
     if smaller:
-        size = found["stages"][smaller[0]]["largest_micro_batch"]
+        size = plan["stages"][smaller[0]]["largest_micro_batch"]
         return f"does not fit; it does with zero.stage: {smaller[0]}, micro_batch_size: {size}"
     return "does not fit; more workers at stage 3 or activation_checkpointing: true need less"
 
 
-def _time(found: Mapping[str, Any]) -> str:
-    if found["steps"] is None:
+def _time(plan: Mapping[str, Any]) -> str:
+    if plan["steps"] is None:
         return "steps, hours and cost follow from the data; run `raymill shard` first"
-    units = found["hardware"]
-    cost = "" if found["cost"] is None else f", {found['cost']:,.2f} dollars"
+    units = plan["hardware"]
+    cost = "" if plan["cost"] is None else f", {plan['cost']:,.2f} dollars"
     return (
-        f"{found['steps']:,} steps, {found['flops'] / 1e15:,.3g} PFLOP: {found['hours']:.3g} hours "
-        f"at {found['mfu']:.0%} of {units['peak_tflops']:.3g} TFLOP/s a worker{cost}"
+        f"{plan['steps']:,} steps, {plan['flops'] / 1e15:,.3g} PFLOP: {plan['hours']:.3g} hours "
+        f"at {plan['mfu']:.0%} of {units['peak_tflops']:.3g} TFLOP/s a worker{cost}"
     )
 
 

@@ -36,23 +36,23 @@ def run(job: StageJob) -> dict[str, Any]:
     examples, model = job.parents["examples"], job.parents["finetune"]
     baselines = _begun(settings, examples)
     (records,) = score_all(job, settings, [model.id])
-    found: dict[str, Any] = {"test": figures(settings, records)}
-    job.progress.line(f"test: {_describe(settings, found['test'])} ({len(records):,} rows)")
+    evaluation: dict[str, Any] = {"test": figures(settings, records)}
+    job.progress.line(f"test: {_describe(settings, evaluation['test'])} ({len(records):,} rows)")
     kinds = {"pretrained": list(range(1, settings.evaluation.seeds))}
     if settings.evaluation.without_pretraining:
         kinds["scratch"] = list(range(settings.evaluation.seeds))
     values = _train_further(job, kinds)
     for name, counted in baselines.items():
-        found[name] = results(counted)
-        job.progress.line(f"{name}: {_describe(settings, found[name])}")
-    values["pretrained"].insert(0, found["test"][settings.headline])
+        evaluation[name] = results(counted)
+        job.progress.line(f"{name}: {_describe(settings, evaluation[name])}")
+    values["pretrained"].insert(0, evaluation["test"][settings.headline])
     if settings.evaluation.seeds > 1 or settings.evaluation.without_pretraining:
-        found["seeds"] = compare(values, settings.metrics[settings.headline].mode)
-        for kind, each in found["seeds"].items():
+        evaluation["seeds"] = compare(values, settings.metrics[settings.headline].mode)
+        for kind, each in evaluation["seeds"].items():
             job.progress.line(f"{kind}: {settings.headline} {_interval(each)}")
-    _write(job.draft, found, records)
+    _write(job.draft, evaluation, records)
     title = settings.metrics[settings.headline].title
-    return {**found, "headline": {f"test {title}": found["test"][settings.headline]}}
+    return {**evaluation, "headline": {f"test {title}": evaluation["test"][settings.headline]}}
 
 
 def _begun(settings: TaskSection, examples: Artifact) -> dict[str, Any]:
@@ -70,9 +70,9 @@ def _begun(settings: TaskSection, examples: Artifact) -> dict[str, Any]:
     }
 
 
-def _write(draft: Draft, found: dict[str, Any], records: Records) -> None:
+def _write(draft: Draft, evaluation: dict[str, Any], records: Records) -> None:
     with draft.folder() as folder:
-        text = json.dumps(found, indent=1, ensure_ascii=False)
+        text = json.dumps(evaluation, indent=1, ensure_ascii=False)
         (folder / FIGURES).write_text(text, encoding="utf-8")
         pq.write_table(pa.Table.from_pylist(records), folder / RECORDS)
 
@@ -92,11 +92,11 @@ def evaluate_model(model: Artifact) -> Artifact:
     if known is not None:
         return known
     records = score(storage, model.id, examples)
-    found = {"test": figures(task_of(model), records)}
+    evaluation = {"test": figures(task_of(model), records)}
     with artifacts.drafting(storage, evaluation_id) as draft:
-        _write(draft, found, records)
+        _write(draft, evaluation, records)
         return draft.publish(
-            recipe=recipe, stage="evaluate", parents=parents, inputs={}, metrics=found
+            recipe=recipe, stage="evaluate", parents=parents, inputs={}, metrics=evaluation
         )
 
 
@@ -104,15 +104,17 @@ def compare(values: dict[str, list[float]], mode: str) -> dict[str, Any]:
     """Means with intervals of the headline metric by kind, and of the gain from pretraining, paired
     by seed: over 0 where it is worth something, whether more of the metric is better (`max`) or
     less. Pure."""
-    found: dict[str, Any] = {
-        kind: {"values": own, **interval(own)} for kind, own in values.items() if own
+    compared: dict[str, Any] = {
+        kind: {"values": of_kind, **interval(of_kind)}
+        for kind, of_kind in values.items()
+        if of_kind
     }
     if values.get("scratch"):
         pairs = zip(values["pretrained"], values["scratch"], strict=True)
         sign = 1 if mode == "max" else -1
         gains = [sign * (with_it - without) for with_it, without in pairs]
-        found["gain from pretraining"] = {"values": gains, **interval(gains)}
-    return found
+        compared["gain from pretraining"] = {"values": gains, **interval(gains)}
+    return compared
 
 
 def interval(values: list[float]) -> dict[str, float]:
@@ -143,28 +145,28 @@ def _train_further(job: StageJob, kinds: dict[str, list[int]]) -> dict[str, list
         )
         for (kind, seed), draft in zip(wanted, drafts, strict=True)
     ]
-    found: dict[str, list[float]] = {kind: [] for kind in kinds}
+    headlines: dict[str, list[float]] = {kind: [] for kind in kinds}
     try:
         made = fit_all(trainings, job.progress, Limits.of(recipe.cluster))
         for draft, metrics in zip(drafts, made, strict=True):
             describe_model(draft, recipe, job.parents, metrics)
         scored = score_all(job, settings, [draft.place for draft in drafts])
         for (kind, _), draft, records in zip(wanted, drafts, scored, strict=True):
-            found[kind].append(figures(settings, records)[settings.headline])
+            headlines[kind].append(figures(settings, records)[settings.headline])
             job.storage.delete(draft.work)
     finally:
         for draft in drafts:
             draft.discard()
-    return found
+    return headlines
 
 
-def _describe(settings: TaskSection, found: dict[str, Any]) -> str:
-    shown = [f"{settings.metrics[name].title} {found[name]:.4f}" for name in settings.test_metrics]
-    return ", ".join(shown)
+def _describe(settings: TaskSection, computed: dict[str, Any]) -> str:
+    known = settings.metrics
+    return ", ".join(f"{known[name].title} {computed[name]:.4f}" for name in settings.test_metrics)
 
 
-def _interval(found: dict[str, Any]) -> str:
-    count = len(found["values"])
-    if "half_width_95" not in found:
-        return f"{found['mean']:.4f}"
-    return f"{found['mean']:.4f} ± {found['half_width_95']:.4f} (95 %, {count} seeds)"
+def _interval(compared: dict[str, Any]) -> str:
+    count = len(compared["values"])
+    if "half_width_95" not in compared:
+        return f"{compared['mean']:.4f}"
+    return f"{compared['mean']:.4f} ± {compared['half_width_95']:.4f} (95 %, {count} seeds)"

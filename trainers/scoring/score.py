@@ -20,12 +20,12 @@ def score_all(job: StageJob, settings: TaskSection, places: list[str]) -> list[R
 
     task: Any = ray.remote(num_cpus=settings.worker_cpus)(score)
     at_once = len(places) if settings.most_workers == 1 else 1
-    found: list[Records] = []
-    while len(found) < len(places):
-        chosen = places[len(found) :][:at_once]
+    scored: list[Records] = []
+    while len(scored) < len(places):
+        chosen = places[len(scored) :][:at_once]
         examples, threads = job.parents["examples"], settings.worker_cpus
-        found += results([task.remote(job.storage, place, examples, threads) for place in chosen])
-    return found
+        scored += results([task.remote(job.storage, place, examples, threads) for place in chosen])
+    return scored
 
 
 def score(
@@ -48,5 +48,5 @@ def score(
 
 def figures(task: TaskSection | type[TaskSection], records: Records) -> dict[str, Any]:
     """Of a task's records, by the task's own function."""
-    found: dict[str, Any] = lazy_import(task.figures)(records)
-    return found
+    computed: dict[str, Any] = lazy_import(task.figures)(records)
+    return computed

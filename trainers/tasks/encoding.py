@@ -110,10 +110,10 @@ def pad(sequences: Sequence[Sequence[int]], pad_id: int) -> "dict[str, Tensor]":
 def batches(lengths: Sequence[int], most_tokens: int = FORWARD_TOKENS) -> list[list[int]]:
     """Places of sequences by forwards: of similar length, and no more tokens than that, with
     padding, unless a single one has more."""
-    found: list[list[int]] = []
+    groups: list[list[int]] = []
     for place in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if found and (len(found[-1]) + 1) * max(lengths[place], 1) <= most_tokens:
-            found[-1].append(place)
+        if groups and (len(groups[-1]) + 1) * max(lengths[place], 1) <= most_tokens:
+            groups[-1].append(place)
         else:
-            found.append([place])
-    return found
+            groups.append([place])
+    return groups

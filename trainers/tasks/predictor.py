@@ -97,13 +97,13 @@ class Predictor(abc.ABC):
     def logits(self, sequences: Sequence[Sequence[int]]) -> list[Tensor]:
         """Of each sequence of token ids, on the CPU, by forwards over sequences of similar length.
         What a model says of every token, it has for the padding too, at the end."""
-        found: dict[int, Tensor] = {}
+        by_place: dict[int, Tensor] = {}
         for places in batches([len(one) for one in sequences]):
             batch = pad([sequences[place] for place in places], self.tokenizer.pad_token_id)
             inputs = {name: value.to(self.model.device) for name, value in batch.items()}
             logits = self.model(**inputs).logits.float().cpu()
-            found |= dict(zip(places, logits, strict=True))
-        return [found[place] for place in range(len(sequences))]
+            by_place |= dict(zip(places, logits, strict=True))
+        return [by_place[place] for place in range(len(sequences))]
 
 
 def reading_of(encoded: Encoded) -> dict[str, Any]:

@@ -98,8 +98,8 @@ class Objective(nn.Module):
 
 def lengths(batch: Batch) -> Tensor:
     """Tokens of each row of the input, without padding."""
-    found = batch.get("attention_mask", batch.get("segments"))
-    return torch.ones_like(batch["input_ids"]).sum(-1) if found is None else (found != 0).sum(-1)
+    mask = batch.get("attention_mask", batch.get("segments"))
+    return torch.ones_like(batch["input_ids"]).sum(-1) if mask is None else (mask != 0).sum(-1)
 
 
 def tokens(batch: Batch) -> int:

@@ -59,15 +59,19 @@ class TaskRows:
         """Raises UserError for labels, with where each was found, that cannot be learned."""
 
     def cleaned(self, row: Mapping[str, Any], clean: Callable[[str], str]) -> dict[str, Any]:
-        """A row with its texts cleaned. A task whose values point into a text moves them along."""
+        """A row with its texts cleaned. A task whose values point into a text moves them along; one
+        with several forms of rows may turn one into the other."""
         return {
             role: clean(value) if self.roles[role].kind == "text" else value
             for role, value in row.items()
         }
 
     def text_of(self, row: Mapping[str, Any]) -> str:
-        """What stands for a row where rows are compared: equal ones are one, alike ones are in one
-        split, and none of validation and test is trained on."""
+        """The `text` of a row, by which rows are compared: equal ones are one, alike ones are in
+        one split, and none of validation and test is trained on. Without a role of that name it is
+        all texts of the row: so a task of pairs calls neither `text`."""
+        if TEXT in self.roles:
+            return row.get(TEXT, "")
         return "\n".join(row[role] for role in self.roles if isinstance(row.get(role), str))
 
     # What follows from these.
@@ -129,7 +133,7 @@ class TaskRows:
         assert document.text is not None
         if not document.values:
             return dataclasses.replace(document, text=clean(document.text))
-        text = {TEXT: document.text} if TEXT in self.roles else {}
+        text = {TEXT: document.text} if document.text else {}  # none has a form without it
         row = self.cleaned({**text, **document.values}, clean)
         values = {role: row.get(role) for role in self.values}
         return dataclasses.replace(document, text=self.text_of(row), values=values)

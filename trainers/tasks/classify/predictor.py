@@ -40,8 +40,8 @@ class ClassifyPredictor(predictor.Predictor):
         return encode_raw(self.tokenizer, inputs, self.max_length, self.clean)
 
     def forward(self, encoded: Sequence[Encoded]) -> list[Prediction]:
-        found = self.logits([one.input_ids for one in encoded])
-        return [self._decoded(one, row) for one, row in zip(encoded, found, strict=True)]
+        logits = self.logits([one.input_ids for one in encoded])
+        return [self._decoded(one, row) for one, row in zip(encoded, logits, strict=True)]
 
     def _decoded(self, encoded: Encoded, logits: Any) -> Prediction:
         has_several = self._threshold is not None

@@ -2,13 +2,13 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from cluster.errors import UserError
-from cluster.recipe.section import Invalid, operational
+from cluster.recipe.section import Conflict, Invalid, Recipe, operational
 from trainers.corpora.examples.task_rows import Role
 from trainers.tasks import spec
 from trainers.tasks.pretraining.config import ENCODING
@@ -93,6 +93,18 @@ class Classify(spec.TaskSection):
             raise Invalid("labels", f"each only once, found {self.labels}")
         return self
 
+    def faults(self, recipe: Recipe) -> Iterator[Conflict]:
+        yield from super().faults(recipe)
+        sources = recipe.corpora.example_sources(recipe, looks_far=False)
+        labels = {name: source.label for name, source in sources.items()}
+        if len({*labels.values()}) == 1 and None not in labels.values():
+            name, label = next(iter(labels.items()))
+            yield Conflict(
+                f"corpora.sources.{name}.label",
+                f"every labelled document has the label {label!r}, and finetune needs two; the "
+                "column with the labels, if there is one, is `columns: {label: ...}`",
+            )
+
     def refuse_labels(self, found: Mapping[str, str]) -> None:
         """Raises UserError for labels, with where each was found, that cannot be learned."""
         refuse_labels(found, self.labels)
@@ -109,9 +121,9 @@ class Classify(spec.TaskSection):
 def label_order(examples: "Artifact", wanted: Sequence[str] | None) -> list[str]:
     """The labels of a task in the order of their numbers: those wanted, or those found. Raises
     UserError for a label that is not wanted, and for fewer than two."""
-    found: list[str] = json.loads((examples.path / LABELS).read_text("utf-8"))
-    refuse_labels(dict.fromkeys(found, examples.id), wanted)
-    return list(wanted or found)
+    labels: list[str] = json.loads((examples.path / LABELS).read_text("utf-8"))
+    refuse_labels(dict.fromkeys(labels, examples.id), wanted)
+    return list(wanted or labels)
 
 
 def refuse_labels(found: Mapping[str, str], wanted: Sequence[str] | None) -> None:

@@ -17,7 +17,7 @@ ONE = b'{"texts": ["a"]}'
 
 @pytest.fixture(scope="module")
 def client(replica: Callable[..., Any]) -> TestClient:
-    return TestClient(replica(max_texts=8, max_request_megabytes=0.1).__serve_build_asgi_app__())
+    return TestClient(replica(max_inputs=8, max_request_megabytes=0.1).__serve_build_asgi_app__())
 
 
 def post(client: TestClient, body: bytes, **headers: str) -> tuple[int, str]:

@@ -5,8 +5,8 @@ from typing import Any
 
 from cluster.cli.summary import duration, headline
 from cluster.runs.stored_journals import StoredJournal, thinned
-from trainers.corpora.report.page import Plot, Section, Table, render
-from trainers.corpora.report.plots import Bar, Curve, bars, curves
+from trainers.corpora.report.curves import Curve, curves
+from trainers.corpora.report.page import Bar, Plot, Section, Table, render
 
 POINTS = 300
 """Of a curve; a longer one is shown by the means of neighbours."""
@@ -61,19 +61,17 @@ def _training(name: str, journal: StoredJournal) -> Section:
     shown |= {caption: training_curve(metric) for metric, caption in METRICS.items()}
     shown |= {f"Validation: {metric}": validation_curve(metric) for metric in validated}
     plots = [
-        Plot(caption, curves(f"{name} {caption}", lines, restarts))
-        for caption, lines in shown.items()
-        if lines
+        Plot(caption, svg=curves(lines, restarts)) for caption, lines in shown.items() if lines
     ]
     return Section(
         f"Training: {name}",
         "Over steps. Broken upright lines are where it resumed after a restart.",
         {TRAINING: "training", VALIDATION: "validation"},
-        [*plots, _time(name, journal)],
+        [*plots, _time(journal)],
     )
 
 
-def _time(name: str, journal: StoredJournal) -> Plot:
+def _time(journal: StoredJournal) -> Plot:
     account = journal.account
     parts = account.as_metrics()["wall_seconds"] or {"compute": 0.0}
     shown = [
@@ -86,4 +84,4 @@ def _time(name: str, journal: StoredJournal) -> Plot:
         for part, seconds in parts.items()
     ]
     caption = f"Where {duration(account.whole)} went; goodput {account.goodput:.1%}"
-    return Plot(caption, bars(f"{name} time", shown))
+    return Plot(caption, shown)

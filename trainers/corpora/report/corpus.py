@@ -1,30 +1,26 @@
 """The page of a corpus: what was read, dropped and kept, and what pretraining reads of it. Pure.
 
-Of many sources or reasons the largest are plotted and the rest summed up; the tables have all.
+Of many sources or reasons the largest are plotted; the tables have all.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-from trainers.corpora.cleaning.documents import EXACT, NEAR
-from trainers.corpora.report import plots
-from trainers.corpora.report.counts import (
-    BARS,
-    Figures,
-    bar_of,
-    bars_of,
-    by_count,
-    largest_sources,
-    outcome,
-    summed,
+from trainers.corpora.report.counts import BARS, Figures, bar, bars, by_count, outcome, summed
+from trainers.corpora.report.page import (
+    ABOUT_SAMPLES,
+    ROWS,
+    Plot,
+    Samples,
+    Section,
+    Table,
+    render,
+    share,
 )
-from trainers.corpora.report.formatting import bit_length, number, one_line, share, visible
-from trainers.corpora.report.page import ABOUT_SAMPLES, ROWS, Plot, Samples, Section, Table, render
-from trainers.corpora.report.plots import Bar
 
 KEPT = "kept"
 PANELS = 7
-"""Sources with a plot of their own; of more, the largest, and the rest as one."""
+"""Sources with a plot of their own at most, the largest."""
 SAMPLES = 24
 """Texts shown of one reason."""
 
@@ -32,193 +28,127 @@ SAMPLES = 24
 def corpus_page(report: Mapping[str, Any], artifact_id: str) -> str:
     """The page of what the stage `shard` counted: the content of its `report.json`."""
     sources: Mapping[str, Figures] = report["sources"]
-    total = summed(sources.values())
-    splits, near = report["splits"], report.get("near_duplicates")
+    total, splits = summed(sources.values()), report["splits"]
     tiles = {
-        "documents read": number(total["read"]),
-        "documents kept": f"{number(total['kept'])} ({share(total['kept'], total['read'])})",
-        "training tokens": number(splits["train"]["tokens"]),
-        "training sequences": number(splits["train"]["sequences"]),
-        "validation tokens": number(splits["validation"]["tokens"]),
+        "documents read": total["read"],
+        "documents kept": f"{total['kept']:,} ({share(total['kept'], total['read'])})",
+        "training tokens": splits["train"]["tokens"],
+        "training sequences": splits["train"]["sequences"],
+        "validation tokens": splits["validation"]["tokens"],
         "packing efficiency": f"{report['packing_efficiency']:.1%}",
         "characters a token": f"{report['characters_per_token']:.2f}",
     }
     sections = [
-        _kept_and_dropped(sources),
+        _kept_and_dropped(sources, total),
         _lengths(sources),
-        _duplicates(sources, near),
-        _tokens(sources),
-        _figures(sources, splits),
-        _samples(sources),
+        _near_duplicates(report.get("near_duplicates")),
+        _tokens(sources, total),
+        _figures(sources, splits, total),
+        _samples(sources, total),
     ]
     return render("Corpus", artifact_id, tiles, sections)
 
 
-def _kept_and_dropped(sources: Mapping[str, Figures]) -> Section:
-    whole = {"All sources": summed(sources.values())} if len(sources) > 1 else {}
-    shown: dict[str, Figures] = {**whole, **largest_sources(sources, "read", PANELS)}
-    return Section(
-        "Kept and dropped",
-        "Documents of each source, and why those that are missing were dropped.",
-        {"kept": "kept", "dropped": "dropped"},
-        [
-            Plot(
-                f"{one_line(name)}: {number(figures['read'])} read",
-                outcome(f"drops {name}", figures),
-            )
-            for name, figures in shown.items()
-        ],
-    )
+def _largest(sources: Mapping[str, Figures], by: str, most: int) -> dict[str, Figures]:
+    """The largest sources, in the order of the recipe."""
+    chosen = sorted(sources, key=lambda name: -sources[name][by])[:most]
+    return {name: figures for name, figures in sources.items() if name in chosen}
+
+
+def _kept_and_dropped(sources: Mapping[str, Figures], total: Figures) -> Section:
+    shown = {"All sources": total} if len(sources) > 1 else {}
+    shown |= _largest(sources, "read", PANELS)
+    plots = [Plot(f"{name}: {of['read']:,} read", outcome(of)) for name, of in shown.items()]
+    about = "Documents of each source, and why those that are missing were dropped."
+    return Section("Kept and dropped", about, {"kept": "kept", "dropped": "dropped"}, plots)
 
 
 def _lengths(sources: Mapping[str, Figures]) -> Section:
-    shown = {
-        name: figures
-        for name, figures in largest_sources(sources, "kept", PANELS).items()
-        if figures["kept"]
-    }
-    lengths = {
-        name: {int(k): documents for k, documents in figures["lengths"].items() if documents}
-        for name, figures in shown.items()
-    }
-    bins = [k for of_source in lengths.values() for k in of_source]
-    return Section(
-        "Lengths",
-        "Kept documents by characters, on a scale of powers of two; 1k is 1,024.",
-        plots=[
-            Plot(
-                f"{one_line(name)}: {figures['characters'] / figures['kept']:,.0f} on average",
-                plots.histogram(f"lengths {name}", lengths[name], min(bins), max(bins)),
-            )
-            for name, figures in shown.items()
-        ],
-    )
+    plots = []
+    for name, figures in _largest(sources, "kept", PANELS).items():
+        if kept := figures["kept"]:
+            counts = _by_size(figures["lengths"])
+            average = f"{name}: {figures['characters'] / kept:,.0f} on average"
+            plots.append(Plot(average, bars(counts, kept, "kept")))
+    return Section("Lengths", "Kept documents by their characters.", plots=plots)
 
 
-def _duplicates(sources: Mapping[str, Figures], near: Mapping[str, Any] | None) -> Section:
-    dropped = []
-    for name, figures in largest_sources(sources, "read", BARS).items():
-        counts, read = figures["dropped"], figures["read"]
-        dropped.append(bar_of(name, counts.get(EXACT, 0), read, "dropped"))
-        if near is not None:
-            dropped.append(bar_of("", counts.get(NEAR, 0), read, "near"))
-    made = [Plot("Dropped, and share of what was read", plots.bars("duplicates", dropped))]
+def _by_size(counts: Mapping[str, int]) -> dict[str, int]:
+    """Counts by the bits of a size, by the sizes of so many bits."""
+    by_size = {}
+    for bits in sorted(counts, key=int):
+        low, high = 2 ** int(bits) // 2, 2 ** int(bits) - 1
+        by_size[f"{low:,}" if low == high else f"{low:,} to {high:,}"] = counts[bits]
+    return by_size
+
+
+def _near_duplicates(near: Mapping[str, Any] | None) -> Section:
     if near is None:
-        about = "Texts that are equal after cleaning. Near duplicates were not looked for."
-        return Section("Duplicates", about, {"dropped": "exact duplicates"}, made)
-    sizes = sorted((int(k), clusters) for k, clusters in near["sizes"].items())
-    if sizes:
-        by_size = {bit_length(k): clusters for k, clusters in sizes}
-        bars = bars_of(by_size, near["clusters"], "near")
-        made.append(Plot("Clusters by number of documents", plots.bars("clusters", bars)))
-    return Section(
-        "Duplicates",
-        "Texts that are equal after cleaning, and those that are alike: "
-        f"{number(near['documents'])} near duplicates, in {number(near['clusters'])} clusters.",
-        {"dropped": "exact duplicates", "near": "near duplicates"},
-        made,
-    )
+        return Section("Near duplicates", "They were not looked for.")
+    sizes = _by_size(near["sizes"])
+    about = f"{near['documents']:,} near duplicates, in {near['clusters']:,} clusters."
+    plots = [Plot("Clusters by number of documents", bars(sizes, near["clusters"], "near"))]
+    return Section("Near duplicates", about, plots=plots if sizes else [])
 
 
-def _tokens(sources: Mapping[str, Figures]) -> Section:
-    shown = largest_sources(sources, "tokens", BARS)
-    total = summed(sources.values())
-    tokens = []
-    for name, figures in shown.items():
-        tokens.append(bar_of(name, figures["tokens"], total["tokens"], "before"))
-        tokens.append(bar_of("", figures["train_tokens"], total["train_tokens"], "kept"))
-    rates = [
-        Bar(one_line(name), rate, f"{rate:.3f}", "kept")
-        for name, figures in shown.items()
-        if (rate := _rate(figures)) is not None
-    ]
-    made = [Plot("Tokens, and share of all", plots.bars("tokens", tokens))]
-    if rates:
-        made.append(Plot("Tokens a character", plots.bars("tokens a character", rates)))
+def _tokens(sources: Mapping[str, Figures], total: Figures) -> Section:
+    shown = []
+    for name, figures in _largest(sources, "tokens", BARS).items():
+        shown.append(bar(name, figures["tokens"], total["tokens"], "before"))
+        shown.append(bar("", figures["train_tokens"], total["train_tokens"], "kept"))
     return Section(
         "Tokens by source",
         "What a source holds, and what an epoch of pretraining reads of it: without validation, as "
         "often as the mixture repeats it. More tokens a character than elsewhere say that the "
         "tokenizer knows a source less well.",
         {"before": "in the kept documents", "kept": "an epoch trains on"},
-        made,
+        [Plot("Tokens, and share of all", shown)],
     )
 
 
-def _figures(sources: Mapping[str, Figures], splits: Mapping[str, Figures]) -> Section:
-    named = {**sources, "All sources": summed(sources.values())} if len(sources) > 1 else sources
-    head = ("Source", "Read", "Dropped", "Kept", "Characters", "Tokens", "Tokens an epoch")
+def _figures(
+    sources: Mapping[str, Figures], splits: Mapping[str, Figures], total: Figures
+) -> Section:
+    named = {**sources, "All sources": total} if len(sources) > 1 else sources
     rows = [
         [
-            one_line(name),
-            *map(number, (figures["read"], sum(figures["dropped"].values()), figures["kept"])),
-            *map(number, (figures["characters"], figures["tokens"], figures["train_tokens"])),
-            "–" if (rate := _rate(figures)) is None else f"{rate:.3f}",
+            name,
+            figures["read"],
+            sum(figures["dropped"].values()),
+            *(figures[key] for key in ("kept", "characters", "tokens", "train_tokens")),
+            f"{figures['tokens'] / figures['characters']:.3f}" if figures["characters"] else "–",
             f"{figures['unknown_tokens']:.3%}" if "unknown_tokens" in figures else "–",
-            ", ".join(f"{kind}\u00a0{number(n)}" for kind, n in figures["masked"].items()) or "–",
+            ", ".join(f"{kind}\u00a0{n:,}" for kind, n in figures["masked"].items()) or "–",
         ]
         for name, figures in named.items()
     ]
+    head = ["Source", "Read", "Dropped", "Kept", "Characters", "Tokens", "Tokens an epoch"]
+    head += ["Tokens a character", "Unknown tokens", "Masked"]
     parts = ("documents", "tokens", "sequences", "shards")
+    of_splits = [[split, *(counts[part] for part in parts)] for split, counts in splits.items()]
     dropped = [
-        [one_line(name), one_line(reason), number(documents), share(documents, figures["read"])]
+        [name, reason, documents, share(documents, figures["read"])]
         for name, figures in sources.items()
         for reason, documents in figures["dropped"].items()
     ]
-    return Section(
-        "Figures",
-        tables=[
-            Table(
-                "Splits",
-                ("Split", "Documents", "Tokens", "Sequences", "Shards"),
-                [
-                    [split, *(number(counts[part]) for part in parts)]
-                    for split, counts in splits.items()
-                ],
-            ),
-            Table(
-                "Sources",
-                (*head, "Tokens a character", "Unknown tokens", "Masked"),
-                rows,
-                folded=len(sources) > ROWS,
-            ),
-            Table(
-                "Dropped documents by source and reason",
-                ("Source", "Reason", "Documents", "Share of read"),
-                dropped,
-                names=2,
-                folded=True,
-            ),
-        ],
-    )
-
-
-def _samples(sources: Mapping[str, Figures]) -> Section:
-    total = summed(sources.values())
-    documents = {KEPT: total["kept"], **by_count(total["dropped"])}
-    given = {reason for figures in sources.values() for reason in figures["samples"]}
-    return Section(
-        "Samples",
-        ABOUT_SAMPLES,
-        samples=[
-            Samples(one_line(reason), count, _texts(sources, reason))
-            for reason, count in documents.items()
-            if reason in given
-        ],
-    )
-
-
-def _texts(sources: Mapping[str, Figures], reason: str) -> list[tuple[str, str]]:
-    """Samples of a reason: the first of every source before the second of any."""
-    ranked = [
-        (rank, place, one_line(name), visible(text))
-        for place, (name, figures) in enumerate(sources.items())
-        for rank, text in enumerate(figures["samples"].get(reason, ()))
+    by_reason = ("Source", "Reason", "Documents", "Share of read")
+    tables = [
+        Table("Splits", ("Split", *map(str.capitalize, parts)), of_splits),
+        Table("Sources", head, rows, folded=len(sources) > ROWS),
+        Table("Dropped documents by source and reason", by_reason, dropped, names=2, folded=True),
     ]
-    chosen = sorted(ranked)[:SAMPLES]
-    return [(name, text) for _, _, name, text in sorted(chosen, key=lambda one: (one[1], one[0]))]
+    return Section("Figures", tables=tables)
 
 
-def _rate(figures: Figures) -> float | None:
-    """Tokens a character."""
-    return figures["tokens"] / figures["characters"] if figures["characters"] else None
+def _samples(sources: Mapping[str, Figures], total: Figures) -> Section:
+    samples = []
+    for reason, count in {KEPT: total["kept"], **by_count(total["dropped"])}.items():
+        ranked = [  # the first of every source before the second of any
+            (rank, name, text)
+            for name, figures in sources.items()
+            for rank, text in enumerate(figures["samples"].get(reason, ()))
+        ]
+        if ranked:
+            texts = [(name, text) for _, name, text in sorted(ranked)[:SAMPLES]]
+            samples.append(Samples(reason, count, sorted(texts)))
+    return Section("Samples", ABOUT_SAMPLES, samples=samples)

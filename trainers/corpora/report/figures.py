@@ -20,27 +20,25 @@ def corpus_figures(
     documents by source, `passes` how often an epoch reads each."""
     sources = {}
     for name, figures in described.items():
-        found = packed["sources"][name]
+        of_source, characters = packed["sources"][name], figures["characters"].total()
+        tokens_per_character = of_source["tokens"] / max(1, of_source["characters"])
         sources[name] = {
             **counts[name].report(),
-            "characters": figures["characters"].total(),
+            "characters": characters,
             "lengths": dict(figures["lengths"]),
             "passes": passes[name],
-            "train_tokens": found["train_tokens"],
-            "tokens_per_character": found["tokens"] / max(1, found["characters"]),
-            **fertility.shares(found),
+            "train_tokens": of_source["train_tokens"],
+            "tokens_per_character": tokens_per_character,
+            "tokens": round(characters * tokens_per_character),
+            **fertility.shares(of_source),
         }
-        sources[name]["tokens"] = round(
-            sources[name]["characters"] * sources[name]["tokens_per_character"]
-        )
-    splits = packed["splits"]
+    splits, of_sources = packed["splits"], packed["sources"].values()
     sequences = sum(of_split["sequences"] for of_split in splits.values())
-    characters = sum(found["characters"] for found in packed["sources"].values())
+    packed_tokens = sum(of_split["packed_tokens"] for of_split in splits.values())
+    tokens = sum(one["tokens"] for one in of_sources)
     return {
         "sources": sources,
         "splits": {name: dict(splits[name]) for name in SPLITS},
-        "packing_efficiency": sum(of_split["packed_tokens"] for of_split in splits.values())
-        / (sequences * sequence_length),
-        "characters_per_token": characters
-        / max(1, sum(found["tokens"] for found in packed["sources"].values())),
+        "packing_efficiency": packed_tokens / (sequences * sequence_length),
+        "characters_per_token": sum(one["characters"] for one in of_sources) / max(1, tokens),
     }

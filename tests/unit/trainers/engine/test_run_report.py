@@ -30,7 +30,7 @@ def test_a_page_has_curves_and_where_time_went(tmp_path: Path) -> None:
     published(storage, "model/demo-pretrain-0123", told_training())
     page = run_page(RUN, stored_journals.of_run(storage, RUN))
     plots = [ElementTree.fromstring(svg) for svg in re.findall(r"<svg.*?</svg>", page, re.DOTALL)]
-    assert len(plots) == 4, "loss, learning rate, validation's accuracy, time"
+    assert len(plots) == 3, "loss, learning rate, validation's accuracy"
     assert "the loss is &lt;nan&gt;" in page
     assert "pretrain: goodput</dt><dd>72.1%" in page
     assert "restart" in page

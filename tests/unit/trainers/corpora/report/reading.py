@@ -1,11 +1,8 @@
 """Reads a page as a browser does, and refuses what one would have to mend."""
 
 import html.parser
-import re
-import xml.etree.ElementTree as ElementTree
 
 VOID = {"meta", "br", "img", "link", "input"}
-SVG = "{http://www.w3.org/2000/svg}"
 
 
 class Read(html.parser.HTMLParser):
@@ -16,6 +13,8 @@ class Read(html.parser.HTMLParser):
         self.tags: list[str] = []
         self.attributes: list[tuple[str, str]] = []
         self.cells: list[str] = []
+        self.plots: list[dict[str, str]] = []
+        """Of each figure, the notes of its bars by their labels."""
         self._open: list[str] = []
         self._texts: list[str] = []
         self.feed(page)
@@ -26,6 +25,8 @@ class Read(html.parser.HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         self.attributes += [(name, value or "") for name, value in attrs]
+        if tag == "figure":
+            self.plots.append({})
         if tag not in VOID:
             self._open.append(tag)
 
@@ -41,24 +42,10 @@ class Read(html.parser.HTMLParser):
         if self._open and self._open[-1] == "style":
             return
         self._texts.append(data.strip())
-        if self._open and self._open[-1] == "td":
-            self.cells.append(data)
-
-
-def plots(page: str) -> list[ElementTree.Element]:
-    return [ElementTree.fromstring(svg) for svg in re.findall(r"<svg.*?</svg>", page, re.DOTALL)]
-
-
-def texts(plot: ElementTree.Element) -> list[str]:
-    return [element.text or "" for element in plot.iter(f"{SVG}text")]
-
-
-def bars(plot: ElementTree.Element) -> list[tuple[float, float]]:
-    """Width and height of every bar, in the order they were drawn."""
-    found = []
-    for path in plot.iter(f"{SVG}path"):
-        if "fill: var" in path.get("style", ""):
-            x, y = zip(*re.findall(r"[ML] ([-\d.]+) ([-\d.]+)", path.get("d", "")), strict=True)
-            width, height = (max(map(float, side)) - min(map(float, side)) for side in (x, y))
-            found.append((width, height))
-    return found
+        match self._open[-1:]:
+            case ["td"]:
+                self.cells.append(data)
+            case ["b"]:
+                self._label = data
+            case ["span"] if "figure" in self._open:
+                self.plots[-1][self._label] = data

@@ -1,6 +1,6 @@
 from typing import Any
 
-from tests.unit.trainers.corpora.report.reading import Read, plots, texts
+from tests.unit.trainers.corpora.report.reading import Read
 from trainers.corpora.report.examples import labelled_page
 
 COUNTS: dict[str, Any] = {
@@ -19,13 +19,13 @@ COUNTS: dict[str, Any] = {
 
 
 def test_every_figure_is_on_the_page() -> None:
-    page = labelled_page(COUNTS, "examples/demo-examples-0123456789ab")
-    text = Read(page).text
+    page = Read(labelled_page(COUNTS, "examples/demo-examples-0123456789ab"))
+    text = page.text
     assert "examples/demo-examples-0123456789ab" in text
     for count in (3512, 1771, 4, 1737, 1387, 173, 177, 903, 834, 721, 83):
         assert f"{count:,}" in text
     assert {"很好", "不错 <b>"} <= {sample.strip() for sample in text.splitlines()}
-    assert texts(plots(page)[1]) == ["negative", "903 (52.0%)", "positive", "834 (48.0%)"]
+    assert page.plots[1] == {"negative": "903 (52.0%)", "positive": "834 (48.0%)"}
 
 
 def test_of_many_labels_the_largest_are_plotted() -> None:
@@ -33,10 +33,10 @@ def test_of_many_labels_the_largest_are_plotted() -> None:
         f"class <{number}>": {"train": number, "validation": 0, "test": 0}
         for number in range(1, 101)
     }
-    page = labelled_page({**COUNTS, "labels": labels, "kept": 5050}, "examples/demo")
-    assert texts(plots(page)[1])[:2] == ["class <100>", "100 (2.0%)"]
-    assert "86 other labels" in texts(plots(page)[1])
-    assert set(labels) <= set(Read(page).cells)
+    page = Read(labelled_page({**COUNTS, "labels": labels, "kept": 5050}, "examples/demo"))
+    assert [*page.plots[1]] == [f"class <{number}>" for number in range(100, 85, -1)]
+    assert page.plots[1]["class <100>"] == "100 (2.0%)"
+    assert set(labels) <= set(page.cells)
 
 
 def test_weak_labels_are_told_by_function() -> None:

@@ -34,36 +34,32 @@ class Counts:
     dropped: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     kept: int = 0
     masked: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
-    samples: dict[str, dict[int, str]] = dataclasses.field(default_factory=dict)
+    samples: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
     """Beginnings of texts by their key: of each reason those with the lowest keys, which are the
     same in whatever order and parts the documents were read."""
 
     def __add__(self, other: "Counts") -> "Counts":
-        total = Counts(
-            self.read + other.read,
-            self.dropped + other.dropped,
-            self.kept + other.kept,
-            self.masked + other.masked,
-        )
-        for counts in (self, other):
-            for reason, texts in counts.samples.items():
-                for key, text in texts.items():
-                    total.sample(reason, key, text)
+        total = Counts()
+        total.add(self)
+        total.add(other)
         return total
 
     def add(self, other: "Counts") -> None:
         """Adds other counts to these."""
-        total = self + other
-        self.read, self.dropped, self.kept = total.read, total.dropped, total.kept
-        self.masked, self.samples = total.masked, total.samples
+        self.read += other.read
+        self.dropped.update(other.dropped)
+        self.kept += other.kept
+        self.masked.update(other.masked)
+        for reason, texts in other.samples.items():
+            self._sample(reason, texts)
 
     def sample(self, reason: str, key: int, text: str) -> None:
         """Offers a text as a sample."""
-        texts = self.samples.setdefault(reason, {})
-        if len(texts) < SAMPLES or key < max(texts):
-            texts[key] = text[:SAMPLE_CHARACTERS]
-            if len(texts) > SAMPLES:
-                del texts[max(texts)]
+        self._sample(reason, {f"{key:016x}": text[:SAMPLE_CHARACTERS]})
+
+    def _sample(self, reason: str, texts: Mapping[str, str]) -> None:
+        lowest = sorted({**self.samples.get(reason, {}), **texts}.items())[:SAMPLES]
+        self.samples[reason] = dict(lowest)
 
     def drop(self, reason: str, key: int, text: str) -> None:
         """Counts one document that is dropped, and offers it as a sample."""
@@ -76,17 +72,8 @@ class Counts:
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> "Counts":
-        samples = {
-            reason: {int(key): text for key, text in texts.items()}
-            for reason, texts in document["samples"].items()
-        }
-        return cls(
-            read=document["read"],
-            dropped=collections.Counter(document["dropped"]),
-            kept=document["kept"],
-            masked=collections.Counter(document["masked"]),
-            samples=samples,
-        )
+        counters = {key: collections.Counter(document[key]) for key in ("dropped", "masked")}
+        return cls(**{**document, **counters})
 
     def report(self) -> dict[str, Any]:
         return {
@@ -97,10 +84,7 @@ class Counts:
         }
 
     def shown_samples(self) -> dict[str, list[str]]:
-        return {
-            reason: [texts[key] for key in sorted(texts)]
-            for reason, texts in sorted(self.samples.items())
-        }
+        return {reason: [*texts.values()] for reason, texts in sorted(self.samples.items())}
 
 
 def clean_text(document: Document, clean: Callable[[str], str]) -> Document:
@@ -124,8 +108,8 @@ def cleaned(
         rows += 1
         if document.text is None:
             assert document.problem is not None
-            told = f"{document.where}: {document.problem}"
-            counts.drop(document.problem.reason, text_key(told), told)
+            message = f"{document.where}: {document.problem}"
+            counts.drop(document.problem.reason, text_key(message), message)
             unreadable += 1
             first = first or document
             continue

@@ -8,20 +8,10 @@ import collections
 import ipaddress
 import re
 from collections.abc import Callable, Collection
+from typing import NamedTuple
 
 from stdnum import luhn
 from stdnum.cn import ric
-
-MASKS = {
-    "email": "<EMAIL>",
-    "phone": "<PHONE>",
-    "id_number": "<ID>",
-    "bank_card": "<CARD>",
-    "passport": "<PASSPORT>",
-    "license_plate": "<PLATE>",
-    "ipv4": "<IP>",
-    "ipv6": "<IP>",
-}
 
 # Expressions that begin with few characters, and only then look behind, are looked for far quicker.
 EMAIL = re.compile(
@@ -72,64 +62,12 @@ IPV6 = re.compile(
 )
 
 
-def mask(text: str, kinds: Collection[str], masked: collections.Counter[str]) -> str:
-    """The text with personal data of these kinds replaced; `masked` counts them by kind."""
-    has_number = NUMBER.search(text) is not None
-    for kind, find in FINDERS.items():
-        if kind in kinds and (has_number or kind not in NUMBERS):
-            text, count = find(text)
-            if count:
-                masked[kind] += count
-    return text
-
-
-def _email(text: str) -> tuple[str, int]:
-    return EMAIL.subn(MASKS["email"], text) if "@" in text else (text, 0)
-
-
-def _phone(text: str) -> tuple[str, int]:
-    return PHONE.subn(MASKS["phone"], text)
-
-
-def _id_number(text: str) -> tuple[str, int]:
-    text, found = _valid(CHINESE_ID, ric.is_valid, "id_number", text)
-    text, further = SOCIAL_SECURITY.subn(MASKS["id_number"], text)
-    return text, found + further
-
-
-def _bank_card(text: str) -> tuple[str, int]:
-    return _valid(BANK_CARD, _is_card, "bank_card", text)
-
-
-def _is_card(written: str) -> bool:
+def is_card(written: str) -> bool:
     digits = written.replace(" ", "").replace("-", "")
     return ISSUER.fullmatch(digits) is not None and luhn.is_valid(digits)
 
 
-def _passport(text: str) -> tuple[str, int]:
-    return PASSPORT.subn(MASKS["passport"], text)
-
-
-def _license_plate(text: str) -> tuple[str, int]:
-    if text.isascii() or not PROVINCE_AND_CITY.search(text):
-        return text, 0
-    return LICENSE_PLATE.subn(MASKS["license_plate"], text)
-
-
-def _ipv4(text: str) -> tuple[str, int]:
-    return _valid(IPV4, _is_ipv4, "ipv4", text)
-
-
-def _is_ipv4(written: str) -> bool:
-    """Without a number of three digits, as 98 % have, it is rather a version or a section."""
-    return any(len(number) == 3 for number in written.split(".")) and _is_public(written)
-
-
-def _ipv6(text: str) -> tuple[str, int]:
-    return _valid(IPV6, _is_public, "ipv6", text) if ":" in text else (text, 0)
-
-
-def _is_public(written: str) -> bool:
+def is_public(written: str) -> bool:
     """Addresses of private networks and of documentation are those of nobody."""
     try:
         return ipaddress.ip_address(written).is_global
@@ -137,32 +75,52 @@ def _is_public(written: str) -> bool:
         return False
 
 
-def _valid(
-    pattern: re.Pattern[str], is_valid: Callable[[str], bool], kind: str, text: str
-) -> tuple[str, int]:
-    """Masks what has the pattern and is valid."""
-    found = 0
+def is_public_ipv4(written: str) -> bool:
+    """Without a number of three digits, as 98 % have, it is rather a version or a section."""
+    return any(len(number) == 3 for number in written.split(".")) and is_public(written)
 
-    def replace(match: re.Match[str]) -> str:
-        nonlocal found
-        if not is_valid(match.group()):
-            return match.group()
-        found += 1
-        return MASKS[kind]
 
-    return pattern.sub(replace, text), found
+class Kind(NamedTuple):
+    mask: str
+    pattern: re.Pattern[str]
+    is_valid: Callable[[str], bool] = bool
+    needs: re.Pattern[str] = NUMBER
+    """What is in every text that has the pattern, and quicker to look for."""
 
 
 # Longer numbers first: their digits hold what looks like a phone number.
-FINDERS: dict[str, Callable[[str], tuple[str, int]]] = {
-    "id_number": _id_number,
-    "bank_card": _bank_card,
-    "passport": _passport,
-    "license_plate": _license_plate,
-    "email": _email,
-    "ipv4": _ipv4,
-    "ipv6": _ipv6,
-    "phone": _phone,
+KINDS: dict[str, tuple[Kind, ...]] = {
+    "id_number": (Kind("<ID>", CHINESE_ID, ric.is_valid), Kind("<ID>", SOCIAL_SECURITY)),
+    "bank_card": (Kind("<CARD>", BANK_CARD, is_card),),
+    "passport": (Kind("<PASSPORT>", PASSPORT),),
+    "license_plate": (Kind("<PLATE>", LICENSE_PLATE, needs=PROVINCE_AND_CITY),),
+    "email": (Kind("<EMAIL>", EMAIL, needs=re.compile("@")),),
+    "ipv4": (Kind("<IP>", IPV4, is_public_ipv4),),
+    "ipv6": (Kind("<IP>", IPV6, is_public, needs=re.compile(":")),),
+    "phone": (Kind("<PHONE>", PHONE),),
 }
-NUMBERS = frozenset(FINDERS) - {"email", "license_plate", "ipv6"}
-"""Kinds that have a NUMBER in them."""
+
+
+def mask(text: str, kinds: Collection[str], masked: collections.Counter[str]) -> str:
+    """The text with personal data of these kinds replaced; `masked` counts them by kind."""
+    has_number = NUMBER.search(text) is not None
+    for name, patterns in KINDS.items():
+        for kind in patterns if name in kinds else ():
+            may_have = has_number if kind.needs is NUMBER else kind.needs.search(text)
+            if may_have:
+                text, count = _replaced(text, kind)
+                masked.update({name: count} if count else ())
+    return text
+
+
+def _replaced(text: str, kind: Kind) -> tuple[str, int]:
+    """The text without what has the pattern and is valid, and how many those were."""
+    count = 0
+
+    def replace(match: re.Match[str]) -> str:
+        nonlocal count
+        is_valid = kind.is_valid(match.group())
+        count += is_valid
+        return kind.mask if is_valid else match.group()
+
+    return kind.pattern.sub(replace, text), count

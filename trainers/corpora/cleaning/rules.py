@@ -55,17 +55,17 @@ def normalize(text: str, clean: Clean, masked: collections.Counter[str] | None =
     What is normalized stays as it is. Each line becomes what it becomes alone, and a character
     decides only about what stands near it (`beginning`), but for `mojibake`, which is of a line.
     """
-    found: collections.Counter[str] = collections.Counter() if masked is None else masked
+    counts: collections.Counter[str] = collections.Counter() if masked is None else masked
     while True:
         if clean.mojibake:
             text = _without_mojibake(text)
         text = _in_normal_form(text, clean.unicode)
-        seen = without_controls(text)
-        if seen != text:  # what stood apart may combine now
-            text = _in_normal_form(seen, clean.unicode)
+        visible = without_controls(text)
+        if visible != text:  # what stood apart may combine now
+            text = _in_normal_form(visible, clean.unicode)
         text = "\n".join(filter(None, (" ".join(line.split()) for line in text.split("\n"))))
         if clean.mask:
-            text = _masked(text, clean, found)
+            text = _masked(text, clean, counts)
         if clean.boilerplate:
             text = "\n".join(line for line in text.split("\n") if not is_boilerplate(line))
         if not clean.mojibake or _without_mojibake(text) == text:
@@ -96,16 +96,16 @@ def _masked(text: str, clean: Clean, masked: collections.Counter[str]) -> str:
 
 
 def _without_mojibake(text: str) -> str:
-    return text if text.isascii() else "\n".join(map(_mended, text.split("\n")))
-
-
-def _mended(line: str) -> str:
-    """The line as it was written, in an encoding that it was not read in."""
-    if len(line) > LONGEST_MENDED or not MOJIBAKE.search(line):
-        return line
+    """The text with each line as it was written, in an encoding that it was not read in."""
+    if text.isascii() or not MOJIBAKE.search(text):
+        return text
     import ftfy
 
-    return ftfy.fix_encoding(line)
+    lines = text.split("\n")
+    for place, line in enumerate(lines):
+        if len(line) <= LONGEST_MENDED and MOJIBAKE.search(line):
+            lines[place] = ftfy.fix_encoding(line)
+    return "\n".join(lines)
 
 
 def is_boilerplate(line: str) -> bool:
@@ -199,10 +199,8 @@ def _ngrams(words: Sequence[str], size: int) -> Iterator[tuple[str, ...]]:
 def top_ngram_characters(words: Sequence[str], size: int) -> int:
     """Characters of all occurrences of the most frequent n-gram that occurs more than once."""
     counts = collections.Counter(_ngrams(words, size))
-    if not counts:
-        return 0
-    most = max(counts.values())
-    if most == 1:
+    most = max(counts.values(), default=0)
+    if most < 2:
         return 0
     return max(sum(map(len, gram)) for gram, count in counts.items() if count == most) * most
 

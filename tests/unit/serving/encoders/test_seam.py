@@ -16,7 +16,7 @@ from cluster.store.storage import Storage
 from tests.classifiers import LABELS, MAX_LENGTH, save_classifier
 from tests.fakes import TEXTS, published
 from trainers.corpora.cleaning.config import Clean
-from trainers.corpora.cleaning.privacy import FINDERS
+from trainers.corpora.cleaning.privacy import KINDS
 from trainers.corpora.cleaning.rules import normalize
 from trainers.corpora.config import Tokenizer
 from trainers.corpora.tokens.pack import write_arrow
@@ -27,7 +27,7 @@ from trainers.scoring.score import score
 from trainers.tasks.classify.spec import Classify
 from trainers.tasks.classify.task import ClassifyTask
 
-CLEAN = Clean(boilerplate=True, mask=tuple(FINDERS))
+CLEAN = Clean(boilerplate=True, mask=tuple(KINDS))
 RAW = [
     "很好",
     "",

@@ -4,7 +4,7 @@ from typing import get_args
 import pytest
 
 from trainers.corpora.cleaning.config import PersonalData
-from trainers.corpora.cleaning.privacy import FINDERS, MASKS, mask
+from trainers.corpora.cleaning.privacy import KINDS, mask
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ from trainers.corpora.cleaning.privacy import FINDERS, MASKS, mask
 def test_personal_data_is_masked(text: str, expected: str) -> None:
     expected = expected.replace("+86-139-1234-5678", "<PHONE>")
     masked: Counter[str] = Counter()
-    assert mask(text, FINDERS, masked) == expected
+    assert mask(text, KINDS, masked) == expected
     assert masked.total() == expected.count("<")
 
 
@@ -64,7 +64,7 @@ def test_personal_data_is_masked(text: str, expected: str) -> None:
     ],
 )
 def test_other_numbers_stay(text: str) -> None:
-    assert mask(text, FINDERS, Counter()) == text
+    assert mask(text, KINDS, Counter()) == text
 
 
 def test_only_what_the_recipe_names_is_masked() -> None:
@@ -72,4 +72,4 @@ def test_only_what_the_recipe_names_is_masked() -> None:
 
 
 def test_every_kind_that_a_recipe_may_name_is_found() -> None:
-    assert set(FINDERS) == set(get_args(PersonalData)) == set(MASKS)
+    assert set(KINDS) == set(get_args(PersonalData))

@@ -16,6 +16,9 @@ TEXT, LABEL, GROUP = "text", "label", "group"
 """What a column may be to every recipe; a task may need more."""
 
 
+PATH_KEYS = ["package", "encoding", "delimiter"]
+
+
 class Source(Section):
     """Documents from files, from a Python package's files, or from a Hugging Face dataset."""
 
@@ -111,17 +114,10 @@ class Source(Section):
     def _one_origin(self) -> Self:
         if (self.dataset is None) == (self.path is None):
             raise ValueError("give `path` (with or without `package`), or `dataset`")
-        if self.dataset is not None and self.package is not None:
-            raise ValueError("`package` goes with `path`, not with `dataset`")
-        for key in ("encoding", "delimiter"):
-            if self.dataset is not None and getattr(self, key) is not None:
-                raise Invalid(key, "goes with `path`: a dataset has its own way")
-        if self.delimiter is not None and self.format not in (None, "csv"):
-            raise Invalid("delimiter", f"goes with `format: csv`, not with {self.format}")
-        if self.encoding is not None and self.format == "parquet":
-            raise Invalid("encoding", "goes with text, JSON and CSV; Parquet is always UTF-8")
-        if self.dataset is None and self.revision is not None:
-            raise Invalid("revision", "goes with `dataset`, a hub id")
+        kind, others = ("path", ["revision"]) if self.path is not None else ("dataset", PATH_KEYS)
+        for key in others:
+            if getattr(self, key) is not None:
+                raise Invalid(key, f"does not go with `{kind}`")
         if (self.repeat != 1) + (self.tokens is not None) + (self.weight is not None) > 1:
             raise ValueError("give one of `repeat`, `tokens` and `weight`")
         return self

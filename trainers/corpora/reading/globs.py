@@ -1,30 +1,28 @@
-"""Find the files that a path names, by one walk for disks and object stores.
+"""Find the files that a pattern means, on disks and in object stores.
 
 `*`, `?` and `[ ]` stand for parts of a name, `**` for any number of folders, and at the end for all
-files below. A name with brackets that exists is itself. Hidden names are passed over unless the
-pattern begins as they do. Links are followed; a file or folder that several names lead to is read
-once.
+files below. A folder with brackets in its name that exists is itself. Hidden names are passed over
+unless the pattern begins as they do. Links are followed; a file of several names is read once.
 """
 
 import collections
-import dataclasses
-import fnmatch
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Literal, NamedTuple, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from fnmatch import fnmatchcase
+from typing import NamedTuple
 
 import pyarrow.fs as pafs
 
 from trainers.corpora.reading.formats import is_hidden
 
-MARKS = "*?["
 HIDDEN = "names that begin with '.', '_' or '~$' ({})"
 LEADS_NOWHERE = "links that lead nowhere ({})"
 MAY_NOT_BE_READ = "folders that may not be read ({})"
 READ_ALREADY = "links to what is read already ({})"
 SHOWN = 3
 """Of what was passed over for one reason."""
-Kind = Literal["file", "folder"] | None
+Skipped = collections.defaultdict[str, set[str]]
+"""What was passed over, by the reason."""
 
 
 class Found(NamedTuple):
@@ -34,165 +32,121 @@ class Found(NamedTuple):
     """What was passed over, and why: a line for people for each reason."""
 
 
-class Entry(NamedTuple):
-    """What stands in a folder."""
-
-    name: str
-    kind: Kind
-    """What it is, or what the link leads to."""
-    is_link: bool = False
-
-
-class Tree(Protocol):
-    """Where to look for files."""
-
-    def entries(self, folder: str) -> Iterable[Entry]:
-        """In the order of their names. Raises PermissionError."""
-
-    def kind(self, path: str) -> Kind: ...
-
-    def real(self, path: str) -> str:
-        """The path without links."""
-
-
-class Disk:
-    def entries(self, folder: str) -> Iterable[Entry]:
-        try:
-            with os.scandir(folder) as found:
-                listed = sorted(found, key=lambda entry: entry.name)
-        except (FileNotFoundError, NotADirectoryError):
-            return
-        for entry in listed:
-            if entry.is_symlink():
-                yield Entry(entry.name, self.kind(entry.path), is_link=True)
-            elif entry.is_dir():
-                yield Entry(entry.name, "folder")
-            else:
-                yield Entry(entry.name, "file" if entry.is_file() else None)
-
-    def kind(self, path: str) -> Kind:
-        if os.path.isdir(path):
-            return "folder"
-        return "file" if os.path.isfile(path) else None
-
-    def real(self, path: str) -> str:
-        return os.path.realpath(path)
-
-
-class Listing:
-    """A part of an object store, listed at once."""
-
-    def __init__(self, infos: Iterable[pafs.FileInfo]):
-        self._kinds: dict[str, Kind] = {}
-        self._names: dict[str, set[str]] = collections.defaultdict(set)
-        for info in infos:
-            path: str = info.path
-            self._kinds[path] = "file" if info.type == pafs.FileType.File else "folder"
-            while "/" in path:  # not every store lists folders
-                folder, _, name = path.rpartition("/")
-                self._names[folder].add(name)
-                self._kinds.setdefault(folder, "folder")
-                path = folder
-
-    def entries(self, folder: str) -> Iterable[Entry]:
-        for name in sorted(self._names.get(folder, ())):
-            yield Entry(name, self._kinds[f"{folder}/{name}"])
-
-    def kind(self, path: str) -> Kind:
-        return self._kinds.get(path)
-
-    def real(self, path: str) -> str:
-        return path
-
-
 def is_glob(path: str) -> bool:
-    return any(mark in path for mark in MARKS)
+    return any(mark in path for mark in "*?[")
 
 
-def find(tree: Tree, folder: str, pattern: str) -> Found:
+def on_disk(folder: str, pattern: str) -> Found:
     """The files below a folder that a pattern means. Raises ValueError for one that means none."""
+    folder, names = _begin(folder, pattern, os.path.isdir)
+    skipped: Skipped = collections.defaultdict(set)
+    base = os.path.realpath(folder)
+    by_real_path: dict[str, list[str]] = collections.defaultdict(list)
+    for file, real in _walk(folder, (), names, (), skipped):
+        by_real_path[real].append(file)
+    files = []
+    for real, named in by_real_path.items():
+        # Its own name, if that is among them.
+        first, *others = sorted(named, key=lambda file: (f"{base}/{file}" != real, file))
+        files.append(f"{folder.rstrip('/')}/{first}")
+        skipped[READ_ALREADY].update(f"{folder}/{file}" for file in others)
+    return _found(files, skipped)
+
+
+def in_store(store: pafs.FileSystem, folder: str, pattern: str) -> Found:
+    """The same in an object store, all of whose folder is listed."""
+
+    def is_folder(path: str) -> bool:
+        return store.get_file_info(path).type == pafs.FileType.Directory
+
+    folder, names = _begin(folder, pattern, is_folder)
+    files: list[str] = []
+    skipped: Skipped = collections.defaultdict(set)
+    selector = pafs.FileSelector(folder, recursive=True, allow_not_found=True)
+    for info in store.get_file_info(selector):
+        parts = info.path.removeprefix(f"{folder}/").split("/")
+        if info.type == pafs.FileType.File and _matches(parts, names):
+            is_passed = any(_is_passed(part, names) for part in parts)
+            (skipped[HIDDEN].add if is_passed else files.append)(info.path)
+    return _found(files, skipped)
+
+
+def _begin(
+    folder: str, pattern: str, is_folder: Callable[[str], bool]
+) -> tuple[str, Sequence[str]]:
+    """The folder below which all lies that a pattern means, and the names in the rest of it."""
     names = [name for name in pattern.split("/") if name not in ("", ".")]
     if any("**" in name and name != "**" for name in names):
         raise ValueError("'**' stands for folders, and so for a whole name between slashes")
-    walk = _Walk(tree, [*names, "*"] if names[-1:] == ["**"] else names)
-    walk.run(folder)
-    return Found(sorted(walk.files.values(), key=lambda file: file.split("/")), walk.told())
+    while len(names) > 1:
+        inside = f"{folder.rstrip('/')}/{names[0]}"
+        if is_glob(names[0]) and not ("[" in names[0] and is_folder(inside)):
+            break
+        folder = inside
+        del names[0]
+    return folder, [*names, "*"] if names[-1:] == ["**"] else names
 
 
-@dataclasses.dataclass
-class _Walk:
-    tree: Tree
-    patterns: Sequence[str]
-    files: dict[str, str] = dataclasses.field(default_factory=dict)
-    """By their paths without links."""
-    skipped: dict[str, set[str]] = dataclasses.field(
-        default_factory=lambda: collections.defaultdict(set)
-    )
-    """What was passed over, by the reason."""
+def _walk(
+    folder: str, parts: Sequence[str], names: Sequence[str], above: Sequence[str], skipped: Skipped
+) -> Iterator[tuple[str, str]]:
+    """The files that match, by their names below `folder` and their paths without links. `parts`
+    lead to where it looks, through the folders `above`."""
+    place = "/".join([folder.rstrip("/"), *parts]) or "/"
+    real = os.path.realpath(place)
+    if real in above:
+        skipped[READ_ALREADY].add(place)
+        return
+    try:
+        entries = sorted(os.listdir(place))
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except PermissionError:
+        skipped[MAY_NOT_BE_READ].add(place)
+        return
+    for name in entries:
+        path, inside = f"{place.rstrip('/')}/{name}", (*parts, name)
+        if not _may_match(inside, names):
+            continue
+        if _is_passed(name, names):
+            skipped[HIDDEN].add(path)
+        elif os.path.isdir(path):
+            yield from _walk(folder, inside, names, (*above, real), skipped)
+        elif os.path.isfile(path):
+            if _matches(inside, names):
+                is_link = os.path.islink(path)
+                yield "/".join(inside), os.path.realpath(path) if is_link else f"{real}/{name}"
+        elif os.path.islink(path):
+            skipped[LEADS_NOWHERE].add(path)
 
-    def run(self, folder: str) -> None:
-        # What stands in a place itself comes before what links lead to, so that it is found by its
-        # own name. The same folder is looked through once for the same rest of the pattern.
-        waiting: list[tuple[str, int, bool]] = [(folder, 0, False)]
-        linked: collections.deque[tuple[str, int, bool]] = collections.deque()
-        linked_files: list[str] = []
-        seen: set[tuple[str, int]] = set()
-        while waiting or linked:
-            place, at, is_link = waiting.pop() if waiting else linked.popleft()
-            state = (self.tree.real(place), at)
-            if state in seen:
-                if is_link:
-                    self.skipped[READ_ALREADY].add(place)
-                continue
-            seen.add(state)
-            if self.patterns[at] == "**":
-                waiting.append((place, at + 1, False))
-            for path, entry, below in self._matching(place, at):
-                if below < len(self.patterns):
-                    (linked if entry.is_link else waiting).append((path, below, entry.is_link))
-                elif entry.is_link:
-                    linked_files.append(path)
-                else:
-                    self.files.setdefault(f"{state[0].rstrip('/')}/{entry.name}", path)
-        for path in sorted(linked_files):
-            if self.files.setdefault(self.tree.real(path), path) != path:
-                self.skipped[READ_ALREADY].add(path)
 
-    def _matching(self, folder: str, at: int) -> Iterator[tuple[str, Entry, int]]:
-        """Of a folder, what the pattern means at this place, and the place in the pattern that
-        stands for what is below: none for a file."""
-        pattern = self.patterns[at]
-        is_last, is_deep = at + 1 == len(self.patterns), pattern == "**"
-        wanted: Kind = "file" if is_last else "folder"
-        for path, entry in self._named(folder, pattern):
-            leads_nowhere = entry.kind is None and entry.is_link
-            if entry.kind != wanted and not leads_nowhere:
-                continue
-            if is_hidden(entry.name) and pattern[0] != entry.name[0]:
-                self.skipped[HIDDEN].add(path)
-            elif leads_nowhere:
-                self.skipped[LEADS_NOWHERE].add(path)
-            else:
-                yield path, entry, at if is_deep else at + 1
+def _is_passed(name: str, names: Sequence[str]) -> bool:
+    return is_hidden(name) and not any(pattern[0] == name[0] for pattern in names)
 
-    def _named(self, folder: str, pattern: str) -> Iterator[tuple[str, Entry]]:
-        """What stands in a folder under a name that the pattern means."""
-        prefix = folder.rstrip("/")
-        # `*` and `?` mean themselves too, but `[a]` means `a` alone.
-        if not is_glob(pattern) or ("[" in pattern and self.tree.kind(f"{prefix}/{pattern}")):
-            path = f"{prefix}/{pattern}"
-            yield path, Entry(pattern, self.tree.kind(path))
-            return
-        try:
-            for entry in self.tree.entries(folder):
-                if pattern == "**" or fnmatch.fnmatchcase(entry.name, pattern):
-                    yield f"{prefix}/{entry.name}", entry
-        except PermissionError:
-            self.skipped[MAY_NOT_BE_READ].add(folder)
 
-    def told(self) -> list[str]:
-        return [
-            f"passed over {why.format(len(paths))}: {', '.join(sorted(paths)[:SHOWN])}"
-            + (", ..." if len(paths) > SHOWN else "")
-            for why, paths in sorted(self.skipped.items())
-        ]
+def _matches(parts: Sequence[str], names: Sequence[str]) -> bool:
+    if not names or not parts:
+        return not names and not parts
+    if names[0] == "**":
+        return any(_matches(parts[skip:], names[1:]) for skip in range(len(parts)))
+    return fnmatchcase(parts[0], names[0]) and _matches(parts[1:], names[1:])
+
+
+def _may_match(parts: Sequence[str], names: Sequence[str]) -> bool:
+    """Whether something that begins with these parts may match."""
+    for part, name in zip(parts, names, strict=False):
+        if name == "**":
+            return True
+        if not fnmatchcase(part, name):
+            return False
+    return len(parts) <= len(names)
+
+
+def _found(files: list[str], skipped: Skipped) -> Found:
+    lines = [
+        f"passed over {why.format(len(paths))}: {', '.join(sorted(paths)[:SHOWN])}"
+        + (", ..." if len(paths) > SHOWN else "")
+        for why, paths in sorted(skipped.items())
+        if paths
+    ]
+    return Found(sorted(files, key=lambda file: file.split("/")), lines)

@@ -1,10 +1,10 @@
-"""A look at the files that a recipe names before anything runs: are they there, have they the
-columns, and are the first rows such that a run would read them? What is remote, or a dataset, is
-not looked at."""
+"""A look at the files that a recipe names before anything runs: are they there, and are the first
+rows such that a run would read them? What is remote, or a dataset, is not looked at."""
 
-import dataclasses
+import collections
+import itertools
 import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from cluster.errors import UserError
 from cluster.recipe.section import Conflict, Invalid
@@ -12,23 +12,12 @@ from trainers.corpora.cleaning.config import Clean
 from trainers.corpora.examples.label_values import refusal_of_labels
 from trainers.corpora.examples.task_rows import TaskRows
 from trainers.corpora.reading.config import EVALUATION_SETS, Source, knob
-from trainers.corpora.reading.formats.rows import there_are
-from trainers.corpora.reading.readers import (
-    Document,
-    columns_of,
-    read,
-    too_many_unreadable,
-    unreadable_row,
-)
-from trainers.corpora.reading.sources import (
-    Part,
-    is_remote,
-    located,
-    missing_folders,
-)
+from trainers.corpora.reading.readers import Document, every_text, read, too_many_unreadable
+from trainers.corpora.reading.sources import Part, is_remote, located, missing_folders
 
-ROWS, CHARACTERS = 1_000, 1_000_000
-"""Of a source, what is looked at, at most: a few hundredths of a second."""
+ROWS = 1_000
+"""Of a source at most, a text of 1,000 characters counting as one more: a few hundredths of a
+second."""
 
 
 def faults(
@@ -42,89 +31,61 @@ def faults(
             continue
         try:
             files = located(source).files
-            filled = [file for file in files if os.path.getsize(file)]
-            first = [*filled, *files][0]
-            columns = columns_of(source, first, source.wanted.values())
-            if key == EVALUATION_SETS:  # every row is needed
-                if problem := unreadable_row(source, filled, ROWS):
-                    yield Conflict(knob(key, "path"), problem)
-                continue
-            missing = [*_missing(source, key, first, columns)]
-            yield from missing
-            if not filled:
+            if key == EVALUATION_SETS:
+                collections.deque(itertools.islice(every_text(source.path, key), ROWS), maxlen=0)
+            elif not any(map(os.path.getsize, files)):
                 yield Conflict(f"{key}.path", f"{', '.join(files)}: empty; leave the source out")
-            elif not missing:
-                yield from _refused(source, key, filled, clean, task)
+            else:
+                yield from _refused(source, key, files, clean, task)
         except Invalid as error:
             yield Conflict(knob(key, error.key), str(error))
         except UserError as error:  # a file cannot be read at all
-            yield Conflict(knob(key, "path"), str(error))
+            yield Conflict(knob(key, _key_of(source, str(error))), str(error))
 
 
-def _missing(source: Source, key: str, file: str, columns: Collection[str]) -> Iterator[Conflict]:
-    for role, column in source.wanted.items():
-        if columns and column not in columns:  # of an empty file nothing can be told
-            yield Conflict(
-                f"{key}.columns.{role}",
-                f"no column {column!r} in {file}; {there_are(columns, column)}",
-            )
+def _key_of(source: Source, problem: str) -> str:
+    """The key of a source that a problem is about."""
+    roles = source.wanted.items()
+    named = [f"columns.{role}" for role, column in roles if f"column {column!r}" in problem]
+    return [*named, "path"][0]
 
 
 def _refused(
     source: Source, key: str, files: Sequence[str], clean: Clean, task: TaskRows
 ) -> Iterator[Conflict]:
     """The first reason for which a run would refuse the rows of a file, if there is one."""
-    rows = characters = 0
+    left = ROWS
     for file in files:
-        look = _Look()
+        rows: list[Document] = []
         for document in task.checked(read(source, Part(file))):
-            if rows == ROWS or characters > CHARACTERS:
-                look.is_whole = False
+            rows.append(document)
+            left -= 1 + len(document.text or "") // 1000
+            if left < 0:
                 break
-            rows += 1
-            characters += len(document.text or "")
-            look.add(document)
             if refused := _refused_label(document, source, key, clean, task):
                 of_label = "label_map" if source.label_map else "columns.label"
                 yield Conflict(f"{key}.{of_label}", f"{document.where}: {refused}")
                 return
-        if problem := look.refusal(clean.max_unreadable):
-            roles = source.wanted.items()
-            at = [f"columns.{role}" for role, column in roles if repr(column) in problem]
-            yield Conflict(f"{key}.{[*at, 'path'][0]}", problem)
+        if problem := _unreadable(rows, left >= 0, clean.max_unreadable):
+            yield Conflict(f"{key}.{_key_of(source, problem)}", problem)
             return
-        if not look.is_whole:
+        if left < 0:
             return
 
 
-@dataclasses.dataclass
-class _Look:
-    """Of the first rows of a file: what cannot be read."""
-
-    rows: int = 0
-    unreadable: int = 0
-    blank: int = 0
-    """Of the unreadable: rows without a text or a label, which others may have."""
-    first: Document | None = None
-    """The first that cannot be read."""
-    is_whole: bool = True
-    """Whether these are all rows."""
-
-    def add(self, document: Document) -> None:
-        self.rows += 1
-        if document.problem is not None:
-            self.unreadable += 1
-            self.blank += document.problem.reason.startswith(("no text in", "no label in"))
-            self.first = self.first or document
-
-    def refusal(self, limit: float) -> str | None:
-        """What a run tells of such a file. Of a part of it, only where nothing can be read."""
-        if self.first is None:
-            return None
-        if self.is_whole:
-            return too_many_unreadable(self.first, self.unreadable, self.rows, limit)
-        is_all = self.unreadable == self.rows > self.blank
-        return f"{self.first.where}: {self.first.problem}" if is_all else None
+def _unreadable(rows: Sequence[Document], is_whole: bool, limit: float) -> str | None:
+    """What a run tells of a file with these first rows. Of a part of it, only where nothing can be
+    read, and not for want of texts or labels, which other rows may have."""
+    unreadable = [row for row in rows if row.problem is not None]
+    if not unreadable:
+        return None
+    if is_whole:
+        return too_many_unreadable(unreadable[0], len(unreadable), len(rows), limit)
+    blank = ("no text in", "no label in")
+    is_blank = all(str(row.problem).startswith(blank) for row in unreadable)
+    if is_blank or len(unreadable) < len(rows):
+        return None
+    return f"{unreadable[0].where}: {unreadable[0].problem}"
 
 
 def _refused_label(

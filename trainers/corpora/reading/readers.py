@@ -4,10 +4,11 @@ A row that cannot be read comes as a document with a problem, which the caller c
 whole file unreadable raises UserError.
 """
 
+import contextlib
 import dataclasses
 import io
 import itertools
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from cluster.errors import UserError
@@ -23,13 +24,10 @@ from trainers.corpora.reading.formats.parquet import column_names, parquet
 from trainers.corpora.reading.formats.rows import Problem, Rows, Wanted, no_column
 from trainers.corpora.reading.formats.streams import decompressed, filesystem, open_content, reading
 from trainers.corpora.reading.formats.text_lines import Lines, jsonl, numbered, text
-from trainers.corpora.reading.sources import Part, files, located
+from trainers.corpora.reading.sources import Part, found_files, located
 
-ROWS_LOOKED_AT = 100
-"""More than one row, since rows of JSONL may differ, and the first may be broken."""
-CHARACTERS_LOOKED_AT = 1_000_000
-"""Of long texts, fewer rows."""
-
+FIRST_ROWS = 100
+"""More than one, since rows of JSONL may differ, and the first may be broken."""
 
 Label = str | tuple[str, ...]
 """One, or the several of a list."""
@@ -50,54 +48,34 @@ class Document:
 
 def read(source: Source, part: Part) -> Iterator[Document]:
     """The documents of a part."""
-    for where, columns, problem in _rows(source, part, source.wanted):
+    wanted = source.wanted
+    for where, columns, problem in _rows(source, part, wanted):
         if columns is None:
             yield Document(None, None, where, problem)
         else:
-            yield _document(source, columns, where)
-
-
-def columns_of(source: Source, file: str, wanted: Collection[str]) -> Collection[str]:
-    """The columns that a file has; where rows differ, those of the first ones. Reads no further
-    than it takes to find those wanted. Raises UserError for a file of no known format, or whose
-    first rows all cannot be read."""
-    is_archive = archive_of(file) is not None
-    kind = next(members(file, source.format)).format if is_archive else None
-    kind = kind or format_of(file, source.format)
-    if kind == "parquet":
-        return column_names(file)
-    named = {"text": source.text_column} if kind == "text" else {}
-    rows = itertools.islice(_rows(source, Part(file), named), ROWS_LOOKED_AT)
-    found: dict[str, None] = {}
-    unreadable: list[str] = []
-    characters = 0
-    for where, columns, problem in rows:
-        if columns is None:
-            unreadable.append(f"{where}: {problem}")
-        else:
-            found |= dict.fromkeys(columns)
-            characters += sum(len(each) for each in columns.values() if isinstance(each, str))
-        if found.keys() >= {*wanted} or characters > CHARACTERS_LOOKED_AT:
-            break
-    if unreadable and not found:
-        raise UserError(unreadable[0])
-    return found
+            yield _document(source, wanted, columns, where)
 
 
 def first_columns(source: Source, wanted: Collection[str]) -> Collection[str]:
-    """The columns of a source's first file that is not empty: those of the first rows, or the
-    wanted ones, which may say something of their own. None of what is not there, cannot be read, or
-    is on a hub: whoever reads it tells."""
+    """The columns of a source's first file that is not empty: where rows differ those of the first
+    ones, or the wanted ones. None of what is not there, cannot be read, or is on a hub: whoever
+    reads it tells."""
     if source.dataset is not None:
         return saved_columns(source.dataset, source.dataset_split)
-    try:
+    columns: dict[str, None] = {}
+    with contextlib.suppress(Invalid, UserError):
         for file in located(source).files:
             fs, path = filesystem(file)
-            if fs.get_file_info(path).size:
-                return columns_of(source, file, wanted)
-    except (Invalid, UserError):
-        pass
-    return ()
+            if not fs.get_file_info(path).size:
+                continue
+            if archive_of(file) is None and format_of(file, source.format) == "parquet":
+                return column_names(file)
+            for row in itertools.islice(_rows(source, Part(file), {}), FIRST_ROWS):
+                columns |= dict.fromkeys(row.columns or ())
+                if columns.keys() >= {*wanted}:
+                    break
+            break
+    return columns
 
 
 def too_many_unreadable(first: Document, unreadable: int, rows: int, limit: float) -> str | None:
@@ -110,21 +88,12 @@ def too_many_unreadable(first: Document, unreadable: int, rows: int, limit: floa
     )
 
 
-def unreadable_row(source: Source, files: Iterable[str], count: int) -> str | None:
-    """The first of the first rows that cannot be read, and why."""
-    read_rows = (row for file in files for row in _rows(source, Part(file), {}))
-    for where, columns, problem in itertools.islice(read_rows, count):
-        if columns is None:
-            return f"{where}: {problem}"
-    return None
-
-
 def every_text(path: str, key: str) -> Iterator[str]:
     """All texts of an evaluation set's files: of rows with columns, each column's, and those in
     lists and objects. Raises UserError for a row that cannot be read, since what is like it could
     not be found."""
     source = Source(path=path)
-    for file in files(source, key):
+    for file in found_files(source, key).files:
         for where, columns, problem in _rows(source, Part(file), {}):
             if columns is None:
                 raise UserError(f"{where}: {problem} (in {key}, where every row is needed)")
@@ -152,7 +121,8 @@ def _rows(source: Source, part: Part, columns: Wanted) -> Rows:
         for member in members(file, source.format, begin, end):
             name = f"{file}/{member.name}"
             with reading_archive(file), decompressed(member.open(), member.name) as stream:
-                yield from _of_content(source, member.format, name, stream, columns)
+                kind = format_of(member.name, source.format)
+                yield from _of_content(source, kind, name, stream, columns)
     elif (kind := format_of(file, source.format)) == "parquet":
         yield from parquet(file, columns, begin, end)
     else:
@@ -188,62 +158,40 @@ def _of_content(
             yield from text(name, lines, columns)
 
 
-def _document(source: Source, columns: Mapping[str, Any], where: str) -> Document:
-    wanted = source.wanted
-    text = _value(columns, TEXT, wanted[TEXT]) if TEXT in wanted else ""
-    label: Label | Problem | None = source.label
-    if LABEL in wanted:
-        label = _label(source, columns, wanted[LABEL])
-    group: str | Problem | None = None
-    if GROUP in wanted and columns.get(wanted[GROUP], "") is not None:
-        group = _value(columns, GROUP, wanted[GROUP])
-    values = {
-        role: columns[column] if columns.get(column) is not None else _absent(columns, role, column)
-        for role, column in wanted.items()
-        if role not in (TEXT, LABEL, GROUP)
-    }
-    for value in (text, label, group, *values.values()):
+def _document(source: Source, wanted: Wanted, columns: Mapping[str, Any], where: str) -> Document:
+    values: dict[str, Any] = {role: _value(columns, role, wanted[role]) for role in wanted}
+    for value in values.values():
         if isinstance(value, Problem):
             return Document(None, None, where, value)
-    assert isinstance(text, str)
+    text, label = values.pop(TEXT, ""), values.pop(LABEL, source.label)
+    is_empty = "" in label if isinstance(label, tuple) else label == ""
+    if is_empty and "" not in (source.label_map or {}):
+        problem = Problem(f"no label in column {wanted[LABEL]!r}")
+        return Document(None, None, where, problem)
     if source.tagged:
         text = "".join(word.rpartition("/")[0] for word in text.split())
-    return Document(text, label, where, group=group, values=values)  # type: ignore[arg-type]
+    return Document(text, label, where, group=values.pop(GROUP, None), values=values)
 
 
-def _label(source: Source, columns: Mapping[str, Any], column: str) -> Label | Problem:
-    value = columns.get(column)
-    if isinstance(value, list):
-        found = [label_of(one) for one in value]
-        if None in found:
-            kind = type(value[found.index(None)]).__name__
-            return Problem(f"column {column!r} has {kind} in a list, which is not a label")
-        if "" in found and "" not in (source.label_map or {}):
-            return Problem(f"an empty label in a list of column {column!r}")
-        return tuple(found)  # type: ignore[arg-type]
-    label = _value(columns, LABEL, column)
-    if label == "" and "" not in (source.label_map or {}):
-        return Problem(f"no label in column {column!r}")
-    return label
-
-
-def _value(columns: Mapping[str, Any], role: str, column: str) -> str | Problem:
-    """What a column has for a role."""
+def _value(columns: Mapping[str, Any], role: str, column: str) -> Any:
+    """What a column has for a role: a text, the labels, a group's name, or what a task reads of
+    it; a Problem if it has none."""
     if column not in columns:
-        return _absent(columns, role, column)
+        return no_column(role, column, columns)
     value = columns[column]
     if isinstance(value, (str, Problem)):
         return value
     if value is None or value != value:
-        return _absent(columns, role, column)
-    found = None if role == TEXT else label_of(value)
-    if found is None:
+        return None if role == GROUP else Problem(f"no {role} in column {column!r}")
+    if role not in (TEXT, LABEL, GROUP):
+        return value
+    if role == LABEL and isinstance(value, list):
+        labels = [label_of(one) for one in value]
+        if None not in labels:
+            return tuple(labels)
+        value = value[labels.index(None)]
+    name = None if role == TEXT else label_of(value)
+    if name is None:
         what = "text" if role == TEXT else "a label"
         return Problem(f"column {column!r} is {type(value).__name__}, not {what}")
-    return found
-
-
-def _absent(columns: Mapping[str, Any], role: str, column: str) -> Problem:
-    if column not in columns:
-        return no_column(role, column, columns)
-    return Problem(f"no {role} in column {column!r}")
+    return name

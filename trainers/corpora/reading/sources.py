@@ -8,7 +8,7 @@ import hashlib
 import importlib.util
 import itertools
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -56,13 +56,8 @@ class Part:
     """Of a dataset on the hub."""
 
 
-def files(source: Source, key: str) -> list[str]:
-    """The files of a source, sorted. Raises UserError where there are none."""
-    return found_files(source, key).files
-
-
 def found_files(source: Source, key: str) -> globs.Found:
-    """As `files`, with what was passed over."""
+    """The files of a source, and what was passed over. Raises UserError where there are none."""
     try:
         return located(source)
     except Invalid as error:
@@ -72,36 +67,28 @@ def found_files(source: Source, key: str) -> globs.Found:
 def located(source: Source) -> globs.Found:
     """As `found_files`. Raises Invalid, which names the key of the source that is at fault."""
     assert source.path is not None
-    if not Path(source.path).name:
-        raise Invalid("path", f"{source.path!r} names no file")
     scheme, is_uri, rest = source.path.partition("://")
-    if is_remote(source):
-        return _first_with_files(source.path, functools.partial(_in_store, scheme))
     folder = Path.cwd() if source.package is None else _package_folder(source.package)
     if not is_uri:
         return _on_disk(source.path, folder, os.path.expanduser(source.path))
-    if not rest.startswith("/"):
-        raise Invalid(
-            "path", f"{source.path!r}: a file's URI has three slashes, as in file:///data"
-        )
-    return _first_with_files(source.path, functools.partial(_on_disk, source.path, folder))
+    if scheme != "file":
+        look = functools.partial(_in_store, scheme)
+    elif rest.startswith("/"):
+        look = functools.partial(_on_disk, source.path, folder)
+    else:
+        raise Invalid("path", f"{source.path!r}: a file's URI has three slashes: file:///data")
+    # Its names may be percent-encoded, as the standard has it, or stand as they are.
+    decoded = unquote(rest, errors="surrogateescape")
+    if decoded != rest:
+        with contextlib.suppress(Invalid):
+            return look(decoded)
+    return look(rest)
 
 
 def is_remote(source: Source) -> bool:
     """Whether its files are in an object store; `file://` is this machine's disk."""
     scheme, is_uri, _ = (source.path or "").partition("://")
     return bool(is_uri) and scheme != "file"
-
-
-def _first_with_files(uri: str, look: Callable[[str], globs.Found]) -> globs.Found:
-    """The files that a URI means: its names may be percent-encoded, as the standard has it, or
-    stand as they are. Raises Invalid."""
-    authority, slash, path = uri.partition("://")[2].partition("/")
-    decoded = unquote(path, errors="surrogateescape")
-    if decoded != path:
-        with contextlib.suppress(Invalid):
-            return look(f"{authority}{slash}{decoded}")
-    return look(f"{authority}{slash}{path}")
 
 
 def parts(
@@ -133,17 +120,17 @@ def _cut(source: Source, file: str, part_bytes: int) -> list[Part]:
         if compression_of(file) is not None:  # a tar that can only be read from its beginning
             return [Part(file)]
         members = archives.members(file, source.format)
-        return _together(file, [(m.place, m.size_bytes) for m in members], part_bytes)
+        return _together(file, ((one.place, one.size_bytes) for one in members), part_bytes)
     kind = format_of(file, source.format)
     if kind == "parquet":
-        return _together(file, [*enumerate(row_group_bytes(file))], part_bytes)
+        return _together(file, enumerate(row_group_bytes(file)), part_bytes)
     if kind == "csv" or compression_of(file) is not None:
         return [Part(file)]
     fs, path = filesystem(file)
     size_bytes = fs.get_file_info(path).size
     if size_bytes <= part_bytes or _is_read_from_its_beginning(file, kind, source.encoding):
         return [Part(file)]
-    return [Part(file, *found) for found in _ranges(size_bytes, part_bytes)]
+    return [Part(file, *range_) for range_ in _ranges(size_bytes, part_bytes)]
 
 
 def _is_read_from_its_beginning(file: str, kind: str, encoding: str | None) -> bool:
@@ -156,28 +143,22 @@ def _is_read_from_its_beginning(file: str, kind: str, encoding: str | None) -> b
     return encodings.marked(head) is not None or (kind == "jsonl" and is_array(head))
 
 
-def _count(total: int, limit: int) -> int:
-    """How many ranges of equal size a whole is cut in, none over the limit: a small rest would have
-    few rows, and one that cannot be read would be a large share of them."""
-    return max(1, -(-total // limit))
-
-
 def _ranges(total: int, limit: int) -> list[tuple[int, int]]:
-    count = _count(total, limit)
+    """Ranges of equal size, none over the limit: a small rest would have few rows, and one that
+    cannot be read would be a large share of them."""
+    count = max(1, -(-total // limit))
     return list(itertools.pairwise(total * number // count for number in range(count + 1)))
 
 
-def _together(file: str, sized: Sequence[tuple[int, int]], limit: int) -> list[Part]:
-    """Parts of things that cannot be cut, given by place and size: of all that begin in a range."""
-    sizes = [max(1, size) for _, size in sized]  # whatever a damaged file says
-    total, starts = sum(sizes), itertools.accumulate(sizes, initial=0)
-    count = _count(total, limit)
-    numbered = [
-        (start * count // total, place) for start, (place, _) in zip(starts, sized, strict=False)
-    ]
-    groups = itertools.groupby(numbered, lambda item: item[0])
-    begins = [0, *[next(group)[1] for _, group in groups][1:]]
-    return [Part(file, *found) for found in zip(begins, [*begins[1:], None], strict=True)]
+def _together(file: str, sized: Iterable[tuple[int, int]], limit: int) -> list[Part]:
+    """Parts of what cannot be cut, given by place and size: each ends when it is over the limit."""
+    begins, size = [0], 0
+    for place, size_bytes in sized:
+        if size >= limit:
+            begins.append(place)
+            size = 0
+        size += size_bytes
+    return [Part(file, begin, end) for begin, end in zip(begins, [*begins[1:], None], strict=True)]
 
 
 @functools.lru_cache(maxsize=256)
@@ -188,7 +169,7 @@ def content_hash(source: Source, key: str) -> str:
         digest.update(_dataset_state(source.dataset).encode())
         return digest.hexdigest()[:16]
     with concurrent.futures.ThreadPoolExecutor(LISTING_THREADS) as pool:
-        for of_file in pool.map(_file_hash, files(source, key)):
+        for of_file in pool.map(_file_hash, found_files(source, key).files):
             digest.update(of_file)
     return digest.hexdigest()[:16]
 
@@ -249,52 +230,45 @@ def _package_folder(package: str) -> Path:
     return Path(next(iter(spec.submodule_search_locations)))
 
 
-def _on_disk(given: str, folder: Path, path: str) -> globs.Found:
+def _on_disk(as_written: str, folder: Path, path: str) -> globs.Found:
     """The files of a path or glob on this machine; a relative one is looked for in the folder.
-    `given` is what the recipe says. Raises Invalid."""
+    `as_written` is what the recipe says. Raises Invalid."""
     whole = folder / path
     if whole.is_file():  # whatever marks are in its name
         return globs.Found([str(whole)], [])
     if not globs.is_glob(path):
-        raise Invalid("path", path_hints.explain(given, folder, whole))
+        raise Invalid("path", path_hints.explain(as_written, folder, whole))
     try:
-        found = globs.find(globs.Disk(), "/" if path.startswith("/") else str(folder), path)
+        found = globs.on_disk("/" if path.startswith("/") else str(folder), path)
     except ValueError as error:
-        raise Invalid("path", f"{given!r}: {error}") from error
+        raise Invalid("path", f"{as_written!r}: {error}") from error
     if not found.files:
-        raise Invalid("path", "; ".join([path_hints.explain(given, folder), *found.skipped]))
+        raise Invalid("path", "; ".join([path_hints.explain(as_written, folder), *found.skipped]))
     return found
 
 
 def _in_store(scheme: str, path: str) -> globs.Found:
     """The same in an object store. Raises Invalid."""
     uri, names = f"{scheme}://{path}", path.split("/")
-    fixed = list(itertools.takewhile(lambda name: not globs.is_glob(name), names))
-    base = f"{scheme}://{'/'.join(fixed)}"
+    fixed = "/".join(itertools.takewhile(lambda name: not globs.is_glob(name), names))
     try:
         fs, whole = filesystem(uri)
         if fs.get_file_info(whole).type == pafs.FileType.File:
             return globs.Found([uri], [])
-        found, root = globs.Found([], []), filesystem(base)[1]
+        found, root = globs.Found([], []), filesystem(f"{scheme}://{fixed}")[1]
         if globs.is_glob(path):
-            selector = pafs.FileSelector(root, recursive=True, allow_not_found=True)
-            listing = globs.Listing(fs.get_file_info(selector))
-            found = globs.find(listing, root, "/".join(names[len(fixed) :]))
+            found = globs.in_store(fs, root, path[len(fixed) :])
     except (OSError, pa.ArrowInvalid) as error:
         raise Invalid("path", f"cannot read {uri!r}: {error}") from error
     except ValueError as error:
         raise Invalid("path", f"{uri!r}: {error}") from error
     if not found.files:
         raise Invalid("path", "; ".join([f"no object matches {uri!r}", *found.skipped]))
-    return found._replace(files=[f"{base}{file[len(root) :]}" for file in found.files])
+    return found._replace(files=[f"{scheme}://{fixed}{file[len(root) :]}" for file in found.files])
 
 
 def _dataset_state(dataset: str) -> str:
-    state = Path(dataset).expanduser() / "state.json"
-    if state.is_file():
-        return state.read_text(encoding="utf-8")
-    splits = Path(dataset).expanduser() / "dataset_dict.json"
-    if splits.is_file():
-        states = sorted(splits.parent.glob("*/state.json"))
-        return "".join(path.read_text(encoding="utf-8") for path in states)
-    return dataset
+    """What `datasets` wrote of the content of a saved dataset, or of its splits."""
+    folder = Path(dataset).expanduser()
+    states = [*folder.glob("state.json"), *sorted(folder.glob("*/state.json"))]
+    return "".join(path.read_text(encoding="utf-8") for path in states) or dataset

@@ -21,27 +21,28 @@ COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
 
 
 def compression_of(file: str) -> str | None:
-    return COMPRESSIONS.get(Path(_in_full(file)).suffix)
+    return COMPRESSIONS.get(endings(file)[1])
 
 
 def archive_of(file: str) -> str | None:
     """zip, tar or None; a tar may be compressed."""
-    return ARCHIVES.get(inner_ending(file))
+    return ARCHIVES.get(endings(file)[0])
 
 
 def known_format(file: str) -> str | None:
-    return FORMATS.get(inner_ending(file))
+    return FORMATS.get(endings(file)[0])
 
 
-def format_of(file: str, given: str | None) -> str:
-    """The format of a file that is no archive. Raises UserError if its ending says nothing."""
-    found = given or known_format(file)
-    if found is None:
-        own = inner_ending(file)
+def format_of(file: str, named: str | None) -> str:
+    """The format of a file that is no archive: as the recipe has it `named`, or by its ending.
+    Raises UserError if that says nothing."""
+    kind = named or known_format(file)
+    if kind is None:
         raise UserError(
-            f"{file}: unknown ending {own!r} (known: {KNOWN}); set the source's `format`"
+            f"{file}: unknown ending {endings(file)[0]!r} (known: {KNOWN}); set the source's "
+            "`format`"
         )
-    return found
+    return kind
 
 
 def is_hidden(name: str) -> bool:
@@ -50,19 +51,11 @@ def is_hidden(name: str) -> bool:
     return name.startswith((".", "_", "~$"))
 
 
-def ending(file: str) -> str:
-    """As the file has it, with that of its compression."""
-    path = Path(file)
-    is_inside = path.suffix.lower() in COMPRESSIONS
-    return (Path(path.stem).suffix if is_inside else "") + path.suffix
-
-
-def inner_ending(file: str) -> str:
-    """The ending before that of a compression."""
-    path = Path(_in_full(file))
-    return Path(path.stem).suffix if path.suffix in COMPRESSIONS else path.suffix
-
-
-def _in_full(file: str) -> str:
-    name = file.lower()
-    return f"{name.removesuffix('.tgz')}.tar.gz" if name.endswith(".tgz") else name
+def endings(file: str) -> tuple[str, str]:
+    """The ending that says what a file holds, and that of its compression, or nothing."""
+    path = Path(file.lower())
+    if path.suffix == ".tgz":
+        return ".tar", ".gz"
+    if path.suffix in COMPRESSIONS:
+        return Path(path.stem).suffix, path.suffix
+    return path.suffix, ""

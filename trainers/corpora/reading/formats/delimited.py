@@ -5,9 +5,10 @@ import csv
 import itertools
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from cluster.errors import UserError
-from trainers.corpora.reading.formats import inner_ending, rows
+from trainers.corpora.reading.formats import endings, rows
 from trainers.corpora.reading.formats.rows import Problem, Row, Rows, Wanted
 from trainers.corpora.reading.formats.text_lines import BYTE_ORDER_MARK, Lines
 
@@ -17,13 +18,12 @@ TAB = "\t"
 TSV = (".tsv", ".tab")
 DELIMITERS = (",", TAB, ";", "|")
 """That are found by themselves: RFC 4180's, and what Excel and databases write."""
-
 SEPARATOR = re.compile(r"sep=(.)\s*")
 """A line above the header, by which Excel is told the delimiter."""
 
 
-class RowTooLong(Exception):
-    """Between the lines and who waits for a row of them."""
+class RowTooLong(csv.Error):
+    """As with a quote that is never closed."""
 
 
 class _Fed:
@@ -31,14 +31,13 @@ class _Fed:
 
     def __init__(self, lines: Lines):
         self._lines = iter(lines)
-        self._undecodable = lines.undecodable
         self.begin_row()
 
     def begin_row(self) -> None:
         self.read: list[tuple[str, str | None]] = []
         """The lines of the row so far, and where they stand; None for one that is too long."""
         self.is_utf8 = True
-        self._row_bytes = 0
+        self._row_characters = 0
 
     def peek(self) -> str:
         """The first line, which stays to be read."""
@@ -47,7 +46,7 @@ class _Fed:
         raw = first[0][1] if first else b""
         return (raw or b"").removeprefix(BYTE_ORDER_MARK).decode("utf-8", "replace")
 
-    def __iter__(self) -> "_Fed":
+    def __iter__(self) -> Iterator[str]:
         return self
 
     def __next__(self) -> str:
@@ -55,19 +54,16 @@ class _Fed:
         if raw is None:
             self.read.append((where, None))
             raise RowTooLong
-        line = raw.removeprefix(BYTE_ORDER_MARK)
+        raw = raw.removeprefix(BYTE_ORDER_MARK)
         try:
-            decoded = line.decode()
-        except UnicodeDecodeError:
-            self.is_utf8 = False
-            decoded = line.decode(
-                "utf-8", "surrogateescape"
-            )  # marks the field; the row stays whole
-        self.read.append((where, decoded))
-        self._row_bytes += len(raw)
-        if self._row_bytes > rows.MAX_ROW_BYTES:  # as with a quote that is never closed
+            line = raw.decode()
+        except UnicodeDecodeError:  # marks the field; the row stays whole
+            self.is_utf8, line = False, raw.decode("utf-8", "surrogateescape")
+        self.read.append((where, line))
+        self._row_characters += len(line)
+        if self._row_characters > rows.MAX_ROW_BYTES:
             raise RowTooLong
-        return decoded
+        return line
 
 
 def delimited(
@@ -79,10 +75,10 @@ def delimited(
     csv.field_size_limit(rows.MAX_ROW_BYTES)
     while fed.peek().isspace():
         next(fed)
-    if said := SEPARATOR.fullmatch(fed.peek()):
+    if separator := SEPARATOR.fullmatch(fed.peek()):
         next(fed)
-        delimiter = delimiter or said[1]
-    delimiter = delimiter or delimiter_of(fed.peek(), named, inner_ending(name) in TSV)
+        delimiter = delimiter or separator[1]
+    delimiter = delimiter or delimiter_of(fed.peek(), named, endings(name)[0] in TSV)
     reader = csv.reader(fed, delimiter=delimiter, strict=True)
     header: list[str] | None = None
     while True:
@@ -96,37 +92,38 @@ def delimited(
             problem = rows.too_long()
         except csv.Error as error:
             problem = Problem("not CSV", str(error))
-        where = fed.read[0][0] if fed.read else name
         if header is None:
             header = _header(name, fields, problem, wanted, lines.undecodable)
             continue
-        unquoted = _unquoted(fed.read, problem, len(header)) if delimiter == TAB else None
-        if unquoted is not None:
-            for at, values in unquoted:
-                yield Row(at, dict(zip(header, _decoded(values, lines.undecodable), strict=True)))
-        elif problem is not None:
-            for _ in fed.read:  # rows that a quote that is never closed may have taken in
-                yield Row(where, None, problem)
-        elif len(fields) == len(header):
-            decoded = fields if fed.is_utf8 else _decoded(fields, lines.undecodable)
-            yield Row(where, dict(zip(header, decoded, strict=True)))
-        elif fields:  # none in a blank line
-            counts = f"{len(fields)}, where the header has {len(header)}"
-            yield Row(where, None, Problem("wrong number of fields", counts))
+        read = _unquoted(fed.read, problem, len(header)) if delimiter == TAB else None
+        if read is None and problem is not None:
+            # Each line counts: a quote that is never closed may have taken rows in.
+            yield from (Row(fed.read[0][0], None, problem) for _ in fed.read)
+        elif read is None and fields:  # none in a blank line
+            read = [(fed.read[0][0], fields)]
+        for where, values in read or ():
+            if len(values) != len(header):
+                counts = f"{len(values)}, where the header has {len(header)}"
+                yield Row(where, None, Problem("wrong number of fields", counts))
+                continue
+            row: dict[str, Any] = dict(zip(header, values, strict=True))
+            if not fed.is_utf8:
+                row |= {key: lines.undecodable for key in row if UNDECODED.search(row[key])}
+            yield Row(where, row)
 
 
 def delimiter_of(header: str, wanted: Wanted, is_tsv: bool) -> str:
     """The delimiter of a file with this first line: the one by which it has the most of the wanted
     columns, then the one by which it has the most columns. Pure."""
 
-    def fits(delimiter: str) -> tuple[int, int]:
+    def fits(delimiter: str) -> tuple[int, int, bool]:
         try:
             columns = next(csv.reader([header], delimiter=delimiter), [])
         except csv.Error:
-            return 0, 0
-        return len({*wanted.values()} & {*columns}), len(columns)
+            columns = []
+        return len({*wanted.values()} & {*columns}), len(columns), is_tsv and delimiter == TAB
 
-    return max(sorted(DELIMITERS, key=lambda one: one != TAB) if is_tsv else DELIMITERS, key=fits)
+    return max(DELIMITERS, key=fits)
 
 
 def _unquoted(
@@ -137,13 +134,9 @@ def _unquoted(
     Pure."""
     if problem is None and (len(read) == 1 or any('""' in (line or "") for _, line in read)):
         return None  # quotes are doubled only where fields are quoted
-    split = [(where, line.rstrip("\r\n").split(TAB)) for where, line in read if line is not None]
-    is_whole = len(split) == len(read) and all(len(fields) == columns for _, fields in split)
-    return split if is_whole else None
-
-
-def _decoded(fields: list[str], undecodable: Problem) -> Iterator[str | Problem]:
-    return (undecodable if UNDECODED.search(field) else field for field in fields)
+    split = [(where, (line or "").rstrip("\r\n").split(TAB)) for where, line in read]
+    is_whole = all(line is not None for _, line in read)
+    return split if is_whole and all(len(fields) == columns for _, fields in split) else None
 
 
 def _header(

@@ -2,8 +2,9 @@
 
 import codecs
 import io
-from collections.abc import Sequence
 from typing import Any
+
+import pyarrow as pa
 
 from trainers.corpora.reading.formats.rows import Problem
 
@@ -13,7 +14,7 @@ MARKS = {  # those of UTF-32 begin with those of UTF-16
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-LIKELY = ["gb18030", "big5", "cp932", "euc_jp", "cp949", "cp1252", "cp1251"]
+LIKELY = ["gb18030", "big5", "cp932", "euc_jp", "cp949", "cp1252", "cp1251", "utf_8"]
 LIKELY += ["utf_16_le", "utf_16_be", "utf_32_le", "utf_32_be"]
 """What a file may be in, in Python's names. Of all that charset-normalizer knows, it often takes a
 rare relative of these."""
@@ -48,41 +49,35 @@ def as_utf8(
     problem = _undecodable(sample, encoding)
     if is_utf8(encoding):
         return stream, problem, sample
-    text: Any = io.BufferedReader(_Utf8(stream, encoding), PIECE_BYTES)
+    decoder = codecs.getincrementaldecoder(encoding)(UNDECODABLE)
+
+    def recoded(piece: Any) -> bytes:
+        return decoder.decode(bytes(piece), final=not piece).encode("utf-8", "surrogatepass")
+
+    content: Any = pa.TransformInputStream(pa.PythonFile(stream, "r"), recoded)
+    text = io.BufferedReader(content, PIECE_BYTES)
     return text, problem, text.peek(SAMPLE_BYTES)[:SAMPLE_BYTES]
 
 
-class _Utf8(io.RawIOBase):
-    """The bytes of a stream, from one encoding to UTF-8."""
-
-    def __init__(self, stream: io.BufferedReader, encoding: str):
-        self._stream = stream
-        self._decoder = codecs.getincrementaldecoder(encoding)(UNDECODABLE)
-        self._ready, self._is_at_end = b"", False
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        while not self._ready and not self._is_at_end:
-            piece = self._stream.read1(PIECE_BYTES)
-            self._is_at_end = not piece
-            decoded = self._decoder.decode(piece, final=self._is_at_end)
-            self._ready = decoded.encode("utf-8", "surrogatepass")
-        size = min(len(buffer), len(self._ready))
-        buffer[:size], self._ready = self._ready[:size], self._ready[size:]
-        return size
-
-
 def _undecodable(sample: bytes, encoding: str) -> Problem:
-    """What to tell of rows that are not in the encoding that a file should have."""
-    told = f"not {'UTF-8' if is_utf8(encoding) else encoding}"
-    return Problem(told) if _is_in(sample, encoding) else Problem(told, advice(sample, encoding))
+    """What to tell of rows that are not in the encoding that a file should have: with advice, if
+    most lines are not, of those of which one can tell."""
+    reason = f"not {'UTF-8' if is_utf8(encoding) else encoding}"
+    decoded = codecs.getincrementaldecoder(encoding)(UNDECODABLE).decode(sample)
+    lines = [line for line in decoded.split("\n") if not line.isascii()]
+    most = 2 * sum("\udcff" in line for line in lines) > len(lines)
+    return Problem(reason, advice(sample) if most else "")
 
 
-def advice(sample: bytes, encoding: str = "utf-8") -> str:
-    """How to read a file that begins so and is in another encoding than this one."""
-    likely = _likely(sample, LIKELY if is_utf8(encoding) else [*LIKELY, "utf_8"])
+def advice(sample: bytes) -> str:
+    """How to read a file that begins so. Takes a moment."""
+    import charset_normalizer
+
+    if len(sample) == SAMPLE_BYTES:  # cut off, perhaps within a character
+        is_wide = 0 in sample
+        sample = sample[: -4 if is_wide else sample.rfind(b"\n") + 1 or None]
+    matches = charset_normalizer.from_bytes(sample, cp_isolation=LIKELY)
+    likely = [match.encoding.replace("_", "-") for match in matches][:2]
     if not likely:
         return "set the source's `encoding`, or convert the file"
     looks = " or ".join(likely)
@@ -92,21 +87,3 @@ def advice(sample: bytes, encoding: str = "utf-8") -> str:
 def has_many_zeros(sample: bytes) -> bool:
     """As UTF-16 and UTF-32 have them where letters are Latin, which UTF-8 would not refuse."""
     return sample.count(0) > len(sample) // 10
-
-
-def _is_in(sample: bytes, encoding: str) -> bool:
-    """Whether most lines are in an encoding, of those of which one can tell."""
-    decoder = codecs.getincrementaldecoder(encoding)(UNDECODABLE)
-    lines = [line for line in decoder.decode(sample).split("\n") if not line.isascii()]
-    return 2 * sum("\udcff" in line for line in lines) <= len(lines)
-
-
-def _likely(sample: bytes, known: Sequence[str]) -> list[str]:
-    """The two likeliest encodings of some bytes at most, the likelier first. Takes a moment."""
-    import charset_normalizer
-
-    if len(sample) == SAMPLE_BYTES:  # cut off, perhaps within a character
-        is_wide = 0 in sample
-        sample = sample[: -4 if is_wide else sample.rfind(b"\n") + 1 or None]
-    found = charset_normalizer.from_bytes(sample, cp_isolation=[*known])
-    return [match.encoding.replace("_", "-") for match in found][:2]

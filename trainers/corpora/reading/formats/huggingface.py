@@ -1,5 +1,6 @@
 """Rows of Hugging Face datasets: saved on disk, memory-mapped; or streamed from the hub."""
 
+import contextlib
 import re
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,9 @@ def saved_rows(dataset: str, split: str) -> int:
 
 def saved_columns(dataset: str, split: str) -> list[str]:
     """The columns of a dataset on disk; none of one that is not there."""
-    try:
+    with contextlib.suppress(UserError):
         return list(_load(dataset, split).column_names) if is_saved(dataset) else []
-    except UserError:
-        return []
+    return []
 
 
 def commit(dataset: str, revision: str | None) -> str:
@@ -36,11 +36,11 @@ def commit(dataset: str, revision: str | None) -> str:
     from huggingface_hub.errors import HTTPError
 
     try:
-        found = HfApi().dataset_info(dataset, revision=revision).sha
+        sha = HfApi().dataset_info(dataset, revision=revision).sha
     except (OSError, ValueError, HTTPError) as error:
         raise _cannot_load(dataset, error) from error
-    assert found is not None
-    return found
+    assert sha is not None
+    return sha
 
 
 def hub_files(dataset: str, split: str, commit: str) -> int:
@@ -68,36 +68,21 @@ def huggingface(
         loaded = loaded.shard(loaded.num_shards, begin)
         where, begin = f"{dataset}:file {begin}", 0
     loaded = loaded.select_columns([*dict.fromkeys(wanted.values())])
-    names = {
-        column: of_classes
-        for column, feature in (loaded.features or {}).items()
-        if (of_classes := _class_names(feature)) is not None
-    }
-    short_floats = [
-        column
-        for column, feature in (loaded.features or {}).items()
-        if getattr(feature, "dtype", None) in ("float16", "float32")
-    ]
+    features = loaded.features or {}
     for number, row in enumerate(loaded, start=begin):
-        for column in short_floats:  # 0.1 as people wrote it, not 0.10000000149
-            if row[column] is not None:
-                row[column] = float(str(np.float32(row[column])))
-        for column, of_classes in names.items():
-            if isinstance(row[column], list):
-                row[column] = [_named(of_classes, one) for one in row[column]]
-            elif isinstance(row[column], int):
-                row[column] = _named(of_classes, row[column])
-        yield Row(f"{where}:row {number}", row)
+        columns = {name: _as_written(features.get(name), value) for name, value in row.items()}
+        yield Row(f"{where}:row {number}", columns)
 
 
-def _class_names(feature: Any) -> list[str] | None:
-    """Of a column of classes, or of lists of them."""
-    return getattr(getattr(feature, "feature", feature), "names", None)
-
-
-def _named(of_classes: list[str], number: int | None) -> str | None:
-    """Numbers below 0 stand for no class."""
-    return of_classes[number] if number is not None and number >= 0 else None
+def _as_written(feature: Any, value: Any) -> Any:
+    """A class by its name, and a short float as people wrote it: 0.1, not 0.10000000149."""
+    if isinstance(value, list):
+        return [_as_written(getattr(feature, "feature", None), one) for one in value]
+    if value is not None and hasattr(feature, "names"):
+        return feature.names[value] if value >= 0 else None  # numbers below 0 stand for no class
+    if value is not None and getattr(feature, "dtype", None) in ("float16", "float32"):
+        return float(str(np.float32(value)))
+    return value
 
 
 def _load(dataset: str, split: str, commit: str | None = None) -> Any:

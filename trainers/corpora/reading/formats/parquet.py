@@ -35,14 +35,14 @@ def parquet(file: str, wanted: Wanted, begin: int = 0, end: int | None = None) -
         columns = [name for name in schema.names if name in wanted.values() or not wanted]
         metadata = table.metadata
         number = sum(metadata.row_group(group).num_rows for group in range(begin))
-        for group in range(begin, metadata.num_row_groups if end is None else end):
-            described = metadata.row_group(group)
-            row_bytes = described.total_byte_size // max(1, described.num_rows)
-            batch_rows = max(1, min(BATCH_ROWS, BATCH_BYTES // max(1, row_bytes)))
-            for batch in table.iter_batches(batch_rows, row_groups=[group], columns=columns):
-                for row in _as_bytes(batch).to_pylist():
-                    number += 1
-                    yield _row(row, f"{file}:row {number}")
+        groups = range(begin, metadata.num_row_groups if end is None else end)
+        sized = [metadata.row_group(group) for group in groups]
+        row_bytes = max((one.total_byte_size // max(1, one.num_rows) for one in sized), default=0)
+        batch_rows = max(1, min(BATCH_ROWS, BATCH_BYTES // max(1, row_bytes)))
+        for batch in table.iter_batches(batch_rows, row_groups=groups, columns=columns):
+            for row in _as_bytes(batch).to_pylist():
+                number += 1
+                yield _row(row, f"{file}:row {number}")
 
 
 def _open(file: str) -> pq.ParquetFile:
@@ -59,20 +59,13 @@ def _as_bytes(batch: pa.RecordBatch) -> pa.RecordBatch:
     wrote in place of those that short floats hold: 0.1, not 0.10000000149."""
     columns = []
     for column in batch.columns:
-        if _is_text(column.type):
+        kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+        if pa.types.is_string(kind) or pa.types.is_large_string(kind) or kind == pa.string_view():
             column = column.cast(pa.large_binary())
-        elif pa.types.is_float16(column.type) or pa.types.is_float32(column.type):
+        elif pa.types.is_float16(kind) or pa.types.is_float32(kind):
             column = column.cast(pa.string()).cast(pa.float64())
         columns.append(column)
     return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    return (
-        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-    )
 
 
 def _row(row: dict[str, object], where: str) -> Row:

@@ -46,25 +46,22 @@ def too_long() -> Problem:
     return Problem(f"row over {MAX_ROW_BYTES / (1 << 20):g} MiB")
 
 
-def no_column(key: str, column: str, columns: Collection[str]) -> Problem:
-    return Problem(f"no column {column!r}", f"set as `columns.{key}`; {there_are(columns, column)}")
-
-
-def there_are(columns: Collection[str], wanted: str) -> str:
-    """The columns that there are, and the nearest to the one that is not."""
+def no_column(role: str, column: str, columns: Collection[str]) -> Problem:
+    """With the columns that there are, and the nearest to the one that is not."""
     shown = ", ".join(itertools.islice(columns, SHOWN_COLUMNS))
     more = ", ..." if len(columns) > SHOWN_COLUMNS else ""
-    is_several = len(columns) == 1 and wanted in shown
-    hint = "; set `delimiter` if these are several" if is_several else nearest(wanted, columns)
-    return f"columns: {shown}{more}{hint}"
+    is_several = len(columns) == 1 and column in shown
+    hint = "; set `delimiter` if these are several" if is_several else nearest(column, columns)
+    detail = f"set as `columns.{role}`; columns: {shown}{more}{hint}"
+    return Problem(f"no column {column!r}", detail)
 
 
 def refuse_columns(file: str, wanted: Wanted, columns: Sequence[str]) -> None:
     """Raises UserError for a column that no row of the file can have, and for one that it has more
     than once."""
-    for key, column in wanted.items():
+    for role, column in wanted.items():
         if column not in columns:
-            raise UserError(f"{file}: {no_column(key, column, columns)}")
+            raise UserError(f"{file}: {no_column(role, column, columns)}")
         if columns.count(column) > 1:
             raise UserError(
                 f"{file}: {columns.count(column)} columns are called {column!r}; rename all but one"

@@ -47,8 +47,8 @@ def reading(file: str) -> Iterator[None]:
 
 def unreadable(file: str, error: Exception) -> RaymillError:
     """What to tell of a file, by who can mend it. Pure."""
-    told, number = str(error), getattr(error, "errno", None)
-    is_remote = "AWS Error" in told and not any(kind in told for kind in OF_THE_USER)
+    message, number = str(error), getattr(error, "errno", None)
+    is_remote = "AWS Error" in message and not any(kind in message for kind in OF_THE_USER)
     if is_remote or number in (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOMEM):
         return InfrastructureError(f"{file}: {error}")
     # With a number, the system says why; without, it is about what the file holds.

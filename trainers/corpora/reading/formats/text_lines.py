@@ -56,28 +56,28 @@ def _skip_line(stream: io.BufferedReader) -> int:
     return size
 
 
-def text(name: str, found: Lines, wanted: Wanted) -> Rows:
+def text(name: str, lines: Lines, wanted: Wanted) -> Rows:
     """A row for each line, with the line in its one column."""
     column = wanted.get("text", "text")
     rows.refuse_columns(name, wanted, [column])
-    for where, raw in found:
+    for where, raw in lines:
         if raw is None:
             yield Row(where, None, rows.too_long())
         elif not raw.isspace():
             try:
                 yield Row(where, {column: raw.removeprefix(BYTE_ORDER_MARK).decode()})
             except UnicodeDecodeError:
-                yield Row(where, None, found.undecodable)
+                yield Row(where, None, lines.undecodable)
 
 
-def jsonl(name: str, found: Lines, wanted: Wanted) -> Rows:
-    for where, raw in found:
+def jsonl(name: str, lines: Lines, wanted: Wanted) -> Rows:
+    for where, raw in lines:
         if raw is None:
             yield Row(where, None, rows.too_long())
             continue
         line = raw.removeprefix(BYTE_ORDER_MARK).strip()
         if line:
-            yield json_row(where, line, found.undecodable)
+            yield json_row(where, line, lines.undecodable)
 
 
 def json_row(where: str, written: bytes, undecodable: Problem) -> Row:
@@ -87,18 +87,11 @@ def json_row(where: str, written: bytes, undecodable: Problem) -> Row:
     try:
         row = from_json(written, cache_strings="keys")
     except ValueError as error:
-        return Row(where, None, _why_not_json(written, error, undecodable))
+        reason = str(error).replace(" at line 1 column", " at column")
+        if reason.startswith("EOF while parsing an object"):
+            reason += "; a row is a line, unless the file is an array of objects"
+        is_utf8 = written.decode(errors="ignore").encode() == written
+        return Row(where, None, Problem("not JSON", reason) if is_utf8 else undecodable)
     if isinstance(row, dict):
         return Row(where, row)
     return Row(where, None, Problem("not an object with columns", type(row).__name__))
-
-
-def _why_not_json(written: bytes, error: ValueError, undecodable: Problem) -> Problem:
-    try:
-        written.decode()
-    except UnicodeDecodeError:
-        return undecodable
-    told = str(error).replace(" at line 1 column", " at column")
-    if told.startswith("EOF while parsing an object"):
-        told += "; a row is a line, unless the file is an array of objects"
-    return Problem("not JSON", told)

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from trainers.corpora.cleaning import beginning as module
 from trainers.corpora.cleaning.beginning import MARGIN, beginning
 from trainers.corpora.cleaning.config import Clean
-from trainers.corpora.cleaning.privacy import FINDERS
+from trainers.corpora.cleaning.privacy import KINDS
 from trainers.corpora.cleaning.rules import LONGEST_MENDED, MOST_MARKS, normalize
 
-EVERYTHING = Clean(mojibake=True, boilerplate=True, mask=tuple(FINDERS))
-SETTINGS = [Clean(), Clean(unicode="NFC", boilerplate=True, mask=tuple(FINDERS)), EVERYTHING]
+EVERYTHING = Clean(mojibake=True, boilerplate=True, mask=tuple(KINDS))
+SETTINGS = [Clean(), Clean(unicode="NFC", boilerplate=True, mask=tuple(KINDS)), EVERYTHING]
 TROUBLE = [
     *"很好 ,.-1aA>\n\t\r\u3000\u00a0\u200b\u00ad\x07\x85\u2028",
     *("\u0301", "\u0338", "\u0316", "\u0344", "\u309b", "\u30ab", "\uff76", "\uff9e", "\u00a8"),
@@ -78,7 +78,7 @@ def test_no_more_of_a_text_is_cleaned_than_can_matter(
         return normalize(text, clean)
 
     monkeypatch.setattr(module, "normalize", counted)
-    clean = Clean(boilerplate=True, mask=tuple(FINDERS))
+    clean = Clean(boilerplate=True, mask=tuple(KINDS))
     begins, is_whole = beginning(long, clean, 2000)
     if "\u0301" not in long:
         assert not is_whole

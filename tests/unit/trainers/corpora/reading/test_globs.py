@@ -52,7 +52,7 @@ def test_linked_folders_and_files_are_read_once_by_their_own_names() -> None:
     names = ["data/a/1.txt", "data/a/4.txt", "data/b/2.txt", "data/b/deep/3.txt"]
     assert found("data/**/*.txt") == names
     assert skipped("data/**/*.txt") == [
-        "passed over links to what is read already (3): data/a/5.txt, data/a/6.txt, data/deep"
+        "passed over links to what is read already (3): data/a/5.txt, data/a/6.txt, data/deep/3.txt"
     ]
     assert found("data/b/*.txt") == ["data/b/2.txt"]
     assert found("data/*/*.txt")[-1] == "data/deep/3.txt"
@@ -120,7 +120,7 @@ def test_names_in_file_uris_are_encoded_or_as_they_are(name: str) -> None:
 
 
 def test_a_files_uri_has_three_slashes() -> None:
-    with pytest.raises(UserError, match="a file's URI has three slashes, as in file:///data"):
+    with pytest.raises(UserError, match="a file's URI has three slashes: file:///data"):
         found_files(Source(path="file://data/a.txt"), KEY)
 
 

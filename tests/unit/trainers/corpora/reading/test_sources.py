@@ -19,7 +19,7 @@ from cluster.errors import UserError
 from cluster.recipe.section import identity
 from trainers.corpora.reading.config import Source
 from trainers.corpora.reading.readers import read
-from trainers.corpora.reading.sources import Part, content_hash, files, parts
+from trainers.corpora.reading.sources import Part, content_hash, found_files, parts
 
 ROWS = [{"text": "这家酒店很好", "label": "good"}, {"text": "two words", "label": "bad"}]
 KEY = "corpora.sources.x"
@@ -56,7 +56,7 @@ def test_files_are_found_by_glob_and_uri(
         Path(name).parent.mkdir(exist_ok=True)
         Path(name).write_text(Path(name).stem)
     source = Source(path=pattern.format(here=tmp_path))
-    found = files(source, KEY)
+    found = found_files(source, KEY).files
     assert [Path(file).stem for file in found] == expected
     assert [next(read(source, Part(file))).text for file in found] == expected
 
@@ -287,5 +287,5 @@ def test_a_star_does_not_cross_folders(tmp_path: Path) -> None:
     (tmp_path / "old" / "1.txt").write_text("one")
     (tmp_path / "2.txt").write_text("two")
     for start in (f"{tmp_path}", f"file://{tmp_path}"):
-        found = files(Source(path=f"{start}/*.txt"), KEY)
+        found = found_files(Source(path=f"{start}/*.txt"), KEY).files
         assert [Path(file).name for file in found] == ["2.txt"]

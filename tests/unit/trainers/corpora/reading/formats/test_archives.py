@@ -1,4 +1,4 @@
-"""Archives: their members are read as files are; what is not to be trusted is refused."""
+"""Archives: their members are read as files are."""
 
 import contextlib
 import gzip
@@ -97,7 +97,7 @@ def test_members_are_parts_together_until_they_are_large(name: str) -> None:
     write(name, MEMBERS)
     source = Source(path=name)
     assert parts(source, KEY) == [Part(str(Path(name).absolute()))]
-    assert len(parts(source, KEY, part_bytes=1)) == 5
+    assert len(parts(source, KEY, part_bytes=1)) == 4, "an empty one goes with the next"
 
 
 @pytest.mark.parametrize("name", ["a.zip", "a.tar.gz"])
@@ -126,52 +126,29 @@ def test_a_row_that_cannot_be_read_is_named_by_its_member() -> None:
 
 def test_a_name_that_is_not_utf8_can_be_told() -> None:
     with tarfile.open("a.tar", "w") as tar:
-        tar.addfile(tarfile.TarInfo("\udcff/../one.txt"))
-    refused(path="a.tar").encode()
+        info = tarfile.TarInfo("\udcff.txt")
+        info.size = 4
+        tar.addfile(info, io.BytesIO(b"fine"))
+    (document,) = documents(path="a.tar")
+    document.where.encode()
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize(
-    "member", ["/etc/one.txt", "../one.txt", "a/../../one.txt", "C:\\one.txt", "..\\one.txt"]
-)
-def test_a_member_that_leads_outside_is_refused(name: str, member: str) -> None:
-    write(name, {"fine.txt": b"fine", member: b"x"})
-    says = f"{name}: member {member!r} leads outside the archive; the archive is not to be trusted"
-    assert refused(path=name) == says
-
-
-@pytest.mark.parametrize(
-    "kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE]
-)
-def test_links_and_devices_in_a_tar_are_refused(kind: bytes) -> None:
+def test_links_in_a_tar_are_passed_over() -> None:
     with tarfile.open("a.tar", "w") as tar:
         info = tarfile.TarInfo("one.txt")
-        info.type, info.linkname = kind, "fine.txt"
+        info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
         tar.addfile(info)
-    assert refused(path="a.tar") == (
-        "a.tar: member 'one.txt' is neither a file nor a folder; the archive is not to be trusted"
-    )
+        tar.add(__file__, "two.txt")
+    names = {document.where.rpartition(":")[0][-7:] for document in documents(path="a.tar")}
+    assert names == {"two.txt"}
 
 
-def test_links_in_a_zip_are_refused() -> None:
-    with zipfile.ZipFile("a.zip", "w") as out:
-        info = zipfile.ZipInfo("one.txt")
-        info.external_attr = 0o120777 << 16
-        out.writestr(info, "/etc/passwd")
-    assert "'one.txt' is neither a file nor a folder" in refused(path="a.zip")
-
-
-def test_a_zip_compressed_otherwise_or_encrypted_is_refused() -> None:
-    with zipfile.ZipFile("a.zip", "w", zipfile.ZIP_LZMA) as out:
-        out.writestr("one.txt", "fine")
-    assert refused(path="a.zip") == (
-        "a.zip: 'one.txt' is neither stored nor deflated; pack it again"
-    )
+def test_an_encrypted_zip_is_refused() -> None:
     write("b.zip", {"one.txt": b"fine"})
     content = bytearray(Path("b.zip").read_bytes())
     content[content.rindex(b"PK\x01\x02") + 8] |= 1
     Path("b.zip").write_bytes(content)
-    assert refused(path="b.zip") == "b.zip: 'one.txt' is encrypted; unpack it"
+    assert "is encrypted, password required" in refused(path="b.zip")
 
 
 @pytest.mark.parametrize("name", ["a.zip", "a.tar", "a.tgz"])

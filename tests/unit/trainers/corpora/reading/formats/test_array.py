@@ -105,9 +105,15 @@ def test_an_item_that_is_no_row_is_one_row() -> None:
     ("content", "says"),
     [
         ('[{"text": "a"}, {"text": "b', "a.json:item 2: not JSON: "),
-        ('[{"text": "a"}', "a.json: not JSON: the end of the file stands where ',' should"),
-        ('[{"text": "a"} {"text": "b"}]', "a.json: not JSON: '{' stands where ',' should"),
-        ('[{"text": "a"}]\n[{"text": "b"}]', "a.json: not JSON: something stands behind the array"),
+        ('[{"text": "a"}', "a.json:item 1: not JSON: the array does not go on with ','"),
+        (
+            '[{"text": "a"} {"text": "b"}]',
+            "a.json:item 2: not JSON: the array does not go on with ','",
+        ),
+        (
+            '[{"text": "a"}]\n[{"text": "b"}]',
+            "a.json:item 2: not JSON: the array does not go on with ','",
+        ),
         ('[{"a": ' + "[" * 100_000, "a.json:item 1: not JSON: nested too deep"),
     ],
 )

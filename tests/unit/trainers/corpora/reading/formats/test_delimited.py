@@ -94,7 +94,7 @@ def test_a_delimiter_may_be_named() -> None:
 def test_check_and_run_find_the_same_delimiter() -> None:
     Path("a.csv").write_text("text, as written, once;label\nfine;x\n")
     source = Source(path="a.csv", columns={"text": "text, as written, once"})
-    assert {*first_columns(source)} == {"text, as written, once", "label"}
+    assert {*first_columns(source, ())} == {"text, as written, once", "label"}
     assert [d.text for part in parts(source, KEY) for d in read(source, part)] == ["fine"]
 
 
@@ -114,12 +114,6 @@ def test_a_line_may_tell_excel_the_delimiter() -> None:
 def test_a_delimiter_is_one_character(delimiter: str) -> None:
     with pytest.raises(ValidationError, match="must be one character, no quote and no line break"):
         Source(path="a.csv", delimiter=delimiter)
-
-
-@pytest.mark.parametrize("keys", [{"path": "a", "format": "jsonl"}, {"dataset": "a/b"}])
-def test_a_delimiter_goes_with_csv(keys: dict[str, str]) -> None:
-    with pytest.raises(ValidationError, match="goes with"):
-        Source.model_validate({**keys, "delimiter": ";"})
 
 
 def test_quotes_between_tabs_may_be_text() -> None:

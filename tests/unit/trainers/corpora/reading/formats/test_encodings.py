@@ -148,10 +148,10 @@ def test_an_encoding_that_is_none_is_refused(name: str) -> None:
         Source(path="a.txt", encoding=name)
 
 
-def test_an_encoding_goes_with_files_of_text() -> None:
-    for keys in ({"dataset": "a/b"}, {"path": "a", "format": "parquet"}):
-        with pytest.raises(ValidationError, match="goes with"):
-            Source.model_validate({**keys, "encoding": "gbk"})
+@pytest.mark.parametrize("key", ["encoding", "delimiter", "package"])
+def test_what_is_said_of_files_does_not_go_with_a_dataset(key: str) -> None:
+    with pytest.raises(ValidationError, match="does not go with `dataset`"):
+        Source.model_validate({"dataset": "a/b", key: ";" if key == "delimiter" else "big5"})
 
 
 def test_marks_are_those_of_the_standard() -> None:

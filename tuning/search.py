@@ -24,6 +24,7 @@ from cluster.runs.progress import Progress
 from trainers.engine.job import TrainJob
 from trainers.finetune import task
 from trainers.launch.training import Limits, alone, fit_group, interruptible
+from trainers.launch.waiting import WaitForNodes
 from tuning.config import Tune
 from tuning.space import draw
 from tuning.winner import WINNER, Trial, choose
@@ -38,7 +39,8 @@ def run(job: StageJob) -> dict[str, Any]:
     trials = [Trial(number, values) for number, values in enumerate(draw(settings, recipe.seed))]
     jobs = [_training(job, override(recipe, {"tune": None, **trial.values})) for trial in trials]
     job.progress.line(f"{len(trials)} trials, {at_once} at a time")
-    _search(settings, metric, mode, jobs, trials, each, at_once, job.progress)
+    limits = Limits(wait_for_node_minutes=recipe.cluster.wait_for_node_minutes)
+    _search(settings, metric, mode, jobs, trials, each, at_once, limits, job.progress)
     winner = choose(trials, mode)
     if winner is None:
         reasons = {trial.error.splitlines()[-1] for trial in trials if trial.error}
@@ -87,20 +89,32 @@ def _trial(config: dict[str, Any]) -> None:
     if training.settings.most_workers == 1:
         alone(training, _Quiet(), tune.report)
     else:
-        fit_group(training, _Quiet(), Limits(), in_tune_trial=True)
+        fit_group(training, _Quiet(), config["limits"], in_tune_trial=True)
 
 
 class _Watch(tune.Callback):
     """Follows the trials on the driver: the table of the sweep, and its progress."""
 
-    def __init__(self, trials: list[Trial], metric: str, evaluations: int, progress: Progress):
+    def __init__(
+        self,
+        trials: list[Trial],
+        metric: str,
+        evaluations: int,
+        wait: WaitForNodes,
+        progress: Progress,
+    ):
         self._trials = trials
         self._metric = metric
         self._evaluations = evaluations
+        self._wait = wait
         self._progress = progress
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # the Tuner pickles itself to be restored some day; a terminal cannot follow
+
+    def on_step_end(self, iteration: int, trials: Any, **_: Any) -> None:
+        """Several times a second. Ray Tune would wait for ever where no node is left."""
+        self._wait.count_nodes(self._progress)
 
     def on_trial_result(
         self, iteration: int, trials: Any, trial: Any, result: Any, **_: Any
@@ -154,10 +168,13 @@ def _search(
     trials: list[Trial],
     each: dict[str, float],
     at_once: int,
+    limits: Limits,
     progress: Progress,
 ) -> None:
-    """Runs all trials; fills in `trials`."""
+    """Runs all trials; fills in `trials`. Raises InfrastructureError where no node has had room
+    for one for too long."""
     evaluations = jobs[0].settings.evaluations
+    wait = limits.wait("search", jobs[0].settings)
     several = jobs[0].settings.most_workers > 1
     trainable = tune.with_resources(_trial, {"CPU": 0} if several else each)
     scheduler = (
@@ -173,7 +190,11 @@ def _search(
     with tempfile.TemporaryDirectory(prefix="raymill-") as folder:
         tuner = tune.Tuner(
             trainable,
-            param_space={"number": tune.grid_search(list(range(len(jobs)))), "jobs": jobs},
+            param_space={
+                "number": tune.grid_search(list(range(len(jobs)))),
+                "jobs": jobs,
+                "limits": limits,
+            },
             tune_config=tune.TuneConfig(
                 metric=metric,
                 mode=mode,
@@ -183,7 +204,7 @@ def _search(
             ),
             run_config=tune.RunConfig(
                 storage_path=folder,
-                callbacks=[_Watch(trials, metric, evaluations, progress)],
+                callbacks=[_Watch(trials, metric, evaluations, wait, progress)],
                 verbose=0,
             ),
         )

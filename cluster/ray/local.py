@@ -1,11 +1,14 @@
 """A Ray for one command, on one machine."""
 
+import contextlib
 import logging
 import time
+from collections.abc import Iterable, Iterator
 
 import psutil
 
 from cluster.errors import InfrastructureError
+from cluster.ray import signals
 
 SETTINGS = {
     # Ray gives up on its own processes after these times, which is too soon where other work keeps
@@ -19,17 +22,28 @@ SETTINGS = {
 START_TIMEOUT_S = 600.0
 
 
-def start(cpus: int | None) -> None:
-    """Raises InfrastructureError where Ray does not start, however often it is tried.
+@contextlib.contextmanager
+def running(cpus: int | None) -> Iterator[None]:
+    """A local Ray while the block runs; none of its processes outlives it.
 
-    Its node gives another of its processes 15 s to say at which port it listens, which no setting
-    changes. Then Ray waits in vain for its node, and raises a plain Exception.
+    Raises InfrastructureError where Ray does not start, however often it is tried.
     """
+    others = _children()
+    try:
+        with signals.unheard_by_children():
+            _start(cpus, others)
+        yield
+    finally:
+        _end(others)
+
+
+def _start(cpus: int | None, others: set[psutil.Process]) -> None:
+    """Its node gives another of its processes 15 s to say at which port it listens, which no
+    setting changes. Then Ray waits in vain for its node, and raises a plain Exception."""
     import ray
 
     deadline = time.monotonic() + START_TIMEOUT_S
     while True:
-        before = _children()
         try:
             # Without pages of its dashboard: twelve processes, and a gigabyte of memory.
             ray.init(
@@ -43,15 +57,34 @@ def start(cpus: int | None) -> None:
         except Exception as error:
             if type(error) is not Exception:
                 raise
-            ray.shutdown()
-            for process in _children() - before:
-                process.kill()
             if time.monotonic() > deadline:
                 raise InfrastructureError(
                     f"Ray did not start on this machine within {START_TIMEOUT_S / 60:g} minutes; "
                     "end other work that keeps its cores busy, and run again"
                 ) from error
+            _end(others)
             logging.getLogger(__name__).warning("Ray was too slow to start, is started again")
+
+
+def _end(others: set[psutil.Process]) -> None:
+    """Ends every process below this one but `others`.
+
+    Ray would ask each of its processes to end by SIGTERM, and kill it a second later. That second
+    is spared for all but the GCS, to which this process says goodbye. A raylet that is killed does
+    not end its own children, such as a worker's compiler, nor its agents for a minute.
+    """
+    import ray
+
+    _kill(one for one in _children() - others if "gcs_server" not in one.name())
+    ray.shutdown()
+    _kill(_children() - others)  # a GCS whose start was interrupted is not known to Ray
+
+
+def _kill(processes: Iterable[psutil.Process]) -> None:
+    for process in processes:
+        for one in [process, *process.children(recursive=True)]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
 
 
 def _children() -> set[psutil.Process]:

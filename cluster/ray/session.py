@@ -57,14 +57,12 @@ def connected(address: str | None, cpus: int | None) -> Iterator[dict[str, float
         ingress = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="raymill-")))
         if address:
             stack.callback(ray.shutdown)
-            with signals.deferred():
+            with signals.unheard_by_children():
                 _join(address, variables)
         else:
             further = lazy_import("serving.rollout.ingress:environment")(ingress)
             _set_defaults(local.SETTINGS | processor.environment() | further)
-            stack.enter_context(signals.ended_together())
-            with signals.deferred():
-                local.start(cpus)
+            stack.enter_context(local.running(cpus))
         yield _resources()
 
 

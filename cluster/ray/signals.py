@@ -11,43 +11,45 @@ because their raylet did.
 
 import contextlib
 import signal
+import threading
 from collections.abc import Iterator
+from types import FrameType
 
 SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+INTERVAL_S = 0.5
+"""How often a pending signal is looked for."""
 
 
 @contextlib.contextmanager
-def deferred() -> Iterator[None]:
-    """SIGTERM and SIGHUP reach this process after the block, by the handlers that it had before
-    it; the processes that the block starts inherit that they are blocked, and never get them."""
-    handlers = {one: signal.getsignal(one) for one in SIGNALS}
+def unheard_by_children() -> Iterator[None]:
+    """Processes that the block starts inherit that SIGTERM and SIGHUP are blocked.
+
+    One that comes to this process meanwhile ends the block by KeyboardInterrupt, and then has the
+    handler called that was there before the block. Only for the main thread, as all handlers.
+    """
+    handlers = {one: signal.getsignal(one) for one in (*SIGNALS, signal.SIGALRM)}
+    is_over = threading.Event()
+    arguments = (threading.get_ident(), is_over)
+    watch = threading.Thread(target=_watch, args=arguments, name="signals", daemon=True)
+    signal.signal(signal.SIGALRM, _interrupt)
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
+        watch.start()
         yield
     finally:
+        is_over.set()
+        watch.join()
         for one, handler in handlers.items():  # Ray sets one for SIGTERM that exits at once
             signal.signal(one, handler)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
-@contextlib.contextmanager
-def ended_together() -> Iterator[None]:
-    """A local Ray that the block starts is shut down after it, with all of its processes.
+def _watch(thread: int, is_over: threading.Event) -> None:
+    """Interrupts a thread, and again where what it calls has swallowed the exception."""
+    while not is_over.wait(INTERVAL_S):
+        if signal.sigpending() & {*SIGNALS}:
+            signal.pthread_kill(thread, signal.SIGALRM)
 
-    Ray asks each of its processes to end by SIGTERM, and kills it a second later. That second is
-    spared for all but the GCS, to which this process says goodbye. A raylet that is killed does not
-    end its own children, such as a worker's compiler, nor its agents for a minute.
-    """
-    import psutil
-    import ray
 
-    others = set(psutil.Process().children())
-    try:
-        yield
-    finally:
-        started = [one for one in psutil.Process().children() if one not in others]
-        for process in [one for one in started if "gcs_server" not in one.name()]:
-            for one in [process, *process.children(recursive=True)]:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    one.kill()
-        ray.shutdown()
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

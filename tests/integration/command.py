@@ -157,6 +157,11 @@ class Command(Program):
         titles = self._titles()
         return [pid for pid, title in titles.items() if title.startswith("ray::RayTrainWorker")]
 
+    def named(self, name: str) -> list[int]:
+        """Its processes of a program, such as `raylet`."""
+        titles = self._titles()
+        return [pid for pid, title in titles.items() if Path(title.split(" ")[0]).name == name]
+
     def command_lines(self) -> list[str]:
         """Of all that this command started and that still runs."""
         return [title[:200] for title in self._titles().values()]

@@ -1,31 +1,23 @@
 """What to do when a training fails: the same again, again with less memory, or nothing. Pure.
 
-Failures have classes. A lost worker, its node, or the connection to it: again from the last
-checkpoint, within a budget for each hour, so that a month survives a failure a day, but a loop of
-crashes ends. Memory that gave out: again with half the micro-batch, which leaves the gradient as it
-is. One that ended because its node was announced to go: again, and no failure. An error of the
-program or the user ends the run at once, since it would only come again.
+A lost worker, its node, or the connection to it: again from the last checkpoint, within a budget
+for each hour, so that a month survives a failure a day, but a loop of crashes ends. Memory that
+gave out: again with half the micro-batch, which leaves the gradient as it is. One that ended
+because its node was announced to go: again, and no failure. An error of the program or the user
+ends the run at once, since it would only come again.
 """
 
 import collections
 import dataclasses
 import enum
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from cluster.errors import InfrastructureError, RaymillError
 from trainers.engine.job import Ended, TrainJob
 
 HOUR_S = 3600.0
-COMMUNICATION = (
-    "gloo",
-    "nccl",
-    "connection closed",
-    "connection reset",
-    "broken pipe",
-    "timed out",
-)
-MEMORY = (
+COMMUNICATION_TEXTS = ("gloo", "connection closed", "connection reset", "timed out")
+MEMORY_TEXTS = (
     "out of memory",
     "cublas_status_alloc_failed",
     "can't allocate memory",
@@ -35,42 +27,39 @@ MEMORY = (
 """As CUDA and its libraries, and torch's, C's and C++'s allocators of the CPU say it."""
 
 
-class Kind(enum.Enum):
-    LOST = "lost"
-    MEMORY = "memory"
-    ENDED = "ended"
-    MISTAKE = "mistake"
+class Kind(enum.IntEnum):
+    """Of an error. Where the ranks of a group tell of several, the first of these kinds is the
+    cause: a rank that dies, or whose memory gives out, makes the others fail in any way."""
+
+    MISTAKE = enum.auto()
+    """The user's, or another that raymill itself tells of."""
+    MEMORY = enum.auto()
+    DEATH = enum.auto()
+    """Of a process or a node."""
+    ENDED = enum.auto()
+    PROGRAM = enum.auto()
+    CONNECTION = enum.auto()
 
 
-@dataclasses.dataclass(frozen=True)
-class Failure:
+class Failure(NamedTuple):
     kind: Kind
     error: BaseException
-    """Of the errors of all workers the one that tells the cause."""
+    """The cause."""
+
+    @property
+    def is_loss(self) -> bool:
+        return self.kind in (Kind.DEATH, Kind.CONNECTION)
 
 
 def failure(error: BaseException) -> Failure:
-    """What a failed attempt comes down to.
-
-    A rank that dies makes the others fail in any way, so their errors count for nothing beside its
-    death: what was an error of the program comes again, without a death. What Ray Train itself
-    trips over is none of the program.
-    """
+    """What a failed attempt comes down to."""
     import ray.train
 
-    errors = _causes(error)
-    is_rays_own = isinstance(error, ray.train.ControllerError)
-    for kind, wanted in (
-        (Kind.MISTAKE, lambda found: isinstance(found, RaymillError)),
-        (Kind.MEMORY, _is_memory),
-        (Kind.LOST, _is_death),
-        (Kind.ENDED, lambda found: isinstance(found, Ended)),
-        (Kind.MISTAKE, lambda found: not (is_rays_own or _is_communication(found))),
-    ):
-        found = next(filter(wanted, errors), None)
-        if found is not None:
-            return Failure(kind, found)
-    return Failure(Kind.LOST, errors[0])
+    cause = min(_causes(error), key=kind_of)
+    kind = kind_of(cause)
+    if kind is Kind.PROGRAM and isinstance(error, ray.train.ControllerError):
+        kind = Kind.DEATH  # what Ray Train itself trips over is none of the program
+    return Failure(kind, cause)
 
 
 def results(references: Any) -> Any:
@@ -82,7 +71,7 @@ def results(references: Any) -> Any:
         return ray.get(references)
     except ray.exceptions.RayError as error:
         found = failure(error)
-        if found.kind is not Kind.LOST:
+        if not found.is_loss:
             raise found.error from error
         raise InfrastructureError(
             f"a process was lost ({_first_line(found.error)}); run it again"
@@ -108,46 +97,31 @@ def _causes(error: BaseException) -> list[BaseException]:
     return [error]
 
 
-def _is_memory(error: BaseException) -> bool:
+def kind_of(error: BaseException) -> Kind:
+    """By the error's type; by its text only where a library raises the same type for everything."""
     import ray.exceptions
-
-    if isinstance(error, (MemoryError, ray.exceptions.OutOfMemoryError)):
-        return True
-    # torch.OutOfMemoryError is a RuntimeError, as is what its allocator of the CPU raises.
-    return isinstance(error, (RuntimeError, OSError)) and any(
-        word in str(error).lower() for word in MEMORY
-    )
-
-
-def _is_death(error: BaseException) -> bool:
-    import ray.exceptions
+    import torch
 
     from cluster.ray.train_internals import WorkerHealthCheckTimeoutError
 
-    return isinstance(error, (ray.exceptions.RayError, WorkerHealthCheckTimeoutError))
-
-
-def _is_communication(error: BaseException) -> bool:
-    text = f"{type(error).__name__}: {error}".lower()
-    return any(word in text for word in COMMUNICATION)
-
-
-class Patience(NamedTuple):
-    """How long a training waits for nodes with room for its workers."""
-
-    minutes: float
-    workers: int
-    each: Mapping[str, float]
-    """What a worker holds."""
-
-    def is_over(self) -> InfrastructureError:
-        """What then ends the training."""
-        each = " and ".join(f"{amount:g} {name}s" for name, amount in self.each.items())
-        return InfrastructureError(
-            "training gave up: no node had room for its workers within "
-            f"cluster.wait_for_node_minutes = {self.minutes:g}; the last checkpoint is kept: bring "
-            f"back nodes with room for {self.workers} x {each} and run again, or set more minutes"
-        )
+    match error:
+        case RaymillError():
+            return Kind.MISTAKE
+        case MemoryError() | ray.exceptions.OutOfMemoryError() | torch.OutOfMemoryError():
+            return Kind.MEMORY
+        case ray.exceptions.RayError() | WorkerHealthCheckTimeoutError():
+            return Kind.DEATH
+        case Ended():
+            return Kind.ENDED
+        case ConnectionError() | TimeoutError() | torch.distributed.DistError():
+            return Kind.CONNECTION
+    if type(error) in (RuntimeError, OSError, torch.AcceleratorError):
+        text = str(error).lower()
+        if any(words in text for words in MEMORY_TEXTS):
+            return Kind.MEMORY
+        if any(words in text for words in COMMUNICATION_TEXTS):
+            return Kind.CONNECTION
+    return Kind.PROGRAM
 
 
 class Attempts:
@@ -160,17 +134,15 @@ class Attempts:
     def after(self, error: BaseException, job: TrainJob, now_s: float) -> tuple[TrainJob, str]:
         """The job to go on with, and what to tell the user. Raises what ends the training."""
         found = failure(error)
-        match found.kind:
-            case Kind.MISTAKE:
-                raise found.error from error
-            case Kind.MEMORY:
-                return self._with_less_memory(found.error, job)
-            case Kind.LOST:
-                return job, self._spent(found.error, now_s)
-            case Kind.ENDED:
-                return job, "its node is about to go; goes on elsewhere"
+        if found.is_loss:
+            return job, self._count_loss(found.error, now_s)
+        if found.kind is Kind.MEMORY:
+            return _with_less_memory(found.error, job)
+        if found.kind is Kind.ENDED:
+            return job, "its node is about to go; goes on elsewhere"
+        raise found.error from error
 
-    def _spent(self, error: BaseException, now_s: float) -> str:
+    def _count_loss(self, error: BaseException, now_s: float) -> str:
         while self._lost and self._lost[0] <= now_s - HOUR_S:
             self._lost.popleft()
         self._lost.append(now_s)
@@ -184,20 +156,21 @@ class Attempts:
             f"({len(self._lost)} of {self._allowed} failures an hour)"
         )
 
-    def _with_less_memory(self, error: BaseException, job: TrainJob) -> tuple[TrainJob, str]:
-        settings = job.settings
-        # A worker's share of the batch may be less than it could take at once.
-        used = min(settings.micro_batch_size, -(-settings.batch_size // settings.least_dp_size))
-        if used == 1:
-            raise InfrastructureError(
-                "training gave up: memory is too small for micro_batch_size 1 as well; "
-                "set activation_checkpointing: true, a higher zero.stage, more workers or a "
-                f"smaller model\n{error}"
-            ) from error
-        return with_micro_batch(job, used // 2), (
-            f"out of memory ({_first_line(error)}); goes on from the last checkpoint with "
-            f"micro_batch_size {used // 2} in place of {used}, the same batch"
-        )
+
+def _with_less_memory(error: BaseException, job: TrainJob) -> tuple[TrainJob, str]:
+    settings = job.settings
+    # A worker's share of the batch may be less than it could take at once.
+    used = min(settings.micro_batch_size, -(-settings.batch_size // settings.least_dp_size))
+    if used == 1:
+        raise InfrastructureError(
+            "training gave up: memory is too small for micro_batch_size 1 as well; "
+            "set activation_checkpointing: true, a higher zero.stage, more workers or a "
+            f"smaller model\n{error}"
+        ) from error
+    return with_micro_batch(job, used // 2), (
+        f"out of memory ({_first_line(error)}); goes on from the last checkpoint with "
+        f"micro_batch_size {used // 2} in place of {used}, the same batch"
+    )
 
 
 def with_micro_batch(job: TrainJob, size: int) -> TrainJob:

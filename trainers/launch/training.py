@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cluster.ray.resources import concurrent
 from cluster.ray.stop_requests import StopFlag, stop_flag
 from cluster.recipe.section import WAIT_FOR_NODE_MINUTES, ClusterSection
 from cluster.runs.pipeline import StageJob
@@ -29,7 +28,8 @@ from trainers.engine.stop_requests import (
 )
 from trainers.engine.training_config import Training
 from trainers.launch.elastic import Following
-from trainers.launch.failures import Attempts, Patience, with_micro_batch
+from trainers.launch.failures import Attempts, with_micro_batch
+from trainers.launch.waiting import INTERVAL_S, WaitForNodes
 
 if TYPE_CHECKING:
     from trainers.tasks.task import Task
@@ -42,8 +42,6 @@ GRACE_S = 25.0
 leaves 30 by default."""
 NO_CHECKPOINT = f"no further checkpoint within {GRACE_S:g} s; the last one counts"
 NO_ANSWER = "no further checkpoint, the cluster does not answer; the last one counts"
-ROOM_INTERVAL_S = 5.0
-"""How often it is looked whether there is still a node for a training of one worker."""
 RESIZE_INTERVAL_S = 60.0
 """How often an elastic group looks for room for more workers."""
 
@@ -65,6 +63,10 @@ class Limits(NamedTuple):
     @classmethod
     def of(cls, cluster: ClusterSection) -> "Limits":
         return cls(cluster.max_failures_per_hour, cluster.wait_for_node_minutes)
+
+    def wait(self, what: str, settings: Training) -> WaitForNodes:
+        minutes = self.wait_for_node_minutes
+        return WaitForNodes(what, minutes, settings.least_workers, settings.worker_resources)
 
 
 def fit_all(jobs: Sequence[TrainJob], progress: Progress, limits: Limits) -> list[dict[str, Any]]:
@@ -94,16 +96,11 @@ def fit_group(
         while True:
             progress.line(f"starting {_said(job.settings)} workers")
             try:
-                patience = _patience(job.settings, limits)
-                attempt = functools.partial(_group, job, relay, flag, patience, in_tune_trial)
+                wait = limits.wait("training", job.settings)
+                attempt = functools.partial(_group, job, relay, flag, wait, in_tune_trial)
                 return interruptible(attempt, flag, progress)
             except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
                 job = _after(error, attempts, job, asked, progress)
-
-
-def _patience(settings: Training, limits: Limits) -> Patience:
-    minutes = limits.wait_for_node_minutes
-    return Patience(minutes, settings.least_workers, settings.worker_resources)
 
 
 def _stoppable(job: TrainJob) -> contextlib.AbstractContextManager[StopFlag | None]:
@@ -112,7 +109,7 @@ def _stoppable(job: TrainJob) -> contextlib.AbstractContextManager[StopFlag | No
 
 
 def _group(
-    job: TrainJob, relay: Relayed, flag: StopFlag | None, patience: Patience, in_tune_trial: bool
+    job: TrainJob, relay: Relayed, flag: StopFlag | None, wait: WaitForNodes, in_tune_trial: bool
 ) -> dict[str, Any]:
     """One attempt of a worker group. Raises TrainingFailedError with the errors of its ranks."""
     import ray.train
@@ -122,7 +119,7 @@ def _group(
 
     settings, number = job.settings, _number(job.settings)
     told = number if isinstance(number, int) else None
-    callbacks: list[Any] = [Following(relay, told, patience)]
+    callbacks: list[Any] = [Following(relay, told, wait)]
     if in_tune_trial:
         from ray.tune.integration.ray_train import TuneReportCallback
 
@@ -294,7 +291,7 @@ def _fit_side_by_side(
     """Trains jobs of one worker."""
     import ray
 
-    patience = _patience(jobs[0].settings, limits)
+    wait = limits.wait("training", jobs[0].settings)
     going_on = [_with_room(job, progress) for job in jobs]
     attempts = [Attempts(limits.max_failures_per_hour) for _ in jobs]
     found: dict[int, dict[str, Any]] = {}
@@ -302,7 +299,7 @@ def _fit_side_by_side(
         running = {_begun(job, relay, flag): number for number, job in enumerate(going_on)}
         try:
             while running:
-                ended = _first_ended(list(running), patience, progress)
+                ended = _first_ended(list(running), wait, progress)
                 number = running.pop(ended)
                 try:
                     found[number] = ray.get(ended)
@@ -323,23 +320,13 @@ def _fit_side_by_side(
     return [found[number] for number in range(len(jobs))]
 
 
-def _first_ended(running: list[Any], patience: Patience, progress: Progress) -> Any:
-    """Waits for one of these tasks to end; tells where no node is left that could run them. Raises
-    InfrastructureError where none comes in time."""
+def _first_ended(running: list[Any], wait: WaitForNodes, progress: Progress) -> Any:
+    """Waits for one of these tasks to end. Raises InfrastructureError where no node has had room
+    for one for too long."""
     import ray
 
-    waits_since, is_told = None, False
-    while not (ended := ray.wait(running, timeout=ROOM_INTERVAL_S)[0]):
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        if any(concurrent(patience.each, node, 1) for node in nodes):
-            waits_since = None
-            continue
-        if not is_told:
-            is_told = True
-            progress.line("waits for a node with room for its worker")
-        waits_since = waits_since or time.monotonic()
-        if time.monotonic() - waits_since > patience.minutes * 60:
-            raise patience.is_over()
+    while not (ended := ray.wait(running, timeout=INTERVAL_S)[0]):
+        wait.count_nodes(progress)
     return ended[0]
 
 

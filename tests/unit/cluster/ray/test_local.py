@@ -13,6 +13,11 @@ from cluster.ray import local
 SLOW = Exception("The current node timed out during startup.")
 
 
+def start(cpus: int) -> None:
+    with local.running(cpus):
+        raise AssertionError("Ray did not start")
+
+
 def test_a_ray_that_was_too_slow_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
     left: list[subprocess.Popen[bytes]] = []
 
@@ -22,8 +27,8 @@ def test_a_ray_that_was_too_slow_is_started_again(monkeypatch: pytest.MonkeyPatc
             raise SLOW
 
     monkeypatch.setattr(ray, "init", init)
-    local.start(2)
-    assert left[0].wait(10) < 0, "what the first one started is ended"
+    with local.running(2):
+        assert left[0].wait(10) < 0, "what the first one started is ended"
 
 
 def test_a_ray_that_stays_too_slow_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,7 +38,7 @@ def test_a_ray_that_stays_too_slow_is_told_of(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(ray, "init", init)
     monkeypatch.setattr(local, "START_TIMEOUT_S", 0.0)
     with pytest.raises(InfrastructureError, match="end other work that keeps its cores busy"):
-        local.start(2)
+        start(2)
 
 
 def test_what_time_does_not_mend_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,4 +47,4 @@ def test_what_time_does_not_mend_is_not_tried_again(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(ray, "init", init)
     with pytest.raises(ValueError, match="no such thing"):
-        local.start(2)
+        start(2)

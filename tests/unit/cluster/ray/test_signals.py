@@ -25,11 +25,39 @@ def heard() -> Iterator[list[int]]:
         signal.signal(one, handler)
 
 
+INTERRUPTED = """
+import os, signal, sys, time
+from cluster.ray import signals
+
+heard = []
+for one in signals.SIGNALS:
+    signal.signal(one, lambda number, frame: heard.append(number))
+try:
+    with signals.unheard_by_children():
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(15))  # as Ray does
+        os.kill(os.getpid(), int(sys.argv[1]))
+        try:
+            time.sleep(600)
+        except KeyboardInterrupt:
+            print("swallowed")
+        time.sleep(600)
+except KeyboardInterrupt:
+    print(*heard)
+"""
+
+
 @pytest.mark.parametrize("number", signals.SIGNALS)
-def test_a_signal_waits_for_the_end_and_comes_to_the_commands_own_handler(
+def test_a_signal_ends_what_takes_long_even_where_that_swallows_it(number: signal.Signals) -> None:
+    command = [sys.executable, "-c", INTERRUPTED, str(int(number))]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600)
+    assert done.stdout.splitlines() == ["swallowed", str(int(number))]
+
+
+@pytest.mark.parametrize("number", signals.SIGNALS)
+def test_a_signal_comes_to_the_commands_own_handler_after_the_block(
     heard: list[int], number: signal.Signals
 ) -> None:
-    with signals.deferred():
+    with signals.unheard_by_children():
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(15))  # as Ray does
         signal.raise_signal(number)
         assert heard == []
@@ -38,7 +66,7 @@ def test_a_signal_waits_for_the_end_and_comes_to_the_commands_own_handler(
 
 def test_processes_that_are_started_never_get_one() -> None:
     command = [sys.executable, "-c", BLOCKED]
-    with signals.deferred():
+    with signals.unheard_by_children():
         started = subprocess.run(command, capture_output=True, text=True, check=True)
     assert started.stdout.split() == [str(int(one)) for one in sorted(signals.SIGNALS)]
     others = subprocess.run(command, capture_output=True, text=True, check=True)

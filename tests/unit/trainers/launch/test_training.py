@@ -24,8 +24,8 @@ from tests.fakes import Notes
 from trainers.engine.job import TrainJob
 from trainers.engine.training_config import Training
 from trainers.launch import training
-from trainers.launch.failures import Attempts, Patience
-from trainers.launch.training import interruptible
+from trainers.launch.failures import Attempts
+from trainers.launch.training import Limits, interruptible
 
 
 def test_a_smaller_micro_batch_is_kept_for_the_run_that_goes_on(tmp_path: Path) -> None:
@@ -54,32 +54,17 @@ def test_a_smaller_micro_batch_is_kept_for_the_run_that_goes_on(tmp_path: Path) 
     assert len(notes.lines) == told
 
 
-def test_a_worker_that_no_node_has_room_for_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    notes, gone = Notes(), {"Alive": False, "Resources": {"CPU": 8.0}}
-    small, large = ({"Alive": True, "Resources": {"CPU": cpus}} for cpus in (1.0, 4.0))
-    answers = iter([[], [], ["task"], [], ["task"]])
+def test_a_task_is_waited_for_while_a_node_can_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    notes, answers = Notes(), iter([[], [], ["task"]])
     monkeypatch.setattr(ray, "wait", lambda tasks, timeout: (next(answers), []))
-    monkeypatch.setattr(ray, "nodes", lambda: [gone, small])
-    patience = Patience(30.0, 1, {"CPU": 2.0})
-    assert training._first_ended(["task"], patience, notes) == "task"
-    assert notes.lines == ["waits for a node with room for its worker"]
-    monkeypatch.setattr(ray, "nodes", lambda: [small, large])
-    assert training._first_ended(["task"], patience, notes) == "task"
-    assert len(notes.lines) == 1
-
-
-def test_a_node_for_a_worker_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    seconds = iter([5.0 * tick for tick in range(10_000)])
-    nodes = iter([True] + [False] * 100 + [True] + [False] * 10_000)
-    monkeypatch.setattr(training.time, "monotonic", lambda: next(seconds))
+    monkeypatch.setattr(ray, "nodes", list)
+    wait = Limits().wait("training", Training())
+    assert training._first_ended(["task"], wait, notes) == "task"
+    assert notes.lines == ["waits for nodes with room for its workers"]
+    never = Limits(wait_for_node_minutes=-1.0).wait("training", Training())
     monkeypatch.setattr(ray, "wait", lambda tasks, timeout: ([], []))
-    monkeypatch.setattr(
-        ray, "nodes", lambda: [{"Alive": next(nodes), "Resources": {"CPU": 2.0, "GPU": 1.0}}]
-    )
-    patience = Patience(30.0, 1, {"CPU": 2.0, "GPU": 1.0})
-    with pytest.raises(InfrastructureError, match=r"minutes = 30;.* 1 x 2 CPUs and 1 GPUs"):
-        training._first_ended(["task"], patience, Notes())
-    assert sum(1 for is_there in nodes if not is_there) < 9_900, "it began anew in between"
+    with pytest.raises(InfrastructureError, match="wait_for_node_minutes"):
+        training._first_ended(["task"], never, notes)
 
 
 def test_what_ray_trains_controller_gets_imports_no_training(
@@ -93,11 +78,12 @@ def test_what_ray_trains_controller_gets_imports_no_training(
 
     monkeypatch.setattr(DataParallelTrainer, "fit", fit)
     job = TrainJob(lambda: numbered.task(tmp_path, 4), Training(workers=2), 17)
-    training._group(job, Relayed(None), None, Patience(1, 2, {}), in_tune_trial=False)
+    wait = Limits().wait("training", job.settings)
+    training._group(job, Relayed(None), None, wait, in_tune_trial=False)
     assert {*re.findall(rb"trainers(?:\.\w+)+", sent[0])} == {
         b"trainers.launch.elastic",
-        b"trainers.launch.failures",
         b"trainers.launch.groups",
+        b"trainers.launch.waiting",
     }
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import threading
 import time
 from collections.abc import Iterable, Iterator
 
@@ -28,13 +29,13 @@ def running(cpus: int | None) -> Iterator[None]:
 
     Raises InfrastructureError where Ray does not start, however often it is tried.
     """
-    others = _children()
+    others, is_over = _children(), threading.Event()
     try:
-        with signals.unheard_by_children():
-            _start(cpus, others)
+        signals.call_beside(lambda: _start(cpus, others), is_over)
         yield
     finally:
         _end(others)
+        is_over.set()
 
 
 def _start(cpus: int | None, others: set[psutil.Process]) -> None:

@@ -13,12 +13,13 @@ import os
 import socket
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from cluster.errors import UserError
 from cluster.lazy_import import lazy_import
-from cluster.ray import local, processor, signals
+from cluster.ray import local, signals
 from cluster.ray.resources import largest, less, summed
 
 CONNECT_TIMEOUT_S = 5
@@ -56,12 +57,13 @@ def connected(address: str | None, cpus: int | None) -> Iterator[dict[str, float
     with contextlib.ExitStack() as stack:
         ingress = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="raymill-")))
         if address:
+            is_over = threading.Event()
+            stack.callback(is_over.set)
             stack.callback(ray.shutdown)
-            with signals.unheard_by_children():
-                _join(address, variables)
+            signals.call_beside(lambda: _join(address, variables), is_over)
         else:
             further = lazy_import("serving.rollout.ingress:environment")(ingress)
-            _set_defaults(local.SETTINGS | processor.environment() | further)
+            _set_defaults(local.SETTINGS | further)
             stack.enter_context(local.running(cpus))
         yield _resources()
 

@@ -9,47 +9,32 @@ Should the command be killed, the kernel kills those that it started, and worker
 because their raylet did.
 """
 
-import contextlib
+import concurrent.futures
 import signal
 import threading
-from collections.abc import Iterator
-from types import FrameType
+from collections.abc import Callable
 
 SIGNALS = (signal.SIGTERM, signal.SIGHUP)
-INTERVAL_S = 0.5
-"""How often a pending signal is looked for."""
 
 
-@contextlib.contextmanager
-def unheard_by_children() -> Iterator[None]:
-    """Processes that the block starts inherit that SIGTERM and SIGHUP are blocked.
+def call_beside(function: Callable[[], None], is_over: threading.Event) -> None:
+    """Calls it in a thread, whose processes inherit that SIGTERM and SIGHUP are blocked.
 
-    One that comes to this process meanwhile ends the block by KeyboardInterrupt, and then has the
-    handler called that was there before the block. Only for the main thread, as all handlers.
+    The main thread hears them meanwhile, however long that takes, and with the command's own
+    handlers: Ray sets its own for SIGTERM, which exits at once, in a main thread only. The thread
+    stays until `is_over`, since Ray's processes end with the thread that started them.
     """
-    handlers = {one: signal.getsignal(one) for one in (*SIGNALS, signal.SIGALRM)}
-    is_over = threading.Event()
-    arguments = (threading.get_ident(), is_over)
-    watch = threading.Thread(target=_watch, args=arguments, name="signals", daemon=True)
-    signal.signal(signal.SIGALRM, _interrupt)
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    try:
-        watch.start()
-        yield
-    finally:
-        is_over.set()
-        watch.join()
-        for one, handler in handlers.items():  # Ray sets one for SIGTERM that exits at once
-            signal.signal(one, handler)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    result: concurrent.futures.Future[None] = concurrent.futures.Future()
 
+    def call() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        try:
+            function()
+        except BaseException as error:  # noqa: BLE001  raised by `result` below
+            result.set_exception(error)
+        else:
+            result.set_result(None)
+        is_over.wait()
 
-def _watch(thread: int, is_over: threading.Event) -> None:
-    """Interrupts a thread, and again where what it calls has swallowed the exception."""
-    while not is_over.wait(INTERVAL_S):
-        if signal.sigpending() & {*SIGNALS}:
-            signal.pthread_kill(thread, signal.SIGALRM)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+    threading.Thread(target=call, name="starts-ray", daemon=True).start()
+    result.result()

@@ -19,7 +19,7 @@ from typing import Any
 
 from cluster import __version__
 from cluster.errors import UserError
-from cluster.store.cache import WorkFolder
+from cluster.store.cache import CachedFolder
 from cluster.store.storage import Storage
 
 SCHEMA_VERSION = 1
@@ -81,6 +81,11 @@ class Artifact:
     def folder(self, name: str) -> Path:
         """A local folder with the files of one of its folders alone."""
         return self.storage.local(f"{self.id}/{name}")
+
+    def cached(self, limit_bytes: float) -> CachedFolder:
+        """Its files one by one, of which so many bytes are kept on this node's disk."""
+        hashes = {name: file["sha256"] for name, file in self.manifest.files.items()}
+        return CachedFolder(self.storage, self.id, limit_bytes, hashes)
 
 
 def fingerprint(kind: str, inputs: Mapping[str, Any], parents: Mapping[str, str]) -> str:
@@ -176,9 +181,9 @@ class Draft:
         """A local folder to write into; what stands in it at the end is added to `work/name`."""
         return self.storage.writing(f"{self.work}/{name}", self._unfinished)
 
-    def worked(self, name: str) -> WorkFolder:
+    def worked(self, name: str) -> CachedFolder:
         """What was added to `work/name`."""
-        return WorkFolder(self.storage, f"{self.work}/{name}", self.cache_bytes)
+        return CachedFolder(self.storage, f"{self.work}/{name}", self.cache_bytes)
 
     def publish(
         self,

@@ -15,9 +15,9 @@ import fcntl
 import hashlib
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from cluster.errors import InfrastructureError
 from cluster.store.storage import CACHE, Storage
@@ -25,44 +25,48 @@ from cluster.store.storage import CACHE, Storage
 if TYPE_CHECKING:
     import pyarrow as pa
 
+T = TypeVar("T")
 FETCHES = 2
 """What arrives damaged, or not to its end, is fetched once more."""
 
 
 @dataclasses.dataclass(frozen=True)
-class RemoteFile:
-    storage: Storage
-    name: str
-    bytes: int
-    key: str
-    """Its name in the cache: other content has another."""
-    sha256: str | None
-    """If it is known."""
-    remedy: str
-    """What to do where it is gone."""
-
-
-@dataclasses.dataclass(frozen=True)
-class WorkFolder:
-    """Files that tasks of a stage leave for later ones, on whichever nodes these run."""
+class CachedFolder:
+    """A folder of a workspace, whose files each node reads from its own disk. Picklable."""
 
     storage: Storage
     name: str
     limit_bytes: float
-    """What the cache may take on this node's disk."""
+    """What the cache may take on a node's disk."""
+    hashes: Mapping[str, str] | None = None
+    """The sha256 of every file, if they are known and the files stay as they are."""
 
     def __truediv__(self, file: str) -> Path:
-        """A local path of a file, through the cache if the workspace is remote. To be opened at
-        once: later it may be evicted, though what is open stays readable."""
+        return self.fetch(file)
+
+    def fetch(self, file: str) -> Path:
+        """A local path of a file, fetched if the workspace is remote. To be opened at once: later
+        it may be evicted, though what is open stays readable. Raises InfrastructureError if it
+        cannot be had whole."""
         if self.storage.is_local:
             return Path(self.storage.root) / self.name / file
         where = f"{self.name}/{file}"
-        size, changed = self.storage.stamp(where)
-        identity = f"{self.storage.root}/{where}:{size}:{changed}"
-        key = hashlib.sha256(identity.encode()).hexdigest()
-        return fetch(
-            RemoteFile(self.storage, where, size, key, None, "run again"), self.limit_bytes
-        )
+        if self.hashes is not None:
+            key = self.hashes[file]
+        else:
+            identity = f"{self.storage.root}/{where}:{self.storage.stamp(where)}"
+            key = hashlib.sha256(identity.encode()).hexdigest()
+        return self._fetched(where, key)
+
+    def read(self, file: str, reader: Callable[[Path], T]) -> T:
+        """`reader` of the local file, which may be evicted before it is opened."""
+        while True:
+            path = self / file
+            try:
+                return reader(path)
+            except FileNotFoundError:
+                if self.storage.is_local:
+                    raise
 
     def names(self) -> list[str]:
         """Of all files, sorted; none if the folder is absent."""
@@ -72,52 +76,50 @@ class WorkFolder:
         """A file where it is, to read ranges of."""
         return self.storage.open(f"{self.name}/{file}")
 
+    def _fetched(self, where: str, key: str) -> Path:
+        """Brings a file here, if it is not, and marks it as used."""
+        cache = CACHE.expanduser() / "files"
+        cache.mkdir(parents=True, exist_ok=True)
+        whole = cache / key
+        part = whole.with_suffix(".part")
+        while not _used(whole):
+            with open(os.open(part, os.O_RDWR | os.O_CREAT, 0o644), "r+b") as stream:
+                fcntl.flock(stream, fcntl.LOCK_EX)
+                # While this process waited for the lock, another may have finished the file, or
+                # swept it away.
+                if not _is_at(stream, part):
+                    continue
+                if whole.exists():
+                    part.unlink()
+                    continue
+                self._download(where, key, stream, cache)
+                part.rename(whole)
+        return whole
 
-def fetch(file: RemoteFile, limit_bytes: float) -> Path:
-    """Brings a file here, if it is not, and marks it as used. Raises InfrastructureError if it
-    cannot be had whole."""
-    cache = CACHE.expanduser() / "files"
-    cache.mkdir(parents=True, exist_ok=True)
-    whole = cache / file.key
-    part = whole.with_suffix(".part")
-    while not _used(whole):
-        with open(os.open(part, os.O_RDWR | os.O_CREAT, 0o644), "r+b") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
-            # While this process waited for the lock, another may have finished the file, or
-            # swept it away.
-            if not _is_at(stream, part):
-                continue
-            if whole.exists():
-                part.unlink()
-                continue
-            stream.truncate(file.bytes)  # counted by all before it is written
-            make_room(cache, limit_bytes)
-            _download(file, stream, limit_bytes)
-            part.rename(whole)
-    return whole
-
-
-def _download(file: RemoteFile, stream: BinaryIO, limit_bytes: float) -> None:
-    root = file.storage.root
-    for _ in range(FETCHES):
-        problem = "not what was written there"
-        try:
-            digest, size = _copied(file.storage.pieces(file.name), stream)
-            if size == file.bytes and file.sha256 in (None, digest):
-                return
-        except FileNotFoundError as error:
-            raise InfrastructureError(f"{file.name}: gone from {root}; {file.remedy}") from error
-        except OSError as error:  # of the network, mostly
-            if error.errno == errno.ENOSPC:
-                raise InfrastructureError(
-                    f"cluster.cache_gb: the disk of {CACHE} is full before "
-                    f"{limit_bytes / 1e9:g} GB are used; set less, or make room"
-                ) from error
-            problem = str(error)
-    raise InfrastructureError(
-        f"{file.name}: fetched {FETCHES} times from {root}: {problem}; where it is damaged "
-        f"there, delete it and {file.remedy}"
-    )
+    def _download(self, where: str, key: str, stream: BinaryIO, cache: Path) -> None:
+        root, wanted = self.storage.root, key if self.hashes is not None else None
+        for _ in range(FETCHES):
+            problem = "not what was written there"
+            try:
+                size, _ = self.storage.stamp(where)
+                stream.truncate(size)  # counted by all before it is written
+                make_room(cache, self.limit_bytes)
+                digest, received = _copied(self.storage.pieces(where), stream)
+                if received == size and wanted in (None, digest):
+                    return
+            except FileNotFoundError as error:
+                raise InfrastructureError(f"{where}: gone from {root}; run again") from error
+            except OSError as error:  # of the network, mostly
+                if error.errno == errno.ENOSPC:
+                    raise InfrastructureError(
+                        f"cluster.cache_gb: the disk of {CACHE} is full before "
+                        f"{self.limit_bytes / 1e9:g} GB are used; set less, or make room"
+                    ) from error
+                problem = str(error)
+        raise InfrastructureError(
+            f"{where}: fetched {FETCHES} times from {root}: {problem}; where it is damaged there, "
+            "delete its folder and run again"
+        )
 
 
 def _copied(pieces: Iterable[bytes], stream: BinaryIO) -> tuple[str, int]:

@@ -2,18 +2,13 @@
 whose newest it then is. What was taken for a name is told in one line, by `taken`."""
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from cluster.errors import UserError
 from cluster.recipe.section import DEFAULT_WORKSPACE, nearest
 from cluster.store import artifacts
 from cluster.store.artifacts import MANIFEST, Artifact
 from cluster.store.storage import Storage
-
-SHOWN_DIFFERENCES, SHOWN_CHARACTERS = 4, 40
-ABSENT = "none"
 
 
 def lookup(storage: Storage, kind: str, reference: str, stage: str | None = None) -> Artifact:
@@ -69,59 +64,6 @@ def _split(reference: str) -> tuple[str | None, str]:
 
 
 def taken(name: str, artifact: Artifact) -> str:
-    """One line: the artifact that was taken for a recipe's name, and what sets it apart from the
-    one before."""
-    manifest = artifact.manifest
-    alike = [
-        other
-        for other in artifacts.listed(artifact.storage, manifest.kind)
-        if (other.manifest.recipe, other.manifest.stage) == (manifest.recipe, manifest.stage)
-    ]
-    made = f"{manifest.created[:16].replace('T', ' ')} UTC"
-    line = f"{name}: takes {artifact.id}, made {made}"
-    earlier = [other for other in alike if other.manifest.created < manifest.created]
-    if not earlier:
-        return line
-    unlike = [
-        f"{key} {_short(now)} (was {_short(then)})"
-        for key, (then, now) in differences(earlier[-1], artifact).items()
-    ]
-    if len(unlike) > SHOWN_DIFFERENCES:
-        unlike[SHOWN_DIFFERENCES:] = [f"{len(unlike) - SHOWN_DIFFERENCES} more"]
-    return f"{line}, the newest of {len(alike)}; unlike the one before: {', '.join(unlike)}"
-
-
-def differences(before: Artifact, now: Artifact) -> dict[str, tuple[str, str]]:
-    """By dotted recipe key, what two artifacts of a stage were made with; also their ancestors."""
-    old, new = _flat(before.manifest.inputs), _flat(now.manifest.inputs)
-    found = {
-        key: (old.get(key, ABSENT), new.get(key, ABSENT))
-        for key in dict.fromkeys((*old, *new))
-        if old.get(key) != new.get(key)
-    }
-    was, has = before.manifest.parents, now.manifest.parents
-    for stage in dict.fromkeys((*was, *has)):
-        if was.get(stage) == has.get(stage):
-            continue
-        pair = [
-            artifacts.find(now.storage, ids[stage]) if stage in ids else None for ids in (was, has)
-        ]
-        if pair[0] and pair[1]:
-            found = {**differences(pair[0], pair[1]), **found}
-        else:
-            found[stage] = (was.get(stage, ABSENT), has.get(stage, ABSENT))
-    return found
-
-
-def _flat(inputs: Any, prefix: str = "") -> dict[str, str]:
-    if not isinstance(inputs, Mapping):
-        return {prefix: ABSENT if inputs is None else str(inputs)}
-    return {
-        key: value
-        for name, item in inputs.items()
-        for key, value in _flat(item, f"{prefix}.{name}" if prefix else name).items()
-    }
-
-
-def _short(value: str) -> str:
-    return value if len(value) <= SHOWN_CHARACTERS else f"{value[: SHOWN_CHARACTERS - 3]}..."
+    """One line: the artifact that was taken for a recipe's name."""
+    made = artifact.manifest.created[:16].replace("T", " ")
+    return f"{name}: takes its newest, {artifact.id}, made {made} UTC"

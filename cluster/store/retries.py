@@ -1,7 +1,6 @@
 """Calls to storage are tried again where a failure may pass: a server that is busy, a connection
 that broke. pyarrow's clients try again by themselves, but for a few seconds only."""
 
-import errno
 import functools
 import random
 import time
@@ -10,24 +9,6 @@ from typing import ParamSpec, TypeVar
 
 PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Before each further try, drawn around these."""
-LASTING = (
-    FileNotFoundError,
-    FileExistsError,
-    IsADirectoryError,
-    NotADirectoryError,
-    PermissionError,
-)
-LASTING_NUMBERS = (
-    errno.EDQUOT,
-    errno.EFBIG,
-    errno.EINVAL,
-    errno.ELOOP,
-    errno.EMFILE,
-    errno.ENAMETOOLONG,
-    errno.ENOSPC,
-    errno.ENOTEMPTY,
-    errno.EROFS,
-)
 REFUSED = (
     "ACCESS_DENIED",
     "INVALID_ACCESS_KEY_ID",
@@ -41,10 +22,10 @@ Answer = TypeVar("Answer")
 
 
 def may_pass(error: OSError) -> bool:
-    """Whether the same call may succeed a little later. Pure."""
-    if isinstance(error, LASTING) or error.errno in LASTING_NUMBERS:
-        return False
-    return not any(word in str(error) for word in REFUSED)
+    """Whether the same call may succeed a little later: where an object store or its network fails,
+    pyarrow raises a plain OSError of text alone, and one with a number for what lasts. Pure."""
+    is_of_a_store = type(error) is OSError and error.errno is None
+    return is_of_a_store and not any(word in str(error) for word in REFUSED)
 
 
 def retried(function: Callable[Arguments, Answer]) -> Callable[Arguments, Answer]:

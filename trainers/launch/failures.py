@@ -136,10 +136,10 @@ class Attempts:
         found = failure(error)
         if found.is_loss:
             return job, self._count_loss(found.error, now_s)
-        if found.kind is Kind.MEMORY:
-            return _with_less_memory(found.error, job)
         if found.kind is Kind.ENDED:
             return job, "its node is about to go; goes on elsewhere"
+        if found.kind is Kind.MEMORY:
+            return _with_less_memory(found.error, job)
         raise found.error from error
 
     def _count_loss(self, error: BaseException, now_s: float) -> str:
@@ -158,6 +158,7 @@ class Attempts:
 
 
 def _with_less_memory(error: BaseException, job: TrainJob) -> tuple[TrainJob, str]:
+    """The job with half as many sequences at once; nothing it learns changes by it."""
     settings = job.settings
     # A worker's share of the batch may be less than it could take at once.
     used = min(settings.micro_batch_size, -(-settings.batch_size // settings.least_dp_size))
@@ -167,17 +168,11 @@ def _with_less_memory(error: BaseException, job: TrainJob) -> tuple[TrainJob, st
             "set activation_checkpointing: true, a higher zero.stage, more workers or a "
             f"smaller model\n{error}"
         ) from error
-    return with_micro_batch(job, used // 2), (
+    smaller = settings.model_copy(update={"micro_batch_size": used // 2})
+    return dataclasses.replace(job, settings=smaller), (
         f"out of memory ({_first_line(error)}); goes on from the last checkpoint with "
         f"micro_batch_size {used // 2} in place of {used}, the same batch"
     )
-
-
-def with_micro_batch(job: TrainJob, size: int) -> TrainJob:
-    """The job with at most so many sequences at once; nothing it learns changes by it."""
-    smaller = min(size, job.settings.micro_batch_size)
-    settings = job.settings.model_copy(update={"micro_batch_size": smaller})
-    return dataclasses.replace(job, settings=settings)
 
 
 def _first_line(error: BaseException) -> str:

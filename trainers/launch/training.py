@@ -6,7 +6,6 @@ Train itself retries nothing: it knows no classes of failure, and counts them wi
 
 import contextlib
 import functools
-import json
 import os
 import tempfile
 import threading
@@ -28,15 +27,12 @@ from trainers.engine.stop_requests import (
 )
 from trainers.engine.training_config import Training
 from trainers.launch.elastic import Following
-from trainers.launch.failures import Attempts, with_micro_batch
+from trainers.launch.failures import Attempts
 from trainers.launch.waiting import INTERVAL_S, WaitForNodes
 
 if TYPE_CHECKING:
     from trainers.tasks.task import Task
 
-MICRO_BATCH = "micro_batch.json"
-"""Beside the checkpoints: what memory had room for, so that a run that goes on need not find out
-again."""
 GRACE_S = 25.0
 """After Ctrl-C or a signal: for the step that is under way, and a checkpoint behind it. Kubernetes
 leaves 30 by default."""
@@ -90,8 +86,7 @@ def fit_group(
     `fit_all` does."""
     import ray
 
-    attempts, asked = Attempts(limits.max_failures_per_hour), job.settings
-    job = _with_room(job, progress)
+    attempts = Attempts(limits.max_failures_per_hour)
     with relayed(progress) as relay, _stoppable(job) as flag:
         while True:
             progress.line(f"starting {_said(job.settings)} workers")
@@ -100,7 +95,8 @@ def fit_group(
                 attempt = functools.partial(_group, job, relay, flag, wait, in_tune_trial)
                 return interruptible(attempt, flag, progress)
             except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
-                job = _after(error, attempts, job, asked, progress)
+                job, message = attempts.after(error, job, time.monotonic())
+                progress.line(message)
 
 
 def _stoppable(job: TrainJob) -> contextlib.AbstractContextManager[StopFlag | None]:
@@ -169,44 +165,6 @@ def _rank(
         return train(job, relay, report, request)
     finally:
         REQUESTS.ended.set()
-
-
-def _after(
-    error: Exception, attempts: Attempts, job: TrainJob, asked: Training, progress: Progress
-) -> TrainJob:
-    """The job to go on with after a failure. `asked` are the user's own settings. Raises what ends
-    the training."""
-    going_on, told = attempts.after(error, job, time.monotonic())
-    progress.line(told)
-    if going_on is not job and job.draft is not None:
-        size = going_on.settings.micro_batch_size
-        kept = {"micro_batch_size": size, "asked": _asked(asked)}
-        job.draft.storage.write(f"{job.draft.work}/{MICRO_BATCH}", json.dumps(kept).encode())
-    return going_on
-
-
-def _asked(settings: Training) -> dict[str, Any]:
-    """What decides how much memory a worker needs, and does not begin a training anew."""
-    keys = {"micro_batch_size", "zero", "workers", "activation_checkpointing", "gpus_per_worker"}
-    keys |= {"sequence_parallel", "tensor_parallel"}  # where the settings have them
-    return settings.model_dump(mode="json", include=keys)
-
-
-def _with_room(job: TrainJob, progress: Progress) -> TrainJob:
-    """The job with the micro-batch that an earlier run like it came down to."""
-    if job.draft is None:
-        return job
-    try:
-        kept = json.loads(job.draft.storage.read(f"{job.draft.work}/{MICRO_BATCH}"))
-    except FileNotFoundError:
-        return job
-    if kept["asked"] != _asked(job.settings):
-        return job
-    progress.line(
-        f"micro_batch_size {kept['micro_batch_size']} in place of {job.settings.micro_batch_size}: "
-        "memory gave out before; set another one to try again"
-    )
-    return with_micro_batch(job, kept["micro_batch_size"])
 
 
 def alone(
@@ -292,7 +250,7 @@ def _fit_side_by_side(
     import ray
 
     wait = limits.wait("training", jobs[0].settings)
-    going_on = [_with_room(job, progress) for job in jobs]
+    going_on = list(jobs)
     attempts = [Attempts(limits.max_failures_per_hour) for _ in jobs]
     found: dict[int, dict[str, Any]] = {}
     with relayed(progress) as relay, _stoppable(jobs[0]) as flag:
@@ -304,10 +262,9 @@ def _fit_side_by_side(
                 try:
                     found[number] = ray.get(ended)
                 except ray.exceptions.RayError as error:
-                    asked = jobs[number].settings
-                    job = _after(error, attempts[number], going_on[number], asked, progress)
-                    running[_begun(job, relay, flag)] = number
-                    going_on[number] = job
+                    job, message = attempts[number].after(error, going_on[number], time.monotonic())
+                    progress.line(message)
+                    going_on[number], running[_begun(job, relay, flag)] = job, number
         except KeyboardInterrupt:
             if flag is not None and running:
                 left = list(running)

@@ -15,7 +15,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cluster.errors import UserError
-from cluster.store.artifact_files import Files
 from cluster.store.artifacts import Artifact
 from trainers.corpora.feeding import index
 from trainers.corpora.feeding.order import Indices, Order
@@ -54,10 +53,10 @@ class Packed:
         sizes = np.array(list(self._shards.values()))
         self._ends, self._starts = np.cumsum(sizes), np.cumsum(sizes) - sizes
         self._window = min(window or len(self._names), len(self._names))
-        self._files = Files(corpus, int(cache_gb * 1e9))
+        self._corpus, self._files = corpus, corpus.cached(cache_gb * 1e9)
         # More maps than a window would keep evicted files on the disk.
         self._map = functools.lru_cache(maxsize=self._window)(self._map_shard)
-        if not self._files.are_here:
+        if not corpus.storage.is_local:
             self._refuse_what_the_cache_cannot_hold(split)
 
     def __len__(self) -> int:
@@ -67,8 +66,7 @@ class Packed:
         return Order(list(self._shards.values()), seed, self._window)
 
     def fetch(self, shard: int) -> None:
-        if not self._files.are_here:
-            self._files.fetch(self._names[shard])
+        self._files.fetch(self._names[shard])
 
     def take(self, indices: Indices) -> list[dict[str, Any]]:
         shards = np.searchsorted(self._ends, indices, side="right")
@@ -87,7 +85,8 @@ class Packed:
 
     def _refuse_what_the_cache_cannot_hold(self, split: str) -> None:
         """While one window is read the next is fetched."""
-        sizes = sorted(map(self._files.size, self._names), reverse=True)
+        files = self._corpus.manifest.files
+        sizes = sorted((files[name]["bytes"] for name in self._names), reverse=True)
         needed, limit = sum(sizes[: 2 * self._window]), self._files.limit_bytes
         if needed <= limit:
             return

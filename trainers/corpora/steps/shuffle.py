@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cluster.store.cache import WorkFolder
+from cluster.store.cache import CachedFolder
 
 Records = npt.NDArray[Any]
 
@@ -71,7 +71,7 @@ def deal(
         stream.write(dealt.view(np.uint8).data)
 
 
-def collect(folder: WorkFolder, places: range, like: Records) -> Records:
+def collect(folder: CachedFolder, places: range, like: Records) -> Records:
     """What was dealt to neighbouring places, deal after deal in the order of their names. Nothing
     is like the empty array `like`."""
 

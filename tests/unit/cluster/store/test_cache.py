@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from cluster.errors import InfrastructureError
-from cluster.store.artifact_files import Files
 from cluster.store.artifacts import Artifact
-from cluster.store.cache import WorkFolder, make_room
+from cluster.store.cache import CachedFolder, make_room
 from cluster.store.storage import Storage
 from tests.fakes import published
 from tests.s3 import S3Server
@@ -48,20 +47,19 @@ def fetched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return asked
 
 
-def texts(files: Files, numbers: str) -> list[str]:
+def texts(files: CachedFolder, numbers: str) -> list[str]:
     return [files.read(f"train/{number}", Path.read_text)[:1] for number in numbers]
 
 
 def test_files_of_a_local_workspace_are_read_in_place(tmp_path: Path, cache: Path) -> None:
     local = published(Storage.at(str(tmp_path)), "corpus/demo-shard-0a", {"train/0": "x"})
-    files = Files(local, 0)
+    files = local.cached(0)
     assert files.read("train/0", lambda path: path) == local.path / "train" / "0"
-    assert files.are_here
     assert not cache.exists()
 
 
 def test_a_file_is_fetched_once(corpus: Artifact, fetched: list[str]) -> None:
-    files = Files(corpus, 10 * SIZE)
+    files = corpus.cached(10 * SIZE)
     assert texts(files, "0123400") == list("0123400")
     assert fetched == list("01234")
 
@@ -69,7 +67,7 @@ def test_a_file_is_fetched_once(corpus: Artifact, fetched: list[str]) -> None:
 def test_what_was_not_asked_for_longest_goes_first(
     corpus: Artifact, cache: Path, fetched: list[str]
 ) -> None:
-    files = Files(corpus, 3 * SIZE)
+    files = corpus.cached(3 * SIZE)
     texts(files, "012")
     texts(files, "0")
     texts(files, "3")  # for which 1 goes
@@ -82,7 +80,7 @@ def test_what_was_not_asked_for_longest_goes_first(
 def test_a_mapped_file_survives_its_eviction(corpus: Artifact, cache: Path) -> None:
     import pyarrow as pa
 
-    files = Files(corpus, SIZE)
+    files = corpus.cached(SIZE)
     mapped = files.read("train/0", lambda path: pa.memory_map(str(path)).read_buffer())
     texts(files, "1")
     assert len(list(cache.iterdir())) == 1
@@ -97,7 +95,7 @@ def test_a_file_that_is_evicted_before_it_is_opened_is_fetched_again(
             path.unlink()
         return path.read_text()
 
-    assert Files(corpus, SIZE).read("train/2", evicted_once) == "2" * SIZE
+    assert corpus.cached(SIZE).read("train/2", evicted_once) == "2" * SIZE
     assert fetched == ["2", "2"]
 
 
@@ -111,7 +109,7 @@ def test_a_damaged_file_is_refused_after_a_second_try(
 ) -> None:
     damage(corpus, "train/1")
     with pytest.raises(InfrastructureError, match="corpus/demo-shard-0a/train/1: fetched 2 times"):
-        Files(corpus, 10 * SIZE).fetch("train/1")
+        corpus.cached(10 * SIZE) / "train/1"
     assert fetched == ["1", "1"]
     assert [path for path in cache.iterdir() if path.suffix != ".part"] == []
 
@@ -121,14 +119,14 @@ def test_a_file_that_arrives_damaged_once_is_fetched_again(
 ) -> None:
     arriving = iter([[b"1" * SIZE, b"and more"], [b"1" * SIZE]])
     monkeypatch.setattr(Storage, "pieces", lambda self, name: next(arriving))
-    assert Files(corpus, SIZE).read("train/1", Path.read_text) == "1" * SIZE
+    assert corpus.cached(SIZE).read("train/1", Path.read_text) == "1" * SIZE
     assert next(arriving, None) is None
 
 
 def test_a_file_that_is_gone_is_told(corpus: Artifact) -> None:
     corpus.storage.delete(corpus.id)
-    with pytest.raises(InfrastructureError, match=r"train/1: gone from .* make the artifact again"):
-        Files(corpus, 10 * SIZE).fetch("train/1")
+    with pytest.raises(InfrastructureError, match=r"train/1: gone from .* run again"):
+        corpus.cached(10 * SIZE) / "train/1"
 
 
 def test_a_fetch_that_breaks_off_is_tried_again(
@@ -140,9 +138,9 @@ def test_a_fetch_that_breaks_off_is_tried_again(
 
     arriving = iter([broken(), [b"1" * SIZE], broken(), broken()])
     monkeypatch.setattr(Storage, "pieces", lambda self, name: next(arriving))
-    assert Files(corpus, 10 * SIZE).read("train/1", Path.read_text) == "1" * SIZE
+    assert corpus.cached(10 * SIZE).read("train/1", Path.read_text) == "1" * SIZE
     with pytest.raises(InfrastructureError, match=r"fetched 2 times from .*: connection reset"):
-        Files(corpus, 10 * SIZE).fetch("train/2")
+        corpus.cached(10 * SIZE) / "train/2"
 
 
 def test_a_full_disk_names_the_knob(corpus: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,7 +149,7 @@ def test_a_full_disk_names_the_knob(corpus: Artifact, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(Storage, "pieces", pieces)
     with pytest.raises(InfrastructureError, match=r"cluster.cache_gb: the disk of .* is full"):
-        Files(corpus, 10 * SIZE).fetch("train/1")
+        corpus.cached(10 * SIZE) / "train/1"
 
 
 def test_what_killed_processes_left_is_swept_away(corpus: Artifact, cache: Path) -> None:
@@ -163,8 +161,8 @@ def test_what_killed_processes_left_is_swept_away(corpus: Artifact, cache: Path)
         stream.truncate(SIZE)
         make_room(cache, 0)
         assert [path.name for path in cache.iterdir()] == ["living.part"]
-        Files(corpus, 2 * SIZE).fetch("train/0")
-        Files(corpus, 2 * SIZE).fetch("train/1")
+        corpus.cached(2 * SIZE) / "train/0"
+        corpus.cached(2 * SIZE) / "train/1"
         assert sum(path.stat().st_size for path in cache.iterdir()) == 2 * SIZE
 
 
@@ -174,7 +172,7 @@ def test_a_half_fetched_file_of_a_killed_process_is_fetched_whole(
     cache.mkdir(parents=True)
     digest = corpus.manifest.files["train/1"]["sha256"]
     (cache / f"{digest}.part").write_bytes(b"1" * 10)
-    assert texts(Files(corpus, SIZE), "1") == ["1"]
+    assert texts(corpus.cached(SIZE), "1") == ["1"]
 
 
 def _read_all(corpus: Artifact, limit: int, seed: int) -> int:
@@ -183,7 +181,7 @@ def _read_all(corpus: Artifact, limit: int, seed: int) -> int:
 
     numbers = "01234" * 20
     drawn = "".join(random.Random(seed).sample(numbers, len(numbers)))
-    files = Files(corpus, limit)
+    files = corpus.cached(limit)
     found = [files.read(f"train/{number}", Path.read_text) for number in drawn]
     return sum(text == number * SIZE for text, number in zip(found, drawn, strict=True))
 
@@ -211,17 +209,17 @@ def test_files_come_from_s3(
     monkeypatch.setenv("HOME", str(tmp_path))
     storage = Storage.at(s3_server.workspace())
     remote = published(storage, "corpus/demo-shard-0a", {"train/0": "x" * (3 << 20)})
-    assert Files(remote, 4 << 20).read("train/0", Path.read_text) == "x" * (3 << 20)
+    assert remote.cached(4 << 20).read("train/0", Path.read_text) == "x" * (3 << 20)
 
 
 @pytest.fixture
-def work(corpus: Artifact) -> WorkFolder:
+def work(corpus: Artifact) -> CachedFolder:
     """The files of the corpus, as if they were work of a stage."""
-    return WorkFolder(corpus.storage, f"{corpus.id}/train", 3 * SIZE)
+    return CachedFolder(corpus.storage, f"{corpus.id}/train", 3 * SIZE)
 
 
 def test_of_a_work_folder_single_files_are_fetched_within_the_limit(
-    work: WorkFolder, cache: Path, fetched: list[str]
+    work: CachedFolder, cache: Path, fetched: list[str]
 ) -> None:
     assert work.names() == list("01234")
     for number in "001203":
@@ -233,14 +231,14 @@ def test_of_a_work_folder_single_files_are_fetched_within_the_limit(
 
 
 def test_a_work_file_that_was_written_again_is_fetched_again(
-    work: WorkFolder, fetched: list[str]
+    work: CachedFolder, fetched: list[str]
 ) -> None:
     (work / "0").read_text()
     work.storage.write(f"{work.name}/0", b"new")
     assert (work / "0").read_text() == "new"
 
 
-def test_ranges_of_a_work_file_leave_no_copy(work: WorkFolder, cache: Path) -> None:
+def test_ranges_of_a_work_file_leave_no_copy(work: CachedFolder, cache: Path) -> None:
     with work.open("2") as stream:
         assert stream.read_at(2, SIZE - 2) == b"22"
     assert not cache.exists()
@@ -249,6 +247,6 @@ def test_ranges_of_a_work_file_leave_no_copy(work: WorkFolder, cache: Path) -> N
 def test_work_files_of_a_local_workspace_are_read_in_place(tmp_path: Path, cache: Path) -> None:
     storage = Storage.at(str(tmp_path))
     storage.write("work/one/x", b"1")
-    assert WorkFolder(storage, "work/one", 0) / "x" == tmp_path / "work" / "one" / "x"
-    assert WorkFolder(storage, "work/absent", 0).names() == []
+    assert CachedFolder(storage, "work/one", 0) / "x" == tmp_path / "work" / "one" / "x"
+    assert CachedFolder(storage, "work/absent", 0).names() == []
     assert not cache.exists()

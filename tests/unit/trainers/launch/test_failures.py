@@ -14,7 +14,7 @@ from ray.train.v2._internal.exceptions import (
 from cluster.errors import InfrastructureError, UserError
 from trainers.engine.job import Ended, TrainJob
 from trainers.engine.training_config import Training
-from trainers.launch.failures import HOUR_S, Attempts, Kind, failure, results, with_micro_batch
+from trainers.launch.failures import HOUR_S, Attempts, Kind, failure, results
 from trainers.tasks.pretraining.config import Pretrain
 
 GLOO = RuntimeError("[../gloo/transport/tcp/pair.cc:534] Connection closed by peer [10.0.0.7]")
@@ -154,11 +154,6 @@ def test_workers_that_share_layers_have_the_same_micro_batch() -> None:
     going_on, told = Attempts(0).after(task(MemoryError()), begun, 0.0)
     assert going_on.settings.micro_batch_size == 1
     assert "micro_batch_size 1 in place of 2" in told
-
-
-def test_a_micro_batch_is_never_made_larger() -> None:
-    assert with_micro_batch(job(micro_batch_size=4), 8).settings.micro_batch_size == 4
-    assert with_micro_batch(job(micro_batch_size=16), 8).settings.micro_batch_size == 8
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
-"""A call that Ctrl-C ends, and what memory had room for."""
+"""A call that Ctrl-C ends, and a wait for nodes."""
 
-import dataclasses
 import pickle
 import re
 import signal
@@ -17,41 +16,12 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from cluster.errors import InfrastructureError, UserError
 from cluster.ray.stop_requests import StopFlag
 from cluster.runs.progress import Relayed
-from cluster.store.artifacts import Draft
-from cluster.store.storage import Storage
 from tests import numbered
 from tests.fakes import Notes
 from trainers.engine.job import TrainJob
 from trainers.engine.training_config import Training
 from trainers.launch import training
-from trainers.launch.failures import Attempts
 from trainers.launch.training import Limits, interruptible
-
-
-def test_a_smaller_micro_batch_is_kept_for_the_run_that_goes_on(tmp_path: Path) -> None:
-    draft = Draft(Storage.at(str(tmp_path)), "model/tiny-pretrain-0")
-    written = {"batch_size": 64, "micro_batch_size": 16}
-    job = going_on = TrainJob(None, Training.model_validate(written), 17, draft)  # type: ignore[arg-type]
-    notes, asked = Notes(), job.settings
-    assert training._with_room(job, notes) == job
-    broken = BrokenPipeError(32, "Broken pipe")
-    assert training._after(broken, Attempts(1), job, asked, notes) == job
-    assert training._with_room(job, notes) == job, "that had nothing to do with memory"
-    error = RuntimeError(
-        "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
-    )
-    for size in (8, 4):
-        going_on = training._after(error, Attempts(0), going_on, asked, notes)
-        assert going_on.settings.micro_batch_size == size
-        assert f"micro_batch_size {size} in place of {2 * size}" in notes.lines[-1]
-    smaller = asked.model_copy(update={"micro_batch_size": 4})
-    assert training._with_room(job, notes).settings == smaller
-    assert notes.lines[-1].startswith("micro_batch_size 4 in place of 16: memory gave out before")
-    told = len(notes.lines)
-    for keys in ({"zero": {"stage": 3}}, {"micro_batch_size": 12}):
-        other = dataclasses.replace(job, settings=Training.model_validate({**written, **keys}))
-        assert training._with_room(other, notes) == other, "which may have room for more"
-    assert len(notes.lines) == told
 
 
 def test_a_task_is_waited_for_while_a_node_can_have_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cluster.store.cache import WorkFolder
+from cluster.store.cache import CachedFolder
 from cluster.store.storage import Storage
 from trainers.corpora.steps import shuffle
 from trainers.corpora.steps.shuffle import PLACES, buckets, collect, deal, hash_range, place_of
@@ -13,8 +13,8 @@ from trainers.corpora.steps.shuffle import PLACES, buckets, collect, deal, hash_
 NONE = np.empty(0, np.int64)
 
 
-def work(folder: Path) -> WorkFolder:
-    return WorkFolder(Storage.at(str(folder.parent)), folder.name, 0)
+def work(folder: Path) -> CachedFolder:
+    return CachedFolder(Storage.at(str(folder.parent)), folder.name, 0)
 
 
 @pytest.mark.parametrize("places", [1, 2, 7, 40])

@@ -5,6 +5,7 @@ the dependencies. The log is followed as it grows, over one connection that is m
 breaks, and the job's exit status becomes the command's.
 """
 
+import asyncio
 import contextlib
 import json
 import logging
@@ -25,11 +26,9 @@ PACKAGES = ("cluster", "trainers", "tuning", "serving")
 RECIPE = "recipe.yaml"
 RECONNECT_S = 0.5
 """Before a connection that ended is made anew."""
-QUIET_S = 30.0
-"""A connection over which nothing came for so long may be dead: the cluster is asked whether it is
-there, and the job."""
-SILENT_S = 600.0
-"""A connection over which nothing came for so long is made anew, although the cluster is there."""
+SILENT_S = 300.0
+"""A connection over which nothing came for so long may be dead: it is made anew, and the cluster is
+asked whether the job goes on."""
 PATIENCE_S = 60.0
 """How long the cluster may not answer before the command gives up following."""
 STOP_WAIT, STOP_WAIT_S = "RAY_JOB_STOP_WAIT_TIME_S", 60
@@ -104,8 +103,6 @@ class Followed:
     def to_its_end(self) -> Any:
         """Returns what Ray knows of the job when it has ended, however. Raises InfrastructureError
         when the cluster has not answered for a while."""
-        import asyncio
-
         import aiohttp
 
         while True:
@@ -127,22 +124,12 @@ class Followed:
 
     async def _follow_connection(self) -> None:
         """Shows what the log grows by, until the connection ends or seems dead."""
-        import asyncio
-
-        known, silent_s = self._read, 0.0
+        known = self._read
         chunks = self._client.tail_job_logs(self._job_id)
-        reading = asyncio.ensure_future(anext(chunks, None))
-        while silent_s < SILENT_S:
-            if not (await asyncio.wait({reading}, timeout=QUIET_S))[0]:
-                silent_s += QUIET_S
-                self._info()
-                continue
-            chunk = reading.result()
-            if chunk is None:
-                return
-            self._show(chunk[known:])
-            known, silent_s = max(0, known - len(chunk)), 0.0
-            reading = asyncio.ensure_future(anext(chunks, None))
+        with contextlib.suppress(TimeoutError):
+            while (chunk := await asyncio.wait_for(anext(chunks, None), SILENT_S)) is not None:
+                self._show(chunk[known:])
+                known = max(0, known - len(chunk))
 
     def _info(self) -> Any:
         info = self._client.get_job_info(self._job_id)

@@ -9,12 +9,39 @@ Should the command be killed, the kernel kills those that it started, and worker
 because their raylet did.
 """
 
-import concurrent.futures
 import signal
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future, wait
+from typing import TypeVar
 
 SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+INTERVAL_S = 0.2
+T = TypeVar("T")
+
+
+def in_thread(function: Callable[[], T], is_over: threading.Event | None = None) -> "Future[T]":
+    """Calls it in a thread, which stays until `is_over`, if that is given, is set."""
+    result: Future[T] = Future()
+
+    def call() -> None:
+        try:
+            result.set_result(function())
+        except BaseException as error:  # noqa: BLE001  raised by the result
+            result.set_exception(error)
+        if is_over is not None:
+            is_over.wait()
+
+    threading.Thread(target=call, daemon=True).start()
+    return result
+
+
+def waited_for(result: "Future[T]") -> T:
+    """The result, or the error in its place. The main thread handles signals meanwhile, also those
+    that come to another thread."""
+    while not wait([result], INTERVAL_S).done:
+        pass
+    return result.result()
 
 
 def call_beside(function: Callable[[], None], is_over: threading.Event) -> None:
@@ -24,17 +51,9 @@ def call_beside(function: Callable[[], None], is_over: threading.Event) -> None:
     handlers: Ray sets its own for SIGTERM, which exits at once, in a main thread only. The thread
     stays until `is_over`, since Ray's processes end with the thread that started them.
     """
-    result: concurrent.futures.Future[None] = concurrent.futures.Future()
 
     def call() -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        try:
-            function()
-        except BaseException as error:  # noqa: BLE001  raised by `result` below
-            result.set_exception(error)
-        else:
-            result.set_result(None)
-        is_over.wait()
+        function()
 
-    threading.Thread(target=call, name="starts-ray", daemon=True).start()
-    result.result()
+    waited_for(in_thread(call, is_over))

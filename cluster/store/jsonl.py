@@ -46,17 +46,14 @@ class Lines:
             self.records = read(storage, name)
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "lines")
         self._saving: concurrent.futures.Future[None] | None = None
-        self._has_failed = False
         self._saved_at = time.monotonic()
         self._write()  # without half lines
 
     def append(self, record: Record) -> None:
         self.records.append(record)
         if self._storage.is_local:
-            with (
-                self._told(),
-                Path(self._storage.root, self._name).open("a", encoding="utf-8") as stream,
-            ):
+            path = Path(self._storage.root, self._name)
+            with self._as_failure(), path.open("a", encoding="utf-8") as stream:
                 stream.write(_line(record))
         elif time.monotonic() - self._saved_at >= UPLOAD_INTERVAL_S and self._is_idle():
             self.save()
@@ -64,27 +61,17 @@ class Lines:
     def save(self) -> None:
         """Brings the lines so far to the disk itself or to the object store, in a thread."""
         self._saved_at = time.monotonic()
-        if self._saving is not None:
-            self._saving.cancel()  # one that has not begun: this one has its lines too
-        content = None if self._storage.is_local else self.content()
-        self._saving = self._thread.submit(self._bring, content)
+        self._saving = self._thread.submit(self._bring, self.content())
 
     def keep(self, wanted: Callable[[Record], bool]) -> None:
         """Drops the lines that are not wanted."""
-        kept = [record for record in self.records if wanted(record)]
-        if len(kept) < len(self.records):
-            self.records = kept
-            self._write()
+        self.records = list(filter(wanted, self.records))
+        self._write()
 
     def close(self) -> None:
         """After this, everything is on storage."""
         self._thread.shutdown()
-        # A disk that failed to sync a file tells it once: the next time it may sync it with a hole.
-        if self._has_failed or not self._storage.is_local:
-            self._write()
-        else:
-            with self._told():
-                self._storage.sync(self._name)
+        self._write()
 
     def content(self) -> bytes:
         """The file as it is to be."""
@@ -93,22 +80,18 @@ class Lines:
     def _is_idle(self) -> bool:
         return self._saving is None or self._saving.done()
 
-    def _bring(self, content: bytes | None) -> None:
-        """`content` to the object store, or None: the file to the disk itself. Where that fails,
-        `close` makes it good, or raises."""
-        try:
-            if content is None:
+    def _bring(self, content: bytes) -> None:
+        with contextlib.suppress(OSError):  # `close` makes it good, or raises
+            if self._storage.is_local:
                 self._storage.sync(self._name)
             else:
                 self._storage.write(self._name, content)
-        except OSError:
-            self._has_failed = True
 
     def _write(self) -> None:
-        with self._told():
+        with self._as_failure():
             self._storage.write(self._name, self.content())
 
-    def _told(self) -> contextlib.AbstractContextManager[None]:
+    def _as_failure(self) -> contextlib.AbstractContextManager[None]:
         return as_storage_failure(self._storage.root, f"{self._name} cannot be written")
 
 

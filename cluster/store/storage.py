@@ -58,10 +58,8 @@ class Storage:
                 ) from error
             return storage
         if re.match(r"[a-z][a-z0-9+.-]+:/", workspace):
-            scheme, _, rest = workspace.partition(":")
-            raise UserError(
-                f"workspace: {workspace!r} is no URI; did you mean '{scheme}://{rest.lstrip('/')}'?"
-            )
+            meant = workspace.replace(":", ":/", 1)
+            raise UserError(f"workspace: {workspace!r} is no URI; did you mean {meant!r}?")
         folder = Path(workspace).expanduser().absolute()
         if must_exist and not folder.is_dir():
             raise UserError(f"workspace: no folder {str(folder)!r}; nothing was run there yet")
@@ -262,14 +260,13 @@ class Storage:
         if self.is_local and by_way_of is None:
             yield _made(Path(self.root) / name)
             return
-        if self.is_local and by_way_of is not None:
-            with tempfile.TemporaryDirectory(dir=_made(Path(self.root) / by_way_of)) as folder:
-                yield Path(folder)
-                _move(Path(folder), Path(self.root) / name)
-            return
-        with tempfile.TemporaryDirectory(prefix="raymill-") as folder:
+        beside = _made(Path(self.root) / str(by_way_of)) if self.is_local else None
+        with tempfile.TemporaryDirectory(prefix="raymill-", dir=beside) as folder:
             yield Path(folder)
-            self._send(folder, name)
+            if self.is_local:
+                _move(Path(folder), Path(self.root) / name)
+            else:
+                self._send(folder, name)
 
     @retried
     def _send(self, folder: str, name: str) -> None:
@@ -301,14 +298,13 @@ def _made(folder: Path) -> Path:
 
 def _move(source: Path, target: Path) -> None:
     """Adds the files of a folder to another on the same disk."""
-    files = [path for path in source.rglob("*") if path.is_file()]
-    for path in files:
+    folders = set()
+    for path in [path for path in source.rglob("*") if path.is_file()]:
         _sync(path)
-    places = [target / path.relative_to(source) for path in files]
-    for path, place in zip(files, places, strict=True):
-        _made(place.parent)
+        place = target / path.relative_to(source)
+        folders.add(_made(place.parent))
         path.replace(place)
-    for folder in {place.parent for place in places}:
+    for folder in folders:
         _sync(folder)
 
 

@@ -4,15 +4,16 @@ A failed attempt is followed by another one from the last checkpoint, where `fai
 Train itself retries nothing: it knows no classes of failure, and counts them without a clock.
 """
 
+import concurrent.futures
 import contextlib
 import functools
 import os
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from cluster.ray.signals import in_thread, waited_for
 from cluster.ray.stop_requests import StopFlag, stop_flag
 from cluster.recipe.section import WAIT_FOR_NODE_MINUTES, ClusterSection
 from cluster.runs.pipeline import StageJob
@@ -89,7 +90,8 @@ def fit_group(
     attempts = Attempts(limits.max_failures_per_hour)
     with relayed(progress) as relay, _stoppable(job) as flag:
         while True:
-            progress.line(f"starting {_said(job.settings)} workers")
+            least, most = job.settings.least_workers, job.settings.most_workers
+            progress.line(f"starting {least if least == most else f'{least} to {most}'} workers")
             try:
                 wait = limits.wait("training", job.settings)
                 attempt = functools.partial(_group, job, relay, flag, wait, in_tune_trial)
@@ -113,9 +115,9 @@ def _group(
 
     from trainers.launch.groups import Torch
 
-    settings, number = job.settings, _number(job.settings)
-    told = number if isinstance(number, int) else None
-    callbacks: list[Any] = [Following(relay, told, wait)]
+    settings = job.settings
+    least, most = settings.least_workers, settings.most_workers
+    callbacks: list[Any] = [Following(relay, most if least == most else None, wait)]
     if in_tune_trial:
         from ray.tune.integration.ray_train import TuneReportCallback
 
@@ -127,7 +129,7 @@ def _group(
             functools.partial(_rank, job, relay, flag, report),  # type: ignore[arg-type]
             torch_config=Torch("nccl" if settings.gpus_per_worker else "gloo"),
             scaling_config=ray.train.ScalingConfig(
-                num_workers=number,
+                num_workers=most if least == most else (least, most),
                 use_gpu=settings.gpus_per_worker > 0,
                 resources_per_worker=settings.worker_resources,
                 elastic_resize_monitor_interval_s=RESIZE_INTERVAL_S,  # type: ignore[call-arg]
@@ -137,17 +139,6 @@ def _group(
         )
         result: Any = trainer.fit()
         return result.return_value
-
-
-def _number(settings: Training) -> Any:
-    """As Ray Train has it: a pair is elastic."""
-    least, most = settings.least_workers, settings.most_workers
-    return most if least == most else (least, most)
-
-
-def _said(settings: Training) -> str:
-    least, most = settings.least_workers, settings.most_workers
-    return str(most) if least == most else f"{least} to {most}"
 
 
 def _rank(
@@ -203,29 +194,13 @@ def interruptible(
     """Calls `function` in a thread. Ray Train answers Ctrl-C by itself from the main thread, and
     then goes on as if the run had finished; here it stays a KeyboardInterrupt. Where there is a
     `flag`, the function has a moment to end by itself; a second Ctrl-C ends it."""
-    result: list[Any] = []
-    failure: list[BaseException] = []
-    done = threading.Event()  # Python 3.11 takes a thread whose join Ctrl-C ends for a dead one
-
-    def call() -> None:
-        try:
-            result.append(function())
-        except BaseException as error:  # noqa: BLE001  raised again below
-            failure.append(error)
-        finally:
-            done.set()
-
+    result = in_thread(function)
     try:
-        threading.Thread(target=call, name="fit", daemon=True).start()
-        while not done.wait(0.2):
-            pass
+        return waited_for(result)
     except KeyboardInterrupt:
         if flag is not None and progress is not None:
-            _stop(flag, done.wait, progress)
+            _stop(flag, lambda s: bool(concurrent.futures.wait([result], s).done), progress)
         raise
-    if failure:
-        raise failure[0]
-    return result[0]
 
 
 def _stop(flag: StopFlag, ended: Callable[[float], bool], progress: Progress) -> None:
@@ -252,29 +227,29 @@ def _fit_side_by_side(
     wait = limits.wait("training", jobs[0].settings)
     going_on = list(jobs)
     attempts = [Attempts(limits.max_failures_per_hour) for _ in jobs]
-    found: dict[int, dict[str, Any]] = {}
+    metrics: dict[int, dict[str, Any]] = {}
     with relayed(progress) as relay, _stoppable(jobs[0]) as flag:
-        running = {_begun(job, relay, flag): number for number, job in enumerate(going_on)}
+        running = {_start_task(job, relay, flag): number for number, job in enumerate(going_on)}
         try:
             while running:
                 ended = _first_ended(list(running), wait, progress)
                 number = running.pop(ended)
                 try:
-                    found[number] = ray.get(ended)
+                    metrics[number] = ray.get(ended)
                 except ray.exceptions.RayError as error:
                     job, message = attempts[number].after(error, going_on[number], time.monotonic())
                     progress.line(message)
-                    going_on[number], running[_begun(job, relay, flag)] = job, number
+                    going_on[number], running[_start_task(job, relay, flag)] = job, number
         except KeyboardInterrupt:
-            if flag is not None and running:
-                left = list(running)
+            tasks = list(running)
+            if flag is not None and tasks:
                 _stop(
                     flag,
-                    lambda s: not ray.wait(left, num_returns=len(left), timeout=s)[1],
+                    lambda s: not ray.wait(tasks, num_returns=len(tasks), timeout=s)[1],
                     progress,
                 )
             raise
-    return [found[number] for number in range(len(jobs))]
+    return [metrics[number] for number in range(len(jobs))]
 
 
 def _first_ended(running: list[Any], wait: WaitForNodes, progress: Progress) -> Any:
@@ -287,7 +262,7 @@ def _first_ended(running: list[Any], wait: WaitForNodes, progress: Progress) -> 
     return ended[0]
 
 
-def _begun(job: TrainJob, relay: Relayed, flag: StopFlag | None) -> Any:
+def _start_task(job: TrainJob, relay: Relayed, flag: StopFlag | None) -> Any:
     """One attempt of a job of one worker: a Ray task."""
     import ray
 

@@ -85,7 +85,6 @@ class Client:
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs, "RECONNECT_S", 0.0)
-    monkeypatch.setattr(jobs, "QUIET_S", 0.01)
     monkeypatch.setattr(jobs, "SILENT_S", 0.03)
 
 

@@ -20,9 +20,10 @@ INTERVAL_S = 0.2
 T = TypeVar("T")
 
 
-def in_thread(function: Callable[[], T], is_over: threading.Event | None = None) -> "Future[T]":
-    """Calls it in a thread, which stays until `is_over`, if that is given, is set."""
-    result: Future[T] = Future()
+def call_in_thread(
+    function: Callable[[], T], result: "Future[T]", is_over: threading.Event | None = None
+) -> None:
+    """Fills in the result by a thread, which stays until `is_over`, if that is given, is set."""
 
     def call() -> None:
         try:
@@ -33,7 +34,6 @@ def in_thread(function: Callable[[], T], is_over: threading.Event | None = None)
             is_over.wait()
 
     threading.Thread(target=call, daemon=True).start()
-    return result
 
 
 def waited_for(result: "Future[T]") -> T:
@@ -56,4 +56,6 @@ def call_beside(function: Callable[[], None], is_over: threading.Event) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         function()
 
-    waited_for(in_thread(call, is_over))
+    result: Future[None] = Future()
+    call_in_thread(call, result, is_over)
+    waited_for(result)

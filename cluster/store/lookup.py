@@ -66,4 +66,4 @@ def _split(reference: str) -> tuple[str | None, str]:
 def taken(name: str, artifact: Artifact) -> str:
     """One line: the artifact that was taken for a recipe's name."""
     made = artifact.manifest.created[:16].replace("T", " ")
-    return f"{name}: takes its newest, {artifact.id}, made {made} UTC"
+    return f"{name}: takes {artifact.id}, made {made} UTC"

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cluster.ray.signals import in_thread, waited_for
+from cluster.ray.signals import call_in_thread, waited_for
 from cluster.ray.stop_requests import StopFlag, stop_flag
 from cluster.recipe.section import WAIT_FOR_NODE_MINUTES, ClusterSection
 from cluster.runs.pipeline import StageJob
@@ -117,6 +117,7 @@ def _group(
 
     settings = job.settings
     least, most = settings.least_workers, settings.most_workers
+    workers: Any = most if least == most else (least, most)
     callbacks: list[Any] = [Following(relay, most if least == most else None, wait)]
     if in_tune_trial:
         from ray.tune.integration.ray_train import TuneReportCallback
@@ -129,7 +130,7 @@ def _group(
             functools.partial(_rank, job, relay, flag, report),  # type: ignore[arg-type]
             torch_config=Torch("nccl" if settings.gpus_per_worker else "gloo"),
             scaling_config=ray.train.ScalingConfig(
-                num_workers=most if least == most else (least, most),
+                num_workers=workers,
                 use_gpu=settings.gpus_per_worker > 0,
                 resources_per_worker=settings.worker_resources,
                 elastic_resize_monitor_interval_s=RESIZE_INTERVAL_S,  # type: ignore[call-arg]
@@ -194,8 +195,9 @@ def interruptible(
     """Calls `function` in a thread. Ray Train answers Ctrl-C by itself from the main thread, and
     then goes on as if the run had finished; here it stays a KeyboardInterrupt. Where there is a
     `flag`, the function has a moment to end by itself; a second Ctrl-C ends it."""
-    result = in_thread(function)
+    result: concurrent.futures.Future[Any] = concurrent.futures.Future()
     try:
+        call_in_thread(function, result)
         return waited_for(result)
     except KeyboardInterrupt:
         if flag is not None and progress is not None:

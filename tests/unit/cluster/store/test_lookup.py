@@ -91,6 +91,4 @@ def test_a_path_of_nothing_is_refused_with_what_is_beside(
 
 def test_the_artifact_that_was_taken_is_told(three: list[Artifact]) -> None:
     newest = three[1]
-    assert taken("demo", newest) == (
-        f"demo: takes its newest, {newest.id}, made 2026-01-02 00:00 UTC"
-    )
+    assert taken("demo", newest) == f"demo: takes {newest.id}, made 2026-01-02 00:00 UTC"

@@ -29,6 +29,9 @@ from tuning.config import Tune
 from tuning.space import draw
 from tuning.winner import WINNER, Trial, choose
 
+HEAD = "node:__internal_head__"
+"""A resource that Ray's head node has one of."""
+
 
 def run(job: StageJob) -> dict[str, Any]:
     recipe, settings = job.recipe, job.recipe.tune
@@ -176,7 +179,8 @@ def _search(
     evaluations = jobs[0].settings.evaluations
     wait = limits.wait("search", jobs[0].settings)
     several = jobs[0].settings.most_workers > 1
-    trainable = tune.with_resources(_trial, {"CPU": 0} if several else each)
+    # A group's trial only waits for it: on the head, which stays. Ray Tune refuses no resources.
+    trainable = tune.with_resources(_trial, {HEAD: 0.001} if several else each)
     scheduler = (
         tune.schedulers.ASHAScheduler(
             time_attr="evaluation",

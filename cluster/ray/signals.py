@@ -47,15 +47,19 @@ def waited_for(result: "Future[T]") -> T:
 def call_beside(function: Callable[[], None], is_over: threading.Event) -> None:
     """Calls it in a thread, whose processes inherit that SIGTERM and SIGHUP are blocked.
 
-    The main thread hears them meanwhile, however long that takes, and with the command's own
-    handlers: Ray sets its own for SIGTERM, which exits at once, in a main thread only. The thread
-    stays until `is_over`, since Ray's processes end with the thread that started them.
+    The main thread hears them meanwhile, however long that takes. The thread stays until `is_over`,
+    since Ray's processes end with the thread that started them.
     """
+    handlers = {one: signal.getsignal(one) for one in SIGNALS}
 
     def call() -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         function()
 
     result: Future[None] = Future()
-    call_in_thread(call, result, is_over)
-    waited_for(result)
+    try:
+        call_in_thread(call, result, is_over)
+        waited_for(result)
+    finally:
+        for one, handler in handlers.items():  # Ray's core has set one for SIGTERM that aborts
+            signal.signal(one, handler)

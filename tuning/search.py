@@ -179,7 +179,7 @@ def _search(
     evaluations = jobs[0].settings.evaluations
     wait = limits.wait("search", jobs[0].settings)
     several = jobs[0].settings.most_workers > 1
-    # A group's trial only waits for it: on the head, which stays. Ray Tune refuses no resources.
+    # A group's trial only waits for it: on the head, which stays. (Ray Tune wants some resource.)
     trainable = tune.with_resources(_trial, {HEAD: 0.001} if several else each)
     scheduler = (
         tune.schedulers.ASHAScheduler(

@@ -5,7 +5,6 @@ the dependencies. The log is followed as it grows, over one connection that is m
 breaks, and the job's exit status becomes the command's.
 """
 
-import asyncio
 import contextlib
 import json
 import logging
@@ -103,6 +102,8 @@ class Followed:
     def to_its_end(self) -> Any:
         """Returns what Ray knows of the job when it has ended, however. Raises InfrastructureError
         when the cluster has not answered for a while."""
+        import asyncio
+
         import aiohttp
 
         while True:
@@ -124,6 +125,8 @@ class Followed:
 
     async def _follow_connection(self) -> None:
         """Shows what the log grows by, until the connection ends or seems dead."""
+        import asyncio
+
         known = self._read
         chunks = self._client.tail_job_logs(self._job_id)
         with contextlib.suppress(TimeoutError):

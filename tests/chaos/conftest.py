@@ -1,5 +1,4 @@
-"""Faults at random, and many of them: `pytest tests/chaos`. The default suite has a short form of
-each."""
+"""Faults at random and many of them, and what takes long: by hand, `pytest tests/chaos`."""
 
 from tests.integration.conftest import raymill, start
 

@@ -1,4 +1,8 @@
-"""A training whose controller is killed goes on, and misses nothing."""
+"""A training whose controller is killed goes on, and misses nothing.
+
+With the long tests, since four workers import torch; that the controller's room comes free is shown
+by tests/integration/test_trainings.py.
+"""
 
 import dataclasses
 import os

@@ -20,7 +20,7 @@ def test_any_kill_is_survived_with_the_same_bytes(start, raymill, tmp_path):
     drawn = random.Random(17)
     recipe, whole = written_recipe(tmp_path), tmp_path / "whole"
     outcome = raymill("shard", str(recipe), "--workspace", str(whole))
-    assert outcome.status == 0, outcome.said
+    assert outcome.status == 0, outcome.stderr
     kills, tries, finished = 0, 0, 0
     while kills < KILLS:
         workspace = tmp_path / f"try-{tries}"
@@ -37,16 +37,16 @@ def test_any_kill_is_survived_with_the_same_bytes(start, raymill, tmp_path):
                 command.end()
         ended = command.wait()
         # 1 is Ray's: it ends the driver itself where a kill comes while that registers.
-        assert ended.status in (0, 1, 3, -signal.SIGKILL), ended.said
+        assert ended.status in (0, 1, 3, -signal.SIGKILL), ended.stderr
         # Ray's agents look for a killed GCS for a minute after their raylet's end.
         until(lambda command=command: not command.processes())
         if list(workspace.glob("corpus/*")):  # a kill may come behind the last step
             assert made(workspace) == made(whole)
             tries, finished = tries + 1, finished + 1
         else:
-            assert ended.status != 0, ended.said
+            assert ended.status != 0, ended.stderr
     outcome = raymill("shard", str(recipe), "--workspace", str(tmp_path / f"try-{tries}"))
-    assert outcome.status == 0, outcome.said
+    assert outcome.status == 0, outcome.stderr
     assert made(tmp_path / f"try-{tries}") == made(whole)
     print(f"{kills} kills, {finished + 1} corpora")
 

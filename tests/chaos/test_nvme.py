@@ -31,7 +31,7 @@ def settings(precision: str, device: str, disk: Path) -> Training:
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Weights]:
+def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Weights]:
     """Of a model whose parts DeepSpeed finds large enough for a disk."""
     small = numbered.task(tmp_path_factory.mktemp("mill"), BATCH * BATCHES)
     shape = {"architecture": "llama", "hidden_size": 160, "layers": 3, "heads": 2}
@@ -49,10 +49,10 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Weights]:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_it_does_not_count_where_state_is_kept(precision: str, found: Any) -> None:
-    assert distance(found[f"{precision}/nvme"], found[f"{precision}/cpu"]) == 0
+def test_it_does_not_count_where_state_is_kept(precision: str, weights: Any) -> None:
+    assert distance(weights[f"{precision}/nvme"], weights[f"{precision}/cpu"]) == 0
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_resumed_training_ends_where_it_would_have(precision: str, found: Any) -> None:
-    assert distance(found[f"{precision}/nvme/resumed"], found[f"{precision}/nvme"]) == 0
+def test_a_resumed_training_ends_where_it_would_have(precision: str, weights: Any) -> None:
+    assert distance(weights[f"{precision}/nvme/resumed"], weights[f"{precision}/nvme"]) == 0

@@ -31,9 +31,8 @@ class Outcome:
     status: int
     answer: dict[str, Any]
     """What `--json` printed."""
-    said: str
+    stderr: str
     """What the terminal showed."""
-    seconds: float
 
 
 class Program:
@@ -90,7 +89,6 @@ class Command(Program):
     """A raymill command."""
 
     def __init__(self, *arguments: str, terminal: int | None = None):
-        self._began = time.monotonic()
         environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
         hearing = ["env", "--default-signal=HUP"]  # also where the tests run under nohup
         command = [*hearing, sys.executable, "-m", "cluster", *arguments, "--json"]
@@ -98,18 +96,18 @@ class Command(Program):
 
     def wait(self, timeout_s: float = TIMEOUT_S) -> Outcome:
         try:
-            out, said = self.process.communicate(timeout=timeout_s)
+            out, stderr = self.process.communicate(timeout=timeout_s)
         except subprocess.TimeoutExpired:
             self.end()
             raise
         answer = json.loads(out) if out.strip() else {}
-        return Outcome(self.process.returncode, answer, said, time.monotonic() - self._began)
+        return Outcome(self.process.returncode, answer, stderr)
 
     def until(self, condition: Callable[[], Any]) -> Any:
         """Waits for something true while the command runs, and returns it."""
 
         def found() -> Any:
-            assert self.process.poll() is None, self.wait().said
+            assert self.process.poll() is None, self.wait().stderr
             return condition()
 
         return until(found)
@@ -117,12 +115,6 @@ class Command(Program):
     def interrupt(self) -> None:
         """Ctrl-C, which a terminal sends to the whole group."""
         os.killpg(self.process.pid, signal.SIGINT)
-
-    def hang_up(self) -> None:
-        """The end of a terminal: its shell and then the kernel send a signal to the whole group."""
-        for _ in range(2):
-            os.killpg(self.process.pid, signal.SIGHUP)
-            time.sleep(0.5)
 
     def strays(self, patience_s: float = 300.0) -> list[str]:
         """Processes that outlive the command by longer than `patience_s`."""

@@ -36,7 +36,7 @@ tune:
   space:
     finetune.learning_rate: {{log_uniform: [1e-3, 5e-3]}}
     finetune.dropout: {{uniform: [0.0, 0.2]}}
-  trials: 3
+  trials: 2
 serve:
   gate: {{accuracy: 0.4}}
   port: {port}
@@ -109,5 +109,5 @@ def copied(first_run: Outcome, workspace: Path, tmp_path: Path) -> Callable[...,
 def first_run(raymill: Callable[..., Outcome], recipe: Path, workspace: Path) -> Outcome:
     """The tiny recipe, corpora to endpoint, once for all tests."""
     outcome = raymill("run", str(recipe), "--workspace", str(workspace), "--no-hold")
-    assert outcome.status == 0, outcome.said
+    assert outcome.status == 0, outcome.stderr
     return outcome

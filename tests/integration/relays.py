@@ -69,9 +69,9 @@ def steps(folder: Path, relay: str) -> list[dict[str, Any]]:
     ]
 
 
-def said(folder: Path, relay: str) -> list[str]:
-    """By rank 0 of each leg, in order."""
-    paths = sorted(folder.glob(f"{relay}-leg-*.said"))
+def progress_lines(folder: Path, relay: str) -> list[str]:
+    """The progress lines of rank 0 of each leg, in order."""
+    paths = sorted(folder.glob(f"{relay}-leg-*.lines"))
     return [line for path in paths for line in path.read_text().splitlines()]
 
 
@@ -116,7 +116,7 @@ def _run(name: str, task: Task, place: int, leg: Leg, folder: Path) -> None:
             except Ended:
                 assert leg.steps is not None
     if dist.get_rank() == 0:
-        (folder / f"{name}-leg-{place}.said").write_text("\n".join(notes.lines) + "\n")
+        (folder / f"{name}-leg-{place}.lines").write_text("\n".join(notes.lines) + "\n")
 
 
 def _request(stops: bool) -> Request:

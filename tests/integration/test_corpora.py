@@ -124,7 +124,7 @@ def test_a_corpus_in_an_object_store_by_two_tasks_is_that_on_a_disk_by_one(
         recipe.write_text(RECIPE.format(data=sources[place]), "utf-8")
         options = ("--workspace", workspace, "--set", f"corpora.concurrency={tasks}")
         outcome = raymill("shard", str(recipe), *options)
-        assert outcome.status == 0, outcome.said
+        assert outcome.status == 0, outcome.stderr
         stages[place] = outcome.answer["stages"][-1]
     on_disk = tmp_path / "disk" / stages["disk"]["artifact"]
     assert_the_same(s3, on_disk, f"{bucket}/mill/{stages['store']['artifact']}")
@@ -173,7 +173,7 @@ def assert_a_model_is_trained(raymill, s3, bucket, tmp_path):
     workspace = f"s3://{bucket}/mill"
     trained = raymill("pretrain", str(tmp_path / "store.yaml"), "--workspace", workspace)
     found = [stage["status"] for stage in trained.answer["stages"]]
-    assert found == ["skipped", "skipped", "done"], trained.said
+    assert found == ["skipped", "skipped", "done"], trained.stderr
     infos = s3.get_file_info(pafs.FileSelector(f"{bucket}/mill", recursive=True))
     left = {info.path.split("/")[2] for info in infos if info.is_file}
     assert left == {"corpus", "examples", "model", "runs", "tensorboard"}, "nothing half made"

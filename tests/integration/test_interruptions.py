@@ -30,16 +30,9 @@ def checkpoints(workspace):
     return list(workspace.glob("work/*/step-*/record.json"))
 
 
-def is_in_stage(workspace, stage):
-    return any(
-        record["stages"] and record["stages"][-1]["stage"] == stage
-        for record in (json.loads(path.read_text()) for path in workspace.glob("runs/*/run.json"))
-    )
-
-
 def assert_nothing_half_made_is_left(command, workspace):
     outcome = command.wait()
-    assert outcome.status == 130, outcome.said
+    assert outcome.status == 130, outcome.stderr
     record = json.loads((workspace / "runs" / outcome.answer["run"] / "run.json").read_text())
     assert record["status"] == "interrupted"
     assert command.strays() == []
@@ -64,7 +57,9 @@ def test_a_killed_worker_a_closed_terminal_and_a_killed_driver_cost_no_sample(
     ends with its terminal leaves one more. Prometheus can follow."""
     monkeypatch.setenv("RAY_metrics_report_interval_ms", "1000")
     arguments = ("pretrain", str(recipe), "--workspace", str(sharded), *LONG)
-    command = start(*arguments)
+    ours, theirs = pty.openpty()
+    command = start(*arguments, terminal=theirs)
+    os.close(theirs)
     command.until(lambda: command.training_workers() and checkpoints(sharded))
     os.kill(command.training_workers()[0], signal.SIGKILL)
     (ledger,) = sharded.glob("work/*/ledger.jsonl")
@@ -76,11 +71,11 @@ def test_a_killed_worker_a_closed_terminal_and_a_killed_driver_cost_no_sample(
     assert 'recipe="tiny"' in loss
     assert 'stage="pretrain"' in loss
     assert 0 < float(loss.split()[-1]) < 20
-    command.hang_up()
+    os.close(ours)
     outcome = assert_nothing_half_made_is_left(command, sharded)
-    assert "a worker was lost" in outcome.said
-    step = re.search(r"left a checkpoint after step ([\d,]+)", outcome.said)
-    assert step is not None, outcome.said
+    assert "a worker was lost" in outcome.stderr
+    step = re.search(r"left a checkpoint after step ([\d,]+)", outcome.stderr)
+    assert step is not None, outcome.stderr
     newest = max(path.parent.name for path in checkpoints(sharded))
     assert newest == f"step-{int(step[1].replace(',', '')):08d}"
 
@@ -92,15 +87,11 @@ def test_a_killed_worker_a_closed_terminal_and_a_killed_driver_cost_no_sample(
     newest = max(path.parent.name for path in checkpoints(sharded))
 
     outcome = start(*alone).wait()
-    assert outcome.status == 0, outcome.said
-    assert re.findall(r"resumes from checkpoint (step-\d+)", outcome.said) == [newest]
+    assert outcome.status == 0, outcome.stderr
+    assert re.findall(r"resumes from checkpoint (step-\d+)", outcome.stderr) == [newest]
     stage = next(s for s in outcome.answer["stages"] if s["stage"] == "pretrain")
     assert stage["metrics"]["samples"] == stage["metrics"]["steps"] * 16
     assert_the_journal_is_of_all_attempts(sharded / stage["artifact"], stage["metrics"])
-
-
-def end_process(command, terminal):
-    command.process.terminate()
 
 
 def end_as_timeout_does(command, terminal):
@@ -118,20 +109,9 @@ def press_ctrl_c(command, terminal):
     os.write(terminal, b"\x03")
 
 
-def close_terminal(command, terminal):
-    os.close(terminal)
-
-
 @pytest.mark.parametrize(
     ("end", "workers"),
-    [
-        (end_process, 1),
-        (end_as_timeout_does, 2),
-        (end_as_systemd_does, 2),
-        (end_as_systemd_does, 1),
-        (press_ctrl_c, 1),
-        (close_terminal, 2),
-    ],
+    [(end_as_timeout_does, 1), (end_as_systemd_does, 2), (press_ctrl_c, 1)],
 )
 def test_every_way_of_ending_leaves_a_checkpoint(start, recipe, sharded, end, workers):
     """Whoever gets the signal too: the process group, as of GNU timeout, which sends it twice; all
@@ -145,8 +125,8 @@ def test_every_way_of_ending_leaves_a_checkpoint(start, recipe, sharded, end, wo
     assert not checkpoints(sharded)
     end(command, ours)
     outcome = assert_nothing_half_made_is_left(command, sharded)
-    step = re.search(r"left a checkpoint after step ([\d,]+)", outcome.said)
-    assert step is not None, outcome.said
+    step = re.search(r"left a checkpoint after step ([\d,]+)", outcome.stderr)
+    assert step is not None, outcome.stderr
     (checkpoint,) = checkpoints(sharded)
     assert checkpoint.parent.name == f"step-{int(step[1].replace(',', '')):08d}"
 
@@ -157,15 +137,6 @@ def test_sigterm_while_ray_is_slow_to_start(start, recipe, tmp_path):
     (slow,) = command.until(lambda: command.named("raylet"))
     os.kill(slow, signal.SIGSTOP)
     time.sleep(3)  # some way into the wait for it
-    command.process.terminate()
-    assert_nothing_half_made_is_left(command, tmp_path)
-
-
-def test_sigterm_while_evaluating(start, recipe, copied, tmp_path):
-    copied("examples", "shard", "pretrain", "tune", "finetune")
-    command = start("run", str(recipe), "--workspace", str(tmp_path), "--no-hold")
-    command.until(lambda: is_in_stage(tmp_path, "evaluate"))
-    time.sleep(3)  # some way into it
     command.process.terminate()
     assert_nothing_half_made_is_left(command, tmp_path)
 

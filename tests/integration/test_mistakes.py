@@ -1,29 +1,6 @@
 """The user's mistakes: one clear line, exit status 2, before any long work, nothing left behind."""
 
-import gzip
-import io
 import socket
-import tarfile
-
-import pyarrow as pa
-import pyarrow.parquet as pq
-import pytest
-
-CUT_OFF = gzip.compress(b'{"text": "a", "label": "b"}\n' * 999, mtime=0)[:-9]
-"""Without the time: it names a test, which has one name in all processes of the suite."""
-
-
-def parquet(**columns):
-    stream = io.BytesIO()
-    pq.write_table(pa.table(columns), stream)
-    return stream.getvalue()
-
-
-def archive(member):
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w") as made:
-        made.addfile(tarfile.TarInfo(member), io.BytesIO())
-    return stream.getvalue()
 
 
 def bad(tmp_path, raymill, recipe, edit=None, *arguments):
@@ -33,7 +10,7 @@ def bad(tmp_path, raymill, recipe, edit=None, *arguments):
     path.write_text(edit(text) if edit else text, "utf-8")
     workspace = tmp_path / "workspace"
     outcome = raymill("run", str(path), "--workspace", str(workspace), "--no-hold", *arguments)
-    assert "Traceback" not in outcome.said
+    assert "Traceback" not in outcome.stderr
     kinds = {made.parent.name for made in workspace.glob("[a-z]*/*")}
     assert kinds <= {"runs", "examples"}, "labelled documents may be whole already"
     assert not list(workspace.glob(".staging/*"))
@@ -43,7 +20,7 @@ def bad(tmp_path, raymill, recipe, edit=None, *arguments):
 def test_more_workers_than_cpus(tmp_path, raymill, recipe):
     outcome = bad(tmp_path, raymill, recipe, None, "--set", "pretrain.workers=16")
     assert outcome.status == 2
-    assert "pretrain.workers: needs 16 CPUs" in outcome.said
+    assert "pretrain.workers: needs 16 CPUs" in outcome.stderr
 
 
 def test_port_in_use(tmp_path, raymill, recipe):
@@ -51,35 +28,17 @@ def test_port_in_use(tmp_path, raymill, recipe):
         port = taken.getsockname()[1]
         outcome = bad(tmp_path, raymill, recipe, None, "--set", f"serve.port={port}")
     assert outcome.status == 2
-    assert f"serve.port: 127.0.0.1:{port}" in outcome.said
+    assert f"serve.port: 127.0.0.1:{port}" in outcome.stderr
 
 
-def test_missing_file(tmp_path, raymill, recipe):
-    outcome = bad(tmp_path, raymill, recipe, lambda text: text.replace("news.txt", "old.txt"))
-    assert outcome.status == 2
-    assert "no file matches" in outcome.said
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "told"),
-    [
-        ("empty.jsonl", b"", "empty.jsonl: empty; leave"),
-        ("broken.jsonl", b'{"text": "a", "label": "good"}\n{"text": \n', "broken.jsonl:2"),
-        ("columns.jsonl", b'{"review": "a", "label": "good"}\n', "no column 'text'"),
-        ("bytes.jsonl", b"\xfd\xfc\n" * 20, "not UTF-8"),
-        ("cut.jsonl.gz", CUT_OFF, "cut off?"),
-        ("columns.parquet", parquet(review=["a"], label=["good"]), "no column 'text'"),
-        ("leads.tar", archive("../../out.jsonl"), "'../../out.jsonl' leads outside"),
-    ],
-)
-def test_bad_labelled_file(tmp_path, raymill, recipe, data, name, content, told):
-    path = tmp_path / name
-    path.write_bytes(content)
+def test_bad_labelled_file(tmp_path, raymill, recipe, data):
+    path = tmp_path / "broken.jsonl"
+    path.write_text('{"text": "a", "label": "good"}\n{"text": \n')
     outcome = bad(
         tmp_path, raymill, recipe, lambda text: text.replace(f"{data}/reviews.jsonl.gz", str(path))
     )
     assert outcome.status == 2
-    assert told in outcome.said
+    assert "broken.jsonl:2" in outcome.stderr
 
 
 def test_bad_file_that_a_task_reads(tmp_path, raymill, recipe, data):
@@ -93,7 +52,7 @@ def test_bad_file_that_a_task_reads(tmp_path, raymill, recipe, data):
         *("--set=finetune=null", "--set=tune=null", "--set=serve=null"),
     )
     assert outcome.status == 2
-    assert "news.jsonl:2: not JSON" in outcome.said
+    assert "news.jsonl:2: not JSON" in outcome.stderr
 
 
 def test_base_without_a_model_in_a_search(first_run, raymill, recipe, copied, tmp_path):
@@ -107,22 +66,16 @@ def test_base_without_a_model_in_a_search(first_run, raymill, recipe, copied, tm
     overrides = [f"--set={setting}" for setting in settings]
     outcome = raymill("tune", str(recipe), "--workspace", str(tmp_path), *overrides)
     assert outcome.status == 2
-    assert "finetune.base: no tokenizer in" in outcome.said
-
-
-def test_label_outside_the_set(tmp_path, raymill, recipe):
-    outcome = bad(tmp_path, raymill, recipe, None, "--set", "finetune.labels=[good, fair]")
-    assert outcome.status == 2
-    assert "label 'bad' is not in finetune.labels (good, fair)" in outcome.said
+    assert "finetune.base: no tokenizer in" in outcome.stderr
 
 
 def test_corpus_that_cleaning_empties(tmp_path, raymill, recipe):
     outcome = bad(tmp_path, raymill, recipe, None, "--set", "corpora.clean.min_characters=99999")
     assert outcome.status == 2
-    assert "found no documents" in outcome.said
+    assert "found no documents" in outcome.stderr
 
 
 def test_no_ray_at_the_address(tmp_path, raymill, recipe):
     outcome = bad(tmp_path, raymill, recipe, None, "--address", "127.0.0.1:1")
     assert outcome.status == 2
-    assert "--address 127.0.0.1:1: no Ray answers there" in outcome.said
+    assert "--address 127.0.0.1:1: no Ray answers there" in outcome.stderr

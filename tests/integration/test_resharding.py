@@ -27,18 +27,17 @@ from trainers.tasks.task import Task
 
 CUT = {"zero_optimization": {"stage3_param_persistence_threshold": 0}}
 """ZeRO-3 leaves small parameters whole, and here all are small."""
-ROUND = [(2, 2), (3, 1), (1, 0), (3, 3), (2, 3), (1, 3), (2, 0), (1, 1), (3, 2)]
-"""Workers and ZeRO stage of one leg after another."""
+GROUPS = [(3, 1), (1, 0), (3, 3), (1, 3), (2, 2), (2, 0)]
+"""Workers and ZeRO stage."""
 CHANGING = {
-    "adamw": ROUND,
+    "adamw": [(2, 2), (3, 1), (3, 3), (1, 0)],
     "lion": [(3, 3), (1, 0), (2, 2)],
     "adafactor": [(2, 0), (1, 0), (3, 0)],
 }
-
+"""Workers and ZeRO stage of one leg after another, by optimizer."""
 RATES = {"adamw": 3e-3, "lion": 1e-3, "adafactor": 0.3}
-
-
-PARTED = [(2, 2, 2), (4, 3, 2), (1, 0, 1), (4, 2, 4), (4, 1, 2), (2, 3, 2)]
+BF16_STAGES = (0, 2, 3)
+PARALLEL = [(2, 2, 2), (4, 3, 2), (1, 0, 1), (4, 1, 4), (2, 3, 2)]
 """Workers, ZeRO stage, and how many share the weights of a layer."""
 
 
@@ -88,30 +87,30 @@ def folder(task: Task, tmp_path_factory: pytest.TempPathFactory) -> Path:
         changing = [Leg(settings(*leg, **keys), 2) for leg in legs]
         changing[-1] = Leg(changing[-1].settings)
         runs[optimizer] = Relay(task, changing)
-    for stage in range(4):
+    for stage in BF16_STAGES:
         of_two = settings(2, stage, precision="bf16")
         runs[f"bf16-{stage}-whole"] = Relay(task, [Leg(of_two)])
         runs[f"bf16-{stage}"] = Relay(task, [Leg(of_two, 3), Leg(of_two)])
-    legs = [parted(*leg) for leg in PARTED]
-    runs["parted-whole"] = Relay(task, [Leg(parted(1, 0, 1))])
-    runs["parted"] = Relay(task, [*(Leg(leg, 2) for leg in legs), Leg(legs[0])])
-    runs["parted-bits"] = Relay(task, [Leg(legs[0], 3), *(Leg(leg, 0) for leg in legs)])
-    again = [Leg(settings(*leg, precision="bf16"), 0) for leg in ROUND]
+    legs = [parallel(*leg) for leg in PARALLEL]
+    runs["parallel-whole"] = Relay(task, [Leg(parallel(1, 0, 1))])
+    runs["parallel"] = Relay(task, [*(Leg(leg, 2) for leg in legs), Leg(legs[0])])
+    runs["parallel-bits"] = Relay(task, [Leg(legs[0], 3), *(Leg(leg, 0) for leg in legs)])
+    again = [Leg(settings(*leg, precision="bf16"), 0) for leg in GROUPS]
     runs["bits"] = Relay(task, [Leg(settings(3, 2, precision="bf16"), 3), *again])
     folder = tmp_path_factory.mktemp("relays")
     relays.run(runs, folder)
     return folder
 
 
-def parted(workers: int, stage: int, parts: int) -> Training:
+def parallel(workers: int, stage: int, parts: int) -> Training:
     keys = {"objective": "causal_lm", "model": {"architecture": "llama"}}  # the task has its own
     return settings(workers, stage, Pretrain, tensor_parallel=parts, **keys)
 
 
-@pytest.mark.parametrize("name", [*CHANGING, "parted"])
+@pytest.mark.parametrize("name", [*CHANGING, "parallel"])
 def test_the_order_of_samples_and_the_losses_stay(name: str, folder: Path) -> None:
     whole, changing = (relays.steps(folder, relay) for relay in (f"{name}-whole", name))
-    assert len(whole) > 2 * len(CHANGING.get(name, PARTED)), "the last leg has something to do"
+    assert len(whole) > 2 * len(CHANGING.get(name, PARALLEL)), "the last leg has something to do"
     assert [step["samples"] for step in changing] == [step["samples"] for step in whole]
     assert [step["step"] for step in changing] == [step["step"] for step in whole]
     losses = [[step["loss"] for step in steps] for steps in (changing, whole)]
@@ -119,11 +118,13 @@ def test_the_order_of_samples_and_the_losses_stay(name: str, folder: Path) -> No
     assert losses[1][-1] < losses[1][0] - 0.1, "it learns"
 
 
-def test_what_has_changed_is_said(folder: Path) -> None:
-    parted = next(line for line in relays.said(folder, "parted") if "resumes" in line)
-    assert parted.endswith("resharded from 2 to 4 workers and from ZeRO stage 2 to 3")
-    assert any("from tensor_parallel 4 to 2" in line for line in relays.said(folder, "parted"))
-    lines = [line for line in relays.said(folder, "lion") if "resumes" in line]
+def test_what_has_changed_is_told(folder: Path) -> None:
+    changed = next(line for line in relays.progress_lines(folder, "parallel") if "resumes" in line)
+    assert changed.endswith("resharded from 2 to 4 workers and from ZeRO stage 2 to 3")
+    assert any(
+        "from tensor_parallel 4 to 2" in line for line in relays.progress_lines(folder, "parallel")
+    )
+    lines = [line for line in relays.progress_lines(folder, "lion") if "resumes" in line]
     assert lines == [
         "resumes from checkpoint step-00000002, resharded from 3 to 1 workers and from ZeRO stage "
         "3 to 0",
@@ -132,13 +133,13 @@ def test_what_has_changed_is_said(folder: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("stage", range(4))
+@pytest.mark.parametrize("stage", BF16_STAGES)
 def test_bf16_goes_on_exactly_where_nothing_has_changed(stage: int, folder: Path) -> None:
     """With the optimizer's fp32 weights, not with the rounded ones."""
     assert relays.steps(folder, f"bf16-{stage}") == relays.steps(folder, f"bf16-{stage}-whole")
 
 
-AGAIN = {"bits": ROUND, "parted-bits": PARTED}
+AGAIN = {"bits": GROUPS, "parallel-bits": PARALLEL}
 
 
 @pytest.mark.parametrize(
@@ -162,7 +163,7 @@ def parts(folder: Path, relay: str) -> Parts:
 
 
 def test_workers_that_share_layers_keep_their_columns(folder: Path) -> None:
-    kept = parts(folder, "parted-bits")._fragments
+    kept = parts(folder, "parallel-bits")._fragments
     columns = kept["weight", "model.model.layers.0.self_attn.o_proj.weight"]
     assert set(columns) == {Columns(0, 16, 32), Columns(16, 32, 32)}
     assert set(kept["weight", "model.model.embed_tokens.weight"]) == {None}

@@ -23,13 +23,13 @@ def test_every_stage_is_done_and_the_endpoint_answers(first_run):
     assert {stage["status"] for stage in first_run.answer["stages"]} == {"done"}
     found = stages(first_run)
     assert found["pretrain"]["metrics"]["workers"] == 2
-    assert found["tune"]["metrics"]["trials"] == 3
+    assert found["tune"]["metrics"]["trials"] == 2
     test = found["evaluate"]["metrics"]["test"]
     assert sum(map(sum, test["confusion"])) == test["documents"]
     assert len(found["evaluate"]["metrics"]["seeds"]["scratch"]["values"]) == 1
     auto = r"^{}: (\d+) x (\d+) CPUs.* \(workers x cpus_per_worker; auto\)$"
     for stage in ("pretrain", "tune", "finetune", "evaluate"):
-        assert len(re.findall(auto.format(stage), first_run.said, re.MULTILINE)) == 1, stage
+        assert len(re.findall(auto.format(stage), first_run.stderr, re.MULTILINE)) == 1, stage
     smoke = first_run.answer["endpoint"]["smoke"]
     assert smoke["version"] == first_run.answer["endpoint"]["version"]
     assert sum(smoke["predictions"][0]["probabilities"].values()) == pytest.approx(1, abs=1e-5)
@@ -37,7 +37,7 @@ def test_every_stage_is_done_and_the_endpoint_answers(first_run):
 
 def test_terminal_shows_raymills_lines_and_the_log_has_the_rest(first_run, workspace):
     known = ("tiny: ", "serve: ", *[f"{name}: " for name in STAGES])
-    assert all(line.startswith(known) for line in first_run.said.splitlines())
+    assert all(line.startswith(known) for line in first_run.stderr.splitlines())
     log = workspace / "runs" / first_run.answer["run"] / "log.txt"
     assert "RayTrainWorker" in log.read_text("utf-8")
 
@@ -108,7 +108,7 @@ def test_running_again_does_nothing_and_says_so(first_run, raymill, recipe, work
     again = raymill("run", str(recipe), "--workspace", str(workspace), "--until", "promote")
     assert again.status == 0
     assert {stage["status"] for stage in again.answer["stages"]} == {"skipped"}
-    assert "nothing to do" in again.said
+    assert "nothing to do" in again.stderr
 
 
 def test_a_changed_key_redoes_only_what_depends_on_it(first_run, raymill, recipe, workspace):
@@ -123,13 +123,13 @@ def test_a_model_below_the_gate_is_refused(first_run, raymill, recipe, workspace
     arguments = ("run", str(recipe), "--workspace", str(workspace), "--until", "promote")
     refused = raymill(*arguments, "--set", "serve.gate.accuracy=0.999")
     assert refused.status == 4
-    assert "is below serve.gate.accuracy = 0.999" in refused.said
+    assert "is below serve.gate.accuracy = 0.999" in refused.stderr
 
 
 def test_status_tells_what_was_done(first_run, raymill, workspace):
     outcome = raymill("status", "tiny", "--workspace", str(workspace))
     assert outcome.status == 0
-    assert "finetune: loss " in outcome.said
+    assert "finetune: loss " in outcome.stderr
     for stage in ("pretrain", "finetune"):
         assert 0 < outcome.answer["journals"][stage]["goodput"] < 1
     assert all(headline(stage) for stage in first_run.answer["stages"]), "of metrics that exist"
@@ -144,14 +144,12 @@ def test_a_model_is_evaluated_and_promoted_by_hand(first_run, raymill, copied, t
     copied("examples", "finetune")
     model, own = stages(first_run)["finetune"]["artifact"], ("--workspace", str(tmp_path))
     unknown = raymill("promote", model, *own)
-    assert f"run `raymill evaluate {model}` first" in unknown.said
+    assert f"run `raymill evaluate {model}` first" in unknown.stderr
     evaluated = raymill("evaluate", model, *own)
     assert evaluated.answer["test"] == stages(first_run)["evaluate"]["metrics"]["test"]
-    assert "Loading weights" not in evaluated.said, "that is in the run's log"
+    assert "Loading weights" not in evaluated.stderr, "that is in the run's log"
     promoted = raymill("promote", model, *own, "--gate", "accuracy=0.3")
     assert promoted.answer["model"] == model
-    refused = raymill("promote", model, *own, "--gate", "accuracy=1")
-    assert refused.status == 4
 
 
 def test_a_base_from_elsewhere_is_fine_tuned(
@@ -163,7 +161,7 @@ def test_a_base_from_elsewhere_is_fine_tuned(
     settings += ("finetune.evaluation.without_pretraining=false",)
     overrides = [f"--set={setting}" for setting in settings]
     outcome = raymill("finetune", str(recipe), "--workspace", str(tmp_path), *overrides)
-    assert outcome.status == 0, outcome.said
+    assert outcome.status == 0, outcome.stderr
     assert list(stages(outcome)) == ["examples", "finetune"]
     tuned = tmp_path / stages(outcome)["finetune"]["artifact"]
     before, after = (

@@ -9,10 +9,9 @@ import urllib.error
 import urllib.request
 
 import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from cluster.store.storage import Storage
-from tests.classifiers import save_classifier
-from tests.fakes import published
 from tests.integration.command import ROOT, free_port
 
 DEFAULT_PORTS = {8000, 8404, 8500, 9101}
@@ -27,71 +26,18 @@ def post(url, document):
         return json.load(response)
 
 
-@pytest.fixture
-def endpoint(first_run, start, workspace):
-    port = free_port()
-    model = next(s for s in first_run.answer["stages"] if s["stage"] == "finetune")["artifact"]
-    command = start("serve", model, "--workspace", str(workspace), "--set", f"serve.port={port}")
-    url = f"http://127.0.0.1:{port}/v1/classify"
-
-    def answers():
-        try:
-            return post(url, {"texts": TEXTS[:1]})
-        except (urllib.error.URLError, ConnectionError):
-            return None
-
-    command.until(answers)
-    yield url, command
-    command.end()
-
-
-def test_answers_are_the_plain_models(first_run, endpoint, workspace):
-    import torch
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-    url, command = endpoint
-    assert any("bin/haproxy" in line for line in command.command_lines())
-    assert not command.ports() & DEFAULT_PORTS
-    answer = post(url, {"texts": TEXTS})
-    finetuned = next(s for s in first_run.answer["stages"] if s["stage"] == "finetune")
-    folder = workspace / finetuned["artifact"]
-    assert finetuned["artifact"].endswith(answer["version"])
-    model = AutoModelForSequenceClassification.from_pretrained(folder)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    for text, prediction in zip(TEXTS, answer["predictions"], strict=True):
-        inputs = tokenizer(text, return_tensors="pt", truncation=True, max_length=32)
-        inputs.pop("token_type_ids", None)
-        with torch.no_grad():
-            expected = torch.softmax(model(**inputs).logits[0], -1)
-        labels = [model.config.id2label[number] for number in range(len(expected))]
-        for label, value in zip(labels, expected.tolist(), strict=True):
-            assert prediction["probabilities"][label] == pytest.approx(value, abs=1e-5)
-
-    # The endpoint answers before the command has made its own first request and holds.
-    command.until(lambda: list(workspace.glob("deployment/*/manifest.json"))[1:])
-    time.sleep(3)
-    command.interrupt()
-    outcome = command.wait()
-    assert outcome.status == 0, outcome.said
-    assert command.strays() == []
+@pytest.fixture(scope="module")
+def model(first_run, workspace):
+    """The folder of the fine-tuned model."""
+    (stage,) = (s for s in first_run.answer["stages"] if s["stage"] == "finetune")
+    return workspace / stage["artifact"]
 
 
 @pytest.fixture(scope="module")
-def address(start, tmp_path_factory):
-    """An endpoint of a tiny classifier, which nobody trained."""
-    from tests.fakes import TEXTS as TRAINING_TEXTS
-    from trainers.corpora.config import Tokenizer
-    from trainers.corpora.tokens.tokenizer import train
-
-    workspace, port = tmp_path_factory.mktemp("mill"), free_port()
-    storage = Storage.at(str(workspace))
-    inputs = {"finetune": {"task": "classify"}}
-    model = published(storage, "model/demo-finetune-00", inputs=inputs)
-    tokenizer = train(TRAINING_TEXTS * 4, Tokenizer(vocabulary_size=400), max_length=64)
-    save_classifier(model.path, tokenizer)
-    published(storage, "promotion/demo-promote-00", parents={"finetune": model.id})
-    arguments = ("--workspace", str(workspace), "--set", f"serve.port={port}")
-    command = start("serve", model.id, *arguments)
+def endpoint(model, start, workspace):
+    """The address of an endpoint, and the command that holds it."""
+    port, name = free_port(), str(model.relative_to(workspace))
+    command = start("serve", name, "--workspace", str(workspace), "--set", f"serve.port={port}")
     address = f"http://127.0.0.1:{port}"
 
     def answers():
@@ -101,8 +47,31 @@ def address(start, tmp_path_factory):
             return False
 
     command.until(answers)
-    yield address
+    yield address, command
     command.end()
+
+
+@pytest.fixture(scope="module")
+def address(endpoint):
+    return endpoint[0]
+
+
+def test_answers_are_the_plain_models(model, endpoint):
+    address, command = endpoint
+    assert any("bin/haproxy" in line for line in command.command_lines())
+    assert not command.ports() & DEFAULT_PORTS
+    answer = post(f"{address}/v1/classify", {"texts": TEXTS})
+    assert model.name.endswith(answer["version"])
+    plain = AutoModelForSequenceClassification.from_pretrained(model)
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    for text, prediction in zip(TEXTS, answer["predictions"], strict=True):
+        inputs = tokenizer(text, return_tensors="pt", truncation=True, max_length=32)
+        inputs.pop("token_type_ids", None)
+        with torch.no_grad():
+            expected = torch.softmax(plain(**inputs).logits[0], -1)
+        labels = [plain.config.id2label[number] for number in range(len(expected))]
+        for label, value in zip(labels, expected.tolist(), strict=True):
+            assert prediction["probabilities"][label] == pytest.approx(value, abs=1e-5)
 
 
 def request(url, body=None, method=None, headers=JSON):
@@ -153,6 +122,17 @@ def test_a_text_of_megabytes_is_answered_as_its_beginning(address):
     (beginning,) = post(url, {"texts": [text[:1000]]})["predictions"]
     assert whole["probabilities"] == pytest.approx(beginning["probabilities"], abs=1e-6)
     assert (whole["truncated"], whole["tokens"]) == (True, beginning["tokens"])
+
+
+def test_ctrl_c_ends_it(endpoint, workspace):
+    """The last test of this endpoint, which answers before the command's own first request."""
+    _, command = endpoint
+    command.until(lambda: list(workspace.glob("deployment/*/manifest.json"))[1:])
+    time.sleep(3)
+    command.interrupt()
+    outcome = command.wait()
+    assert outcome.status == 0, outcome.stderr
+    assert command.strays() == []
 
 
 SERVES = """

@@ -21,7 +21,7 @@ THREADS = 8
 
 def allocate(settings: Training, nodes: Nodes, side_by_side: int = 1) -> tuple[int, int]:
     """Workers and CPUs of each: what is `auto` as these nodes have it, else the recipe's own number
-    (of elastic workers the most). Pure."""
+    (of elastic workers the most, or side by side the least). Pure."""
     gpus = float(settings.gpus_per_worker)
     cpus = None if settings.cpus_per_worker == "auto" else settings.cpus_per_worker
 
@@ -35,7 +35,8 @@ def allocate(settings: Training, nodes: Nodes, side_by_side: int = 1) -> tuple[i
 
     group = settings.workers_per_group
     if settings.workers != "auto":
-        return settings.most_workers, cpus or fitting(settings.most_workers * side_by_side)[-1]
+        workers = _workers(settings, side_by_side)
+        return workers, cpus or fitting(workers * side_by_side)[-1]
     if side_by_side > 1:
         return group, cpus or fitting(group * side_by_side)[-1]
     if cpus is None and gpus:
@@ -50,7 +51,7 @@ def side_by_side(recipe: Recipe, stage: str) -> int:
     """How many trainings a stage runs at the same time, if there is room. Pure."""
     if stage == "tune":
         return min(recipe.tune.concurrent, recipe.tune.trials)
-    if stage == "evaluate":
+    if stage == "evaluate" and recipe.finetune.most_workers == 1:  # else one after the other
         evaluation = recipe.finetune.evaluation
         return max(1, evaluation.seeds - 1 + evaluation.seeds * evaluation.without_pretraining)
     return 1
@@ -82,9 +83,14 @@ def told(settings: Training, together: int) -> str:
     """In words. Pure."""
     each = f" for each of {together} trainings side by side" if together > 1 else ""
     return (
-        f"{settings.most_workers} x {settings.worker_cpus} CPUs{each} "
+        f"{_workers(settings, together)} x {settings.worker_cpus} CPUs{each} "
         "(workers x cpus_per_worker; auto)"
     )
+
+
+def _workers(settings: Training, side_by_side: int) -> int:
+    """Elastic trainings that run side by side would wait for each other's room: they stay small."""
+    return settings.least_workers if side_by_side > 1 else settings.most_workers
 
 
 def _is_auto(settings: Training, key: str) -> bool:

@@ -86,11 +86,14 @@ def test_trainings_side_by_side_share_the_cpus(
     assert (workers, cpus) == expected
     several = allocate(Training(workers=2), nodes(8), side_by_side=2)
     assert several == (2, 2), "two trials of two workers"
+    elastic = Training.model_validate({"workers": {"min": 1, "max": 2}})
+    assert allocate(elastic, nodes(8), side_by_side=2) == (1, 4)
+    assert allocate(elastic, nodes(8)) == (2, 4)
 
 
 def test_a_recipe_gets_numbers_and_a_line() -> None:
     recipe, notes = (
-        load("quickstart", ["finetune.evaluation.seeds=2", "tune.concurrent=4"]),
+        load("chinese-sentiment", ["finetune.evaluation.seeds=2", "tune.concurrent=4"]),
         Notes(),
     )
     assert [side_by_side(recipe, stage) for stage in ("pretrain", "tune", "evaluate")] == [1, 4, 3]

@@ -16,11 +16,12 @@ from typing import Any
 from ray import tune
 
 from cluster.errors import Diverged, InfrastructureError, UserError
+from cluster.ray.ray_internals import HEAD
 from cluster.ray.resources import concurrent
 from cluster.recipe.loading import override
 from cluster.recipe.section import Recipe
 from cluster.runs.pipeline import StageJob
-from cluster.runs.progress import Progress
+from cluster.runs.progress import Progress, Silent
 from trainers.engine.job import TrainJob
 from trainers.finetune import task
 from trainers.launch.training import Limits, alone, fit_group, interruptible
@@ -28,9 +29,6 @@ from trainers.launch.waiting import WaitForNodes
 from tuning.config import Tune
 from tuning.space import draw
 from tuning.winner import WINNER, Trial, choose
-
-HEAD = "node:__internal_head__"
-"""A resource that Ray's head node has one of."""
 
 
 def run(job: StageJob) -> dict[str, Any]:
@@ -76,23 +74,13 @@ def _training(job: StageJob, recipe: Recipe) -> TrainJob:
     return TrainJob(functools.partial(task, recipe, job.parents), settings, recipe.seed)
 
 
-class _Quiet:
-    """A trial's own progress is not shown: the sweep's is."""
-
-    def line(self, text: str) -> None:
-        pass
-
-    def update(self, done: float, total: float, unit: str, **metrics: float | int | str) -> None:
-        pass
-
-
 def _trial(config: dict[str, Any]) -> None:
     """One trial, in a process of Ray Tune."""
     training: TrainJob = config["jobs"][config["number"]]
     if training.settings.most_workers == 1:
-        alone(training, _Quiet(), tune.report)
+        alone(training, Silent(), tune.report)
     else:
-        fit_group(training, _Quiet(), config["limits"], in_tune_trial=True)
+        fit_group(training, Silent(), config["limits"], in_tune_trial=True)
 
 
 class _Watch(tune.Callback):

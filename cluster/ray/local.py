@@ -55,7 +55,7 @@ def _start(cpus: int | None, others: set[psutil.Process]) -> None:
                 logging_level=logging.WARNING,
             )
             return
-        except Exception as error:
+        except Exception as error:  # a plain one, with which Ray says that it was too slow
             if type(error) is not Exception:
                 raise
             if time.monotonic() > deadline:

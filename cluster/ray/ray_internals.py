@@ -8,7 +8,12 @@ import dataclasses
 from typing import Any
 
 import ray
+from ray._common.constants import HEAD_NODE_RESOURCE_NAME
 from ray._private.state import actors, state
+
+HEAD: str = HEAD_NODE_RESOURCE_NAME
+"""A resource that Ray's head node has one of. Without it, what only waits for others could stand on
+a node that goes."""
 
 
 def growth_limits() -> dict[str, float]:

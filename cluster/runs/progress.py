@@ -34,6 +34,16 @@ class Progress(Protocol):
         """How far the stage has come: `3 of 20 parts cleaned`, or `40 %`; `metrics` are shown."""
 
 
+class Silent:
+    """A Progress that nobody sees: another one stands for it."""
+
+    def line(self, text: str) -> None:
+        pass
+
+    def update(self, done: float, total: float, unit: str, **metrics: float | int | str) -> None:
+        pass
+
+
 class _Unheard(io.TextIOWrapper):
     """A stream to someone who may leave, as when a connection ends: that is to end no run."""
 

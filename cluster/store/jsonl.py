@@ -61,7 +61,10 @@ class Lines:
     def save(self) -> None:
         """Brings the lines so far to the disk itself or to the object store, in a thread."""
         self._saved_at = time.monotonic()
-        self._saving = self._thread.submit(self._bring, self.content())
+        if self._saving is not None:
+            self._saving.cancel()  # one that has not begun: this one has its lines too
+        content = None if self._storage.is_local else self.content()
+        self._saving = self._thread.submit(self._bring, content)
 
     def keep(self, wanted: Callable[[Record], bool]) -> None:
         """Drops the lines that are not wanted."""
@@ -80,9 +83,10 @@ class Lines:
     def _is_idle(self) -> bool:
         return self._saving is None or self._saving.done()
 
-    def _bring(self, content: bytes) -> None:
+    def _bring(self, content: bytes | None) -> None:
+        """`content` to the object store, or None: the file to the disk itself."""
         with contextlib.suppress(OSError):  # `close` makes it good, or raises
-            if self._storage.is_local:
+            if content is None:
                 self._storage.sync(self._name)
             else:
                 self._storage.write(self._name, content)

@@ -111,10 +111,11 @@ def first_request(promotion: Artifact, task: type[TaskSection]) -> dict[str, Any
     was evaluated on, or else the task's sample."""
     examples = artifacts.lineage(promotion).get("examples")
     try:
-        content = promotion.storage.read(f"{examples}/test.arrow")
+        file = promotion.storage.open(f"{examples}/test.arrow")
     except FileNotFoundError:  # they may be deleted: the model answers without them
         return task.request([task.sample])
-    row = pa.ipc.open_stream(content).read_all().slice(0, 1).to_pylist()[0]
+    with file, pa.ipc.open_stream(file) as batches:
+        row = next(batch for batch in batches if len(batch)).slice(0, 1).to_pylist()[0]
     for name, role in task.roles.items():
         if role.kind == "text":
             row[name] = row[name][:MAX_CHARACTERS]

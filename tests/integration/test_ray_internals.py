@@ -18,6 +18,7 @@ class Actor:
 def test_a_local_ray_tells_what_it_is_asked() -> None:
     with mock.patch.dict(os.environ), session.connected(None, 1):
         assert ray_internals.growth_limits() == {}, "it does not grow"
+        assert ray.cluster_resources()[ray_internals.HEAD] == 1.0
         assert ray_internals.draining_nodes() == set()
         assert ray_internals.serving() is None
         assert ray_internals.detached_resources() == []

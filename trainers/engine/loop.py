@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 
 from cluster.errors import UserError
-from cluster.runs.progress import Progress
+from cluster.runs.progress import Progress, Silent
 from trainers.checkpoints.saving import Checkpoints
 from trainers.checkpoints.state import LoopState
 from trainers.corpora.feeding.feed import Rows
@@ -46,7 +46,7 @@ def train(
     """
     entered, settings, task = time.monotonic(), job.settings, job.task()
     rank, workers = dist.get_rank(), dist.get_world_size()
-    progress = progress if rank == 0 else _Silent()
+    progress = progress if rank == 0 else Silent()
     if not torch.cuda.is_available():
         torch.set_num_threads(settings.worker_cpus)  # its process may have served another job
     torch.manual_seed(job.seed)
@@ -125,16 +125,6 @@ def train(
         "compiled": is_compiled,
         "workers": workers,
     }
-
-
-class _Silent:
-    """The Progress of every rank but 0."""
-
-    def line(self, text: str) -> None:
-        pass
-
-    def update(self, done: float, total: float, unit: str, **metrics: float | int | str) -> None:
-        pass
 
 
 def _refuse_cut_batches(task: Task, settings: Training, workers: int) -> None:

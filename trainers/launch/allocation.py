@@ -34,11 +34,9 @@ def allocate(settings: Training, nodes: Nodes, side_by_side: int = 1) -> tuple[i
         return [threads for threads in range(1, THREADS + 1) if room(threads) >= workers] or [1]
 
     group = settings.workers_per_group
-    if settings.workers != "auto":
+    if settings.workers != "auto" or side_by_side > 1:
         workers = _workers(settings, side_by_side)
         return workers, cpus or fitting(workers * side_by_side)[-1]
-    if side_by_side > 1:
-        return group, cpus or fitting(group * side_by_side)[-1]
     if cpus is None and gpus:
         cpus = fitting(max(group, room(1)))[-1]
     elif cpus is None:  # of what uses equally many CPUs, the fewest workers

@@ -1,4 +1,5 @@
 import json
+import threading
 from pathlib import Path
 from typing import NoReturn
 
@@ -55,6 +56,32 @@ def test_lines_are_seen_while_they_are_written(
         writer._saving.result()
     assert len(jsonl.read(storage, "x.jsonl")) == 2
     writer.close()
+
+
+def test_of_uploads_that_wait_the_last_one_is_done(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if storage.is_local:
+        pytest.skip("nothing is uploaded")
+    writer = Lines(storage, "x.jsonl")
+    begun, may_write = threading.Event(), threading.Event()
+    written, write = list[int](), Storage.write
+
+    def write_later(self: Storage, name: str, data: bytes) -> None:
+        begun.set()
+        assert may_write.wait(600)
+        written.append(data.count(b"\n"))
+        write(self, name, data)
+
+    monkeypatch.setattr(Storage, "write", write_later)
+    for number in range(5):
+        writer.append({"n": number})
+        writer.save()
+        assert begun.wait(600), "the first one goes on"
+    may_write.set()
+    assert writer._saving is not None
+    writer._saving.result()
+    assert written == [1, 5]
 
 
 def test_a_storage_that_takes_nothing_is_told_with_its_place(tmp_path: Path) -> None:

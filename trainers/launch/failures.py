@@ -70,11 +70,16 @@ def results(references: Any) -> Any:
     try:
         return ray.get(references)
     except ray.exceptions.RayError as error:
-        found = failure(error)
-        if not found.is_loss:
-            raise found.error from error
+        kind, cause = failed = failure(error)
+        if kind is Kind.MEMORY:
+            raise InfrastructureError(
+                f"a process lacked memory ({_first_line(cause)}); give its node more, or set a "
+                "smaller max_length"
+            ) from error
+        if not failed.is_loss:
+            raise cause from error
         raise InfrastructureError(
-            f"a process was lost ({_first_line(found.error)}); run it again"
+            f"a process was lost ({_first_line(cause)}); run it again"
         ) from error
 
 

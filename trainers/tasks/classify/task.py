@@ -152,11 +152,13 @@ class ClassifyTask(FineTuning):
 
     @functools.cached_property
     def _weights(self) -> Tensor | None:
-        """Of each label, from how many training texts have it."""
+        """Of each label, from how many training texts have it, repeated ones as often as they
+        are."""
         if self.settings.class_weights == "none" or self.examples is None:
             return None
         report = self.examples.manifest.metrics
-        texts = [report["labels"].get(label, {}).get("train", 0) for label in self.labels]
+        by_label = report.get("balanced", report["labels"])
+        texts = [by_label.get(label, {}).get("train", 0) for label in self.labels]
         counts = torch.tensor(texts, dtype=torch.float32).clamp(min=1)
         if self.settings.multi_label:
             return (report["train"] - counts).clamp(min=1) / counts

@@ -162,6 +162,7 @@ def test_workers_that_share_layers_have_the_same_micro_batch() -> None:
         (task(UserError("mend it")).as_instanceof_cause(), UserError, "^mend it$"),
         (task(KeyError("a")).as_instanceof_cause(), KeyError, "^'a'$"),
         (ray.exceptions.WorkerCrashedError(), InfrastructureError, "a process was lost .*; run it"),
+        (ray.exceptions.OutOfMemoryError("killed"), InfrastructureError, "lacked memory .*max_len"),
     ],
 )
 def test_of_a_task_that_failed_its_own_error_is_raised(

@@ -18,14 +18,16 @@ from trainers.tasks.encoding import encode, pad
 
 LABELS = ["差", "好", "平"]
 COUNTS = {"差": {"train": 1}, "好": {"train": 2}}
+TOLD = {"labels": COUNTS, "train": 3}
 
 
-def made(folder: Path, tokenizer: Any, labels: pa.Array, **keys: Any) -> ClassifyTask:
+def made(
+    folder: Path, tokenizer: Any, labels: pa.Array, told: dict[str, Any] = TOLD, **keys: Any
+) -> ClassifyTask:
     tokenizer.save_pretrained(folder / "tokenizer")
     storage = Storage.at(str(folder))
-    metrics = {"labels": COUNTS, "train": 3}
     files = {"labels.json": '["好", "差"]'}
-    examples = published(storage, "examples/demo-examples-00", files, metrics=metrics)
+    examples = published(storage, "examples/demo-examples-00", files, metrics=told)
     write_arrow(pa.table({"text": TEXTS[:3], "label": labels}), examples.path / "train.arrow")
     return ClassifyTask(
         settings=Classify(labels=LABELS, max_length=8, dropout=0.25, label_smoothing=0.1, **keys),
@@ -109,6 +111,24 @@ def test_balanced_labels_weigh_by_how_rare_they_are(tmp_path: Path, tokenizer: A
     expected = torch.nn.functional.cross_entropy(logits, batch["labels"], weight=task._weights)
     loss, _ = task.loss(model, batch)
     assert float(loss) / task.targets(batch) == pytest.approx(float(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("keys", "kind", "weights"),
+    [
+        ({}, pa.string(), [5 / 6, 5 / 6, 5 / 3]),
+        ({"multi_label": True}, pa.list_(pa.string()), [1, 1, 3]),
+    ],
+)
+def test_labels_that_are_as_frequent_by_repeating_weigh_the_same(
+    tmp_path: Path, tokenizer: Any, keys: dict[str, Any], kind: pa.DataType, weights: list[float]
+) -> None:
+    repeated = {label: {"train": 2} for label in COUNTS}
+    told = {"labels": COUNTS, "balanced": repeated, "train": 4}
+    labels = pa.array([None] * 3, kind)
+    task = made(tmp_path, tokenizer, labels, told, class_weights="balanced", **keys)
+    assert task._weights is not None
+    assert task._weights.tolist() == pytest.approx(weights)
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.chaos import test_preemption as preemption
 from tests.chaos import test_training_kills as kills
 from tests.chaos.test_preemption import test_a_checkpoint_is_left_before_the_node_goes
 from tests.chaos.test_training_kills import (
@@ -22,5 +23,8 @@ __all__ = [
 
 @pytest.fixture(autouse=True)
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nodes once, and then a worker."""
+    """Nodes once, and then a worker, in fewer steps."""
     monkeypatch.setattr(kills, "KILLS", 2)
+    monkeypatch.setattr(kills, "EPOCHS", 8)
+    monkeypatch.setattr(preemption, "EPOCHS", 3)
+    monkeypatch.setattr(preemption, "DEADLINE_S", 10.0)

@@ -161,7 +161,7 @@ def first_request(promotion: Artifact, task: type[TaskSection]) -> dict[str, Any
     with file, pa.ipc.open_stream(file) as batches:
         row = next(batch for batch in batches if len(batch)).slice(0, 1).to_pylist()[0]
     for name, role in task.roles.items():
-        if role.kind == "text":
+        if role.kind == "text" and row[name] is not None:  # null: of another form of rows
             row[name] = row[name][:MAX_CHARACTERS]
     return task.request([row])
 

@@ -13,7 +13,7 @@ import shlex
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,10 @@ RECIPE = "recipe.yaml"
 RECONNECT_S = 0.5
 """Before a connection that ended is made anew."""
 SILENT_S = 300.0
-"""A connection over which nothing came for so long may be dead: it is made anew, and the cluster is
-asked whether the job goes on."""
+"""A connection over which nothing came for so long may be dead: it is made anew. Ray then sends the
+log from its beginning, which does not grow while the job is silent."""
 PATIENCE_S = 60.0
-"""How long the cluster may not answer before the command gives up following."""
+"""How long the cluster may not answer a question before the command gives up following."""
 STOP_WAIT, STOP_WAIT_S = "RAY_JOB_STOP_WAIT_TIME_S", 60
 """How long Ray gives a job that is stopped, before it kills it. By default 3 s: too few for a
 checkpoint."""
@@ -95,32 +95,27 @@ class Followed:
         self._read = 0
         """Characters of the log, which every connection begins with the first of."""
         self._begun_line = ""
-        self._heard_at = time.monotonic()
         self.answer: dict[str, Any] = {}
         """The object that the job has printed last."""
 
     def to_its_end(self) -> Any:
         """Returns what Ray knows of the job when it has ended, however. Raises InfrastructureError
-        when the cluster has not answered for a while."""
+        when the cluster does not answer for a while."""
         import asyncio
 
         import aiohttp
 
         while True:
-            try:
+            # A connection that breaks says little of the cluster: proxies end those over which
+            # nothing came for a minute. Whether the cluster is there, the next question tells.
+            with contextlib.suppress(OSError, RuntimeError, aiohttp.ClientError):
                 asyncio.run(self._follow_connection())
-                info = self._info()
-                if info.status.is_terminal():
-                    # The connection may have ended before the log did.
-                    self._show(self._client.get_job_logs(self._job_id)[self._read :])
-                    self._show_line(self._begun_line)
-                    return info
-            except (OSError, RuntimeError, aiohttp.ClientError) as error:
-                if time.monotonic() - self._heard_at > PATIENCE_S:
-                    raise InfrastructureError(
-                        f"submit: lost the cluster while job {self._job_id} ran; it may go on "
-                        f"there: {error}"
-                    ) from error
+            info = self._ask(self._client.get_job_info)
+            if info.status.is_terminal():
+                # The connection may have ended before the log did.
+                self._show(self._ask(self._client.get_job_logs)[self._read :])
+                self._show_line(self._begun_line)
+                return info
             time.sleep(RECONNECT_S)
 
     async def _follow_connection(self) -> None:
@@ -134,13 +129,21 @@ class Followed:
                 self._show(chunk[known:])
                 known = max(0, known - len(chunk))
 
-    def _info(self) -> Any:
-        info = self._client.get_job_info(self._job_id)
-        self._heard_at = time.monotonic()
-        return info
+    def _ask(self, question: Callable[[str], Any]) -> Any:
+        """The cluster's answer about the job, once it gives one. Raises InfrastructureError."""
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                return question(self._job_id)
+            except (OSError, RuntimeError) as error:
+                if time.monotonic() > deadline:
+                    raise InfrastructureError(
+                        f"submit: lost the cluster while job {self._job_id} ran; it may go on "
+                        f"there: {error}"
+                    ) from error
+            time.sleep(RECONNECT_S)
 
     def _show(self, text: str) -> None:
-        self._heard_at = time.monotonic()
         self._read += len(text)
         *lines, self._begun_line = (self._begun_line + text).split("\n")
         for line in lines:

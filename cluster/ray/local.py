@@ -29,16 +29,17 @@ def running(cpus: int | None) -> Iterator[None]:
 
     Raises InfrastructureError where Ray does not start, however often it is tried.
     """
-    others, is_over = _children(), threading.Event()
+    others, is_ending, is_over = _children(), threading.Event(), threading.Event()
     try:
-        signals.call_beside(lambda: _start(cpus, others), is_over)
+        signals.call_beside(lambda: _start(cpus, others, is_ending), is_over)
         yield
     finally:
+        is_ending.set()
         _end(others)
         is_over.set()
 
 
-def _start(cpus: int | None, others: set[psutil.Process]) -> None:
+def _start(cpus: int | None, others: set[psutil.Process], is_ending: threading.Event) -> None:
     """Its node gives another of its processes 15 s to say at which port it listens, which no
     setting changes. Then Ray waits in vain for its node, and raises a plain Exception."""
     import ray
@@ -58,6 +59,8 @@ def _start(cpus: int | None, others: set[psutil.Process]) -> None:
         except Exception as error:  # a plain one, with which Ray says that it was too slow
             if type(error) is not Exception:
                 raise
+            if is_ending.is_set():  # by a signal: the main thread kills what was started
+                return
             if time.monotonic() > deadline:
                 raise InfrastructureError(
                     f"Ray did not start on this machine within {START_TIMEOUT_S / 60:g} minutes; "

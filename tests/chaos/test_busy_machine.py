@@ -34,9 +34,8 @@ class Endpoint:
 port, notes, began = int(sys.argv[1]), Notes(), time.monotonic()
 with connected(None, 2):
     print(f"Ray after {time.monotonic() - began:.0f} s")
-    deploy.start(Serve(port=port), notes)
+    deploy.run(Endpoint.bind(), "endpoint", Serve(port=port), notes)
     print(f"Serve after {time.monotonic() - began:.0f} s", *notes.lines)
-    serve.run(Endpoint.bind(), route_prefix="/")
     print(deploy.post(f"http://127.0.0.1:{port}/", "{}"))
 """
 

@@ -154,6 +154,21 @@ def test_a_cluster_that_does_not_answer_is_lost_at_last(monkeypatch: pytest.Monk
             followed(client, Screen())
 
 
+@pytest.mark.parametrize("error", BROKEN)
+def test_a_long_silence_before_a_connection_breaks_does_not_count_against_the_cluster(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, screen = Client([error], ["one\n"], log="one\n"), Screen()
+    client.info_errors = [RuntimeError("status code 500")]
+
+    def clock() -> float:
+        return 2 * jobs.PATIENCE_S * client.calls.count("tail")
+
+    monkeypatch.setattr(jobs, "time", SimpleNamespace(monotonic=clock, sleep=lambda _: None))
+    assert followed(client, screen)[0] == 0
+    assert client.calls == ["tail", "info", "info", "tail", "info", "whole log"]
+
+
 @pytest.mark.parametrize("code", [None, 1, 127, -9])
 def test_a_job_that_did_not_end_by_itself_is_infrastructure(code: int | None) -> None:
     with pytest.raises(InfrastructureError, match=r"job job-1 failed: its end"):

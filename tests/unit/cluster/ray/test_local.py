@@ -1,7 +1,9 @@
 """What is too slow to start is started again, and told of when that does not help."""
 
+import signal
 import subprocess
 import sys
+import threading
 from typing import Any
 
 import pytest
@@ -28,7 +30,27 @@ def test_a_ray_that_was_too_slow_is_started_again(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(ray, "init", init)
     with local.running(2):
-        assert left[0].wait(10) < 0, "what the first one started is ended"
+        # The limit only bounds a hang.
+        assert left[0].wait(600) < 0, "what the first one started is ended"
+
+
+def test_a_ray_that_a_signal_ended_is_not_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    starts: list[threading.Thread] = []
+    is_killed = threading.Event()
+
+    def init(**_: Any) -> None:
+        starts.append(threading.current_thread())
+        if len(starts) == 1:
+            signal.raise_signal(signal.SIGINT)
+            is_killed.wait()
+            raise SLOW
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(local, "_end", lambda _: is_killed.set())
+    with pytest.raises(KeyboardInterrupt):
+        start(2)
+    starts[0].join()
+    assert len(starts) == 1
 
 
 def test_a_ray_that_stays_too_slow_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """The first request is about a row that the model was evaluated on."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
 import pytest
@@ -10,6 +10,7 @@ from cluster.store.artifacts import Artifact
 from cluster.store.storage import Storage
 from serving.rollout.deploy import MAX_CHARACTERS, first_request
 from tests.fakes import published
+from trainers.corpora.examples.task_rows import Role
 from trainers.corpora.tokens.pack import write_arrow
 from trainers.tasks.classify.spec import Classify
 from trainers.tasks.registry import TASKS
@@ -36,6 +37,18 @@ def test_the_beginning_of_a_row_is_asked_first(
     tmp_path: Path, rows: list[dict[str, Any]], text: str
 ) -> None:
     assert first_request(promoted(tmp_path, rows), Classify) == {"texts": [text]}
+
+
+class Titled(Classify):
+    """Rows are texts, or titles: what a row is not is null."""
+
+    roles: ClassVar[Any] = {**Classify.roles, "title": Role("text", "a title")}
+    row_forms: ClassVar[Any] = (("text", "label"), ("title", "label"))
+
+
+def test_a_text_of_another_form_of_rows_is_passed_over(tmp_path: Path) -> None:
+    promotion = promoted(tmp_path, [{"text": "短", "title": None, "label": "a"}])
+    assert first_request(promotion, Titled) == {"texts": ["短"]}
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=list(TASKS))

@@ -94,8 +94,9 @@ class ClusterSection(Section):
     checkpoint; a task of `shard` is tried so often in all. One more, and the run gives up (exit
     status 3)."""
     wait_for_node_minutes: float = Field(default=WAIT_FOR_NODE_MINUTES, gt=0)
-    """How long a training or a search waits for nodes with room for its workers, such as those that come in
-    place of lost ones. Then the run gives up (exit status 3); its last checkpoint is kept."""
+    """How long a training or a search waits for nodes with room for its workers, such as those that
+    come in place of lost ones. Then the run gives up (exit status 3); its last checkpoint is kept.
+    """
     cache_gb: float = Field(default=50.0, gt=0)
     """Disk that each node spends on copies of shards, and of what `shard` works on, where the
     workspace is remote."""

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from cluster.errors import UserError
 from cluster.recipe.section import Conflict, Section, identity, nearest, operational
 from trainers.corpora.cleaning.config import OF_PRETRAINING, Clean
-from trainers.corpora.examples.task_rows import LABELLED_TEXTS, TaskRows
+from trainers.corpora.examples.task_rows import DEFAULT_TASK, LABELLED_TEXTS, TaskRows
 from trainers.corpora.reading.config import (
     EVALUATION_SETS,
     GROUP,
@@ -135,6 +135,8 @@ class Corpora(Section):
         own = {name: source.model_copy(update=of_pretraining) for name, source in sources.items()}
         return {
             "sources": identity(own),
+            # Columns alone do not tell how a task cleans and compares its rows.
+            "task": recipe.finetune.task if recipe.finetune else DEFAULT_TASK,
             "columns": {field.name: str(field.type) for field in rows_of(recipe).example_schema},
             "contents": self._contents(sources),
             "lexicons": {key: content_hash(file, key) for key, file in lexicons(sources)},

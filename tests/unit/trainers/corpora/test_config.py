@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import datasets
 import pytest
@@ -11,6 +11,7 @@ from cluster.errors import RecipeError
 from cluster.recipe.loading import load
 from cluster.recipe.section import Recipe
 from trainers.corpora.reading import readers
+from trainers.tasks.classify.spec import Classify
 
 RECIPE = """\
 name: demo
@@ -84,3 +85,24 @@ def test_examples_depend_on_what_the_task_asks_of_rows() -> None:
     assert examples() == examples("finetune.learning_rate=1e-4")
     assert examples() != examples("finetune.multi_label=true")
     assert examples() != examples("corpora.sources.rows.columns={text: label}")
+
+
+class Other(Classify):
+    """Has the columns of classification, and might clean them in another way."""
+
+    task: Literal["other"] = "other"  # type: ignore[assignment]
+
+
+def test_rows_of_another_task_are_other_rows_though_its_columns_are_equal() -> None:
+    recipe = load("recipe.yaml")
+    other = recipe.model_copy(update={"finetune": Other(base="some/model")})
+    before, after = (each.corpora.examples(each) for each in (recipe, other))
+    assert before["columns"] == after["columns"]
+    assert before != after
+
+
+def test_fine_tuning_that_is_added_later_finds_the_examples_of_pretraining() -> None:
+    named = "corpora.sources.rows.columns={label: label}"
+    recipes = [load("recipe.yaml", [named, *more]) for more in ([], ["finetune=null"])]
+    examples, of_pretraining = (each.corpora.examples(each) for each in recipes)
+    assert examples == of_pretraining

@@ -304,12 +304,33 @@ def no_examples(task: TaskRows) -> str:
     )
 
 
-def refuse_relative(corpora: Corpora | None) -> None:
+def refuse_relative(recipe: "Recipe") -> None:
     """Raises UserError for a path that another machine cannot know."""
-    for key, source in corpora.every_source() if corpora else ():
-        path = source.path or ""
-        if path and source.package is None and "://" not in path and not os.path.isabs(path):
+    for key, path in _paths(recipe):
+        if path and "://" not in path and not os.path.isabs(path):
             raise UserError(
-                f"{knob(key, 'path')}: {path!r} is relative to this folder, which the cluster does "
-                "not see; give a URI, or a path that every node has"
+                f"{key}: {path!r} is relative to this folder, which the cluster does not see; give "
+                "a URI, or a path that every node has"
             )
+
+
+def _paths(recipe: "Recipe") -> Iterator[tuple[str, str | None]]:
+    """What a recipe names by a path, with its keys."""
+    # The default is in the home of whoever runs the recipe.
+    yield "workspace", os.path.expanduser(recipe.workspace)
+    folders: dict[str, str | None] = {}
+    corpora, pretrain, finetune = recipe.corpora, recipe.pretrain, recipe.finetune
+    for key, source in corpora.every_source() if corpora else ():
+        if source.package is None:
+            yield knob(key, "path"), source.path
+        folders[f"{key}.dataset"] = source.dataset
+    folders["pretrain.like"] = pretrain and pretrain.like
+    bases = {
+        "pretrain.base": pretrain and pretrain.base,
+        "finetune.base": finetune and finetune.base,
+        "corpora.tokenizer.base": corpora and corpora.tokenizer.base,
+    }
+    # An id of the workspace is never taken for a hub id.
+    folders |= {key: base for key, base in bases.items() if base and not base.startswith("model/")}
+    # What is no folder here is a hub id, or a model of the workspace by its recipe's name.
+    yield from ((key, name) for key, name in folders.items() if name and os.path.isdir(name))

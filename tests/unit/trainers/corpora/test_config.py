@@ -7,9 +7,10 @@ from typing import Any, Literal
 import datasets
 import pytest
 
-from cluster.errors import RecipeError
+from cluster.errors import RecipeError, UserError
 from cluster.recipe.loading import load
 from cluster.recipe.section import Recipe
+from trainers.corpora.config import refuse_relative
 from trainers.corpora.reading import readers
 from trainers.tasks.classify.spec import Classify
 
@@ -106,3 +107,37 @@ def test_fine_tuning_that_is_added_later_finds_the_examples_of_pretraining() -> 
     recipes = [load("recipe.yaml", [named, *more]) for more in ([], ["finetune=null"])]
     examples, of_pretraining = (each.corpora.examples(each) for each in recipes)
     assert examples == of_pretraining
+
+
+ELSEWHERE = "corpora.sources={rows: {path: s3://bucket/rows.jsonl, label: a}}"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["workspace=mill"], "workspace: 'mill'"),
+        (["finetune.base=own"], "finetune.base: 'own'"),
+        (["corpora.tokenizer.base=./own"], "corpora.tokenizer.base: './own'"),
+        (["finetune=null", "pretrain={like: own}"], "pretrain.like: 'own'"),
+        (["corpora.sources.rows={dataset: own, label: a}"], "corpora.sources.rows.dataset: 'own'"),
+        (
+            ["finetune=null", "pretrain={base: own}", "corpora.tokenizer.base=own"],
+            "pretrain.base: 'own'",
+        ),
+    ],
+)
+def test_a_relative_path_is_refused_for_another_machine(overrides: list[str], told: str) -> None:
+    Path("own").mkdir()
+    with pytest.raises(UserError) as caught:
+        refuse_relative(load("recipe.yaml", [ELSEWHERE, *overrides]))
+    assert str(caught.value) == (
+        f"{told} is relative to this folder, which the cluster does not see; give a URI, or a path "
+        "that every node has"
+    )
+
+
+@pytest.mark.parametrize("base", ["some/model", "model/demo-finetune-00", "demo-base", "/models/a"])
+@pytest.mark.parametrize("workspace", ["~/.raymill", "/workspace", "s3://bucket/mill"])
+def test_what_another_machine_knows_is_not_refused(base: str, workspace: str) -> None:
+    Path("model/demo-finetune-00").mkdir(parents=True)  # here is the workspace
+    refuse_relative(load("recipe.yaml", [ELSEWHERE, f"finetune.base={base}"], workspace))

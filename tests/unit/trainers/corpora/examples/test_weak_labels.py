@@ -103,7 +103,7 @@ def test_a_relative_lexicon_is_refused_for_another_machine() -> None:
     recipe = edited()
     sources = {f"corpora.sources.{name}.path": f"s3://b/{name}.txt" for name in ("gold", "raw")}
     with pytest.raises(UserError, match=r"functions\.praise\.path: 'praise\.txt' is relative"):
-        refuse_relative(override(recipe, sources).corpora)
+        refuse_relative(override(recipe, sources))
 
 
 def test_a_changed_lexicon_is_another_labelling() -> None:

@@ -126,6 +126,10 @@ class Corpora(Section):
         """The sources that pretraining reads."""
         return {name: source for name, source in self.sources.items() if source.repeat}
 
+    def held_out_share(self, source: Source) -> float:
+        """Of the documents of a source, what pretraining holds out."""
+        return self.validation if source.validation is None else source.validation
+
     def examples(self, recipe: "Recipe") -> dict[str, Any]:
         """What the labelled examples of a recipe depend on."""
         from trainers.corpora.reading.sources import content_hash
@@ -215,6 +219,8 @@ class Corpora(Section):
         )
         if not problems and not undecided:
             problems += self._about_labels(recipe, sources)
+        if not problems:
+            problems += self._about_splits(recipe, {} if undecided else sources)
         yield from problems
         yield from missing_folders({"corpora.tokenizer.base": self.tokenizer.base})
 
@@ -237,6 +243,21 @@ class Corpora(Section):
                 "all labelled documents are for training (weak labels are, by default): give a "
                 "source with labels of its own, or `split: shares`",
             )
+
+    def _about_splits(
+        self, recipe: "Recipe", of_examples: Mapping[str, Source]
+    ) -> Iterator[Conflict]:
+        """Splits that would be empty."""
+        from trainers.corpora import split_checks
+
+        if of_examples:
+            shares = {"validation": self.split.validation, "test": self.split.test}
+            yield from split_checks.of_examples(
+                of_examples.values(), self.clean, shares, rows_of(recipe)
+            )
+        if recipe.pretrain or not recipe.finetune:
+            held_out = [(each, self.held_out_share(each)) for each in self.of_pretraining.values()]
+            yield from split_checks.of_pretraining(held_out, self.clean, recipe.seed)
 
     def conflicts(self, recipe: "Recipe") -> Iterator[Conflict]:
         weighted = [name for name, source in self.sources.items() if source.weight is not None]

@@ -185,7 +185,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="METRIC=VALUE",
         action="append",
         default=[],
-        help="least value of a test metric, such as accuracy=0.8; may be repeated",
+        help="least value of a test metric, such as accuracy=0.8, or the most that an error may "
+        "be; may be repeated",
     )
     verb("serve", "serve a recipe's model, or a promoted one", "RECIPE|MODEL", *both, hold)
     submit = verb("submit", "run a recipe as a Ray job and follow it", None, recipe, stored)

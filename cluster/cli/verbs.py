@@ -196,7 +196,7 @@ def submit(options: argparse.Namespace, terminal: Terminal) -> Answer:
         raise UserError("submit: name a RECIPE to run, or --follow the JOB_ID of one that runs")
     # A mistake is found here, not on the cluster; but the files may be on the cluster alone.
     recipe = load(options.target, options.overrides, options.workspace)
-    lazy_import("trainers.corpora.config:refuse_relative")(recipe.corpora)
+    lazy_import("trainers.corpora.config:refuse_relative")(recipe)
     arguments = [f"--set={override}" for override in options.overrides]
     arguments += [f"--workspace={options.workspace}"] if options.workspace else []
     arguments += [f"--until={options.until}"] if options.until else []

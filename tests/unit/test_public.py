@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from cluster.cli import verbs
 from cluster.cli.main import STAGES, _parser
 from cluster.recipe.loading import about, load, shipped
 from cluster.runs import pipeline
+from serving.config import Serve
 
 ROOT = Path(__file__).parents[2]
 VERBS = {
@@ -50,6 +52,21 @@ def test_the_help_names_the_stages() -> None:
         *(stage.name for stage in pipeline.STAGES),
         pipeline.SERVE,
     ]
+
+
+def test_the_help_of_a_gate_says_what_the_recipes_key_does() -> None:
+    parser = _parser()
+    (action,) = parser._subparsers._group_actions  # type: ignore[union-attr]
+    help_ = " ".join(action.choices["promote"].format_help().split())  # type: ignore[index, call-overload]
+    for words in ("least value of a test metric", "or the most that an error may be"):
+        assert words in help_
+        assert words in " ".join((Serve.model_fields["gate"].description or "").lower().split())
+
+
+def test_every_dependency_is_named_once() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    names = [re.split(r"[\[=<>]", dependency)[0] for dependency in project["dependencies"]]
+    assert sorted(names) == sorted(set(names))
 
 
 def documented_commands() -> list[str]:

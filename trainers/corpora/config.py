@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from cluster.errors import UserError
 from cluster.recipe.section import Conflict, Section, identity, nearest, operational
 from trainers.corpora.cleaning.config import OF_PRETRAINING, Clean
-from trainers.corpora.examples.task_rows import LABELLED_TEXTS, TaskRows
+from trainers.corpora.examples.task_rows import DEFAULT_TASK, LABELLED_TEXTS, TaskRows
 from trainers.corpora.reading.config import (
     EVALUATION_SETS,
     GROUP,
@@ -126,6 +126,10 @@ class Corpora(Section):
         """The sources that pretraining reads."""
         return {name: source for name, source in self.sources.items() if source.repeat}
 
+    def held_out_share(self, source: Source) -> float:
+        """Of the documents of a source, what pretraining holds out."""
+        return self.validation if source.validation is None else source.validation
+
     def examples(self, recipe: "Recipe") -> dict[str, Any]:
         """What the labelled examples of a recipe depend on."""
         from trainers.corpora.reading.sources import content_hash
@@ -135,6 +139,8 @@ class Corpora(Section):
         own = {name: source.model_copy(update=of_pretraining) for name, source in sources.items()}
         return {
             "sources": identity(own),
+            # Columns alone do not tell how a task cleans and compares its rows.
+            "task": recipe.finetune.task if recipe.finetune else DEFAULT_TASK,
             "columns": {field.name: str(field.type) for field in rows_of(recipe).example_schema},
             "contents": self._contents(sources),
             "lexicons": {key: content_hash(file, key) for key, file in lexicons(sources)},
@@ -213,6 +219,8 @@ class Corpora(Section):
         )
         if not problems and not undecided:
             problems += self._about_labels(recipe, sources)
+        if not problems:
+            problems += self._about_splits(recipe, {} if undecided else sources)
         yield from problems
         yield from missing_folders({"corpora.tokenizer.base": self.tokenizer.base})
 
@@ -235,6 +243,21 @@ class Corpora(Section):
                 "all labelled documents are for training (weak labels are, by default): give a "
                 "source with labels of its own, or `split: shares`",
             )
+
+    def _about_splits(
+        self, recipe: "Recipe", of_examples: Mapping[str, Source]
+    ) -> Iterator[Conflict]:
+        """Splits that would be empty."""
+        from trainers.corpora import split_checks
+
+        if of_examples:
+            shares = {"validation": self.split.validation, "test": self.split.test}
+            yield from split_checks.of_examples(
+                of_examples.values(), self.clean, shares, rows_of(recipe)
+            )
+        if recipe.pretrain or not recipe.finetune:
+            held_out = [(each, self.held_out_share(each)) for each in self.of_pretraining.values()]
+            yield from split_checks.of_pretraining(held_out, self.clean, recipe.seed)
 
     def conflicts(self, recipe: "Recipe") -> Iterator[Conflict]:
         weighted = [name for name, source in self.sources.items() if source.weight is not None]
@@ -302,12 +325,33 @@ def no_examples(task: TaskRows) -> str:
     )
 
 
-def refuse_relative(corpora: Corpora | None) -> None:
+def refuse_relative(recipe: "Recipe") -> None:
     """Raises UserError for a path that another machine cannot know."""
-    for key, source in corpora.every_source() if corpora else ():
-        path = source.path or ""
-        if path and source.package is None and "://" not in path and not os.path.isabs(path):
+    for key, path in _paths(recipe):
+        if path and "://" not in path and not os.path.isabs(path):
             raise UserError(
-                f"{knob(key, 'path')}: {path!r} is relative to this folder, which the cluster does "
-                "not see; give a URI, or a path that every node has"
+                f"{key}: {path!r} is relative to this folder, which the cluster does not see; give "
+                "a URI, or a path that every node has"
             )
+
+
+def _paths(recipe: "Recipe") -> Iterator[tuple[str, str | None]]:
+    """What a recipe names by a path, with its keys."""
+    # The default is in the home of whoever runs the recipe.
+    yield "workspace", os.path.expanduser(recipe.workspace)
+    folders: dict[str, str | None] = {}
+    corpora, pretrain, finetune = recipe.corpora, recipe.pretrain, recipe.finetune
+    for key, source in corpora.every_source() if corpora else ():
+        if source.package is None:
+            yield knob(key, "path"), source.path
+        folders[f"{key}.dataset"] = source.dataset
+    folders["pretrain.like"] = pretrain and pretrain.like
+    bases = {
+        "pretrain.base": pretrain and pretrain.base,
+        "finetune.base": finetune and finetune.base,
+        "corpora.tokenizer.base": corpora and corpora.tokenizer.base,
+    }
+    # An id of the workspace is never taken for a hub id.
+    folders |= {key: base for key, base in bases.items() if base and not base.startswith("model/")}
+    # What is no folder here is a hub id, or a model of the workspace by its recipe's name.
+    yield from ((key, name) for key, name in folders.items() if name and os.path.isdir(name))

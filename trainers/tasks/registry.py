@@ -6,10 +6,10 @@ from typing import Annotated, Any, Union
 from pydantic import Discriminator, Tag
 
 from cluster.store.artifacts import Artifact
+from trainers.corpora.examples.task_rows import DEFAULT_TASK
 from trainers.tasks.classify.spec import Classify
 from trainers.tasks.spec import TaskSection
 
-DEFAULT_TASK = "classify"
 TASKS: Mapping[str, type[TaskSection]] = {
     "classify": Classify,
 }
@@ -31,7 +31,9 @@ def union(tasks: Sequence[tuple[str, type[TaskSection]]]) -> Any:
 
 
 def _tag(value: Any) -> str:
-    name = value.get("task", DEFAULT_TASK) if isinstance(value, Mapping) else value.task
+    """What is no section at all is left to the default task, which refuses it."""
+    is_mapping = isinstance(value, Mapping)
+    name = value.get("task", DEFAULT_TASK) if is_mapping else getattr(value, "task", DEFAULT_TASK)
     return f"|{name}"
 
 

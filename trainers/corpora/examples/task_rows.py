@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
     from trainers.corpora.reading.readers import Document
 
+DEFAULT_TASK = "classify"
+"""Of a section `finetune` that names none; a recipe that fine-tunes nothing has its rows."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Role:

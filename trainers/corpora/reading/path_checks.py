@@ -43,6 +43,11 @@ def faults(
             yield Conflict(knob(key, _key_of(source, str(error))), str(error))
 
 
+def rows_worth(document: Document) -> int:
+    """As how many of ROWS a document counts."""
+    return 1 + len(document.text or "") // 1000
+
+
 def _key_of(source: Source, problem: str) -> str:
     """The key of a source that a problem is about."""
     roles = source.wanted.items()
@@ -59,7 +64,7 @@ def _refused(
         rows: list[Document] = []
         for document in task.checked(read(source, Part(file))):
             rows.append(document)
-            left -= 1 + len(document.text or "") // 1000
+            left -= rows_worth(document)
             if left < 0:
                 break
             if refused := _refused_label(document, source, key, clean, task):

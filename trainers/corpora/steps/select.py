@@ -30,7 +30,7 @@ from trainers.corpora.steps import near_dedup, quotes
 from trainers.corpora.steps.clean_parts import DOCUMENTS, KEY, KEYS, LEFT, Part
 from trainers.corpora.steps.document_file import DocumentFile, Rows
 from trainers.corpora.steps.parallel import each
-from trainers.corpora.steps.shard_assignment import SPLITS, Keys, cut, draws, repeated
+from trainers.corpora.steps.shard_assignment import SPLITS, Keys, cut, is_held_out, repeated
 from trainers.corpora.steps.shuffle import buckets, collect, deal
 
 DROPS, CHOSEN = "drops", "chosen"
@@ -122,9 +122,8 @@ def choose(job: StageJob, parts: list[Part]) -> Iterable[tuple[Part, Counts, dic
                 _drop(counts, reason, documents, rows[np.sort(drops["place"][gone])])
             rows = np.delete(rows, drops["place"])
         _sample(counts, KEPT, documents, rows)
-        drawn = draws(documents.keys(rows), seed, "validation")
-        held = corpora.validation if source.validation is None else source.validation
-        by_split = {"train": rows[drawn >= held], "validation": rows[drawn < held]}
+        held_out = is_held_out(documents.keys(rows), seed, corpora.held_out_share(source))
+        by_split = {"train": rows[~held_out], "validation": rows[held_out]}
         lengths = {split: documents.lengths(by_split[split], pc.utf8_length) for split in SPLITS}
         return {
             "counts": counts.document(),

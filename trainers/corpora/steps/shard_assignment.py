@@ -33,6 +33,11 @@ def draws(keys: Keys, seed: int, purpose: str) -> npt.NDArray[np.float64]:
     return (salted >> np.uint64(11)).astype(np.float64) / 2**53
 
 
+def is_held_out(keys: Keys, seed: int, share: float) -> npt.NDArray[np.bool_]:
+    """Of texts by their keys: which pretraining holds out for validation."""
+    return draws(keys, seed, "validation") < share
+
+
 @dataclasses.dataclass(frozen=True)
 class Piece:
     """Some of the chosen documents of a part, in order."""

@@ -148,7 +148,11 @@ def test_every_key_of_a_recipe_is_listed(capfd: pytest.CaptureFixture[str]) -> N
         (["promote", "nothing", "--gate", "accuracy"], "--gate 'accuracy': expected METRIC=NUMBER"),
         (["serve", "nothing", "--workspace", "."], "nothing: no such promotion in"),
         (["recipes", "--keys", "srve"], "--keys srve: no such key; did you mean 'serve'?"),
-        (["submit", "demo.yaml", "--address", "http://127.0.0.1:1"], "good.txt' is relative"),
+        (["submit", "demo.yaml", "--address", "http://127.0.0.1:1"], "workspace: 'mill' is rela"),
+        (
+            ["submit", "demo.yaml", "--address", "http://127.0.0.1:1", "--workspace", "/mill"],
+            "good.txt' is relative",
+        ),
         (["submit", "dmeo.yaml", "--address", "http://127.0.0.1:1"], "dmeo.yaml: no such file"),
         (["submit", "--address", "http://127.0.0.1:1"], "name a RECIPE to run, or --follow"),
         (

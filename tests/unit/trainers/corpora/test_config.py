@@ -2,15 +2,17 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import datasets
 import pytest
 
-from cluster.errors import RecipeError
+from cluster.errors import RecipeError, UserError
 from cluster.recipe.loading import load
 from cluster.recipe.section import Recipe
+from trainers.corpora.config import refuse_relative
 from trainers.corpora.reading import readers
+from trainers.tasks.classify.spec import Classify
 
 RECIPE = """\
 name: demo
@@ -84,3 +86,58 @@ def test_examples_depend_on_what_the_task_asks_of_rows() -> None:
     assert examples() == examples("finetune.learning_rate=1e-4")
     assert examples() != examples("finetune.multi_label=true")
     assert examples() != examples("corpora.sources.rows.columns={text: label}")
+
+
+class Other(Classify):
+    """Has the columns of classification, and might clean them in another way."""
+
+    task: Literal["other"] = "other"  # type: ignore[assignment]
+
+
+def test_rows_of_another_task_are_other_rows_though_its_columns_are_equal() -> None:
+    recipe = load("recipe.yaml")
+    other = recipe.model_copy(update={"finetune": Other(base="some/model")})
+    before, after = (each.corpora.examples(each) for each in (recipe, other))
+    assert before["columns"] == after["columns"]
+    assert before != after
+
+
+def test_fine_tuning_that_is_added_later_finds_the_examples_of_pretraining() -> None:
+    named = "corpora.sources.rows.columns={label: label}"
+    recipes = [load("recipe.yaml", [named, *more]) for more in ([], ["finetune=null"])]
+    examples, of_pretraining = (each.corpora.examples(each) for each in recipes)
+    assert examples == of_pretraining
+
+
+ELSEWHERE = "corpora.sources={rows: {path: s3://bucket/rows.jsonl, label: a}}"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["workspace=mill"], "workspace: 'mill'"),
+        (["finetune.base=own"], "finetune.base: 'own'"),
+        (["corpora.tokenizer.base=./own"], "corpora.tokenizer.base: './own'"),
+        (["finetune=null", "pretrain={like: own}"], "pretrain.like: 'own'"),
+        (["corpora.sources.rows={dataset: own, label: a}"], "corpora.sources.rows.dataset: 'own'"),
+        (
+            ["finetune=null", "pretrain={base: own}", "corpora.tokenizer.base=own"],
+            "pretrain.base: 'own'",
+        ),
+    ],
+)
+def test_a_relative_path_is_refused_for_another_machine(overrides: list[str], told: str) -> None:
+    Path("own").mkdir()
+    with pytest.raises(UserError) as caught:
+        refuse_relative(load("recipe.yaml", [ELSEWHERE, *overrides]))
+    assert str(caught.value) == (
+        f"{told} is relative to this folder, which the cluster does not see; give a URI, or a path "
+        "that every node has"
+    )
+
+
+@pytest.mark.parametrize("base", ["some/model", "model/demo-finetune-00", "demo-base", "/models/a"])
+@pytest.mark.parametrize("workspace", ["~/.raymill", "/workspace", "s3://bucket/mill"])
+def test_what_another_machine_knows_is_not_refused(base: str, workspace: str) -> None:
+    Path("model/demo-finetune-00").mkdir(parents=True)  # here is the workspace
+    refuse_relative(load("recipe.yaml", [ELSEWHERE, f"finetune.base={base}"], workspace))

@@ -123,6 +123,13 @@ def test_its_section_is_one_of_the_recipe(recipe: Recipe) -> None:
         loading.load("recipe.yaml", ["tune.metric=accuracy"])
 
 
+@pytest.mark.parametrize("value", ["classify", "3", "[tag]"])
+def test_what_is_no_section_is_told(recipe: Recipe, value: str) -> None:
+    expected = r"^--set finetune: expected a section with keys of its own, found "
+    with pytest.raises(RecipeError, match=expected):
+        loading.load("recipe.yaml", [f"finetune={value}"])
+
+
 def test_its_columns_are_looked_for(recipe: Recipe) -> None:
     Path("plain.jsonl").write_text('{"text": "one"}\n')
     with pytest.raises(RecipeError, match="finetune needs rows with tokens and tags"):

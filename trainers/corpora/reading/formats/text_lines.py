@@ -1,8 +1,12 @@
 """Lines of a stream, and rows of text and JSONL: one line is in memory at a time."""
 
+import collections
 import dataclasses
 import io
+import json
+import re
 from collections.abc import Iterator
+from typing import Any
 
 from pydantic_core import from_json
 
@@ -11,6 +15,8 @@ from trainers.corpora.reading.formats.rows import Problem, Row, Rows, Wanted
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 SKIPPED_BYTES = 1 << 20
+KEY_END = re.compile(rb'"\s*:')
+"""Behind every key of JSON, and in few texts."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,5 +99,32 @@ def json_row(where: str, written: bytes, undecodable: Problem) -> Row:
         is_utf8 = written.decode(errors="ignore").encode() == written
         return Row(where, None, Problem("not JSON", reason) if is_utf8 else undecodable)
     if isinstance(row, dict):
-        return Row(where, row)
+        repeated = _repeated_key(written, row)
+        return Row(where, row) if repeated is None else Row(where, None, repeated)
     return Row(where, None, Problem("not an object with columns", type(row).__name__))
+
+
+def _repeated_key(written: bytes, row: dict[str, Any]) -> Problem | None:
+    """What to tell of an object that has a key more than once, or holds one that does: its parser
+    keeps the last value alone. Another parser tells, but takes several times as long; so counts of
+    colons, and of ends of keys, first rule out nearly all objects."""
+    colons = written.count(b":")
+    if colons == len(row) or colons == (keys := _key_count(row)):
+        return None
+    if len(KEY_END.findall(written)) == keys:
+        return None
+    repeated: list[str] = []
+
+    def note(pairs: list[tuple[str, Any]]) -> None:
+        counts = collections.Counter(key for key, _ in pairs)
+        repeated.extend(key for key, count in counts.items() if count > 1)
+
+    json.loads(written, object_pairs_hook=note)
+    return Problem("a key twice", f"{repeated[0]!r}") if repeated else None
+
+
+def _key_count(value: Any) -> int:
+    """Keys of an object and of all inside it."""
+    if isinstance(value, dict):
+        return len(value) + sum(map(_key_count, value.values()))
+    return sum(map(_key_count, value)) if isinstance(value, list) else 0

@@ -30,7 +30,8 @@ finetune: {base: some/model}
 @pytest.fixture(autouse=True)
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("gold.csv").write_text("text,label\n很好,good\n", "utf-8")
+    rows = "".join(f"很好{number},good\n" for number in range(5))
+    Path("gold.csv").write_text(f"text,label\n{rows}", "utf-8")
     for name in ("raw.txt", "praise.txt"):
         Path(name).write_text("很好\n", "utf-8")
     content_hash.cache_clear()
@@ -103,7 +104,7 @@ def test_a_relative_lexicon_is_refused_for_another_machine() -> None:
     recipe = edited()
     sources = {f"corpora.sources.{name}.path": f"s3://b/{name}.txt" for name in ("gold", "raw")}
     with pytest.raises(UserError, match=r"functions\.praise\.path: 'praise\.txt' is relative"):
-        refuse_relative(override(recipe, sources).corpora)
+        refuse_relative(override(recipe, sources))
 
 
 def test_a_changed_lexicon_is_another_labelling() -> None:

@@ -14,6 +14,7 @@ import pytest
 from cluster.errors import RecipeError
 from cluster.recipe.loading import load
 from cluster.recipe.section import Recipe
+from trainers.corpora.config import Corpora
 
 ROOT = Path(__file__).parents[5]
 ROWS = [{"review": "这家酒店很好", "stars": 5}, {"review": "two words", "stars": 1}]
@@ -22,6 +23,8 @@ ROWS = [{"review": "这家酒店很好", "stars": 5}, {"review": "two words", "s
 @pytest.fixture(autouse=True)
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    # Of the few rows here the splits would be empty: test_split_checks.py.
+    monkeypatch.setattr(Corpora, "_about_splits", lambda *_: ())
     lines = [json.dumps(row) for row in ROWS]
     Path("a.jsonl").write_text("\n".join(lines))
     Path("a.csv").write_text("review,stars\ngood,5\n")

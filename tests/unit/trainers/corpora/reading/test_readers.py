@@ -185,6 +185,7 @@ HEADERS = {"csv": "text,label\n"}
         ("jsonl", b'{"text": "\\ud800"}', "not JSON"),
         ("jsonl", b"[" * 60, "not JSON"),
         ("jsonl", b"[1]", "not an object with columns"),
+        ("jsonl", b'{"text": "a", "label": "x", "label": "y"}', "a key twice"),
         ("jsonl", b'{"body": "x"}', "no column 'text'"),
         ("jsonl", b'{"text": "x"}', "no column 'label'"),
         ("jsonl", b'{"text": null, "label": "x"}', "no text in column 'text'"),
@@ -438,6 +439,25 @@ def test_a_column_that_is_there_twice_is_refused() -> None:
     Path("a.csv").write_text("text,text,other,other\na,b,c,d\n")
     with pytest.raises(UserError, match=r"a\.csv: 2 columns are called 'text'"):
         documents(path="a.csv")
+
+
+@pytest.mark.parametrize(
+    ("row", "key"),
+    [
+        ('{"text": "a", "text": "b"}', "text"),
+        ('{"text": "a:b", "te\\u0078t" : "c"}', "text"),
+        ('{"text": "a", "of": {"at": 1, "at": 1}}', "at"),
+        ('{"text": "a", "of": [{"at": 1}, {"at": 2}], "at": "\\":"}', None),
+        ('{"text": "a \\"quote\\": b, http://c"}', None),
+    ],
+)
+def test_a_key_that_a_row_has_twice_is_told(row: str, key: str | None) -> None:
+    Path("a.jsonl").write_text(row)
+    Path("array.json").write_text(f"[{row}]")
+    for path in ("a.jsonl", "array.json"):
+        (document,) = documents(path=path)
+        told = document.problem and str(document.problem)
+        assert told == (None if key is None else f"a key twice: {key!r}")
 
 
 def test_a_whole_number_is_the_same_label_with_a_point_or_without() -> None:

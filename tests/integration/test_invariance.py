@@ -65,10 +65,11 @@ PARALLEL = [
 """Tasks of two workers that share each sequence, or each layer."""
 CLIPPED = [*(("", stage) for stage in range(4)), ("sequence_parallel", 3), ("tensor_parallel", 1)]
 """What two workers share, and ZeRO's stage."""
-OPTIMIZERS = [*(("adamw", stage) for stage in range(4)), ("lion", 3), ("adafactor", 0)]
+OPTIMIZERS = [*(("adamw", stage) for stage in range(4)), ("lion", 3), ("adafactor", 0), ("muon", 0)]
 RESUMED: dict[str, dict[str, Any]] = {
     "lion/2": {},
     "adafactor/0": {},
+    "muon/0": {},
     "adamw/1": {"offload_optimizer": "cpu"},
     "adamw/3": {"offload_optimizer": "cpu", "offload_parameters": "cpu"},
 }
@@ -214,7 +215,7 @@ def optimizer_cases(task: Task, rows: int) -> dict[str, Case]:
         keys = {"optimizer": name, "zero": {"stage": stage}, **STEPS}
         cases[f"{name}/{stage}"] = Case(task, settings(2, rows, 2, **keys))
         cases[f"{name}/{stage}/bf16"] = Case(task, settings(2, rows, 2, **keys, precision="bf16"))
-    for name in ("adamw", "lion", "adafactor"):
+    for name in ("adamw", "lion", "adafactor", "muon"):
         keys = {"optimizer": name, "zero": {"stage": 0}, **STEPS}
         cases[f"{name}/alone"] = Case(task, settings(1, rows, rows, **keys))
     for which, offload in RESUMED.items():

@@ -33,9 +33,10 @@ CHANGING = {
     "adamw": [(2, 2), (3, 1), (3, 3), (1, 0)],
     "lion": [(3, 3), (1, 0), (2, 2)],
     "adafactor": [(2, 0), (1, 0), (3, 0)],
+    "muon": [(3, 0), (1, 0), (2, 0)],
 }
 """Workers and ZeRO stage of one leg after another, by optimizer."""
-RATES = {"adamw": 3e-3, "lion": 1e-3, "adafactor": 0.3}
+RATES = {"adamw": 3e-3, "lion": 1e-3, "adafactor": 0.3, "muon": 3e-3}
 BF16_STAGES = (0, 2, 3)
 PARALLEL = [(2, 2, 2), (4, 3, 2), (1, 0, 1), (4, 1, 4), (2, 3, 2)]
 """Workers, ZeRO stage, and how many share the weights of a layer."""

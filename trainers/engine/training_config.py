@@ -67,14 +67,14 @@ class Training(Section):
     """Sequences in an optimizer step, on the whole cluster. Workers and micro-batches follow."""
     micro_batch_size: int = operational(16, ge=1)
     """Sequences that one worker takes through the model at once, at most."""
-    optimizer: Literal["adamw", "lion", "adafactor"] = "adamw"
+    optimizer: Literal["adamw", "lion", "adafactor", "muon"] = "adamw"
     """AdamW (Loshchilov & Hutter 2019); Lion (Chen et al. 2023), half its state, at a third to a
-    tenth of its learning rate; Adafactor (Shazeer & Stern 2018), hardly any state, which needs
-    zero.stage: 0."""
+    tenth of its learning rate; Adafactor (Shazeer & Stern 2018), hardly any state; Muon (Jordan et
+    al. 2024), for the matrices of layers, beside AdamW. The last two need zero.stage: 0."""
     learning_rate: float = Field(default=1e-3, gt=0, le=1)
     """Peak, after the warm-up. Adafactor takes it as a share of each matrix's own size."""
     beta1: float = Field(default=0.9, ge=0, lt=1)
-    """How much of AdamW's and Lion's direction comes from the steps before."""
+    """How much of AdamW's and Lion's direction comes from the steps before; of Muon's, 0.95."""
     beta2: float = Field(default=0.98, ge=0, lt=1)
     """How much of AdamW's second moment and of Lion's momentum comes from the steps before. With
     more, such as 0.999, a short training does not forget its first steps."""
@@ -150,10 +150,10 @@ class Training(Section):
             raise Invalid(
                 "precision", "fp16 needs zero.stage 1, 2 or 3: at 0 DeepSpeed scales no loss"
             )
-        if self.optimizer == "adafactor" and self.zero.stage > 0:
+        if self.optimizer in ("adafactor", "muon") and self.zero.stage > 0:
             raise Invalid(
                 "optimizer",
-                f"adafactor needs zero.stage: 0, found {self.zero.stage}: it factors whole "
+                f"{self.optimizer} needs zero.stage: 0, found {self.zero.stage}: it works on whole "
                 "matrices, which ZeRO cuts",
             )
         if self.schedule == "wsd" and self.warmup + self.decay > 1:

@@ -22,9 +22,9 @@ from trainers.engine.training_config import Training
 from trainers.models.export import FILE_BYTES
 
 FP32 = 4
-STATES = {"adamw": 2, "lion": 1, "adafactor": 0}
+STATES = {"adamw": 2, "lion": 1, "adafactor": 0, "muon": 2}
 """fp32 numbers that an optimizer keeps for a weight. Adafactor's, a row and a column of each
-matrix, are too few to count."""
+matrix, are too few to count; Muon keeps half as many for the matrices of layers."""
 STAGE_0_BUCKET = 500_000_000
 """Parameters whose gradients stage 0 reduces at once."""
 DEFAULTS = {"reduce_bucket_size": 500_000_000, "stage3_max_live_parameters": 1_000_000_000}

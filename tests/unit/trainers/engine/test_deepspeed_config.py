@@ -30,6 +30,7 @@ from trainers.engine.training_config import Training
             "fp16 needs zero.stage 1, 2 or 3",
         ),
         ({"optimizer": "adafactor"}, "adafactor needs zero.stage: 0, found 2"),
+        ({"optimizer": "muon"}, "muon needs zero.stage: 0, found 2"),
         # DeepSpeed's own keys.
         (
             {"deepspeed": {"zero_optimization": {"stage": 3}}},
@@ -72,6 +73,7 @@ def test_contradicting_keys_are_refused(keys: dict[str, Any], message: str) -> N
         {"zero": {"stage": 3, "offload_parameters": "cpu"}},
         {"precision": "fp16", "gpus_per_worker": 1},
         {"optimizer": "adafactor", "zero": {"stage": 0}},
+        {"optimizer": "muon", "zero": {"stage": 0}},
         {"optimizer": "lion", "zero": {"stage": 3}},
         {"deepspeed": {"zero_optimization": {"reduce_bucket_size": 5000}, "fp16": {}}},
         {"zero": {"stage": 3}, "deepspeed": {"zero_optimization": {"offload_param": {}}}},

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainers.engine.optimizers import Lion, optimizer
+from trainers.engine.optimizers import Lion, optimizer, orthogonalized
 from trainers.engine.training_config import Training
 
 
@@ -57,3 +57,46 @@ def test_lion_skips_parameters_without_a_gradient() -> None:
     lion.step()
     assert unused.tolist() == [1, 1]
     assert used.tolist() != [1, 1]
+
+
+class Layered(nn.Module):
+    """An embedding, a numbered layer and a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(5, 4)
+        self.layers = nn.ModuleList([nn.Linear(4, 6)])
+        self.head = nn.Linear(6, 2)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return self.head(self.layers[0](self.embedding(ids)))
+
+
+def test_muon_moves_the_matrices_of_layers_and_adamw_the_rest() -> None:
+    torch.manual_seed(0)
+    module, twin = Layered(), Layered()
+    twin.load_state_dict(module.state_dict())
+    keys = {"learning_rate": 0.01, "weight_decay": 0.5}
+    muon, adamw = optimizer(module, training("muon", **keys)), optimizer(twin, training(**keys))
+    before = module.layers[0].weight.detach().clone()
+    for one, made in ((module, muon), (twin, adamw)):
+        one(torch.arange(5)).square().sum().backward()
+        made.step()
+    for name, parameter in module.named_parameters():
+        if name != "layers.0.weight":
+            assert torch.equal(parameter, twin.get_parameter(name)), name
+    moved = (before * (1 - 0.01 * 0.5) - module.layers[0].weight) / (0.01 * 6**0.5)
+    gradient = module.layers[0].weight.grad
+    assert gradient is not None
+    assert torch.allclose(moved, orthogonalized(gradient), atol=1e-4), "whatever its size"
+    assert set(muon.state[module.layers[0].weight]) == {"exp_avg"}
+
+
+@pytest.mark.parametrize("shape", [(4, 9), (9, 4)])
+def test_an_orthogonalized_matrix_has_singular_values_of_about_one(shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    matrix = torch.randn(shape)
+    values = torch.linalg.svdvals(orthogonalized(matrix))
+    assert 0.6 < values.min() <= values.max() < 1.3
+    left, _, right = torch.linalg.svd(matrix, full_matrices=False)
+    assert (left.T @ orthogonalized(matrix) @ right.T).diagonal().min() > 0.6, "the same directions"

@@ -78,7 +78,12 @@ def build(
             known_config = transformers.AutoConfig.from_pretrained(source, **named)
             model = kind.from_config(known_config, dtype=torch.float32)
         else:
-            model = kind.from_pretrained(source, dtype=torch.float32, **named)
+            # A base that knows another number of labels has a head of another size.
+            model = kind.from_pretrained(
+                source, dtype=torch.float32, ignore_mismatched_sizes=True, **named
+            )
+            if _is_for_other_labels(known_config, type(model).__name__, config):
+                _reset_outputs(model)
     except (OSError, ValueError, StrictDataclassError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{key}: cannot load {source!r}: {reason}") from error
@@ -88,6 +93,21 @@ def build(
             f"base: {source!r} knows {known} tokens, its tokenizer has {len(tokenizer)}"
         )
     return model
+
+
+def _is_for_other_labels(known: Any, head: str, config: dict[str, Any]) -> bool:
+    """Whether a base has this head already, and for other labels than those to be."""
+    has_head = head in (known.architectures or ())
+    return has_head and config.get("label2id", known.label2id) != known.label2id
+
+
+def _reset_outputs(model: "PreTrainedModel") -> None:
+    """Begins a head's last layer anew, whose rows stood for other labels."""
+    body = set(model.base_model.modules())
+    for module in model.modules():
+        is_linear = isinstance(module, torch.nn.Linear) and module not in body
+        if is_linear and module.out_features == model.config.num_labels:
+            module.reset_parameters()
 
 
 def _of_tokenizer(known: Any, tokenizer: "PreTrainedTokenizerFast") -> dict[str, Any]:

@@ -187,7 +187,11 @@ def missing_folders(
             if name.startswith(("/", ".", "~")):
                 yield Conflict(key, f"no such folder {name!r}")
         elif needed is not None and not (folder / needed).is_file():
-            yield Conflict(key, f"the folder {name!r} has no {needed}")
+            yield Conflict(
+                key,
+                f"the folder {name!r} has no {needed}; if a recipe's model of this name is meant, "
+                "give its id (model/...)",
+            )
 
 
 def base_hash(base: str, key: str, files: str = "*") -> str:

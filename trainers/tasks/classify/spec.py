@@ -53,8 +53,9 @@ class Classify(spec.TaskSection):
     """All labels, in order; found in the data by default. Any other label in the data is
     refused."""
     multi_label: bool = False
-    """A text may have several labels or none: the `label` of a row is a list. A label is given
-    where its probability reaches a threshold, which is set on the validation split."""
+    """A text may have several labels or none: the `label` of a row is a list, which JSON and
+    Parquet have (a cell of CSV is one label). A label is given where its probability reaches a
+    threshold, which is set on the validation split."""
     class_weights: Literal["none", "balanced"] = "none"
     """`balanced` weighs each text by how rare its label is in the training split (King & Zeng
     2001): the loss is as if all labels were as frequent. With multi_label, each label's texts weigh

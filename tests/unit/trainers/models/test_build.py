@@ -191,6 +191,34 @@ def test_dropout_has_the_bases_own_name(
     assert getattr(model.config, key) == 0.3
 
 
+@pytest.mark.parametrize("architecture", ["modernbert", "bert", "roberta", "electra", "llama"])
+def test_a_head_for_other_labels_begins_anew(
+    architecture: str, tokenizer: Any, tmp_path: Path
+) -> None:
+    """Else the row of one label would go on as that of another; of as many labels or more."""
+
+    def labelled(start: Start, *labels: str) -> Any:
+        numbers = {label: number for number, label in enumerate(labels)}
+        names = {"id2label": dict(enumerate(labels)), "label2id": numbers}
+        return build(start, CLASSIFIER, tokenizer, num_labels=len(labels), **names)
+
+    base = labelled(Start(shape(architecture)), "bad", "good")
+    base.save_pretrained(tmp_path)
+    start = Start(base=str(tmp_path))
+    ids = torch.tensor([[5, 6, 7]])
+    known, same, other = (
+        model.eval()(ids).logits
+        for model in (base, labelled(start, "bad", "good"), labelled(start, "good", "book"))
+    )
+    assert torch.allclose(same, known, atol=1e-6), "it goes on"
+    assert not torch.isclose(other, known).any()
+    more = labelled(start, "bad", "good", "book")
+    assert more.eval()(ids).logits.shape == (1, 3)
+    weights = more.base_model.state_dict()
+    for name, value in base.base_model.state_dict().items():
+        assert torch.equal(weights[name], value), name
+
+
 @pytest.mark.parametrize("architecture", [*MASKED, *CAUSAL, "t5"])
 def test_one_like_another_has_its_config_and_the_corpus_tokens(
     architecture: str, tokenizer: Any, tmp_path: Path

@@ -260,7 +260,10 @@ def test_a_folder_that_is_no_model_is_told(section: str, key: str) -> None:
     Path("own").mkdir()
     columns = "columns: {text: review, label: stars}"
     keys = f"path: a.csv\n      {columns}\n  tokenizer: {{base: ./own}}"
-    told = f"{key}: the folder './own' has no config.json"
+    told = (
+        f"{key}: the folder './own' has no config.json; if a recipe's model of this name is meant, "
+        "give its id (model/...)"
+    )
     assert told in found(f"{keys}\n{section}")
     (Path("own") / "config.json").touch()
     assert found(f"{keys}\n{section}") == ""

@@ -74,7 +74,7 @@ def headline(stage: Mapping[str, Any]) -> str:
     scalars = [
         labelled(name, value)
         for name, value in first.items()
-        if isinstance(value, int | float | str)
+        if isinstance(value, int | float | str) and not isinstance(value, bool)
     ]
     return "  ".join(scalars[:HEADLINE_LENGTH])
 

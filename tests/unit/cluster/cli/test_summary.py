@@ -74,7 +74,7 @@ def test_the_headline_is_the_first_metrics_that_a_line_can_show() -> None:
     test = {"accuracy": 0.91234567, "confusion": [[1, 0], [0, 1]]}
     evaluate = stage("evaluate", test=test, headline={"test accuracy": 0.91234567})
     assert summary.headline(evaluate) == "test accuracy 0.9123"
-    pretrain = stage("pretrain", loss=7.9, tokens_per_second=19206, a=1, b=2, c=3, d=4)
+    pretrain = stage("pretrain", loss=7.9, worse=False, tokens_per_second=19206, a=1, b=2, c=3, d=4)
     assert summary.headline(pretrain) == "loss 7.9  tokens/s 19,206  a 1  b 2  c 3"
     url = "http://127.0.0.1:8000"
     assert summary.headline(stage("serve", url=url)) == f"url {url}"

@@ -104,10 +104,10 @@ def _is_for_other_labels(known: Any, head: str, config: dict[str, Any]) -> bool:
 def _reset_outputs(model: "PreTrainedModel") -> None:
     """Begins a head's last layer anew, whose rows stood for other labels."""
     body = set(model.base_model.modules())
-    for module in model.modules():
-        is_linear = isinstance(module, torch.nn.Linear) and module not in body
-        if is_linear and module.out_features == model.config.num_labels:
-            module.reset_parameters()
+    layers = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
+    for layer in layers:
+        if layer not in body and layer.out_features == model.config.num_labels:
+            layer.reset_parameters()
 
 
 def _of_tokenizer(known: Any, tokenizer: "PreTrainedTokenizerFast") -> dict[str, Any]:

@@ -78,11 +78,12 @@ def build(
             known_config = transformers.AutoConfig.from_pretrained(source, **named)
             model = kind.from_config(known_config, dtype=torch.float32)
         else:
-            # A base that knows another number of labels has a head of another size.
+            # Other labels may be more or fewer: a head of another size. Else sizes must be equal.
+            begins_anew = _is_for_other_labels(known_config, head, config)
             model = kind.from_pretrained(
-                source, dtype=torch.float32, ignore_mismatched_sizes=True, **named
+                source, dtype=torch.float32, ignore_mismatched_sizes=begins_anew, **named
             )
-            if _is_for_other_labels(known_config, type(model).__name__, config):
+            if begins_anew:
                 _reset_outputs(model)
     except (OSError, ValueError, StrictDataclassError) as error:
         reason = " ".join(str(error).split())
@@ -97,7 +98,8 @@ def build(
 
 def _is_for_other_labels(known: Any, head: str, config: dict[str, Any]) -> bool:
     """Whether a base has this head already, and for other labels than those to be."""
-    has_head = head in (known.architectures or ())
+    kind = head.removeprefix("AutoModel")
+    has_head = any(name.endswith(kind) for name in known.architectures or ())
     return has_head and config.get("label2id", known.label2id) != known.label2id
 
 

@@ -219,6 +219,17 @@ def test_a_head_for_other_labels_begins_anew(
         assert torch.equal(weights[name], value), name
 
 
+def test_weights_of_other_sizes_than_the_config_says_are_not_begun_anew(
+    tokenizer: Any, tmp_path: Path
+) -> None:
+    build(Start(shape("bert")), "AutoModelForMaskedLM", tokenizer).save_pretrained(tmp_path)
+    config = AutoConfig.from_pretrained(tmp_path)
+    config.update({"intermediate_size": config.intermediate_size + 8})
+    config.save_pretrained(tmp_path)
+    with pytest.raises(RuntimeError, match="ignore_mismatched_sizes"):
+        build(Start(base=str(tmp_path)), CLASSIFIER, tokenizer, num_labels=2)
+
+
 @pytest.mark.parametrize("architecture", [*MASKED, *CAUSAL, "t5"])
 def test_one_like_another_has_its_config_and_the_corpus_tokens(
     architecture: str, tokenizer: Any, tmp_path: Path

@@ -271,10 +271,10 @@ class Corpora(Section):
         roles = {TEXT, LABEL, GROUP} | {*rows_of(recipe).roles}
         for name, source in self.sources.items():
             for role in source.columns.keys() - roles:
-                hint = nearest(role, roles) or f"; known: {', '.join(sorted(roles))}"
+                known = f"a row has {', '.join(sorted(roles))}{nearest(role, roles)}"
                 yield Conflict(
                     f"corpora.sources.{name}.columns.{role}",
-                    f"no role of a column{hint}",
+                    f"columns are written {{text: NAME OF THE COLUMN}}, and {known}",
                 )
         is_decided = all(
             source.is_labelled or not (source.may_be_labelled and _matters(recipe, source))

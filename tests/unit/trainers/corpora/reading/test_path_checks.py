@@ -333,10 +333,11 @@ def test_a_column_that_is_called_so_needs_no_entry() -> None:
     )
 
 
-def test_a_role_that_nothing_has_is_told_with_the_nearest() -> None:
+def test_a_column_for_what_no_row_has_is_told_with_the_nearest() -> None:
     told = found(f"path: own.jsonl\n      columns: {{lable: stars}}{FINETUNE}")
     assert told == (
-        "r.yaml:6: corpora.sources.mine.columns.lable: no role of a column; did you mean 'label'?"
+        "r.yaml:6: corpora.sources.mine.columns.lable: columns are written {text: NAME OF THE "
+        "COLUMN}, and a row has group, label, text; did you mean 'label'?"
     )
 
 

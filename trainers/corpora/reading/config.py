@@ -34,14 +34,16 @@ class Source(Section):
     revision: str | None = None
     """Of a dataset on the hub: a commit, tag or branch. Only a commit of 40 digits is the same
     tomorrow; what else is named is looked up when the documents are first read."""
-    format: Literal["text", "jsonl", "csv", "parquet"] | None = None
+    format: Literal["text", "jsonl", "csv", "conll", "parquet"] | None = None
     """By default from the file's ending; compression (.gz, .zst, .bz2) is seen by itself. In
     `text`, each line is a document; a `.json` file may also be an array of objects, alone or under
-    one key, and `csv` is `.tsv` and `.tab` too. Of an archive (.zip, .tar, .tar.gz, .tgz, .tar.zst)
-    it is the format of all members; by default those with a known ending are read."""
+    one key, and `csv` is `.tsv` and `.tab` too. In `conll` (.conll, .bio, .bmes, .iob) lines up to
+    a blank one are a sentence: their first column is its `tokens`, their last its `tags`, and the
+    tokens joined its `text`. Of an archive (.zip, .tar, .tar.gz, .tgz, .tar.zst) it is the format
+    of all members; by default those with a known ending are read."""
     encoding: str | None = None
-    """Of text, JSON and CSV, such as `gb18030`, `big5` or `utf-16`. By default UTF-8, or what a
-    byte order mark says. One task reads all of a file in another encoding than UTF-8."""
+    """Of text, JSON, CSV and CoNLL, as `gb18030`, `big5` or `utf-16`. By default UTF-8, or what
+    a byte order mark says. One task reads all of a file in another encoding than UTF-8."""
     delimiter: str | None = None
     """What stands between the columns of `csv`, such as `;`. By default found from the header: a
     comma, a tab, a semicolon or `|`."""
@@ -64,8 +66,8 @@ class Source(Section):
     adds to that validation or test split. `shares` draws them by `corpora.split`: the default, but
     for weak labels, whose default is `train`."""
     tagged: bool = False
-    """The text is `word/TAG word/TAG`: the tags are stripped and the words joined, as in Chinese
-    part-of-speech corpora."""
+    """The text is `word/TAG word/TAG`, as in Chinese part-of-speech corpora: the tags are stripped
+    and the words joined. A task may have both, as `tokens` and `tags`."""
     repeat: int = Field(default=1, ge=0, le=100)
     """How often an epoch of pretraining passes over it; 0 leaves it out."""
     tokens: int | None = Field(default=None, ge=1)
@@ -144,8 +146,10 @@ class Source(Section):
 
     @property
     def may_be_labelled(self) -> bool:
-        """Whether it is, or its files may have a column of labels that is called so."""
-        has_columns = self.format != "text" and known_format(self.path or "") != "text"
+        """Whether it is, or its files may have a column of labels, or of what else a task needs,
+        that is called so."""
+        is_text = self.format == "text" or known_format(self.path or "") == "text"
+        has_columns = self.tagged or not is_text
         return self.is_labelled or (has_columns and LABEL not in self.columns)
 
     @property
@@ -191,7 +195,8 @@ class Source(Section):
             named = {role: column_of(role) for role in form}
             if all(named[role] or (role == LABEL and has_label) for role in form):
                 group = {GROUP: column_of(GROUP)}
-                text = {} if TEXT in form else {TEXT: None}
+                # What is tagged is in the text.
+                text = {} if TEXT in form or self.tagged else {TEXT: None}
                 return self.model_copy(update={"columns": {**columns, **named, **group, **text}})
         return None
 

@@ -18,16 +18,21 @@ from trainers.corpora.reading.config import GROUP, LABEL, TEXT, Source
 from trainers.corpora.reading.formats import archive_of, encodings, format_of
 from trainers.corpora.reading.formats.archives import members, reading_archive
 from trainers.corpora.reading.formats.array import array, is_array
+from trainers.corpora.reading.formats.conll import conll
 from trainers.corpora.reading.formats.delimited import delimited
 from trainers.corpora.reading.formats.huggingface import huggingface, saved_columns
 from trainers.corpora.reading.formats.parquet import column_names, parquet
 from trainers.corpora.reading.formats.rows import Problem, Rows, Wanted, no_column
+from trainers.corpora.reading.formats.sentences import TAGS, TOKENS, tagged
 from trainers.corpora.reading.formats.streams import decompressed, filesystem, open_content, reading
 from trainers.corpora.reading.formats.text_lines import Lines, jsonl, numbered, text
 from trainers.corpora.reading.sources import Part, found_files, located
 
 FIRST_ROWS = 100
 """More than one, since rows of JSONL may differ, and the first may be broken."""
+
+MADE_OF_TAGGED = (TOKENS, TAGS)
+"""Columns that a source has besides those of its files, if it is `tagged`."""
 
 Label = str | tuple[str, ...]
 """One, or the several of a list."""
@@ -60,16 +65,16 @@ def first_columns(source: Source, wanted: Collection[str]) -> Collection[str]:
     """The columns of a source's first file that is not empty: where rows differ those of the first
     ones, or the wanted ones. None of what is not there, cannot be read, or is on a hub: whoever
     reads it tells."""
+    columns: dict[str, None] = dict.fromkeys(MADE_OF_TAGGED if source.tagged else ())
     if source.dataset is not None:
-        return saved_columns(source.dataset, source.dataset_split)
-    columns: dict[str, None] = {}
+        return [*columns, *saved_columns(source.dataset, source.dataset_split)]
     with contextlib.suppress(Invalid, UserError):
         for file in located(source).files:
             fs, path = filesystem(file)
             if not fs.get_file_info(path).size:
                 continue
             if archive_of(file) is None and format_of(file, source.format) == "parquet":
-                return column_names(file)
+                return [*columns, *column_names(file)]
             for row in itertools.islice(_rows(source, Part(file), {}), FIRST_ROWS):
                 columns |= dict.fromkeys(row.columns or ())
                 if columns.keys() >= {*wanted}:
@@ -112,6 +117,13 @@ def _texts_in(value: Any) -> Iterator[str]:
 
 def _rows(source: Source, part: Part, columns: Wanted) -> Rows:
     """The rows of a part with the wanted columns, if not more."""
+    if not source.tagged:
+        return _rows_of_file(source, part, columns)
+    written = {role: column for role, column in columns.items() if column not in MADE_OF_TAGGED}
+    return tagged(_rows_of_file(source, part, written), source.text_column)
+
+
+def _rows_of_file(source: Source, part: Part, columns: Wanted) -> Rows:
     file, begin, end = part.file, part.begin, part.end
     if file is None:
         assert source.dataset is not None
@@ -154,6 +166,8 @@ def _of_content(
             yield from delimited(name, lines, columns, source.delimiter, source.wanted)
         case "jsonl":
             yield from jsonl(name, lines, columns)
+        case "conll":
+            yield from conll(name, lines, columns)
         case _:
             yield from text(name, lines, columns)
 
@@ -168,8 +182,6 @@ def _document(source: Source, wanted: Wanted, columns: Mapping[str, Any], where:
     if is_empty and "" not in (source.label_map or {}):
         problem = Problem(f"no label in column {wanted[LABEL]!r}")
         return Document(None, None, where, problem)
-    if source.tagged:
-        text = "".join(word.rpartition("/")[0] for word in text.split())
     return Document(text, label, where, group=values.pop(GROUP, None), values=values)
 
 

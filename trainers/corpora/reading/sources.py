@@ -38,6 +38,8 @@ PART_ROWS = 50_000
 """The same of a dataset on disk, whose rows have no known size."""
 LISTING_THREADS = 16
 """Files looked at at once: an object store answers each in tens of milliseconds."""
+READ_WHOLE = ("csv", "conll")
+"""Formats whose rows span lines, so that none is found from any place of a file."""
 WHOLE_BYTES = 256 << 20
 HEAD_BYTES = 1 << 12
 
@@ -124,7 +126,7 @@ def _cut(source: Source, file: str, part_bytes: int) -> list[Part]:
     kind = format_of(file, source.format)
     if kind == "parquet":
         return _together(file, enumerate(row_group_bytes(file)), part_bytes)
-    if kind == "csv" or compression_of(file) is not None:
+    if kind in READ_WHOLE or compression_of(file) is not None:
         return [Part(file)]
     fs, path = filesystem(file)
     size_bytes = fs.get_file_info(path).size

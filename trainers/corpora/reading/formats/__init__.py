@@ -12,6 +12,10 @@ FORMATS = {
     ".csv": "csv",
     ".tsv": "csv",
     ".tab": "csv",
+    ".conll": "conll",
+    ".bio": "conll",
+    ".bmes": "conll",
+    ".iob": "conll",
     ".parquet": "parquet",
 }
 ARCHIVES = {".zip": "zip", ".tar": "tar"}

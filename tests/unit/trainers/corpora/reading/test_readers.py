@@ -21,8 +21,8 @@ from trainers.corpora.cleaning.config import Clean
 from trainers.corpora.cleaning.documents import Counts, cleaned
 from trainers.corpora.reading.config import Source
 from trainers.corpora.reading.formats.streams import unreadable
-from trainers.corpora.reading.readers import Document, every_text, read
-from trainers.corpora.reading.sources import parts
+from trainers.corpora.reading.readers import Document, every_text, first_columns, read
+from trainers.corpora.reading.sources import Part, parts
 
 ROWS = [
     {"text": "这家酒店很好", "label": "good"},
@@ -162,6 +162,27 @@ def test_tags_are_stripped_and_words_joined() -> None:
     assert [d.text for d in documents(path="a.txt", tagged=True)] == ["迈向充满希望的新世纪", "1/2"]
 
 
+def test_a_tagged_text_offers_its_words_and_tags() -> None:
+    source = {"path": "a.txt", "tagged": True}
+    Path("a.txt").write_text("江/nr 泽民/nr 说/v\n迈向 充满/v\n")
+    assert {*first_columns(Source(**source), ())} == {"text", "tokens", "tags"}
+    known = first_columns(Source(**source), ())
+    named = Source(**source).of_examples(known, [("tokens", "tags")])
+    assert named is not None
+    first, second = (d for part in parts(named, KEY) for d in read(named, part))
+    assert first.values == {"tokens": ["江", "泽民", "说"], "tags": ["nr", "nr", "v"]}
+    assert str(second.problem) == "a word without a tag: '迈向'"
+    assert [d.text for d in documents(**source)] == ["江泽民说", "迈向充满"], "to pretrain on"
+    assert Source(**source).of_examples(known, [("text", "label")]) is None
+    Path("b.jsonl").write_text('{"review": "a/n b/v", "text": 3}')
+    renamed = {"path": "b.jsonl", "tagged": True, "columns": {"text": "review"}}
+    known = first_columns(Source(**renamed), ())
+    named = Source(**renamed).of_examples(known, [("tokens", "tags")])
+    assert named is not None
+    (row,) = read(named, Part("b.jsonl"))
+    assert (row.text, row.values["tags"]) == ("a b", ["n", "v"])
+
+
 FINE = {
     "jsonl": '{"text": "fine", "label": "x"}',
     "csv": "fine,x",
@@ -297,9 +318,11 @@ def test_too_many_unreadable_rows_are_refused(name: str, content: bytes, says: s
     ("source", "says"),
     [
         ({"path": "a.doc"}, "a.doc: unknown ending '.doc' (known: .txt, .jsonl, .json, .ndjson, "
-         ".csv, .tsv, .tab, .parquet, .zip, .tar); set the source's `format`"),
+         ".csv, .tsv, .tab, .conll, .bio, .bmes, .iob, .parquet, .zip, .tar); set the source's "
+         "`format`"),
         ({"path": "a.doc.gz"}, "a.doc.gz: unknown ending '.doc' (known: .txt, .jsonl, .json, "
-         ".ndjson, .csv, .tsv, .tab, .parquet, .zip, .tar); set the source's `format`"),
+         ".ndjson, .csv, .tsv, .tab, .conll, .bio, .bmes, .iob, .parquet, .zip, .tar); set the "
+         "source's `format`"),
         ({"path": "a.csv", "columns": {"text": "txt"}}, "a.csv: no column 'txt': set as "
          "`columns.text`; columns: label, "
          "text; did you mean 'text'?"),

@@ -7,7 +7,7 @@ if that is right, so that order numbers stay.
 import collections
 import ipaddress
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
 
 from stdnum import luhn
@@ -101,16 +101,29 @@ KINDS: dict[str, tuple[Kind, ...]] = {
 }
 
 
+def chosen(kinds: Collection[str]) -> Iterator[tuple[str, Kind]]:
+    """What is masked for these kinds, with their names, in order."""
+    for name, patterns in KINDS.items():
+        if name in kinds:
+            yield from ((name, kind) for kind in patterns)
+
+
 def mask(text: str, kinds: Collection[str], masked: collections.Counter[str]) -> str:
     """The text with personal data of these kinds replaced; `masked` counts them by kind."""
     has_number = NUMBER.search(text) is not None
-    for name, patterns in KINDS.items():
-        for kind in patterns if name in kinds else ():
-            may_have = has_number if kind.needs is NUMBER else kind.needs.search(text)
-            if may_have:
-                text, count = _replaced(text, kind)
-                masked.update({name: count} if count else ())
+    for name, kind in chosen(kinds):
+        may_have = has_number if kind.needs is NUMBER else kind.needs.search(text)
+        if may_have:
+            text, count = _replaced(text, kind)
+            masked.update({name: count} if count else ())
     return text
+
+
+def valid(kind: Kind, text: str) -> list[re.Match[str]]:
+    """What `mask` replaces of a kind."""
+    if not kind.needs.search(text):
+        return []
+    return [match for match in kind.pattern.finditer(text) if kind.is_valid(match.group())]
 
 
 def _replaced(text: str, kind: Kind) -> tuple[str, int]:

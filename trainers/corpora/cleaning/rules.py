@@ -54,6 +54,7 @@ def normalize(text: str, clean: Clean, masked: collections.Counter[str] | None =
 
     What is normalized stays as it is. Each line becomes what it becomes alone, and a character
     decides only about what stands near it (`beginning`), but for `mojibake`, which is of a line.
+    Each step has its like in alignment.py.
     """
     counts: collections.Counter[str] = collections.Counter() if masked is None else masked
     while True:

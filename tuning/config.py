@@ -84,7 +84,8 @@ def _refusal(recipe: Recipe, key: str, values: Range) -> str | None:
         return f"{key!r} is not tunable; keys begin with {TUNABLE}"
     name = key.removeprefix(TUNABLE).partition(".")[0]
     field = type(recipe.finetune).model_fields.get(name)
-    if name in recipe.finetune.fixed or (field is not None and field.json_schema_extra is not None):
+    fixed = (*recipe.finetune.fixed, *recipe.finetune.row_keys)
+    if name in fixed or (field is not None and field.json_schema_extra is not None):
         return f"{key!r} is not tunable: all trials share it"
     for value in values.probes:
         try:

@@ -142,6 +142,10 @@ class Corpora(Section):
             # Columns alone do not tell how a task cleans and compares its rows.
             "task": recipe.finetune.task if recipe.finetune else DEFAULT_TASK,
             "columns": {field.name: str(field.type) for field in rows_of(recipe).example_schema},
+            **{
+                f"finetune.{key}": identity(getattr(recipe.finetune, key))
+                for key in rows_of(recipe).row_keys
+            },
             "contents": self._contents(sources),
             "lexicons": {key: content_hash(file, key) for key, file in lexicons(sources)},
             "clean": identity(self.clean.model_copy(update=OF_PRETRAINING)),
@@ -276,6 +280,14 @@ class Corpora(Section):
                     f"corpora.sources.{name}.columns.{role}",
                     f"columns are written {{text: NAME OF THE COLUMN}}, and {known}",
                 )
+        if not rows_of(recipe).has_label:
+            for name, source in self.sources.items():
+                for key in ("label", "label_map", "weak_labels"):
+                    if getattr(source, key) is not None:
+                        yield Conflict(
+                            f"corpora.sources.{name}.{key}",
+                            f"is about the label of a row, and {recipe.finetune.task} has none",
+                        )
         is_decided = all(
             source.is_labelled or not (source.may_be_labelled and _matters(recipe, source))
             for source in self.sources.values()

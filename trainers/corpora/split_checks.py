@@ -33,7 +33,9 @@ def of_examples(
     for source, of_source in zip(drawn, documents, strict=True):
         checked = task.checked(of_source)
         for document in cleaned(checked, clean, Counts(), too_short_or_long, task.cleaned_document):
-            labels = mapped(document.label, source.label_map) if document.label is not None else ()
+            labels: Sequence[str] | None = task.labels_of(document.values)
+            if document.label is not None:
+                labels = mapped(document.label, source.label_map)
             if labels is not None:
                 for label in labels or (None,):
                     texts[label].add(text_key(document.text or ""))
@@ -41,7 +43,7 @@ def of_examples(
     placed = {source.placement for source in sources}
     for split, share in shares.items():
         if split not in placed and share * most < 0.5:
-            counted = f"{'no label has more than' if task.has_label else 'there are'} {most:,}"
+            counted = f"{'there are' if {*texts} <= {None} else 'no label has more than'} {most:,}"
             yield Conflict(
                 f"corpora.split.{split}",
                 f"no labelled documents for {split}: {counted}, of which {share:g} is under half a "

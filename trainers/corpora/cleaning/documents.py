@@ -3,7 +3,6 @@ as samples. What a text draws is a function of the text, whatever file or source
 
 import collections
 import dataclasses
-import functools
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cluster.errors import UserError
+from trainers.corpora.cleaning.alignment import Aligned, aligned
 from trainers.corpora.cleaning.config import Clean
 from trainers.corpora.cleaning.rules import normalize, refusal
 from trainers.corpora.reading.readers import Document, too_many_unreadable
@@ -28,7 +28,8 @@ SAMPLE_CHARACTERS = 200
 
 @dataclasses.dataclass
 class Counts:
-    """Documents in, dropped by reason, kept; and what was masked in those, by kind."""
+    """Documents in, dropped by reason, kept; what was masked in those, by kind; and what a task
+    found worth telling of rows that it takes, by what it is."""
 
     read: int = 0
     dropped: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
@@ -37,6 +38,7 @@ class Counts:
     samples: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
     """Beginnings of texts by their key: of each reason those with the lowest keys, which are the
     same in whatever order and parts the documents were read."""
+    noted: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
 
     def __add__(self, other: "Counts") -> "Counts":
         total = Counts()
@@ -50,6 +52,7 @@ class Counts:
         self.dropped.update(other.dropped)
         self.kept += other.kept
         self.masked.update(other.masked)
+        self.noted.update(other.noted)
         for reason, texts in other.samples.items():
             self._sample(reason, texts)
 
@@ -68,11 +71,13 @@ class Counts:
 
     def document(self) -> dict[str, Any]:
         """As JSON, for `of`."""
-        return {**self.report(), "samples": self.samples}
+        return {**self.report(), "samples": self.samples, "noted": dict(self.noted)}
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> "Counts":
-        counters = {key: collections.Counter(document[key]) for key in ("dropped", "masked")}
+        counters = {
+            key: collections.Counter(document[key]) for key in ("dropped", "masked", "noted")
+        }
         return cls(**{**document, **counters})
 
     def report(self) -> dict[str, Any]:
@@ -87,7 +92,27 @@ class Counts:
         return {reason: [*texts.values()] for reason, texts in sorted(self.samples.items())}
 
 
-def clean_text(document: Document, clean: Callable[[str], str]) -> Document:
+@dataclasses.dataclass(frozen=True)
+class Normalizer:
+    """Cleans the texts of documents, and counts what it masks."""
+
+    clean: Clean
+    counts: Counts
+
+    def __call__(self, text: str) -> str:
+        return normalize(text, self.clean, self.counts.masked)
+
+    def aligned(self, text: str) -> Aligned:
+        """The same, with where each character comes from."""
+        return aligned(text, self.clean, self.counts.masked)
+
+    def note(self, what: str, number: int = 1) -> None:
+        """Counts what is to be told of a row that stays."""
+        if number:
+            self.counts.noted[what] += number
+
+
+def clean_text(document: Document, clean: Normalizer) -> Document:
     assert document.text is not None
     return dataclasses.replace(document, text=clean(document.text))
 
@@ -97,11 +122,11 @@ def cleaned(
     clean: Clean,
     counts: Counts,
     refuse: Callable[[str, Clean], str | None] = refusal,
-    clean_document: Callable[[Document, Callable[[str], str]], Document] = clean_text,
+    clean_document: Callable[[Document, Normalizer], Document] = clean_text,
 ) -> Iterator[Document]:
     """The documents that stay, normalized. Raises UserError if too many rows cannot be read."""
     rows = unreadable = 0
-    normalized = functools.partial(normalize, clean=clean, masked=counts.masked)
+    normalizer = Normalizer(clean, counts)
     first: Document | None = None
     for document in documents:
         counts.read += 1
@@ -113,7 +138,7 @@ def cleaned(
             unreadable += 1
             first = first or document
             continue
-        document = clean_document(document, normalized)
+        document = clean_document(document, normalizer)
         text = document.text
         assert text is not None
         reason = refuse(text, clean)

@@ -1,8 +1,9 @@
 """The step `merge`: a bucket of keys at a time, all copies of a text become one row.
 
 Its label is that of a held-out file before others, and of people before rules; where a row may have
-several, it has those of all such copies. Texts that else have two labels are dropped. A row has the
-group of one of its copies, and is linked to the groups of all.
+several, it has those of all such copies. Texts that else have two labels are dropped, and so are
+those whose copies differ in what a task has of them besides. A row has the group of one of its
+copies, and is linked to the groups of all.
 
 `documents/BUCKET.arrow` has the rows in the order of their keys. Buckets are ranges of keys, so
 their order is that of all keys.
@@ -63,6 +64,8 @@ class Copy(NamedTuple):
     labels: Sequence[str]
     group: str | None
     votes: str | None
+    values: Mapping[str, Any]
+    """What the task has of it besides; none where no other row has the text."""
     unlabelled: str | None = None
     """Why rules give it no label, if so."""
 
@@ -73,6 +76,8 @@ class Merged:
 
     places: list[int] = dataclasses.field(default_factory=list)
     """Of each row, the place of the copy whose text and group stay."""
+    value_places: list[int] = dataclasses.field(default_factory=list)
+    """Of each row, the place of the copy whose values stay: one whose labels do."""
     labels: list[list[str]] = dataclasses.field(default_factory=list)
     placements: list[int] = dataclasses.field(default_factory=list)
     links: list[tuple[int, str]] = dataclasses.field(default_factory=list)
@@ -82,21 +87,21 @@ class Merged:
     gold: dict[str, dict[str, dict[str, int]]] = dataclasses.field(default_factory=dict)
     """By source and votes: texts by the label that people gave them."""
 
-    def add(self, copies: Sequence[Copy], several: bool) -> None:
-        """Adds all copies of one text."""
+    def add(self, copies: Sequence[Copy], one_label: bool) -> None:
+        """Adds all copies of one text, which can have `one_label` or any number of them."""
         alive = [copy for copy in copies if copy.unlabelled is None]
         self.dropped += [(copy.unlabelled, copy.place) for copy in copies if copy.unlabelled]
         self.dropped += [(EXACT, copy.place) for copy in alive[1:]]
         if not alive:
             return
-        best = max(copy.origin.rank for copy in alive)
-        labels = sorted(
-            {label for copy in alive if copy.origin.rank == best for label in copy.labels}
-        )
-        if not several and len(labels) > 1:
-            self.dropped.append((TWO_LABELS, alive[0].place))
+        rank = max(copy.origin.rank for copy in alive)
+        best = [copy for copy in alive if copy.origin.rank == rank]
+        labels = sorted({label for copy in best for label in copy.labels})
+        conflict = TWO_LABELS if one_label and len(labels) > 1 else _difference(best)
+        if conflict is not None:
+            self.dropped.append((conflict, alive[0].place))
             return
-        is_of_people, _ = best
+        is_of_people, _ = rank
         if is_of_people and len(labels) == 1:
             for source, votes in {(c.origin.source, c.votes) for c in copies if c.votes}:
                 counts = self.gold.setdefault(source, {}).setdefault(votes, {})
@@ -104,8 +109,16 @@ class Merged:
         row = len(self.places)
         self.links += [(row, group) for group in {c.group for c in alive if c.group is not None}]
         self.places.append(alive[0].place)
+        self.value_places.append(best[0].place)
         self.labels.append(labels)
         self.placements.append(max(copy.origin.placement for copy in alive))
+
+
+def _difference(copies: Sequence[Copy]) -> str | None:
+    """What copies of one text have that is not the same in all, as a reason to drop them."""
+    first = copies[0].values
+    roles = [role for role in first if any(copy.values[role] != first[role] for copy in copies)]
+    return f"copies differ in {' and '.join(roles)}" if roles else None
 
 
 def merge(
@@ -123,8 +136,9 @@ def merge(
     def merge_bucket(name: str, bucket: range) -> Any:
         rows = bucket_rows(draft, bucket, task)
         merged = Merged()
+        one_label = task.has_label and not task.several_labels
         for copies in _copies(rows, of_parts):
-            merged.add(copies, task.several_labels)
+            merged.add(copies, one_label)
         with draft.working(DOCUMENTS) as folder:
             write_arrow(_documents(rows, merged), folder / f"{name}.arrow", BATCH_ROWS)
         with draft.working(LEFT) as folder:
@@ -153,7 +167,8 @@ def _copies(rows: pa.Table, origins: Sequence[Origin]) -> Iterator[list[Copy]]:
     """All copies of each text, text by text. `origins` are by part."""
     columns = [rows[name].to_pylist() for name in ("key", "part", "labels", "group", "votes")]
     numbered = zip(itertools.count(), *columns, strict=False)
-    for _, same in itertools.groupby(numbered, lambda row: row[1]):
+    for _, same_text in itertools.groupby(numbered, lambda row: row[1]):
+        same = [*same_text]
         copies = []
         for place, _, part, labels, group, votes in same:
             origin = origins[part]
@@ -161,13 +176,16 @@ def _copies(rows: pa.Table, origins: Sequence[Origin]) -> Iterator[list[Copy]]:
             if origin.labelling is not None:
                 why = origin.labelling.unlabelled.get(votes)
                 labels = [] if why else [origin.labelling.labels[votes]]
-            copies.append(Copy(place, origin, labels, group, votes, why))
+            values = rows["values"][place].as_py() if len(same) > 1 else {}
+            copies.append(Copy(place, origin, labels, group, votes, values, why))
         yield copies
 
 
 def _documents(rows: pa.Table, merged: Merged) -> pa.Table:
-    kept = rows.select(["key", "text", "group", "values"])
-    kept = kept.take(pa.array(merged.places, pa.int64()))
+    kept = rows.select(["key", "text", "group"]).take(pa.array(merged.places, pa.int64()))
+    values = rows["values"].take(pa.array(merged.value_places, pa.int64()))
     labels = pa.array(merged.labels, pa.list_(pa.string()))
     placements = pa.array(merged.placements, pa.int8())
-    return kept.append_column("labels", labels).append_column("placement", placements)
+    for name, column in (("values", values), ("labels", labels), ("placement", placements)):
+        kept = kept.append_column(name, column)
+    return kept

@@ -119,7 +119,8 @@ def _labelled(
     """Documents with their labels by the source's map; what is mapped to null is counted."""
     for document in documents:
         if source.weak_labels is not None or not task.has_label:
-            yield dataclasses.replace(document, label=())
+            found = () if source.weak_labels else (*task.labels_of(document.values),)
+            yield dataclasses.replace(document, label=found)
             continue
         assert document.label is not None
         assert document.text is not None

@@ -9,8 +9,8 @@ learns from them.
 
 Makes `train.arrow`, `validation.arrow`, `test.arrow` with `id`, `text`, `label` (a name, or a list
 of names where the task takes several), `group` and the columns that the task has besides, in the
-order of the ids; and `labels.json`, all labels, sorted. They are the same for any number of tasks
-and files.
+order of the ids; and `labels.json`, all labels, also those in such columns, sorted. They are the
+same for any number of tasks and files.
 """
 
 import dataclasses
@@ -78,6 +78,7 @@ def run(job: StageJob) -> dict[str, Any]:
         **counts.report(),
         "labels": by_label(rows, fates, np.ones(len(rows), np.int64), labels),
         "weak_labels": merged.weak_labels,
+        "noted": dict(sorted(counts.noted.items())),
     }
     if corpora.balance != "none":
         report["balanced"] = by_label(rows, fates, times, labels)
@@ -272,5 +273,8 @@ def _tell(
                 f"{figures['accuracy']:.1%} agree"
             )
         progress.line(line)
+    if report["noted"]:
+        noted = ", ".join(f"{what} {count:,}" for what, count in report["noted"].items())
+        progress.line(f"in the documents read: {noted}")
     for line in rare_labels(report["labels"]):
         progress.line(line)

@@ -8,8 +8,8 @@ a recipe's section: Arrow is imported when data are there.
 import dataclasses
 import functools
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import TypeAdapter, ValidationError
 from typing_extensions import is_typeddict
@@ -20,6 +20,7 @@ from trainers.corpora.reading.formats.rows import Problem
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from trainers.corpora.cleaning.documents import Normalizer
     from trainers.corpora.reading.readers import Document
 
 DEFAULT_TASK = "classify"
@@ -38,7 +39,9 @@ class Role:
     about: str
     type: Any = str
     """Of a value: str, int, float, bool, a list of such, or a TypedDict of typing_extensions with
-    such fields."""
+    such fields; Annotated with what pydantic makes of other forms, if there are some."""
+    is_kept: bool = True
+    """Whether examples have a column of it, as they do unless `cleaned` makes another one of it."""
 
 
 class TaskRows:
@@ -52,6 +55,9 @@ class TaskRows:
     row_forms: ClassVar[tuple[tuple[str, ...], ...]] = ()
     """Sets of roles of which any makes a row, such as `(("tokens", "tags"), ("text",
     "entities"))`; by default all of them do together."""
+    row_keys: ClassVar[tuple[str, ...]] = ()
+    """Keys of the task's section that decide what its rows are: examples depend on them, and the
+    trials of a search share them."""
 
     @property
     def several_labels(self) -> bool:
@@ -61,13 +67,25 @@ class TaskRows:
     def refuse_labels(self, found: Mapping[str, str]) -> None:
         """Raises UserError for labels, with where each was found, that cannot be learned."""
 
-    def cleaned(self, row: Mapping[str, Any], clean: Callable[[str], str]) -> dict[str, Any]:
-        """A row with its texts cleaned. A task whose values point into a text moves them along; one
-        with several forms of rows may turn one into the other."""
+    def problem_of(self, row: Mapping[str, Any]) -> Problem | None:
+        """What is wrong with a row as it was read, though each of its values is of its type, such
+        as words and tags of unequal number. Such rows are dropped, counted, and if they are many,
+        refused."""
+        return None
+
+    def cleaned(self, row: Mapping[str, Any], clean: "Normalizer") -> dict[str, Any]:
+        """A row with its texts cleaned. A task whose values point into a text moves them along, by
+        `clean.aligned`; one with several forms of rows may turn one into the other. What it finds
+        worth telling of a row it counts by `clean.note`."""
         return {
             role: clean(value) if self.roles[role].kind == "text" else value
             for role, value in row.items()
         }
+
+    def labels_of(self, values: Mapping[str, Any]) -> Sequence[str]:
+        """Labels in the values of a cleaned row, each once, where none of its roles is a label:
+        splits have their share of each."""
+        return ()
 
     def text_of(self, row: Mapping[str, Any]) -> str:
         """The `text` of a row, by which rows are compared: equal ones are one, alike ones are in
@@ -91,7 +109,11 @@ class TaskRows:
     def values(self) -> dict[str, Any]:
         """The types of the columns that its examples have besides `id`, `text`, `label` and
         `group`."""
-        return {role: of.type for role, of in self.roles.items() if role not in (TEXT, LABEL)}
+        return {
+            role: of.type
+            for role, of in self.roles.items()
+            if of.is_kept and role not in (TEXT, LABEL)
+        }
 
     @property
     def value_types(self) -> "dict[str, pa.DataType]":
@@ -116,12 +138,16 @@ class TaskRows:
     def checked(self, documents: Iterable["Document"]) -> Iterator["Document"]:
         """Documents with their values as their types have them; of others the problem."""
         for document in documents:
+            if document.text is None or not document.values:
+                yield document
+                continue
             values = {role: self._checked(role, value) for role, value in document.values.items()}
             problems = [value for value in values.values() if isinstance(value, Problem)]
-            if problems:
-                yield dataclasses.replace(document, text=None, problem=problems[0])
-            else:
-                yield dataclasses.replace(document, values=values) if values else document
+            document = dataclasses.replace(document, values=values)
+            problem = problems[0] if problems else self.problem_of(_row(document))
+            if problem is not None:
+                document = dataclasses.replace(document, text=None, problem=problem)
+            yield document
 
     def _checked(self, role: str, value: Any) -> Any:
         kind = self.roles[role].type
@@ -132,14 +158,18 @@ class TaskRows:
             where = ".".join(map(str, (role, *first["loc"])))
             return Problem(f"{role} is not what the task needs", f"{where}: {first['msg']}")
 
-    def cleaned_document(self, document: "Document", clean: Callable[[str], str]) -> "Document":
+    def cleaned_document(self, document: "Document", clean: "Normalizer") -> "Document":
         assert document.text is not None
         if not document.values:
             return dataclasses.replace(document, text=clean(document.text))
-        text = {TEXT: document.text} if document.text else {}  # none has a form without it
-        row = self.cleaned({**text, **document.values}, clean)
+        row = self.cleaned(_row(document), clean)
         values = {role: row.get(role) for role in self.values}
         return dataclasses.replace(document, text=self.text_of(row), values=values)
+
+
+def _row(document: "Document") -> dict[str, Any]:
+    text = {TEXT: document.text} if document.text else {}  # none has a form without it
+    return {**text, **document.values}
 
 
 _adapter = functools.cache(TypeAdapter)
@@ -148,6 +178,8 @@ _adapter = functools.cache(TypeAdapter)
 def _arrow_type(kind: Any) -> "pa.DataType":
     import pyarrow as pa
 
+    if typing.get_origin(kind) is Annotated:
+        return _arrow_type(typing.get_args(kind)[0])
     if typing.get_origin(kind) is list:
         return pa.list_(_arrow_type(*typing.get_args(kind)))
     if is_typeddict(kind):

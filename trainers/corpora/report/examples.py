@@ -38,6 +38,11 @@ def labelled_page(counts: Mapping[str, Any], artifact_id: str) -> str:
         plot = Plot("", bars(by_count(documents, BARS), kept, "kept"))
         table = Table("Documents by label", head, rows, folded=len(rows) > ROWS)
         sections.append(Section("Labels", plots=[plot], tables=[table]))
+    noted: Mapping[str, int] = counts.get("noted", {})
+    if noted:
+        about = "What the documents have that the task takes, and that one may want to look at."
+        table = Table("", ("What", "Times"), [[what, times] for what, times in noted.items()])
+        sections.append(Section("Notes", about, tables=[table]))
     weak_labels: Mapping[str, Any] = counts.get("weak_labels", {})
     if weak_labels:
         about = "Shares of the documents; accuracy where the same texts have labels of their own."

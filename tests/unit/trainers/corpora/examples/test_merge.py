@@ -19,6 +19,7 @@ from trainers.corpora.config import Corpora
 from trainers.corpora.examples import merge, read_rows, stage
 from trainers.corpora.examples.splits import STRENGTH
 from trainers.corpora.examples.task_rows import LABELLED_TEXTS, TaskRows
+from trainers.corpora.reading.config import Source
 from trainers.corpora.steps import near_dedup
 from trainers.corpora.tokens.pack import read_arrow
 
@@ -233,3 +234,32 @@ def test_a_text_has_the_labels_of_all_its_copies_where_it_may_have_several() -> 
     examples, dropped, _ = found(task=SeveralLabels(), x=source("x", *rows, **settings))
     assert labels(examples) == {"one": "A, B, C", "two": ""}
     assert dropped == {"exact duplicate": 1, "label mapped to null": 1}
+
+
+@pytest.mark.parametrize(
+    ("values", "kept", "dropped"),
+    [
+        ([{"alike": 1.0}, {"alike": 1.0}], [0], [("exact duplicate", 1)]),
+        ([{"a": 1, "b": [1], "c": 0}, {"a": 2, "b": [], "c": 0}], [],
+         [("exact duplicate", 1), ("copies differ in a and b", 0)]),
+        ([{}, {}], [0], [("exact duplicate", 1)]),
+    ],
+)  # fmt: skip
+def test_copies_that_differ_in_what_a_task_has_of_them_are_dropped(
+    values: list[dict[str, Any]], kept: list[int], dropped: list[tuple[str, int]]
+) -> None:
+    origin = merge.Origin.of("x", Source(path="x.jsonl"), None)
+    merged = merge.Merged()
+    copies = [merge.Copy(n, origin, (), None, None, one) for n, one in enumerate(values)]
+    merged.add(copies, one_label=False)
+    assert (merged.places, merged.dropped) == (kept, dropped)
+
+
+def test_values_are_those_of_the_copy_whose_labels_stay() -> None:
+    of_train, of_test = (
+        merge.Origin.of("x", Source(path="x.jsonl", split=split), None) for split in (None, "test")
+    )
+    merged = merge.Merged()
+    first = merge.Copy(3, of_train, ("a",), "group", None, {"entities": ["a"]})
+    merged.add([first, merge.Copy(4, of_test, ("b",), None, None, {"entities": ["b"]})], False)
+    assert (merged.places, merged.value_places, merged.labels) == ([3], [4], [["b"]])

@@ -1,14 +1,16 @@
 """What a task says of its rows, and what follows for reading and writing them."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import pyarrow as pa
 import pytest
+from pydantic import BeforeValidator
 from typing_extensions import TypedDict
 
 from trainers.corpora.examples.task_rows import LABELLED_TEXTS, Role, TaskRows
 from trainers.corpora.reading.config import Source
+from trainers.corpora.reading.formats.rows import Problem
 from trainers.corpora.reading.readers import Document
 
 
@@ -24,10 +26,14 @@ class Names(TaskRows):
     roles: ClassVar[Any] = {
         "text": Role("text", "a text"),
         "entities": Role("value", "spans of it", list[Span]),
-        "tokens": Role("value", "words", list[str]),
-        "tags": Role("value", "a tag of each", list[str]),
+        "tokens": Role("value", "words", list[str], is_kept=False),
+        "tags": Role("value", "a tag of each", list[str], is_kept=False),
     }
     row_forms: ClassVar[Any] = (("text", "entities"), ("tokens", "tags"))
+
+    def problem_of(self, row: Mapping[str, Any]) -> Problem | None:
+        is_even = len(row.get("tokens", ())) == len(row.get("tags", ()))
+        return None if is_even else Problem("words and tags of unequal number")
 
     def cleaned(self, row: Mapping[str, Any], clean: Callable[[str], str]) -> dict[str, Any]:
         if "tokens" not in row:
@@ -51,7 +57,7 @@ class Pairs(TaskRows):
 def cleaned(task: TaskRows, **values: Any) -> Document:
     text = values.pop("text", "")
     (document,) = task.checked([Document(text, None, "a:1", values=values)])
-    return task.cleaned_document(document, str.lower)
+    return task.cleaned_document(document, str.lower)  # type: ignore[arg-type]
 
 
 def test_by_default_a_row_is_a_text_with_a_label() -> None:
@@ -62,7 +68,7 @@ def test_by_default_a_row_is_a_text_with_a_label() -> None:
 def test_values_are_typed_as_arrow_has_them() -> None:
     spans = pa.struct([("start", pa.int64()), ("end", pa.int64()), ("kind", pa.large_string())])
     schema = Names().example_schema
-    assert schema.names == ["id", "text", "group", "entities", "tokens", "tags"]
+    assert schema.names == ["id", "text", "group", "entities"]
     assert schema.field("entities").type == pa.list_(spans)
     assert Pairs().example_schema.field("alike").type == pa.float64()
 
@@ -71,8 +77,27 @@ def test_one_form_of_rows_becomes_the_other() -> None:
     document = cleaned(Names(), tokens=["Anna", "sings"], tags=["NAME", "O"])
     assert document.text == "Anna sings"
     span = {"start": 0, "end": 4, "kind": "NAME"}
-    assert document.values == {"entities": [span], "tokens": None, "tags": None}
+    assert document.values == {"entities": [span]}
     assert cleaned(Names(), text="ANNA", entities=[span]).text == "anna"
+
+
+def test_what_is_wrong_with_a_row_as_a_whole_is_its_problem() -> None:
+    values = {"tokens": ["Anna"], "tags": []}
+    (document,) = Names().checked([Document("", None, "a:1", values=values)])
+    assert (document.text, document.problem) == (None, Problem("words and tags of unequal number"))
+    broken = Document(None, None, "a:2", Problem("not JSON"))
+    assert [*Names().checked([broken])] == [broken]
+
+
+def test_other_forms_of_a_value_become_its_type() -> None:
+    class Numbers(TaskRows):
+        roles: ClassVar[Any] = {
+            "text": Role("text", "a text"),
+            "numbers": Role("value", "some", Annotated[list[int], BeforeValidator(str.split)]),
+        }
+
+    assert Numbers().example_schema.field("numbers").type == pa.list_(pa.int64())
+    assert cleaned(Numbers(), text="a", numbers="1 2").values == {"numbers": [1, 2]}
 
 
 def test_a_pair_is_compared_by_both_texts() -> None:

@@ -1,0 +1,1 @@
+"""Named entities: spans of a text with labels, such as persons and places."""

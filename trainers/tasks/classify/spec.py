@@ -1,24 +1,20 @@
 """The recipe's section `finetune` with `task: classify`."""
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from cluster.errors import UserError
-from cluster.recipe.section import Conflict, Invalid, Recipe, operational
+from cluster.recipe.section import Conflict, Recipe, operational
 from trainers.corpora.examples.task_rows import Role
 from trainers.tasks import spec
+from trainers.tasks.labelled import LabelledTask
 from trainers.tasks.pretraining.config import ENCODING
 from trainers.tasks.spec import Metric
 
 if TYPE_CHECKING:
     from cluster.store.artifacts import Artifact
-
-LABELS = "labels.json"
-"""Of the examples: all their labels, sorted."""
 
 
 class Evaluation(spec.Evaluation):
@@ -26,7 +22,7 @@ class Evaluation(spec.Evaluation):
     """A character n-gram logistic regression beside the model, as a sanity line."""
 
 
-class Classify(spec.TaskSection):
+class Classify(LabelledTask):
     implementation: ClassVar[str] = "trainers.tasks.classify.task:ClassifyTask"
     predictor: ClassVar[str] = "trainers.tasks.classify.predictor:ClassifyPredictor"
     figures: ClassVar[str] = "trainers.tasks.classify.figures:figures"
@@ -46,7 +42,8 @@ class Classify(spec.TaskSection):
         "loss": Metric("min", "loss", highest=math.inf),
     }
 
-    fixed: ClassVar[tuple[str, ...]] = (*spec.TaskSection.fixed, "labels", "multi_label")
+    fixed: ClassVar[tuple[str, ...]] = (*LabelledTask.fixed, "multi_label")
+    least_labels: ClassVar[int] = 2
 
     task: Literal["classify"] = "classify"
     labels: list[str] | None = Field(default=None, min_length=2)
@@ -88,12 +85,6 @@ class Classify(spec.TaskSection):
     def request(cls, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         return {"texts": [row["text"] for row in rows]}
 
-    @model_validator(mode="after")
-    def _labels_differ(self) -> Self:
-        if self.labels is not None and len(set(self.labels)) < len(self.labels):
-            raise Invalid("labels", f"each only once, found {self.labels}")
-        return self
-
     def faults(self, recipe: Recipe) -> Iterator[Conflict]:
         yield from super().faults(recipe)
         sources = recipe.corpora.example_sources(recipe, looks_far=False)
@@ -106,37 +97,7 @@ class Classify(spec.TaskSection):
                 "column with the labels, if there is one, is `columns: {label: ...}`",
             )
 
-    def refuse_labels(self, found: Mapping[str, str]) -> None:
-        """Raises UserError for labels, with where each was found, that cannot be learned."""
-        refuse_labels(found, self.labels)
-
-    def refuse_examples(self, examples: "Artifact") -> None:
-        label_order(examples, self.labels)
-
     def card(self, examples: "Artifact", metrics: Mapping[str, Any]) -> dict[str, Any]:
-        known = {"labels": label_order(examples, self.labels), "multi_label": self.multi_label}
         threshold = {"threshold": metrics["threshold"]} if self.multi_label else {}
-        return {**super().card(examples, metrics), **known, **threshold}
-
-
-def label_order(examples: "Artifact", wanted: Sequence[str] | None) -> list[str]:
-    """The labels of a task in the order of their numbers: those wanted, or those found. Raises
-    UserError for a label that is not wanted, and for fewer than two."""
-    labels: list[str] = json.loads((examples.path / LABELS).read_text("utf-8"))
-    refuse_labels(dict.fromkeys(labels, examples.id), wanted)
-    return list(wanted or labels)
-
-
-def refuse_labels(found: Mapping[str, str], wanted: Sequence[str] | None) -> None:
-    """Raises UserError for labels that no classifier can be made of. `found` says where."""
-    if len(found) < 2:
-        raise UserError(
-            "corpora.sources: classification needs two labels or more, found "
-            f"{list(found) or 'no documents'}"
-        )
-    for label, where in found.items():
-        if wanted is not None and label not in wanted:
-            raise UserError(
-                f"{where}: label {label!r} is not in finetune.labels ({', '.join(wanted)}); mend "
-                "the file or the list"
-            )
+        known = {"multi_label": self.multi_label, **threshold}
+        return {**super().card(examples, metrics), **known}

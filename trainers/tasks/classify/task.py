@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from trainers.corpora.feeding.feed import Rows
 from trainers.tasks.classify.predictor import ClassifyPredictor
-from trainers.tasks.classify.spec import Classify, label_order
+from trainers.tasks.classify.spec import Classify
 from trainers.tasks.encoding import encode, pad
 from trainers.tasks.fine_tuning import FineTuning
 from trainers.tasks.task import Batch, Counts, Guess
@@ -142,7 +142,7 @@ class ClassifyTask(FineTuning):
         """In the order of their numbers."""
         if self.examples is None:
             return self.settings.labels or UNKNOWN_LABELS
-        return label_order(self.examples, self.settings.labels)
+        return self.settings.label_order(self.examples)
 
     def _numbered(self, label: Any) -> Any:
         """The number of a label, or the numbers of a list of them."""

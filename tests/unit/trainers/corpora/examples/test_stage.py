@@ -17,7 +17,7 @@ from trainers.corpora.examples import merge, read_rows, stage, write_splits
 from trainers.corpora.examples.splits import SPLITS
 from trainers.corpora.steps import near_dedup, quotes
 from trainers.corpora.tokens.pack import read_arrow
-from trainers.tasks.classify.spec import label_order
+from trainers.tasks.classify.spec import Classify
 
 RECIPE = """\
 name: demo
@@ -89,17 +89,17 @@ def test_neither_order_nor_number_of_files_matter() -> None:
 
 def test_labels_keep_the_order_of_the_recipe() -> None:
     _, made = run("finetune.labels=[good, bad, fair]")
-    assert label_order(made, ["good", "bad", "fair"]) == ["good", "bad", "fair"]
-    assert label_order(made, None) == ["bad", "good"]
+    assert Classify(labels=["good", "bad", "fair"]).label_order(made) == ["good", "bad", "fair"]
+    assert Classify().label_order(made) == ["bad", "good"]
 
 
 def test_labels_that_the_recipe_learned_of_later_are_refused_too() -> None:
     _, made = run()
     with pytest.raises(UserError, match=r"examples-00: label 'bad' is not in finetune\.labels"):
-        label_order(made, ["good", "fair"])
+        Classify(labels=["good", "fair"]).label_order(made)
     alone = published(made.storage, "examples/one-examples-00", {"labels.json": '["good"]'})
     with pytest.raises(UserError, match=r"two labels or more, found \['good'\]"):
-        label_order(alone, None)
+        Classify().label_order(alone)
 
 
 def test_what_is_held_out_is_validation_and_test() -> None:

@@ -1,9 +1,10 @@
 """From texts to token ids, and to batches of these: the same for training and for answers."""
 
 import dataclasses
-import functools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+from pydantic import AfterValidator
 
 from trainers.corpora.cleaning.beginning import beginning
 from trainers.corpora.cleaning.config import Clean
@@ -20,6 +21,15 @@ LONGEST_WORD = 1 << 18
 """Characters: what follows a longer word of WordPiece is not read."""
 
 
+def _encodable(text: str) -> str:
+    text.encode()  # half of a surrogate pair, which JSON can hold, is no text
+    return text
+
+
+InputText = Annotated[str, AfterValidator(_encodable)]
+"""The type of an input that is a text."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Encoded:
     """Token ids of an input, as the model reads them. A task that reads an input as several
@@ -34,36 +44,66 @@ class Encoded:
         return self.length != len(self.input_ids)
 
 
+class Tokenized(NamedTuple):
+    """What was read of a text, for tasks that point into it."""
+
+    text: str
+    """Its clean beginning."""
+    encoding: Any
+    """Of the library tokenizers: `ids`, and `offsets` in that beginning."""
+    length: int | None
+    """Tokens of the whole text, as in Encoded."""
+
+
+Beginning = Callable[[str, int], tuple[str, bool]]
+"""Gives so many clean characters of a text, or all, and whether that is all of it."""
+
+
+def beginning_of_raw(clean: Clean) -> Beginning:
+    """Of texts that are not clean yet."""
+
+    def begun(text: str, characters: int) -> tuple[str, bool]:
+        begins, is_whole = beginning(text, clean, characters)
+        return begins[:characters], is_whole and len(begins) <= characters
+
+    return begun
+
+
+def beginning_of_clean(text: str, characters: int) -> tuple[str, bool]:
+    return text[:characters], len(text) <= characters
+
+
 def encode_raw(
     tokenizer: "PreTrainedTokenizerFast", texts: Sequence[str], max_length: int, clean: Clean
 ) -> list[Encoded]:
     """`encode` of texts that are not clean yet: the ids are those of cleaning the whole text."""
-    return encode(tokenizer, texts, max_length, functools.partial(_beginning_of_raw, clean=clean))
-
-
-def _beginning_of_raw(text: str, characters: int, clean: Clean) -> tuple[str, bool]:
-    begins, is_whole = beginning(text, clean, characters)
-    return begins[:characters], is_whole and len(begins) <= characters
-
-
-def _beginning_of_clean(text: str, characters: int) -> tuple[str, bool]:
-    return text[:characters], len(text) <= characters
+    return encode(tokenizer, texts, max_length, beginning_of_raw(clean))
 
 
 def encode(
     tokenizer: "PreTrainedTokenizerFast",
     texts: Sequence[str],
     max_length: int,
-    beginning_of: Callable[[str, int], tuple[str, bool]] = _beginning_of_clean,
+    beginning_of: Beginning = beginning_of_clean,
 ) -> list[Encoded]:
-    """Token ids of each text, cut to `max_length`; the names of special tokens are text.
+    """Token ids of each text, cut to `max_length`; the names of special tokens are text."""
+    tokenized = tokenize(tokenizer, texts, max_length, beginning_of)
+    return [Encoded(one.encoding.ids, one.length) for one in tokenized]
+
+
+def tokenize(
+    tokenizer: "PreTrainedTokenizerFast",
+    texts: Sequence[str],
+    max_length: int,
+    beginning_of: Beginning = beginning_of_clean,
+) -> list[Tokenized]:
+    """The tokens of each text, cut to `max_length`.
 
     The ids are those of tokenizing the whole text, up to a word that has no end. Of a long text
     only the beginning is tokenized, and more of it until the cut is certain: the time follows from
     `max_length`, not from the text.
-    `beginning_of` gives so many characters of a text or more, and whether that is all of it.
     """
-    done: dict[int, Encoded] = {}
+    done: dict[int, Tokenized] = {}
     characters = CHARACTERS_PER_TOKEN * max_length
     most = max(LONGEST_WORD, 16 * characters)
     special = tokenizer.num_special_tokens_to_add()
@@ -77,12 +117,12 @@ def encode(
             max_length=max_length,
             split_special_tokens=True,
         ).encodings
-        for place, (_, is_whole), encoding in zip(places, beginnings, encodings, strict=True):
+        for place, (text, is_whole), encoding in zip(places, beginnings, encodings, strict=True):
             behind = sum(len(chunk.ids) - special for chunk in encoding.overflowing)
             is_certain = behind >= max_length and _is_certain(encoding, words_are_whole)
             if is_whole or is_certain or characters >= most:
                 length = len(encoding.ids) + behind if is_whole else None
-                done[place] = Encoded(encoding.ids, length)
+                done[place] = Tokenized(text, encoding, length)
         characters *= 4
     return [done[place] for place in range(len(texts))]
 

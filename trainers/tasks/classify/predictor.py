@@ -1,18 +1,11 @@
 """A trained classifier that answers."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar
-
-from pydantic import AfterValidator
+from typing import Any, ClassVar
 
 from trainers.tasks import predictor
-from trainers.tasks.encoding import Encoded, encode_raw
+from trainers.tasks.encoding import Encoded, InputText, encode_raw
 from trainers.tasks.predictor import reading_of
-
-
-def _encodable(text: str) -> str:
-    text.encode()  # half of a surrogate pair, which JSON can hold, is no text
-    return text
 
 
 class Prediction(predictor.Output):
@@ -23,7 +16,7 @@ class Prediction(predictor.Output):
 
 
 class ClassifyPredictor(predictor.Predictor):
-    Input: ClassVar[Any] = Annotated[str, AfterValidator(_encodable)]
+    Input: ClassVar[Any] = InputText
     Output: ClassVar[type[predictor.Output]] = Prediction
     inputs: ClassVar[str] = "texts"
     head: ClassVar[str] = "AutoModelForSequenceClassification"

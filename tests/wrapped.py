@@ -45,6 +45,9 @@ class Wrapped:
     def metrics(self, counts: Mapping[str, Tensor]) -> dict[str, float]:
         return self.task.metrics(counts)
 
+    def unlearned(self) -> dict[str, int]:
+        return self.task.unlearned()
+
     def guess(self, validation: Rows) -> Guess:
         return self.task.guess(validation)
 

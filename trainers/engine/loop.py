@@ -67,6 +67,10 @@ def train(
     checkpoints = Checkpoints(engine, job.draft, settings.checkpoints_kept, progress)
     state = checkpoints.restore() or LoopState()
     clock, watch = _Clock(state, settings), AnomalyWatch(settings, progress)
+    unlearned = task.unlearned() if rank == 0 else {}
+    if unlearned:
+        counted = ", ".join(f"{number:,} {what}" for what, number in unlearned.items())
+        progress.line(f"training data: {counted}")
     metrics: dict[str, Any] = {}
     with (
         engine.swap,
@@ -118,6 +122,7 @@ def train(
     return {
         **metrics,
         "worse_than_guessing": is_worse,
+        **({"unlearned": unlearned} if unlearned else {}),
         **_totals(state),
         **costs,
         "parameters": parameters,

@@ -48,6 +48,9 @@ class FineTuning(abc.ABC):
         assert self.examples is not None
         return Examples(read_arrow(self.examples.path / f"{split}.arrow"), self.encode)
 
+    def unlearned(self) -> dict[str, int]:
+        return {}
+
     def flops(self, model: "PreTrainedModel") -> Callable[[Batch], float]:
         """Where each sequence is predicted from once."""
         cost = Cost.of(model)

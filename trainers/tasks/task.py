@@ -62,6 +62,11 @@ class Task(Protocol):
         """What a model that has learned nothing comes to on the validation data."""
         ...
 
+    def unlearned(self) -> dict[str, int]:
+        """What of the training data is not learned as it is, counted by reason, beside what there
+        is: told before training, by one rank. Of a large split a part is enough."""
+        ...
+
     def flops(self, model: "PreTrainedModel") -> Callable[[Batch], float]:
         """What computes the FLOPs of a batch, forward and backward. Called before an engine cuts
         the model."""

@@ -61,6 +61,9 @@ class LanguageModel:
         size = len(self.tokenizer())
         return Guess("loss", math.log(size), "min", f"the logarithm of {size:,} tokens")
 
+    def unlearned(self) -> dict[str, int]:
+        return {}
+
     def _model(self, head: str) -> "PreTrainedModel":
         model = build(self.start, head, self.tokenizer())
         kind = model.config.model_type

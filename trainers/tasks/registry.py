@@ -8,10 +8,12 @@ from pydantic import Discriminator, Tag
 from cluster.store.artifacts import Artifact
 from trainers.corpora.examples.task_rows import DEFAULT_TASK
 from trainers.tasks.classify.spec import Classify
+from trainers.tasks.ner.spec import Ner
 from trainers.tasks.spec import TaskSection
 
 TASKS: Mapping[str, type[TaskSection]] = {
     "classify": Classify,
+    "ner": Ner,
 }
 """A new task is a line here."""
 

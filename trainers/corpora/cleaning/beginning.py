@@ -3,6 +3,7 @@ megabytes than its first few hundred tokens."""
 
 import re
 
+from trainers.corpora.cleaning.alignment import Aligned, aligned
 from trainers.corpora.cleaning.config import Clean
 from trainers.corpora.cleaning.invisible import CONTROL
 from trainers.corpora.cleaning.rules import LONGEST_MENDED, normalize
@@ -33,6 +34,16 @@ def beginning(text: str, clean: Clean, characters: int) -> tuple[str, bool]:
         certain = normalize(raw[:end], clean)[:-MARGIN]
         if len(certain) >= characters:
             return certain, False
+        taken *= 4
+
+
+def aligned_beginning(text: str, clean: Clean, begins: str) -> Aligned:
+    """Where the characters of a text's clean beginning come from, and perhaps of more."""
+    taken = len(begins) + 2 * MARGIN
+    while True:
+        found = aligned(text[:taken], clean)
+        if taken >= len(text) or found.text[:-MARGIN].startswith(begins):
+            return found
         taken *= 4
 
 

@@ -2,25 +2,22 @@
 labels of their entities, with what was dropped and what is worth telling."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cluster.errors import RecipeError, UserError
-from cluster.recipe import loading
 from cluster.recipe.loading import load
 from cluster.runs.pipeline import StageJob
 from cluster.store.artifacts import REPORT, Artifact, drafting
 from cluster.store.storage import Storage
 from tests.fakes import Notes, serial
-from tests.naming import Name
 from trainers.corpora.examples import merge, read_rows, stage, write_splits
 from trainers.corpora.examples.splits import SPLITS
 from trainers.corpora.steps import near_dedup, quotes
 from trainers.corpora.tokens.pack import read_arrow
-from trainers.tasks import registry
 
 RECIPE = """\
 name: demo
@@ -28,21 +25,16 @@ corpora:
   sources: {rows: {path: rows.jsonl}}
   split: {validation: 0.2, test: 0.2}
   decontaminate: null
-finetune: {task: name, base: some/model}
+finetune: {task: ner, base: some/model}
 """
 
 
 @pytest.fixture(autouse=True)
-def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for module in (read_rows, merge, write_splits, quotes, near_dedup):
         monkeypatch.setattr(module, "each", serial)
-    monkeypatch.setitem(registry.TASKS, "name", Name)  # type: ignore[arg-type]
-    monkeypatch.setattr(registry, "FINETUNE", registry.union([*registry.TASKS.items()]))
-    loading.known_recipe.cache_clear()
     Path("r.yaml").write_text(RECIPE)
-    yield
-    loading.known_recipe.cache_clear()
 
 
 def write(name: str, *rows: Mapping[str, Any]) -> None:
@@ -101,7 +93,7 @@ def test_files_of_every_kind_make_the_same_rows() -> None:
 def test_tagged_texts_have_bare_tags() -> None:
     lines = [f"江/nr 泽民/nr 在/p 北京/ns {n}/m" for n in range(10)]
     Path("a.txt").write_text("\n".join(lines))
-    task = "finetune={task: name, base: x/y, tags: bare, label_map: {nr: person, ns: place}}"
+    task = "finetune={task: ner, base: x/y, tags: bare, label_map: {nr: person, ns: place}}"
     notes = Notes()
     _, made = run("corpora.sources={a: {path: a.txt, tagged: true}}", task, notes=notes)
     assert found(made)["江泽民在北京7"] == [("江泽民", "person"), ("北京", "place")]

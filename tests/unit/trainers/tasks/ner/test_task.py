@@ -1,0 +1,179 @@
+"""What is learned of rows, with both heads."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from cluster.errors import UserError
+from tests.entities import LABELS, ROWS, ner_task, row
+from trainers.engine.loop import evaluate
+from trainers.parallel.topology import Topology
+from trainers.scoring.score import figures
+from trainers.tasks.ner.spec import Ner
+from trainers.tasks.ner.windows import NOWHERE
+from trainers.tasks.predictor import load
+from trainers.tasks.task import Objective
+
+
+def taken(task: Any, *places: int) -> list[dict[str, Any]]:
+    return task.rows("train").take(np.array(places or range(len(ROWS))))
+
+
+def test_training_evaluation_and_endpoint_read_the_same_windows(task: Any, model: Path) -> None:
+    predictor = load(model)
+    encoded = predictor.encode([predictor.input_of(row) for row in ROWS])
+    assert [one.windows for one in encoded] == [one["windows"] for one in taken(task)]
+    assert [len(one.windows) for one in encoded[-3:]] == [1, 6, 8]
+    assert [one.is_cut for one in encoded] == [False] * 6 + [True]
+
+
+def test_windows_of_a_row_stay_together(task: Any) -> None:
+    rows = taken(task, 5, 0)
+    batch = task.collate(rows, [0, 1])
+    assert batch["row"].tolist() == [0] * len(rows[0]["windows"]) + [1]
+    assert batch["input_ids"].shape == batch["places"].shape == (len(batch["row"]), 16)
+    assert batch["places"][-1].tolist()[:4] == [NOWHERE, 0, 1, 2]
+    assert batch["bounds"].shape == (len(batch["row"]), 2)
+    words = {(row, label) for row, label, *_ in batch["gold"].tolist()}
+    assert words == {(0, 0), (0, 1), (1, 0), (1, 1)}
+
+
+def test_its_folder_is_a_plain_transformers_model(task: Any, model: Path) -> None:
+    from transformers import AutoModelForTokenClassification
+
+    plain = AutoModelForTokenClassification.from_pretrained(model)
+    assert [*plain.config.id2label.values()] == task.head.outputs
+    assert plain.config.label2id == {name: n for n, name in enumerate(task.head.outputs)}
+
+
+class Alone:
+    """What `evaluate` needs of an engine."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, task: Any, model: Any):
+        self.objective = Objective(model, task)
+
+    def eval(self) -> None:
+        self.objective.eval()
+
+    def __call__(self, batch: Any) -> Any:
+        return self.objective(batch)
+
+
+def validated(task: Any, model: Path, size: int, monkeypatch: Any) -> dict[str, float]:
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda _: None)
+    settings = task.settings.model_copy(update={"micro_batch_size": size})
+    engine = Alone(task, load(model).model)
+    return evaluate(engine, task, settings, Topology.of(0, 1), task.rows("validation"))
+
+
+def test_validation_is_what_evaluation_says(
+    task: Any, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At any micro-batch; also where entities cannot be found, by their edges or behind a cut."""
+    found = validated(task, model, 4, monkeypatch)
+    assert found.keys() == {*task.settings.validation_metrics}
+    assert validated(task, model, 1, monkeypatch) == pytest.approx(found, rel=1e-4)
+    computed = figures(Ner, load(model).records(ROWS))
+    assert computed["entities"] == sum(len(row["entities"]) for row in ROWS)
+    assert sum(one["predicted"] for one in computed["per_label"].values()) > 10
+    for name in task.settings.test_metrics:
+        assert found[name] == pytest.approx(computed[name])
+
+
+def test_a_perfect_model_has_an_f1_of_what_can_be_learned(
+    task: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tags leave out what is nested, and both what is behind the cut."""
+    rows = taken(task)
+    batch = task.collate(rows, range(len(rows)))
+    counts = task._counts(perfect(task, batch), batch)
+    learned = 10 if task.settings.head == "spans" else 9
+    assert int(counts["gold"].sum()) == 11
+    assert int(counts["hit"].sum()) == int(counts["given"].sum()) == learned
+    metrics = task.metrics({**counts, "loss": torch.tensor(1.0), "targets": torch.tensor(2.0)})
+    assert metrics["span_f1"] == pytest.approx(2 * learned / (learned + 11))
+    assert metrics["loss"] == 0.5
+
+
+def perfect(task: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Outputs that say what `labels` or `spans` do."""
+    windows, tokens = batch["input_ids"].shape
+    outputs = torch.zeros(windows, tokens, len(task.head.outputs))
+    if task.settings.head == "tags":
+        tags = batch["labels"].clamp(min=0)
+        return outputs.scatter(-1, tags[..., None], 20.0)
+    # Each span has a dimension of its own, in which its first query and its last key meet.
+    outputs[..., 128:] = -200.0
+    for number, (window, label, first, last) in enumerate(batch["spans"].tolist()):
+        pair = 62 - 2 * (number % 8)  # turned slowly
+        outputs[window, first, pair] = outputs[window, last, 64 + pair] = 40.0
+        outputs[window, first, 128 + label] = outputs[window, last, 130 + label] = -10.0
+    return outputs
+
+
+def test_the_loss_falls_to_nothing_for_a_perfect_model(task: Any) -> None:
+    rows = taken(task)
+    batch = task.collate(rows, range(len(rows)))
+    assert float(task.head.loss(perfect(task, batch), batch)) < 1e-3
+
+
+def test_in_training_there_are_no_counts(task: Any) -> None:
+    model = task.model().train()
+    loss, counts = task.loss(model, task.collate(taken(task, 0, 5), [0, 1]))
+    loss.backward()
+    assert counts == {}
+    assert (
+        task.targets(task.collate(taken(task, 4), [0]))
+        == {"tags": 0, "spans": 2}[task.settings.head]
+    )
+
+
+def test_what_is_not_learned_is_counted(task: Any) -> None:
+    expected = {
+        "texts": 7,
+        "entities": 11,
+        "texts longer than what is read": 1,
+        "entities behind what is read": 1,
+    }
+    if task.settings.head == "tags":
+        expected["entities inside another or across its edge"] = 1
+    assert task.unlearned() == expected
+
+
+def test_an_edge_inside_a_token_is_learned_as_that_of_the_token(
+    tmp_path: Path, tokenizer: Any
+) -> None:
+    task = ner_task(tmp_path, tokenizer, [row("今天天气很好", ("天天", "place"))])
+    counted = task.unlearned()
+    assert counted["entities with an edge inside a token"] == 1
+    (encoded,) = taken(task, 0)
+    assert [one.first for one in encoded["gold"]] == [NOWHERE], "no answer can be equal"
+    assert any(label > 0 for label in encoded["labels"][0])
+
+
+def test_rows_for_a_plan_are_as_long_as_there_can_be(task: Any) -> None:
+    batch = task.collate(task.longest_rows(2), [0, 1])
+    assert batch["input_ids"].shape == (2 * 8, 16)
+    loss, _ = task.loss(task.model().train(), batch)
+    assert loss.isfinite()
+
+
+def test_finding_a_single_entity_is_better_than_guessing(task: Any) -> None:
+    guess = task.guess(task.rows("validation"))
+    assert guess.is_better_than({"span_f1": 0.0})
+    assert not guess.is_better_than({"span_f1": 2 / 12})
+
+
+def test_labels_of_the_recipe_have_its_order(tmp_path: Path, characters: Any) -> None:
+    task = ner_task(tmp_path, characters, labels=["place", "other", "person"])
+    assert task.labels == ["place", "other", "person"]
+    assert taken(task, 1)[0]["gold"] == []
+    assert {one.label for one in taken(task, 0)[0]["gold"]} == {0, 2}
+    with pytest.raises(UserError, match=r"label 'place' is not in finetune\.labels \(person\)"):
+        Ner(labels=["person"]).refuse_examples(task.examples)
+    assert Ner().card(task.examples, {})["labels"] == [*LABELS]

@@ -7,6 +7,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from cluster.errors import UserError
+from cluster.ray.resources import gpus
 from cluster.recipe.section import Conflict, Invalid, Recipe, Section, operational
 from trainers.tasks.spec import gate_refusal
 
@@ -23,6 +24,9 @@ class Serve(Section):
     max_replicas: int = operational(1, ge=1)
     """Copies that load can bring."""
     cpus_per_replica: float = operational(1.0, gt=0)
+    gpus_per_replica: float = operational(0.0, ge=0)
+    """1; or a fraction, for replicas that share a GPU, each with that part of its memory. A model
+    answers on a GPU in the 16 bits that it was trained in, else in fp32."""
     max_batch_size: int = operational(32, ge=1)
     """Requests that one forward answers at most."""
     batch_wait_ms: float = operational(5.0, ge=0)
@@ -36,7 +40,11 @@ class Serve(Section):
     @property
     def resources(self) -> dict[str, float]:
         """What the replicas hold that are there from the start."""
-        return {"CPU": max(1, self.min_replicas) * self.cpus_per_replica}
+        replicas = max(1, self.min_replicas)
+        wanted = {"CPU": replicas * self.cpus_per_replica}
+        if self.gpus_per_replica:
+            wanted["GPU"] = gpus(replicas, self.gpus_per_replica)
+        return wanted
 
     def refuse_port_in_use(self) -> None:
         """Raises UserError if something listens already where the endpoint should: asked before a
@@ -52,10 +60,16 @@ class Serve(Section):
                 ) from error
 
     @model_validator(mode="after")
-    def _replicas_in_order(self) -> Self:
+    def _replicas_can_be(self) -> Self:
         if self.min_replicas > self.max_replicas:
             raise Invalid(
                 "min_replicas", f"{self.min_replicas} is over max_replicas = {self.max_replicas}"
+            )
+        if self.gpus_per_replica > 1:
+            raise Invalid(
+                "gpus_per_replica",
+                f"{self.gpus_per_replica:g} is over 1: a replica computes on one GPU; set more "
+                "replicas",
             )
         return self
 

@@ -45,8 +45,12 @@ def recipes(options: argparse.Namespace, terminal: Terminal) -> Answer:
 def check(options: argparse.Namespace, terminal: Terminal) -> Answer:
     recipe = _recipe(options)
     names = pipeline.stage_names(recipe)
+    gpus = pipeline.gpus(recipe)
     terminal.answer(f"{options.target}: valid; stages: {', '.join(names) or 'none'}")
-    return 0, {"recipe": recipe.name, "stages": names}
+    if gpus:
+        needed = ", ".join(f"{section} {count:g}" for section, count in gpus.items())
+        terminal.answer(f"GPUs at least: {needed}")
+    return 0, {"recipe": recipe.name, "stages": names, "gpus": gpus}
 
 
 def plan(options: argparse.Namespace, terminal: Terminal) -> Answer:
@@ -256,7 +260,7 @@ def _refuse_what_cannot_serve(
         "serve.min_replicas",
         settings.resources,
         resources,
-        "set fewer replicas or CPUs a replica",
+        "set fewer replicas, or CPUs or GPUs a replica",
     )
 
 

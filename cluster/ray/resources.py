@@ -10,6 +10,9 @@ from types import MappingProxyType
 
 from cluster.errors import UserError
 
+RAY_STEPS = 10_000
+"""Ray counts resources in ten-thousandths: ten times 0.1 is one, which it is not in floats."""
+
 
 def refuse_unless_fits(
     key: str,
@@ -33,8 +36,31 @@ def refuse_unless_fits(
 
 def concurrent(each: Mapping[str, float], available: Mapping[str, float], at_most: int) -> int:
     """How many groups of `each` run at the same time; 0 if not even one does."""
-    fitting = [int(available.get(name, 0) // amount) for name, amount in each.items() if amount]
+    fitting = [
+        _times(name, amount, available.get(name, 0)) for name, amount in each.items() if amount
+    ]
     return min([at_most, *fitting])
+
+
+def _times(name: str, amount: float, available: float) -> int:
+    """How often so much of a resource is there. A fraction of a GPU lies on one GPU."""
+    if name == "GPU" and amount < 1:
+        whole = int(available)
+        return whole * _parts(1.0, amount) + _parts(available - whole, amount)
+    return _parts(available, amount)
+
+
+def _parts(available: float, amount: float) -> int:
+    return round(available * RAY_STEPS) // max(1, round(amount * RAY_STEPS))
+
+
+def gpus(processes: int, each: float) -> float:
+    """GPUs that so many processes hold together, each a fraction or whole ones: of 0.4 two lie on a
+    GPU. Pure."""
+    if each == 0 or each >= 1:
+        return processes * each
+    on_one = _parts(1.0, each)
+    return processes // on_one + processes % on_one * each
 
 
 def less(resources: Mapping[str, float], held: Mapping[str, float]) -> dict[str, float]:

@@ -136,7 +136,8 @@ def set_environment() -> dict[str, str]:
     defaults = {
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1",  # what a job has set is among what is returned
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        # What holds no GPU sees none, also on a node that has some.
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
         "RAY_DEDUP_LOGS": "0",  # the log is read with tools, not watched
         "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths in a recipe mean the user's folder
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",

@@ -160,6 +160,14 @@ def stage_names(recipe: Recipe) -> list[str]:
     return [stage.name for stage in stages(recipe)] + [SERVE] * (recipe.serve is not None)
 
 
+def gpus(recipe: Recipe) -> dict[str, float]:
+    """GPUs that sections hold at the same time, at least, for those that hold any. Pure."""
+    sections = dict.fromkeys([*(stage.trains for stage in stages(recipe) if stage.trains), SERVE])
+    held = {name: getattr(recipe, name) for name in sections}
+    wanted = {name: section.resources.get("GPU", 0) for name, section in held.items() if section}
+    return {name: count for name, count in wanted.items() if count}
+
+
 def plan(recipe: Recipe, storage: Storage) -> list[Planned]:
     """Every stage of the recipe in order, with the id of its artifact. Runs nothing."""
     planned: dict[str, Planned] = {}
@@ -216,7 +224,7 @@ def refuse_what_cannot_fit(
             f"{section}.workers",
             getattr(recipe, section).resources,
             resources,
-            "set fewer workers or CPUs a worker",
+            "set fewer workers, or CPUs or GPUs a worker",
             held,
         )
     for stage in missing:

@@ -30,15 +30,13 @@ class Endpoint:
 
     def __init__(self, model: Artifact, settings: Serve):
         # Here, so that what deploys a model imports neither torch nor transformers: seconds.
-        import torch
-
+        from trainers.models.devices import own_device
         from trainers.tasks.predictor import load
 
         self.name, self.version = model.manifest.recipe, model.version
         self._settings = settings
         self._task = task_of(model)
-        device = "cuda" if torch.cuda.is_available() else "cpu"  # Ray shows a replica its own GPUs
-        self._predictor = load(model.path, device)
+        self._predictor = load(model.path, own_device(settings.gpus_per_replica))
         self._forward.set_max_batch_size(settings.max_batch_size)  # type: ignore[attr-defined]
         self._forward.set_batch_wait_timeout_s(settings.batch_wait_ms / 1000)  # type: ignore[attr-defined]
 
@@ -79,7 +77,10 @@ def application(model: Artifact, settings: Serve) -> serve.Application:
     }
     return Endpoint.options(  # type: ignore[attr-defined]
         autoscaling_config=autoscaling,
-        ray_actor_options={"num_cpus": settings.cpus_per_replica},
+        ray_actor_options={
+            "num_cpus": settings.cpus_per_replica,
+            "num_gpus": settings.gpus_per_replica,
+        },
         max_ongoing_requests=4 * settings.max_batch_size,
     ).bind(model, settings)
 

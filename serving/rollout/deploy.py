@@ -134,8 +134,8 @@ def _wait_until_running(name: str, deadline: float) -> None:
             waited = "" if has_failed else f" after {START_TIMEOUT_S / 60:g} minutes"
             raise InfrastructureError(
                 f"serve: {name} does not run, it is {state}{waited}; mend what Ray Serve says, or "
-                "where it finds no room set serve.min_replicas or serve.cpus_per_replica lower, "
-                f"and run again: what is trained is kept ({reason})"
+                "where it finds no room set serve.min_replicas, serve.cpus_per_replica or "
+                f"serve.gpus_per_replica lower, and run again: what is trained is kept ({reason})"
             )
         time.sleep(RETRY_INTERVAL_S)
 

@@ -96,6 +96,8 @@ class Batches:
         for dealt in deal(rows.lengths(chosen), dp_rank, dp_size, size):
             indices: Any = dealt if len(dealt) else [0]
             batch = task.collate(rows.take(chosen[indices]), [start + int(one) for one in indices])
+            if settings.gpus_per_worker:  # from where a GPU copies it by itself
+                batch = {name: value.pin_memory() for name, value in batch.items()}
             micro_batches.append((batch, 1.0 if len(dealt) else 0.0))
         counted = [
             batch for batch, weight in micro_batches if weight and topology.is_first_of_group

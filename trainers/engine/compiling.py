@@ -10,10 +10,10 @@ from cluster.runs.progress import Progress
 from trainers.parallel.collectives import first_reason
 
 
-def try_compile(module: nn.Module, progress: Progress) -> bool:
-    """Has a module compile at its first call. Where the compiler of any rank fails, no rank
-    compiles, and a line says why. Every rank calls it."""
-    reason = first_reason(_compiler_failure())
+def try_compile(module: nn.Module, device: torch.device, progress: Progress) -> bool:
+    """Has a module compile for a device at its first call. Where the compiler of any rank fails, no
+    rank compiles, and a line says why. Every rank calls it."""
+    reason = first_reason(_compiler_failure(device))
     if reason is not None:
         progress.line(f"{reason}: the model runs uncompiled, slower")
         return False
@@ -25,12 +25,11 @@ def try_compile(module: nn.Module, progress: Progress) -> bool:
     return True
 
 
-def _compiler_failure() -> str | None:
-    has_gpu = torch.cuda.is_available()
-    if not has_gpu and shutil.which("g++") is None:
+def _compiler_failure(device: torch.device) -> str | None:
+    if device.type == "cpu" and shutil.which("g++") is None:
         return "no C++ compiler (g++)"
     try:
-        torch.compile(torch.relu)(torch.ones(2, device="cuda" if has_gpu else "cpu"))
+        torch.compile(torch.relu)(torch.ones(2, device=device))
     except Exception as error:  # noqa: BLE001  whatever a compiler and its driver can raise
         first_line, _, _ = str(error).strip().partition("\n")
         return f"torch.compile fails ({first_line[:120]})"

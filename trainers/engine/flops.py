@@ -1,6 +1,7 @@
 """Model FLOPs utilization (MFU): of what the processors can multiply, how much training uses.
 
-A task counts what training computes (trainers/tasks/flops.py); here is what the processors could.
+A task counts what training computes (trainers/tasks/flops.py); here is what the processors could:
+of GPUs what their data sheet says, as is customary, of others what a matrix product reaches.
 """
 
 import functools
@@ -10,6 +11,7 @@ import time
 import torch
 import torch.distributed as dist
 
+from trainers.engine import accelerators
 from trainers.engine.training_config import Training
 from trainers.engine.zero import resolve_precision
 
@@ -24,8 +26,14 @@ def peak(settings: Training, device: torch.device) -> float:
     calls it; they measure at the same time, as they will compute."""
     if settings.peak_tflops is not None:
         return settings.peak_tflops * 1e12 * dist.get_world_size()
-    precision = resolve_precision(settings.precision)
-    local = measured_peak(device.type, precision, settings.worker_cpus)
+    precision = resolve_precision(settings, device)
+    known = None
+    if device.type == "cuda" and precision != "fp32":  # data sheets have no fp32 without TF32
+        known = accelerators.named(torch.cuda.get_device_name(device))
+    if known is not None:
+        local = known.share(settings.gpus_per_worker).peak_tflops * 1e12
+    else:
+        local = measured_peak(device.type, precision, settings.worker_cpus)
     total = torch.tensor(local, dtype=torch.float64, device=device)
     dist.all_reduce(total)
     return float(total)

@@ -189,11 +189,12 @@ class Journal:
 
     def _over_ranks(self) -> tuple[float, float, float]:
         """The batch's mean loss, and the most memory of a rank, in GB, and of a GPU."""
-        gpu = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
+        device = self._engine.device
+        gpu = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
         rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         by_rank = torch.zeros(dist.get_world_size(), 3, dtype=torch.float64)
         by_rank[dist.get_rank()] = torch.tensor([self._loss_sum / self._steps, rss / GB, gpu / GB])
-        by_rank = by_rank.to(self._engine.device)
+        by_rank = by_rank.to(device)
         dist.all_reduce(by_rank)
         return float(by_rank[:, 0].sum()), float(by_rank[:, 1].max()), float(by_rank[:, 2].max())
 

@@ -5,6 +5,7 @@ summed over targets and divided by the targets of the global batch. So the gradi
 any number of workers, micro-batches and packing. `LoopState.samples` says which samples are next.
 """
 
+import dataclasses
 import math
 import time
 from typing import Any
@@ -25,11 +26,11 @@ from trainers.engine.job import Ended, Report, TrainJob
 from trainers.engine.journal import Journal
 from trainers.engine.stop_requests import Request, RequestSource, no_request
 from trainers.engine.training_config import Training
-from trainers.models import build
+from trainers.models import build, packed_attention
 from trainers.models.export import export
 from trainers.parallel import sequence_parallel
 from trainers.parallel.topology import Topology
-from trainers.tasks.task import Counts, Guess, Objective, Task
+from trainers.tasks.task import Batch, Counts, Guess, Objective, Task
 
 
 def train(
@@ -44,22 +45,21 @@ def train(
     is requested to save or to stop, all save a checkpoint after the same step; to stop, they raise
     Ended.
     """
-    entered, settings, task = time.monotonic(), job.settings, job.task()
+    entered, task = time.monotonic(), job.task()
     rank, workers = dist.get_rank(), dist.get_world_size()
     progress = progress if rank == 0 else Silent()
-    if not torch.cuda.is_available():
-        torch.set_num_threads(settings.worker_cpus)  # its process may have served another job
-    torch.manual_seed(job.seed)
-    zero.import_deepspeed()  # before the model: what exists is frozen for the garbage collector
+    device, job = _on_its_device(job)
+    settings, precision = job.settings, job.settings.precision
     objective = Objective(task.model(), task)
     _refuse_cut_batches(task, settings, workers)
     flops, parameters = task.flops(objective.model), build.parameter_count(objective.model)
     if settings.activation_checkpointing:
         build.recompute_activations(objective.model)
-    precision = zero.resolve_precision(settings.precision)
     for part in build.parts(objective.model).values():
-        attention.prepare(part, "cuda" if torch.cuda.is_available() else "cpu", precision)
-    is_compiled = settings.compile and try_compile(objective, progress)
+        attention.prepare(part, device.type, precision)
+        if settings.sp_size == 1:  # whose exchange is given a mask
+            packed_attention.prepare(part, device, precision)
+    is_compiled = settings.compile and try_compile(objective, device, progress)
     topology = Topology.of(rank, workers, settings.sp_size, settings.tp_size)
     engine = zero.engine(objective, settings, sequence_parallel.prepare(objective.model, topology))
     rows, validation = task.rows("train"), task.rows("validation")
@@ -132,6 +132,21 @@ def train(
     }
 
 
+def _on_its_device(job: TrainJob) -> tuple[torch.device, TrainJob]:
+    """What this rank computes on, which is set up, and the job with the precision that all ranks
+    compute in. Before the model: what exists is frozen for the garbage collector."""
+    device = zero.rank_device(job.settings)
+    # Its process may have served another job.
+    torch.set_num_threads(job.settings.worker_cpus)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    torch.manual_seed(job.seed)
+    zero.import_deepspeed(device)
+    precision = zero.agreed_precision(job.settings, device)
+    settings = job.settings.model_copy(update={"precision": precision})
+    return device, dataclasses.replace(job, settings=settings)
+
+
 def _refuse_cut_batches(task: Task, settings: Training, workers: int) -> None:
     """Raises UserError where a batch of coupled samples would be cut, which changes their loss."""
     is_cut = workers > 1 or settings.micro_batch_size < settings.batch_size
@@ -182,7 +197,7 @@ def _step(
     # DeepSpeed averages over ranks; the global mean is over targets.
     scale = zero.gradient_divisor(settings, topology) / targets
     for number, (batch, weight) in enumerate(share.micro_batches, start=1):
-        loss, _ = engine({name: value.to(engine.device) for name, value in batch.items()})
+        loss, _ = engine(_on(engine.device, batch))
         loss_sum += loss.detach() * weight * topology.counts_loss
         if number == len(share.micro_batches):
             weight *= watch.loss_factor(state, loss_sum, targets)
@@ -215,7 +230,7 @@ def evaluate(
         is_surplus = len(chosen) == 0  # ZeRO-3 needs every rank in every forward
         chosen = by_length[:1] if is_surplus else chosen
         batch = task.collate(rows.take(chosen), [int(index) for index in chosen])
-        loss, further = engine({name: value.to(engine.device) for name, value in batch.items()})
+        loss, further = engine(_on(engine.device, batch))
         targets = task.targets(batch) if topology.is_first_of_group else 0.0
         batch_counts = {
             "loss": loss,
@@ -227,6 +242,11 @@ def evaluate(
             value = value.detach().to(engine.device, torch.float64) * weight
             counts[name] = counts[name] + value if name in counts else value
     return task.metrics(_summed(counts))
+
+
+def _on(device: torch.device, batch: Batch) -> Batch:
+    """The batch where the model is; from pinned memory while the GPU goes on with other work."""
+    return {name: value.to(device, non_blocking=True) for name, value in batch.items()}
 
 
 def _summed(counts: Counts) -> Counts:

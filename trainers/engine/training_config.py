@@ -96,8 +96,9 @@ class Training(Section):
     """Training ends at this time if it comes before the epochs do; the schedule follows the clock,
     so the learning rate still falls to zero. The result then depends on the machine's speed."""
     precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
-    """`auto` is bf16 where the processor multiplies in it, else fp32. Under bf16 and fp16 the
-    optimizer keeps the weights in fp32; fp16 scales the loss, and skips steps that overflow."""
+    """`auto` is bf16 where the processors of all workers multiply in it; else fp32, but fp16 on
+    GPUs with zero.stage 1, 2 or 3. Under bf16 and fp16 the optimizer keeps the weights in fp32;
+    fp16 scales the loss, and skips steps that overflow. fp32 is without TF32."""
     compile: bool = False
     """torch.compile. Where a worker's compiler fails, or is missing, the model runs uncompiled, and
     a line says so; a single part that cannot be compiled is left out, and the log says so."""
@@ -122,10 +123,13 @@ class Training(Section):
     cpus_per_worker: Cpus = operational("auto")
     """`auto` is all CPUs of a node, at most 8, divided among its workers and among trainings that
     run side by side, such as trials."""
-    gpus_per_worker: int = operational(0, ge=0)
+    gpus_per_worker: float = operational(0.0, ge=0)
+    """1, as a worker computes on one GPU; or a fraction, for trainings of one worker that share it,
+    such as trials: each has that part of the GPU's memory. Its model is evaluated on as much."""
     peak_tflops: float | None = operational(None, gt=0)
-    """What one worker can multiply, in 10^12 FLOPs a second: the metric `mfu` is a share of it.
-    Measured at the start by default; for GPUs, the data sheet's figure is customary."""
+    """What one worker can multiply, in 10^12 FLOPs a second: the metric `mfu` is a share of it. By
+    default the data sheet's figure, of a GPU that raymill knows by name and in 16 bits; else it is
+    measured at the start."""
     checkpoint_minutes: float = operational(5.0, gt=0)
     """Training time between checkpoints: the most work that a lost worker costs."""
     checkpoint_steps: int | None = operational(None, ge=1)
@@ -144,9 +148,25 @@ class Training(Section):
         return self
 
     @model_validator(mode="after")
+    def _worker_has_its_gpu(self) -> Self:
+        gpus = self.gpus_per_worker
+        if gpus > 1:
+            raise Invalid(
+                "gpus_per_worker",
+                f"{gpus:g} is over 1: a worker computes on one GPU; set more workers",
+            )
+        if 0 < gpus < 1 and self.most_workers > 1:
+            raise Invalid(
+                "gpus_per_worker",
+                f"{gpus:g} needs workers: 1, found {self.most_workers}: NCCL refuses two workers "
+                "on one GPU; set 1",
+            )
+        return self
+
+    @model_validator(mode="after")
     def _engine_can_do_it(self) -> Self:
         if self.precision == "fp16" and self.gpus_per_worker == 0:
-            raise Invalid("precision", "fp16 needs gpus_per_worker of 1 or more; CPUs take bf16")
+            raise Invalid("precision", "fp16 needs gpus_per_worker of 1; CPUs take bf16")
         if self.precision == "fp16" and self.zero.stage == 0:
             raise Invalid(
                 "precision", "fp16 needs zero.stage 1, 2 or 3: at 0 DeepSpeed scales no loss"

@@ -17,18 +17,31 @@ from trainers.engine.optimizers import optimizer
 from trainers.engine.swap import swap_folder
 from trainers.engine.training_config import Training
 from trainers.models import lean_imports
+from trainers.models.devices import multiplies_bf16, own_device
 from trainers.parallel import tensor_parallel
+from trainers.parallel.collectives import first_reason
 from trainers.parallel.topology import Topology
 
 
-def resolve_precision(precision: str) -> str:
-    """`auto` is bf16 where the processor multiplies in it, else fp32: CPUs without emulate it
-    slowly."""
-    if precision != "auto":
-        return precision
-    if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    return "bf16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "fp32"
+def rank_device(settings: Training) -> torch.device:
+    """What this rank computes on. Raises UserError where a GPU is missing."""
+    return own_device(settings.gpus_per_worker, int(os.environ.get("LOCAL_RANK", "0")))
+
+
+def resolve_precision(settings: Training, device: torch.device) -> str:
+    """`auto` is bf16 where the processor multiplies in it: without, it is emulated slowly. Else
+    GPUs take fp16, if a stage of ZeRO scales the loss."""
+    if settings.precision != "auto":
+        return settings.precision
+    if multiplies_bf16(device):
+        return "bf16"
+    return "fp16" if device.type == "cuda" and settings.zero.stage > 0 else "fp32"
+
+
+def agreed_precision(settings: Training, device: torch.device) -> str:
+    """The same on every rank, also where nodes differ: bf16 if all have it. Every rank calls it."""
+    own = resolve_precision(settings, device)
+    return first_reason(None if own == "bf16" else own) or "bf16"
 
 
 def accumulation(batch_size: int, dp_size: int, micro_batch_size: int) -> tuple[int, int]:
@@ -84,9 +97,10 @@ def _merged(passed_on: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, 
     return merged
 
 
-def import_deepspeed() -> Any:
-    """The module, which takes over torch.distributed's process group; that must be initialized."""
-    os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
+def import_deepspeed(device: torch.device) -> Any:
+    """The module, which takes over torch.distributed's process group; that must be initialized. A
+    process has one type of device: DeepSpeed asks for it once."""
+    os.environ["DS_ACCELERATOR"] = device.type
     deepspeed = lean_imports.deepspeed()
     deepspeed.utils.logger.setLevel(logging.WARNING)
     # DeepSpeed compiles a shared-memory collective at its first use on a CPU, for a minute; gloo
@@ -103,7 +117,8 @@ def engine(module: nn.Module, settings: Training, mpu: Any = None) -> Any:
     torch.distributed must be initialized. Raises UserError for keys of DeepSpeed's own that it
     refuses, for offload that cannot be, and for a model whose layers cannot be cut.
     """
-    deepspeed = import_deepspeed()
+    device = rank_device(settings)
+    deepspeed = import_deepspeed(device)
     swap, nvme_path = contextlib.ExitStack(), None
     if settings.zero.nvme_path is not None:
         nvme_path = _swap_folder(settings, deepspeed, swap)
@@ -114,7 +129,7 @@ def engine(module: nn.Module, settings: Training, mpu: Any = None) -> Any:
         wrapped, *_ = deepspeed.initialize(
             model=module,
             optimizer=optimizer(module, settings),
-            config=config(settings, dp_size, resolve_precision(settings.precision), nvme_path),
+            config=config(settings, dp_size, resolve_precision(settings, device), nvme_path),
             mpu=mpu,
             dist_init_required=False,
         )

@@ -1,8 +1,9 @@
 """How many workers a training gets and how many CPUs each, where a recipe says `auto`.
 
-A worker has all CPUs of its node, up to THREADS; a node with more has several workers. A worker of
-GPUs has its share of the node's CPUs. Trainings that run side by side, such as the trials of a
-search, have one worker each, and share the CPUs.
+A worker has all CPUs of its node, up to THREADS; a node with more has several workers. A worker
+with a GPU has its share of the node's CPUs, and nodes without one have none. Trainings that run
+side by side, such as the trials of a search, have one worker each, and share the CPUs: as many of
+them as find a GPU, where they need one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +23,7 @@ THREADS = 8
 def allocate(settings: Training, nodes: Nodes, side_by_side: int = 1) -> tuple[int, int]:
     """Workers and CPUs of each: what is `auto` as these nodes have it, else the recipe's own number
     (of elastic workers the most, or side by side the least). Pure."""
-    gpus = float(settings.gpus_per_worker)
+    gpus = settings.gpus_per_worker
     cpus = None if settings.cpus_per_worker == "auto" else settings.cpus_per_worker
 
     def room(threads: int) -> int:
@@ -33,10 +34,10 @@ def allocate(settings: Training, nodes: Nodes, side_by_side: int = 1) -> tuple[i
         """CPUs of each with which so many have room; the most last."""
         return [threads for threads in range(1, THREADS + 1) if room(threads) >= workers] or [1]
 
-    group = settings.workers_per_group
-    if settings.workers != "auto" or side_by_side > 1:
+    group, is_fraction = settings.workers_per_group, 0 < gpus < 1  # which one worker alone may have
+    if settings.workers != "auto" or side_by_side > 1 or is_fraction:
         workers = _workers(settings, side_by_side)
-        return workers, cpus or fitting(workers * side_by_side)[-1]
+        return workers, cpus or fitting(min(workers * side_by_side, max(1, room(1))))[-1]
     if cpus is None and gpus:
         cpus = fitting(max(group, room(1)))[-1]
     elif cpus is None:  # of what uses equally many CPUs, the fewest workers
@@ -80,8 +81,10 @@ def decided(recipe: Recipe, section: str, stage: str, nodes: Nodes, progress: Pr
 def told(settings: Training, together: int) -> str:
     """In words. Pure."""
     each = f" for each of {together} trainings side by side" if together > 1 else ""
+    gpus = settings.gpus_per_worker
+    with_gpus = f" and {gpus:g} GPU" if gpus else ""
     return (
-        f"{_workers(settings, together)} x {settings.worker_cpus} CPUs{each} "
+        f"{_workers(settings, together)} x {settings.worker_cpus} CPUs{with_gpus}{each} "
         "(workers x cpus_per_worker; auto)"
     )
 

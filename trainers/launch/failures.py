@@ -25,6 +25,14 @@ MEMORY_TEXTS = (
     "bad_alloc",
 )
 """As CUDA and its libraries, and torch's, C's and C++'s allocators of the CPU say it."""
+HARDWARE_TEXTS = (
+    "uncorrectable ecc error",
+    "uncorrectable nvlink error",
+    "devices are busy or unavailable",
+    "gpu is lost",
+    "fallen off the bus",
+)
+"""As CUDA says of a GPU that gave out: another node may have a sound one."""
 
 
 class Kind(enum.IntEnum):
@@ -118,13 +126,16 @@ def kind_of(error: BaseException) -> Kind:
             return Kind.DEATH
         case Ended():
             return Kind.ENDED
-        case ConnectionError() | TimeoutError() | torch.distributed.DistError():
+        case ConnectionError() | TimeoutError():
             return Kind.CONNECTION
-    if type(error) in (RuntimeError, OSError, torch.AcceleratorError):
+    is_collective = isinstance(error, torch.distributed.DistError)
+    if is_collective or type(error) in (RuntimeError, OSError, torch.AcceleratorError):
         text = str(error).lower()
-        if any(words in text for words in MEMORY_TEXTS):
+        if any(words in text for words in MEMORY_TEXTS):  # which NCCL lacks too
             return Kind.MEMORY
-        if any(words in text for words in COMMUNICATION_TEXTS):
+        if any(words in text for words in HARDWARE_TEXTS):
+            return Kind.DEATH
+        if is_collective or any(words in text for words in COMMUNICATION_TEXTS):
             return Kind.CONNECTION
     return Kind.PROGRAM
 

@@ -128,7 +128,7 @@ def _group(
         trainer = TorchTrainer(
             # Not by `train_loop_config`: that, and all that it imports, goes by the controller too.
             functools.partial(_rank, job, relay, flag, report),  # type: ignore[arg-type]
-            torch_config=Torch("nccl" if settings.gpus_per_worker else "gloo"),
+            torch_config=Torch(_backend(settings)),
             scaling_config=ray.train.ScalingConfig(
                 num_workers=workers,
                 use_gpu=settings.gpus_per_worker > 0,
@@ -140,6 +140,11 @@ def _group(
         )
         result: Any = trainer.fit()
         return result.return_value
+
+
+def _backend(settings: Training) -> str:
+    """Of torch.distributed: NCCL for what is on GPUs, gloo for all else. Pure."""
+    return "cpu:gloo,cuda:nccl" if settings.gpus_per_worker else "gloo"
 
 
 def _rank(
@@ -173,7 +178,8 @@ def alone(
     if not dist.is_initialized():
         os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", LOCAL_WORLD_SIZE="1")
         os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
-        dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+        backend = _backend(job.settings)
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
     return train(job, progress, report, request)
 
 

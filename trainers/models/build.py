@@ -9,6 +9,7 @@ from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 
 from cluster.errors import UserError
+from trainers.models import packed_attention
 from trainers.models.lean_imports import transformers
 from trainers.models.shape import Shape
 from trainers.models.sizing import NoSuchSize, sized
@@ -220,17 +221,24 @@ def packed_inputs(model: "PreTrainedModel", input_ids: Tensor, segments: Tensor)
     """Inputs for packed sequences: documents never see each other.
 
     `segments` (batch, length) numbers the pieces of each row from 1, padding is 0. Positions
-    restart with each piece; attention is block-diagonal, and causal where the model is.
+    restart with each piece; attention is block-diagonal, and causal where the model is: by a mask,
+    or by the bounds of pieces where the model attends by them.
     """
-    same = segments[:, :, None] == segments[:, None, :]
-    # Padding attends to padding: a row of nothing but False has no softmax.
     length = segments.shape[1]
     steps = torch.arange(length, device=segments.device)
-    if is_causal(model):
-        same = same & (steps[None, :, None] >= steps[None, None, :])
     starts = torch.nn.functional.pad(segments[:, 1:] != segments[:, :-1], (1, 0), value=True)
     first = torch.where(starts, steps, 0).cummax(dim=1).values
     positions = steps[None, :] - first + first_position(model)
+    if packed_attention.is_used(model):
+        return {
+            "input_ids": input_ids,
+            "position_ids": positions,
+            **packed_attention.bounds(starts),
+        }
+    same = segments[:, :, None] == segments[:, None, :]
+    # Padding attends to padding: a row of nothing but False has no softmax.
+    if is_causal(model):
+        same = same & (steps[None, :, None] >= steps[None, None, :])
     config = model.config
     mask: Any = same[:, None]
     if "sliding_attention" in (getattr(config, "layer_types", None) or ()):

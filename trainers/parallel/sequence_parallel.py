@@ -49,9 +49,6 @@ def prepare(model: "PreTrainedModel", topology: Topology) -> Any:
             f"pretrain.sequence_parallel: {size} workers cannot share the {heads} heads "
             f"and {kv_heads} key and value heads of the model evenly"
         )
-    from trainers.engine import zero
-
-    zero.import_deepspeed()
     from deepspeed.runtime.sequence_parallel import parallel_state_sp, ulysses_sp
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 

@@ -1,9 +1,4 @@
-"""What a worker's accelerator has: memory, speed and price.
-
-Memory and dense bf16 peak are of NVIDIA's data sheets, with fp32 accumulation for the GeForce card.
-Prices are rough: on-demand, of specialist clouds in early 2026, by an hour; large clouds ask two to
-four times as much. `--price` takes yours.
-"""
+"""What a worker has to compute on: an accelerator that is named, or this machine's."""
 
 import dataclasses
 import os
@@ -13,44 +8,8 @@ import torch
 
 from cluster.errors import UserError
 from cluster.recipe.section import nearest
-from trainers.engine import flops
-
-CPU = "cpu"
-
-
-@dataclasses.dataclass(frozen=True)
-class Hardware:
-    """Of one worker."""
-
-    name: str
-    memory_gb: float
-    """10^9 bytes."""
-    peak_tflops: float
-    """Of matrix products in bf16."""
-    price: float | None = None
-    """US dollars an hour."""
-
-    @property
-    def is_gpu(self) -> bool:
-        return self.name != CPU
-
-
-ACCELERATORS = {
-    one.name: one
-    for one in (
-        Hardware("T4", 16, 65, 0.2),  # of fp16: it has no bf16
-        Hardware("L4", 24, 121, 0.5),
-        Hardware("A10G", 24, 70, 0.6),
-        Hardware("RTX-4090", 24, 165, 0.34),
-        Hardware("L40S", 48, 362, 0.9),
-        Hardware("A100-40GB", 40, 312, 1.1),
-        Hardware("A100-80GB", 80, 312, 1.5),
-        Hardware("H100", 80, 989, 2.99),
-        Hardware("H200", 141, 989, 3.8),
-        Hardware("B200", 180, 2250, 5.5),
-    )
-}
-
+from trainers.engine import accelerators, flops
+from trainers.engine.accelerators import ACCELERATORS, CPU, Hardware
 
 Given = tuple[str | None, float | None, float | None, float | None]
 """What a user can say of it: an accelerator's name, memory, peak and price."""
@@ -62,9 +21,11 @@ def hardware(
     memory_gb: float | None = None,
     peak_tflops: float | None = None,
     price: float | None = None,
+    gpus: float = 0.0,
 ) -> Hardware:
-    """An accelerator by name, or else this machine's share for each of the workers; any figure can
-    be given instead. Raises UserError for an unknown name."""
+    """An accelerator by name, or else of this machine its GPU, if a worker holds one (`gpus`), or
+    its share for each of the workers; any figure can be given instead. Of a fraction of a GPU, its
+    share. Raises UserError for an unknown name, and where there is no GPU to plan for."""
     if accelerator is not None:
         if accelerator not in ACCELERATORS:
             hint = nearest(accelerator, ACCELERATORS)
@@ -72,16 +33,35 @@ def hardware(
                 f"--accelerator {accelerator}: known are {', '.join(ACCELERATORS)}{hint}; for "
                 "another, give --memory-gb and --peak-tflops"
             )
-        hardware = ACCELERATORS[accelerator]
+        found = ACCELERATORS[accelerator]
     elif memory_gb is not None and peak_tflops is not None:
-        hardware = Hardware("GPU", memory_gb, peak_tflops)
+        found = Hardware("GPU", memory_gb, peak_tflops)
+    elif gpus:
+        found = _gpu_here(memory_gb, peak_tflops)
     else:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         peak = flops.measured_peak(CPU, "bf16", torch.get_num_threads())
-        hardware = Hardware(CPU, memory / 1e9 / workers, peak / 1e12 / workers)
+        found = Hardware(CPU, memory / 1e9 / workers, peak / 1e12 / workers)
     given = {"memory_gb": memory_gb, "peak_tflops": peak_tflops, "price": price}
     changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     for name, value in changed.items():
         if value <= 0:
             raise UserError(f"--{name.replace('_', '-')} {value:g}: must be over 0")
-    return dataclasses.replace(hardware, **changed)
+    return dataclasses.replace(found, **changed).share(gpus if 0 < gpus < 1 else 1.0)
+
+
+def _gpu_here(memory_gb: float | None, peak_tflops: float | None) -> Hardware:
+    """This machine's GPU. Raises UserError."""
+    if not torch.cuda.is_available():
+        raise UserError(
+            "--accelerator: the recipe trains on GPUs, and this machine has none; name that of the "
+            f"workers, one of {', '.join(ACCELERATORS)}, or give --memory-gb and --peak-tflops"
+        )
+    properties = torch.cuda.get_device_properties(0)
+    known = accelerators.named(properties.name)
+    peak = peak_tflops or (known.peak_tflops if known else None)
+    if peak is None:
+        peak = flops.measured_peak("cuda", "bf16", 1) / 1e12
+    memory = memory_gb or properties.total_memory / 1e9
+    has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    return Hardware(properties.name, memory, peak, known.price if known else None, has_bf16)

@@ -5,6 +5,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+
 from cluster.errors import UserError
 from cluster.recipe.section import Recipe
 from cluster.runs import pipeline
@@ -13,10 +15,11 @@ from cluster.store.storage import Storage
 from trainers.corpora.feeding import index
 from trainers.corpora.tokens.pack import read_arrow
 from trainers.engine import schedule, zero
+from trainers.engine.accelerators import ACCELERATORS, Hardware
 from trainers.engine.training_config import Training
 from trainers.launch.allocation import allocated
 from trainers.planning import states
-from trainers.planning.hardware import Given, Hardware, hardware
+from trainers.planning.hardware import Given, hardware
 from trainers.planning.measures import Measures, measure
 
 SECTIONS = ("pretrain", "finetune")
@@ -34,10 +37,11 @@ def plan(recipe: Recipe, storage: Storage, given: Given, mfu: float) -> dict[str
     done = {item.stage.name: item.done for item in pipeline.plan(recipe, storage)}
     plans = {}
     for name in sections:
-        if not hardware(1, *given).is_gpu:
+        gpus = getattr(recipe, name).gpus_per_worker
+        if not hardware(1, *given, gpus).is_gpu:
             machine = {"CPU": float(recipe.cluster.cpus or os.cpu_count() or 1)}
             recipe = allocated(recipe, name, [machine])
-        units = hardware(getattr(recipe, name).least_workers, *given)
+        units = hardware(getattr(recipe, name).least_workers, *given, gpus)
         plans[name] = _section(recipe, name, done, units, mfu)
     return plans
 
@@ -57,15 +61,16 @@ def _section(
             f"--set {name}.workers={settings.least_dp_size} tells what those hold together that "
             "share them"
         )
-    precision: str = settings.precision
-    if precision == "auto":
-        precision = "bf16" if units.is_gpu else zero.resolve_precision("auto")
-    device = "cuda" if units.is_gpu else "cpu"
-    measures = measure(recipe, name, done, precision, device)
+    precision = _precision(settings, units)
+    measures = measure(recipe, name, done, precision, "cuda" if units.is_gpu else "cpu")
     samples = _samples(name, done)
     micro_batch, micro_batches = zero.accumulation(
         settings.batch_size, settings.least_dp_size, settings.micro_batch_size
     )
+    stages = {
+        str(other.zero.stage): _memory(other, measures, precision, units)
+        for other in _stages(settings)
+    }
     return {
         "hardware": dataclasses.asdict(units),
         "mfu": mfu,
@@ -76,12 +81,26 @@ def _section(
         "micro_batch_size": micro_batch,
         "micro_batches": micro_batches,
         "stage": settings.zero.stage,
-        "stages": {
-            str(other.zero.stage): _memory(other, measures, precision, units)
-            for other in _stages(settings)
-        },
+        "stages": stages,
+        "room": _with_room(settings, stages) if units.is_gpu else [],
         **_time(settings, measures, samples, units, mfu),
     }
+
+
+def _precision(settings: Training, units: Hardware) -> str:
+    """What training will compute in."""
+    if settings.precision != "auto" or not units.is_gpu:
+        return zero.resolve_precision(settings, torch.device("cpu"))
+    if units.has_bf16:
+        return "bf16"
+    return "fp16" if settings.zero.stage > 0 else "fp32"
+
+
+def _with_room(settings: Training, stages: Mapping[str, Any]) -> list[str]:
+    """Accelerators whose memory is enough as the recipe stands, or a worker's share of it."""
+    peak = stages[str(settings.zero.stage)]["peak"]
+    share = settings.gpus_per_worker or 1.0
+    return [name for name, one in ACCELERATORS.items() if peak <= one.memory_gb * 1e9 * share]
 
 
 def _stages(settings: Training) -> list[Training]:
@@ -148,7 +167,7 @@ def _time(
         return {"samples": None, "steps": None, "flops": None, "hours": None, "cost": None}
     steps = schedule.steps(settings, samples)
     flops = steps * settings.batch_size * measures.flops_each
-    count = settings.least_workers * max(1, settings.gpus_per_worker)
+    count = settings.least_workers
     hours = flops / (mfu * units.peak_tflops * 1e12 * count) / 3600
     if settings.max_minutes is not None:
         hours = min(hours, settings.max_minutes / 60)

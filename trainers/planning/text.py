@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from trainers.engine.accelerators import CPU
+
 PARTS = (
     "weights",
     "gradients",
@@ -43,7 +45,10 @@ def _section(name: str, plan: Mapping[str, Any]) -> list[str]:
         largest = memory["largest_micro_batch"] or "none"
         host = f"; {memory['host'] / 1e9:.3g} GB more of its node" if memory["host"] else ""
         lines.append(f"  {chosen} {stage} {sizes}  {largest}; most {MOMENTS[memory['at']]}{host}")
-    return [*lines, f"  {_fit(plan)}", f"  {_time(plan)}"]
+    lines.append(f"  {_fit(plan)}")
+    if units["name"] != CPU:
+        lines.append(f"  GPUs with room for it as it is: {', '.join(plan['room']) or 'none known'}")
+    return [*lines, f"  {_time(plan)}"]
 
 
 def _fit(plan: Mapping[str, Any]) -> str:

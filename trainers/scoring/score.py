@@ -14,32 +14,41 @@ Records = list[dict[str, Any]]
 
 
 def score_all(job: StageJob, settings: TaskSection, places: list[str]) -> list[Records]:
-    """Records of the test split by the models in folders of the workspace. By Ray tasks: the driver
-    needs no torch. What took several workers to train is scored one by one, for memory."""
+    """Records of the test split by the models in folders of the workspace. By Ray tasks, with the
+    CPUs and the GPU of a worker that trains: the driver needs no torch. What took several workers
+    to train is scored one by one, for memory."""
     import ray
 
-    task: Any = ray.remote(num_cpus=settings.worker_cpus)(score)
+    gpus = settings.gpus_per_worker
+    task: Any = ray.remote(num_cpus=settings.worker_cpus, num_gpus=gpus)(score)
     at_once = len(places) if settings.most_workers == 1 else 1
     scored: list[Records] = []
     while len(scored) < len(places):
         chosen = places[len(scored) :][:at_once]
         examples, threads = job.parents["examples"], settings.worker_cpus
-        scored += results([task.remote(job.storage, place, examples, threads) for place in chosen])
+        scored += results(
+            [task.remote(job.storage, place, examples, threads, gpus) for place in chosen]
+        )
     return scored
 
 
 def score(
-    storage: Storage, place: str, examples: Artifact, threads: float | None = None
+    storage: Storage,
+    place: str,
+    examples: Artifact,
+    threads: float | None = None,
+    gpus: float = 0.0,
 ) -> Records:
     """Records of the test split by the model in a folder of the workspace, on so many threads or as
-    many as there are cores. Imports torch."""
+    many as there are cores, and on the GPU of which its process holds so much. Imports torch."""
     import torch
 
+    from trainers.models.devices import own_device
     from trainers.tasks.predictor import load
 
     if threads is not None:
         torch.set_num_threads(max(1, int(threads)))
-    predictor = load(storage.local(place))
+    predictor = load(storage.local(place), own_device(gpus))
     records: Records = []
     for rows in batches(examples, "test"):
         records += predictor.records(rows)

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerFast
 
-FORWARD_TOKENS = 64 * 128
-"""Tokens that go through a model at once without gradients, with padding, at most."""
+FORWARD_TOKENS = {"cpu": 64 * 128, "cuda": 512 * 128}
+"""Tokens that go through a model at once without gradients, with padding, at most: what keeps a
+device busy, and fits into the memory of the smallest GPUs."""
 CHARACTERS_PER_TOKEN = 16
 """Of a text so many characters a token are tokenized at first: few texts need more."""
 LONGEST_WORD = 1 << 18
@@ -147,7 +148,7 @@ def pad(sequences: Sequence[Sequence[int]], pad_id: int) -> "dict[str, Tensor]":
     return {"input_ids": ids, "attention_mask": mask}
 
 
-def batches(lengths: Sequence[int], most_tokens: int = FORWARD_TOKENS) -> list[list[int]]:
+def batches(lengths: Sequence[int], most_tokens: int) -> list[list[int]]:
     """Places of sequences by forwards: of similar length, and no more tokens than that, with
     padding, unless a single one has more."""
     groups: list[list[int]] = []

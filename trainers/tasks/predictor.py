@@ -3,7 +3,9 @@
     predictor = load(folder, device)
     predictor.predict(["很好，非常满意！"])
 
-The model's folder has all that an answer depends on: its cleaning, its tokenizer, its labels.
+The model's folder has all that an answer depends on: its cleaning, its tokenizer, its labels. On a
+CPU a model answers in fp32. On a GPU it does in the 16 bits that it was trained in, by which its
+validation was computed: twice as many answers a second, or more.
 """
 
 import abc
@@ -20,9 +22,12 @@ from trainers.corpora.cleaning.config import Clean
 from trainers.corpora.cleaning.rules import normalize
 from trainers.corpora.tokens import tokenizer as tokenizers
 from trainers.models.card import read_card
+from trainers.models.devices import multiplies_bf16
 from trainers.models.lean_imports import transformers
-from trainers.tasks.encoding import Encoded, batches, pad
+from trainers.tasks.encoding import FORWARD_TOKENS, Encoded, batches, pad
 from trainers.tasks.registry import TASKS
+
+CPU = torch.device("cpu")
 
 
 class Output(BaseModel):
@@ -53,10 +58,12 @@ class Predictor(abc.ABC):
         self.max_length: int = card["max_length"]
 
     @classmethod
-    def load(cls, folder: Path, device: str = "cpu") -> Self:
-        """The model in a folder, in fp32, for inference."""
-        model = getattr(transformers, cls.head).from_pretrained(folder)
-        return cls(read_card(folder), tokenizers.load(folder), model.eval().to(device))
+    def load(cls, folder: Path, device: torch.device = CPU) -> Self:
+        """The model in a folder, for inference."""
+        card = read_card(folder)
+        dtype = inference_dtype(card, device)
+        model = getattr(transformers, cls.head).from_pretrained(folder, dtype=dtype)
+        return cls(card, tokenizers.load(folder), model.eval().to(device))
 
     @abc.abstractmethod
     def encode(self, inputs: Sequence[Any]) -> list[Any]:
@@ -97,12 +104,16 @@ class Predictor(abc.ABC):
     def logits(self, sequences: Sequence[Sequence[int]]) -> list[Tensor]:
         """Of each sequence of token ids, on the CPU, by forwards over sequences of similar length.
         What a model says of every token, it has for the padding too, at the end."""
-        by_place: dict[int, Tensor] = {}
-        for places in batches([len(one) for one in sequences]):
+        device = self.model.device
+        computed: list[tuple[list[int], Tensor]] = []
+        for places in batches([len(one) for one in sequences], FORWARD_TOKENS[device.type]):
             batch = pad([sequences[place] for place in places], self.tokenizer.pad_token_id)
-            inputs = {name: value.to(self.model.device) for name, value in batch.items()}
-            logits = self.model(**inputs).logits.float().cpu()
-            by_place |= dict(zip(places, logits, strict=True))
+            inputs = {name: value.to(device) for name, value in batch.items()}
+            computed.append((places, self.model(**inputs).logits))
+        # Copied once all is under way: a GPU computes a batch while the next one is padded.
+        by_place: dict[int, Tensor] = {}
+        for places, logits in computed:
+            by_place |= dict(zip(places, logits.float().cpu(), strict=True))
         return [by_place[place] for place in range(len(sequences))]
 
 
@@ -111,7 +122,17 @@ def reading_of(encoded: Encoded) -> dict[str, Any]:
     return {"tokens": len(encoded.input_ids), "truncated": encoded.is_cut}
 
 
-def load(folder: Path, device: str = "cpu") -> Predictor:
+def inference_dtype(card: Mapping[str, Any], device: torch.device) -> torch.dtype:
+    """What a model answers in."""
+    precision = card.get("metrics", {}).get("precision")
+    if device.type == "cpu":
+        return torch.float32
+    if precision == "bf16" and multiplies_bf16(device):
+        return torch.bfloat16
+    return torch.float16 if precision == "fp16" else torch.float32
+
+
+def load(folder: Path, device: torch.device = CPU) -> Predictor:
     """The Predictor of the model in a folder, by the task on its card."""
     section = TASKS[read_card(folder)["task"]]
     predictor: Predictor = lazy_import(section.predictor).load(folder, device)

@@ -23,6 +23,7 @@ def test_a_model_is_served_with_overrides_alone() -> None:
         ("serve.port=0", "--set serve.port: .*greater than or equal to 1"),
         ("serve.prot=80", "--set serve.prot: .*did you mean 'port'"),
         ("serve.min_replicas=2", "serve.min_replicas: 2 is over max_replicas = 1"),
+        ("serve.gpus_per_replica=2", "serve.gpus_per_replica: 2 is over 1: a replica computes"),
         ("finetune.epochs=3", "--set finetune.epochs: only keys of serve"),
         ("port", "expected KEY=VALUE"),
     ],
@@ -30,6 +31,20 @@ def test_a_model_is_served_with_overrides_alone() -> None:
 def test_a_bad_override_is_refused(override: str, says: str) -> None:
     with pytest.raises(RecipeError, match=says):
         load_section("serve", [override])
+
+
+@pytest.mark.parametrize(
+    ("replicas", "each", "expected"),
+    [
+        (2, 0.0, {"CPU": 2}),
+        (2, 1.0, {"CPU": 2, "GPU": 2}),
+        (0, 0.25, {"CPU": 1, "GPU": 0.25}),
+        (3, 0.4, {"CPU": 3, "GPU": 1.4}),  # two on a GPU, and one on the next
+    ],
+)
+def test_replicas_hold_gpus(replicas: int, each: float, expected: dict[str, float]) -> None:
+    settings = Serve(min_replicas=replicas, max_replicas=4, gpus_per_replica=each)
+    assert settings.resources == pytest.approx(expected)
 
 
 @pytest.fixture

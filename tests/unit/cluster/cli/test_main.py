@@ -85,8 +85,16 @@ def test_check_names_the_stages(capfd: pytest.CaptureFixture[str]) -> None:
     status, answer, err = call(capfd, "check", "demo.yaml", "--set", "serve={}")
     stages = ["examples", "shard", "pretrain", "finetune", "evaluate", "promote", "serve"]
     nothing_ran = {"status": 0, "run": None, "log": None, "error": None}
-    assert (status, answer) == (0, {**nothing_ran, "recipe": "demo", "stages": stages})
+    expected = {**nothing_ran, "recipe": "demo", "stages": stages, "gpus": {}}
+    assert (status, answer) == (0, expected)
     assert err == f"demo.yaml: valid; stages: {', '.join(stages)}\n"
+
+
+def test_check_tells_of_gpus(capfd: pytest.CaptureFixture[str]) -> None:
+    keys = ("pretrain.gpus_per_worker=1", "pretrain.workers=2", "serve.gpus_per_replica=0.5")
+    status, answer, err = call(capfd, "check", "demo.yaml", *(f"--set={key}" for key in keys))
+    assert (status, answer["gpus"]) == (0, {"pretrain": 2, "serve": 0.5})
+    assert err.endswith("GPUs at least: pretrain 2, serve 0.5\n")
 
 
 def test_recipes_are_listed_with_what_they_are(capfd: pytest.CaptureFixture[str]) -> None:

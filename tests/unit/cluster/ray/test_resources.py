@@ -1,7 +1,9 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cluster.errors import UserError
-from cluster.ray.resources import concurrent, largest, refuse_unless_fits
+from cluster.ray.resources import RAY_STEPS, concurrent, gpus, largest, refuse_unless_fits
 
 
 @pytest.mark.parametrize("wanted", [{}, {"CPU": 2}, {"CPU": 2, "GPU": 0}, {"CPU": 0.5}])
@@ -35,12 +37,32 @@ def test_what_can_never_fit_is_refused(wanted: dict[str, float], says: str) -> N
         ({"CPU": 1, "GPU": 1}, {"CPU": 4.0, "GPU": 3.0}, 8, 3),
         ({"CPU": 1, "GPU": 1}, {"CPU": 4.0}, 8, 0),
         ({"CPU": 0.5}, {"CPU": 4.0}, 9, 8),
+        ({"CPU": 0.1}, {"CPU": 1.0}, 99, 10),  # 1.0 // 0.1 is 9
+        ({"GPU": 0.1}, {"GPU": 1.0}, 99, 10),
+        ({"GPU": 0.4}, {"GPU": 2.0}, 99, 4),  # two on each
+        ({"GPU": 0.4}, {"GPU": 1.5}, 99, 3),  # of one GPU a half is held
+        ({"GPU": 0.3333}, {"GPU": 1.0}, 99, 3),
     ],
 )
 def test_as_many_groups_run_as_fit(
     each: dict[str, float], available: dict[str, float], at_most: int, expected: int
 ) -> None:
     assert concurrent(each, available, at_most) == expected
+
+
+@given(
+    each=st.integers(1, RAY_STEPS).map(lambda steps: steps / RAY_STEPS),
+    whole=st.integers(1, 8),
+)
+def test_what_processes_on_shared_gpus_hold_fits_where_they_do(each: float, whole: int) -> None:
+    fitting = concurrent({"GPU": each}, {"GPU": float(whole)}, 2**31)
+    assert gpus(fitting, each) <= whole + 1e-6
+    assert gpus(fitting + 1, each) > whole
+
+
+def test_whole_gpus_are_their_number() -> None:
+    assert [gpus(3, each) for each in (0, 1, 2, 0.5)] == [0, 3, 6, 1.5]
+    assert gpus(3, 0.6) == 3, "one lies on each"
 
 
 def test_what_a_cluster_can_grow_to_counts() -> None:

@@ -13,6 +13,7 @@ from trainers.engine.compiling import try_compile
 from trainers.parallel import collectives
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="needs no compiler of C++")
+CPU = torch.device("cpu")
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++")
 
 
@@ -46,7 +47,7 @@ def workers(monkeypatch: pytest.MonkeyPatch, *others: str | None) -> None:
 def test_without_a_compiler_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiling.shutil, "which", lambda name: None)
     module, notes = Halved(), Notes()
-    assert not try_compile(module, notes)
+    assert not try_compile(module, CPU, notes)
     assert notes.lines == ["no C++ compiler (g++): the model runs uncompiled, slower"]
     assert module._compiled_call_impl is None
 
@@ -55,7 +56,7 @@ def test_without_a_compiler_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch)
 def test_a_compiler_that_fails_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("/bin/false",))
     module, notes = Halved(), Notes()
-    assert not try_compile(module, notes)
+    assert not try_compile(module, CPU, notes)
     assert notes.lines[0].startswith("torch.compile fails (")
     inputs = torch.rand(4, 3)
     assert torch.equal(module(inputs), module.forward(inputs))
@@ -65,14 +66,14 @@ def test_a_compiler_that_fails_is_named(monkeypatch: pytest.MonkeyPatch) -> None
 def test_no_rank_compiles_where_one_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
     workers(monkeypatch, None, "no C++ compiler (g++)")
     module, notes = Halved(), Notes()
-    assert not try_compile(module, notes)
+    assert not try_compile(module, CPU, notes)
     assert notes.lines == ["no C++ compiler (g++): the model runs uncompiled, slower"]
 
 
 @needs_compiler
 def test_a_part_that_fails_later_runs_uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
     module = Halved()
-    assert try_compile(module, Notes())
+    assert try_compile(module, CPU, Notes())
     monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("/bin/false",))
     inputs = torch.rand(4, 3, requires_grad=True)
     loss = module(inputs).sum()
@@ -88,7 +89,7 @@ def test_a_part_whose_gradient_cannot_be_compiled_runs_uncompiled(
     monkeypatch: pytest.MonkeyPatch, sizes: tuple[int, ...]
 ) -> None:
     module = Halved()
-    assert try_compile(module, Notes())
+    assert try_compile(module, CPU, Notes())
 
     def fails(*_: Any, **__: Any) -> NoReturn:
         raise RuntimeError("no such instruction")
@@ -104,7 +105,7 @@ def test_a_part_whose_gradient_cannot_be_compiled_runs_uncompiled(
 @needs_compiler
 def test_a_compiler_that_works_is_used() -> None:
     module, notes = Halved(), Notes()
-    assert try_compile(module, notes)
+    assert try_compile(module, CPU, notes)
     assert notes.lines == []
     before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
     inputs = torch.rand(4, 3)

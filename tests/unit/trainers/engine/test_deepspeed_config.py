@@ -29,6 +29,15 @@ from trainers.engine.training_config import Training
             {"precision": "fp16", "gpus_per_worker": 1, "zero": {"stage": 0}},
             "fp16 needs zero.stage 1, 2 or 3",
         ),
+        ({"gpus_per_worker": 2}, "2 is over 1: a worker computes on one GPU; set more workers"),
+        (
+            {"gpus_per_worker": 0.5, "workers": 2},
+            "0.5 needs workers: 1, found 2: NCCL refuses two workers on one GPU",
+        ),
+        (
+            {"gpus_per_worker": 0.5, "workers": {"min": 1, "max": 4}},
+            "0.5 needs workers: 1, found 4",
+        ),
         ({"optimizer": "adafactor"}, "adafactor needs zero.stage: 0, found 2"),
         ({"optimizer": "muon"}, "muon needs zero.stage: 0, found 2"),
         # DeepSpeed's own keys.
@@ -72,6 +81,9 @@ def test_contradicting_keys_are_refused(keys: dict[str, Any], message: str) -> N
         {"zero": {"stage": 3, "offload_optimizer": "nvme", "nvme_path": "/nvme"}},
         {"zero": {"stage": 3, "offload_parameters": "cpu"}},
         {"precision": "fp16", "gpus_per_worker": 1},
+        {"precision": "fp16", "gpus_per_worker": 0.5},
+        {"gpus_per_worker": 0.25, "workers": "auto"},
+        {"gpus_per_worker": 1, "workers": {"min": 1, "max": 4}},
         {"optimizer": "adafactor", "zero": {"stage": 0}},
         {"optimizer": "muon", "zero": {"stage": 0}},
         {"optimizer": "lion", "zero": {"stage": 3}},

@@ -7,9 +7,17 @@ import torch.distributed as dist
 from torch import nn
 
 from cluster.errors import UserError
+from trainers.engine import zero
 from trainers.engine.deepspeed_config import Zero
 from trainers.engine.training_config import Training
-from trainers.engine.zero import accumulation, config, engine, gradient_divisor, resolve_precision
+from trainers.engine.zero import (
+    accumulation,
+    agreed_precision,
+    config,
+    engine,
+    gradient_divisor,
+    resolve_precision,
+)
 from trainers.parallel.topology import Topology
 from trainers.tasks.pretraining.config import Pretrain
 
@@ -160,10 +168,34 @@ def test_what_deepspeed_refuses_is_an_error_of_the_user(
     assert message in str(raised.value)
 
 
-def test_precision_follows_the_processor_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert resolve_precision("bf16") == "bf16"
-    assert resolve_precision("fp32") == "fp32"
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    for has, expected in ((True, "bf16"), (False, "fp32")):
-        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda has=has: has)
-        assert resolve_precision("auto") == expected
+@pytest.mark.parametrize(
+    ("keys", "device", "has_bf16", "expected"),
+    [
+        ({"precision": "bf16"}, "cpu", False, "bf16"),
+        ({"precision": "fp32"}, "cuda", True, "fp32"),
+        ({}, "cpu", True, "bf16"),
+        ({}, "cpu", False, "fp32"),
+        ({}, "cuda", True, "bf16"),
+        ({}, "cuda", False, "fp16"),
+        ({"zero": {"stage": 0}}, "cuda", False, "fp32"),  # which scales no loss
+    ],
+)
+def test_precision_follows_the_processor_by_default(
+    keys: dict[str, Any],
+    device: str,
+    has_bf16: bool,
+    expected: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(zero, "multiplies_bf16", lambda device: has_bf16)
+    settings = Training.model_validate(keys)
+    assert resolve_precision(settings, torch.device(device)) == expected
+
+
+@pytest.mark.parametrize(("others", "expected"), [([], "bf16"), (["fp32"], "fp32")])
+def test_ranks_of_different_processors_compute_in_the_same_precision(
+    others: list[str], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(zero, "multiplies_bf16", lambda device: True)
+    monkeypatch.setattr(zero, "first_reason", lambda own: [own, *others][-1])
+    assert agreed_precision(Training(), torch.device("cpu")) == expected

@@ -43,7 +43,8 @@ def test_a_training_has_all_cpus(cluster: Any, expected: tuple[int, int]) -> Non
     ("keys", "cluster", "expected"),
     [
         ({"gpus_per_worker": 1}, [GPU_NODE] * 2, (16, 4)),
-        ({"gpus_per_worker": 2}, [GPU_NODE], (4, 8)),
+        ({"gpus_per_worker": 1}, [{"CPU": 8.0}, GPU_NODE], (8, 4)),  # a head without GPUs
+        ({"gpus_per_worker": 0.5}, [GPU_NODE], (1, 8)),
         ({"gpus_per_worker": 1}, [GPU_NODE, {"CPU": 64.0}], (8, 4)),
         ({"gpus_per_worker": 1, "cpus_per_worker": 16}, [GPU_NODE], (2, 16)),
         ({"gpus_per_worker": 1}, nodes(8), (1, 1)),  # refused, with what it needs
@@ -89,6 +90,28 @@ def test_trainings_side_by_side_share_the_cpus(
     elastic = Training.model_validate({"workers": {"min": 1, "max": 2}})
     assert allocate(elastic, nodes(8), side_by_side=2) == (1, 4)
     assert allocate(elastic, nodes(8)) == (2, 4)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "together", "cluster", "expected"),
+    [
+        (1, 4, [{"CPU": 8.0, "GPU": 1.0}], (1, 8)),  # one after the other
+        (1, 4, [{"CPU": 8.0, "GPU": 2.0}], (1, 4)),
+        (0.5, 4, [{"CPU": 8.0, "GPU": 1.0}], (1, 4)),
+        (0.25, 4, [{"CPU": 8.0, "GPU": 1.0}], (1, 2)),
+        (1, 2, nodes(8), (1, 8)),  # refused, with what it needs
+    ],
+)
+def test_trainings_that_find_a_gpu_share_the_cpus(
+    gpus: float, together: int, cluster: Any, expected: tuple[int, int]
+) -> None:
+    assert allocate(Training(gpus_per_worker=gpus), cluster, together) == expected
+
+
+def test_gpus_are_told() -> None:
+    assert told(Training(workers=2, cpus_per_worker=4, gpus_per_worker=1), 1) == (
+        "2 x 4 CPUs and 1 GPU (workers x cpus_per_worker; auto)"
+    )
 
 
 def test_a_recipe_gets_numbers_and_a_line() -> None:

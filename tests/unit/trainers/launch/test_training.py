@@ -57,6 +57,11 @@ def test_what_ray_trains_controller_gets_imports_no_training(
     }
 
 
+def test_gpus_speak_by_nccl_and_all_else_by_gloo() -> None:
+    assert training._backend(Training()) == "gloo"
+    assert training._backend(Training(gpus_per_worker=1)) == "cpu:gloo,cuda:nccl"
+
+
 def test_no_jobs_are_no_trainings() -> None:
     assert training.fit_all([], Notes(), training.Limits()) == []
 

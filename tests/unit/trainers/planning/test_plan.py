@@ -3,9 +3,11 @@
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from cluster.cli import main
 from cluster.errors import UserError
@@ -140,6 +142,40 @@ def test_auto_is_all_of_this_machine(recipe: Any, monkeypatch: pytest.MonkeyPatc
     assert "1 worker of 2 CPUs; a step is" in as_text(
         {"pretrain": {**planned, "cpus_per_worker": 2}}
     )
+
+
+def test_a_plan_of_gpus_tells_which_have_room(recipe: Any) -> None:
+    storage = Storage.at(recipe.workspace)
+    recipe = override(recipe, {"pretrain.gpus_per_worker": 1, "pretrain.workers": 1})
+    planned = plan(recipe, storage, A100, 0.5)
+    peak = planned["pretrain"]["stages"]["2"]["peak"]
+    assert planned["pretrain"]["room"] == list(ACCELERATORS), f"{peak} bytes fit everywhere"
+    assert "GPUs with room for it as it is: T4, L4, " in as_text(planned)
+    half = override(recipe, {"pretrain.gpus_per_worker": 0.5})
+    share = plan(half, storage, A100, 0.5)["pretrain"]["hardware"]
+    assert (share["memory_gb"], share["peak_tflops"], share["price"]) == (40, 156, 0.75)
+
+
+def test_a_plan_computes_in_what_the_gpu_has(recipe: Any) -> None:
+    storage, t4 = Storage.at(recipe.workspace), ("T4", None, None, None)
+    assert plan(recipe, storage, t4, 0.5)["pretrain"]["precision"] == "fp16"
+    whole = override(recipe, {"pretrain.zero.stage": 0})
+    assert plan(whole, storage, t4, 0.5)["pretrain"]["precision"] == "fp32"
+
+
+def test_gpus_are_not_planned_on_this_machines_cpus(
+    recipe: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    on_gpus = override(recipe, {"pretrain.gpus_per_worker": 1})
+    with pytest.raises(UserError, match="--accelerator: the recipe trains on GPUs, and this mach"):
+        plan(on_gpus, Storage.at(recipe.workspace), HERE, 0.5)
+    here = SimpleNamespace(name="NVIDIA L4", total_memory=23e9)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: here)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    found = hardware.hardware(1, gpus=1)
+    assert (found.name, found.memory_gb, found.peak_tflops) == ("NVIDIA L4", 23, 121)
 
 
 def test_this_machine_is_shared_by_its_workers(monkeypatch: pytest.MonkeyPatch) -> None:

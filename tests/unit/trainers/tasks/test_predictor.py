@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.classifiers import save_classifier
 from tests.fakes import TEXTS
 from trainers.corpora.cleaning.config import Clean
 from trainers.corpora.config import Tokenizer
 from trainers.corpora.tokens.tokenizer import train
+from trainers.tasks import predictor
 from trainers.tasks.encoding import (
     CHARACTERS_PER_TOKEN,
     LONGEST_WORD,
@@ -19,7 +21,7 @@ from trainers.tasks.encoding import (
     encode,
     encode_raw,
 )
-from trainers.tasks.predictor import load
+from trainers.tasks.predictor import inference_dtype, load
 
 MAX_LENGTH = 16
 
@@ -115,7 +117,30 @@ def test_forwards_are_of_similar_lengths_and_bounded_tokens() -> None:
     assert found == [[0, 4, 2], [3, 1], [5]]
     for group in found:
         assert len(group) == 1 or len(group) * max(lengths[place] for place in group) <= 200
-    assert batches([]) == []
+    assert batches([], most_tokens=200) == []
+
+
+@pytest.mark.parametrize(
+    ("trained_in", "device", "has_bf16", "expected"),
+    [
+        ("bf16", "cpu", True, torch.float32),
+        ("bf16", "cuda", True, torch.bfloat16),
+        ("bf16", "cuda", False, torch.float32),  # fp16 has not its range
+        ("fp16", "cuda", True, torch.float16),
+        ("fp32", "cuda", True, torch.float32),
+        (None, "cuda", True, torch.float32),
+    ],
+)
+def test_a_model_answers_on_a_gpu_in_what_it_was_trained_in(
+    trained_in: str | None,
+    device: str,
+    has_bf16: bool,
+    expected: torch.dtype,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(predictor, "multiplies_bf16", lambda device: has_bf16)
+    card = {} if trained_in is None else {"metrics": {"precision": trained_in}}
+    assert inference_dtype(card, torch.device(device)) == expected
 
 
 @pytest.mark.parametrize("threshold", [None, 0.5])

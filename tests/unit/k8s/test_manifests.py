@@ -191,7 +191,7 @@ def test_worker_groups_scale_between_their_bounds(objects: tuple[Object, ...]) -
 def test_job_and_service_run_on_the_cluster_that_is_described(objects: tuple[Object, ...]) -> None:
     described, job, service = clusters(objects)
     assert job == described
-    # The service may do without a group: it does not hold the GPUs that training needs.
+    # The service may do without a group: on GPUs it has no use for CPU workers.
     assert {**service, "workerGroupSpecs": []} == {**described, "workerGroupSpecs": []}
     assert all(group in groups(described) for group in groups(service))
 
@@ -304,15 +304,32 @@ def test_recipe_makes_what_is_served(objects: tuple[Object, ...], recipe: Any) -
 def test_recipe_fits_the_cluster_that_stands_when_the_job_starts(
     objects: tuple[Object, ...], recipe: Any
 ) -> None:
+    stands = standing(cluster_of(only(objects, "RayJob")))
+    for training in (recipe.pretrain, recipe.finetune):
+        for resource, wanted in training.resources.items():
+            assert wanted <= stands[resource]
+
+
+def test_replicas_fit_the_cluster_that_serves(objects: tuple[Object, ...]) -> None:
+    from serving.config import Serve
+
+    keys = application(objects)["args"]
+    settings = Serve.model_validate({key: keys[key] for key in keys.keys() & Serve.model_fields})
+    stands = standing(cluster_of(only(objects, "RayService")))
+    for resource, wanted in settings.resources.items():
+        assert wanted <= stands[resource]
+    assert bool(stands["GPU"]) == bool(settings.gpus_per_replica), "idle GPUs are dear"
+
+
+def standing(cluster: Object) -> Counter[str]:
+    """What the pods have that are there from the start."""
     stands = Counter[str]()
-    for group in groups(cluster_of(only(objects, "RayJob"))):
+    for group in groups(cluster):
         limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
         pods = group.get("minReplicas", 1)
         stands["CPU"] += pods * int(group["rayStartParams"].get("num-cpus", limits["cpu"]))
         stands["GPU"] += pods * int(limits.get("nvidia.com/gpu", 0))
-    for training in (recipe.pretrain, recipe.finetune):
-        for resource, wanted in training.resources.items():
-            assert wanted <= stands[resource]
+    return stands
 
 
 def test_served_application_is_ours(objects: tuple[Object, ...]) -> None:

@@ -133,6 +133,17 @@ def test_ranks_of_a_group_take_the_same_sequences_and_count_them_once() -> None:
     assert sum(share.targets for share in shares) == 6
 
 
+def test_batches_for_a_gpu_are_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
+    pinned: list[torch.Tensor] = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda batch: pinned.append(batch) or batch)
+    rows = InMemory([[sample] for sample in range(4)])
+    for gpus in (0, 1):
+        settings = Training(batch_size=4, micro_batch_size=2, gpus_per_worker=gpus)
+        with Batches(Numbers(), settings, rows, 0, Topology.of(0, 1), lambda batch: 0.0) as made:  # type: ignore[arg-type]
+            made.make(0)
+        assert len(pinned) == gpus * 2 * 3, "of two micro-batches three tensors each"
+
+
 def test_the_next_share_is_made_while_the_step_computes() -> None:
     rows = Sharded([20])
     threads: list[int] = []

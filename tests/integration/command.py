@@ -146,8 +146,11 @@ class Command(Program):
 
     def training_workers(self) -> list[int]:
         """The processes of its group of workers."""
-        titles = self._titles()
-        return [pid for pid, title in titles.items() if title.startswith("ray::RayTrainWorker")]
+        return self.titled("ray::RayTrainWorker")
+
+    def titled(self, beginning: str) -> list[int]:
+        """Its processes whose titles, such as those that Ray gives, begin so."""
+        return [pid for pid, title in self._titles().items() if title.startswith(beginning)]
 
     def named(self, name: str) -> list[int]:
         """Its processes of a program, such as `raylet`."""

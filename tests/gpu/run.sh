@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# What only a GPU shows, in under 8 minutes: see README.md beside this file.
+#
+#     bash tests/gpu/run.sh [--only PART,...] [--seconds N] [--out FOLDER]     one NVIDIA GPU
+#     PYTHON=.venv/bin/python bash tests/gpu/run.sh --cpu                      in small, on CPUs
+#
+# Where tests/gpu/wheels/ has wheels (wheels.sh), those that are missing are installed first. PYTHON
+# is python3 by default; OUT, if set, is where the table goes.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+python=${PYTHON:-python3}
+if [ -d tests/gpu/wheels ]; then
+    joined=$(mktemp -d)
+    trap 'rm -rf "$joined"' EXIT
+    for first in tests/gpu/wheels/*/*.piece-00; do
+        [ -e "$first" ] || continue
+        name=$(basename "$first" .piece-00)
+        for piece in 00 01 02 03; do
+            cat tests/gpu/wheels/*/"$name.piece-$piece" 2> /dev/null || break
+        done > "$joined/$name"
+    done
+    "$python" tests/gpu/missing.py tests/gpu/wheels "$joined" \
+        | xargs --no-run-if-empty "$python" -m pip install --quiet --no-index --no-deps
+fi
+
+out=()
+if [ -n "${OUT:-}" ]; then
+    out=(--out "$OUT")
+fi
+exec "$python" -m tests.gpu.run "${out[@]}" "$@"

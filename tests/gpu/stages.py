@@ -1,0 +1,170 @@
+"""A recipe on GPUs by raymill's own commands, with a Ray each: pretraining whose worker is killed,
+fine-tuning on a half of the GPU, evaluation, and an endpoint that answers.
+
+    python -m tests.gpu.stages pretrain|finetune|evaluate|score|serve FOLDER [--cpu]
+
+Each goes on from what those before left in the folder, and makes what is missing. Prints one JSON
+object, or raises with what the command said.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from cluster.store.lookup import lookup
+from cluster.store.storage import Storage
+from tests.gpu.sizes import Sizes, sizes
+from tests.gpu.texts import labelled
+from tests.integration.command import Command, free_port
+
+NAME = "gpu"
+OF_TRAINING = "ray::_task"
+"""What Ray calls the process of a training of one worker."""
+
+
+def recipe(folder: Path, chosen: Sizes) -> Path:
+    """Its file, beside the rows that it learns from."""
+    path, rows = folder / "recipe.yaml", folder / "rows.jsonl"
+    if path.exists():
+        return path
+    rows.write_text("".join(json.dumps(row) + "\n" for row in labelled(chosen.rows)), "utf-8")
+    training = {"batch_size": 64, "micro_batch_size": 64, "workers": 1}
+    length = 128
+    model = {"architecture": "bert", "max_positions": length, **chosen.encoder}
+    keys: dict[str, Any] = {
+        "name": NAME,
+        "corpora": {
+            "sources": {"rows": {"path": str(rows), "columns": {"label": "label"}}},
+            "tokenizer": {"vocabulary_size": 8000},
+            "sequence_length": length,
+        },
+        "pretrain": {
+            **training,
+            "model": model,
+            "learning_rate": 1e-3,
+            "epochs": 1000,
+            "max_minutes": 4 * chosen.train_minutes,
+            "checkpoint_steps": 5,
+            "gpus_per_worker": chosen.gpus,
+        },
+        "finetune": {
+            **training,
+            "task": "classify",
+            "learning_rate": 3e-4,
+            "max_length": length,
+            "epochs": 2,
+            "gpus_per_worker": chosen.gpus / 2,
+            "evaluation": {"ngram": False},
+        },
+        "serve": {"gpus_per_replica": chosen.gpus / 2, "port": free_port()},
+    }
+    path.write_text(json.dumps(keys), "utf-8")
+    return path
+
+
+@contextlib.contextmanager
+def command(verb: str, folder: Path, chosen: Sizes, *further: str) -> Iterator[Command]:
+    """One that runs; leaving the block ends all that it started."""
+    given = ("--workspace", str(folder / "mill"), *further)
+    started = Command(verb, str(recipe(folder, chosen)), *given)
+    try:
+        yield started
+    finally:
+        started.end()
+
+
+def answer(running: Command) -> tuple[dict[str, Any], str]:
+    """What a command printed, and what it said, once it ends well."""
+    outcome = running.wait()
+    if outcome.status != 0:
+        raise RuntimeError(outcome.answer.get("error") or outcome.stderr[-2000:])
+    return outcome.answer, outcome.stderr
+
+
+def pretrain(folder: Path, chosen: Sizes) -> dict[str, Any]:
+    """Loses its worker behind a checkpoint, and goes on from there."""
+    with command("pretrain", folder, chosen) as running:
+        running.until(lambda: list(folder.glob("mill/work/*-pretrain-*/step-*/record.json")))
+        (worker,) = running.titled(OF_TRAINING)
+        os.kill(worker, signal.SIGKILL)
+        killed = time.monotonic()
+        ledger = next(folder.glob("mill/work/*-pretrain-*/ledger.jsonl"))
+        running.until(lambda: ledger.read_text("utf-8").count('"start"') > 1)
+        restart_s = time.monotonic() - killed
+        made, said = answer(running)
+    resumed = [line for line in said.splitlines() if "resumes from checkpoint" in line]
+    assert "a worker was lost" in said, said
+    assert resumed, said
+    return {**figures(made), "restart_s": round(restart_s, 1), "resumed": resumed[-1].split()[-1]}
+
+
+def finetune(folder: Path, chosen: Sizes) -> dict[str, Any]:
+    with command("finetune", folder, chosen) as running:
+        return figures(answer(running)[0])
+
+
+def evaluate(folder: Path, chosen: Sizes) -> dict[str, Any]:
+    with command("evaluate", folder, chosen) as running:
+        stage = answer(running)[0]["stages"][-1]
+    return {"test_accuracy": round(stage["metrics"]["test"]["accuracy"], 4), "s": stage["seconds"]}
+
+
+def score(folder: Path, chosen: Sizes) -> dict[str, Any]:
+    """The model's speed by itself, in this process."""
+    from trainers.models.devices import own_device
+    from trainers.tasks.predictor import load
+
+    model = lookup(Storage.at(str(folder / "mill")), "model", NAME, stage="finetune")
+    predictor = load(model.path, own_device(chosen.gpus))
+    texts = [row["text"] for row in labelled(chosen.rows)] * (1 + chosen.scored // chosen.rows)
+    texts = texts[: chosen.scored]
+    encoded = predictor.encode(texts)
+    predictor.forward(encoded[:64])
+    began = time.monotonic()
+    outputs = predictor.forward(encoded)
+    seconds = time.monotonic() - began
+    tokens = sum(output.tokens for output in outputs)
+    return {
+        "texts_per_second": round(len(texts) / seconds),
+        "tokens_per_second": round(tokens / seconds),
+        "precision": str(predictor.model.dtype).removeprefix("torch."),
+    }
+
+
+def serve(folder: Path, chosen: Sizes) -> dict[str, Any]:
+    with command("serve", folder, chosen, "--no-hold") as running:
+        endpoint = answer(running)[0]["endpoint"]
+    return {"url": endpoint["url"], "label": endpoint["smoke"]["predictions"][0]["label"]}
+
+
+def figures(made: dict[str, Any]) -> dict[str, Any]:
+    """Of the last stage's training."""
+    metrics = made["stages"][-1]["metrics"]
+    names = ("precision", "steps", "loss", "accuracy", "tokens_per_second", "mfu")
+    return {name: metrics[name] for name in names if name in metrics}
+
+
+STAGES: dict[str, Callable[[Path, Sizes], dict[str, Any]]] = {
+    function.__name__: function for function in (pretrain, finetune, evaluate, score, serve)
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.gpu.stages")
+    parser.add_argument("stage", choices=STAGES)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--cpu", action="store_true")
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by a signal"))  # with what it started
+    print(json.dumps(STAGES[options.stage](options.folder, sizes(options.cpu))))
+
+
+if __name__ == "__main__":
+    main()

@@ -7,13 +7,17 @@ stays as it is. Prints their paths.
 import importlib.metadata
 import re
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 
-def is_installed(wheel: Path) -> bool:
-    name = wheel.name.partition("-")[0]
-    known = {one.metadata["Name"] for one in importlib.metadata.distributions()}
-    return _plain(name) in set(map(_plain, filter(None, known)))
+def missing(folders: Sequence[str]) -> Iterator[Path]:
+    names = (one.metadata["Name"] for one in importlib.metadata.distributions())
+    installed = {_plain(name) for name in names if name}
+    for folder in folders:
+        for wheel in sorted(Path(folder).rglob("*.whl")):
+            if _plain(wheel.name.partition("-")[0]) not in installed:
+                yield wheel
 
 
 def _plain(name: str) -> str:
@@ -21,7 +25,4 @@ def _plain(name: str) -> str:
 
 
 if __name__ == "__main__":
-    for folder in sys.argv[1:]:
-        for wheel in sorted(Path(folder).rglob("*.whl")):
-            if not is_installed(wheel):
-                print(wheel)
+    print(*missing(sys.argv[1:]), sep="\n")

@@ -28,4 +28,4 @@ out=()
 if [ -n "${OUT:-}" ]; then
     out=(--out "$OUT")
 fi
-exec "$python" -m tests.gpu.run "${out[@]}" "$@"
+"$python" -m tests.gpu.run "${out[@]}" "$@"

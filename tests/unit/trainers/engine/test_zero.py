@@ -110,6 +110,18 @@ def test_offload_is_named_as_deepspeed_does() -> None:
     assert not made["zero_force_ds_cpu_optimizer"], "torch's AdamW steps on the CPU"
 
 
+@pytest.mark.parametrize(("passed", "expected"), [({}, True), ({"pin_memory": False}, False)])
+def test_what_a_gpu_offloads_is_pinned_unless_it_is_said(
+    passed: dict[str, Any], expected: bool
+) -> None:
+    zero = {"stage": 2, "offload_optimizer": "cpu"}
+    deepspeed = {"zero_optimization": {"offload_optimizer": passed}}
+    keys = {"zero": zero, "gpus_per_worker": 1, "deepspeed": deepspeed}
+    made = config(Training.model_validate(keys), dp_size=1, precision="bf16")
+    offload = made["zero_optimization"]["offload_optimizer"]
+    assert offload == {"device": "cpu", "pin_memory": expected}
+
+
 def test_keys_that_are_passed_on_are_merged_with_raymills() -> None:
     settings = Training.model_validate(
         {

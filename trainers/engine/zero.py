@@ -29,13 +29,18 @@ def rank_device(settings: Training) -> torch.device:
 
 
 def resolve_precision(settings: Training, device: torch.device) -> str:
+    """What a training computes in on this device."""
+    return precision_on(settings, device.type == "cuda", multiplies_bf16(device))
+
+
+def precision_on(settings: Training, is_gpu: bool, has_bf16: bool) -> str:
     """`auto` is bf16 where the processor multiplies in it: without, it is emulated slowly. Else
-    GPUs take fp16, if a stage of ZeRO scales the loss."""
+    GPUs take fp16, if a stage of ZeRO scales the loss. Pure."""
     if settings.precision != "auto":
         return settings.precision
-    if multiplies_bf16(device):
+    if has_bf16:
         return "bf16"
-    return "fp16" if device.type == "cuda" and settings.zero.stage > 0 else "fp32"
+    return "fp16" if is_gpu and settings.zero.stage > 0 else "fp32"
 
 
 def agreed_precision(settings: Training, device: torch.device) -> str:

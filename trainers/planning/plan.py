@@ -18,6 +18,7 @@ from trainers.engine import schedule, zero
 from trainers.engine.accelerators import ACCELERATORS, Hardware
 from trainers.engine.training_config import Training
 from trainers.launch.allocation import allocated
+from trainers.models.devices import multiplies_bf16
 from trainers.planning import states
 from trainers.planning.hardware import Given, hardware
 from trainers.planning.measures import Measures, measure
@@ -61,7 +62,8 @@ def _section(
             f"--set {name}.workers={settings.least_dp_size} tells what those hold together that "
             "share them"
         )
-    precision = _precision(settings, units)
+    has_bf16 = units.has_bf16 if units.is_gpu else multiplies_bf16(torch.device("cpu"))
+    precision = zero.precision_on(settings, units.is_gpu, has_bf16)
     measures = measure(recipe, name, done, precision, "cuda" if units.is_gpu else "cpu")
     samples = _samples(name, done)
     micro_batch, micro_batches = zero.accumulation(
@@ -85,15 +87,6 @@ def _section(
         "room": _with_room(settings, stages) if units.is_gpu else [],
         **_time(settings, measures, samples, units, mfu),
     }
-
-
-def _precision(settings: Training, units: Hardware) -> str:
-    """What training will compute in."""
-    if settings.precision != "auto" or not units.is_gpu:
-        return zero.resolve_precision(settings, torch.device("cpu"))
-    if units.has_bf16:
-        return "bf16"
-    return "fp16" if settings.zero.stage > 0 else "fp32"
 
 
 def _with_room(settings: Training, stages: Mapping[str, Any]) -> list[str]:

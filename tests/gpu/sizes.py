@@ -24,6 +24,8 @@ class Sizes:
     """The shape whose loss is compared, packed and unpacked."""
     encoder: Mapping[str, Any]
     """The shape that is pretrained, fine-tuned and served."""
+    checkpoint_steps: int
+    """Of its pretraining: a second or so."""
     rows: int
     """Labelled, at most."""
     scored: int
@@ -44,6 +46,7 @@ GPU = Sizes(
     text_bytes=6_000_000,
     packed={"hidden_size": 1024, "layers": 4, "heads": 16},
     encoder={"hidden_size": 384, "layers": 6, "heads": 12, "intermediate_size": 1536},
+    checkpoint_steps=30,
     rows=20_000,
     scored=20_000,
 )
@@ -60,6 +63,7 @@ CPU = Sizes(
     text_bytes=300_000,
     packed={"hidden_size": 64, "layers": 2, "heads": 2},
     encoder={"hidden_size": 64, "layers": 2, "heads": 2, "intermediate_size": 128},
+    checkpoint_steps=5,
     rows=1000,
     scored=500,
 )

@@ -40,6 +40,7 @@ def recipe(folder: Path, chosen: Sizes) -> Path:
     model = {"architecture": "bert", "max_positions": length, **chosen.encoder}
     keys: dict[str, Any] = {
         "name": NAME,
+        "cluster": {"trackers": []},
         "corpora": {
             "sources": {"rows": {"path": str(rows), "columns": {"label": "label"}}},
             "tokenizer": {"vocabulary_size": 8000},
@@ -50,8 +51,8 @@ def recipe(folder: Path, chosen: Sizes) -> Path:
             "model": model,
             "learning_rate": 1e-3,
             "epochs": 1000,
-            "max_minutes": 4 * chosen.train_minutes,
-            "checkpoint_steps": 5,
+            "max_minutes": 3 * chosen.train_minutes,
+            "checkpoint_steps": chosen.checkpoint_steps,
             "gpus_per_worker": chosen.gpus,
         },
         "finetune": {

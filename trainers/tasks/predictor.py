@@ -56,6 +56,7 @@ class Predictor(abc.ABC):
         self.clean = Clean.model_validate(card["clean"])
         """How its training data were cleaned."""
         self.max_length: int = card["max_length"]
+        self._forward_tokens = FORWARD_TOKENS[model.device.type]
 
     @classmethod
     def load(cls, folder: Path, device: torch.device = CPU) -> Self:
@@ -100,13 +101,23 @@ class Predictor(abc.ABC):
         """What an endpoint tells of its model, beside name, version and task."""
         return {}
 
-    @torch.inference_mode()
     def logits(self, sequences: Sequence[Sequence[int]]) -> list[Tensor]:
-        """Of each sequence of token ids, on the CPU, by forwards over sequences of similar length.
-        What a model says of every token, it has for the padding too, at the end."""
+        """Of each sequence of token ids, on the CPU, by forwards over sequences of similar length:
+        of fewer from then on, where a GPU lacks memory. What a model says of every token, it has
+        for the padding too, at the end."""
+        while True:
+            try:
+                return self._logits(sequences)
+            except torch.OutOfMemoryError:
+                if self._forward_tokens <= max(map(len, sequences)):
+                    raise
+            self._forward_tokens //= 2  # here, where what the failed forward held is gone
+
+    @torch.inference_mode()
+    def _logits(self, sequences: Sequence[Sequence[int]]) -> list[Tensor]:
         device = self.model.device
         computed: list[tuple[list[int], Tensor]] = []
-        for places in batches([len(one) for one in sequences], FORWARD_TOKENS[device.type]):
+        for places in batches([len(one) for one in sequences], self._forward_tokens):
             batch = pad([sequences[place] for place in places], self.tokenizer.pad_token_id)
             inputs = {name: value.to(device) for name, value in batch.items()}
             computed.append((places, self.model(**inputs).logits))

@@ -120,6 +120,25 @@ def test_forwards_are_of_similar_lengths_and_bounded_tokens() -> None:
     assert batches([], most_tokens=200) == []
 
 
+def test_a_gpu_that_lacks_memory_takes_fewer_tokens_at_once(tokenizer: Any, tmp_path: Path) -> None:
+    answering = load(save_classifier(tmp_path, tokenizer))
+    expected, sizes = answering.predict(TEXTS), []
+
+    def forward(module: Any, _: Any, inputs: dict[str, torch.Tensor]) -> None:
+        sizes.append(inputs["input_ids"].numel())
+        if sizes[-1] > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    answering.model.register_forward_pre_hook(forward, with_kwargs=True)
+    answering._forward_tokens = 4 * MAX_LENGTH
+    most = 2 * MAX_LENGTH
+    assert [one.label for one in answering.predict(TEXTS)] == [one.label for one in expected]
+    assert max(sizes) > most >= max(sizes[-2:]), "and goes on so"
+    most = 1
+    with pytest.raises(torch.OutOfMemoryError):
+        answering.predict(TEXTS)
+
+
 @pytest.mark.parametrize(
     ("trained_in", "device", "has_bf16", "expected"),
     [

@@ -60,7 +60,7 @@ class Serve(Section):
                 ) from error
 
     @model_validator(mode="after")
-    def _replicas_can_be(self) -> Self:
+    def _replicas_are_possible(self) -> Self:
         if self.min_replicas > self.max_replicas:
             raise Invalid(
                 "min_replicas", f"{self.min_replicas} is over max_replicas = {self.max_replicas}"

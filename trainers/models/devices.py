@@ -29,6 +29,7 @@ def own_device(gpus: float, local_rank: int = 0) -> torch.device:
             "driver, or set gpus_per_worker or serve.gpus_per_replica to 0"
         )
     device = torch.device("cuda", local_rank)
+    torch.cuda.init()  # else what is asked of its allocator finds none
     torch.cuda.set_device(device)
     if gpus < 1:
         torch.cuda.set_per_process_memory_fraction(gpus, device)

@@ -15,6 +15,7 @@ class Gpus:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, are_there: bool):
         self.told: list[Any] = []
         monkeypatch.setattr(torch.cuda, "is_available", lambda: are_there)
+        monkeypatch.setattr(torch.cuda, "init", lambda: None)
         monkeypatch.setattr(torch.cuda, "set_device", lambda device: self.told.append(str(device)))
         monkeypatch.setattr(
             torch.cuda,

@@ -57,12 +57,10 @@ def bounds(starts: Tensor) -> dict[str, Any]:
     return {"cu_seq_lens_q": torch.cat([begins, end]).int(), "max_length_q": starts.shape[1]}
 
 
-def _mask(*arguments: Any, attention_mask: Tensor | None = None, **named: Any) -> Tensor | None:
+def _mask(attention_mask: Tensor | None = None, **named: Any) -> Tensor | None:
     from transformers.masking_utils import sdpa_mask
 
-    if attention_mask is None:
-        return None
-    return sdpa_mask(*arguments, attention_mask=attention_mask, **named)
+    return None if attention_mask is None else sdpa_mask(attention_mask=attention_mask, **named)
 
 
 def attend(
@@ -88,14 +86,13 @@ def attend(
         return output, None
     groups = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
-    flat = [one.transpose(1, 2).flatten(0, 1) for one in (query, key, value)]
-    output = varlen_attn(
-        *flat,
-        cu_seq_lens_q,
-        cu_seq_lens_q,
-        max_length_q,
-        max_length_q,
+    attended: Any = varlen_attn(
+        *(one.transpose(1, 2).flatten(0, 1) for one in (query, key, value)),  # type: ignore[arg-type]
+        cu_seq_q=cu_seq_lens_q,
+        cu_seq_k=cu_seq_lens_q,
+        max_q=max_length_q,
+        max_k=max_length_q,
         scale=scaling,
         window_size=(-1, 0 if module.is_causal else -1),
     )
-    return output.unflatten(0, (query.shape[0], query.shape[2])), None
+    return attended.unflatten(0, (query.shape[0], query.shape[2])), None

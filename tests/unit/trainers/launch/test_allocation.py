@@ -99,7 +99,7 @@ def test_trainings_side_by_side_share_the_cpus(
         (1, 4, [{"CPU": 8.0, "GPU": 2.0}], (1, 4)),
         (0.5, 4, [{"CPU": 8.0, "GPU": 1.0}], (1, 4)),
         (0.25, 4, [{"CPU": 8.0, "GPU": 1.0}], (1, 2)),
-        (1, 2, nodes(8), (1, 8)),  # refused, with what it needs
+        (1, 2, nodes(8), (1, 1)),  # refused, with what it needs
     ],
 )
 def test_trainings_that_find_a_gpu_share_the_cpus(

@@ -19,20 +19,20 @@ def kernel(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    begins: Tensor,
-    key_begins: Tensor,
-    longest: int,
-    longest_key: int,
+    cu_seq_q: Tensor,
+    cu_seq_k: Tensor,
+    max_q: int,
+    max_k: int,
     *,
     scale: float,
     window_size: tuple[int, int],
 ) -> Tensor:
     """As torch's own says it is: documents of (tokens, heads, width), one after the other."""
-    assert begins.dtype == torch.int32
-    assert int(begins.diff().max()) <= longest == longest_key
+    assert cu_seq_q.dtype == torch.int32
+    assert int(cu_seq_q.diff().max()) <= max_q == max_k
     assert query.shape == key.shape == value.shape
     done = []
-    for start, end in zip(begins[:-1], key_begins[1:], strict=True):
+    for start, end in zip(cu_seq_q[:-1], cu_seq_k[1:], strict=True):
         one = [tensor[start:end].transpose(0, 1) for tensor in (query, key, value)]
         causal = window_size == (-1, 0)
         attended = functional.scaled_dot_product_attention(*one, is_causal=causal, scale=scale)

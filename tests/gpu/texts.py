@@ -1,5 +1,5 @@
 """Text that every machine has: Python's own library. A document is a top-level part of one of its
-files; its label is the package that it is from."""
+files; a labelled text is a piece of one, its label the package that it is from."""
 
 import collections
 import sysconfig
@@ -9,6 +9,8 @@ from pathlib import Path
 SHORTEST = 200
 """Characters: shorter parts are left out."""
 LABELS = 4
+PIECE = 400
+"""Characters of a labelled text."""
 
 
 def parts() -> Iterator[tuple[str, str]]:
@@ -40,7 +42,7 @@ def labelled(rows: int) -> list[dict[str, str]]:
     by_package = collections.defaultdict(list)
     for package, text in parts():
         if not package.endswith(".py"):
-            by_package[package].append(text[:600])
+            by_package[package] += [text[at : at + PIECE] for at in range(0, len(text), PIECE)]
     largest = sorted(by_package, key=lambda name: -len(by_package[name]))[:LABELS]
     each = min(rows // LABELS, len(by_package[largest[-1]]))
     return [{"text": text, "label": name} for name in largest for text in by_package[name][:each]]

@@ -86,8 +86,12 @@ def attend(
         return output, None
     groups = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
+    batch, _, length, _ = query.shape
+    query, key, value = (one.transpose(1, 2).flatten(0, 1) for one in (query, key, value))
     attended: Any = varlen_attn(
-        *(one.transpose(1, 2).flatten(0, 1) for one in (query, key, value)),  # type: ignore[arg-type]
+        query,
+        key,
+        value,
         cu_seq_q=cu_seq_lens_q,
         cu_seq_k=cu_seq_lens_q,
         max_q=max_length_q,
@@ -95,4 +99,4 @@ def attend(
         scale=scaling,
         window_size=(-1, 0 if module.is_causal else -1),
     )
-    return attended.unflatten(0, (query.shape[0], query.shape[2])), None
+    return attended.unflatten(0, (batch, length)), None

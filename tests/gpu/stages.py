@@ -149,7 +149,8 @@ def figures(made: dict[str, Any]) -> dict[str, Any]:
     """Of the last stage's training."""
     metrics = made["stages"][-1]["metrics"]
     names = ("precision", "steps", "loss", "accuracy", "tokens_per_second", "mfu")
-    return {name: metrics[name] for name in names if name in metrics}
+    known = {name: metrics[name] for name in names if name in metrics}
+    return {name: round(one, 4) if isinstance(one, float) else one for name, one in known.items()}
 
 
 STAGES: dict[str, Callable[[Path, Sizes], dict[str, Any]]] = {

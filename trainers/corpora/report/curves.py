@@ -1,26 +1,13 @@
-"""Curves as SVG for an HTML page, whose theme gives their colours and whose fonts their text."""
+"""Curves over steps."""
 
 import dataclasses
-import io
-import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-VARIABLES = ("ink", "line", "before", "kept", "dropped")
-STAND_INS = {name: f"#{number:06x}" for number, name in enumerate(VARIABLES, 1)}
-"""Colours that matplotlib draws, in place of the CSS variables of their names."""
-SETTINGS = {
-    "font.size": 9,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "curves",  # equal curves are equal bytes
-    "axes.edgecolor": STAND_INS["line"],
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": STAND_INS["line"],
-    "grid.linewidth": 0.5,
-    "xtick.color": STAND_INS["ink"],
-    "ytick.color": STAND_INS["ink"],
-}
+from trainers.corpora.report.picture import STAND_INS, picture
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,13 +21,8 @@ class Curve:
 
 def curves(shown: Sequence[Curve], marks: Sequence[float] = ()) -> str:
     """Curves over the same axis, with thin upright lines at `marks`."""
-    import matplotlib
-    from matplotlib.figure import Figure
 
-    written = io.StringIO()
-    with matplotlib.rc_context(SETTINGS):  # type: ignore[arg-type]
-        figure = Figure(figsize=(4.7, 1.9), layout="constrained")
-        axes = figure.subplots()
+    def draw(axes: "Axes") -> None:
         for mark in marks:
             axes.axvline(mark, color=STAND_INS["before"], linewidth=0.8, linestyle="dashed")
         for curve in shown:
@@ -49,9 +31,5 @@ def curves(shown: Sequence[Curve], marks: Sequence[float] = ()) -> str:
             axes.plot(steps, values, color=STAND_INS[curve.colour], marker=marker, markersize=3.5)
         axes.locator_params("x", nbins=5, integer=True)
         axes.locator_params("y", nbins=4)
-        figure.savefig(written, format="svg", transparent=True, metadata={"Date": None})
-    svg = written.getvalue()
-    svg = re.sub(r'<g id="[^"]*"', "<g", svg[svg.index("<svg") :])  # ids are one page's
-    for name, colour in STAND_INS.items():
-        svg = svg.replace(colour, f"var(--{name})")
-    return svg
+
+    return picture(draw)

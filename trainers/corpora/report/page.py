@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from trainers.corpora.report.dots import Dots
+
 ROWS = 40
 """Of a table that is open from the start."""
 ABOUT_SAMPLES = (
@@ -33,10 +35,11 @@ class Bar:
 
 @dataclasses.dataclass(frozen=True)
 class Plot:
-    """Horizontal bars, or a picture."""
+    """Horizontal bars, or dots with whiskers, or a picture."""
 
     caption: str
     bars: Sequence[Bar] = ()
+    dots: Dots | None = None
     svg: str = ""
 
 
@@ -48,6 +51,11 @@ class Table:
     names: int = 1
     """How many columns, from the left, are words."""
     folded: bool = False
+    texts: bool = False
+    """Whether the first column is texts of any length."""
+    shades: Sequence[Sequence[float]] = ()
+    """Of each cell that is no word, how dark it is: to 1 in the colour of what is kept, and to -1
+    in that of what is dropped."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,8 @@
 import re
 import xml.etree.ElementTree as ElementTree
 
-from trainers.corpora.report.curves import STAND_INS, Curve, curves
+from trainers.corpora.report.curves import Curve, curves
+from trainers.corpora.report.picture import STAND_INS
 
 SHOWN = [Curve([(1, 3.0), (2, 2.0), (3, 2.5)], "kept"), Curve([(3, 2.2)], "dropped", dotted=True)]
 

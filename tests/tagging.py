@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import pyarrow.compute as pc
 from torch import Tensor
 from torch.nn import functional
@@ -26,6 +27,7 @@ from trainers.tasks.flops import Cost
 from trainers.tasks.predictor import reading_of
 from trainers.tasks.pretraining.config import ENCODING
 from trainers.tasks.spec import Metric, TaskSection
+from trainers.tasks.tally import Tally
 from trainers.tasks.task import IGNORED, Batch, Counts, Guess, lengths, tokens
 
 OUTSIDE = "O"
@@ -35,6 +37,7 @@ class Tag(TaskSection):
     implementation: ClassVar[str] = "tests.tagging:TagTask"
     predictor: ClassVar[str] = "tests.tagging:TagPredictor"
     figures: ClassVar[str] = "tests.tagging:figures"
+    tally: ClassVar[str] = "tests.tagging:tally"
     roles: ClassVar[Mapping[str, Role]] = {
         "tokens": Role("value", "the words of a sentence", list[str]),
         "tags": Role("value", "a tag of each", list[str]),
@@ -208,7 +211,19 @@ class TagPredictor(predictor.Predictor):
 
 
 def figures(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    pairs = [pair for one in records for pair in zip(one["gold"], one["prediction"], strict=True)]
-    hit = sum(gold == given != OUTSIDE for gold, given in pairs)
-    named = sum((gold != OUTSIDE) + (given != OUTSIDE) for gold, given in pairs)
-    return {"tag_f1": 2 * hit / max(1, named), "words": len(pairs)}
+    return {**tally(records).figures(), "words": sum(one["words"] for one in records)}
+
+
+def tally(records: Sequence[Mapping[str, Any]]) -> Tally:
+    """Of each record, tags that are hit, and those that are given or gold."""
+    counts = []
+    for one in records:
+        pairs = [*zip(one["gold"], one["prediction"], strict=True)]
+        hit = sum(gold == given != OUTSIDE for gold, given in pairs)
+        counts.append((hit, sum((gold != OUTSIDE) + (given != OUTSIDE) for gold, given in pairs)))
+    correct = np.array([one["gold"] == one["prediction"] for one in records])
+    return Tally(
+        np.array(counts, np.float64),
+        lambda sums: {"tag_f1": 2 * sums[..., 0] / np.maximum(sums[..., 1], 1)},
+        correct,
+    )

@@ -67,8 +67,9 @@ def refuse_worse(
 
 
 def promote(model: Artifact, gate: Mapping[str, float]) -> Artifact:
-    """Promote a model by hand, by the test figures of its evaluation. Raises UserError where it has
-    none, and what `refuse_worse` does."""
+    """Promote a model by hand, by the test figures of its evaluation: one on a file of the user's
+    is of the stage `data`, and counts for nothing here. Raises UserError where it has none, and
+    what `refuse_worse` does."""
     storage = model.storage
     if model.manifest.stage != "finetune":
         raise UserError(f"{model.id} is of the stage {model.manifest.stage}, no model of a task")
@@ -76,6 +77,7 @@ def promote(model: Artifact, gate: Mapping[str, float]) -> Artifact:
         evaluation
         for evaluation in artifacts.listed(storage, "evaluation")
         if evaluation.manifest.parents.get("finetune") == model.id
+        and evaluation.manifest.stage == "evaluate"
     ]
     if not evaluations:
         raise UserError(f"{model.id} was not evaluated; run `raymill evaluate {model.id}` first")

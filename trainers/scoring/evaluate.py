@@ -1,58 +1,55 @@
 """The stage `evaluate`: a task model on the untouched test split, and what stands beside it.
 
-Beside the model's own figures: the task's baselines, such as character n-grams; the same model and
-settings from random weights, so that the worth of pretraining is a figure; and both over several
-seeds, with intervals.
+Beside the model's own figures: the task's baselines, such as character n-grams, with a paired test;
+the same model and settings from random weights, so that the worth of pretraining is a figure; and
+both over several seeds, with intervals.
 """
 
 import functools
-import json
 import math
 import statistics
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from cluster.errors import UserError
 from cluster.lazy_import import lazy_import
 from cluster.recipe.section import Recipe
 from cluster.runs.pipeline import StageJob
-from cluster.store import artifacts
 from cluster.store.artifacts import Artifact, Draft
+from trainers.corpora.reading.config import GROUP
 from trainers.engine.job import TrainJob
 from trainers.finetune import describe_model, task
 from trainers.launch.failures import results
 from trainers.launch.training import Limits, fit_all
-from trainers.scoring.score import Records, figures, score, score_all
-from trainers.tasks.registry import task_of
+from trainers.scoring.evaluation import TEST, evaluated, write
+from trainers.scoring.figures import compared, with_intervals
+from trainers.scoring.score import Records, figures, score_all
+from trainers.scoring.text import with_interval
 from trainers.tasks.spec import TaskSection
-
-FIGURES, RECORDS = "evaluation.json", "records.parquet"
 
 
 def run(job: StageJob) -> dict[str, Any]:
     settings: TaskSection = job.recipe.finetune
     examples, model = job.parents["examples"], job.parents["finetune"]
     baselines = _begun(settings, examples)
-    (records,) = score_all(job, settings, [model.id])
-    evaluation: dict[str, Any] = {"test": figures(settings, records)}
-    job.progress.line(f"test: {_describe(settings, evaluation['test'])} ({len(records):,} rows)")
+    (scored,) = score_all(job, settings, [model.id])
+    evaluation = evaluated(settings, scored, TEST)
+    job.progress.line(f"test: {_describe(settings, evaluation[TEST])} ({len(scored):,} rows)")
     kinds = {"pretrained": list(range(1, settings.evaluation.seeds))}
     if settings.evaluation.without_pretraining:
         kinds["scratch"] = list(range(settings.evaluation.seeds))
     values = _train_further(job, kinds)
-    for name, counted in baselines.items():
-        evaluation[name] = results(counted)
+    evaluation["against"] = {}
+    for name, running in baselines.items():
+        of_baseline, ours = _beside(results(running), scored)
+        evaluation[name] = with_intervals(settings, of_baseline)
+        evaluation["against"][name], *_ = compared(settings, ours, of_baseline)
         job.progress.line(f"{name}: {_describe(settings, evaluation[name])}")
-    values["pretrained"].insert(0, evaluation["test"][settings.headline])
+    values["pretrained"].insert(0, evaluation[TEST][settings.headline])
     if settings.evaluation.seeds > 1 or settings.evaluation.without_pretraining:
         evaluation["seeds"] = compare(values, settings.metrics[settings.headline].mode)
         for kind, each in evaluation["seeds"].items():
             job.progress.line(f"{kind}: {settings.headline} {_interval(each)}")
-    _write(job.draft, evaluation, records)
-    title = settings.metrics[settings.headline].title
-    return {**evaluation, "headline": {f"test {title}": evaluation["test"][settings.headline]}}
+    write(job.draft, settings, evaluation, scored, TEST)
+    return evaluation
 
 
 def _begun(settings: TaskSection, examples: Artifact) -> dict[str, Any]:
@@ -70,34 +67,15 @@ def _begun(settings: TaskSection, examples: Artifact) -> dict[str, Any]:
     }
 
 
-def _write(draft: Draft, evaluation: dict[str, Any], records: Records) -> None:
-    with draft.folder() as folder:
-        text = json.dumps(evaluation, indent=1, ensure_ascii=False)
-        (folder / FIGURES).write_text(text, encoding="utf-8")
-        pq.write_table(pa.Table.from_pylist(records), folder / RECORDS)
-
-
-def evaluate_model(model: Artifact) -> Artifact:
-    """The evaluation of a model on the test split that its lineage names, made if it is missing:
-    what `promote` asks for. Raises UserError."""
-    storage, recipe = model.storage, model.manifest.recipe
-    examples_id = model.manifest.parents.get("examples")
-    examples = examples_id and artifacts.find(storage, examples_id)
-    if not examples:
-        raise UserError(f"{model.id}: has no labelled test split in its lineage; name its recipe")
-    parents = {"examples": examples.id, "finetune": model.id}
-    version = artifacts.fingerprint("evaluation", {}, parents)
-    evaluation_id = f"evaluation/{recipe}-evaluate-{version}"
-    known = artifacts.find(storage, evaluation_id)
-    if known is not None:
-        return known
-    records = score(storage, model.id, examples)
-    evaluation = {"test": figures(task_of(model), records)}
-    with artifacts.drafting(storage, evaluation_id) as draft:
-        _write(draft, evaluation, records)
-        return draft.publish(
-            recipe=recipe, stage="evaluate", parents=parents, inputs={}, metrics=evaluation
-        )
+def _beside(of_baseline: Records, scored: Records) -> tuple[Records, Records]:
+    """A baseline's records with the groups of their rows, and the model's records of the same
+    rows: a baseline may have looked at some of the split alone."""
+    by_id = {record["id"]: record for record in scored}
+    ours = [by_id[record["id"]] for record in of_baseline]
+    groups = [record[GROUP] for record in ours]
+    return [
+        {**record, GROUP: group} for record, group in zip(of_baseline, groups, strict=True)
+    ], ours
 
 
 def compare(values: dict[str, list[float]], mode: str) -> dict[str, Any]:
@@ -151,8 +129,8 @@ def _train_further(job: StageJob, kinds: dict[str, list[int]]) -> dict[str, list
         for draft, metrics in zip(drafts, made, strict=True):
             describe_model(draft, recipe, job.parents, metrics)
         scored = score_all(job, settings, [draft.place for draft in drafts])
-        for (kind, _), draft, records in zip(wanted, drafts, scored, strict=True):
-            headlines[kind].append(figures(settings, records)[settings.headline])
+        for (kind, _), draft, own in zip(wanted, drafts, scored, strict=True):
+            headlines[kind].append(figures(settings, own)[settings.headline])
             job.storage.delete(draft.work)
     finally:
         for draft in drafts:
@@ -162,7 +140,9 @@ def _train_further(job: StageJob, kinds: dict[str, list[int]]) -> dict[str, list
 
 def _describe(settings: TaskSection, computed: dict[str, Any]) -> str:
     known = settings.metrics
-    return ", ".join(f"{known[name].title} {computed[name]:.4f}" for name in settings.test_metrics)
+    return ", ".join(
+        f"{known[name].title} {with_interval(computed, name)}" for name in settings.test_metrics
+    )
 
 
 def _interval(compared: dict[str, Any]) -> str:

@@ -1,16 +1,18 @@
 """A trained model on rows of examples: records of what it said of each, and figures from them."""
 
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from cluster.lazy_import import lazy_import
 from cluster.runs.pipeline import StageJob
 from cluster.store.artifacts import Artifact
 from cluster.store.storage import Storage
-from trainers.corpora.examples.stage import batches
+from trainers.corpora.examples.stage import BATCH_ROWS, batches
 from trainers.launch.failures import results
+from trainers.scoring.records import Record, recorded
 from trainers.tasks.spec import TaskSection
 
-Records = list[dict[str, Any]]
+Records = list[Record]
 
 
 def score_all(job: StageJob, settings: TaskSection, places: list[str]) -> list[Records]:
@@ -48,14 +50,27 @@ def score(
 
     if threads is not None:
         torch.set_num_threads(max(1, int(threads)))
-    predictor = load(storage.local(place), own_device(gpus))
+    return records_of(load(storage.local(place), own_device(gpus)), batches(examples, "test"))
+
+
+def score_rows(storage: Storage, place: str, rows: Sequence[Mapping[str, Any]]) -> Records:
+    """Records of rows that are like those of examples. Imports torch."""
+    from trainers.tasks.predictor import load
+
+    starts = range(0, len(rows), BATCH_ROWS)
+    some = (rows[start : start + BATCH_ROWS] for start in starts)
+    return records_of(load(storage.local(place)), some)
+
+
+def records_of(predictor: Any, batches: Iterable[Sequence[Mapping[str, Any]]]) -> Records:
+    """Records of batches of rows, in their order."""
     records: Records = []
-    for rows in batches(examples, "test"):
-        records += predictor.records(rows)
-    return [{"row": number, **record} for number, record in enumerate(records)]
+    for rows in batches:
+        records += recorded(rows, predictor.records(rows), first=len(records))
+    return records
 
 
-def figures(task: TaskSection | type[TaskSection], records: Records) -> dict[str, Any]:
+def figures(task: TaskSection | type[TaskSection], records: Sequence[Record]) -> dict[str, Any]:
     """Of a task's records, by the task's own function."""
     computed: dict[str, Any] = lazy_import(task.figures)(records)
     return computed

@@ -87,10 +87,13 @@ class Predictor(abc.ABC):
         return self.forward(self.encode(inputs))
 
     def records(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Of rows of examples. A task that has more than one input in a row does it in its own
-        way."""
+        """Of rows of examples, with how much of each was read. A task that has more than one input
+        in a row does it in its own way."""
         outputs = self.predict([self.input_of(row) for row in rows])
-        return [self.record(row, output) for row, output in zip(rows, outputs, strict=True)]
+        return [
+            {**self.record(row, output), "tokens": output.tokens, "truncated": output.truncated}
+            for row, output in zip(rows, outputs, strict=True)
+        ]
 
     def cleaned(self, text: str) -> str:
         """A short text as it was in the training data; of a long one `encode_raw` cleans only as

@@ -23,6 +23,13 @@ def task_of(model: Artifact) -> type[TaskSection]:
     return TASKS[model.manifest.inputs["finetune"]["task"]]
 
 
+def section_of(model: Artifact) -> TaskSection:
+    """The section `finetune` that made a model, as far as its content depends on it."""
+    section = task_of(model)
+    keys = model.manifest.inputs["finetune"]
+    return section.model_validate({key: keys[key] for key in section.model_fields if key in keys})
+
+
 def union(tasks: Sequence[tuple[str, type[TaskSection]]]) -> Any:
     """One section of several, told by its key `task`."""
     if len(tasks) == 1:

@@ -57,6 +57,9 @@ class TaskSection(TaskRows, Training):
     """`module:class` of its Predictor (predictor.py)."""
     figures: ClassVar[str]
     """`module:function` from records to figures: a pure function."""
+    tally: ClassVar[str]
+    """`module:function` from records to their Tally (tally.py), of which intervals, slices and
+    paired tests are made: a pure function."""
     objectives: ClassVar[tuple[str, ...]]
     """Objectives of pretraining whose models suit it."""
     route: ClassVar[str]
@@ -96,7 +99,8 @@ class TaskSection(TaskRows, Training):
     @property
     def baselines(self) -> Mapping[str, str]:
         """What evaluation puts beside the model, by name: `module:function`, called with the
-        section and the examples, in a process without torch."""
+        section and the examples, in a process without torch. It returns records of the test split,
+        with their `id`s."""
         return {}
 
     @classmethod

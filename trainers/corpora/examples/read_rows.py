@@ -62,7 +62,7 @@ def read_rows(
         source, counts = sources[part.source], Counts()
         documents = task.checked(read(source, part.origin))
         documents = cleaned(documents, clean, counts, too_short_or_long, task.cleaned_document)
-        labelled = _labelled(documents, source, f"corpora.sources.{part.source}", task, counts)
+        labelled = with_labels(documents, source, f"corpora.sources.{part.source}", task, counts)
         labels: dict[str, str] = {}
         votes: collections.Counter[str] = collections.Counter()
         start = size = 0
@@ -113,7 +113,7 @@ def bucket_rows(draft: Draft, bucket: range, task: TaskRows) -> pa.Table:
     return pa.concat_tables(found).combine_chunks().sort_by(order)
 
 
-def _labelled(
+def with_labels(
     documents: Iterator[Document], source: Source, key: str, task: TaskRows, counts: Counts
 ) -> Iterator[Document]:
     """Documents with their labels by the source's map; what is mapped to null is counted."""

@@ -1,18 +1,43 @@
 """Figures of a classifier, from its records: `gold`, `prediction`, `score`. Pure.
 
 F1 and the confusion matrix are scikit-learn's; labels that are neither gold nor predicted are left
-out, as by its default. Expected calibration error is that of Guo et al. (2017): the gap between
-confidence and accuracy, over 15 equal bins of confidence.
+out, as by its default.
 """
 
+import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 
-BINS = 15
+from trainers.tasks.calibration import BINS, bins, calibration_error
+from trainers.tasks.tally import Tally
+
 Records = Sequence[Mapping[str, Any]]
+Hot = npt.NDArray[np.bool_]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Answers:
+    """The labels of records, as (records, labels)."""
+
+    labels: list[str]
+    gold: Hot
+    given: Hot
+    has_several: bool
+
+    @classmethod
+    def of(cls, records: Records) -> Self:
+        has_several = any(isinstance(record["gold"], list) for record in records)
+        gold, given = (
+            [record[name] if has_several else [record[name]] for record in records]
+            for name in ("gold", "prediction")
+        )
+        labels = sorted({label for row in (*gold, *given) for label in row})
+        return cls(labels, _one_hot(gold, labels), _one_hot(given, labels), has_several)
 
 
 def figures(records: Records) -> dict[str, Any]:
@@ -22,39 +47,62 @@ def figures(records: Records) -> dict[str, Any]:
     In the confusion matrix, rows are true labels and columns predicted ones, in the order of
     `per_label`.
     """
-    has_several = any(isinstance(record["gold"], list) for record in records)
-    labels_of = {
-        name: [record[name] if has_several else [record[name]] for record in records]
-        for name in ("gold", "prediction")
-    }
-    labels = sorted({label for rows in labels_of.values() for row in rows for label in row})
-    gold, given = (_one_hot(rows, labels) for rows in labels_of.values())
+    answers = _Answers.of(records)
+    gold, given = answers.gold, answers.given
     hit = (gold & given).sum(0)
-    correct = (gold == given).all(axis=1)
     f1 = _ratio(2 * hit, gold.sum(0) + given.sum(0))
     columns = (_ratio(hit, given.sum(0)), _ratio(hit, gold.sum(0)), f1, gold.sum(0))
     names = ("precision", "recall", "f1", "documents")
+    rows = zip(answers.labels, *(column.tolist() for column in columns), strict=True)
     computed = {
-        "accuracy": float(correct.mean()),
-        "macro_f1": float(f1.mean()) if labels else 0.0,
-        "micro_f1": float(_ratio(2 * hit.sum(), gold.sum() + given.sum())),
-        "per_label": {
-            label: dict(zip(names, values, strict=True))
-            for label, *values in zip(labels, *(column.tolist() for column in columns), strict=True)
-        },
+        **_tally(records, answers).figures(),
+        "per_label": {label: dict(zip(names, values, strict=True)) for label, *values in rows},
         "documents": len(records),
     }
-    if has_several:
+    if answers.has_several:
         return computed
-    scores = np.array([record["score"] for record in records])
-    return {
-        **computed,
-        "calibration_error": calibration_error(scores, correct),
-        "confusion": (gold.T.astype(np.int64) @ given.astype(np.int64)).tolist(),
+    return {**computed, "confusion": (gold.T.astype(np.int64) @ given.astype(np.int64)).tolist()}
+
+
+def tally(records: Records) -> Tally:
+    """Of each record which labels are hit, given and gold, and whether all are right; with one
+    label a text also how far its confidence is from that, by bin."""
+    return _tally(records, _Answers.of(records))
+
+
+def _tally(records: Records, answers: _Answers) -> Tally:
+    gold, given = answers.gold, answers.given
+    correct = (gold == given).all(axis=1)
+    columns = [sparse.csr_array(hot) for hot in (gold & given, given, gold, correct[:, None])]
+    columns.append(sparse.csr_array(np.ones((len(records), 1))))
+    confidence = None
+    if not answers.has_several:
+        confidence = np.array([record["score"] for record in records], np.float64)
+        places = (np.arange(len(records)), bins(confidence))
+        shape = (len(records), BINS)
+        columns.append(sparse.csr_array((confidence - correct, places), shape=shape))
+    counts = sparse.hstack(columns, format="csr", dtype=np.float64)
+    metrics = functools.partial(_metrics, number=len(answers.labels))
+    return Tally(counts, metrics, correct, confidence)
+
+
+def _metrics(sums: Any, number: int) -> dict[str, Any]:
+    """`sums` (..., counts) of so many labels."""
+    ends = [number, 2 * number, 3 * number, 3 * number + 1, 3 * number + 2]
+    hit, given, gold, correct, documents, gaps = np.split(sums, ends, axis=-1)
+    f1 = _ratio(2 * hit, given + gold)
+    known = (given + gold > 0).sum(-1)
+    metrics = {
+        "accuracy": _ratio(correct[..., 0], documents[..., 0]),
+        "macro_f1": _ratio(f1.sum(-1), known),
+        "micro_f1": _ratio(2 * hit.sum(-1), (given + gold).sum(-1)),
     }
+    if gaps.shape[-1]:
+        metrics["calibration_error"] = calibration_error(gaps, documents[..., 0])
+    return metrics
 
 
-def _one_hot(rows: Sequence[Sequence[str]], labels: Sequence[str]) -> npt.NDArray[np.bool_]:
+def _one_hot(rows: Sequence[Sequence[str]], labels: Sequence[str]) -> Hot:
     """(rows, labels)"""
     numbers = {label: number for number, label in enumerate(labels)}
     hot = np.zeros((len(rows), len(labels)), bool)
@@ -66,14 +114,3 @@ def _one_hot(rows: Sequence[Sequence[str]], labels: Sequence[str]) -> npt.NDArra
 def _ratio(part: Any, whole: Any) -> Any:
     """0 where there is nothing."""
     return part / np.maximum(whole, 1)
-
-
-def calibration_error(confidence: Any, correct: Any) -> float:
-    """`confidence` (documents,) of the predicted label, and whether it was `correct`."""
-    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    error = 0.0
-    for number in range(BINS):
-        inside = bins == number
-        if inside.any():
-            error += inside.mean() * abs(confidence[inside].mean() - correct[inside].mean())
-    return float(error)

@@ -11,15 +11,15 @@ from sklearn.preprocessing import MultiLabelBinarizer
 
 from cluster.store.artifacts import Artifact
 from trainers.corpora.examples.stage import read_split
-from trainers.tasks.classify.figures import figures
 from trainers.tasks.classify.spec import Classify
 
 MOST_ROWS = 200_000
 """Of each split: its vectors take some KB a row, and more rows tell it little."""
 
 
-def ngram(settings: Classify, examples: Artifact) -> Any:
-    """Logistic regression on TF-IDF of character 1- to 3-grams, trained on the training split.
+def ngram(settings: Classify, examples: Artifact) -> list[dict[str, Any]]:
+    """Records of a logistic regression on TF-IDF of character 1- to 3-grams, trained on the
+    training split.
 
     Its one setting, C, is chosen on the validation split. Of a large split it sees MOST_ROWS.
     """
@@ -50,12 +50,11 @@ def ngram(settings: Classify, examples: Artifact) -> Any:
     else:
         predictions = best.classes_[probabilities.argmax(axis=1)].tolist()
         scores = probabilities.max(axis=1)
-    return figures(
-        [
-            {"gold": gold, "prediction": prediction, "score": float(score)}
-            for gold, prediction, score in zip(test["label"], predictions, scores, strict=True)
-        ]
-    )
+    rows = zip(test["id"], test["label"], predictions, scores, strict=True)
+    return [
+        {"id": id_, "gold": gold, "prediction": prediction, "score": float(score)}
+        for id_, gold, prediction, score in rows
+    ]
 
 
 def _fitted(settings: Classify, strength: float, vectors: Any, labels: Any) -> Any:

@@ -26,6 +26,7 @@ class Classify(LabelledTask):
     implementation: ClassVar[str] = "trainers.tasks.classify.task:ClassifyTask"
     predictor: ClassVar[str] = "trainers.tasks.classify.predictor:ClassifyPredictor"
     figures: ClassVar[str] = "trainers.tasks.classify.figures:figures"
+    tally: ClassVar[str] = "trainers.tasks.classify.figures:tally"
     roles: ClassVar[Mapping[str, Role]] = {
         "text": Role("text", "what is classified"),
         "label": Role("label", "its label, or a list of them with multi_label"),

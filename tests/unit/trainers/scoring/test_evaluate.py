@@ -1,11 +1,6 @@
-from pathlib import Path
-
 import pytest
 
-from cluster.errors import UserError
-from cluster.store.storage import Storage
-from tests.fakes import published
-from trainers.scoring.evaluate import compare, evaluate_model, interval
+from trainers.scoring.evaluate import compare, interval
 
 
 def test_the_gain_from_pretraining_is_paired_by_seed() -> None:
@@ -25,13 +20,6 @@ def test_of_an_error_the_gain_is_how_much_less_there_is() -> None:
 
 def test_without_a_second_kind_there_is_no_gain() -> None:
     assert list(compare({"pretrained": [0.8, 0.9]}, "max")) == ["pretrained"]
-
-
-def test_a_model_without_labelled_examples_is_refused(tmp_path: Path) -> None:
-    storage = Storage.at(str(tmp_path))
-    base = published(storage, "model/demo-pretrain-00")
-    with pytest.raises(UserError, match="model/demo-pretrain-00: has no labelled test split"):
-        evaluate_model(base)
 
 
 def test_an_interval_is_students() -> None:

@@ -31,6 +31,8 @@ from trainers.finetune import describe_model
 from trainers.models.build import Start
 from trainers.models.shape import Shape
 from trainers.parallel.topology import Topology
+from trainers.scoring import records
+from trainers.scoring.evaluation import evaluate_model
 from trainers.scoring.score import figures, score
 from trainers.tasks import registry
 from trainers.tasks.predictor import load
@@ -199,11 +201,23 @@ def test_its_loss_and_metrics_do_not_depend_on_the_micro_batch(
     assert not task.guess(task.rows("validation")).is_better_than({"loss": 0.1})
 
 
+def test_its_evaluation_has_intervals_slices_and_a_page(model: Artifact) -> None:
+    evaluation = evaluate_model(model)
+    metrics = evaluation.manifest.metrics
+    low, high = metrics["test"]["intervals"]["tag_f1"]
+    assert low <= metrics["test"]["tag_f1"] <= high
+    assert metrics["reading"]["tokens"] == sum(one["tokens"] for one in records.read(evaluation))
+    assert "calibration" not in metrics, "it has no confidence"
+    page = (evaluation.path / "report.html").read_text("utf-8")
+    assert "tag F1" in page
+    assert evaluate_model(model) == evaluation, "once"
+
+
 def test_records_figures_and_gate(model: Artifact, examples: Artifact) -> None:
-    records = score(examples.storage, model.id, examples)
-    assert [record["row"] for record in records] == list(range(8))
-    found = figures(Tag, records)
-    assert found["words"] == sum(record["words"] for record in records)
+    scored = score(examples.storage, model.id, examples)
+    assert [record["row"] for record in scored] == list(range(8))
+    found = figures(Tag, scored)
+    assert found["words"] == sum(record["words"] for record in scored)
     refuse_worse({"tag_f1": 0.0}, found, Tag, model.id)
 
 
@@ -228,8 +242,8 @@ def test_the_endpoint_says_what_evaluation_says(model: Artifact, examples: Artif
     assert answer.status_code == 200, answer.text
     (rows, *_) = stage.batches(examples, "test")
     answer = client.post(Tag.route, json=Tag.request(rows)).json()
-    records = score(examples.storage, model.id, examples)
-    assert [one["tags"] for one in answer["predictions"]] == [one["prediction"] for one in records]
+    scored = score(examples.storage, model.id, examples)
+    assert [one["tags"] for one in answer["predictions"]] == [one["prediction"] for one in scored]
     assert client.post(Tag.route, json={"sentences": ["no list"]}).status_code == 422
     schema = client.get("/openapi.json").json()["components"]["schemas"]
     assert {"Tagged", "Request"} <= schema.keys()

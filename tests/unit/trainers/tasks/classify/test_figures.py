@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from trainers.tasks.classify.figures import calibration_error, figures
+from trainers.tasks.calibration import reliability
+from trainers.tasks.classify.figures import figures, tally
 
 
 def records(gold: list[Any], prediction: list[Any], score: float = 0.9) -> list[dict[str, Any]]:
@@ -53,11 +54,25 @@ def test_figures_of_several_labels_are_those_of_scikit_learn() -> None:
     assert "confusion" not in found
 
 
+def test_records_without_any_label_have_figures() -> None:
+    found = figures(records([[], []], [[], []]))
+    assert (found["accuracy"], found["micro_f1"], found["macro_f1"]) == (1.0, 0.0, 0.0)
+    assert tally(records([["a"], []], [[], []])).correct.tolist() == [False, True]
+
+
+def scored(*rows: tuple[float, bool]) -> list[dict[str, Any]]:
+    """Records of such a score, right or wrong."""
+    return [
+        {"gold": "good", "prediction": "good" if is_right else "bad", "score": score}
+        for score, is_right in rows
+    ]
+
+
 def test_calibration_error_by_hand() -> None:
     """Two in the bin of 0.9, one of them right; two in that of 0.6, both right."""
-    confidence, correct = np.array([0.9, 0.9, 0.61, 0.65]), np.array([True, False, True, True])
+    found = figures(scored((0.9, True), (0.9, False), (0.61, True), (0.65, True)))
     expected = 0.5 * abs(0.9 - 0.5) + 0.5 * abs(0.63 - 1.0)
-    assert calibration_error(confidence, correct) == pytest.approx(expected)
+    assert found["calibration_error"] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -66,5 +81,16 @@ def test_calibration_error_by_hand() -> None:
 def test_calibration_error_of_one_document(
     confidence: float, correct: bool, expected: float
 ) -> None:
-    found = calibration_error(np.array([confidence]), np.array([correct]))
-    assert found == pytest.approx(expected)
+    found = figures(scored((confidence, correct)))
+    assert found["calibration_error"] == pytest.approx(expected)
+
+
+def test_the_bins_of_reliability_come_to_the_calibration_error() -> None:
+    draw = np.random.default_rng(0)
+    rows = [(float(score), bool(draw.random() < score)) for score in draw.uniform(0.3, 1, 300)]
+    counted = tally(scored(*rows))
+    assert counted.confidence is not None
+    bins = reliability(counted.confidence, counted.correct)
+    assert sum(one["documents"] for one in bins) == 300
+    error = sum(one["documents"] * abs(one["confidence"] - one["correct"]) for one in bins) / 300
+    assert figures(scored(*rows))["calibration_error"] == pytest.approx(error)

@@ -1,0 +1,86 @@
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from trainers.scoring import records
+from trainers.scoring.figures import compared, details, errors, with_intervals
+from trainers.scoring.records import labels_in, recorded
+from trainers.tasks.classify.spec import Classify
+
+TASK = Classify()
+
+
+def record(number: int, prediction: str, score: float = 0.9, **columns: Any) -> dict[str, Any]:
+    return {
+        "row": number,
+        "id": f"{number:04}",
+        "gold": "a",
+        "prediction": prediction,
+        "score": score,
+        "tokens": number + 2,
+        "truncated": number > 30,
+        "group": None,
+        "text": f"text {number}",
+        **columns,
+    }
+
+
+def test_intervals_stand_beside_the_figures_and_by_group_where_there_are_groups() -> None:
+    alone = [record(number, "ab"[number % 3 == 2]) for number in range(60)]
+    found = with_intervals(TASK, alone)
+    assert found["accuracy"] == pytest.approx(2 / 3)
+    assert found["intervals"].keys() == {"accuracy", "macro_f1", "micro_f1", "calibration_error"}
+    assert "intervals_by_group" not in found
+    grouped = [{**one, "group": f"g{one['row'] // 10}"} for one in alone]
+    assert with_intervals(TASK, grouped)["intervals"] == found["intervals"]
+    assert with_intervals(TASK, grouped)["intervals_by_group"] != found["intervals"]
+
+
+def test_what_was_read_is_counted() -> None:
+    found = details(TASK, [record(number, "a") for number in range(40)])
+    assert found["reading"] == {"tokens": sum(range(2, 42)), "longest": 41, "truncated": 9}
+    assert sum(one["documents"] for one in found["calibration"]) == 40
+    assert "tokens" not in found["slices"]
+
+
+def test_rows_are_matched_by_their_ids() -> None:
+    first = [record(number, "a" if number < 40 else "b") for number in range(50)]
+    second = [record(number, "a" if number % 2 else "b") for number in reversed(range(50))]
+    test, only_first, only_second = compared(TASK, first, second)
+    assert [first[place]["row"] for place in only_first] == [*range(0, 40, 2)]
+    assert [first[place]["row"] for place in only_second] == [*range(41, 50, 2)]
+    assert (test["rows"], test["both_right"]) == (50, 20)
+    assert (test["only_first_right"], test["only_second_right"]) == (20, 5)
+    assert test["metrics"]["accuracy"]["difference"] == pytest.approx(0.3)
+
+
+def test_the_surest_errors_come_first() -> None:
+    some = [record(0, "a", 1.0), record(1, "b", 0.6), record(2, "b", 0.95), record(3, "b", 0.7)]
+    assert [one["row"] for one in errors(TASK, some, most=2)] == [2, 3]
+
+
+def test_records_know_their_row_and_its_plain_columns(tmp_path: Any) -> None:
+    rows = [{"id": "x", "text": "很好", "label": "a", "group": "g", "shop": 7, "tokens_of": ["t"]}]
+    said = [{"gold": "a", "prediction": "b", "score": 0.5, "tokens": 3, "truncated": False}]
+    (made,) = recorded(rows, said, first=5)
+    assert made == {
+        "row": 5,
+        "id": "x",
+        **said[0],
+        "group": "g",
+        "characters": 2,
+        "shop": 7,
+        "text": "很好",
+    }
+    mixed = {**made, "shop": "eight", "gold": "c"}
+    records.write([made, mixed], tmp_path)
+    kept = pq.read_table(tmp_path / records.RECORDS).to_pylist()
+    assert kept == [{**made, "shop": "7"}, mixed], "a column of two types is texts"
+
+
+def test_labels_are_those_of_texts_lists_and_entities() -> None:
+    assert labels_in("a") == {"a"}
+    assert labels_in(["a", "b", "a"]) == {"a", "b"}
+    assert labels_in([{"start": 0, "end": 2, "label": "PER"}]) == {"PER"}
+    assert labels_in([]) == set()

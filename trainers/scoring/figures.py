@@ -1,0 +1,82 @@
+"""All figures of an evaluation, from its records and nothing else. Pure."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from cluster.lazy_import import lazy_import
+from trainers.corpora.reading.config import GROUP
+from trainers.scoring.bootstrap import clusters_of, intervals
+from trainers.scoring.paired import differences, flips, places
+from trainers.scoring.records import Record
+from trainers.scoring.score import figures
+from trainers.scoring.slices import slices
+from trainers.scoring.text import BY_GROUP, INTERVALS
+from trainers.tasks.calibration import reliability
+from trainers.tasks.spec import TaskSection
+from trainers.tasks.tally import Tally
+
+
+def tally_of(task: TaskSection, records: Sequence[Record]) -> Tally:
+    tally: Tally = lazy_import(task.tally)(records)
+    return tally
+
+
+def with_intervals(task: TaskSection, records: Sequence[Record]) -> dict[str, Any]:
+    """`figures`, with `intervals` of its metrics over records, and where records have groups also
+    `intervals_by_group`."""
+    tally, clusters = tally_of(task, records), _clusters(records)
+    found = {**figures(task, records), INTERVALS: intervals(tally)}
+    return found if clusters is None else {**found, BY_GROUP: intervals(tally, clusters)}
+
+
+def details(task: TaskSection, records: Sequence[Record]) -> dict[str, Any]:
+    """What else is to be known of records: `slices`, `calibration` where the task has a confidence,
+    and `reading`: tokens, and how many texts were cut."""
+    tally = tally_of(task, records)
+    found: dict[str, Any] = {"slices": slices(records, tally, _clusters(records))}
+    if tally.confidence is not None:
+        found["calibration"] = reliability(tally.confidence, tally.correct)
+    tokens = [record["tokens"] for record in records]
+    reading = {
+        "tokens": sum(tokens),
+        "longest": max(tokens),
+        "truncated": sum(record["truncated"] for record in records),
+    }
+    return {**found, "reading": reading}
+
+
+def compared(
+    task: TaskSection, first: Sequence[Record], second: Sequence[Record]
+) -> tuple[dict[str, Any], list[int], list[int]]:
+    """A paired test of two models' records of the same rows, in the order of the first's; and the
+    places, among the first's, of the rows that only the first has right, and only the second.
+
+    The test has `metrics`, each with its difference, interval and p-value; how many rows only one
+    has right; and McNemar's p-value of these.
+    """
+    in_order = places([one["id"] for one in first], [one["id"] for one in second])
+    ours, theirs = tally_of(task, first), tally_of(task, second).of(in_order)
+    flipped = flips(ours, theirs)
+    test = {
+        "metrics": differences(ours, theirs, _clusters(first)),
+        "rows": len(first),
+        "both_right": int((ours.correct & theirs.correct).sum()),
+        "only_first_right": len(flipped.only_first),
+        "only_second_right": len(flipped.only_second),
+        "p_mcnemar": flipped.p,
+    }
+    return test, flipped.only_first.tolist(), flipped.only_second.tolist()
+
+
+def errors(task: TaskSection, records: Sequence[Record], most: int) -> list[Record]:
+    """The wrong records of which the model was surest, the surest first; of a task without scores
+    the first of them."""
+    wrong = np.flatnonzero(~tally_of(task, records).correct).tolist()
+    found = [records[place] for place in wrong]
+    return sorted(found, key=lambda record: -record.get("score", 0.0))[:most]
+
+
+def _clusters(records: Sequence[Record]) -> Any:
+    return clusters_of([record.get(GROUP) for record in records])

@@ -1,0 +1,200 @@
+"""A labelled file as rows that a model is evaluated on: read and cleaned as its own examples were.
+
+Each text counts once. What is dropped is counted by reason, and so are labels that the model cannot
+give, which stay, as errors of it, and rows that it was trained on.
+"""
+
+import collections
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from cluster.errors import UserError
+from cluster.recipe.section import Invalid, identity
+from cluster.store.artifacts import Artifact
+from trainers.corpora.cleaning.config import Clean
+from trainers.corpora.cleaning.documents import Counts, cleaned, text_key
+from trainers.corpora.cleaning.rules import too_short_or_long
+from trainers.corpora.examples.merge import Copy, Merged, Origin
+from trainers.corpora.examples.read_rows import with_labels
+from trainers.corpora.reading.config import GROUP, LABEL, TEXT, Source
+from trainers.corpora.reading.readers import Document, first_columns, read
+from trainers.corpora.reading.sources import content_hash, located, parts
+from trainers.corpora.tokens.pack import read_arrow
+from trainers.scoring.records import labels_in
+from trainers.tasks.spec import TaskSection
+
+KEY = "--data"
+SHOWN = 5
+"""Labels and reasons in a line at most."""
+
+Row = dict[str, Any]
+
+
+def inputs(source: Source) -> dict[str, Any]:
+    """What an evaluation on the file depends on: its content, and how it is read. Raises UserError
+    where it is not there."""
+    refuse_missing(source)
+    return {
+        "source": {name: value for name, value in identity(source).items() if name != "path"},
+        "content": content_hash(source, KEY),
+    }
+
+
+def refuse_missing(source: Source) -> None:
+    try:
+        located(source)
+    except Invalid as error:
+        raise UserError(f"{KEY}: {error}") from error
+
+
+def rows(source: Source, settings: TaskSection, clean: Clean) -> tuple[list[Row], Counts]:
+    """The rows of a file in its order, with what became of the others. Its columns that are no
+    roles of the task are columns of the rows, too. Raises UserError where there are none."""
+    source = _with_columns(source, settings)
+    counts = Counts()
+    further: dict[str, tuple[int, Row]] = {}
+    documents = settings.checked(_numbered(source, settings, further))
+    # Here what cannot be read is told, however much it is.
+    lenient = clean.model_copy(update={"max_unreadable": 1.0})
+    kept = cleaned(documents, lenient, counts, too_short_or_long, settings.cleaned_document)
+    found = _once_each(
+        [*with_labels(kept, source, KEY, settings, counts)], source, settings, counts
+    )
+    counts.kept = len(found)
+    counts.dropped = +counts.dropped
+    if not found:
+        shown = [text for texts in counts.shown_samples().values() for text in texts]
+        raise UserError(
+            f"{KEY} {source.path}: no labelled rows; of {counts.read:,} read, dropped: "
+            f"{_listed(counts.dropped) or 'none'}{', such as ' + shown[0] if shown else ''}"
+        )
+    return [_row(document, settings, *further[document.where]) for document in found], counts
+
+
+def _with_columns(source: Source, settings: TaskSection) -> Source:
+    """The source with its columns named. Raises UserError where it has no rows of the task."""
+    refuse_missing(source)
+    if source.weak_labels is not None:
+        raise UserError("--set weak_labels: labels of rules are none to evaluate a model by")
+    known = first_columns(source, {*settings.roles, GROUP})
+    named = source.of_examples(known, settings.forms)
+    if named is not None:
+        return named
+    forms = ", or ".join(" and ".join(form) for form in settings.forms)
+    has = ", ".join(known) or "none"
+    lacking = next((role for role in settings.forms[0] if role not in known), LABEL)
+    raise UserError(
+        f"{KEY} {source.path}: a row needs {forms}, and the file has columns {has}; name another "
+        f"by --set columns.{lacking}=COLUMN"
+    )
+
+
+def _numbered(
+    source: Source, settings: TaskSection, further: dict[str, tuple[int, Row]]
+) -> Iterator[Document]:
+    """The documents of all parts; `further` gets, by where a row stands, its number and the columns
+    that are no roles of the task."""
+    number = 0
+    for part in parts(source, KEY):
+        for document in read(source, part):
+            number += 1
+            others = {k: v for k, v in document.values.items() if k not in settings.roles}
+            further[document.where] = number, others
+            values = {k: v for k, v in document.values.items() if k not in others}
+            yield dataclasses.replace(document, values=values) if others else document
+
+
+def _once_each(
+    documents: Sequence[Document], source: Source, settings: TaskSection, counts: Counts
+) -> list[Document]:
+    """Each text once, as examples have it: one that stands with two labels is dropped."""
+    origin = Origin.of("data", source, None)
+    by_text: dict[str, list[Copy]] = {}
+    for place, document in enumerate(documents):
+        copy = Copy(place, origin, document.label or (), document.group, None)
+        by_text.setdefault(document.text or "", []).append(copy)
+    merged = Merged()
+    for copies in by_text.values():
+        merged.add(copies, settings.several_labels)
+    for reason, place in merged.dropped:
+        text = documents[place].text or ""
+        counts.drop(reason, text_key(text), text)
+    return [
+        dataclasses.replace(documents[place], label=tuple(labels))
+        for place, labels in zip(merged.places, merged.labels, strict=True)
+    ]
+
+
+def _row(document: Document, settings: TaskSection, number: int, others: Row) -> Row:
+    """As a row of examples, but for its id: which row of the file it is."""
+    labels = [*(document.label or ())]
+    label = {LABEL: labels if settings.several_labels else labels[0]} if settings.has_label else {}
+    return {
+        "id": str(number),
+        TEXT: document.text,
+        **label,
+        GROUP: document.group,
+        **document.values,
+        **others,
+    }
+
+
+def unknown_labels(
+    records: Sequence[Row], known: Sequence[str] | None, source: Source, model: str
+) -> dict[str, int]:
+    """Rows by each gold label that is none of the model's; `known` is None where its task has no
+    such. Raises UserError where no row has a label that it knows."""
+    if known is None:
+        return {}
+    counts: collections.Counter[str] = collections.Counter()
+    answerable = 0
+    for record in records:
+        labels = labels_in(record["gold"])
+        answerable += not labels or not labels.isdisjoint(known)
+        counts.update(labels.difference(known))
+    if not answerable:
+        raise UserError(
+            f"{KEY} {source.path}: its labels are {_listed(counts)}, and {model} knows "
+            f"{', '.join(known)}; say which is which by --set 'label_map={{...}}'"
+        )
+    return dict(sorted(counts.items()))
+
+
+def report(
+    rows: Sequence[Row], counts: Counts, unknown: Mapping[str, int], examples: Artifact | None
+) -> dict[str, Any]:
+    """What became of the rows of a file, and how many texts the model was trained on."""
+    trained_on = 0
+    if examples is not None:
+        known = {*read_arrow(examples.path / "train.arrow")["id"].to_pylist()}
+        trained_on = sum(f"{text_key(row[TEXT]):016x}" in known for row in rows)
+    return {
+        "read": counts.read,
+        "kept": counts.kept,
+        "dropped": dict(sorted(counts.dropped.items())),
+        "unknown_labels": dict(unknown),
+        "trained_on": trained_on,
+    }
+
+
+def lines(report: Mapping[str, Any], model: str) -> Iterator[str]:
+    """What a user must know of the rows."""
+    dropped = _listed(report["dropped"]) or "none"
+    yield f"{report['read']:,} rows read, {report['kept']:,} kept; dropped: {dropped}"
+    if report["unknown_labels"]:
+        yield (
+            f"warning: labels that {model} does not know, so that it has these rows wrong: "
+            + _listed(report["unknown_labels"])
+        )
+    if report["trained_on"]:
+        yield (
+            f"warning: {report['trained_on']:,} of the rows are among those that {model} was "
+            "trained on"
+        )
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    largest = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    more = f" and {len(largest) - SHOWN:,} more" if len(largest) > SHOWN else ""
+    return ", ".join(f"{name} {count:,}" for name, count in largest[:SHOWN]) + more

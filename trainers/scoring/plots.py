@@ -1,0 +1,62 @@
+"""The pictures of an evaluation's page: reliability, scores, tokens."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from trainers.corpora.report.picture import STAND_INS, picture
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+BARS = 30
+RIGHT, WRONG, BESIDE = (STAND_INS[name] for name in ("kept", "dropped", "before"))
+
+
+def reliability_plot(bins: Sequence[Mapping[str, float]]) -> str:
+    """The share that is right over confidence: on the diagonal where the model is as often right as
+    it says. A dot's area is its share of the documents."""
+    confidence = [one["confidence"] for one in bins]
+    correct = [one["correct"] for one in bins]
+    documents = np.array([one["documents"] for one in bins])
+
+    def draw(axes: "Axes") -> None:
+        axes.plot([0, 1], [0, 1], color=BESIDE, linewidth=0.8, linestyle="dashed")
+        axes.plot(confidence, correct, color=RIGHT, linewidth=1.2)
+        axes.vlines(confidence, correct, confidence, color=WRONG, linewidth=0.8)
+        sizes = 8 + 160 * documents / documents.sum()
+        axes.scatter(confidence, correct, s=sizes, color=RIGHT, linewidth=0, zorder=3)
+        least = min(*confidence, *correct)
+        axes.set(xlim=(max(0, min(confidence) - 0.05), 1.02), ylim=(max(0, least - 0.1), 1.05))
+        axes.set(xlabel="confidence", ylabel="share that is right")
+
+    return picture(draw, height=3.2)
+
+
+def score_histogram(right: Sequence[float], wrong: Sequence[float]) -> str:
+    """Right and wrong predictions by their score, stacked."""
+    edges = np.histogram_bin_edges([*right, *wrong], BARS)
+    counts = [np.histogram(scores, edges)[0] for scores in (wrong, right)]
+
+    def draw(axes: "Axes") -> None:
+        axes.stairs(counts[0], edges, fill=True, color=WRONG)
+        axes.stairs(counts[0] + counts[1], edges, baseline=counts[0], fill=True, color=RIGHT)
+        axes.set(xlabel="score", ylabel="rows")
+        axes.grid(False, axis="x")
+
+    return picture(draw, height=3.2)
+
+
+def token_histogram(tokens: Sequence[int], most: int) -> str:
+    """Rows by the tokens that were read of them; a broken line where a text is cut."""
+    edges = np.linspace(0, max(most, *tokens) + 1, BARS + 1)
+    counts = np.histogram(tokens, edges)[0]
+
+    def draw(axes: "Axes") -> None:
+        axes.stairs(counts, edges, fill=True, color=RIGHT)
+        axes.axvline(most, color=BESIDE, linewidth=1, linestyle="dashed")
+        axes.set(xlabel="tokens", ylabel="rows")
+        axes.grid(False, axis="x")
+
+    return picture(draw)

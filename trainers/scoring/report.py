@@ -1,0 +1,261 @@
+"""The page of an evaluation: its figures with intervals, and what they are made of. Pure."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from trainers.corpora.report.dots import Dot, Dots
+from trainers.corpora.report.page import ROWS, Plot, Section, Table, render, share
+from trainers.scoring.figures import errors, tally_of
+from trainers.scoring.plots import reliability_plot, score_histogram, token_histogram
+from trainers.scoring.records import Record
+from trainers.scoring.text import BY_GROUP, difference_rows, number, shown_intervals, with_interval
+from trainers.tasks.spec import TaskSection
+
+MODEL, OTHER = "kept", "before"
+"""Their colours."""
+ERRORS = 40
+SHOWN_CHARACTERS = 400
+"""Of a text that is wrong."""
+CONFUSED = 20
+"""Labels in the confusion matrix at most: those with most documents."""
+ABOUT_INTERVALS = "Whiskers are 95 % intervals of the bootstrap over {}."
+
+
+def evaluation_page(
+    task: TaskSection,
+    evaluation: Mapping[str, Any],
+    records: Sequence[Record],
+    artifact_id: str,
+    subject: str,
+) -> str:
+    """The page of what `evaluate` computed from records; `subject` is what they are of, `test` or
+    `data`."""
+    computed = evaluation[subject]
+    right = tally_of(task, records).correct
+    wrong = int((~right).sum())
+    headline, cut = task.headline, evaluation["reading"]["truncated"]
+    low, high = shown_intervals(computed)[headline]
+    tiles: dict[str, str | int] = {
+        task.metrics[headline].title: f"{computed[headline]:.4f}",
+        "its 95 % interval": f"{low:.4f} to {high:.4f}",
+        "rows": len(records),
+        "not all right": f"{wrong:,} ({share(wrong, len(records))})",
+        "texts cut": f"{cut:,} ({share(cut, len(records))})",
+    }
+    sections = [
+        _figures(task, evaluation, subject),
+        *_sure(evaluation, records, right.tolist()),
+        *_confusion(computed),
+        *_by_label(computed),
+        *_slices(task, evaluation, computed),
+        _reading(task, evaluation["reading"], records),
+        *_rows(evaluation.get("rows")),
+        _errors(task, records),
+    ]
+    return render("Evaluation", artifact_id, tiles, sections)
+
+
+def _figures(task: TaskSection, evaluation: Mapping[str, Any], subject: str) -> Section:
+    """Each metric of the model, beside its baselines and further seeds."""
+    against: Mapping[str, Any] = evaluation.get("against", {})
+    shown = {"this model": evaluation[subject], **{name: evaluation[name] for name in against}}
+    plots = []
+    for name in task.test_metrics:
+        dots = [
+            _dot(label, of, name, MODEL if label == "this model" else OTHER)
+            for label, of in shown.items()
+            if name in of
+        ]
+        if name == task.headline:
+            dots += _seeds(evaluation.get("seeds", {}))
+        metric = task.metrics[name]
+        better = "more" if metric.mode == "max" else "less"
+        plots.append(Plot(f"{metric.title}; {better} is better", dots=Dots(dots)))
+    by_group = BY_GROUP in evaluation[subject]
+    about = ABOUT_INTERVALS.format("groups of rows" if by_group else "rows")
+    if evaluation.get("seeds"):
+        about += " Of several seeds they are Student's, over the seeds."
+    tables = [_differences(task, name, test) for name, test in against.items()]
+    return Section("Figures", about, plots=plots, tables=tables)
+
+
+def _dot(label: str, computed: Mapping[str, Any], name: str, colour: str) -> Dot:
+    interval = shown_intervals(computed).get(name)
+    return Dot(label, computed[name], interval, with_interval(computed, name), colour)
+
+
+def _seeds(seeds: Mapping[str, Mapping[str, Any]]) -> Iterator[Dot]:
+    for kind, of in seeds.items():
+        if kind == "gain from pretraining" or (kind == "pretrained" and len(of["values"]) < 2):
+            continue
+        half, mean = of.get("half_width_95"), of["mean"]
+        interval = None if half is None else [mean - half, mean + half]
+        count = len(of["values"])
+        label = f"{kind}, {count} seeds" if count > 1 else kind
+        yield Dot(label, mean, interval, number(mean, interval), OTHER)
+
+
+def _differences(task: TaskSection, name: str, test: Mapping[str, Any]) -> Table:
+    head = ["Metric", "This model is higher by", "p"]
+    caption = f"Against {name}, on the same {test['rows']:,} rows"
+    return Table(caption, head, difference_rows(task.metrics, test))
+
+
+def _sure(
+    evaluation: Mapping[str, Any], records: Sequence[Record], right: Sequence[bool]
+) -> Iterator[Section]:
+    """How sure the model is, and how right."""
+    if not all("score" in record for record in records):
+        return
+    plots = []
+    if "calibration" in evaluation:
+        caption = "Reliability: a dot's area is its share of the rows"
+        plots.append(Plot(caption, svg=reliability_plot(evaluation["calibration"])))
+    scores: dict[bool, list[float]] = {True: [], False: []}
+    for record, is_right in zip(records, right, strict=True):
+        scores[is_right].append(record["score"])
+    svg = score_histogram(scores[True], scores[False])
+    plots.append(Plot("Rows by score, right on top of wrong", svg=svg))
+    about = (
+        "A model is calibrated where it is right as often as it says: its dots are then on the "
+        "broken line. Below it the model is too sure."
+    )
+    legend = {"kept": "right", "dropped": "wrong; how far its confidence is off"}
+    yield Section("How sure it is", about if len(plots) > 1 else "", legend, plots)
+
+
+def _confusion(computed: Mapping[str, Any]) -> Iterator[Section]:
+    matrix = computed.get("confusion")
+    if matrix is None:
+        return
+    labels = [*computed["per_label"]]
+    sizes = {place: sum(row) for place, row in enumerate(matrix)}
+    kept = sorted(sorted(sizes, key=lambda place: -sizes[place])[:CONFUSED])
+    rows, shades = [], []
+    for place in kept:
+        rows.append([labels[place], *(matrix[place][other] for other in kept)])
+        whole = max(1, sizes[place])
+        shares = {other: matrix[place][other] / whole for other in kept}
+        shades.append([of if other == place else -of for other, of in shares.items()])
+    about = (
+        "Rows are true labels, columns predicted ones; a cell is shaded by its share of the row."
+    )
+    if len(kept) < len(labels):
+        about += f" Of {len(labels):,} labels the {len(kept)} with most documents."
+    head = ["", *(labels[place] for place in kept)]
+    yield Section("Confusion", about, tables=[Table("", head, rows, shades=shades)])
+
+
+def _by_label(computed: Mapping[str, Any]) -> Iterator[Section]:
+    """A table of each part of the figures that has figures by a name, such as by label."""
+    tables = []
+    for name, parts in computed.items():
+        if not (isinstance(parts, dict) and parts and all(map(_is_figures, parts.values()))):
+            continue
+        columns = [*next(iter(parts.values()))]
+        rows = [
+            [label, *(_cell(column, of.get(column)) for column in columns)]
+            for label, of in parts.items()
+        ]
+        part = name.removeprefix("per_").replace("_", " ")
+        head = [part.capitalize(), *map(str.capitalize, columns)]
+        tables.append(Table(f"By {part}", head, rows, folded=len(rows) > ROWS))
+    if tables:
+        yield Section("Parts", tables=tables)
+
+
+def _is_figures(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(one, int | float) for one in value.values())
+
+
+def _cell(column: str, value: float | None) -> str | int:
+    if value is None:
+        return "–"
+    return int(value) if float(value).is_integer() and value > 1 else f"{value:.4f}"
+
+
+def _slices(
+    task: TaskSection, evaluation: Mapping[str, Any], computed: Mapping[str, Any]
+) -> Iterator[Section]:
+    name = task.headline
+    plots = []
+    for column, parts in evaluation["slices"].items():
+        dots = []
+        for part in parts:
+            value, interval = part["metrics"][name], part["intervals"][name]
+            note = f"{value:.4f} · {part['documents']:,} rows"
+            colour = OTHER if "others" in part else MODEL
+            dots.append(Dot(part["value"], value, interval, note, colour))
+        plots.append(Plot(f"By {column}", dots=Dots(dots, mark=computed[name])))
+    if plots:
+        title = task.metrics[name].title
+        about = f"{title[0].upper()}{title[1:]} of parts of the rows; the line is that of all."
+        yield Section("Slices", about, plots=plots)
+
+
+def _reading(task: TaskSection, reading: Mapping[str, int], records: Sequence[Record]) -> Section:
+    tokens = [record["tokens"] for record in records]
+    cut, average = reading["truncated"], sum(tokens) / len(tokens)
+    about = (
+        f"{reading['tokens']:,} tokens in {len(tokens):,} rows, {average:,.0f} on average. A text "
+        f"is cut at finetune.max_length = {task.max_length:,}: {cut:,} were "
+        f"({share(cut, len(tokens))})."
+    )
+    plot = Plot("Rows by tokens read", svg=token_histogram(tokens, task.max_length))
+    return Section("What it read", about, plots=[plot])
+
+
+def _rows(rows: Mapping[str, Any] | None) -> Iterator[Section]:
+    """What became of the rows of a file."""
+    if rows is None:
+        return
+    counts = [["kept", rows["kept"]], *([reason, n] for reason, n in rows["dropped"].items())]
+    table = Table(f"{rows['read']:,} rows read", ("What became of them", "Rows"), counts)
+    unknown = [[label, n] for label, n in rows["unknown_labels"].items()]
+    tables = [table]
+    if unknown:
+        tables.append(Table("Labels that the model does not know", ("Label", "Rows"), unknown))
+    seen = rows["trained_on"]
+    about = f"{seen:,} of the rows are among those that the model was trained on." if seen else ""
+    yield Section("Rows", about, tables=tables)
+
+
+def _errors(task: TaskSection, records: Sequence[Record]) -> Section:
+    wrong = errors(task, records, ERRORS)
+    about = (
+        "Those that the model was surest of come first: among them are labels that are wrong in "
+        "the data."
+    )
+    return Section("Worst errors", about, tables=[error_table("", wrong)] if wrong else [])
+
+
+def error_table(caption: str, records: Sequence[Record]) -> Table:
+    rows = [
+        [
+            beginning(record["text"]),
+            answer(record["gold"], record["text"]),
+            answer(record["prediction"], record["text"]),
+            f"{record['score']:.4f}" if "score" in record else "–",
+            record["tokens"],
+        ]
+        for record in records
+    ]
+    head = ("Text", "True", "Predicted", "Score", "Tokens")
+    return Table(caption, head, rows, names=3, texts=True)
+
+
+def beginning(text: str) -> str:
+    if len(text) <= SHOWN_CHARACTERS:
+        return text
+    return f"{text[:SHOWN_CHARACTERS]} … ({len(text) - SHOWN_CHARACTERS:,} more characters)"
+
+
+def answer(value: Any, text: str) -> str:
+    """A label, labels, or entities, as people read them."""
+    if isinstance(value, str):
+        return value
+    named = [
+        f"{one['label']} {text[one['start'] : one['end']]}" if isinstance(one, Mapping) else one
+        for one in value
+    ]
+    return ", ".join(named) or "none"

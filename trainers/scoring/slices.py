@@ -1,0 +1,114 @@
+"""Figures of parts of the records: those that have one value in a column. Pure.
+
+Of numbers that take many values, ranges with about as many records are parts. Values with few
+records are taken together, since figures of few say little.
+"""
+
+import collections
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from trainers.corpora.reading.config import GROUP
+from trainers.scoring.bootstrap import Numbers, intervals
+from trainers.scoring.records import KNOWN, PLAIN
+from trainers.tasks.tally import Tally
+
+LEAST_RECORDS = 20
+"""Of a value that is a slice of its own."""
+MOST_VALUES = 12
+"""Of a column that are slices of their own: those with most records."""
+RANGES = 5
+MISSING = "–"
+
+Slices = dict[str, list[dict[str, Any]]]
+
+
+def slices(records: Sequence[Mapping[str, Any]], tally: Tally, clusters: Numbers | None) -> Slices:
+    """By column, each slice as `value`, `documents`, `metrics` and `intervals`; with `others`, how
+    many values it folds, if it does. A column that has only one slice is left out."""
+    found = {}
+    for column in _columns(records):
+        parts = _parts([record.get(column) for record in records])
+        if len(parts) < 2:
+            continue
+        found[column] = [
+            {
+                "value": value,
+                "documents": len(places),
+                "metrics": (part := tally.of(places)).figures(),
+                # Of a slice by group, the group itself is all that could be drawn.
+                "intervals": intervals(
+                    part, clusters[places] if clusters is not None and column != GROUP else None
+                ),
+                **({"others": others} if others else {}),
+            }
+            for value, places, others in parts
+        ]
+    return found
+
+
+def _columns(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    names = {name: None for record in records for name in record if name not in KNOWN}
+    return [
+        name
+        for name in names
+        if all(isinstance(record.get(name), (*PLAIN, type(None))) for record in records)
+    ]
+
+
+def _parts(values: Sequence[Any]) -> list[tuple[str, Numbers, int]]:
+    """Value, places of its records, and how many values are folded into it."""
+    names, ordered = _named(values)
+    counts = collections.Counter(names)
+    largest = [name for name, count in counts.most_common() if count >= LEAST_RECORDS]
+    kept = largest if len(counts) == len(largest) <= MOST_VALUES + 1 else largest[:MOST_VALUES]
+    if ordered:
+        kept = [name for name in ordered if name in kept]
+    where: dict[str, list[int]] = {name: [] for name in kept}
+    others: list[int] = []
+    for place, name in enumerate(names):
+        where.get(name, others).append(place)
+    found = [(name, np.array(places, np.int64), 0) for name, places in where.items()]
+    if others:
+        folded = len(counts) - len(kept)
+        name = f"{folded:,} other values" if folded > 1 else "1 other value"
+        found.append((name, np.array(others, np.int64), folded))
+    return found
+
+
+def _named(values: Sequence[Any]) -> tuple[list[str], list[str]]:
+    """The name of each value, and the names in order where they have one."""
+    values = [None if value != value else value for value in values]  # not a number
+    known = [value for value in values if value is not None]
+    is_number = known and all(
+        isinstance(value, int | float) and not isinstance(value, bool) for value in known
+    )
+    if not is_number:
+        return [MISSING if value is None else _text(value) for value in values], []
+    distinct = sorted({*known})
+    if len(distinct) <= MOST_VALUES:
+        ends = distinct
+    else:
+        shares = np.arange(1, RANGES) / RANGES
+        cuts = np.quantile(known, shares, method="inverted_cdf").tolist()
+        ends = sorted({*cuts, distinct[-1]})
+    numbers = np.searchsorted(ends, np.array(known, np.float64)).tolist()
+    begins = [min(value for value in distinct if value > low) for low in [-np.inf, *ends[:-1]]]
+    ranges = [_range(low, high) for low, high in zip(begins, ends, strict=True)]
+    of_known = iter(numbers)
+    names = [MISSING if value is None else ranges[next(of_known)] for value in values]
+    return names, [*dict.fromkeys(ranges), MISSING]
+
+
+def _range(low: float, high: float) -> str:
+    return _text(low) if low == high else f"{_text(low)} to {_text(high)}"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -178,7 +178,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     status.add_argument("--open", action="store_true", help="open the run's reports in the browser")
     both = (recipe, stored, ray)
-    verb("evaluate", "show a model's figures on the test split", "RECIPE|MODEL", *both)
+    evaluate = verb("evaluate", "show a model's figures on the test split", "RECIPE|MODEL", *both)
+    evaluate.add_argument(
+        "--against",
+        metavar="MODEL",
+        help="compare it with another model on the same rows: differences, intervals, p-values",
+    )
+    evaluate.add_argument(
+        "--data",
+        metavar="FILE",
+        help="evaluate a model on a labelled file, read as a recipe's source is; --set gives its "
+        "keys, such as columns.text=review",
+    )
     promote = verb("promote", "let an evaluated model be served", "MODEL", stored)
     promote.add_argument(
         "--gate",

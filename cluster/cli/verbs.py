@@ -4,7 +4,7 @@ import argparse
 import contextlib
 import dataclasses
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from cluster.cli import summary
@@ -13,11 +13,20 @@ from cluster.lazy_import import lazy_import
 from cluster.ray import jobs
 from cluster.ray.resources import less, refuse_unless_fits
 from cluster.ray.session import connected, held, is_local
-from cluster.recipe.loading import about, find, load, load_section, located, named, shipped
+from cluster.recipe.loading import (
+    about,
+    find,
+    load,
+    load_keys,
+    load_section,
+    located,
+    named,
+    shipped,
+)
 from cluster.recipe.reference import as_text, reference
 from cluster.recipe.section import Recipe
 from cluster.runs import pipeline, records, stored_journals
-from cluster.runs.progress import Console, Terminal, labelled
+from cluster.runs.progress import Console, Terminal, labelled, short
 from cluster.runs.records import LOG, Run
 from cluster.store import artifacts, leftovers
 from cluster.store.artifacts import Artifact
@@ -146,28 +155,68 @@ def status(options: argparse.Namespace, terminal: Terminal) -> Answer:
 
 
 def evaluate(options: argparse.Namespace, terminal: Terminal) -> Answer:
-    if located(options.target):
+    means_a_model = options.against is not None or options.data is not None
+    if located(options.target) and not means_a_model:
         options.since, options.until, options.hold = None, "evaluate", False
         exit_status, answer = run(options, terminal)
         _show_figures(answer["stages"][-1]["metrics"], terminal)
         return exit_status, answer
+    source = _labelled_file(options)
+    model, against = _model(options.target, options, terminal), None
+    if options.against is not None:
+        against = _model(options.against, options, terminal)
+        lazy_import("trainers.scoring.compare:refuse_unlike")(model, against)
+    with _recorded(model.manifest.recipe, model.storage, terminal) as record:
+        evaluation = _evaluated("evaluate", model, source, record, terminal)
+        _show_figures(evaluation.manifest.metrics, terminal)
+        answer = {"model": model.id, "evaluation": evaluation.id, **evaluation.manifest.metrics}
+        if against is None:
+            return 0, answer
+        other = _evaluated("against", against, source, record, terminal)
+        with record.stage("compare") as stage:
+            compare = lazy_import("trainers.scoring.compare:compare_evaluations")
+            comparison = compare(model, against, evaluation, other)
+            _note(stage, comparison)
+    table = lazy_import("trainers.scoring.compare:table")(comparison)
+    flipped = lazy_import("trainers.scoring.compare:flipped")(comparison)
+    terminal.answer("\n".join(["", *summary.aligned(table), *flipped]))
+    return 0, {**answer, "comparison": {"id": comparison.id, **comparison.manifest.metrics}}
+
+
+def _labelled_file(options: argparse.Namespace) -> Any:
+    """The source that `--data` and `--set` describe, or None."""
+    if options.data is not None:
+        section = lazy_import("trainers.corpora.reading.config:Source")
+        return load_keys(section, options.overrides, {"path": options.data})
     if options.overrides:
-        raise UserError(f"--set: goes with a recipe; {options.target} is a model, as it is")
-    model = _model(options, terminal)
-    with (
-        _recorded(model.manifest.recipe, model.storage, terminal) as record,
-        record.stage("evaluate") as stage,
-    ):
-        evaluation = lazy_import("trainers.scoring.evaluate:evaluate_model")(model)
-        stage.status, stage.artifact = "done", evaluation.id
-        stage.metrics = evaluation.manifest.metrics
-    _show_figures(stage.metrics, terminal)
-    return 0, {"model": model.id, "evaluation": evaluation.id, **stage.metrics}
+        raise UserError(
+            f"--set: goes with a recipe or with --data; {options.target} is a model, as it is"
+        )
+    return None
+
+
+def _evaluated(
+    name: str, model: Artifact, source: Any, record: Run, terminal: Terminal
+) -> Artifact:
+    """A model's evaluation on its test split or on a file, as a stage of this name."""
+    with record.stage(name) as stage, contextlib.closing(Console(terminal, name)) as console:
+        evaluation: Artifact = (
+            lazy_import("trainers.scoring.evaluation:evaluate_model")(model)
+            if source is None
+            else lazy_import("trainers.scoring.evaluation:evaluate_on")(model, source, console)
+        )
+        _note(stage, evaluation)
+    return evaluation
+
+
+def _note(stage: Any, made: Artifact) -> None:
+    stage.status, stage.artifact, stage.metrics = "done", made.id, made.manifest.metrics
 
 
 def promote(options: argparse.Namespace, terminal: Terminal) -> Answer:
     gate = dict(map(_limit, options.gate))
-    promotion = lazy_import("serving.rollout.promote:promote")(_model(options, terminal), gate)
+    model = _model(options.target, options, terminal)
+    promotion = lazy_import("serving.rollout.promote:promote")(model, gate)
     terminal.err.write(f"promote: {promotion.manifest.metrics['model']}, as {promotion.id}\n")
     return 0, {"promotion": promotion.id, **promotion.manifest.metrics}
 
@@ -291,8 +340,8 @@ def _recipe(options: argparse.Namespace) -> Recipe:
     return load(options.target, options.overrides, options.workspace, check_files=True)
 
 
-def _model(options: argparse.Namespace, terminal: Terminal) -> Artifact:
-    storage, reference = placed(options.target, options.workspace)
+def _model(name: str, options: argparse.Namespace, terminal: Terminal) -> Artifact:
+    storage, reference = placed(name, options.workspace)
     model = lookup(storage, "model", reference, stage="finetune")
     _tell_taken(reference, model, terminal)
     return model
@@ -318,7 +367,18 @@ def _show_figures(evaluation: Mapping[str, Any], terminal: Terminal) -> None:
     sets = {**evaluation, **evaluation.get("seeds", {})}
     sets.pop("headline", None)
     for name, figures in sets.items():
-        numbers = [labelled(*item) for item in figures.items() if isinstance(item[1], int | float)]
+        if not isinstance(figures, Mapping):
+            continue
+        intervals = figures.get("intervals_by_group") or figures.get("intervals", {})
+        numbers = [
+            labelled(*item) + _interval(intervals.get(item[0]))
+            for item in figures.items()
+            if isinstance(item[1], int | float)
+        ]
         if numbers:
             rows.append((name, "  ".join(numbers)))
     terminal.answer("\n".join(summary.aligned(rows)))
+
+
+def _interval(interval: Sequence[float] | None) -> str:
+    return "" if interval is None else f" [{short(interval[0])}, {short(interval[1])}]"

@@ -106,6 +106,13 @@ def load_section(name: str, overrides: Iterable[str], keys: Mapping[str, Any] | 
     return getattr(_checked(model, document, "--set", assigned), name)
 
 
+def load_keys(section: type[Section], overrides: Iterable[str], keys: Mapping[str, Any]) -> Any:
+    """A section that stands in no recipe, from its keys and `KEY=VALUE`. Raises RecipeError."""
+    document = dict(keys)
+    assigned = assign_all(document, overrides)
+    return _checked(section, document, "--set", assigned)
+
+
 def located(source: str) -> Path | None:
     """Where a recipe is, given as a path or a shipped name; None if it is neither."""
     path = shipped().get(source, Path(source))
@@ -158,9 +165,11 @@ def _checked(
     except ValidationError as error:
         items = error.errors()
         # Of a sequence whose items are refused, pydantic says too that it is too short.
-        outer = {item["loc"][:-1] for item in items}
+        outer = {item["loc"][:-1] for item in items if item["loc"]}
         problems = [
-            _explain(document, source, assigned, item) for item in items if item["loc"] not in outer
+            _explain(model, document, source, assigned, item)
+            for item in items
+            if item["loc"] not in outer
         ]
         raise RecipeError("\n".join(dict.fromkeys(problems))) from None
 
@@ -172,7 +181,13 @@ def _sections(recipe: Recipe) -> Iterator[Section]:
             yield value
 
 
-def _explain(document: dict[str, Any], source: str, assigned: Iterable[str], item: Any) -> str:
+def _explain(
+    model: type[Section],
+    document: dict[str, Any],
+    source: str,
+    assigned: Iterable[str],
+    item: Any,
+) -> str:
     """One line for one pydantic error: where, which key, what stood there, what to do."""
     # The tags of a union's members are no keys: they begin with "|".
     keys = [key for key in item["loc"] if not str(key).startswith("|")]
@@ -182,7 +197,7 @@ def _explain(document: dict[str, Any], source: str, assigned: Iterable[str], ite
     where = _where(document, source, assigned, ".".join(map(str, keys)))
     match item["type"]:
         case "extra_forbidden":
-            siblings = _fields(keys[:-1])
+            siblings = _fields(model, keys[:-1])
             hint = nearest(str(keys[-1]), siblings) or f"; known: {', '.join(siblings)}"
             return f"{where}: unknown key (value {show(item['input'])}){hint}"
         case "missing":
@@ -211,9 +226,9 @@ def _choices(item: Any) -> list[str]:
     return expected.split("'")[1::2]
 
 
-def _fields(keys: list[Any]) -> list[str]:
+def _fields(model: type[Section], keys: list[Any]) -> list[str]:
     """The keys known in the section at `keys`, walking through lists, mappings and optionals."""
-    models: list[Any] = [known_recipe()]
+    models: list[Any] = [model]
     for key in keys:
         found = [
             model.model_fields[key].annotation for model in models if key in model.model_fields

@@ -140,7 +140,7 @@ def test_status_tells_what_was_done(first_run, raymill, workspace):
         assert found[stage]["artifact"] in page.read_text("utf-8")
 
 
-def test_a_model_is_evaluated_and_promoted_by_hand(first_run, raymill, copied, tmp_path):
+def test_a_model_is_evaluated_and_promoted_by_hand(first_run, raymill, copied, data, tmp_path):
     copied("examples", "finetune")
     model, own = stages(first_run)["finetune"]["artifact"], ("--workspace", str(tmp_path))
     unknown = raymill("promote", model, *own)
@@ -148,6 +148,10 @@ def test_a_model_is_evaluated_and_promoted_by_hand(first_run, raymill, copied, t
     evaluated = raymill("evaluate", model, *own)
     assert evaluated.answer["test"] == stages(first_run)["evaluate"]["metrics"]["test"]
     assert "Loading weights" not in evaluated.stderr, "that is in the run's log"
+    on_file = raymill("evaluate", model, "--data", str(data / "reviews.jsonl.gz"), *own)
+    assert on_file.status == 0, on_file.stderr
+    assert on_file.answer["rows"]["trained_on"] > 100
+    assert "of the rows are among those that" in on_file.stderr
     promoted = raymill("promote", model, *own, "--gate", "accuracy=0.3")
     assert promoted.answer["model"] == model
 
@@ -169,3 +173,14 @@ def test_a_base_from_elsewhere_is_fine_tuned(
         for folder in (base, tuned)
     )
     assert torch.cosine_similarity(before, after, dim=0) > 0.9, "it starts from these weights"
+    copied("finetune")
+    models = [stages(outcome)["finetune"]["artifact"], stages(first_run)["finetune"]["artifact"]]
+    own = ("--workspace", str(tmp_path))
+    compared = raymill("evaluate", models[0], "--against", models[1], *own)
+    assert compared.status == 0, compared.stderr
+    difference = compared.answer["comparison"]["metrics"]["accuracy"]
+    low, high = difference["interval"]
+    assert low <= difference["difference"] <= high
+    assert "McNemar's test: p " in compared.stderr
+    reports = raymill("status", compared.answer["run"], *own).answer["reports"]
+    assert [*reports] == ["evaluate", "against", "compare"]

@@ -147,7 +147,18 @@ def test_every_key_of_a_recipe_is_listed(capfd: pytest.CaptureFixture[str]) -> N
         (["check", "demo.yaml", "--set", "serve.gate.accuracy=85"], "from 0 to 1, found 85"),
         (["status"], "workspace: no folder"),
         (["status", "--workspace", "s3:/mill"], "did you mean 's3://mill'?"),
-        (["evaluate", "m", "--workspace", ".", "--set", "seed=2"], "--set: goes with a recipe"),
+        (
+            ["evaluate", "m", "--workspace", ".", "--set", "seed=2"],
+            "--set: goes with a recipe or with --data; m is a model",
+        ),
+        (
+            ["evaluate", "m", "--workspace", ".", "--data", "x.csv", "--set", "colum.text=a"],
+            "did you mean 'columns'?",
+        ),
+        (
+            ["evaluate", "demo", "--workspace", ".", "--against", "demo"],
+            "demo: no such model in",
+        ),
         (["status", "nothing", "--workspace", "."], "nothing: no such run"),
         (["status", "--open", "--workspace", "."], "--open, --html: name the run"),
         (["status", "--html", "--workspace", "."], "--open, --html: name the run"),

@@ -1,0 +1,177 @@
+"""A labelled file becomes rows as examples are; nothing is lost without being counted."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from cluster.errors import UserError
+from cluster.recipe.loading import load_keys
+from cluster.store.storage import Storage
+from tests.fakes import published
+from tests.tagging import Tag
+from trainers.corpora.cleaning.config import Clean
+from trainers.corpora.cleaning.documents import text_key
+from trainers.corpora.reading.config import Source
+from trainers.corpora.reading.sources import content_hash
+from trainers.corpora.tokens.pack import write_arrow
+from trainers.scoring.labelled import inputs, lines, report, rows, unknown_labels
+from trainers.tasks.classify.spec import Classify
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    content_hash.cache_clear()
+
+
+def source(*overrides: str, path: str = "data.jsonl") -> Source:
+    made: Source = load_keys(Source, overrides, {"path": path})
+    return made
+
+
+def written(*documents: dict[str, Any], path: str = "data.jsonl") -> None:
+    text = "\n".join(json.dumps(one, ensure_ascii=False) for one in documents)
+    Path(path).write_text(text, "utf-8")
+
+
+def test_rows_are_cleaned_and_each_text_counts_once() -> None:
+    written(
+        {"text": "很好，非常满意！", "label": "good"},
+        {"text": "ｖｅｒｙ ｂａｄ", "label": "bad"},
+        {"text": "very bad", "label": "bad"},
+        {"text": "both ways", "label": "good"},
+        {"text": "both ways", "label": "bad"},
+        {"text": "?", "label": "bad"},
+        {"text": "no label here", "label": None},
+        {"text": "nor here"},
+    )
+    found, counts = rows(source(), Classify(), Clean())
+    assert [(row["id"], row["text"], row["label"]) for row in found] == [
+        ("1", "很好,非常满意!", "good"),
+        ("2", "very bad", "bad"),
+    ]
+    assert counts.read == 8
+    assert dict(counts.dropped) == {
+        "exact duplicate": 2,
+        "two labels": 1,
+        "too short": 1,
+        "no label in column 'label'": 1,
+        "no column 'label'": 1,
+    }
+
+
+def test_columns_are_named_as_in_a_recipe_and_others_are_kept_as_slices() -> None:
+    Path("data.csv").write_text("review,stars,shop\ngut gemacht,5,x\nnicht so,1,y\nmittel,3,x\n")
+    settings = ["columns={text: review, label: stars, shop: shop}"]
+    settings.append("label_map={1: bad, 3: null, 5: good}")
+    found, counts = rows(source(*settings, path="data.csv"), Classify(), Clean())
+    assert [(row["label"], row["shop"]) for row in found] == [("good", "x"), ("bad", "y")]
+    assert dict(counts.dropped) == {"label mapped to null": 1}
+
+
+def test_a_row_may_have_several_labels_where_the_model_gives_several() -> None:
+    written({"text": "one two", "label": ["b", "a"]}, {"text": "none of it", "label": []})
+    found, _ = rows(source(), Classify(multi_label=True), Clean())
+    assert [row["label"] for row in found] == [["a", "b"], []]
+    with pytest.raises(UserError, match=r"data\.jsonl:1: the label is a list"):
+        rows(source(), Classify(), Clean())
+
+
+def test_a_task_has_its_own_columns() -> None:
+    written({"tokens": ["Anna", "ｓings"], "tags": ["NAME", "O"], "page": 4})
+    tag = Tag(base="some/model")
+    (row,), _ = rows(source("columns.page=page"), tag, Clean())
+    assert (row["tokens"], row["tags"], row["page"]) == (["Anna", "sings"], ["NAME", "O"], 4)
+    assert "label" not in row
+
+
+@pytest.mark.parametrize(
+    ("documents", "overrides", "says"),
+    [
+        (
+            [{"text": "a text", "stars": 1}],
+            [],
+            r"--data data\.jsonl: a row needs text and label, and the file has columns text, "
+            r"stars; name another by --set columns\.label=COLUMN",
+        ),
+        (
+            [{"review": "a text", "label": "x"}],
+            [],
+            r"no labelled rows; of 1 read, dropped: no column 'text' 1, such as "
+            r".*data\.jsonl:1: no column 'text': set as `columns\.text`; columns: review, label",
+        ),
+        (
+            [{"text": "a text", "label": None}] * 3,
+            [],
+            r"no labelled rows; of 3 read, dropped: no label in column 'label' 3",
+        ),
+        (
+            [{"text": "a text", "label": 3}],
+            ["label_map={1: bad}"],
+            r"data\.jsonl:1: label '3' is not in --data\.label_map; known: 1",
+        ),
+        (
+            [{"text": "a text", "label": "x"}],
+            ["columns.label=null", "weak_labels={functions: {x: {label: x, lexicon: [a]}}}"],
+            "--set weak_labels: labels of rules",
+        ),
+        ([{"text": "a text", "label": "x"}], ["path=gone.jsonl"], "--data: .*gone.jsonl"),
+        ([{"text": "a text"}], ["colums.text=x"], "--set colums: unknown key .*mean 'columns'"),
+        ([{"text": "a text"}], ["repeat=x"], "--set repeat: expected a whole number"),
+    ],
+)
+def test_a_file_that_cannot_be_evaluated_is_refused(
+    documents: list[dict[str, Any]], overrides: list[str], says: str
+) -> None:
+    written(*documents)
+    with pytest.raises(UserError, match=says):
+        rows(source(*overrides), Classify(), Clean())
+
+
+def test_labels_that_the_model_does_not_know_are_counted() -> None:
+    records = [{"gold": "good"}, {"gold": "bad"}, {"gold": "bad"}, {"gold": "so-so"}]
+    found = unknown_labels(records, ["good", "great"], source(), "model/x")
+    assert found == {"bad": 2, "so-so": 1}
+    assert unknown_labels(records, None, source(), "model/x") == {}, "a task without labels"
+    with pytest.raises(
+        UserError, match=r"its labels are bad 2, good 1, so-so 1, and model/x knows"
+    ):
+        unknown_labels(records, ["1", "2"], source(), "model/x")
+    entities = [{"gold": []}, {"gold": [{"start": 0, "end": 2, "label": "PER"}]}]
+    assert unknown_labels(entities, ["LOC"], source(), "model/x") == {"PER": 1}
+
+
+def test_rows_that_the_model_was_trained_on_are_told(tmp_path: Path) -> None:
+    written({"text": "seen before", "label": "a"}, {"text": "quite new", "label": "b"})
+    examples = published(Storage.at(str(tmp_path / "mill")), "examples/demo-examples-00")
+    trained = pa.table({"id": [f"{text_key('seen before'):016x}"]})
+    write_arrow(trained, examples.path / "train.arrow")
+    found, counts = rows(source(), Classify(), Clean())
+    told = report(found, counts, {"b": 1}, examples)
+    assert told == {
+        "read": 2,
+        "kept": 2,
+        "dropped": {},
+        "unknown_labels": {"b": 1},
+        "trained_on": 1,
+    }
+    assert [*lines(told, "model/x")] == [
+        "2 rows read, 2 kept; dropped: none",
+        "warning: labels that model/x does not know, so that it has these rows wrong: b 1",
+        "warning: 1 of the rows are among those that model/x was trained on",
+    ]
+    assert report(found, counts, {}, None)["trained_on"] == 0
+
+
+def test_an_evaluation_follows_from_the_content_and_how_it_is_read() -> None:
+    written({"text": "a text", "label": "a"})
+    before = inputs(source())
+    assert inputs(source("columns.label=label")) != before
+    Path("elsewhere").mkdir()
+    Path("data.jsonl").rename("elsewhere/data.jsonl")
+    assert inputs(source(path="elsewhere/data.jsonl")) == before
+    written({"text": "a text", "label": "b"}, path="elsewhere/data.jsonl")
+    assert inputs(source(path="./elsewhere/data.jsonl")) != before

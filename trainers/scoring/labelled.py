@@ -112,11 +112,12 @@ def _once_each(
     origin = Origin.of("data", source, None)
     by_text: dict[str, list[Copy]] = {}
     for place, document in enumerate(documents):
-        copy = Copy(place, origin, document.label or (), document.group, None)
+        labels = document.label or ()
+        copy = Copy(place, origin, labels, document.group, None, document.values)
         by_text.setdefault(document.text or "", []).append(copy)
-    merged = Merged()
+    merged, one_label = Merged(), settings.has_label and not settings.several_labels
     for copies in by_text.values():
-        merged.add(copies, settings.several_labels)
+        merged.add(copies, one_label)
     for reason, place in merged.dropped:
         text = documents[place].text or ""
         counts.drop(reason, text_key(text), text)
@@ -173,6 +174,7 @@ def report(
         "read": counts.read,
         "kept": counts.kept,
         "dropped": dict(sorted(counts.dropped.items())),
+        "noted": dict(sorted(counts.noted.items())),
         "unknown_labels": dict(unknown),
         "trained_on": trained_on,
     }
@@ -182,6 +184,8 @@ def lines(report: Mapping[str, Any], model: str) -> Iterator[str]:
     """What a user must know of the rows."""
     dropped = _listed(report["dropped"]) or "none"
     yield f"{report['read']:,} rows read, {report['kept']:,} kept; dropped: {dropped}"
+    if report["noted"]:
+        yield f"in the rows read: {_listed(report['noted'])}"
     if report["unknown_labels"]:
         yield (
             f"warning: labels that {model} does not know, so that it has these rows wrong: "

@@ -197,9 +197,8 @@ def _reading(task: TaskSection, reading: Mapping[str, int], records: Sequence[Re
     tokens = [record["tokens"] for record in records]
     cut, average = reading["truncated"], sum(tokens) / len(tokens)
     about = (
-        f"{reading['tokens']:,} tokens in {len(tokens):,} rows, {average:,.0f} on average. A text "
-        f"is cut at finetune.max_length = {task.max_length:,}: {cut:,} were "
-        f"({share(cut, len(tokens))})."
+        f"{reading['tokens']:,} tokens in {len(tokens):,} rows, {average:,.0f} on average. "
+        f"{cut:,} texts ({share(cut, len(tokens))}) have more than the model reads, and were cut."
     )
     plot = Plot("Rows by tokens read", svg=token_histogram(tokens, task.max_length))
     return Section("What it read", about, plots=[plot])

@@ -5,54 +5,94 @@ SemEval-2013 have it). Micro figures are over all entities; macro-F1 is the mean
 are gold or predicted.
 """
 
-import collections
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from trainers.tasks.tally import Tally
 
 Records = Sequence[Mapping[str, Any]]
 Entity = tuple[int, int, str]
 
 
 def figures(records: Records) -> dict[str, Any]:
-    counts: dict[str, collections.Counter[str]] = {
-        name: collections.Counter() for name in ("hit", "given", "gold")
-    }
-    for record in records:
-        gold, given = keys(record["gold"]), keys(record["prediction"])
-        for name, entities in (("hit", gold & given), ("given", given), ("gold", gold)):
-            counts[name].update(label for _, _, label in entities)
-    labels = sorted({*counts["given"], *counts["gold"]})
-    columns = [[counts[name][label] for label in labels] for name in ("hit", "given", "gold")]
+    labels = _labels(records)
+    counted = _tally(records, labels)
+    columns = np.split(counted.counts.sum(0), 3)
+    per_label = _figures(*columns)
     return {
-        **summary(*columns),
+        **counted.figures(),
         "per_label": {
-            label: {**_figures(*of_label), "entities": of_label[-1], "predicted": of_label[1]}
-            for label, *of_label in zip(labels, *columns, strict=True)
+            label: {
+                **{name: float(values[place]) for name, values in per_label.items()},
+                "entities": int(columns[2][place]),
+                "predicted": int(columns[1][place]),
+            }
+            for place, label in enumerate(labels)
         },
-        "entities": sum(columns[-1]),
+        "entities": int(columns[2].sum()),
         "documents": len(records),
     }
+
+
+def tally(records: Records) -> Tally:
+    """Of each record, by label, entities that are predicted rightly, predicted, and gold. A record
+    is right if all of its entities are, and no other is predicted."""
+    return _tally(records, _labels(records))
+
+
+def _labels(records: Records) -> list[str]:
+    """That are gold or predicted."""
+    return sorted(
+        {one["label"] for each in records for one in (*each["gold"], *each["prediction"])}
+    )
+
+
+def _tally(records: Records, labels: Sequence[str]) -> Tally:
+    places = {label: place for place, label in enumerate(labels)}
+    rows, columns, correct = [], [], []
+    for number, record in enumerate(records):
+        gold, given = keys(record["gold"]), keys(record["prediction"])
+        correct.append(gold == given)
+        for kind, entities in enumerate((gold & given, given, gold)):
+            columns += [kind * len(labels) + places[label] for _, _, label in entities]
+            rows += [number] * len(entities)
+    where = (np.array(rows, np.int64), np.array(columns, np.int64))
+    shape = (len(records), 3 * len(labels))
+    counts = sparse.csr_array((np.ones(len(rows)), where), shape=shape)  # equal places add up
+    metrics = functools.partial(_metrics, number=len(labels))
+    return Tally(counts, metrics, np.array(correct, bool))
+
+
+def _metrics(sums: Any, number: int) -> dict[str, Any]:
+    """`sums` (..., counts) of so many labels."""
+    return summary(*np.split(sums, [number, 2 * number], axis=-1))
 
 
 def keys(entities: Iterable[Mapping[str, Any]]) -> set[Entity]:
     return {(one["start"], one["end"], one["label"]) for one in entities}
 
 
-def summary(hit: Sequence[float], given: Sequence[float], gold: Sequence[float]) -> dict[str, Any]:
-    """From how many entities of each label are predicted rightly, predicted, and gold."""
-    micro = _figures(sum(hit), sum(given), sum(gold))
-    known = [counts for counts in zip(hit, given, gold, strict=True) if counts[1] + counts[2]]
-    f1 = [_figures(*counts)["f1"] for counts in known]
+def summary(hit: Any, given: Any, gold: Any) -> dict[str, Any]:
+    """From how many entities of each label (..., labels) are predicted rightly, predicted, and
+    gold."""
+    hit, given, gold = (np.asarray(counts) for counts in (hit, given, gold))
+    micro = _figures(hit.sum(-1), given.sum(-1), gold.sum(-1))
+    known = (given + gold > 0).sum(-1)
+    f1 = _figures(hit, given, gold)["f1"]
     return {
         **{f"span_{name}": value for name, value in micro.items()},
-        "macro_f1": sum(f1) / len(f1) if f1 else 0.0,
+        "macro_f1": f1.sum(-1) / np.maximum(known, 1),
     }
 
 
-def _figures(hit: float, given: float, gold: float) -> dict[str, float]:
+def _figures(hit: Any, given: Any, gold: Any) -> dict[str, Any]:
     """0 where there is nothing."""
     return {
-        "precision": hit / max(given, 1),
-        "recall": hit / max(gold, 1),
-        "f1": 2 * hit / max(given + gold, 1),
+        "precision": hit / np.maximum(given, 1),
+        "recall": hit / np.maximum(gold, 1),
+        "f1": 2 * hit / np.maximum(given + gold, 1),
     }

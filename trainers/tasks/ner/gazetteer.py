@@ -7,7 +7,7 @@ from typing import Any
 from cluster.store.artifacts import Artifact
 from trainers.corpora.cleaning.units import IS_CJK
 from trainers.corpora.examples.stage import read_split
-from trainers.tasks.ner.figures import figures, keys
+from trainers.tasks.ner.figures import keys
 from trainers.tasks.ner.spec import Ner
 
 MOST_ROWS = 200_000
@@ -17,35 +17,35 @@ END = "end"
 Trie = dict[str, Any]
 
 
-def gazetteer(settings: Ner, examples: Artifact) -> dict[str, Any]:
-    """Looks up the entities of the training split: from left to right the longest match, with the
-    label that it mostly has. Strings that are no entity in half of the places where the training
-    split has them are left out."""
+def gazetteer(settings: Ner, examples: Artifact) -> list[dict[str, Any]]:
+    """Records by looking up the entities of the training split: from left to right the longest
+    match, with the label that it mostly has. Strings that are no entity in half of the places where
+    the training split has them are left out."""
     train, test = (_rows(examples, split) for split in ("train", "test"))
-    labels = _labels(train)
+    labels = _labels([(text, entities) for _, text, entities in train])
     known = trie(labels)
-    records = [
+    return [
         {
+            "id": id_,
             "gold": entities,
             "prediction": [
                 {"start": start, "end": end, "label": labels[text[start:end]]}
                 for start, end in matches(known, text)
             ],
         }
-        for text, entities in test
+        for id_, text, entities in test
     ]
-    return figures(records)
 
 
-Row = tuple[str, Sequence[Mapping[str, Any]]]
+Entities = Sequence[Mapping[str, Any]]
 
 
-def _rows(examples: Artifact, split: str) -> list[Row]:
+def _rows(examples: Artifact, split: str) -> list[tuple[str, str, Entities]]:
     columns = read_split(examples, split, MOST_ROWS)
-    return [*zip(columns["text"], columns["entities"], strict=True)]
+    return [*zip(columns["id"], columns["text"], columns["entities"], strict=True)]
 
 
-def _labels(rows: Sequence[Row]) -> dict[str, str]:
+def _labels(rows: Sequence[tuple[str, Entities]]) -> dict[str, str]:
     """The label of each string that is an entity in half of its places or more."""
     labels: dict[str, collections.Counter[str]] = {}
     for text, entities in rows:

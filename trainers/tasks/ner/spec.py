@@ -26,6 +26,7 @@ class Ner(EntityRows, LabelledTask):
     implementation: ClassVar[str] = "trainers.tasks.ner.task:NerTask"
     predictor: ClassVar[str] = "trainers.tasks.ner.predictor:NerPredictor"
     figures: ClassVar[str] = "trainers.tasks.ner.figures:figures"
+    tally: ClassVar[str] = "trainers.tasks.ner.figures:tally"
     objectives: ClassVar[tuple[str, ...]] = ENCODING
     route: ClassVar[str] = "/v1/ner"
     sample: ClassVar[Mapping[str, Any]] = {"text": "鲁迅1881年生于浙江绍兴，后来在北京大学任教。"}

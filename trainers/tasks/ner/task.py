@@ -142,7 +142,7 @@ class NerTask(FineTuning):
         counted = {name: counts[name].tolist() for name in ("hit", "given", "gold")}
         found = summary(**counted)
         return {
-            **{name: found[name] for name in self.settings.test_metrics},
+            **{name: float(found[name]) for name in self.settings.test_metrics},
             "loss": float(counts["loss"] / counts["targets"]),
         }
 

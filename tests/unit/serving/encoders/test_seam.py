@@ -79,7 +79,8 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     files = {"labels.json": json.dumps(LABELS)}
     examples = published(storage, "examples/demo-examples-00", files)
     labels = [LABELS[number % len(LABELS)] for number in range(len(RAW))]
-    table = pa.table({"text": [normalize(text, CLEAN) for text in RAW], "label": labels})
+    ids, texts = [*map(str, range(len(RAW)))], [normalize(text, CLEAN) for text in RAW]
+    table = pa.table({"id": ids, "text": texts, "label": labels})
     for split in ("train", "test"):
         write_arrow(table, examples.path / f"{split}.arrow")
     return examples

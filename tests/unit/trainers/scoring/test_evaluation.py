@@ -110,6 +110,7 @@ def test_a_file_is_an_evaluation_of_its_own(examples: Artifact, tokenizer: Any) 
         "read": 33,
         "kept": 32,
         "dropped": {"no label in column 'label'": 1},
+        "noted": {},
         "unknown_labels": {"平": 1},
         "trained_on": 1,
     }

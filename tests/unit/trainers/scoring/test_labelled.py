@@ -155,6 +155,7 @@ def test_rows_that_the_model_was_trained_on_are_told(tmp_path: Path) -> None:
         "read": 2,
         "kept": 2,
         "dropped": {},
+        "noted": {},
         "unknown_labels": {"b": 1},
         "trained_on": 1,
     }

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nervaluate import Evaluator
 
-from trainers.tasks.ner.figures import figures
+from trainers.scoring.bootstrap import resampled, weights
+from trainers.tasks.ner.figures import figures, tally
 
 LABELS = ["organisation", "person", "place"]
 
@@ -38,6 +39,22 @@ def test_figures_are_those_of_nervaluate(pairs: list[Any]) -> None:
         judged = expected["entities"][label]["strict"]
         assert of_label["f1"] == pytest.approx(judged.f1)
         assert of_label["recall"] == pytest.approx(judged.recall)
+
+
+@given(st.lists(st.tuples(entities(), entities()), min_size=1, max_size=8))
+def test_metrics_of_a_resample_are_the_figures_of_its_records(pairs: list[Any]) -> None:
+    records = [{"gold": gold, "prediction": given} for gold, given in pairs]
+    (found,) = resampled([tally(records)], resamples=4)
+    (drawn,) = weights(len(records), 4)
+    for number, times in enumerate(drawn):
+        of_resample = figures(
+            [r for r, n in zip(records, times, strict=True) for _ in range(int(n))]
+        )
+        for name, values in found.items():
+            assert values[number] == pytest.approx(of_resample[name]), name
+    assert tally(records).correct.tolist() == [
+        sorted(map(str, gold)) == sorted(map(str, given)) for gold, given in pairs
+    ]
 
 
 def test_an_example_by_hand() -> None:

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from tests.entities import examples_of, row
+from trainers.tasks.ner.figures import figures
 from trainers.tasks.ner.gazetteer import gazetteer, matches, trie
 from trainers.tasks.ner.spec import Ner
 
@@ -35,7 +36,7 @@ def test_what_is_rarely_an_entity_is_left_out_and_labels_are_the_most_frequent(
         row("绍兴", ("绍兴", "place")),
     ]
     examples = examples_of(tmp_path, train, test)
-    found = gazetteer(Ner(), examples)
+    found = figures(gazetteer(Ner(), examples))
     assert (found["span_precision"], found["span_recall"]) == (1.0, pytest.approx(2 / 3))
 
 

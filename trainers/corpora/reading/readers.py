@@ -21,7 +21,7 @@ from trainers.corpora.reading.formats.array import array, is_array
 from trainers.corpora.reading.formats.conll import conll
 from trainers.corpora.reading.formats.delimited import delimited
 from trainers.corpora.reading.formats.huggingface import huggingface, saved_columns
-from trainers.corpora.reading.formats.parquet import column_names, parquet
+from trainers.corpora.reading.formats.parquet import parquet, schema
 from trainers.corpora.reading.formats.rows import Problem, Rows, Wanted, no_column
 from trainers.corpora.reading.formats.sentences import TAGS, TOKENS, tagged
 from trainers.corpora.reading.formats.streams import decompressed, filesystem, open_content, reading
@@ -61,6 +61,23 @@ def read(source: Source, part: Part) -> Iterator[Document]:
             yield _document(source, wanted, columns, where)
 
 
+def read_whole(source: Source, part: Part) -> Iterator[tuple[Document, Mapping[str, Any]]]:
+    """The documents of a part, each with all columns of its row; none of one that cannot be
+    read. Words without tags have no column of tags."""
+    wanted = source.wanted
+    for where, columns, problem in _rows(source, part, wanted, is_whole=True):
+        if columns is None:
+            yield Document(None, None, where, problem), {}
+            continue
+        document = _document(source, wanted, columns, where)
+        if TAGS not in wanted.values() and isinstance(columns.get(TAGS), Problem):
+            columns = {name: value for name, value in columns.items() if name != TAGS}
+        problems = [value for value in columns.values() if isinstance(value, Problem)]
+        if problems and document.problem is None:
+            document = dataclasses.replace(document, text=None, problem=problems[0])
+        yield document, columns
+
+
 def first_columns(source: Source, wanted: Collection[str]) -> Collection[str]:
     """The columns of a source's first file that is not empty: where rows differ those of the first
     ones, or the wanted ones. None of what is not there, cannot be read, or is on a hub: whoever
@@ -74,7 +91,7 @@ def first_columns(source: Source, wanted: Collection[str]) -> Collection[str]:
             if not fs.get_file_info(path).size:
                 continue
             if archive_of(file) is None and format_of(file, source.format) == "parquet":
-                return [*columns, *column_names(file)]
+                return [*columns, *schema(file).names]
             for row in itertools.islice(_rows(source, Part(file), {}), FIRST_ROWS):
                 columns |= dict.fromkeys(row.columns or ())
                 if columns.keys() >= {*wanted}:
@@ -115,31 +132,31 @@ def _texts_in(value: Any) -> Iterator[str]:
             yield from itertools.chain.from_iterable(map(_texts_in, value))
 
 
-def _rows(source: Source, part: Part, columns: Wanted) -> Rows:
-    """The rows of a part with the wanted columns, if not more."""
+def _rows(source: Source, part: Part, columns: Wanted, is_whole: bool = False) -> Rows:
+    """The rows of a part with the wanted columns, if not more; all columns if `is_whole`."""
     if not source.tagged:
-        return _rows_of_file(source, part, columns)
+        return _rows_of_file(source, part, columns, is_whole)
     written = {role: column for role, column in columns.items() if column not in MADE_OF_TAGGED}
-    return tagged(_rows_of_file(source, part, written), source.text_column)
+    return tagged(_rows_of_file(source, part, written, is_whole), source.text_column)
 
 
-def _rows_of_file(source: Source, part: Part, columns: Wanted) -> Rows:
+def _rows_of_file(source: Source, part: Part, columns: Wanted, is_whole: bool) -> Rows:
     file, begin, end = part.file, part.begin, part.end
     if file is None:
         assert source.dataset is not None
         split = source.dataset_split
-        yield from huggingface(source.dataset, split, columns, begin, end, part.commit)
+        yield from huggingface(source.dataset, split, columns, begin, end, part.commit, is_whole)
     elif archive_of(file) is not None:
         for member in members(file, source.format, begin, end):
             name = f"{file}/{member.name}"
             with reading_archive(file), decompressed(member.open(), member.name) as stream:
                 kind = format_of(member.name, source.format)
-                yield from _of_content(source, kind, name, stream, columns)
+                yield from _of_content(source, kind, name, stream, columns, is_whole=is_whole)
     elif (kind := format_of(file, source.format)) == "parquet":
-        yield from parquet(file, columns, begin, end)
+        yield from parquet(file, columns, begin, end, is_whole)
     else:
         with reading(file), open_content(file) as stream:
-            yield from _of_content(source, kind, file, stream, columns, begin, end)
+            yield from _of_content(source, kind, file, stream, columns, begin, end, is_whole)
 
 
 def _of_content(
@@ -150,6 +167,7 @@ def _of_content(
     columns: Wanted,
     begin: int = 0,
     end: int | None = None,
+    is_whole: bool = False,
 ) -> Rows:
     """The rows of a file of lines, or of a JSON array, in any encoding."""
     if begin:
@@ -163,7 +181,8 @@ def _of_content(
     lines = Lines(numbered(content, name, begin, end), undecodable)
     match kind:
         case "csv":
-            yield from delimited(name, lines, columns, source.delimiter, source.wanted)
+            named = source.delimiter, source.wanted
+            yield from delimited(name, lines, columns, *named, is_whole)
         case "jsonl":
             yield from jsonl(name, lines, columns)
         case "conll":

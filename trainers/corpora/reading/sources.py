@@ -128,8 +128,7 @@ def _cut(source: Source, file: str, part_bytes: int) -> list[Part]:
         return _together(file, enumerate(row_group_bytes(file)), part_bytes)
     if kind in READ_WHOLE or compression_of(file) is not None:
         return [Part(file)]
-    fs, path = filesystem(file)
-    size_bytes = fs.get_file_info(path).size
+    size_bytes = _file_info(file).size
     if size_bytes <= part_bytes or _is_read_from_its_beginning(file, kind, source.encoding):
         return [Part(file)]
     return [Part(file, *range_) for range_ in _ranges(size_bytes, part_bytes)]
@@ -176,6 +175,18 @@ def content_hash(source: Source, key: str) -> str:
     return digest.hexdigest()[:16]
 
 
+def state_hash(source: Source, key: str) -> str:
+    """Hash of names, sizes and times of what the source holds now: of data that are read once."""
+    digest = hashlib.sha256()
+    if source.dataset is not None:
+        digest.update(_dataset_state(source.dataset).encode())
+        return digest.hexdigest()[:16]
+    with concurrent.futures.ThreadPoolExecutor(LISTING_THREADS) as pool:
+        for info in pool.map(_file_info, found_files(source, key).files):
+            digest.update(f"{info.path}:{info.size}:{info.mtime_ns}".encode())
+    return digest.hexdigest()[:16]
+
+
 def missing_folders(
     named: Mapping[str, str | None], needed: str | None = None
 ) -> Iterator[Conflict]:
@@ -211,9 +222,13 @@ def base_hash(base: str, key: str, files: str = "*") -> str:
     return digest.hexdigest()[:16]
 
 
-def _file_hash(file: str) -> bytes:
+def _file_info(file: str) -> pafs.FileInfo:
     fs, path = filesystem(file)
-    info = fs.get_file_info(path)
+    return fs.get_file_info(path)
+
+
+def _file_hash(file: str) -> bytes:
+    info = _file_info(file)
     digest = hashlib.sha256(f"{Path(file).name}:{info.size}".encode())
     with reading(file), open_raw(file) as stream:
         if info.size <= WHOLE_BYTES:

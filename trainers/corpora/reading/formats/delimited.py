@@ -67,7 +67,12 @@ class _Fed:
 
 
 def delimited(
-    name: str, lines: Lines, wanted: Wanted, delimiter: str | None, named: Wanted
+    name: str,
+    lines: Lines,
+    wanted: Wanted,
+    delimiter: str | None,
+    named: Wanted,
+    is_whole: bool = False,
 ) -> Rows:
     """The rows below the header. The recipe says the `delimiter`, or `named` columns by which it is
     found."""
@@ -93,7 +98,8 @@ def delimited(
         except csv.Error as error:
             problem = Problem("not CSV", str(error))
         if header is None:
-            header = _header(name, fields, problem, wanted, lines.undecodable)
+            header = _header(name, fields, problem, lines.undecodable)
+            rows.refuse_columns(name, wanted, header, is_whole)
             continue
         read = _unquoted(fed.read, problem, len(header)) if delimiter == TAB else None
         if read is None and problem is not None:
@@ -140,7 +146,7 @@ def _unquoted(
 
 
 def _header(
-    name: str, fields: list[str], problem: Problem | None, wanted: Wanted, undecodable: Problem
+    name: str, fields: list[str], problem: Problem | None, undecodable: Problem
 ) -> list[str]:
     """The names of the columns. Raises UserError if they cannot be read."""
     is_decoded = problem is None and not any(UNDECODED.search(field) for field in fields)
@@ -148,5 +154,4 @@ def _header(
         problem = undecodable
     if problem is not None:
         raise UserError(f"{name}: the header cannot be read: {problem}")
-    rows.refuse_columns(name, wanted, fields)
     return fields

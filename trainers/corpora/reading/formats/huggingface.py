@@ -55,6 +55,7 @@ def huggingface(
     begin: int = 0,
     end: int | None = None,
     commit: str | None = None,
+    is_whole: bool = False,
 ) -> Rows:
     """The rows of a range, or of a file of a dataset on the hub; with the names of classes for
     their numbers."""
@@ -67,7 +68,8 @@ def huggingface(
     else:
         loaded = loaded.shard(loaded.num_shards, begin)
         where, begin = f"{dataset}:file {begin}", 0
-    loaded = loaded.select_columns([*dict.fromkeys(wanted.values())])
+    if not is_whole:
+        loaded = loaded.select_columns([*dict.fromkeys(wanted.values())])
     features = loaded.features or {}
     for number, row in enumerate(loaded, start=begin):
         columns = {name: _as_written(features.get(name), value) for name, value in row.items()}

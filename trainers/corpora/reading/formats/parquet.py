@@ -1,5 +1,7 @@
 """Rows of Parquet: one batch is in memory at a time, of the columns that are wanted."""
 
+from collections.abc import Collection
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -22,17 +24,21 @@ def row_group_bytes(file: str) -> list[int]:
         ]
 
 
-def column_names(file: str) -> list[str]:
+def schema(file: str) -> pa.Schema:
     with reading(file), _open(file) as table:
-        return table.schema_arrow.names
+        return table.schema_arrow
 
 
-def parquet(file: str, wanted: Wanted, begin: int = 0, end: int | None = None) -> Rows:
-    """The rows of a range of row groups."""
+def parquet(
+    file: str, wanted: Wanted, begin: int = 0, end: int | None = None, is_whole: bool = False
+) -> Rows:
+    """The rows of a range of row groups; whole, with bytes that are no texts, if `is_whole`."""
     with reading(file), _open(file) as table:
-        schema = table.schema_arrow
-        rows.refuse_columns(file, wanted, schema.names)
-        columns = [name for name in schema.names if name in wanted.values() or not wanted]
+        fields = table.schema_arrow
+        rows.refuse_columns(file, wanted, fields.names, is_whole)
+        every = is_whole or not wanted
+        columns = [name for name in fields.names if every or name in wanted.values()]
+        kept_bytes = _of_bytes(fields) - {*wanted.values()} if is_whole else set()
         metadata = table.metadata
         number = sum(metadata.row_group(group).num_rows for group in range(begin))
         groups = range(begin, metadata.num_row_groups if end is None else end)
@@ -42,7 +48,7 @@ def parquet(file: str, wanted: Wanted, begin: int = 0, end: int | None = None) -
         for batch in table.iter_batches(batch_rows, row_groups=groups, columns=columns):
             for row in _as_bytes(batch).to_pylist():
                 number += 1
-                yield _row(row, f"{file}:row {number}")
+                yield _row(row, f"{file}:row {number}", kept_bytes)
 
 
 def _open(file: str) -> pq.ParquetFile:
@@ -68,9 +74,18 @@ def _as_bytes(batch: pa.RecordBatch) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
 
 
-def _row(row: dict[str, object], where: str) -> Row:
+def _of_bytes(fields: pa.Schema) -> set[str]:
+    return {
+        field.name
+        for field in fields
+        if pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type)
+    }
+
+
+def _row(row: dict[str, object], where: str, kept_bytes: Collection[str]) -> Row:
+    """With texts decoded."""
     for name, value in row.items():
-        if isinstance(value, bytes):
+        if isinstance(value, bytes) and name not in kept_bytes:
             if len(value) > rows.MAX_ROW_BYTES:
                 return Row(where, None, rows.too_long())
             try:

@@ -56,12 +56,15 @@ def no_column(role: str, column: str, columns: Collection[str]) -> Problem:
     return Problem(f"no column {column!r}", detail)
 
 
-def refuse_columns(file: str, wanted: Wanted, columns: Sequence[str]) -> None:
-    """Raises UserError for a column that no row of the file can have, and for one that it has more
-    than once."""
+def refuse_columns(
+    file: str, wanted: Wanted, columns: Sequence[str], is_whole: bool = False
+) -> None:
+    """Raises UserError for a wanted column that no row of the file can have, and for one that it
+    has more than once; if the rows are to be whole, for any that it has more than once."""
     for role, column in wanted.items():
         if column not in columns:
             raise UserError(f"{file}: {no_column(role, column, columns)}")
+    for column in columns if is_whole else wanted.values():
         if columns.count(column) > 1:
             raise UserError(
                 f"{file}: {columns.count(column)} columns are called {column!r}; rename all but one"

@@ -21,7 +21,13 @@ from trainers.corpora.cleaning.config import Clean
 from trainers.corpora.cleaning.documents import Counts, cleaned
 from trainers.corpora.reading.config import Source
 from trainers.corpora.reading.formats.streams import unreadable
-from trainers.corpora.reading.readers import Document, every_text, first_columns, read
+from trainers.corpora.reading.readers import (
+    Document,
+    every_text,
+    first_columns,
+    read,
+    read_whole,
+)
 from trainers.corpora.reading.sources import Part, parts
 
 ROWS = [
@@ -181,6 +187,55 @@ def test_a_tagged_text_offers_its_words_and_tags() -> None:
     assert named is not None
     (row,) = read(named, Part("b.jsonl"))
     assert (row.text, row.values["tags"]) == ("a b", ["n", "v"])
+
+
+def whole(**source: Any) -> list[tuple[Document, Any]]:
+    made = Source(**source)
+    return [pair for part in parts(made, KEY) for pair in read_whole(made, part)]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.csv", "a.parquet"])
+def test_a_document_may_come_with_its_whole_row(name: str) -> None:
+    WRITERS[Path(name).suffix](name)
+    found = whole(path=name)
+    assert [document.text for document, _ in found] == [row["text"] for row in ROWS]
+    assert [{"text": row["text"], "label": row["label"]} for _, row in found] == ROWS
+
+
+def test_whole_rows_of_lines_and_of_a_dataset() -> None:
+    import datasets
+
+    Path("a.txt").write_text("one\n", "utf-8")
+    ((document, row),) = whole(path="a.txt", columns={"text": "line"})
+    assert (document.text, row) == ("one\n", {"line": "one\n"})
+    datasets.Dataset.from_list(ROWS).save_to_disk("saved")
+    assert [row for _, row in whole(dataset="saved")] == ROWS
+
+
+def test_a_row_that_cannot_be_kept_whole_is_a_problem() -> None:
+    text, raw = pa.array([b"fine", b"fine"]), pa.array([b"\xff", b"ok"])
+    table = pa.table({"text": text, "other": raw.cast(pa.string(), safe=False), "raw": raw})
+    pq.write_table(table, "a.parquet")
+    (bad, _), (good, row) = whole(path="a.parquet")
+    assert (bad.text, str(bad.problem)[:9], good.text) == (None, "not UTF-8", "fine")
+    assert row == {"text": "fine", "other": "ok", "raw": b"ok"}, "bytes stay bytes"
+    Path("a.jsonl").write_text('{"text": "x"}\n[1]\n', "utf-8")
+    (_, (bad, row)) = whole(path="a.jsonl")
+    assert (bad.problem is not None, row) == (True, {})
+
+
+def test_words_without_tags_are_whole() -> None:
+    Path("a.conll").write_text("一\n二\n\n三 O\n", "utf-8")
+    (bare, row), (_, other) = whole(path="a.conll")
+    assert (bare.problem, row) == (None, {"tokens": ["一", "二"], "text": "一二"})
+    assert other == {"tokens": ["三"], "tags": ["O"], "text": "三"}
+
+
+def test_two_columns_of_one_name_are_refused_where_rows_are_whole() -> None:
+    Path("a.csv").write_text("text,x,x\na,1,2\n")
+    assert documents(path="a.csv")[0].text == "a"
+    with pytest.raises(UserError, match=r"a\.csv: 2 columns are called 'x'; rename all but one"):
+        whole(path="a.csv")
 
 
 FINE = {

@@ -38,37 +38,37 @@ class Storage:
     """An absolute path, or a URI."""
 
     @classmethod
-    def at(cls, workspace: str, must_exist: bool = False) -> "Storage":
-        """The storage of a recipe's `workspace`. Raises UserError if it cannot be used, or if a
-        local one is absent and `must_exist`; InfrastructureError if it does not answer."""
-        if "://" in workspace:
-            storage = cls(workspace.rstrip("/"))
+    def at(cls, place: str, must_exist: bool = False, key: str = "workspace") -> "Storage":
+        """The storage at a place, such as a recipe's `workspace`; errors name the `key`. Raises
+        UserError if it cannot be used, or if a local one is absent and `must_exist`;
+        InfrastructureError if it does not answer."""
+        if "://" in place:
+            storage = cls(place.rstrip("/"))
             try:
                 fs, path = storage._fs
             except (OSError, ValueError) as error:
-                raise UserError(f"workspace: cannot open {workspace!r}: {error}") from error
+                raise UserError(f"{key}: cannot open {place!r}: {error}") from error
             try:
                 if fs.type_name == "s3":
                     fs.create_dir(path.partition("/")[0])  # or says that there is no such bucket
                 fs.get_file_info(path)  # once: later calls are tried again for longer
             except OSError as error:
                 raise InfrastructureError(
-                    f"workspace: cannot reach {workspace!r}: {error}; check the address and the "
-                    "credentials"
+                    f"{key}: cannot reach {place!r}: {error}; check the address and the credentials"
                 ) from error
             return storage
-        if re.match(r"[a-z][a-z0-9+.-]+:/", workspace):
-            meant = workspace.replace(":", ":/", 1)
-            raise UserError(f"workspace: {workspace!r} is no URI; did you mean {meant!r}?")
-        folder = Path(workspace).expanduser().absolute()
+        if re.match(r"[a-z][a-z0-9+.-]+:/", place):
+            meant = place.replace(":", ":/", 1)
+            raise UserError(f"{key}: {place!r} is no URI; did you mean {meant!r}?")
+        folder = Path(place).expanduser().absolute()
         if must_exist and not folder.is_dir():
-            raise UserError(f"workspace: no folder {str(folder)!r}; nothing was run there yet")
+            raise UserError(f"{key}: no folder {str(folder)!r}; nothing was run there yet")
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UserError(f"workspace: cannot make {str(folder)!r}: {error.strerror}") from error
+            raise UserError(f"{key}: cannot make {str(folder)!r}: {error.strerror}") from error
         if not os.access(folder, os.W_OK):
-            raise UserError(f"workspace: {str(folder)!r} is not writable; set another --workspace")
+            raise UserError(f"{key}: {str(folder)!r} is not writable; give another place")
         return cls(str(folder))
 
     @property

@@ -10,8 +10,9 @@ from ray import cloudpickle
 
 from cluster.errors import RecipeError
 from cluster.recipe import section
-from cluster.recipe.loading import load, override, shipped
+from cluster.recipe.loading import load, load_keys, override, shipped
 from cluster.recipe.section import Recipe
+from trainers.corpora.reading.config import Source
 
 VALID = """\
 # A recipe with every section.
@@ -408,6 +409,13 @@ def test_a_trial_is_validated_again(recipe_file: Path) -> None:
     recipe = load(recipe_file)
     with pytest.raises(RecipeError, match=r"finetune\.dropout: .*less than 1, found 1\.5"):
         override(recipe, {"finetune.dropout": 1.5})
+
+
+def test_a_section_may_stand_in_no_recipe() -> None:
+    found = load_keys(Source, ["columns.text=body", "tagged=true"], {"path": "a.txt"})
+    assert found == Source(path="a.txt", columns={"text": "body"}, tagged=True)
+    with pytest.raises(RecipeError, match=r"^--set colums: unknown key .*did you mean 'columns'"):
+        load_keys(Source, ["colums=1"], {"path": "a.txt"})
 
 
 def test_a_recipe_does_not_change(recipe_file: Path) -> None:

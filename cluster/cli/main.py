@@ -80,6 +80,43 @@ def _interrupt(signum: int, frame: Any) -> None:
         raise KeyboardInterrupt
 
 
+def _add_score(score: argparse.ArgumentParser) -> None:
+    score.add_argument(
+        "source", metavar="IN", help="a file, glob or URI; or - with --set dataset=NAME"
+    )
+    score.add_argument("out", metavar="OUT", help="a new folder or URI, or one to go on with")
+    score.add_argument(
+        "--set",
+        dest="overrides",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="how IN is read: a key of a source, such as columns.text=review or encoding=gb18030 "
+        "(`raymill recipes --keys corpora.sources`); may be repeated",
+    )
+    score.add_argument(
+        "--format", choices=("parquet", "jsonl"), default="parquet", help="of OUT's files"
+    )
+    score.add_argument(
+        "--prefix",
+        metavar="TEXT",
+        default="prediction_",
+        help="of the columns that are added to those of IN (default: prediction_)",
+    )
+    score.add_argument(
+        "--workers",
+        metavar="NUMBER",
+        type=int,
+        help="that hold the model (default: as many as there is room and work for)",
+    )
+    score.add_argument(
+        "--gpus-per-worker",
+        metavar="NUMBER",
+        type=float,
+        help="may be a share, such as 0.5 (default: 1 where the cluster has GPUs, else 0)",
+    )
+
+
 def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--json", action="store_true", help="print one JSON object at the end")
@@ -190,6 +227,7 @@ def _parser() -> argparse.ArgumentParser:
         help="evaluate a model on a labelled file, read as a recipe's source is; --set gives its "
         "keys, such as columns.text=review",
     )
+    _add_score(verb("score", "a model's answers to the rows of files", "MODEL", stored, ray))
     promote = verb("promote", "let an evaluated model be served", "MODEL", stored)
     promote.add_argument(
         "--gate",

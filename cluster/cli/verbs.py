@@ -12,7 +12,7 @@ from cluster.errors import UserError, disk_failure, storage_failure
 from cluster.lazy_import import lazy_import
 from cluster.ray import jobs
 from cluster.ray.resources import less, refuse_unless_fits
-from cluster.ray.session import connected, held, is_local
+from cluster.ray.session import connected, held, is_local, nodes
 from cluster.recipe.loading import (
     about,
     find,
@@ -24,7 +24,7 @@ from cluster.recipe.loading import (
     shipped,
 )
 from cluster.recipe.reference import as_text, reference
-from cluster.recipe.section import Recipe
+from cluster.recipe.section import DEFAULT_WORKSPACE, Recipe
 from cluster.runs import pipeline, records, stored_journals
 from cluster.runs.progress import Console, Terminal, labelled, short
 from cluster.runs.records import LOG, Run
@@ -211,6 +211,46 @@ def _evaluated(
 
 def _note(stage: Any, made: Artifact) -> None:
     stage.status, stage.artifact, stage.metrics = "done", made.id, made.manifest.metrics
+
+
+def score(options: argparse.Namespace, terminal: Terminal) -> Answer:
+    planned, storage = _planned_scoring(options, terminal)
+    manifest = planned.manifest
+    if manifest is None:
+        with (
+            _recorded(planned.job.model.name, storage, terminal) as record,
+            record.stage("score") as stage,
+            connected(options.address, cpus=None) as resources,
+            _failures_of(planned.job.out),
+            contextlib.closing(Console(terminal, "score")) as console,
+        ):
+            manifest = lazy_import("trainers.scoring.batch:run")(
+                planned, nodes(), resources, options.workers, options.gpus_per_worker, console
+            )
+            stage.status = "done"
+            stage.metrics = {"rows": manifest["rows"], "failures": manifest["failures"]}
+    else:
+        terminal.err.write(f"score: nothing to do, {planned.job.out.root} is finished\n")
+    lines = lazy_import("trainers.scoring.batch:described")(manifest, planned.job.out.root)
+    terminal.answer("\n".join(lines))
+    return 0, {"out": planned.job.out.root, **manifest}
+
+
+def _planned_scoring(options: argparse.Namespace, terminal: Terminal) -> tuple[Any, Storage]:
+    """What there is to score, and the workspace that records it."""
+    model = lazy_import("trainers.scoring.job:model_in_folder")(options.target)
+    if model is not None:
+        storage = Storage.at(options.workspace or DEFAULT_WORKSPACE)
+    else:
+        artifact = _model(options.target, options, terminal)
+        model, storage = lazy_import("trainers.scoring.job:model_of")(artifact), artifact.storage
+    source = lazy_import("trainers.scoring.job:source_of")(
+        options.source, options.overrides, model.section
+    )
+    planned = lazy_import("trainers.scoring.job:planned")(
+        model, source, options.out, options.format, options.prefix, terminal.err.write
+    )
+    return planned, storage
 
 
 def promote(options: argparse.Namespace, terminal: Terminal) -> Answer:

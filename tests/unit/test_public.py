@@ -29,6 +29,7 @@ VERBS = {
     "run",
     "status",
     "evaluate",
+    "score",
     "promote",
     "serve",
     "submit",

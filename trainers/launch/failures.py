@@ -78,17 +78,20 @@ def results(references: Any) -> Any:
     try:
         return ray.get(references)
     except ray.exceptions.RayError as error:
-        kind, cause = failed = failure(error)
-        if kind is Kind.MEMORY:
-            raise InfrastructureError(
-                f"a process lacked memory ({_first_line(cause)}); give its node more, or set a "
-                "smaller max_length"
-            ) from error
-        if not failed.is_loss:
-            raise cause from error
-        raise InfrastructureError(
-            f"a process was lost ({_first_line(cause)}); run it again"
-        ) from error
+        raise cause_of(error) from error
+
+
+def cause_of(error: BaseException) -> BaseException:
+    """What to raise in place of an error of Ray: the task's own, or InfrastructureError."""
+    kind, cause = failed = failure(error)
+    if kind is Kind.MEMORY:
+        return InfrastructureError(
+            f"a process lacked memory ({_first_line(cause)}); give its node more, or set a "
+            "smaller max_length"
+        )
+    if not failed.is_loss:
+        return cause
+    return InfrastructureError(f"a process was lost ({_first_line(cause)}); run it again")
 
 
 def _causes(error: BaseException) -> list[BaseException]:

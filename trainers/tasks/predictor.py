@@ -83,6 +83,10 @@ class Predictor(abc.ABC):
         """What evaluation keeps of a row: `gold`, `prediction`, `score`, and what its figures need,
         as plain values."""
 
+    def score(self, output: Any) -> float | None:
+        """How certain an output is, from 0 to 1, where one number says it."""
+        return None
+
     def predict(self, inputs: Sequence[Any]) -> list[Any]:
         return self.forward(self.encode(inputs))
 

@@ -50,14 +50,15 @@ class ClassifyPredictor(predictor.Predictor):
     def input_of(self, row: Mapping[str, Any]) -> str:
         return row["text"]
 
-    def record(self, row: Mapping[str, Any], output: Prediction) -> dict[str, Any]:
-        """`score` is the probability of the predicted label; of several the least certain's."""
+    def score(self, output: Prediction) -> float:
+        """The probability of the predicted label; of several the least certain's."""
         values = output.probabilities
         if isinstance(output.label, str):
-            score = values[output.label]
-        else:
-            score = min(max(value, 1 - value) for value in values.values())
-        return {"gold": row["label"], "prediction": output.label, "score": score}
+            return values[output.label]
+        return min(max(value, 1 - value) for value in values.values())
+
+    def record(self, row: Mapping[str, Any], output: Prediction) -> dict[str, Any]:
+        return {"gold": row["label"], "prediction": output.label, "score": self.score(output)}
 
     def describe(self) -> dict[str, Any]:
         return {"labels": self._labels}

@@ -163,6 +163,7 @@ def test_every_key_of_a_recipe_is_listed(capfd: pytest.CaptureFixture[str]) -> N
         (["status", "--open", "--workspace", "."], "--open, --html: name the run"),
         (["status", "--html", "--workspace", "."], "--open, --html: name the run"),
         (["evaluate", "nothing", "--workspace", "."], "nothing: no such model in"),
+        (["score", "nothing", "a", "b", "--workspace", "."], "nothing: no such model in"),
         (["promote", "nothing", "--workspace", "."], "nothing: no such model in"),
         (["promote", "nothing", "--gate", "accuracy"], "--gate 'accuracy': expected METRIC=NUMBER"),
         (["serve", "nothing", "--workspace", "."], "nothing: no such promotion in"),

@@ -1,0 +1,178 @@
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from cluster.errors import UserError
+from cluster.store import artifacts
+from cluster.store.storage import Storage
+from tests.fakes import published
+from tests.tagging import Tag
+from trainers.scoring.job import (
+    Model,
+    Planned,
+    input_schema,
+    model_in_folder,
+    model_of,
+    planned,
+    source_of,
+)
+from trainers.tasks.classify.spec import Classify
+
+CARD = {"raymill.json": json.dumps({"task": "classify"}), "model.safetensors": "weights"}
+
+
+@pytest.fixture(autouse=True)
+def _user_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("in.jsonl").write_text('{"text": "a", "n": 1}\n{"text": "b"}\n')
+
+
+def model(version: str = "0a") -> Model:
+    storage = Storage.at("mill")
+    model_id, inputs = f"model/demo-finetune-{version}", {"finetune": {"task": "classify"}}
+    known = artifacts.find(storage, model_id)
+    return model_of(known or published(storage, model_id, CARD, inputs=inputs))
+
+
+def plan(of: Model | None = None, path: str = "in.jsonl", out: str = "out", **keys: Any) -> Planned:
+    source = source_of(path, keys.pop("overrides", ()), Classify)
+    given = {"format": "parquet", "prefix": "prediction_", "tell": lambda line: None, **keys}
+    return planned(of or model(), source, out, **given)
+
+
+def test_the_same_command_goes_on_with_the_plan_that_is_there() -> None:
+    first = plan()
+    again = plan()
+    assert (again.parts, again.manifest) == (first.parts, None)
+    assert again.job.schema == first.job.schema
+    assert pickle.loads(pickle.dumps(again.job)) == again.job
+    Path("out/_manifest.json").write_text('{"rows": 2}')
+    assert plan().manifest == {"rows": 2}
+
+
+def test_rows_of_two_models_or_sources_are_never_mixed() -> None:
+    plan()
+    with pytest.raises(UserError, match=r"has rows of model/demo-finetune-0a, not of .*0b; they"):
+        plan(model("0b"))
+    with pytest.raises(UserError, match="has rows in parquet; they are not mixed"):
+        plan(format="jsonl")
+    with pytest.raises(UserError, match="whose predictions begin with 'prediction_'"):
+        plan(prefix="teacher_")
+    Path("other.jsonl").write_text('{"text": "a"}\n')
+    with pytest.raises(UserError, match="has rows of other files, or of these before they"):
+        plan(path="other.jsonl")
+    with pytest.raises(UserError, match=r"that were read by other keys: .*'tagged': False"):
+        plan(overrides=["tagged=true"])
+    with Path("in.jsonl").open("a") as stream:
+        stream.write('{"text": "c"}\n')
+    with pytest.raises(UserError, match="before they changed"):
+        plan()
+
+
+def test_a_folder_with_other_files_is_refused() -> None:
+    Path("out").mkdir()
+    Path("out/mine.txt").write_text("x")
+    with pytest.raises(UserError, match=r"OUT: .*/out has other files, such as mine.txt"):
+        plan()
+    with pytest.raises(UserError, match=r"OUT: cannot make .*in.jsonl'"):
+        plan(out="in.jsonl")
+
+
+def test_nothing_is_begun_for_an_input_that_cannot_be_read() -> None:
+    with pytest.raises(UserError, match=r"^IN: .*missing.jsonl"):
+        plan(path="missing.jsonl")
+    with pytest.raises(
+        UserError, match=r"no column 'review': set as `columns.text`; columns: text"
+    ):
+        plan(overrides=["columns.text=review"])
+    assert not Path("out/_plan.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "overrides", "told"),
+    [
+        ("in.jsonl", ["split=test"], "--set split: no key of how IN is read; there are dataset"),
+        ("in.jsonl", ["colums.text=x"], "did you mean 'columns'"),
+        ("in.jsonl", ["columns.label=x"], "--set columns.label: no input of the model, .* text"),
+        ("in.jsonl", ["encoding=klingon"], "--set encoding: 'klingon' is no encoding"),
+        ("in.jsonl", ["format=xml"], "--set format: .*found 'xml'"),
+        ("in.jsonl", ["dataset=x"], "IN: 'in.jsonl': it is `-` where"),
+        ("-", [], "IN: '-': it is `-` where --set dataset=NAME"),
+        ("in.jsonl", ["revision=x"], "--set revision: does not go with `path`"),
+    ],
+)
+def test_keys_of_the_source(path: str, overrides: list[str], told: str) -> None:
+    with pytest.raises(UserError, match=told) as raised:
+        source_of(path, overrides, Classify)
+    assert "recipe" not in str(raised.value), "there is none"
+
+
+def test_the_inputs_of_a_task_are_the_columns_that_are_needed() -> None:
+    assert source_of("x.csv", ["columns.text=body"], Classify).wanted == {"text": "body"}
+    assert source_of("x.csv", (), Tag).wanted == {"tokens": "tokens"}
+
+
+def test_columns_that_score_adds_are_not_in_the_input() -> None:
+    Path("in.jsonl").write_text('{"text": "a", "prediction_label": 1}\n')
+    with pytest.raises(UserError, match=r"the column 'prediction_label' .* another --prefix"):
+        plan()
+    assert plan(prefix="second_").job.prefix == "second_"
+
+
+def test_columns_are_looked_for_in_several_files() -> None:
+    for number in range(3):
+        Path(f"{number}.jsonl").write_text(f'{{"text": "a", "of_{number}": {number}}}\n')
+    assert plan(path="?.jsonl").job.schema.names == ["text", "of_0", "of_1", "of_2"]
+
+
+def test_parquet_says_its_columns() -> None:
+    pq.write_table(pa.table({"text": ["a"], "n": pa.array([1], pa.int8())}), "in.parquet")
+    schema = plan(path="in.parquet").job.schema
+    assert schema.field("n").type == pa.int8()
+
+
+def test_an_empty_input_has_no_columns() -> None:
+    Path("in.jsonl").write_text("")
+    source = source_of("in.jsonl", (), Classify)
+    assert input_schema(source, []).names == []
+
+
+def test_a_model_of_no_task_is_refused() -> None:
+    base = published(Storage.at("mill"), "model/demo-pretrain-00", CARD)
+    with pytest.raises(UserError, match="is of the stage pretrain, no model of a task"):
+        model_of(base)
+
+
+@pytest.mark.parametrize(("text", "told"), [(None, "is not there"), ("cut", "has 3 bytes")])
+def test_a_model_with_missing_or_cut_files_is_refused(text: str | None, told: str) -> None:
+    artifact = published(
+        Storage.at("mill"),
+        "model/demo-finetune-0a",
+        CARD,
+        inputs={"finetune": {"task": "classify"}},
+    )
+    file = artifact.path / "model.safetensors"
+    file.unlink()
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(UserError, match=f"is damaged: model.safetensors {told}, should have 7"):
+        model_of(artifact)
+
+
+def test_a_model_may_stand_in_a_plain_folder() -> None:
+    folder = Path("mine")
+    folder.mkdir()
+    assert model_in_folder("mine") is None
+    (folder / "raymill.json").write_text('{"task": "classify"}')
+    found = model_in_folder("mine")
+    assert found is not None
+    assert (found.id, found.task) == (str(folder.absolute()), "classify")
+    for text, told in (("{", "is damaged"), ("{}", "is damaged"), ('{"task": "x"}', "no task 'x'")):
+        (folder / "raymill.json").write_text(text)
+        with pytest.raises(UserError, match=told):
+            model_in_folder("mine")

@@ -1,0 +1,241 @@
+"""A part, from its file to its shard, with a tiny model and no Ray."""
+
+import contextlib
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from cluster.errors import UserError
+from tests.classifiers import LABELS, save_classifier
+from tests.fakes import TEXTS, Notes
+from trainers.corpora.reading import sources
+from trainers.scoring import scorer, shards
+from trainers.scoring.job import Planned, model_in_folder, planned, source_of
+from trainers.scoring.scorer import loaded, read_ahead, score_part
+from trainers.tasks.classify.spec import Classify
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Any:
+    return save_classifier(tmp_path_factory.mktemp("model"), tokenizer)
+
+
+@pytest.fixture
+def plan(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.chdir(tmp_path)
+
+    def make(path: str, *overrides: str, format: str = "parquet", out: str = "out") -> Planned:
+        found = model_in_folder(str(model))
+        assert found is not None
+        source = source_of(path, overrides, Classify)
+        return planned(found, source, out, format, "prediction_", lambda line: None)
+
+    return make
+
+
+def run(made: Planned) -> list[dict[str, Any]]:
+    predictor = loaded(made.job.model, "cpu")
+    return [
+        score_part(made.job, predictor, number, part, Notes(), contextlib.nullcontext())
+        for number, part in enumerate(made.parts)
+    ]
+
+
+def write(name: str, rows: list[Any]) -> None:
+    lines = (json.dumps(row, ensure_ascii=False) for row in rows)
+    Path(name).write_text("".join(f"{line}\n" for line in lines), "utf-8")
+
+
+def test_rows_keep_their_columns_and_their_order(plan: Any, model: Path) -> None:
+    texts = [*TEXTS, "好", *TEXTS[::-1]]
+    write("in.jsonl", [{"id": n, "text": text, "tags": ["a"]} for n, text in enumerate(texts)])
+    made = plan("in.jsonl")
+    assert [one["rows"] for one in run(made)] == [len(texts)]
+    table = pq.read_table("out")
+    assert table["id"].to_pylist() == [*range(len(texts))]
+    assert table["text"].to_pylist() == texts
+    assert table["tags"].to_pylist() == [["a"]] * len(texts)
+    outputs = loaded(made.job.model, "cpu").predict(texts)
+    assert table["prediction_label"].to_pylist() == [one.label for one in outputs]
+    for written, one in zip(table.to_pylist(), outputs, strict=True):
+        known = dict(written["prediction_probabilities"])
+        assert known == pytest.approx(one.probabilities, abs=1e-6)
+        assert written["prediction_score"] == known[one.label]
+        assert written["prediction_tokens"] == one.tokens
+    assert not list(Path("out").glob(".unfinished/*"))
+
+
+def test_buffers_make_one_shard(plan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scorer, "BUFFER_CHARACTERS", 8)
+    monkeypatch.setattr(scorer, "BUFFER_ROWS", 2)
+    monkeypatch.setattr(shards, "ROW_GROUP_ROWS", 3)
+    write("in.jsonl", [{"n": n, "text": TEXTS[n % 5]} for n in range(9)])
+    run(plan("in.jsonl"))
+    file = pq.ParquetFile("out/part-000000.parquet")
+    assert file.num_row_groups > 1
+    assert file.read()["n"].to_pylist() == [*range(9)]
+
+
+def test_jsonl_has_objects_as_the_endpoint_answers(plan: Any) -> None:
+    write("in.jsonl", [{"text": TEXTS[0], "more": {"x": [1, "a"]}}, {"text": TEXTS[1]}])
+    run(plan("in.jsonl", format="jsonl"))
+    first, second = map(json.loads, Path("out/part-000000.jsonl").read_text("utf-8").splitlines())
+    assert first["more"] == {"x": [1, "a"]}
+    assert "more" not in second
+    assert {*first["prediction_probabilities"]} == {*LABELS}
+    assert first["prediction_truncated"] is False
+
+
+def test_rows_that_cannot_be_scored_are_aside_with_reasons(
+    plan: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainers.scoring.job.SAMPLED_ROWS", 3)
+    lines = [
+        '{"text": "fine", "x": 1}',
+        '{"text": 3}',
+        '{"text": null}',
+        '{"x": 2}',
+        "{",
+        '{"text": "fine", "prediction_label": "mine"}',
+        '{"text": ""}',
+    ]
+    Path("in.jsonl").write_text("\n".join(lines), "utf-8")
+    made = plan("in.jsonl", "columns.text=text")
+    (outcome,) = run(made)
+    assert outcome["rows"] == 2
+    assert outcome["failures"] == {
+        "column 'text' is int, not text": 1,
+        "no text in column 'text'": 1,
+        "no column 'text'": 1,
+        "not JSON": 1,
+        "a column of score's own name": 1,
+    }
+    aside = [*map(json.loads, Path("out/_errors/part-000000.jsonl").read_text().splitlines())]
+    assert [one["where"].rpartition(":")[2] for one in aside] == ["2", "3", "4", "5", "6"]
+    assert aside[0]["row"] == {"text": 3}
+    assert "row" not in aside[3]
+    assert json.loads(Path("out/_markers/part-000000.json").read_text()) == {
+        key: value for key, value in outcome.items() if key != "number"
+    }
+    assert pq.read_table("out")["text"].to_pylist() == ["fine", ""]
+
+
+def test_a_part_without_rows_leaves_a_marker_alone(plan: Any) -> None:
+    write("a.jsonl", [{"text": "x"}])
+    Path("b.jsonl").write_text("")
+    assert [one["rows"] for one in run(plan("*.jsonl"))] == [1, 0]
+    assert {path.name for path in Path("out").glob("part-*")} == {"part-000000.parquet"}
+    assert Path("out/_markers/part-000001.json").is_file()
+    assert not Path("out/_errors").exists()
+
+
+def test_types_of_parquet_stay(plan: Any) -> None:
+    table = pa.table(
+        {
+            "text": pa.array(["a", "b"]),
+            "n": pa.array([1, None], pa.int16()),
+            "short": pa.array([0.1, 2.0], pa.float32()),
+            "raw": pa.array([b"\xff", b"ok"]),
+            "kind": pa.array(["x", "x"]).dictionary_encode(),
+            "nested": pa.array([{"a": [1]}, None]),
+        }
+    )
+    pq.write_table(table, "in.parquet")
+    run(plan("in.parquet"))
+    written = pq.ParquetFile("out/part-000000.parquet").read()
+    for name in table.column_names:
+        assert written.schema.field(name).type == table.schema.field(name).type, name
+        assert written[name].to_pylist() == table[name].to_pylist(), name
+    assert written["rescued_data"].null_count == 2
+
+
+def test_a_csv_of_another_header_is_refused_and_two_equal_columns(plan: Any) -> None:
+    Path("a.csv").write_text("text,x\na,1\n")
+    Path("b.csv").write_text("body,x\na,1\n")
+    with pytest.raises(UserError, match=r"no column 'text': set as `columns.text`; columns: body"):
+        plan("*.csv")
+    Path("a.csv").write_text("text,x,x\na,1,2\n")
+    with pytest.raises(UserError, match="2 columns are called 'x'"):
+        plan("a.csv")
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "tokenizer.json", "config.json"])
+def test_a_model_that_was_damaged_is_not_loaded(
+    tmp_path: Path, tokenizer: Any, file: str, plan: Any
+) -> None:
+    folder = save_classifier(tmp_path / "own", tokenizer)
+    found = model_in_folder(str(folder))
+    assert found is not None
+    data = bytearray((folder / file).read_bytes())
+    data[len(data) // 2] ^= 1
+    (folder / file).write_bytes(data)
+    with pytest.raises(UserError, match=f"is damaged: .*{file} has other bytes"):
+        loaded(found, "cpu")
+
+
+def test_a_folder_that_is_no_whole_model_is_told(tmp_path: Path, tokenizer: Any) -> None:
+    folder = save_classifier(tmp_path / "own", tokenizer)
+    (folder / "config.json").unlink()
+    found = model_in_folder(str(folder))
+    assert found is not None
+    with pytest.raises(UserError, match="own cannot be loaded: "):
+        loaded(found, "cpu")
+
+
+def test_an_error_of_a_part_leaves_nothing(plan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    write("in.jsonl", [{"text": "x"}])
+    made = plan("in.jsonl")
+    monkeypatch.setattr(shards.ParquetShard, "close", lambda self: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run(made)
+    assert {path.name for path in Path("out").rglob("*") if path.is_file()} == {"_plan.json"}
+
+
+def test_the_next_item_is_made_while_one_is_in_use() -> None:
+    made, wanted = threading.Event(), []
+
+    def items() -> Any:
+        yield 1
+        made.set()
+        yield 2
+        raise ValueError("the third")
+
+    ahead = read_ahead(items())
+    wanted.append(next(ahead))
+    assert made.wait(60), "before it is asked for"
+    wanted.append(next(ahead))
+    with pytest.raises(ValueError, match="the third"):
+        next(ahead)
+    assert wanted == [1, 2]
+    assert [*read_ahead([])] == []
+
+
+def test_an_output_may_be_in_an_object_store(plan: Any, s3_server: Any) -> None:
+    write("in.jsonl", [{"text": "a"}, {"text": 3}])
+    made = plan("in.jsonl", out=s3_server.workspace())
+    run(made)
+    out = made.job.out
+    assert {*out.files("")} == {
+        "_plan.json",
+        "part-000000.parquet",
+        "_errors/part-000000.jsonl",
+        "_markers/part-000000.json",
+    }
+    assert pq.read_table(pa.BufferReader(out.read("part-000000.parquet"))).num_rows == 1
+    assert plan("in.jsonl", out=out.root).parts == made.parts
+
+
+def test_parts_are_those_of_any_source(plan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainers.scoring.job.PART_BYTES", 40)
+    monkeypatch.setattr(sources, "HEAD_BYTES", 16)
+    write("in.jsonl", [{"text": f"{n}"} for n in range(12)])
+    made = plan("in.jsonl")
+    assert len(made.parts) > 3
+    run(made)
+    tables = [pq.ParquetFile(path).read() for path in sorted(Path("out").glob("*.parquet"))]
+    assert pa.concat_tables(tables)["text"].to_pylist() == [f"{n}" for n in range(12)]

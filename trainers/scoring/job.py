@@ -1,0 +1,265 @@
+"""What `raymill score MODEL IN OUT` is to do, checked before any Ray is started.
+
+    OUT/_plan.json                  model, source, parts, columns: written first
+    OUT/part-000000.parquet         a shard: the rows of a part, with their predictions
+    OUT/_errors/part-000000.jsonl   its rows that could not be scored, and why
+    OUT/_markers/part-000000.json   what became of the part: written when its files are there
+    OUT/_manifest.json              what became of all: written last
+
+The files that begin with `_` are passed over by what reads a folder of Parquet. A run that is
+killed goes on with the parts without a marker, by the plan that it finds.
+"""
+
+import base64
+import dataclasses
+import itertools
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from cluster.errors import UserError
+from cluster.recipe.loading import load_keys
+from cluster.recipe.section import Invalid, nearest
+from cluster.store.artifacts import MANIFEST as ARTIFACT
+from cluster.store.artifacts import Artifact
+from cluster.store.storage import Storage
+from trainers.corpora.reading import sources
+from trainers.corpora.reading.config import TEXT, Source
+from trainers.corpora.reading.formats import archive_of, format_of, parquet
+from trainers.corpora.reading.formats.rows import no_column, refuse_columns
+from trainers.corpora.reading.readers import read_whole
+from trainers.corpora.reading.sources import Part
+from trainers.corpora.text_batches import batched
+from trainers.models.card import CARD, read_card
+from trainers.scoring.columns import RESCUED, Row, schema_of_files, schema_of_rows
+from trainers.tasks.registry import TASKS
+from trainers.tasks.spec import TaskSection
+
+PLAN, ERRORS, MARKERS, MANIFEST = "_plan.json", "_errors", "_markers", "_manifest.json"
+SCHEMA_VERSION = 1
+READING = (
+    *("dataset", "dataset_split", "revision", "package", "format", "encoding", "delimiter"),
+    *("columns", "tagged"),
+)
+"""Keys of a source that say how its rows are read."""
+PART_BYTES = 16 << 20
+"""Of uncompressed input: what a lost worker costs again, at most a minute or so on a CPU."""
+PART_ROWS = 20_000
+SAMPLED_PARTS, SAMPLED_ROWS, SAMPLED_CHARACTERS = 8, 1_000, 8 << 20
+"""What is looked at for the columns of rows that do not say them; characters and rows of a part."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    id: str
+    name: str
+    """Of its recipe, or of its folder."""
+    task: str
+    storage: Storage
+    place: str
+    """Its folder in the storage."""
+    hashes: Mapping[str, str]
+    """The sha256 of its files."""
+
+    @property
+    def section(self) -> type[TaskSection]:
+        return TASKS[self.task]
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoreJob:
+    """What a worker is given. Picklable."""
+
+    model: Model
+    source: Source
+    """With a column for each input of the task."""
+    out: Storage
+    format: str
+    """Of the shards: parquet or jsonl."""
+    prefix: str
+    """Of the columns of predictions."""
+    schema: pa.Schema
+    """Of the columns of the input."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Planned:
+    job: ScoreJob
+    parts: Sequence[Part]
+    manifest: dict[str, Any] | None
+    """Of an output that is finished."""
+
+
+def model_of(artifact: Artifact) -> Model:
+    """A model of a workspace. Raises UserError for one of no task, or with files that are not as
+    they were."""
+    manifest = artifact.manifest
+    task = (manifest.inputs.get("finetune") or {}).get("task")
+    if manifest.kind != "model" or task not in TASKS:
+        raise UserError(
+            f"{artifact.id} is of the stage {manifest.stage}, no model of a task; fine-tune it"
+        )
+    sizes = artifact.storage.files(artifact.id)
+    for name, file in manifest.files.items():
+        if sizes.get(name) != file["bytes"]:
+            found = f"has {sizes[name]:,} bytes" if name in sizes else "is not there"
+            raise UserError(
+                f"{artifact.id} is damaged: {name} {found}, should have {file['bytes']:,}; copy "
+                "it again, or delete that folder and run its recipe"
+            )
+    hashes = {name: file["sha256"] for name, file in manifest.files.items()}
+    return Model(artifact.id, manifest.recipe, task, artifact.storage, artifact.id, hashes)
+
+
+def model_in_folder(target: str) -> Model | None:
+    """The model in a folder that stands in no workspace, if `target` is one. Raises UserError."""
+    folder = Path(target).expanduser().absolute()
+    if (folder / ARTIFACT).is_file() or not (folder / CARD).is_file():
+        return None
+    try:
+        task = read_card(folder)["task"]
+    except (ValueError, LookupError) as error:
+        raise UserError(f"{folder / CARD}: is damaged: {error!r}") from error
+    if task not in TASKS:
+        raise UserError(f"{folder / CARD}: no task {task!r}; there are {', '.join(TASKS)}")
+    storage = Storage(str(folder.parent))
+    hashes = {name: storage.sha256(f"{folder.name}/{name}") for name in storage.files(folder.name)}
+    return Model(str(folder), folder.name, task, storage, folder.name, hashes)
+
+
+def source_of(path: str, overrides: Iterable[str], task: type[TaskSection]) -> Source:
+    """IN with the keys of `--set`, and a column for each input of the task. Raises UserError."""
+    given = [*overrides]
+    names = [override.partition("=")[0].strip().partition(".")[0] for override in given]
+    for name in names:
+        if name not in READING:
+            known = ", ".join(READING)
+            raise UserError(
+                f"--set {name}: no key of how IN is read; there are {known}{nearest(name, READING)}"
+            )
+    if (path == "-") != ("dataset" in names):
+        raise UserError(
+            f"IN: {path!r}: it is `-` where --set dataset=NAME names a data set, else a path"
+        )
+    source: Source = load_keys(Source, given, {} if path == "-" else {"path": path})
+    roles = [*task.sample]
+    for role in source.columns:
+        if role not in roles:
+            raise UserError(
+                f"--set columns.{role}: no input of the model, which reads {', '.join(roles)}"
+            )
+    columns = {role: source.columns.get(role) or role for role in roles}
+    return source.model_copy(update={"columns": {TEXT: None, **columns}})
+
+
+def planned(
+    model: Model,
+    source: Source,
+    place: str,
+    format: str,
+    prefix: str,
+    tell: Callable[[str], None],
+) -> Planned:
+    """What there is to do for the output at a place, or what an earlier run has planned there.
+    Raises UserError where that was something else, or IN is nothing that can be read."""
+    identity = _identity(model, source, format, prefix)
+    out = Storage.at(place, key="OUT")
+    files = out.files("")
+    if PLAN in files:
+        plan = json.loads(out.read(PLAN))
+        _refuse_other(out.root, plan, identity)
+        schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(plan["schema"])))
+        parts = [Part(**part) for part in plan["parts"]]
+        manifest = json.loads(out.read(MANIFEST)) if MANIFEST in files else None
+        return Planned(ScoreJob(model, source, out, format, prefix, schema), parts, manifest)
+    if files:
+        raise UserError(
+            f"OUT: {out.root} has other files, such as {min(files)}; name a new or empty folder"
+        )
+    parts = sources.parts(
+        source, "IN", PART_BYTES, PART_ROWS, tell=lambda line: tell(f"score: {line}\n")
+    )
+    schema = input_schema(source, parts)
+    for name in schema.names:
+        if name.startswith(prefix) or name == RESCUED:
+            raise UserError(
+                f"IN: the column {name!r} has a name of those that score adds; rename it, or set "
+                "another --prefix"
+            )
+    plan = {
+        "schema_version": SCHEMA_VERSION,
+        **identity,
+        "parts": [dataclasses.asdict(part) for part in parts],
+        "schema": base64.b64encode(schema.serialize()).decode(),
+    }
+    out.write(PLAN, json.dumps(plan, ensure_ascii=False).encode())
+    return Planned(ScoreJob(model, source, out, format, prefix, schema), parts, None)
+
+
+def _identity(model: Model, source: Source, format: str, prefix: str) -> dict[str, Any]:
+    """What decides the rows of an output. Raises UserError for files that are not there."""
+    try:
+        if source.path is not None:
+            sources.located(source)
+    except Invalid as error:
+        key = "IN" if error.key == "path" else f"--set {error.key}"
+        raise UserError(f"{key}: {error}") from error
+    keys = source.model_dump(mode="json", include={*READING})
+    return {
+        "model": model.id,
+        "model_files": dict(model.hashes),
+        "source": keys,
+        "source_state": sources.state_hash(source, "IN"),
+        "format": format,
+        "prefix": prefix,
+    }
+
+
+def _refuse_other(root: str, plan: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
+    """Raises UserError if an output was planned for something else. Pure."""
+    if plan.get("schema_version") != SCHEMA_VERSION:
+        raise UserError(f"OUT: {root} is of another version of raymill; name a new folder")
+    others = {
+        "model": f"of {plan['model']}, not of {identity['model']}",
+        "model_files": f"of {identity['model']} when its files were others",
+        "source": f"that were read by other keys: {plan['source']}",
+        "source_state": "of other files, or of these before they changed",
+        "format": f"in {plan['format']}",
+        "prefix": f"whose predictions begin with {plan['prefix']!r}",
+    }
+    for key, which in others.items():
+        if plan[key] != identity[key]:
+            raise UserError(
+                f"OUT: {root} has rows {which}; they are not mixed: name another OUT, or delete "
+                "that folder"
+            )
+
+
+def input_schema(source: Source, parts: Sequence[Part]) -> pa.Schema:
+    """The columns of IN, by what its files say or by the first rows of some of them. Raises
+    UserError where the inputs of the model are not among them."""
+    some = parts[:: -(-len(parts) // SAMPLED_PARTS) or 1]
+    files = [part.file for part in some if part.file is not None and archive_of(part.file) is None]
+    if files and all(format_of(file, source.format) == "parquet" for file in files):
+        schemas = {file: parquet.schema(file) for file in files}
+        for file, schema in schemas.items():
+            refuse_columns(file, source.wanted, schema.names, is_whole=True)
+        return schema_of_files([*schemas.values()])
+    rows = [row for part in some for row in _first_rows(source, part)]
+    schema = schema_of_rows(rows)
+    for role, column in source.wanted.items():
+        if rows and column not in schema.names:
+            raise UserError(f"IN: {no_column(role, column, schema.names)}")
+    return schema
+
+
+def _first_rows(source: Source, part: Part) -> list[Row]:
+    rows = (row for _, row in itertools.islice(read_whole(source, part), SAMPLED_ROWS) if row)
+    return next(batched(rows, SAMPLED_CHARACTERS, _characters), [])
+
+
+def _characters(row: Row) -> int:
+    return sum(len(value) for value in row.values() if isinstance(value, str))

@@ -127,9 +127,7 @@ def _outcomes(
         fn_constructor_args=(planned.job, workers.cpus, workers.gpus, progress),
         batch_size=1,
         compute=ray.data.ActorPoolStrategy(
-            min_size=1,
-            max_size=workers.number,
-            initial_size=workers.number,
+            size=workers.number,
             max_tasks_in_flight_per_actor=2,
             max_concurrent_calls_per_actor=2,
             enable_true_multi_threading=True,

@@ -30,7 +30,7 @@ from trainers.corpora.reading import sources
 from trainers.corpora.reading.config import TEXT, Source
 from trainers.corpora.reading.formats import archive_of, format_of, parquet
 from trainers.corpora.reading.formats.rows import no_column, refuse_columns
-from trainers.corpora.reading.readers import read_whole
+from trainers.corpora.reading.readers import Document, read_whole
 from trainers.corpora.reading.sources import Part
 from trainers.corpora.text_batches import batched
 from trainers.models.card import CARD, read_card
@@ -97,7 +97,7 @@ def model_of(artifact: Artifact) -> Model:
     """A model of a workspace. Raises UserError for one of no task, or with files that are not as
     they were."""
     manifest = artifact.manifest
-    task = (manifest.inputs.get("finetune") or {}).get("task")
+    task: str = (manifest.inputs.get("finetune") or {}).get("task", "")
     if manifest.kind != "model" or task not in TASKS:
         raise UserError(
             f"{artifact.id} is of the stage {manifest.stage}, no model of a task; fine-tune it"
@@ -248,18 +248,19 @@ def input_schema(source: Source, parts: Sequence[Part]) -> pa.Schema:
         for file, schema in schemas.items():
             refuse_columns(file, source.wanted, schema.names, is_whole=True)
         return schema_of_files([*schemas.values()])
-    rows = [row for part in some for row in _first_rows(source, part)]
-    schema = schema_of_rows(rows)
+    read = [pair for part in some for pair in _first_rows(source, part)]
+    known = [*dict.fromkeys(name for _, row in read for name in row)]
     for role, column in source.wanted.items():
-        if rows and column not in schema.names:
-            raise UserError(f"IN: {no_column(role, column, schema.names)}")
-    return schema
+        if known and column not in known:
+            raise UserError(f"IN: {no_column(role, column, known)}")
+    return schema_of_rows([row for document, row in read if document.problem is None])
 
 
-def _first_rows(source: Source, part: Part) -> list[Row]:
-    rows = (row for _, row in itertools.islice(read_whole(source, part), SAMPLED_ROWS) if row)
-    return next(batched(rows, SAMPLED_CHARACTERS, _characters), [])
+def _first_rows(source: Source, part: Part) -> list[tuple[Document, Row]]:
+    rows = itertools.islice(read_whole(source, part), SAMPLED_ROWS)
+    return next(batched(rows, SAMPLED_CHARACTERS, characters), [])
 
 
-def _characters(row: Row) -> int:
-    return sum(len(value) for value in row.values() if isinstance(value, str))
+def characters(read: tuple[Document, Row]) -> int:
+    """Of all texts of a row."""
+    return sum(len(value) for value in read[1].values() if isinstance(value, str))

@@ -26,7 +26,7 @@ from trainers.corpora.reading.readers import Document, read_whole
 from trainers.corpora.reading.sources import Part
 from trainers.corpora.text_batches import batched
 from trainers.scoring.columns import Row, prediction_columns
-from trainers.scoring.job import ERRORS, MARKERS, Model, ScoreJob
+from trainers.scoring.job import ERRORS, MARKERS, Model, ScoreJob, characters
 from trainers.scoring.shards import Aside, Prediction, shard
 
 if TYPE_CHECKING:
@@ -163,9 +163,7 @@ def buffers(job: ScoreJob, predictor: "Predictor", part: Part) -> Iterator[Buffe
 
 def _size(read: Read) -> int:
     """So that a buffer has neither too many rows nor too many characters."""
-    _, row = read
-    characters = sum(len(value) for value in row.values() if isinstance(value, str))
-    return max(characters, BUFFER_CHARACTERS // BUFFER_ROWS)
+    return max(characters(read), BUFFER_CHARACTERS // BUFFER_ROWS)
 
 
 def _input(

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cluster.runs.progress import Silent
 from tests.bench.steady import THREADS, Times
 from tests.bench.texts import english
 
@@ -107,7 +108,7 @@ def score(rank: int, workers: int, folder: Path, source: str) -> dict[str, Any]:
     predictor.predict(["warm"] * 8)
     began = time.perf_counter()
     for number, part in enumerate(plan.parts):
-        score_part(plan.job, predictor, number, part, Times(), contextlib.nullcontext())
+        score_part(plan.job, predictor, number, part, Silent(), contextlib.nullcontext())
     seconds = time.perf_counter() - began
     table = pq.read_table(folder / "out", columns=["id", "prediction_label"]).sort_by("id")
     return {"seconds": seconds, "labels": table["prediction_label"].to_pylist()}
@@ -197,7 +198,7 @@ def fine_tune(rank: int, workers: int, folder: Path, source: str) -> float:
         return loss
 
     loop._step = timed  # type: ignore[assignment]
-    loop.train(TrainJob(lambda: task, settings, 17), Times())
+    loop.train(TrainJob(lambda: task, settings, 17), Silent())
     dist.destroy_process_group()
     return times.tokens_per_second
 

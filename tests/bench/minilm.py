@@ -126,7 +126,7 @@ def pipeline(rank: int, workers: int, folder: Path, source: str) -> dict[str, An
     found = [json.loads(line)["text"] for line in Path(source).read_text("utf-8").splitlines()]
 
     def labels(some: Sequence[str], size: int) -> list[str]:
-        answers = answer(iter(some), batch_size=size, truncation=True, max_length=LENGTH)
+        answers = answer(list(some), batch_size=size, truncation=True, max_length=LENGTH)
         return [one["label"] for one in answers]
 
     def seconds(size: int) -> float:

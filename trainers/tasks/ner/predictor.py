@@ -81,12 +81,15 @@ class NerPredictor(predictor.Predictor):
     def input_of(self, row: Mapping[str, Any]) -> str:
         return row["text"]
 
+    def score(self, output: Entities) -> float:
+        """Of the least certain entity, 1 where there is none."""
+        return min((one.score for one in output.entities), default=1.0)
+
     def record(self, row: Mapping[str, Any], output: Entities) -> dict[str, Any]:
-        """`score` is that of the least certain entity, 1 where there is none."""
         return {
             "gold": row["entities"],
             "prediction": [one.model_dump(exclude={"text"}) for one in output.entities],
-            "score": min((one.score for one in output.entities), default=1.0),
+            "score": self.score(output),
         }
 
     def describe(self) -> dict[str, Any]:

@@ -97,6 +97,7 @@ def score(rank: int, workers: int, folder: Path, source: str) -> dict[str, Any]:
     from trainers.scoring.job import model_in_folder, planned, source_of
     from trainers.scoring.scorer import loaded, score_part
     from trainers.tasks.classify.spec import Classify
+    from trainers.tasks.predictor import CPU
 
     torch.set_num_threads(THREADS)
     model = model_in_folder(str(save_model(folder / "model")))
@@ -104,7 +105,7 @@ def score(rank: int, workers: int, folder: Path, source: str) -> dict[str, Any]:
     plan = planned(
         model, source_of(source, (), Classify), str(folder / "out"), "parquet", "prediction_", print
     )
-    predictor = loaded(model, "cpu")
+    predictor = loaded(model, CPU)
     predictor.predict(["warm"] * 8)
     began = time.perf_counter()
     for number, part in enumerate(plan.parts):
@@ -238,7 +239,8 @@ def hugging_face(rank: int, workers: int, folder: Path, source: str) -> float:
         TrainingArguments,
     )
 
-    from trainers.engine.zero import resolve_precision
+    from trainers.models.devices import multiplies_bf16
+    from trainers.tasks.predictor import CPU
 
     torch.set_num_threads(THREADS)
     tokenizer: Any = AutoTokenizer.from_pretrained(base())
@@ -268,7 +270,7 @@ def hugging_face(rank: int, workers: int, folder: Path, source: str) -> float:
         per_device_train_batch_size=BATCH,
         max_steps=STEPS,
         learning_rate=5e-5,
-        bf16=resolve_precision("auto") == "bf16",
+        bf16=multiplies_bf16(CPU),
         use_cpu=True,
         optim="adamw_torch_fused",
         train_sampling_strategy="group_by_length",

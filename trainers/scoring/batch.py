@@ -60,8 +60,11 @@ def allocate(
         gpus = 1.0 if resources.get("GPU") else 0.0
     if workers is not None and workers < 1:
         raise UserError(f"--workers {workers}: expected one or more")
-    if gpus < 0 or (gpus > 1 and gpus != int(gpus)):
-        raise UserError(f"--gpus-per-worker {gpus:g}: expected a whole number, or a share of one")
+    if not 0 <= gpus <= 1:
+        raise UserError(
+            f"--gpus-per-worker {gpus:g}: expected 0, 1 or a share of one; a worker computes on "
+            "one GPU, so set more --workers"
+        )
     least = {"CPU": 1.0, "GPU": gpus}
     refuse_unless_fits("--gpus-per-worker", least, resources, "set fewer")
 

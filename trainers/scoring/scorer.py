@@ -10,7 +10,6 @@ import dataclasses
 import functools
 import hashlib
 import json
-import socket
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -30,6 +29,8 @@ from trainers.scoring.job import ERRORS, MARKERS, Model, ScoreJob, characters
 from trainers.scoring.shards import Aside, Prediction, shard
 
 if TYPE_CHECKING:
+    import torch
+
     from trainers.tasks.predictor import Predictor
 
 BUFFER_ROWS, BUFFER_CHARACTERS = 2_048, 4 << 20
@@ -62,13 +63,10 @@ class Scorer:
     def _predictor(self) -> "Predictor":
         import torch
 
+        from trainers.models.devices import own_device
+
         torch.set_num_threads(self._threads)
-        if self._gpus and not torch.cuda.is_available():
-            raise UserError(
-                f"--gpus-per-worker {self._gpus:g}: torch {torch.__version__} finds no CUDA on "
-                f"{socket.gethostname()}; install a build of it for CUDA there, or set 0"
-            )
-        return loaded(self._job.model, "cuda" if self._gpus else "cpu")
+        return loaded(self._job.model, own_device(self._gpus))
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[str]]:
         with self._forwards:
@@ -83,7 +81,7 @@ class Scorer:
         return {"outcome": outcomes}
 
 
-def loaded(model: Model, device: str) -> "Predictor":
+def loaded(model: Model, device: "torch.device") -> "Predictor":
     """Raises UserError where its files are not as they were, or are no model."""
     from trainers.tasks.predictor import load
 

@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerFast
 
-FORWARD_TOKENS = {"cpu": 64 * 128, "cuda": 512 * 128}
+FORWARD_TOKENS = {"cpu": 16 * 128, "cuda": 512 * 128}
 """Tokens that go through a model at once without gradients, with padding, at most: what keeps a
-device busy, and fits into the memory of the smallest GPUs."""
+device busy, with activations that fit into the caches of a CPU, and the memory of the smallest
+GPUs."""
 CHARACTERS_PER_TOKEN = 16
 """Of a text so many characters a token are tokenized at first: few texts need more."""
 LONGEST_WORD = 1 << 18

@@ -47,7 +47,7 @@ def test_a_cluster_that_grows_may_have_no_node_yet() -> None:
         (3, None, "--workers: needs 3 CPUs at once, the cluster has 2; set fewer"),
         (None, 1.0, "--gpus-per-worker: needs 1 GPUs at once, the cluster has 0"),
         (0, None, "--workers 0: expected one or more"),
-        (None, 1.5, "--gpus-per-worker 1.5: expected a whole number, or a share"),
+        (None, 1.5, "--gpus-per-worker 1.5: expected 0, 1 or a share"),
         (None, -1.0, "--gpus-per-worker -1"),
     ],
 )

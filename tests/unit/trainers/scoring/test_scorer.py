@@ -18,6 +18,7 @@ from trainers.scoring import scorer, shards
 from trainers.scoring.job import Planned, model_in_folder, planned, source_of
 from trainers.scoring.scorer import loaded, read_ahead, score_part
 from trainers.tasks.classify.spec import Classify
+from trainers.tasks.predictor import CPU
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def plan(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def run(made: Planned) -> list[dict[str, Any]]:
-    predictor = loaded(made.job.model, "cpu")
+    predictor = loaded(made.job.model, CPU)
     return [
         score_part(made.job, predictor, number, part, Notes(), contextlib.nullcontext())
         for number, part in enumerate(made.parts)
@@ -60,7 +61,7 @@ def test_rows_keep_their_columns_and_their_order(plan: Any, model: Path) -> None
     assert table["id"].to_pylist() == [*range(len(texts))]
     assert table["text"].to_pylist() == texts
     assert table["tags"].to_pylist() == [["a"]] * len(texts)
-    outputs = loaded(made.job.model, "cpu").predict(texts)
+    outputs = loaded(made.job.model, CPU).predict(texts)
     assert table["prediction_label"].to_pylist() == [one.label for one in outputs]
     for written, one in zip(table.to_pylist(), outputs, strict=True):
         known = dict(written["prediction_probabilities"])
@@ -175,7 +176,7 @@ def test_a_model_that_was_damaged_is_not_loaded(
     data[len(data) // 2] ^= 1
     (folder / file).write_bytes(data)
     with pytest.raises(UserError, match=f"is damaged: .*{file} has other bytes"):
-        loaded(found, "cpu")
+        loaded(found, CPU)
 
 
 def test_a_folder_that_is_no_whole_model_is_told(tmp_path: Path, tokenizer: Any) -> None:
@@ -184,7 +185,7 @@ def test_a_folder_that_is_no_whole_model_is_told(tmp_path: Path, tokenizer: Any)
     found = model_in_folder(str(folder))
     assert found is not None
     with pytest.raises(UserError, match="own cannot be loaded: "):
-        loaded(found, "cpu")
+        loaded(found, CPU)
 
 
 def test_an_error_of_a_part_leaves_nothing(plan: Any, monkeypatch: pytest.MonkeyPatch) -> None:

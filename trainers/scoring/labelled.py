@@ -132,12 +132,12 @@ def _row(document: Document, settings: TaskSection, number: int, others: Row) ->
     labels = [*(document.label or ())]
     label = {LABEL: labels if settings.several_labels else labels[0]} if settings.has_label else {}
     return {
+        **others,  # first, since a column may be called as one of ours is
         "id": str(number),
         TEXT: document.text,
         **label,
         GROUP: document.group,
         **document.values,
-        **others,
     }
 
 

@@ -40,13 +40,20 @@ def slices(records: Sequence[Mapping[str, Any]], tally: Tally, clusters: Numbers
                 "metrics": (part := tally.of(places)).figures(),
                 # Of a slice by group, the group itself is all that could be drawn.
                 "intervals": intervals(
-                    part, clusters[places] if clusters is not None and column != GROUP else None
+                    part, _clusters(clusters, places) if column != GROUP else None
                 ),
                 **({"others": others} if others else {}),
             }
             for value, places, others in parts
         ]
     return found
+
+
+def _clusters(clusters: Numbers | None, places: Numbers) -> Numbers | None:
+    """Of some of the records, numbered anew: only clusters that they are in can be drawn."""
+    if clusters is None:
+        return None
+    return np.unique(clusters[places], return_inverse=True)[1]
 
 
 def _columns(records: Sequence[Mapping[str, Any]]) -> list[str]:

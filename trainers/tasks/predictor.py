@@ -123,16 +123,22 @@ class Predictor(abc.ABC):
     @torch.inference_mode()
     def _logits(self, sequences: Sequence[Sequence[int]]) -> list[Tensor]:
         device = self.model.device
-        computed: list[tuple[list[int], Tensor]] = []
+        by_place: dict[int, Tensor] = {}
+        # Copied one forward later: a GPU computes a batch while the next one is padded, and holds
+        # the logits of no more than two.
+        before: tuple[list[int], Tensor] = ([], torch.empty(0))
         for places in batches([len(one) for one in sequences], self._forward_tokens):
             batch = pad([sequences[place] for place in places], self.tokenizer.pad_token_id)
             inputs = {name: value.to(device) for name, value in batch.items()}
-            computed.append((places, self.model(**inputs).logits))
-        # Copied once all is under way: a GPU computes a batch while the next one is padded.
-        by_place: dict[int, Tensor] = {}
-        for places, logits in computed:
-            by_place |= dict(zip(places, logits.float().cpu(), strict=True))
+            computed = places, self.model(**inputs).logits
+            by_place |= _on_cpu(*before)
+            before = computed
+        by_place |= _on_cpu(*before)
         return [by_place[place] for place in range(len(sequences))]
+
+
+def _on_cpu(places: Sequence[int], logits: Tensor) -> dict[int, Tensor]:
+    return dict(zip(places, logits.cpu().float(), strict=True))
 
 
 def reading_of(encoded: Encoded) -> dict[str, Any]:

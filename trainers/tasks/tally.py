@@ -2,7 +2,7 @@
 slice, and of the thousands of resamples of a bootstrap."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,3 +31,9 @@ class Tally:
         """The tally of some of the records, by their places."""
         confidence = None if self.confidence is None else self.confidence[records]
         return Tally(self.counts[records], self.metrics, self.correct[records], confidence)
+
+
+def confidence_of(records: Sequence[Mapping[str, Any]]) -> npt.NDArray[np.float64] | None:
+    """(records,): their scores; None where they have none, as those of a rule."""
+    scores = [record.get("score") for record in records]
+    return None if None in scores else np.array(scores, np.float64)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from trainers.tasks.calibration import BINS, bins, calibration_error
-from trainers.tasks.tally import Tally
+from trainers.tasks.tally import Tally, confidence_of
 
 Records = Sequence[Mapping[str, Any]]
 Hot = npt.NDArray[np.bool_]
@@ -75,9 +75,9 @@ def _tally(records: Records, answers: _Answers) -> Tally:
     correct = (gold == given).all(axis=1)
     columns = [sparse.csr_array(hot) for hot in (gold & given, given, gold, correct[:, None])]
     columns.append(sparse.csr_array(np.ones((len(records), 1))))
-    confidence = None
+    confidence = confidence_of(records)
     if not answers.has_several:
-        confidence = np.array([record["score"] for record in records], np.float64)
+        assert confidence is not None
         places = (np.arange(len(records)), bins(confidence))
         shape = (len(records), BINS)
         columns.append(sparse.csr_array((confidence - correct, places), shape=shape))

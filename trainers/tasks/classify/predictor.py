@@ -51,11 +51,12 @@ class ClassifyPredictor(predictor.Predictor):
         return row["text"]
 
     def score(self, output: Prediction) -> float:
-        """The probability of the predicted label; of several the least certain's."""
+        """The probability of the predicted label; with several labels a text, that of the least
+        certain decision, to give a label or not to."""
         values = output.probabilities
         if isinstance(output.label, str):
             return values[output.label]
-        return min(max(value, 1 - value) for value in values.values())
+        return min(value if label in output.label else 1 - value for label, value in values.items())
 
     def record(self, row: Mapping[str, Any], output: Prediction) -> dict[str, Any]:
         return {"gold": row["label"], "prediction": output.label, "score": self.score(output)}

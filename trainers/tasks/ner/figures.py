@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from trainers.tasks.tally import Tally
+from trainers.tasks.tally import Tally, confidence_of
 
 Records = Sequence[Mapping[str, Any]]
 Entity = tuple[int, int, str]
@@ -40,7 +40,8 @@ def figures(records: Records) -> dict[str, Any]:
 
 def tally(records: Records) -> Tally:
     """Of each record, by label, entities that are predicted rightly, predicted, and gold. A record
-    is right if all of its entities are, and no other is predicted."""
+    is right if all of its entities are, and no other is predicted. Its confidence is that of the
+    least certain entity, and 1 where none is predicted."""
     return _tally(records, _labels(records))
 
 
@@ -64,7 +65,7 @@ def _tally(records: Records, labels: Sequence[str]) -> Tally:
     shape = (len(records), 3 * len(labels))
     counts = sparse.csr_array((np.ones(len(rows)), where), shape=shape)  # equal places add up
     metrics = functools.partial(_metrics, number=len(labels))
-    return Tally(counts, metrics, np.array(correct, bool))
+    return Tally(counts, metrics, np.array(correct, bool), confidence_of(records))
 
 
 def _metrics(sums: Any, number: int) -> dict[str, Any]:

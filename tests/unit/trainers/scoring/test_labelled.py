@@ -72,6 +72,13 @@ def test_columns_are_named_as_in_a_recipe_and_others_are_kept_as_slices() -> Non
     assert dict(counts.dropped) == {"label mapped to null": 1}
 
 
+def test_a_column_called_as_one_of_ours_does_not_take_its_place() -> None:
+    """Rows of two models are matched by their ids."""
+    Path("data.csv").write_text("text,label,user\ngut gemacht,good,7\nnicht so,bad,7\n")
+    found, _ = rows(source("columns.id=user", path="data.csv"), Classify(), Clean())
+    assert len({row["id"] for row in found}) == 2
+
+
 def test_a_row_may_have_several_labels_where_the_model_gives_several() -> None:
     written({"text": "one two", "label": ["b", "a"]}, {"text": "none of it", "label": []})
     found, _ = rows(source(), Classify(multi_label=True), Clean())

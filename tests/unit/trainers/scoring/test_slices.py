@@ -79,3 +79,10 @@ def test_intervals_of_slices_are_over_groups_but_for_a_slice_that_is_one() -> No
     found = sliced(group=groups, shop=["x"] * 80 + ["y"] * 80)
     assert [part["intervals"]["accuracy"] for part in found["shop"]] == [[0.75, 0.75]] * 2
     assert all(part["intervals"]["accuracy"][0] < 0.75 for part in found["group"])
+
+
+def test_intervals_do_not_depend_on_where_the_rows_of_a_slice_stand() -> None:
+    """Both halves are alike, group by group."""
+    groups = [f"g{number // 5}" for number in range(160)]
+    first, second = sliced(group=groups, shop=["x"] * 80 + ["y"] * 80)["shop"]
+    assert first["intervals"] == second["intervals"]

@@ -14,6 +14,7 @@ from trainers.corpora.cleaning.config import Clean
 from trainers.corpora.config import Tokenizer
 from trainers.corpora.tokens.tokenizer import train
 from trainers.tasks import predictor
+from trainers.tasks.classify.predictor import ClassifyPredictor, Prediction
 from trainers.tasks.encoding import (
     CHARACTERS_PER_TOKEN,
     LONGEST_WORD,
@@ -173,3 +174,12 @@ def test_answers_keep_the_order_of_the_texts(
         assert alone.label == output.label
         assert output.probabilities == pytest.approx(alone.probabilities, abs=1e-6)
     assert predictor.predict([]) == []
+
+
+def test_of_several_labels_the_least_certain_decision_counts() -> None:
+    """With a threshold of 0.3, "good" is given."""
+    probabilities = {"good": 0.31, "bad": 0.02}
+    given = Prediction(label=["good"], probabilities=probabilities, tokens=3, truncated=False)
+    assert ClassifyPredictor.score(object(), given) == 0.31
+    kept_back = given.model_copy(update={"label": []})
+    assert ClassifyPredictor.score(object(), kept_back) == 0.69

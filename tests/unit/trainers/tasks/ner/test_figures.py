@@ -77,3 +77,9 @@ def test_an_example_by_hand() -> None:
 def test_without_entities_all_is_0() -> None:
     found = figures([{"gold": [], "prediction": []}])
     assert found["span_f1"] == found["macro_f1"] == 0
+
+
+def test_a_record_is_as_certain_as_its_score_says_if_all_have_one() -> None:
+    scored = [{"gold": [], "prediction": [], "score": score} for score in (0.9, 0.4)]
+    assert tally(scored).confidence.tolist() == [0.9, 0.4]
+    assert tally([*scored, {"gold": [], "prediction": []}]).confidence is None  # of a gazetteer

@@ -1,14 +1,17 @@
-"""Fine-tuned encoders: how fast they answer and learn beside Transformers (minilm.py).
+"""Fine-tuned encoders: how fast they answer and learn beside Transformers (minilm.py), and how much
+better than what needs no fine-tuning (sentiment.py: each repeat is another seed).
 
 Some ten minutes a repeat on two cores, which must be quiet. `pip install '.[bench]'`.
 """
 
+import functools
+import itertools
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.bench import minilm, steady
+from tests.bench import minilm, sentiment, steady
 from tests.bench.harness import Metric, main
 
 TEXTS = 20_000
@@ -37,12 +40,24 @@ def encoder_vs_hf_trainer() -> tuple[float, float]:
     return beside(minilm.fine_tune, minilm.hugging_face, minilm.BATCH * minilm.STEPS)
 
 
+seed = itertools.count()
+
+
+def accuracy_vs(peer: str) -> tuple[float, float]:
+    found = sentiment.accuracies()
+    return found["fine-tuned"][next(seed) % sentiment.SEEDS], found[peer][0]
+
+
 # fmt: off
 METRICS = (
     Metric("score_vs_pipeline", "x texts/s", score_vs_pipeline, ">= 1.5",
            "a Transformers pipeline at its best batch size"),
     Metric("encoder_vs_hf_trainer", "x tokens/s", encoder_vs_hf_trainer, ">= 1.2",
            "Hugging Face Trainer"),
+    Metric("accuracy_vs_tfidf", "x accuracy", functools.partial(accuracy_vs, "words"), "> 1",
+           "a logistic regression on words"),
+    Metric("accuracy_vs_frozen", "x accuracy", functools.partial(accuracy_vs, "frozen"), "> 1",
+           "one on MiniLM's own features"),
 )
 # fmt: on
 

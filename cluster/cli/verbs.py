@@ -225,7 +225,13 @@ def score(options: argparse.Namespace, terminal: Terminal) -> Answer:
             contextlib.closing(Console(terminal, "score")) as console,
         ):
             manifest = lazy_import("trainers.scoring.batch:run")(
-                planned, nodes(), resources, options.workers, options.gpus_per_worker, console
+                planned,
+                nodes(),
+                resources,
+                held(),
+                options.workers,
+                options.gpus_per_worker,
+                console,
             )
             stage.status = "done"
             stage.metrics = {"rows": manifest["rows"], "failures": manifest["failures"]}

@@ -20,7 +20,8 @@ from typing import Any
 
 from cluster import __version__
 from cluster.errors import UserError
-from cluster.ray.resources import concurrent, refuse_unless_fits
+from cluster.ray.resources import concurrent, less, refuse_unless_fits
+from cluster.ray.resources import gpus as gpus_together
 from cluster.runs.progress import Progress, relayed
 from trainers.launch.allocation import THREADS
 from trainers.launch.failures import cause_of
@@ -49,13 +50,15 @@ class Workers:
 def allocate(
     nodes: Sequence[Mapping[str, float]],
     resources: Mapping[str, float],
+    held: Mapping[str, float],
     parts: int,
     workers: int | None,
     gpus: float | None,
 ) -> Workers:
     """How many workers there are, and what each has: as many as there is room for and parts to do,
     by default, with a GPU each where there are some; and the CPUs shared out. `resources` are those
-    that the cluster can grow to. Raises UserError for what can never fit. Pure."""
+    that the cluster can grow to, of which endpoints have `held` some. Raises UserError for what can
+    never fit. Pure."""
     if gpus is None:
         gpus = 1.0 if resources.get("GPU") else 0.0
     if workers is not None and workers < 1:
@@ -66,17 +69,17 @@ def allocate(
             "one GPU, so set more --workers"
         )
     least = {"CPU": 1.0, "GPU": gpus}
-    refuse_unless_fits("--gpus-per-worker", least, resources, "set fewer")
+    refuse_unless_fits("--gpus-per-worker", least, resources, "set fewer", held)
 
     def room(cpus: int) -> int:
         each = {"CPU": float(cpus), "GPU": gpus}
         return sum(concurrent(each, node, at_most=parts) for node in nodes)
 
     # An autoscaling cluster may have no node with room yet.
-    most = room(1) or concurrent(least, resources, at_most=parts)
+    most = room(1) or concurrent(least, less(resources, held), at_most=parts)
     number = min(parts, workers or most)
-    together = {name: amount * number for name, amount in least.items()}
-    refuse_unless_fits("--workers", together, resources, "set fewer, or leave it out")
+    together = {"CPU": float(number), "GPU": gpus_together(number, gpus)}
+    refuse_unless_fits("--workers", together, resources, "set fewer, or leave it out", held)
     threads = [cpus for cpus in range(1, THREADS + 1) if room(cpus) >= number]
     return Workers(number, max(threads, default=1), gpus)
 
@@ -85,6 +88,7 @@ def run(
     planned: Planned,
     nodes: Sequence[Mapping[str, float]],
     resources: Mapping[str, float],
+    held: Mapping[str, float],
     workers: int | None,
     gpus: float | None,
     progress: Progress,
@@ -98,7 +102,7 @@ def run(
         if done:
             progress.line(f"goes on after {len(done)} of {len(parts)} parts")
         if left:
-            chosen = allocate(nodes, resources, len(left), workers, gpus)
+            chosen = allocate(nodes, resources, held, len(left), workers, gpus)
             on = f" and {chosen.gpus:g} GPUs" if chosen.gpus else ""
             progress.line(f"{chosen.number} workers x {chosen.cpus} CPUs{on}, {len(left)} parts")
             with relayed(tally) as relay:

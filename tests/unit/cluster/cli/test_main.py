@@ -1,5 +1,6 @@
 """What a user sees of the command: exit status, one clear line, one JSON object."""
 
+import contextlib
 import dataclasses
 import errno
 import json
@@ -188,6 +189,20 @@ def test_the_users_mistake_is_one_line_and_status_2(
     assert status == 2
     assert says in answer["error"]
     assert err == f"raymill: {answer['error']}\n"
+
+
+def test_scoring_does_not_wait_for_what_endpoints_hold(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("model").mkdir()
+    Path("model/raymill.json").write_text('{"task": "classify"}')
+    resources = {"CPU": 2.0, "GPU": 0.0}
+    monkeypatch.setattr(verbs, "connected", lambda *_, **__: contextlib.nullcontext(resources))
+    monkeypatch.setattr(verbs, "nodes", lambda: [{"CPU": 0.0, "GPU": 0.0}])
+    monkeypatch.setattr(verbs, "held", lambda: {"CPU": 2.0})
+    status, answer, _ = call(capfd, "score", "model", "good.txt", "out")
+    assert status == 2
+    assert "the cluster has 2, of which endpoints hold 2" in answer["error"]
 
 
 def test_every_problem_of_a_recipe_is_told(capfd: pytest.CaptureFixture[str]) -> None:

@@ -34,11 +34,26 @@ def summed(nodes: Sequence[dict[str, float]]) -> dict[str, float]:
 def test_workers_by_what_there_is_and_what_there_is_to_do(
     nodes: list[dict[str, float]], parts: int, workers: Any, gpus: Any, expected: Workers
 ) -> None:
-    assert allocate(nodes, summed(nodes), parts, workers, gpus) == expected
+    assert allocate(nodes, summed(nodes), {}, parts, workers, gpus) == expected
 
 
 def test_a_cluster_that_grows_may_have_no_node_yet() -> None:
-    assert allocate([{"CPU": 0.0}], {"CPU": 8.0, "GPU": 4.0}, 9, None, None) == Workers(4, 1, 1.0)
+    grown = {"CPU": 8.0, "GPU": 4.0}
+    assert allocate([{"CPU": 0.0}], grown, {}, 9, None, None) == Workers(4, 1, 1.0)
+    assert allocate([{"CPU": 0.0}], grown, {"GPU": 1.0}, 9, None, None) == Workers(3, 1, 1.0)
+
+
+def test_a_fraction_of_a_gpu_lies_on_one() -> None:
+    assert allocate([LARGE], LARGE, {}, 9, 4, 0.4).number == 4
+    with pytest.raises(UserError, match=r"--workers: needs 2\.4 GPUs at once, the cluster has 2"):
+        allocate([LARGE], LARGE, {}, 9, 5, 0.4)
+
+
+def test_what_endpoints_hold_is_no_room() -> None:
+    nodes = [{"CPU": 0.0, "GPU": 0.0}]
+    told = "needs 1 CPUs at once, the cluster has 2, of which endpoints hold 2; .* delete an endp"
+    with pytest.raises(UserError, match=told):
+        allocate(nodes, SMALL, {"CPU": 2.0}, 9, None, None)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +68,7 @@ def test_a_cluster_that_grows_may_have_no_node_yet() -> None:
 )
 def test_what_can_never_fit_is_refused(workers: Any, gpus: Any, told: str) -> None:
     with pytest.raises(UserError, match=told):
-        allocate([SMALL], SMALL, 9, workers, gpus)
+        allocate([SMALL], SMALL, {}, 9, workers, gpus)
 
 
 def test_progress_counts_the_rows_of_this_run() -> None:
@@ -99,7 +114,7 @@ def test_only_parts_without_a_marker_are_scored(
 
     monkeypatch.setattr(batch, "relayed", lambda progress: Relay())
     monkeypatch.setattr(batch, "_outcomes", outcomes)
-    manifest = batch.run(made, [SMALL], SMALL, None, None, notes)
+    manifest = batch.run(made, [SMALL], SMALL, {}, None, None, notes)
     assert asked == [1, 3]
     assert notes.lines == ["goes on after 2 of 4 parts", "2 workers x 1 CPUs, 2 parts"]
     assert manifest["rows"] == 6
@@ -122,11 +137,11 @@ def test_an_output_of_no_rows_is_a_mistake(tmp_path: Any, done: Any, told: str) 
     made = planned(tmp_path, 1)
     made.job.out.write("_markers/part-000000.json", json.dumps(done).encode())
     with pytest.raises(UserError, match=told):
-        batch.run(made, [SMALL], SMALL, None, None, Notes())
+        batch.run(made, [SMALL], SMALL, {}, None, None, Notes())
     assert not made.job.out.exists("_manifest.json")
 
 
 def test_two_commands_do_not_write_the_same_output(tmp_path: Any) -> None:
     made = planned(tmp_path, 1)
     with batch._alone(made.job), pytest.raises(UserError, match="another command scores into"):
-        batch.run(made, [SMALL], SMALL, None, None, Notes())
+        batch.run(made, [SMALL], SMALL, {}, None, None, Notes())

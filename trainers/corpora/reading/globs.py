@@ -71,6 +71,19 @@ def in_store(store: pafs.FileSystem, folder: str, pattern: str) -> Found:
     return _found(files, skipped)
 
 
+def would_find(folder: str, pattern: str, file: str, is_in_store: bool = False) -> bool:
+    """Whether a pattern means a file, given by its whole path, as soon as that is there. Not seen
+    is one below a link that stands among what a `*` means."""
+    folder, names = _begin(folder, pattern, (lambda path: False) if is_in_store else os.path.isdir)
+    # By the names as they are written, and on a disk by those without links.
+    for whole in (os.path.normpath,) if is_in_store else (os.path.abspath, os.path.realpath):
+        parts = os.path.relpath(whole(file), whole(folder)).split("/")
+        is_passed = parts[0] == ".." or any(_is_passed(part, names) for part in parts)
+        if _matches(parts, names) and not is_passed:
+            return True
+    return False
+
+
 def _begin(
     folder: str, pattern: str, is_folder: Callable[[str], bool]
 ) -> tuple[str, Sequence[str]]:

@@ -93,6 +93,28 @@ def is_remote(source: Source) -> bool:
     return bool(is_uri) and scheme != "file"
 
 
+def would_find(source: Source, file: str) -> bool:
+    """Whether a file, given by its whole path or URI, is one of the source's as soon as it is
+    there."""
+    if source.path is None:
+        return False
+    scheme, _, rest = source.path.rpartition("://")
+    of_file, _, place = file.rpartition("://")
+    # As in `located`.
+    patterns = {rest, unquote(rest, errors="surrogateescape")}
+    if is_remote(source):
+        return scheme == of_file and any(
+            globs.would_find("/", one, f"/{place}", is_in_store=True) for one in patterns
+        )
+    folder = Path.cwd() if source.package is None else _package_folder(source.package)
+    if not scheme:
+        patterns = {os.path.expanduser(rest)}
+    return of_file in ("", "file") and any(
+        globs.would_find("/" if one.startswith("/") else str(folder), one, place)
+        for one in patterns
+    )
+
+
 def parts(
     source: Source,
     key: str,

@@ -56,6 +56,16 @@ def unreadable(file: str, error: Exception) -> RaymillError:
     return UserError(f"{file}: cannot be read: {error}{hint}")
 
 
+def is_of_content(error: UserError) -> bool:
+    """Whether what `reading` told of a file lies in the bytes that it has, and so comes again; not
+    a file that went away, or a credential that ran out. Pure."""
+    cause = error.__cause__
+    if not isinstance(cause, OSError):
+        return True
+    is_of_access = isinstance(cause, FileNotFoundError | PermissionError)
+    return cause.errno is None and not is_of_access and "AWS Error" not in str(cause)
+
+
 def open_raw(file: str) -> pa.NativeFile:
     """The file's own bytes, to be read at any place."""
     fs, path = filesystem(file)

@@ -11,7 +11,7 @@ from cluster.errors import UserError
 from tests.s3 import S3Server
 from trainers.corpora.reading.config import Source
 from trainers.corpora.reading.readers import read
-from trainers.corpora.reading.sources import content_hash, found_files, parts
+from trainers.corpora.reading.sources import content_hash, found_files, parts, would_find
 
 KEY = "corpora.sources.x"
 HIDDEN = "names that begin with '.', '_' or '~$'"
@@ -33,6 +33,9 @@ def found(pattern: str) -> list[str]:
     on_disk = found_files(Source(path=pattern), KEY)
     by_uri = found_files(Source(path=f"file://{quote(str(Path(pattern).absolute()))}"), KEY)
     assert on_disk == by_uri
+    if not Path(pattern).is_file():
+        source = Source(path=pattern)
+        assert all(would_find(source, os.path.abspath(file)) for file in on_disk.files)
     return [os.path.relpath(file) for file in on_disk.files]
 
 

@@ -20,7 +20,7 @@ from tests.fakes import folder_of_package
 from trainers.corpora.cleaning.config import Clean
 from trainers.corpora.cleaning.documents import Counts, cleaned
 from trainers.corpora.reading.config import Source
-from trainers.corpora.reading.formats.streams import unreadable
+from trainers.corpora.reading.formats.streams import is_of_content, reading, unreadable
 from trainers.corpora.reading.readers import (
     Document,
     every_text,
@@ -497,6 +497,24 @@ def test_a_disk_that_fails_is_no_mistake_of_the_user() -> None:
         told = unreadable("a.txt", OSError(number, "it fails"))
         assert isinstance(told, InfrastructureError)
     assert isinstance(unreadable("a.txt", OSError(errno.EACCES, "no")), UserError)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OSError("zlib inflate failed"), True),
+        (EOFError("no bytes"), True),
+        (OSError(errno.EACCES, "no"), False),
+        (FileNotFoundError("Path does not exist 'b/a.txt'"), False),
+        (OSError("AWS Error ACCESS_DENIED during GetObject operation"), False),
+    ],
+)
+def test_what_a_file_holds_is_told_from_what_keeps_one_from_it(
+    error: Exception, expected: bool
+) -> None:
+    with pytest.raises(UserError) as raised, reading("a.txt"):
+        raise error
+    assert is_of_content(raised.value) is expected
 
 
 def test_texts_in_lists_and_objects_of_an_evaluation_set_are_read() -> None:

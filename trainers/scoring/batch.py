@@ -6,16 +6,14 @@ A part is one item, and its rows never pass through Ray. A worker or node that i
 parts that it had begun, which others do again: a shard shows only when it is whole.
 """
 
-import contextlib
 import dataclasses
 import datetime
-import fcntl
 import json
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from cluster import __version__
@@ -23,11 +21,20 @@ from cluster.errors import UserError
 from cluster.ray.resources import concurrent, less, refuse_unless_fits
 from cluster.ray.resources import gpus as gpus_together
 from cluster.runs.progress import Progress, relayed
+from trainers.corpora.reading.sources import LISTING_THREADS
 from trainers.launch.allocation import THREADS
 from trainers.launch.failures import cause_of
-from trainers.scoring.job import MANIFEST, MARKERS, Planned, ScoreJob
-from trainers.scoring.scorer import UNFINISHED, Scorer, marker, part_name
-from trainers.scoring.shards import ENDINGS
+from trainers.scoring.job import (
+    MANIFEST,
+    MARKERS,
+    UNREADABLE,
+    Planned,
+    ScoreJob,
+    alone,
+    plan_of,
+    shard_name,
+)
+from trainers.scoring.scorer import UNFINISHED, Scorer, marker
 
 TRIES = 4
 """Of a part whose worker dies with it."""
@@ -95,7 +102,9 @@ def run(
 ) -> dict[str, Any]:
     """Scores the parts that have no marker, and returns the manifest."""
     job, parts = planned.job, planned.parts
-    with _alone(job):
+    with alone(job.out):
+        plan_of(job.out, planned.identity)  # another's, if that was written meanwhile
+        job.out.delete(UNFINISHED)  # of a run that was killed
         done = _markers(job)
         left = [number for number in range(len(parts)) if number not in done]
         tally = Tally(progress, done, len(parts))
@@ -109,6 +118,7 @@ def run(
                 for outcome in _outcomes(planned, left, chosen, relay):
                     tally.finish(outcome)
         manifest = _manifest(job, tally)
+        _refuse_missing(job, manifest)
         job.out.write(MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False).encode())
         for folder in (MARKERS, UNFINISHED):
             job.out.delete(folder)
@@ -192,9 +202,10 @@ class Tally:
 def _markers(job: ScoreJob) -> dict[int, dict[str, Any]]:
     """What became of the parts that are done, by number."""
     names = [name.removesuffix(".json") for name in job.out.files(MARKERS)]
-    return {
-        int(name.removeprefix("part-")): json.loads(job.out.read(marker(name))) for name in names
-    }
+    numbers = [int(name.removeprefix("part-")) for name in names]
+    with ThreadPoolExecutor(LISTING_THREADS) as pool:
+        outcomes = pool.map(lambda name: json.loads(job.out.read(marker(name))), names)
+        return dict(zip(numbers, outcomes, strict=True))
 
 
 def _manifest(job: ScoreJob, tally: Tally) -> dict[str, Any]:
@@ -214,7 +225,7 @@ def _manifest(job: ScoreJob, tally: Tally) -> dict[str, Any]:
         "failures": dict(failures.most_common()),
         "first_failures": first,
         "shards": {
-            f"{part_name(number)}{ENDINGS[job.format]}": outcome["rows"]
+            shard_name(number, job.format): outcome["rows"]
             for number, outcome in sorted(tally.outcomes.items())
             if outcome["rows"]
         },
@@ -223,29 +234,31 @@ def _manifest(job: ScoreJob, tally: Tally) -> dict[str, Any]:
     }
 
 
+def _refuse_missing(job: ScoreJob, manifest: Mapping[str, Any]) -> None:
+    """Raises UserError where shards that were written are not seen from here."""
+    shards = manifest["shards"].keys()
+    missing = shards - job.out.files("").keys()
+    if missing:
+        raise UserError(
+            f"OUT: {len(missing):,} of {len(shards):,} shards are not in {job.out.root}, such as "
+            f"{min(missing)}; workers on other nodes wrote them to their own disks, unless someone "
+            "deleted them: name an OUT that every node sees, a shared folder or a URI"
+        )
+
+
 def described(manifest: Mapping[str, Any], out: str) -> list[str]:
     """What became of the rows, in lines. Pure."""
     lines = [f"{manifest['rows']:,} rows scored by {manifest['model']}, in {out}"]
-    aside = sum(manifest["failures"].values())
-    if aside:
+    first, failures = manifest["first_failures"], {**manifest["failures"]}
+    cut = failures.pop(UNREADABLE, 0)
+    if cut:
+        lines.append(
+            f"{cut:,} x a part of IN could not be read to its end, and what follows there is not "
+            f"scored; first {first[UNREADABLE]}"
+        )
+    if failures:
+        aside = sum(failures.values())
         lines.append(f"{aside:,} rows could not be scored, and are in {out}/_errors:")
-        for reason, count in [*manifest["failures"].items()][:SHOWN_REASONS]:
-            lines.append(f"  {count:,} x {reason}, first {manifest['first_failures'][reason]}")
+        for reason, count in [*failures.items()][:SHOWN_REASONS]:
+            lines.append(f"  {count:,} x {reason}, first {first[reason]}")
     return lines
-
-
-@contextlib.contextmanager
-def _alone(job: ScoreJob) -> Iterator[None]:
-    """Raises UserError while another command writes there, on this machine."""
-    if not job.out.is_local:
-        yield
-        return
-    with (Path(job.out.root) / ".lock").open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(
-                f"OUT: another command scores into {job.out.root}; wait for it, or name another"
-            ) from error
-        job.out.delete(UNFINISHED)  # of a run that was killed
-        yield

@@ -11,10 +11,12 @@ killed goes on with the parts without a marker, by the plan that it finds.
 """
 
 import base64
+import contextlib
 import dataclasses
+import fcntl
 import itertools
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +31,19 @@ from cluster.store.storage import Storage
 from trainers.corpora.reading import sources
 from trainers.corpora.reading.config import TEXT, Source
 from trainers.corpora.reading.formats import archive_of, format_of, parquet
-from trainers.corpora.reading.formats.rows import no_column, refuse_columns
+from trainers.corpora.reading.formats.rows import Problem, no_column, refuse_columns
+from trainers.corpora.reading.formats.streams import is_of_content
 from trainers.corpora.reading.readers import Document, read_whole
 from trainers.corpora.reading.sources import Part
 from trainers.corpora.text_batches import batched
 from trainers.models.card import CARD, read_card
 from trainers.scoring.columns import RESCUED, Row, schema_of_files, schema_of_rows
+from trainers.scoring.shards import ENDINGS
 from trainers.tasks.registry import TASKS
 from trainers.tasks.spec import TaskSection
 
 PLAN, ERRORS, MARKERS, MANIFEST = "_plan.json", "_errors", "_markers", "_manifest.json"
+LOCK = ".lock"
 SCHEMA_VERSION = 1
 READING = (
     *("dataset", "dataset_split", "revision", "package", "format", "encoding", "delimiter"),
@@ -50,6 +55,8 @@ PART_BYTES = 16 << 20
 PART_ROWS = 20_000
 SAMPLED_PARTS, SAMPLED_ROWS, SAMPLED_CHARACTERS = 8, 1_000, 8 << 20
 """What is looked at for the columns of rows that do not say them; characters and rows of a part."""
+UNREADABLE = "file cannot be read to its end"
+"""The reason of a part whose later rows are not known, not even their number."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,9 +95,19 @@ class ScoreJob:
 @dataclasses.dataclass(frozen=True)
 class Planned:
     job: ScoreJob
+    identity: Mapping[str, Any]
+    """What decides the rows of the output."""
     parts: Sequence[Part]
     manifest: dict[str, Any] | None
     """Of an output that is finished."""
+
+
+def part_name(number: int) -> str:
+    return f"part-{number:06d}"
+
+
+def shard_name(number: int, format: str) -> str:
+    return f"{part_name(number)}{ENDINGS[format]}"
 
 
 def model_of(artifact: Artifact) -> Model:
@@ -167,18 +184,70 @@ def planned(
     Raises UserError where that was something else, or IN is nothing that can be read."""
     identity = _identity(model, source, format, prefix)
     out = Storage.at(place, key="OUT")
-    files = out.files("")
-    if PLAN in files:
-        plan = json.loads(out.read(PLAN))
-        _refuse_other(out.root, plan, identity)
-        schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(plan["schema"])))
-        parts = [Part(**part) for part in plan["parts"]]
-        manifest = json.loads(out.read(MANIFEST)) if MANIFEST in files else None
-        return Planned(ScoreJob(model, source, out, format, prefix, schema), parts, manifest)
-    if files:
+    _refuse_place(out, source, format)
+    with alone(out):
+        if not out.exists(PLAN):
+            parts, schema = _parts_and_schema(source, prefix, tell)
+            plan = {
+                "schema_version": SCHEMA_VERSION,
+                **identity,
+                "parts": [dataclasses.asdict(part) for part in parts],
+                "schema": base64.b64encode(schema.serialize()).decode(),
+            }
+            out.write(PLAN, json.dumps(plan, ensure_ascii=False).encode())
+        plan = plan_of(out, identity)
+        manifest = json.loads(out.read(MANIFEST)) if out.exists(MANIFEST) else None
+    schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(plan["schema"])))
+    job = ScoreJob(model, source, out, format, prefix, schema)
+    return Planned(job, identity, [Part(**part) for part in plan["parts"]], manifest)
+
+
+@contextlib.contextmanager
+def alone(out: Storage) -> Iterator[None]:
+    """Raises UserError while another command writes there, on this machine."""
+    if not out.is_local:
+        yield
+        return
+    with (Path(out.root) / LOCK).open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"OUT: another command scores into {out.root}; wait for it, or name another"
+            ) from error
+        yield
+
+
+def plan_of(out: Storage, identity: Mapping[str, Any]) -> dict[str, Any]:
+    """The plan that is there. Raises UserError if it is for something else, as where another
+    command began at the same time."""
+    try:
+        plan: dict[str, Any] = json.loads(out.read(PLAN))
+    except FileNotFoundError as error:
+        raise UserError(f"OUT: {out.root} was deleted meanwhile; run it again") from error
+    _refuse_other(out.root, plan, identity)
+    return plan
+
+
+def _refuse_place(out: Storage, source: Source, format: str) -> None:
+    """Raises UserError for an output among other files, or among those of IN."""
+    files = out.files("").keys() - {LOCK}
+    if files and PLAN not in files:
         raise UserError(
             f"OUT: {out.root} has other files, such as {min(files)}; name a new or empty folder"
         )
+    place = out.root if out.is_local else out.root.partition("?")[0]
+    if sources.would_find(source, f"{place}/{shard_name(0, format)}"):
+        raise UserError(
+            f"OUT: what is written to {out.root} would be among the files of IN, {source.path!r}; "
+            "name a folder elsewhere"
+        )
+
+
+def _parts_and_schema(
+    source: Source, prefix: str, tell: Callable[[str], None]
+) -> tuple[list[Part], pa.Schema]:
+    """Raises UserError where IN is nothing that can be read."""
     parts = sources.parts(
         source, "IN", PART_BYTES, PART_ROWS, tell=lambda line: tell(f"score: {line}\n")
     )
@@ -189,14 +258,7 @@ def planned(
                 f"IN: the column {name!r} has a name of those that score adds; rename it, or set "
                 "another --prefix"
             )
-    plan = {
-        "schema_version": SCHEMA_VERSION,
-        **identity,
-        "parts": [dataclasses.asdict(part) for part in parts],
-        "schema": base64.b64encode(schema.serialize()).decode(),
-    }
-    out.write(PLAN, json.dumps(plan, ensure_ascii=False).encode())
-    return Planned(ScoreJob(model, source, out, format, prefix, schema), parts, None)
+    return parts, schema
 
 
 def _identity(model: Model, source: Source, format: str, prefix: str) -> dict[str, Any]:
@@ -240,15 +302,16 @@ def _refuse_other(root: str, plan: Mapping[str, Any], identity: Mapping[str, Any
 
 def input_schema(source: Source, parts: Sequence[Part]) -> pa.Schema:
     """The columns of IN, by what its files say or by the first rows of some of them. Raises
-    UserError where the inputs of the model are not among them."""
+    UserError where the inputs of the model are not among them, or none of these can be read."""
     some = parts[:: -(-len(parts) // SAMPLED_PARTS) or 1]
     files = [part.file for part in some if part.file is not None and archive_of(part.file) is None]
     if files and all(format_of(file, source.format) == "parquet" for file in files):
-        schemas = {file: parquet.schema(file) for file in files}
-        for file, schema in schemas.items():
-            refuse_columns(file, source.wanted, schema.names, is_whole=True)
-        return schema_of_files([*schemas.values()])
+        return schema_of_files(_fitting(source, dict.fromkeys(files)))
     read = [pair for part in some for pair in _first_rows(source, part)]
+    problems = [document.problem for document, _ in read]
+    first = next(iter(problems), None)
+    if first and all(one and one.reason == UNREADABLE for one in problems):
+        raise UserError(f"IN: {first.detail}")
     known = [*dict.fromkeys(name for _, row in read for name in row)]
     for role, column in source.wanted.items():
         if known and column not in known:
@@ -256,9 +319,35 @@ def input_schema(source: Source, parts: Sequence[Part]) -> pa.Schema:
     return schema_of_rows([row for document, row in read if document.problem is None])
 
 
+def _fitting(source: Source, files: Iterable[str]) -> list[pa.Schema]:
+    """What the files of Parquet that can be scored say. Raises UserError if none can."""
+    schemas, misfits = [], []
+    for file in files:
+        schema = parquet.schema(file)
+        try:
+            refuse_columns(file, source.wanted, schema.names, is_whole=True)
+        except UserError as error:
+            misfits.append(error)
+        else:
+            schemas.append(schema)
+    if not schemas:
+        raise misfits[0]
+    return schemas
+
+
 def _first_rows(source: Source, part: Part) -> list[tuple[Document, Row]]:
-    rows = itertools.islice(read_whole(source, part), SAMPLED_ROWS)
+    rows = itertools.islice(read_rows(source, part), SAMPLED_ROWS)
     return next(batched(rows, SAMPLED_CHARACTERS, characters), [])
+
+
+def read_rows(source: Source, part: Part) -> Iterator[tuple[Document, Row]]:
+    """The rows of a part, and last of all a problem where its file cannot be read further."""
+    try:
+        yield from read_whole(source, part)
+    except UserError as error:
+        if part.file is None or not is_of_content(error):
+            raise
+        yield Document(None, None, part.file, Problem(UNREADABLE, str(error))), {}
 
 
 def characters(read: tuple[Document, Row]) -> int:

@@ -21,11 +21,19 @@ from cluster.errors import UserError, as_storage_failure
 from cluster.runs.progress import Progress
 from trainers.corpora.reading.config import TEXT
 from trainers.corpora.reading.formats.rows import Problem
-from trainers.corpora.reading.readers import Document, read_whole
+from trainers.corpora.reading.readers import Document
 from trainers.corpora.reading.sources import Part
 from trainers.corpora.text_batches import batched
 from trainers.scoring.columns import Row, prediction_columns
-from trainers.scoring.job import ERRORS, MARKERS, Model, ScoreJob, characters
+from trainers.scoring.job import (
+    ERRORS,
+    MARKERS,
+    Model,
+    ScoreJob,
+    characters,
+    part_name,
+    read_rows,
+)
 from trainers.scoring.shards import Aside, Prediction, shard
 
 if TYPE_CHECKING:
@@ -40,10 +48,6 @@ UNFINISHED = ".unfinished"
 
 Item = TypeVar("Item")
 Read = tuple[Document, Row]
-
-
-def part_name(number: int) -> str:
-    return f"part-{number:06d}"
 
 
 def marker(name: str) -> str:
@@ -147,7 +151,7 @@ def buffers(job: ScoreJob, predictor: "Predictor", part: Part) -> Iterator[Buffe
     """The rows of a part, ready for the model."""
     added = prediction_columns(predictor.Output, job.prefix)
     check = TypeAdapter(predictor.Input)
-    for some in batched(read_whole(job.source, part), BUFFER_CHARACTERS, _size):
+    for some in batched(read_rows(job.source, part), BUFFER_CHARACTERS, _size):
         rows, inputs, failures = [], [], []
         for document, row in some:
             found = _input(document, row, added, predictor, check)

@@ -1,4 +1,5 @@
 import json
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,8 +10,11 @@ from cluster.store.storage import Storage
 from tests.fakes import Notes
 from trainers.scoring import batch
 from trainers.scoring.batch import Tally, Workers, allocate, described
-from trainers.scoring.job import Model, Planned, ScoreJob
+from trainers.scoring.job import SCHEMA_VERSION, Model, Planned, ScoreJob, alone
 
+PLAN = {"schema_version": SCHEMA_VERSION} | dict.fromkeys(
+    ("model", "model_files", "source", "source_state", "format", "prefix"), "as planned"
+)
 SMALL, LARGE = {"CPU": 2.0, "GPU": 0.0}, {"CPU": 16.0, "GPU": 2.0}
 
 
@@ -85,7 +89,8 @@ def planned(tmp_path: Any, parts: int) -> Planned:
     storage = Storage.at(str(tmp_path / "out"))
     model = Model("model/demo-finetune-0a", "demo", "classify", storage, "", {})
     job: Any = ScoreJob(model, None, storage, "parquet", "prediction_", None)  # type: ignore[arg-type]
-    return Planned(job, [None] * parts, None)  # type: ignore[list-item]
+    storage.write("_plan.json", json.dumps(PLAN).encode())
+    return Planned(job, PLAN, [None] * parts, None)  # type: ignore[list-item]
 
 
 def outcome(rows: int, **failures: int) -> dict[str, Any]:
@@ -100,6 +105,7 @@ def test_only_parts_without_a_marker_are_scored(
     out = made.job.out
     for number in (0, 2):
         out.write(f"_markers/part-00000{number}.json", json.dumps(outcome(3, bad=1)).encode())
+        out.write(f"part-00000{number}.parquet", b"rows")
     out.write(".unfinished/left/part-000001.parquet", b"half")
 
     class Relay:
@@ -120,7 +126,9 @@ def test_only_parts_without_a_marker_are_scored(
     assert manifest["rows"] == 6
     assert manifest["failures"] == {"worse": 4, "bad": 2}
     assert manifest["shards"] == {"part-000000.parquet": 3, "part-000002.parquet": 3}
-    assert [*out.files("")] == [".lock", "_manifest.json"]
+    assert [*out.files("")] == [
+        *(".lock", "_manifest.json", "_plan.json", "part-000000.parquet", "part-000002.parquet")
+    ]
     assert described(manifest, "out") == [
         "6 rows scored by model/demo-finetune-0a, in out",
         "6 rows could not be scored, and are in out/_errors:",
@@ -143,5 +151,53 @@ def test_an_output_of_no_rows_is_a_mistake(tmp_path: Any, done: Any, told: str) 
 
 def test_two_commands_do_not_write_the_same_output(tmp_path: Any) -> None:
     made = planned(tmp_path, 1)
-    with batch._alone(made.job), pytest.raises(UserError, match="another command scores into"):
+    with alone(made.job.out), pytest.raises(UserError, match="another command scores into"):
         batch.run(made, [SMALL], SMALL, {}, None, None, Notes())
+
+
+def test_the_plan_of_another_command_is_not_scored(tmp_path: Any) -> None:
+    made = planned(tmp_path, 1)
+    made.job.out.write("_plan.json", json.dumps({**PLAN, "model": "another"}).encode())
+    with pytest.raises(UserError, match="has rows of another, not of as planned"):
+        batch.run(made, [SMALL], SMALL, {}, None, None, Notes())
+
+
+def test_shards_on_disks_of_other_nodes_are_missed(tmp_path: Any) -> None:
+    made = planned(tmp_path, 2)
+    for number in range(2):
+        made.job.out.write(f"_markers/part-00000{number}.json", json.dumps(outcome(3)).encode())
+    made.job.out.write("part-000000.parquet", b"rows")
+    told = r"1 of 2 shards are not in .*/out, such as part-000001.parquet; .* every node sees"
+    with pytest.raises(UserError, match=told):
+        batch.run(made, [SMALL], SMALL, {}, None, None, Notes())
+    assert not made.job.out.exists("_manifest.json")
+
+
+def test_markers_are_read_at_the_same_time(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, both = planned(tmp_path, 2), threading.Barrier(2, timeout=60)
+    for number in range(2):
+        made.job.out.write(f"_markers/part-00000{number}.json", json.dumps({"n": number}).encode())
+    read = Storage.read
+
+    def waiting(storage: Storage, name: str) -> bytes:
+        both.wait()
+        return read(storage, name)
+
+    monkeypatch.setattr(Storage, "read", waiting)
+    assert batch._markers(made.job) == {0: {"n": 0}, 1: {"n": 1}}
+
+
+def test_files_that_cannot_be_read_to_their_end_are_told_by_themselves() -> None:
+    reason = "file cannot be read to its end"
+    manifest = {
+        "model": "m",
+        "rows": 6,
+        "failures": {"bad": 2, reason: 1},
+        "first_failures": {"bad": "a:1: bad", reason: f"b.gz: {reason}: b.gz: cut off"},
+    }
+    assert described(manifest, "out")[1:] == [
+        "1 x a part of IN could not be read to its end, and what follows there is not scored; "
+        "first b.gz: file cannot be read to its end: b.gz: cut off",
+        "2 rows could not be scored, and are in out/_errors:",
+        "  2 x bad, first a:1: bad",
+    ]

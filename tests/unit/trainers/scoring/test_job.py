@@ -12,12 +12,16 @@ from cluster.store import artifacts
 from cluster.store.storage import Storage
 from tests.fakes import published
 from tests.tagging import Tag
+from trainers.corpora.reading import sources
 from trainers.scoring.job import (
     Model,
     Planned,
+    _refuse_place,
+    alone,
     input_schema,
     model_in_folder,
     model_of,
+    plan_of,
     planned,
     source_of,
 )
@@ -81,6 +85,63 @@ def test_a_folder_with_other_files_is_refused() -> None:
         plan()
     with pytest.raises(UserError, match=r"OUT: cannot make .*in.jsonl'"):
         plan(out="in.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("path", "out"),
+    [
+        ("data/**", "data/out"),
+        ("data/**", "data"),
+        ("./data/*.parquet", "data"),
+        ("link/*/*.parquet", "data/out"),
+        ("file://{here}/data/**", "data/out"),
+        ("{here}/data/**/*.parquet", "link/out"),
+    ],
+)
+def test_an_output_among_the_files_of_the_input_is_refused(path: str, out: str) -> None:
+    Path("data/old").mkdir(parents=True)
+    Path("link").symlink_to("data")
+    Path(out).mkdir(exist_ok=True)
+    files = Path("data/old/in.parquet"), Path("data/in.parquet")
+    for file in files if out != "data" else ():
+        pq.write_table(pa.table({"text": ["a"]}), file)
+    source = source_of(path.format(here=Path.cwd()), (), Classify)
+    with pytest.raises(UserError, match="would be among the files of IN"):
+        _refuse_place(Storage.at(out), source, "parquet")
+    _refuse_place(Storage.at("elsewhere"), source, "parquet")
+    _refuse_place(Storage.at(f"{out}/_hidden"), source, "parquet")
+
+
+def test_in_a_store_too_no_output_is_among_the_files_of_the_input() -> None:
+    def would_find(path: str, file: str) -> bool:
+        return sources.would_find(source_of(path, (), Classify), file)
+
+    assert would_find("s3://mine/data/**", "s3://mine/data/out/part-000000.parquet")
+    assert would_find("s3://mine/my%20data/*", "s3://mine/my data/part-000000.parquet")
+    assert not would_find("s3://mine/data/*", "s3://mine/data/out/part-000000.parquet")
+    assert not would_find("s3://mine/data/**", "s3://other/data/out/part-000000.parquet")
+    assert not would_find("s3://mine/data/**", "/mine/data/out/part-000000.parquet")
+    assert not would_find("/mine/data/**", "s3://mine/data/out/part-000000.parquet")
+
+
+def test_an_output_is_planned_by_one_command_at_a_time() -> None:
+    out = Storage.at("out")
+    with alone(out), pytest.raises(UserError, match="another command scores into"):
+        plan()
+    assert not out.exists("_plan.json")
+    plan()
+
+
+def test_the_plan_of_another_command_is_refused_though_it_came_later() -> None:
+    made = plan()
+    assert plan_of(made.job.out, made.identity)["parts"]
+    Path("out/_plan.json").unlink()
+    plan(model("0b"))
+    with pytest.raises(UserError, match=r"has rows of .*0b, not of .*0a"):
+        plan_of(made.job.out, made.identity)
+    Path("out/_plan.json").unlink()
+    with pytest.raises(UserError, match="was deleted meanwhile"):
+        plan_of(made.job.out, made.identity)
 
 
 def test_nothing_is_begun_for_an_input_that_cannot_be_read() -> None:

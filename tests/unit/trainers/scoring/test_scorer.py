@@ -1,6 +1,7 @@
 """A part, from its file to its shard, with a tiny model and no Ray."""
 
 import contextlib
+import gzip
 import json
 import threading
 from pathlib import Path
@@ -14,6 +15,7 @@ from cluster.errors import UserError
 from tests.classifiers import LABELS, save_classifier
 from tests.fakes import TEXTS, Notes
 from trainers.corpora.reading import sources
+from trainers.corpora.reading.formats import streams
 from trainers.scoring import scorer, shards
 from trainers.scoring.job import Planned, model_in_folder, planned, source_of
 from trainers.scoring.scorer import loaded, read_ahead, score_part
@@ -135,6 +137,46 @@ def test_a_part_without_rows_leaves_a_marker_alone(plan: Any) -> None:
     assert not Path("out/_errors").exists()
 
 
+def test_what_cannot_be_read_to_its_end_costs_no_other_row(
+    plan: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "BUFFER_BYTES", 1 << 12)
+    write("a.jsonl", [{"text": f"fine {n}", "n": n} for n in range(3)])
+    Path("b.csv").write_text("body,n\nfine,1\n")
+    whole = gzip.compress(b"".join(b'{"text": "%x"}\n' % hash((n, n)) for n in range(9_999)))
+    Path("c.jsonl.gz").write_bytes(whole[: len(whole) // 2])
+    Path("d.json").write_text('[{"text": "fine"}, {"text": "fine"}, {"text": ')
+    outcomes = run(plan("*.*"))
+    rows = [one["rows"] for one in outcomes]
+    assert (rows[0], rows[1], rows[3]) == (3, 0, 2)
+    assert 0 < rows[2] < 9_999, "those before the fault"
+    unread = {"file cannot be read to its end": 1}
+    assert [one["failures"] for one in outcomes] == [{}, unread, unread, unread]
+    for number, told in ((1, "b.csv: no column 'text'"), (2, "c.jsonl.gz"), (3, "d.json:item 3")):
+        (line,) = Path(f"out/_errors/part-00000{number}.jsonl").read_text().splitlines()
+        assert told in json.loads(line)["detail"]
+        assert Path(f"out/_markers/part-00000{number}.json").is_file()
+    assert pq.read_table("out").num_rows == sum(rows)
+
+
+def test_a_file_that_went_away_is_not_taken_for_one_without_rows(plan: Any) -> None:
+    write("a.jsonl", [{"text": "x"}])
+    write("b.jsonl", [{"text": "x"}])
+    made = plan("*.jsonl")
+    Path("b.jsonl").unlink()
+    with pytest.raises(UserError, match=r"b.jsonl: cannot be read: .*No such file"):
+        run(made)
+    assert not Path("out/_markers/part-000001.json").exists()
+
+
+def test_parquet_without_the_column_costs_no_other_file(plan: Any) -> None:
+    pq.write_table(pa.table({"body": ["x"]}), "a.parquet")
+    pq.write_table(pa.table({"text": ["x"]}), "b.parquet")
+    assert [one["rows"] for one in run(plan("*.parquet"))] == [0, 1]
+    with pytest.raises(UserError, match="no column 'text'"):
+        plan("a.parquet", out="other")
+
+
 def test_types_of_parquet_stay(plan: Any) -> None:
     table = pa.table(
         {
@@ -156,10 +198,9 @@ def test_types_of_parquet_stay(plan: Any) -> None:
 
 
 def test_a_csv_of_another_header_is_refused_and_two_equal_columns(plan: Any) -> None:
-    Path("a.csv").write_text("text,x\na,1\n")
     Path("b.csv").write_text("body,x\na,1\n")
     with pytest.raises(UserError, match=r"no column 'text': set as `columns.text`; columns: body"):
-        plan("*.csv")
+        plan("b.csv")
     Path("a.csv").write_text("text,x,x\na,1,2\n")
     with pytest.raises(UserError, match="2 columns are called 'x'"):
         plan("a.csv")
@@ -194,7 +235,8 @@ def test_an_error_of_a_part_leaves_nothing(plan: Any, monkeypatch: pytest.Monkey
     monkeypatch.setattr(shards.ParquetShard, "close", lambda self: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run(made)
-    assert {path.name for path in Path("out").rglob("*") if path.is_file()} == {"_plan.json"}
+    left = {path.name for path in Path("out").rglob("*") if path.is_file()}
+    assert left == {".lock", "_plan.json"}
 
 
 def test_the_next_item_is_made_while_one_is_in_use() -> None:

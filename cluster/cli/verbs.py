@@ -389,6 +389,10 @@ def _recipe(options: argparse.Namespace) -> Recipe:
 def _model(name: str, options: argparse.Namespace, terminal: Terminal) -> Artifact:
     storage, reference = placed(name, options.workspace)
     model = lookup(storage, "model", reference, stage="finetune")
+    if model.manifest.stage != "finetune":
+        raise UserError(
+            f"{model.id} is of the stage {model.manifest.stage}, no model of a task; fine-tune it"
+        )
     _tell_taken(reference, model, terminal)
     return model
 

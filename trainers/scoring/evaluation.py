@@ -73,7 +73,8 @@ def evaluate_on(model: Artifact, source: Source, progress: Progress) -> Artifact
     settings, card = section_of(model), read_card(model.path)
 
     def make() -> tuple[dict[str, Any], Records]:
-        rows, counts = labelled.rows(source, settings, Clean.model_validate(card["clean"]))
+        reading = settings.for_labels(card.get("labels", ()))
+        rows, counts = labelled.rows(source, reading, Clean.model_validate(card["clean"]))
         scored = score_rows(model.storage, model.id, rows)
         unknown = labelled.unknown_labels(scored, card.get("labels"), source, model.id)
         report = labelled.report(rows, counts, unknown, examples_of(model))

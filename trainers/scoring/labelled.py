@@ -77,6 +77,9 @@ def _with_columns(source: Source, settings: TaskSection) -> Source:
     refuse_missing(source)
     if source.weak_labels is not None:
         raise UserError("--set weak_labels: labels of rules are none to evaluate a model by")
+    for key in ("label", "label_map"):
+        if getattr(source, key) is not None and not settings.has_label:
+            raise UserError(f"--set {key}: is about the label of a row, and its task has none")
     known = first_columns(source, {*settings.roles, GROUP})
     named = source.of_examples(known, settings.forms)
     if named is not None:
@@ -145,9 +148,14 @@ def unknown_labels(
     records: Sequence[Row], known: Sequence[str] | None, source: Source, model: str
 ) -> dict[str, int]:
     """Rows by each gold label that is none of the model's; `known` is None where its task has no
-    such. Raises UserError where no row has a label that it knows."""
+    such. Raises UserError where no row has a label that it knows, or any at all."""
     if known is None:
         return {}
+    if not any(record["gold"] for record in records):
+        raise UserError(
+            f"{KEY} {source.path}: none of its {len(records):,} rows has a label that {model} "
+            f"knows, {', '.join(known)}"
+        )
     counts: collections.Counter[str] = collections.Counter()
     answerable = 0
     for record in records:

@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import TypeAdapter, ValidationError
 from typing_extensions import is_typeddict
@@ -58,6 +58,11 @@ class TaskRows:
     row_keys: ClassVar[tuple[str, ...]] = ()
     """Keys of the task's section that decide what its rows are: examples depend on them, and the
     trials of a search share them."""
+
+    def for_labels(self, labels: Sequence[str]) -> Self:
+        """As it reads rows of a file that no recipe knows, for a model with these labels: what is
+        called as they are, is one of them."""
+        return self
 
     @property
     def several_labels(self) -> bool:

@@ -6,7 +6,7 @@ Spans are of characters, as Python counts them (code points), and end behind the
 
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import BeforeValidator, Field
 from typing_extensions import TypedDict
@@ -16,7 +16,7 @@ from cluster.recipe.section import Section
 from trainers.corpora.examples.task_rows import Role, TaskRows
 from trainers.corpora.reading.formats.rows import Problem
 from trainers.corpora.reading.formats.sentences import joined
-from trainers.tasks.ner.tags import OUTSIDE, spans_of
+from trainers.tasks.ner.tags import OUTSIDE, have_prefixes, spans_of
 
 if TYPE_CHECKING:
     from trainers.corpora.cleaning.documents import Normalizer
@@ -125,7 +125,14 @@ class EntityRows(TaskRows, Section):
     other label is no entity; without one all are taken as they are."""
     tags: Literal["prefixed", "bare"] = "prefixed"
     """How `tags` say where entities are: by prefixes (BIO, BIOES, BILOU, BMES), or `bare`, where a
-    tag is a label itself and neighbours of one label are one entity, as in `word/TAG`."""
+    tag is a label itself and neighbours of one label are one entity, as in `word/TAG`; a sentence
+    whose tags all have prefixes is read by these even so."""
+
+    def for_labels(self, labels: Sequence[str]) -> Self:
+        if self.label_map is None:
+            return self
+        names = {**{label: label for label in labels}, **self.label_map}
+        return self.model_copy(update={"label_map": names})
 
     def problem_of(self, row: Mapping[str, Any]) -> Problem | None:
         marked = self._marked(row)
@@ -173,11 +180,12 @@ class EntityRows(TaskRows, Section):
         tokens, names = row.get("tokens"), self.label_map
         if tokens is None:
             return renamed(Marked(row.get("text", ""), row["entities"], {}), names)
-        if self.tags == "prefixed" or names is None:
-            marked = of_words(tokens, row["tags"], self.tags)
+        form = "prefixed" if have_prefixes(row["tags"]) else self.tags
+        if form == "prefixed" or names is None:
+            marked = of_words(tokens, row["tags"], form)
             return marked if isinstance(marked, Problem) else renamed(marked, names)
         # Before neighbours are joined: a family name and a given name may have tags of their own.
-        marked = of_words(tokens, [names.get(tag, OUTSIDE) for tag in row["tags"]], self.tags)
+        marked = of_words(tokens, [names.get(tag, OUTSIDE) for tag in row["tags"]], form)
         if isinstance(marked, Problem):
             return marked
         unnamed = sum(tag != OUTSIDE and tag not in names for tag in row["tags"])

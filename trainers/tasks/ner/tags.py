@@ -44,6 +44,12 @@ def spans_of(tags: Sequence[str], form: Literal["prefixed", "bare"]) -> Reading 
     return _bare(tags) if form == "bare" else _prefixed(tags)
 
 
+def have_prefixes(tags: Iterable[str]) -> bool:
+    """Whether all tags that stand for something have a prefix, and one does."""
+    named = [tag for tag in tags if tag != OUTSIDE]
+    return bool(named) and all(map(PREFIXED.fullmatch, named))
+
+
 def tags_of(spans: Iterable[WordSpan], words: int, scheme: str = "IOB2") -> list[str]:
     """A tag for each of so many words; the spans do not overlap."""
     first, inside, last, single = (*SCHEMES[scheme],)

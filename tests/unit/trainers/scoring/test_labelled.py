@@ -93,6 +93,8 @@ def test_a_task_has_its_own_columns() -> None:
     (row,), _ = rows(source("columns.page=page"), tag, Clean())
     assert (row["tokens"], row["tags"], row["page"]) == (["Anna", "sings"], ["NAME", "O"], 4)
     assert "label" not in row
+    with pytest.raises(UserError, match="--set label_map: is about the label of a row"):
+        rows(source("label_map={a: b}"), tag, Clean())
 
 
 @pytest.mark.parametrize(
@@ -147,6 +149,8 @@ def test_labels_that_the_model_does_not_know_are_counted() -> None:
         UserError, match=r"its labels are bad 2, good 1, so-so 1, and model/x knows"
     ):
         unknown_labels(records, ["1", "2"], source(), "model/x")
+    with pytest.raises(UserError, match=r"none of its 2 rows has a label that model/x knows, LOC"):
+        unknown_labels([{"gold": []}] * 2, ["LOC"], source(), "model/x")
     entities = [{"gold": []}, {"gold": [{"start": 0, "end": 2, "label": "PER"}]}]
     assert unknown_labels(entities, ["LOC"], source(), "model/x") == {"PER": 1}
 

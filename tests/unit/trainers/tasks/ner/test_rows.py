@@ -185,6 +185,16 @@ def test_other_labels_are_named_by_the_map_too() -> None:
     assert cleaned(task, tokens=["Anna", "in", "Rome"], tags=["S-PER", "O", "S-LOC"]) == named
 
 
+def test_a_file_of_another_kind_is_read_for_a_model_by_its_labels_too() -> None:
+    """A model of `word/TAG` text is evaluated on BIO, with its own names or those of the map."""
+    task = EntityRows(tags="bare", label_map={"nr": "person"}).for_labels(["person", "place"])
+    tokens = ["Anna", "Li", "in", "Rome"]
+    found = [("Anna Li", "person"), ("Rome", "place")]
+    for tags in (["B-person", "I-person", "O", "B-place"], ["nr", "person", "O", "place"]):
+        assert cleaned(task, tokens=tokens, tags=tags) == ("Anna Li in Rome", found, {})
+    assert ROWS.for_labels(["person"]) is ROWS
+
+
 def test_what_is_worth_telling_is_counted() -> None:
     text = "北京大学 校长"
     written = [[0, 4, "ORG"], [0, 2, "LOC"], [0, 2, "LOC"], [2, 7, "PER"], [0, 4, "X"]]

@@ -48,7 +48,8 @@ def run(job: StageJob) -> dict[str, Any]:
         evaluation["seeds"] = compare(values, settings.metrics[settings.headline].mode)
         for kind, each in evaluation["seeds"].items():
             job.progress.line(f"{kind}: {settings.headline} {_interval(each)}")
-    write(job.draft, settings, evaluation, scored, TEST)
+    about = f"{job.parents['finetune'].id} on its test split"
+    write(job.draft, settings, evaluation, scored, TEST, about)
     return evaluation
 
 

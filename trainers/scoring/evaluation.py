@@ -42,12 +42,14 @@ def write(
     evaluation: Mapping[str, Any],
     scored: Records,
     subject: str,
+    about: str,
 ) -> None:
+    """The artifact's files; `about` says for people which model was evaluated on what."""
     with draft.folder() as folder:
         text = json.dumps(evaluation, indent=1, ensure_ascii=False)
         (folder / FIGURES).write_text(text, encoding="utf-8")
         records.write(scored, folder)
-        page = evaluation_page(settings, evaluation, scored, draft.id, subject)
+        page = evaluation_page(settings, evaluation, scored, draft.id, subject, about)
         (folder / REPORT).write_text(page, encoding="utf-8")
 
 
@@ -64,7 +66,8 @@ def evaluate_model(model: Artifact) -> Artifact:
         return evaluated(settings, scored, TEST), scored
 
     parents = {"examples": examples.id, "finetune": model.id}
-    return _once(model, settings, "evaluate", parents, {}, TEST, make)
+    about = f"{model.id} on its test split"
+    return _once(model, settings, "evaluate", parents, {}, TEST, about, make)
 
 
 def evaluate_on(model: Artifact, source: Source, progress: Progress) -> Artifact:
@@ -81,7 +84,8 @@ def evaluate_on(model: Artifact, source: Source, progress: Progress) -> Artifact
         return {**evaluated(settings, scored, DATA), "rows": report}, scored
 
     inputs, parents = labelled.inputs(source), {"finetune": model.id}
-    evaluation = _once(model, settings, "data", parents, inputs, DATA, make)
+    about = f"{model.id} on {source.path}"
+    evaluation = _once(model, settings, "data", parents, inputs, DATA, about, make)
     for line in labelled.lines(evaluation.manifest.metrics["rows"], model.id):
         progress.line(line)
     return evaluation
@@ -100,6 +104,7 @@ def _once(
     parents: Mapping[str, str],
     inputs: Mapping[str, Any],
     subject: str,
+    about: str,
     make: Callable[[], tuple[dict[str, Any], Records]],
 ) -> Artifact:
     """The evaluation that follows from these, found or made."""
@@ -111,7 +116,7 @@ def _once(
         return known
     evaluation, scored = make()
     with artifacts.drafting(storage, evaluation_id) as draft:
-        write(draft, settings, evaluation, scored, subject)
+        write(draft, settings, evaluation, scored, subject, about)
         return draft.publish(
             recipe=recipe, stage=stage, parents=parents, inputs=inputs, metrics=evaluation
         )

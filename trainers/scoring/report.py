@@ -27,9 +27,10 @@ def evaluation_page(
     records: Sequence[Record],
     artifact_id: str,
     subject: str,
+    about: str,
 ) -> str:
     """The page of what `evaluate` computed from records; `subject` is what they are of, `test` or
-    `data`."""
+    `data`, and `about` says which model it is of and on what."""
     computed = evaluation[subject]
     right = tally_of(task, records).correct
     wrong = int((~right).sum())
@@ -52,7 +53,7 @@ def evaluation_page(
         *_rows(evaluation.get("rows")),
         _errors(task, records),
     ]
-    return render("Evaluation", artifact_id, tiles, sections)
+    return render(f"Evaluation of {about}", artifact_id, tiles, sections)
 
 
 def _figures(task: TaskSection, evaluation: Mapping[str, Any], subject: str) -> Section:

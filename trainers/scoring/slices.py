@@ -80,7 +80,7 @@ def _parts(values: Sequence[Any]) -> list[tuple[str, Numbers, int]]:
     found = [(name, np.array(places, np.int64), 0) for name, places in where.items()]
     if others:
         folded = len(counts) - len(kept)
-        name = f"{folded:,} other values" if folded > 1 else "1 other value"
+        name = f"{folded:,} other values" if folded > 1 else names[others[0]]
         found.append((name, np.array(others, np.int64), folded))
     return found
 

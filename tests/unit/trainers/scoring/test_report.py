@@ -48,7 +48,7 @@ def evaluation() -> dict[str, Any]:
 
 
 def page_of(evaluation: dict[str, Any], subject: str = "test") -> str:
-    return evaluation_page(TASK, evaluation, records(10), ID, subject)
+    return evaluation_page(TASK, evaluation, records(10), ID, subject, "model/x on its test split")
 
 
 def test_the_headline_stands_beside_its_baselines(evaluation: dict[str, Any]) -> None:
@@ -60,6 +60,7 @@ def test_the_headline_stands_beside_its_baselines(evaluation: dict[str, Any]) ->
         assert text in page.text
     assert "Against ngram, on the same 200 rows" in page.text
     assert "4 (2.0%)" in page.text, "texts cut"
+    assert "Evaluation of model/x on its test split" in page.text
 
 
 def test_every_part_is_there(evaluation: dict[str, Any]) -> None:
@@ -82,7 +83,7 @@ def test_errors_are_shown_with_their_texts_the_surest_first(evaluation: dict[str
 def test_a_long_text_is_cut_and_says_so(evaluation: dict[str, Any]) -> None:
     own = records(10)
     own[199]["prediction"] = "差"
-    page = evaluation_page(TASK, evaluation, own, ID, "test")
+    page = evaluation_page(TASK, evaluation, own, ID, "test", "model/x on its test split")
     assert "… (107 more characters)" in page
 
 
@@ -109,7 +110,9 @@ def test_what_became_of_a_files_rows_is_told(evaluation: dict[str, Any]) -> None
 def test_a_model_that_is_always_right_has_a_page() -> None:
     own = [{**record, "prediction": record["gold"], "score": 1.0} for record in records(10)]
     evaluation = {"test": with_intervals(TASK, own), **details(TASK, own)}
-    assert "1.0000 [1.0000, 1.0000]" in evaluation_page(TASK, evaluation, own, ID, "test")
+    assert "1.0000 [1.0000, 1.0000]" in evaluation_page(
+        TASK, evaluation, own, ID, "test", "model/x on its test split"
+    )
 
 
 def test_answers_are_written_as_people_read_them() -> None:

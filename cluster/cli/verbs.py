@@ -389,10 +389,6 @@ def _recipe(options: argparse.Namespace) -> Recipe:
 def _model(name: str, options: argparse.Namespace, terminal: Terminal) -> Artifact:
     storage, reference = placed(name, options.workspace)
     model = lookup(storage, "model", reference, stage="finetune")
-    if model.manifest.stage != "finetune":
-        raise UserError(
-            f"{model.id} is of the stage {model.manifest.stage}, no model of a task; fine-tune it"
-        )
     _tell_taken(reference, model, terminal)
     return model
 
@@ -416,10 +412,11 @@ def _show_figures(evaluation: Mapping[str, Any], terminal: Terminal) -> None:
     rows = []
     sets = {**evaluation, **evaluation.get("seeds", {})}
     sets.pop("headline", None)
+    shown_intervals = lazy_import("trainers.scoring.text:shown_intervals")
     for name, figures in sets.items():
         if not isinstance(figures, Mapping):
             continue
-        intervals = figures.get("intervals_by_group") or figures.get("intervals", {})
+        intervals = shown_intervals(figures)
         numbers = [
             labelled(*item) + _interval(intervals.get(item[0]))
             for item in figures.items()

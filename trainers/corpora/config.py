@@ -282,12 +282,11 @@ class Corpora(Section):
                 )
         if not rows_of(recipe).has_label:
             for name, source in self.sources.items():
-                for key in ("label", "label_map", "weak_labels"):
-                    if getattr(source, key) is not None:
-                        yield Conflict(
-                            f"corpora.sources.{name}.{key}",
-                            f"is about the label of a row, and {recipe.finetune.task} has none",
-                        )
+                for key in source.label_keys:
+                    yield Conflict(
+                        f"corpora.sources.{name}.{key}",
+                        f"is about the label of a row, and {recipe.finetune.task} has none",
+                    )
         is_decided = all(
             source.is_labelled or not (source.may_be_labelled and _matters(recipe, source))
             for source in self.sources.values()

@@ -32,10 +32,10 @@ def refuse_unlike(model: Artifact, against: Artifact) -> None:
         )
     if model.id == against.id:
         raise UserError(f"--against {against.id}: that is the same model; name another")
-    tasks = [each.manifest.inputs["finetune"]["task"] for each in (model, against)]
-    if task_of(model) is not task_of(against):
+    task, other = (task_of(each).model_fields["task"].default for each in (model, against))
+    if task != other:
         raise UserError(
-            f"--against {against.id}: it is of the task {tasks[1]}, and {model.id} of {tasks[0]}"
+            f"--against {against.id}: it is of the task {other}, and {model.id} of {task}"
         )
     labels, others = ({*read_card(each.path).get("labels", ())} for each in (model, against))
     if labels != others:

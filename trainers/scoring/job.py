@@ -39,7 +39,7 @@ from trainers.corpora.text_batches import batched
 from trainers.models.card import CARD, read_card
 from trainers.scoring.columns import RESCUED, Row, schema_of_files, schema_of_rows
 from trainers.scoring.shards import ENDINGS
-from trainers.tasks.registry import TASKS
+from trainers.tasks.registry import TASKS, task_of
 from trainers.tasks.spec import TaskSection
 
 PLAN, ERRORS, MARKERS, MANIFEST = "_plan.json", "_errors", "_markers", "_manifest.json"
@@ -113,12 +113,7 @@ def shard_name(number: int, format: str) -> str:
 def model_of(artifact: Artifact) -> Model:
     """A model of a workspace. Raises UserError for one of no task, or with files that are not as
     they were."""
-    manifest = artifact.manifest
-    task: str = (manifest.inputs.get("finetune") or {}).get("task", "")
-    if manifest.kind != "model" or task not in TASKS:
-        raise UserError(
-            f"{artifact.id} is of the stage {manifest.stage}, no model of a task; fine-tune it"
-        )
+    manifest, section = artifact.manifest, task_of(artifact)
     sizes = artifact.storage.files(artifact.id)
     for name, file in manifest.files.items():
         if sizes.get(name) != file["bytes"]:
@@ -128,6 +123,7 @@ def model_of(artifact: Artifact) -> Model:
                 "it again, or delete that folder and run its recipe"
             )
     hashes = {name: file["sha256"] for name, file in manifest.files.items()}
+    task = section.model_fields["task"].default
     return Model(artifact.id, manifest.recipe, task, artifact.storage, artifact.id, hashes)
 
 

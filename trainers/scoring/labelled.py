@@ -77,9 +77,9 @@ def _with_columns(source: Source, settings: TaskSection) -> Source:
     refuse_missing(source)
     if source.weak_labels is not None:
         raise UserError("--set weak_labels: labels of rules are none to evaluate a model by")
-    for key in ("label", "label_map"):
-        if getattr(source, key) is not None and not settings.has_label:
-            raise UserError(f"--set {key}: is about the label of a row, and its task has none")
+    if source.label_keys and not settings.has_label:
+        key = source.label_keys[0]
+        raise UserError(f"--set {key}: is about the label of a row, and its task has none")
     known = first_columns(source, {*settings.roles, GROUP})
     named = source.of_examples(known, settings.forms)
     if named is not None:

@@ -12,6 +12,7 @@ from trainers.corpora.tokens import tokenizer as tokenizers
 from trainers.corpora.tokens.pack import read_arrow
 from trainers.models.build import Start, build, refuse_longer
 from trainers.tasks.flops import Cost
+from trainers.tasks.labelled import LabelledTask
 from trainers.tasks.task import Batch, lengths
 
 if TYPE_CHECKING:
@@ -70,3 +71,21 @@ class FineTuning(abc.ABC):
     @functools.cached_property
     def pad_id(self) -> Any:
         return self.loaded_tokenizer.pad_token_id
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelledFineTuning(FineTuning):
+    """With a fixed set of labels."""
+
+    settings: LabelledTask
+
+    @functools.cached_property
+    def labels(self) -> list[str]:
+        """In the order of their numbers. For a plan whose data are not there yet, others stand."""
+        if self.examples is None:
+            return self.settings.labels or [*map(str, range(self.settings.least_labels))]
+        return self.settings.label_order(self.examples)
+
+    @functools.cached_property
+    def label_numbers(self) -> dict[str, int]:
+        return {label: number for number, label in enumerate(self.labels)}

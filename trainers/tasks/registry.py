@@ -5,6 +5,7 @@ from typing import Annotated, Any, Union
 
 from pydantic import Discriminator, Tag
 
+from cluster.errors import UserError
 from cluster.store.artifacts import Artifact
 from trainers.corpora.examples.task_rows import DEFAULT_TASK
 from trainers.tasks.classify.spec import Classify
@@ -19,8 +20,14 @@ TASKS: Mapping[str, type[TaskSection]] = {
 
 
 def task_of(model: Artifact) -> type[TaskSection]:
-    """The task that a model of the workspace was fine-tuned for."""
-    return TASKS[model.manifest.inputs["finetune"]["task"]]
+    """The task that a model of the workspace was fine-tuned for. Raises UserError if it is none."""
+    manifest = model.manifest
+    task: str = (manifest.inputs.get("finetune") or {}).get("task", "")
+    if manifest.kind != "model" or task not in TASKS:
+        raise UserError(
+            f"{model.id} is of the stage {manifest.stage}, no model of a task; fine-tune it"
+        )
+    return TASKS[task]
 
 
 def section_of(model: Artifact) -> TaskSection:

@@ -153,6 +153,12 @@ class Source(Section):
         return self.is_labelled or (has_columns and LABEL not in self.columns)
 
     @property
+    def label_keys(self) -> list[str]:
+        """The keys that say what the label of a row is."""
+        keys = ("label", "label_map", "weak_labels")
+        return [key for key in keys if getattr(self, key) is not None]
+
+    @property
     def misplaced(self) -> str | None:
         """The key that says something of labelled documents, if there is one."""
         return next((key for key, value in self._for_examples.items() if value is not None), None)

@@ -187,25 +187,23 @@ def _together(file: str, sized: Iterable[tuple[int, int]], limit: int) -> list[P
 @functools.lru_cache(maxsize=256)
 def content_hash(source: Source, key: str) -> str:
     """Hash of what the source holds now. Files over 256 MiB count by size, time and both ends."""
-    digest = hashlib.sha256()
-    if source.dataset is not None:
-        digest.update(_dataset_state(source.dataset).encode())
-        return digest.hexdigest()[:16]
-    with concurrent.futures.ThreadPoolExecutor(LISTING_THREADS) as pool:
-        for of_file in pool.map(_file_hash, found_files(source, key).files):
-            digest.update(of_file)
-    return digest.hexdigest()[:16]
+    return _hash(source, key, _file_hash)
 
 
 def state_hash(source: Source, key: str) -> str:
     """Hash of names, sizes and times of what the source holds now: of data that are read once."""
+    return _hash(source, key, _file_state)
+
+
+def _hash(source: Source, key: str, of_file: Callable[[str], bytes]) -> str:
+    """Over all files of a source, or of what a dataset says of itself."""
     digest = hashlib.sha256()
     if source.dataset is not None:
         digest.update(_dataset_state(source.dataset).encode())
         return digest.hexdigest()[:16]
     with concurrent.futures.ThreadPoolExecutor(LISTING_THREADS) as pool:
-        for info in pool.map(_file_info, found_files(source, key).files):
-            digest.update(f"{info.path}:{info.size}:{info.mtime_ns}".encode())
+        for known in pool.map(of_file, found_files(source, key).files):
+            digest.update(known)
     return digest.hexdigest()[:16]
 
 
@@ -247,6 +245,11 @@ def base_hash(base: str, key: str, files: str = "*") -> str:
 def _file_info(file: str) -> pafs.FileInfo:
     fs, path = filesystem(file)
     return fs.get_file_info(path)
+
+
+def _file_state(file: str) -> bytes:
+    info = _file_info(file)
+    return f"{info.path}:{info.size}:{info.mtime_ns}".encode()
 
 
 def _file_hash(file: str) -> bytes:

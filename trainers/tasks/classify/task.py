@@ -14,7 +14,7 @@ from trainers.corpora.feeding.feed import Rows
 from trainers.tasks.classify.predictor import ClassifyPredictor
 from trainers.tasks.classify.spec import Classify
 from trainers.tasks.encoding import encode, pad
-from trainers.tasks.fine_tuning import FineTuning
+from trainers.tasks.fine_tuning import LabelledFineTuning
 from trainers.tasks.task import Batch, Counts, Guess
 
 if TYPE_CHECKING:
@@ -22,12 +22,10 @@ if TYPE_CHECKING:
 
 THRESHOLDS = torch.linspace(0.05, 0.95, 19)
 """Those that are tried for several labels."""
-UNKNOWN_LABELS = ["0", "1"]
-"""Stand for the labels of a plan whose data are not there yet."""
 
 
 @dataclasses.dataclass(frozen=True)
-class ClassifyTask(FineTuning):
+class ClassifyTask(LabelledFineTuning):
     settings: Classify
 
     def model(self) -> "PreTrainedModel":
@@ -37,7 +35,7 @@ class ClassifyTask(FineTuning):
             problem_type=f"{kind}_label_classification",
             num_labels=len(self.labels),
             id2label=dict(enumerate(self.labels)),
-            label2id=self._numbers,
+            label2id=self.label_numbers,
         )
 
     def encode(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -137,18 +135,11 @@ class ClassifyTask(FineTuning):
         name = f"the share of the most frequent label, {label!r}"
         return Guess("accuracy", texts[label] / len(validation), "max", name)
 
-    @functools.cached_property
-    def labels(self) -> list[str]:
-        """In the order of their numbers."""
-        if self.examples is None:
-            return self.settings.labels or UNKNOWN_LABELS
-        return self.settings.label_order(self.examples)
-
     def _numbered(self, label: Any) -> Any:
         """The number of a label, or the numbers of a list of them."""
         if self.settings.multi_label:
-            return [self._numbers[one] for one in label]
-        return self._numbers[label]
+            return [self.label_numbers[one] for one in label]
+        return self.label_numbers[label]
 
     @functools.cached_property
     def _weights(self) -> Tensor | None:
@@ -163,10 +154,6 @@ class ClassifyTask(FineTuning):
         if self.settings.multi_label:
             return (report["train"] - counts).clamp(min=1) / counts
         return counts.sum() / (len(counts) * counts)
-
-    @functools.cached_property
-    def _numbers(self) -> dict[str, int]:
-        return {label: number for number, label in enumerate(self.labels)}
 
 
 def _f1(hit: Tensor, given: Tensor, gold: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from trainers.corpora.examples.stage import read_split
 from trainers.corpora.feeding.feed import Rows
 from trainers.corpora.tokens.pack import read_arrow
 from trainers.tasks.encoding import pad
-from trainers.tasks.fine_tuning import FineTuning
+from trainers.tasks.fine_tuning import LabelledFineTuning
 from trainers.tasks.flops import Cost
 from trainers.tasks.ner.figures import keys, summary
 from trainers.tasks.ner.head import HEADS, Head
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 MOST_ROWS = 10_000
 """Of the training split, of which it is told what cannot be learned."""
 ROWS_TOGETHER = 256
-UNKNOWN_LABELS = ["0"]
-"""Stands for the labels of a plan whose data are not there yet."""
 
 
 class Located(NamedTuple):
@@ -52,7 +50,7 @@ class Located(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class NerTask(FineTuning):
+class NerTask(LabelledFineTuning):
     settings: Ner
 
     def model(self) -> "PreTrainedModel":
@@ -185,7 +183,7 @@ class NerTask(FineTuning):
         located = Located([], [], [])
         spans: set[Span] = set()
         for start, end, label in sorted(keys(entities)):
-            number = self._numbers[label]
+            number = self.label_numbers[label]
             ends, problem = _placed(windows, start, end)
             first, last = ends if ends and problem is None else (NOWHERE, NOWHERE)
             located.gold.append(Span(first, last, number))
@@ -200,17 +198,6 @@ class NerTask(FineTuning):
     @functools.cached_property
     def head(self) -> Head:
         return HEADS[self.settings.head](self.labels)
-
-    @functools.cached_property
-    def labels(self) -> list[str]:
-        """In the order of their numbers."""
-        if self.examples is None:
-            return self.settings.labels or UNKNOWN_LABELS
-        return self.settings.label_order(self.examples)
-
-    @functools.cached_property
-    def _numbers(self) -> dict[str, int]:
-        return {label: number for number, label in enumerate(self.labels)}
 
 
 def _placed(windows: Windows, start: int, end: int) -> tuple[tuple[int, int] | None, str | None]:

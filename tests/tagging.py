@@ -128,6 +128,9 @@ class TagTask(FineTuning):
             found.append({"sequences": encoded.sequences, "labels": labels})
         return found
 
+    def length(self, row: Mapping[str, Any]) -> int:
+        return sum(map(len, row["sequences"]))
+
     def longest_rows(self, number: int) -> list[dict[str, Any]]:
         ids = [self.pad_id] * self.settings.max_length
         return [{"sequences": [ids], "labels": [[0] * len(ids)]}] * number

@@ -31,6 +31,9 @@ class Wrapped:
     def collate(self, rows: Sequence[dict[str, Any]], numbers: Sequence[int]) -> Batch:
         return {**self.task.collate(rows, numbers), "numbers": torch.tensor(numbers)}
 
+    def length(self, row: dict[str, Any]) -> int:
+        return self.task.length(row)
+
     def longest_rows(self, number: int) -> list[dict[str, Any]]:
         return self.task.longest_rows(number)
 

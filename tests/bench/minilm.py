@@ -185,6 +185,7 @@ def fine_tune(rank: int, workers: int, folder: Path, source: str) -> float:
             "batch_size": BATCH,
             "micro_batch_size": 8,
             "learning_rate": 5e-5,
+            "zero": {"stage": 0},
             "workers": 1,
             "cpus_per_worker": THREADS,
         }

@@ -7,9 +7,11 @@ made later. The step waits for what the thread has not finished.
 import concurrent.futures
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
-from trainers.corpora.feeding.feed import Rows, deal
+import numpy as np
+
+from trainers.corpora.feeding.feed import Rows, cut, deal
 from trainers.engine import zero
 from trainers.engine.training_config import Training
 from trainers.parallel.topology import Topology
@@ -91,14 +93,19 @@ class Batches:
         task, settings, rows, topology = self._task, self._settings, self._rows, self._topology
         dp_rank, dp_size = topology.dp_rank, topology.dp_size
         chosen = self._order.at(start, settings.batch_size)
-        size, _ = zero.accumulation(settings.batch_size, dp_size, settings.micro_batch_size)
+        size, count = zero.accumulation(settings.batch_size, dp_size, settings.micro_batch_size)
+        dealt = deal(rows.lengths(chosen), dp_rank, dp_size)
+        own = rows.take(chosen[dealt])
+        lengths = np.array([task.length(row) for row in own], dtype=np.int64)
         micro_batches = []
-        for dealt in deal(rows.lengths(chosen), dp_rank, dp_size, size):
-            indices: Any = dealt if len(dealt) else [0]
-            batch = task.collate(rows.take(chosen[indices]), [start + int(one) for one in indices])
+        for places in cut(lengths, count, size):
+            some, numbers = [own[place] for place in places], dealt[places]
+            if not some:
+                some, numbers = rows.take(chosen[:1]), np.zeros(1, dtype=np.int64)
+            batch = task.collate(some, [start + int(number) for number in numbers])
             if settings.gpus_per_worker:  # from where a GPU copies it by itself
                 batch = {name: value.pin_memory() for name, value in batch.items()}
-            micro_batches.append((batch, 1.0 if len(dealt) else 0.0))
+            micro_batches.append((batch, 1.0 if len(places) else 0.0))
         counted = [
             batch for batch, weight in micro_batches if weight and topology.is_first_of_group
         ]

@@ -18,7 +18,7 @@ from cluster.runs.progress import Progress, Silent
 from trainers.checkpoints.saving import Checkpoints
 from trainers.checkpoints.state import LoopState
 from trainers.corpora.feeding.feed import Rows
-from trainers.engine import attention, schedule, zero
+from trainers.engine import attention, dropout, schedule, zero
 from trainers.engine.anomalies import AnomalyWatch
 from trainers.engine.batches import Batches
 from trainers.engine.compiling import try_compile
@@ -56,7 +56,8 @@ def train(
     if settings.activation_checkpointing:
         build.recompute_activations(objective.model)
     for part in build.parts(objective.model).values():
-        attention.prepare(part, device.type, precision)
+        attention.prepare(part, device.type)
+        dropout.prepare(part, device.type)
         if settings.sp_size == 1:  # whose exchange is given a mask
             packed_attention.prepare(part, device, precision)
     is_compiled = settings.compile and try_compile(objective, device, progress)

@@ -63,7 +63,7 @@ def measure(
             with torch.device("meta"):
                 model = task.model()
             for part in build.parts(model).values():
-                attention.prepare(part, device, precision)
+                attention.prepare(part, device)
             if settings.activation_checkpointing:
                 build.recompute_activations(model)
             batch = task.collate(task.longest_rows(size), range(size))

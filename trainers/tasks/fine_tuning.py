@@ -49,6 +49,9 @@ class FineTuning(abc.ABC):
         assert self.examples is not None
         return Examples(read_arrow(self.examples.path / f"{split}.arrow"), self.encode)
 
+    def length(self, row: Mapping[str, Any]) -> int:
+        return len(row["input_ids"])
+
     def unlearned(self) -> dict[str, int]:
         return {}
 

@@ -39,6 +39,10 @@ class Task(Protocol):
         """Rows as long as there can be, to plan memory with before there are data."""
         ...
 
+    def length(self, row: dict[str, Any]) -> int:
+        """Tokens of a row as it is taken, to put similar ones into a micro-batch."""
+        ...
+
     def collate(self, rows: Sequence[dict[str, Any]], numbers: Sequence[int]) -> Batch:
         """A micro-batch. `numbers` are the samples' places since training began: whatever is drawn
         for a sample follows from its number, at any number of workers. Called in a thread beside

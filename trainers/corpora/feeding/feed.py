@@ -144,17 +144,45 @@ class Examples:
         return self._lengths[indices]
 
 
-def deal(
-    lengths: Indices, rank: int, world_size: int, micro_batch_size: int
-) -> list[npt.NDArray[np.intp]]:
-    """Which places of a global batch this rank takes, as micro-batches of similar length.
+MOST_COMPARED = 256
+"""Samples whose cuts into micro-batches are chosen together, which takes the square of their
+number."""
 
-    The batch is sorted by length and dealt out like cards, so that ranks get equal work; every rank
-    gets the same number of micro-batches. A pure function of the batch, whoever computes it.
-    """
+
+def deal(lengths: Indices, rank: int, world_size: int) -> npt.NDArray[np.intp]:
+    """Which places of a global batch this rank takes. The batch is sorted by length and dealt out
+    like cards, so that ranks get equal work. A pure function of the batch, whoever computes it."""
+    return np.argsort(-lengths, kind="stable")[rank::world_size]
+
+
+def cut(lengths: Indices, count: int, micro_batch_size: int) -> list[npt.NDArray[np.intp]]:
+    """The places of samples as `count` micro-batches of similar length, of which some are empty
+    where there are fewer samples. No micro-batch has more tokens, with padding, than
+    `micro_batch_size` of the longest; but one of short samples may have more samples. Pure."""
     order = np.argsort(-lengths, kind="stable")
-    count = -(-len(order) // (world_size * micro_batch_size))
-    mine = order[rank::world_size]
-    return [
-        mine[start * micro_batch_size : (start + 1) * micro_batch_size] for start in range(count)
-    ]
+    most_tokens = micro_batch_size * int(lengths.max(initial=0))
+    together = max(1, MOST_COMPARED // micro_batch_size)
+    micro_batches: list[npt.NDArray[np.intp]] = []
+    for start in range(0, count, together):
+        some = order[start * micro_batch_size :][: together * micro_batch_size]
+        number = min(together, count - start)
+        micro_batches += np.split(some, _cuts(lengths[some], number, most_tokens))
+    return micro_batches
+
+
+def _cuts(lengths: Indices, count: int, most_tokens: int) -> list[int]:
+    """Where samples, the longest first, are cut into `count` micro-batches with the fewest tokens,
+    counted with padding: by dynamic programming over the end of each micro-batch."""
+    places = np.arange(len(lengths) + 1)
+    sizes = places - places[:, None]  # (where a micro-batch begins, where it ends)
+    tokens = np.where(sizes < 0, np.inf, np.append(lengths, 0)[:, None] * sizes)
+    tokens[tokens > most_tokens] = np.inf
+    fewest, begins = tokens[0], []
+    for _ in range(count - 1):
+        further = fewest[:, None] + tokens
+        begins.append(further.argmin(0))
+        fewest = further.min(0)
+    cuts = [len(lengths)]
+    for begin in reversed(begins):
+        cuts.append(int(begin[cuts[-1]]))
+    return cuts[:0:-1]

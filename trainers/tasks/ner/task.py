@@ -70,6 +70,9 @@ class NerTask(LabelledFineTuning):
             encoded.append({"windows": windows.windows, "labels": labels, "gold": located.gold})
         return encoded
 
+    def length(self, row: Mapping[str, Any]) -> int:
+        return sum(len(one.input_ids) for one in row["windows"])
+
     def longest_rows(self, number: int) -> list[dict[str, Any]]:
         length = self.settings.max_length
         window = Window([self.pad_id] * length, [*range(length)], 0, 2 * length)

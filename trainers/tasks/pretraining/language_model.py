@@ -45,6 +45,9 @@ class LanguageModel:
     def longest_rows(self, number: int) -> list[dict[str, Any]]:
         return self.rows("train").take(np.arange(number))
 
+    def length(self, row: Mapping[str, Any]) -> int:
+        return len(row["input_ids"])
+
     def targets(self, batch: Batch) -> float:
         return int((batch["labels"] != IGNORED).sum())
 

@@ -84,7 +84,7 @@ def test_models_compute_the_same_in_blocks(
     inputs = packed_inputs(model, ids, (torch.rand(2, LENGTH) < 0.02).cumsum(1) + 1)
     padded = {"input_ids": ids, "attention_mask": torch.arange(LENGTH).expand(2, -1) < 200}
     before = [model(**batch).logits for batch in (inputs, padded)]
-    prepare(model, "cpu", "bf16")
+    prepare(model, "cpu")
     assert model.config._attn_implementation == NAME
     for batch, expected in zip((inputs, padded), before, strict=True):
         logits = model(**batch).logits
@@ -93,11 +93,18 @@ def test_models_compute_the_same_in_blocks(
     assert NAME not in (tmp_path / "config.json").read_text()
 
 
-def test_other_devices_and_precisions_keep_their_attention(tokenizer: Any) -> None:
+def test_fp32_without_dropout_is_torchs_own() -> None:
+    query, key, value = (one.detach().float() for one in (drawn(4), drawn(4), drawn(4)))
+    module = SimpleNamespace(is_causal=False, training=True, num_key_value_groups=1)
+    result, _ = attend(module, query, key, value, None)
+    expected = scaled_dot_product_attention(query, key, value)
+    assert torch.equal(result, expected.transpose(1, 2))
+
+
+def test_gpus_keep_their_attention(tokenizer: Any) -> None:
     start = Start(shape=Shape(hidden_size=16, layers=1, heads=2))
     model = build(start, "AutoModelForMaskedLM", tokenizer)
-    for device, precision in (("cuda", "bf16"), ("cpu", "fp32")):
-        prepare(model, device, precision)
-        assert model.config._attn_implementation == "sdpa"
-    prepare(model, "cpu", "bf16")
+    prepare(model, "cuda")
+    assert model.config._attn_implementation == "sdpa"
+    prepare(model, "cpu")
     assert model.config._attn_implementation == NAME

@@ -28,6 +28,9 @@ from trainers.tasks.task import tokens
 class Numbers:
     """A task whose batch is the numbers of its samples."""
 
+    def length(self, row: dict[str, Any]) -> int:
+        return len(row["input_ids"])
+
     def collate(self, rows: list[dict[str, Any]], numbers: list[int]) -> dict[str, torch.Tensor]:
         samples = torch.tensor([row["input_ids"][0] for row in rows])
         return {"input_ids": samples, "labels": samples, "numbers": torch.tensor(numbers)}
@@ -110,7 +113,7 @@ def test_every_sample_once_an_epoch_however_often_a_run_stops_and_changes_its_wo
             assert len({len(share.micro_batches) for share in shares}) == 1, "equally many"
             for share in shares:
                 counted = [batch for batch, weight in share.micro_batches if weight]
-                assert all(len(batch["labels"]) <= micro_batch_size for batch in counted)
+                assert all(len(batch["labels"]) <= 5 * micro_batch_size for batch in counted)
                 assert share.targets == share.tokens == share.flops == len(taken(share)), (
                     "no surplus"
                 )

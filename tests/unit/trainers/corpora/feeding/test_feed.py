@@ -1,18 +1,21 @@
 """The rows behind the order, and which of them a rank takes."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cluster.errors import UserError
 from cluster.store.artifacts import Artifact
 from cluster.store.storage import Storage
 from tests.packed import corpus_of
-from trainers.corpora.feeding.feed import Examples, Packed, deal
+from trainers.corpora.feeding.feed import Examples, Packed, cut, deal
 from trainers.corpora.tokens.pack import pack_documents
 from trainers.engine.zero import accumulation
 
@@ -26,22 +29,67 @@ def test_a_batch_is_dealt_whole_and_evenly(
     lengths = np.random.default_rng(batch_size).integers(1, 100, batch_size)
     # As the loop does it: what DeepSpeed accumulates over must be what is dealt.
     micro_batch, steps = accumulation(batch_size, world_size, micro_batch_size)
-    hands = [deal(lengths, rank, world_size, micro_batch) for rank in range(world_size)]
-    places = [place for hand in hands for taken in hand for place in taken]
-    assert sorted(places) == list(range(batch_size))
-    assert {len(hand) for hand in hands} == {steps}
-    assert all(len(taken) <= micro_batch_size for hand in hands for taken in hand)
-    shares = [sum(map(len, hand)) for hand in hands]
-    assert max(shares) - min(shares) <= 1
+    hands = [deal(lengths, rank, world_size) for rank in range(world_size)]
+    assert sorted(np.concatenate(hands).tolist()) == list(range(batch_size))
+    assert max(map(len, hands)) - min(map(len, hands)) <= 1
+    for hand in hands:
+        micro_batches = cut(lengths[hand], steps, micro_batch)
+        assert len(micro_batches) == steps
+        assert sorted(np.concatenate(micro_batches).tolist()) == list(range(len(hand)))
 
 
-def test_a_micro_batch_holds_similar_lengths() -> None:
+def test_ranks_are_dealt_similar_lengths() -> None:
     lengths = np.array([90, 1, 80, 2, 85, 3, 95, 4])
-    hands = [deal(lengths, rank, 2, 2) for rank in range(2)]
-    assert [[sorted(lengths[taken].tolist()) for taken in hand] for hand in hands] == [
-        [[85, 95], [2, 4]],
-        [[80, 90], [1, 3]],
+    hands = [lengths[deal(lengths, rank, 2)].tolist() for rank in range(2)]
+    assert hands == [[95, 85, 4, 2], [90, 80, 3, 1]]
+
+
+def padded(lengths: Sequence[int]) -> int:
+    return len(lengths) * max(lengths, default=0)
+
+
+def partings(lengths: Sequence[int], count: int) -> Iterator[list[int]]:
+    """Tokens with padding of all ways to cut lengths in their order, by the largest part."""
+    for ends in itertools.combinations_with_replacement(range(len(lengths) + 1), count - 1):
+        edges = [0, *ends, len(lengths)]
+        yield [padded(lengths[low:high]) for low, high in itertools.pairwise(edges)]
+
+
+@given(lengths=st.lists(st.integers(1, 50), max_size=9), micro_batch_size=st.integers(1, 4))
+def test_no_cut_has_fewer_tokens_with_padding(lengths: list[int], micro_batch_size: int) -> None:
+    count = max(1, -(-len(lengths) // micro_batch_size))
+    found = cut(np.array(lengths, dtype=np.int64), count, micro_batch_size)
+    costs = [padded([lengths[place] for place in places]) for places in found]
+    most = micro_batch_size * max(lengths, default=0)
+    allowed = [
+        sum(each)
+        for each in partings(sorted(lengths, reverse=True), count)
+        if max(each, default=0) <= most
     ]
+    assert max(costs) <= most
+    assert sum(costs) == min(allowed)
+
+
+@given(
+    lengths=st.lists(st.integers(1, 2000), min_size=1, max_size=900),
+    micro_batch_size=st.integers(1, 300),
+)
+def test_large_batches_are_cut_too(lengths: list[int], micro_batch_size: int) -> None:
+    count = -(-len(lengths) // micro_batch_size)
+    found = cut(np.array(lengths, dtype=np.int64), count, micro_batch_size)
+    assert sorted(np.concatenate(found).tolist()) == list(range(len(lengths)))
+    costs = [padded([lengths[place] for place in places]) for places in found]
+    ordered = sorted(lengths, reverse=True)
+    evenly = [
+        ordered[at : at + micro_batch_size] for at in range(0, len(ordered), micro_batch_size)
+    ]
+    assert len(found) == count
+    assert max(costs) <= micro_batch_size * max(lengths)
+    assert sum(costs) <= sum(map(padded, evenly))
+
+
+def test_equal_lengths_are_cut_evenly() -> None:
+    assert [len(one) for one in cut(np.full(24, 7), 3, 8)] == [8, 8, 8]
 
 
 def table_of(*firsts: int) -> pa.Table:

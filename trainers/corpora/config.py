@@ -122,6 +122,11 @@ class Corpora(Section):
         return found
 
     @property
+    def slices(self) -> list[str]:
+        """The columns that examples keep of their rows, sorted."""
+        return sorted({name for source in self.sources.values() for name in source.slices})
+
+    @property
     def of_pretraining(self) -> dict[str, Source]:
         """The sources that pretraining reads."""
         return {name: source for name, source in self.sources.items() if source.repeat}
@@ -274,7 +279,9 @@ class Corpora(Section):
             yield Conflict("corpora.tokens", "no source has a `weight`, so nothing shares it")
         roles = {TEXT, LABEL, GROUP} | {*rows_of(recipe).roles}
         for name, source in self.sources.items():
-            for role in source.columns.keys() - roles:
+            for role in roles.intersection(source.slices):
+                yield Conflict(f"corpora.sources.{name}.slices", taken(role))
+            for role in source.columns.keys() - roles - {*source.slices}:
                 known = f"a row has {', '.join(sorted(roles))}{nearest(role, roles)}"
                 yield Conflict(
                     f"corpora.sources.{name}.columns.{role}",
@@ -312,6 +319,11 @@ class Corpora(Section):
                 "corpora.tokenizer.base",
                 f"pretrain.base is {base!r}: its weights need its tokenizer; set the same base",
             )
+
+
+def taken(role: str) -> str:
+    """What to tell of a slice that is called as a column that the task has."""
+    return f"{role!r} is a column of the task; give the slice another name, by `columns`"
 
 
 def rows_of(recipe: "Recipe") -> TaskRows:

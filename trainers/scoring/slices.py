@@ -4,7 +4,10 @@ Of numbers that take many values, ranges with about as many records are parts. V
 records are taken together, since figures of few say little.
 """
 
+import bisect
 import collections
+import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,13 +24,16 @@ MOST_VALUES = 12
 """Of a column that are slices of their own: those with most records."""
 RANGES = 5
 MISSING = "–"
+NUMBER = re.compile(r"-?(0|[1-9]\d{0,300})(\.\d+)?")
+"""As which a text counts as the number that it writes: what begins with a 0, such as a postal code,
+is a name."""
 
 Slices = dict[str, list[dict[str, Any]]]
 
 
 def slices(records: Sequence[Mapping[str, Any]], tally: Tally, clusters: Numbers | None) -> Slices:
     """By column, each slice as `value`, `documents`, `metrics` and `intervals`; with `others`, how
-    many values it folds, if it does. A column that has only one slice is left out."""
+    many values it folds, if it does. A column that has only one slice is left out (`unsliced`)."""
     found = {}
     for column in _columns(records):
         parts = _parts([record.get(column) for record in records])
@@ -46,6 +52,17 @@ def slices(records: Sequence[Mapping[str, Any]], tally: Tally, clusters: Numbers
             }
             for value, places, others in parts
         ]
+    return found
+
+
+def unsliced(records: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Columns of several values, of which none has enough records, and how many these are."""
+    found = {}
+    for column in _columns(records):
+        parts = _parts([record.get(column) for record in records])
+        folded = parts[0][2] if parts else 0
+        if len(parts) == 1 and folded > 1:
+            found[column] = folded
     return found
 
 
@@ -88,25 +105,31 @@ def _parts(values: Sequence[Any]) -> list[tuple[str, Numbers, int]]:
 def _named(values: Sequence[Any]) -> tuple[list[str], list[str]]:
     """The name of each value, and the names in order where they have one."""
     values = [None if value != value else value for value in values]  # not a number
-    known = [value for value in values if value is not None]
-    is_number = known and all(
-        isinstance(value, int | float) and not isinstance(value, bool) for value in known
-    )
-    if not is_number:
+    numbers = [None if value is None else _number(value) for value in values]
+    known = sorted(number for number in numbers if number is not None)
+    if not known or len(known) < sum(value is not None for value in values):
         return [MISSING if value is None else _text(value) for value in values], []
     distinct = sorted({*known})
     if len(distinct) <= MOST_VALUES:
         ends = distinct
     else:
-        shares = np.arange(1, RANGES) / RANGES
-        cuts = np.quantile(known, shares, method="inverted_cdf").tolist()
-        ends = sorted({*cuts, distinct[-1]})
-    numbers = np.searchsorted(ends, np.array(known, np.float64)).tolist()
-    begins = [min(value for value in distinct if value > low) for low in [-np.inf, *ends[:-1]]]
+        cuts = (known[math.ceil(len(known) * n / RANGES) - 1] for n in range(1, RANGES))
+        ends = sorted({*cuts, known[-1]})
+    begins = [distinct[0], *(distinct[bisect.bisect_right(distinct, end)] for end in ends[:-1])]
     ranges = [_range(low, high) for low, high in zip(begins, ends, strict=True)]
-    of_known = iter(numbers)
-    names = [MISSING if value is None else ranges[next(of_known)] for value in values]
+    names = [
+        MISSING if number is None else ranges[bisect.bisect_left(ends, number)]
+        for number in numbers
+    ]
     return names, [*dict.fromkeys(ranges), MISSING]
+
+
+def _number(value: Any) -> int | float | None:
+    """The number that a value is, or writes, as columns of CSV have it."""
+    if isinstance(value, str) and (written := NUMBER.fullmatch(value)):
+        return float(value) if written[2] else int(value)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if is_number else None
 
 
 def _range(low: float, high: float) -> str:
@@ -118,4 +141,5 @@ def _text(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.4g}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    # A year has no comma.
+    return f"{value:,}" if isinstance(value, int) and abs(value) >= 10_000 else str(value)

@@ -3,7 +3,8 @@
 Its label is that of a held-out file before others, and of people before rules; where a row may have
 several, it has those of all such copies. Texts that else have two labels are dropped, and so are
 those whose copies differ in what a task has of them besides. A row has the group of one of its
-copies, and is linked to the groups of all.
+copies, and is linked to the groups of all. Its source and its slices are those of one copy whose
+label it has: the first by its group, then in the order of the recipe and of the source's rows.
 
 `documents/BUCKET.arrow` has the rows in the order of their keys. Buckets are ranges of keys, so
 their order is that of all keys.
@@ -24,7 +25,7 @@ from trainers.corpora.examples.read_rows import bucket_rows
 from trainers.corpora.examples.splits import SHARES, STRENGTH
 from trainers.corpora.examples.task_rows import TaskRows
 from trainers.corpora.examples.weak import Labelling
-from trainers.corpora.reading.config import Source
+from trainers.corpora.reading.config import SOURCE, Source
 from trainers.corpora.steps import near_dedup
 from trainers.corpora.steps.clean_parts import DOCUMENTS, LEFT, Part
 from trainers.corpora.steps.parallel import each
@@ -77,7 +78,8 @@ class Merged:
     places: list[int] = dataclasses.field(default_factory=list)
     """Of each row, the place of the copy whose text and group stay."""
     value_places: list[int] = dataclasses.field(default_factory=list)
-    """Of each row, the place of the copy whose values stay: one whose labels do."""
+    """Of each row, the place of the copy whose values, source and slices stay: one whose labels
+    do."""
     labels: list[list[str]] = dataclasses.field(default_factory=list)
     placements: list[int] = dataclasses.field(default_factory=list)
     links: list[tuple[int, str]] = dataclasses.field(default_factory=list)
@@ -140,7 +142,7 @@ def merge(
         for copies in _copies(rows, of_parts):
             merged.add(copies, one_label)
         with draft.working(DOCUMENTS) as folder:
-            write_arrow(_documents(rows, merged), folder / f"{name}.arrow", BATCH_ROWS)
+            write_arrow(_documents(rows, merged, of_parts), folder / f"{name}.arrow", BATCH_ROWS)
         with draft.working(LEFT) as folder:
             np.save(folder / f"{name}.npy", np.arange(len(merged.places)))
         first = int(name) << near_dedup.PLACE_BITS
@@ -181,11 +183,19 @@ def _copies(rows: pa.Table, origins: Sequence[Origin]) -> Iterator[list[Copy]]:
         yield copies
 
 
-def _documents(rows: pa.Table, merged: Merged) -> pa.Table:
+def _documents(rows: pa.Table, merged: Merged, origins: Sequence[Origin]) -> pa.Table:
+    """`origins` are by part."""
     kept = rows.select(["key", "text", "group"]).take(pa.array(merged.places, pa.int64()))
-    values = rows["values"].take(pa.array(merged.value_places, pa.int64()))
-    labels = pa.array(merged.labels, pa.list_(pa.string()))
-    placements = pa.array(merged.placements, pa.int8())
-    for name, column in (("values", values), ("labels", labels), ("placement", placements)):
+    of_values = rows.select(["values", "slices", "part"]).take(
+        pa.array(merged.value_places, pa.int64())
+    )
+    columns = {
+        "values": of_values["values"],
+        SOURCE: pa.array([origins[p].source for p in of_values["part"].to_pylist()], pa.string()),
+        "slices": of_values["slices"],
+        "labels": pa.array(merged.labels, pa.list_(pa.string())),
+        "placement": pa.array(merged.placements, pa.int8()),
+    }
+    for name, column in columns.items():
         kept = kept.append_column(name, column)
     return kept

@@ -33,6 +33,7 @@ ROWS = "rows"
 CHARACTERS_TOGETHER, ROW_CHARACTERS = 8 << 20, 80
 """What is sorted together, and what a row counts beside its text."""
 MAPPED_TO_NULL = "label mapped to null"
+SLICES = pa.map_(pa.string(), pa.string())
 
 
 @dataclasses.dataclass
@@ -116,8 +117,14 @@ def bucket_rows(draft: Draft, bucket: range, task: TaskRows) -> pa.Table:
 def with_labels(
     documents: Iterator[Document], source: Source, key: str, task: TaskRows, counts: Counts
 ) -> Iterator[Document]:
-    """Documents with their labels by the source's map; what is mapped to null is counted."""
+    """Documents with their labels by the source's map; what is mapped to null is counted, and so
+    are values that slices lack."""
     for document in documents:
+        counts.noted.update(
+            f"rows without a value of {name}"
+            for name, value in document.slices.items()
+            if value is None
+        )
         if source.weak_labels is not None or not task.has_label:
             found = () if source.weak_labels else (*task.labels_of(document.values),)
             yield dataclasses.replace(document, label=found)
@@ -135,7 +142,7 @@ def with_labels(
 
 
 def _size(document: Document) -> int:
-    return ROW_CHARACTERS + len(document.text or "")
+    return ROW_CHARACTERS * (1 + len(document.slices)) + len(document.text or "")
 
 
 def _sorted_rows(
@@ -157,6 +164,7 @@ def _sorted_rows(
         [document.group for document in documents],
         votes or pa.nulls(len(texts), pa.string()),
         [document.values for document in documents],
+        [[*document.slices.items()] for document in documents],
     ]
     schema = _schema(task)
     arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
@@ -165,7 +173,7 @@ def _sorted_rows(
 
 def _schema(task: TaskRows) -> pa.Schema:
     """Of rows: `votes` are those of labelling functions, as weak.py writes them, or null; `values`
-    are what the task has of a row besides."""
+    are what the task has of a row besides, and `slices` what its source keeps of it."""
     return pa.schema(
         [
             ("key", pa.uint64()),
@@ -176,5 +184,6 @@ def _schema(task: TaskRows) -> pa.Schema:
             ("group", pa.string()),
             ("votes", pa.string()),
             ("values", pa.struct([*task.value_types.items()])),
+            ("slices", SLICES),
         ]
     )

@@ -8,9 +8,9 @@ learns from them.
     passages, quotes, write   a bucket: its rows by split        write_splits.py
 
 Makes `train.arrow`, `validation.arrow`, `test.arrow` with `id`, `text`, `label` (a name, or a list
-of names where the task takes several), `group` and the columns that the task has besides, in the
-order of the ids; and `labels.json`, all labels, also those in such columns, sorted. They are the
-same for any number of tasks and files.
+of names where the task takes several), `group`, `source`, the columns that the task has besides
+and those that sources keep as `slices`, in the order of the ids; and `labels.json`, all labels,
+also those in such columns, sorted. They are the same for any number of tasks and files.
 """
 
 import dataclasses

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 from pydantic import TypeAdapter, ValidationError
 from typing_extensions import is_typeddict
 
-from trainers.corpora.reading.config import LABEL, TEXT
+from trainers.corpora.reading.config import GROUP, LABEL, SOURCE, TEXT
 from trainers.corpora.reading.formats.rows import Problem
 
 if TYPE_CHECKING:
@@ -112,8 +112,8 @@ class TaskRows:
 
     @property
     def values(self) -> dict[str, Any]:
-        """The types of the columns that its examples have besides `id`, `text`, `label` and
-        `group`."""
+        """The types of the columns that its examples have besides `id`, `text`, `label`, `group`
+        and `source`."""
         return {
             role: of.type
             for role, of in self.roles.items()
@@ -135,7 +135,8 @@ class TaskRows:
                 ("id", pa.string()),
                 ("text", pa.large_string()),
                 *([("label", label)] if self.has_label else []),
-                ("group", pa.string()),
+                (GROUP, pa.string()),
+                (SOURCE, pa.string()),
                 *self.value_types.items(),
             ]
         )

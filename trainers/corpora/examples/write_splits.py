@@ -19,6 +19,7 @@ from cluster.store.artifacts import Draft
 from trainers.corpora.cleaning.documents import CONTAMINATED, HELD_OUT, SAMPLES, Counts, text_key
 from trainers.corpora.examples.splits import ELSEWHERE, SPLITS, Fates, Numbers, Rows
 from trainers.corpora.examples.task_rows import TaskRows
+from trainers.corpora.reading.config import SOURCE
 from trainers.corpora.steps import quotes
 from trainers.corpora.steps.clean_parts import DOCUMENTS
 from trainers.corpora.steps.document_file import DocumentFile
@@ -77,7 +78,7 @@ def write_splits(
 ) -> Counts:
     """Writes `SPLIT.arrow`, in the order of the keys, each row so many `times`; returns what was
     dropped since the rows were merged, with samples."""
-    draft = job.draft
+    draft, slices = job.draft, job.recipe.corpora.slices
 
     def write(name: str, item: tuple[Fates, Numbers]) -> Any:
         own, own_times = item
@@ -86,14 +87,14 @@ def write_splits(
             chosen = np.flatnonzero(own == number)
             some = rows.take(np.repeat(chosen, own_times[chosen]))
             with draft.working(f"{WRITTEN}/{split}") as folder:
-                write_arrow(_as_examples(some, task), folder / f"{name}.arrow")
+                write_arrow(_as_examples(some, task, slices), folder / f"{name}.arrow")
         return _dropped(_documents(draft, name), own).document()
 
     total = Counts()
     items = {name: (fates[own], times[own]) for name, own in buckets.items()}
     for _, outcome in each(job, "write", items, write, "parts written"):
         total.add(Counts.of(outcome))
-    schema = task.example_schema
+    schema = _schema(task, slices)
     with draft.folder() as folder:
         for split in SPLITS:
             path = str(folder / f"{split}.arrow")
@@ -104,15 +105,21 @@ def write_splits(
     return total
 
 
-def _as_examples(rows: pa.Table, task: TaskRows) -> pa.Table:
-    schema = task.example_schema
+def _schema(task: TaskRows, slices: Sequence[str]) -> pa.Schema:
+    return pa.schema([*task.example_schema, *((name, pa.string()) for name in slices)])
+
+
+def _as_examples(rows: pa.Table, task: TaskRows, slices: Sequence[str]) -> pa.Table:
+    schema = _schema(task, slices)
     labels = rows["labels"] if task.several_labels else pc.list_flatten(rows["labels"])
     columns = {
         "id": pa.array([f"{key:016x}" for key in rows["key"].to_pylist()], pa.string()),
         "text": rows["text"],
         "label": labels,
         "group": rows["group"],
+        SOURCE: rows[SOURCE],
         **{role: pc.struct_field(rows["values"], role) for role in task.values},
+        **{name: pc.map_lookup(rows["slices"], name, "first") for name in slices},
     }
     return pa.table([columns[name] for name in schema.names], schema=schema)
 

@@ -14,7 +14,15 @@ from trainers.corpora.reading.formats import known_format
 EVALUATION_SETS = "corpora.decontaminate.files"
 TEXT, LABEL, GROUP = "text", "label", "group"
 """What a column may be to every recipe; a task may need more."""
-
+SOURCE = "source"
+"""Which source an example comes from."""
+OWN_COLUMNS = (
+    *(TEXT, LABEL, GROUP, SOURCE, "id", "row", "gold", "prediction", "score"),
+    *("tokens", "truncated", "characters"),
+)
+"""What examples and records of evaluations have by themselves: no slice can be called so."""
+SLICE_CHARACTERS = 100
+"""Of a value that rows are sliced by: what is longer is no kind of row."""
 
 PATH_KEYS = ["package", "encoding", "delimiter"]
 
@@ -53,6 +61,11 @@ class Source(Section):
     no entry, and one that is to be passed over is `null`, as in `{label: null}`. A `group` is what
     documents share, such as their product or author: it never parts between training, validation
     and test, nor does one of that name in another source."""
+    slices: list[str] = Field(default=[])
+    """Further columns that labelled rows keep, such as `[shop, year]`: an evaluation has figures of
+    the rows with each value, or of ranges of numbers. A column that has another name in the files
+    is named by `columns: {shop: store}`. A row may have no value; a list or more than 100
+    characters count as none."""
     label: str | None = None
     """The label of every document, where none of the columns has it."""
     label_map: dict[str, str | None] | None = Field(default=None, min_length=1)
@@ -112,6 +125,19 @@ class Source(Section):
             )
         return value
 
+    @field_validator("slices")
+    @classmethod
+    def _names_of_their_own(cls, value: list[str]) -> list[str]:
+        for name in value:
+            if name in OWN_COLUMNS:
+                raise ValueError(
+                    f"rows have a column {name!r} by themselves; give it another name, as in "
+                    f"`slices: [own_{name}]` with `columns: {{own_{name}: {name}}}`"
+                )
+        if len({*value}) < len(value):
+            raise ValueError(f"each only once, found {value}")
+        return value
+
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
         if (self.dataset is None) == (self.path is None):
@@ -165,8 +191,12 @@ class Source(Section):
 
     @property
     def _for_examples(self) -> dict[str, Any]:
-        group = self.columns.get(GROUP)
-        return {"columns.group": group, "split": self.split, "label_map": self.label_map}
+        return {
+            "columns.group": self.columns.get(GROUP),
+            "split": self.split,
+            "label_map": self.label_map,
+            "slices": self.slices or None,
+        }
 
     @property
     def text_column(self) -> str:
@@ -176,13 +206,14 @@ class Source(Section):
     def wanted(self) -> dict[str, str]:
         """The columns to read, by what they are for."""
         named = {role: column for role, column in self.columns.items() if column is not None}
+        named |= {name: self.columns.get(name) or name for name in self.slices}
         has_text = self.columns.get(TEXT, TEXT) is not None
         return {TEXT: self.text_column, **named} if has_text else named
 
     @property
     def of_texts(self) -> "Source":
         """The same, to be read for its texts alone."""
-        return self.model_copy(update={"columns": {TEXT: self.text_column}})
+        return self.model_copy(update={"columns": {TEXT: self.text_column}, "slices": []})
 
     def of_examples(
         self, known: Collection[str], forms: Iterable[Collection[str]]

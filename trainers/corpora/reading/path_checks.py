@@ -50,9 +50,9 @@ def rows_worth(document: Document) -> int:
 
 def _key_of(source: Source, problem: str) -> str:
     """The key of a source that a problem is about."""
-    roles = source.wanted.items()
-    named = [f"columns.{role}" for role, column in roles if f"column {column!r}" in problem]
-    return [*named, "path"][0]
+    named = [role for role, column in source.wanted.items() if f"column {column!r}" in problem]
+    keys = ["slices" if role in source.slices else f"columns.{role}" for role in named]
+    return [*keys, "path"][0]
 
 
 def _refused(

@@ -14,7 +14,7 @@ from typing import Any
 from cluster.errors import UserError
 from cluster.recipe.section import Invalid
 from trainers.corpora.examples.label_values import label_of
-from trainers.corpora.reading.config import GROUP, LABEL, TEXT, Source
+from trainers.corpora.reading.config import GROUP, LABEL, SLICE_CHARACTERS, TEXT, Source
 from trainers.corpora.reading.formats import archive_of, encodings, format_of
 from trainers.corpora.reading.formats.archives import members, reading_archive
 from trainers.corpora.reading.formats.array import array, is_array
@@ -49,6 +49,8 @@ class Document:
     group: str | None = None
     values: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """What a task has of it besides, by role."""
+    slices: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
+    """What an evaluation is sliced by."""
 
 
 def read(source: Source, part: Part) -> Iterator[Document]:
@@ -192,7 +194,9 @@ def _of_content(
 
 
 def _document(source: Source, wanted: Wanted, columns: Mapping[str, Any], where: str) -> Document:
-    values: dict[str, Any] = {role: _value(columns, role, wanted[role]) for role in wanted}
+    slices = {name: _slice(columns.get(wanted[name])) for name in source.slices}
+    roles = [role for role in wanted if role not in slices]
+    values: dict[str, Any] = {role: _value(columns, role, wanted[role]) for role in roles}
     for value in values.values():
         if isinstance(value, Problem):
             return Document(None, None, where, value)
@@ -201,7 +205,16 @@ def _document(source: Source, wanted: Wanted, columns: Mapping[str, Any], where:
     if is_empty and "" not in (source.label_map or {}):
         problem = Problem(f"no label in column {wanted[LABEL]!r}")
         return Document(None, None, where, problem)
-    return Document(text, label, where, group=values.pop(GROUP, None), values=values)
+    group = values.pop(GROUP, None)
+    return Document(text, label, where, group=group, values=values, slices=slices)
+
+
+def _slice(value: Any) -> str | None:
+    """As text; None for what is no kind of row."""
+    if isinstance(value, Problem) or value != value:
+        return None
+    name = label_of(value)
+    return name if name and len(name) <= SLICE_CHARACTERS else None
 
 
 def _value(columns: Mapping[str, Any], role: str, column: str) -> Any:

@@ -141,3 +141,35 @@ def test_a_relative_path_is_refused_for_another_machine(overrides: list[str], to
 def test_what_another_machine_knows_is_not_refused(base: str, workspace: str) -> None:
     Path("model/demo-finetune-00").mkdir(parents=True)  # here is the workspace
     refuse_relative(load("recipe.yaml", [ELSEWHERE, f"finetune.base={base}"], workspace))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (
+            ["slices=[score]"],
+            r"rows\.slices.*rows have a column 'score' by themselves; give it another",
+        ),
+        (["slices=[shop, shop]"], r"rows\.slices.*each only once"),
+        (["columns={shop: label}"], r"rows\.columns\.shop.*a row has group, label, text"),
+        (["slices=[shop]", "columns={label: null}"], r"rows\.slices.*is for labelled documents"),
+    ],
+)
+def test_slices_that_cannot_be_are_refused(overrides: list[str], says: str) -> None:
+    with pytest.raises(RecipeError, match=says):
+        load("recipe.yaml", [f"corpora.sources.rows.{each}" for each in overrides])
+
+
+def test_a_slice_may_not_be_called_as_a_column_of_the_task() -> None:
+    Path("ner.yaml").write_text("name: demo\ncorpora: {sources: {rows: {path: rows.jsonl}}}\n"
+        "finetune: {task: ner, base: some/model}\n")  # fmt: skip
+    with pytest.raises(RecipeError, match="'entities' is a column of the task"):
+        load("ner.yaml", ["corpora.sources.rows.slices=[entities]"])
+
+
+def test_a_slice_that_a_file_lacks_is_refused_by_its_key() -> None:
+    Path("rows.csv").write_text("text,label,store\nfine,good,A\nbad,bad,B\n")
+    overrides = ["corpora.sources.rows.path=rows.csv", "corpora.sources.rows.slices=[shop]"]
+    with pytest.raises(RecipeError, match=r"rows\.slices.*no column 'shop'"):
+        load("recipe.yaml", overrides, check_files=True)
+    load("recipe.yaml", [*overrides, "corpora.sources.rows.columns={shop: store}"])

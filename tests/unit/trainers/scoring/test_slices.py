@@ -1,9 +1,11 @@
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from trainers.scoring.bootstrap import clusters_of
-from trainers.scoring.slices import slices
+from trainers.scoring.slices import slices, unsliced
 from trainers.tasks.classify.figures import tally
 
 
@@ -64,6 +66,34 @@ def test_numbers_of_many_values_are_ranges_in_order() -> None:
         "121 to 160": 40,
         "161 to 200": 40,
     }
+
+
+def test_texts_that_are_numbers_are_ranges_too() -> None:
+    """As a column of CSV has them."""
+    found = sliced(year=[str(number) for number in range(1901, 2001)], price=["1.50", "20.00"] * 50)
+    assert [*sizes(found["year"])] == [
+        "1901 to 1920", "1921 to 1940", "1941 to 1960", "1961 to 1980", "1981 to 2000"
+    ]  # fmt: skip
+    assert sizes(found["price"]) == {"1.5": 50, "20": 50}
+    codes = sliced(code=["0100"] * 30 + ["1000"] * 30)
+    assert sizes(codes["code"]) == {"0100": 30, "1000": 30}, "what begins with a 0 is a name"
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.integers() | st.floats(allow_nan=False), min_size=1, max_size=60),
+    st.integers(1, 30),
+)
+def test_any_numbers_are_in_ranges_that_have_them(values: list[float], times: int) -> None:
+    """Also those that no float holds, such as long ids."""
+    found = sliced(column=values * times)
+    for parts in found.values():
+        assert sum(sizes(parts).values()) == len(values) * times
+
+
+def test_columns_without_a_value_of_enough_rows_are_told() -> None:
+    records = [{"user": f"u{number}", "one": "same", "row": number} for number in range(50)]
+    assert unsliced(records) == {"user": 50}
 
 
 def test_few_numbers_truth_values_and_gaps_are_values() -> None:

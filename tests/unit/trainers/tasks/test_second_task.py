@@ -154,7 +154,7 @@ def test_examples_have_its_columns(examples: Artifact) -> None:
     assert sizes == [24, 8, 8]
     (rows, *_) = stage.batches(examples, "train")
     for row in rows:
-        assert row.keys() == {"id", "text", "group", "tokens", "tags"}
+        assert row.keys() == {"id", "text", "group", "source", "tokens", "tags"}
         assert row["text"] == " ".join(row["tokens"])
         assert len(row["tokens"]) == len(row["tags"])
         assert "\u200b" not in row["text"], "cleaned word by word"

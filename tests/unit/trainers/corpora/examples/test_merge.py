@@ -51,6 +51,8 @@ class Example:
     labels: tuple[str, ...]
     placement: str
     group: str | None
+    source: str = ""
+    slices: tuple[tuple[str, str | None], ...] = ()
 
 
 def found(
@@ -72,7 +74,9 @@ def found(
         table = read_arrow(draft.worked("documents") / "0000.arrow")
         for one in table.to_pylist():
             placement = STRENGTH[one["placement"]]
-            examples[one["text"]] = Example(tuple(one["labels"]), placement, one["group"])
+            examples[one["text"]] = Example(
+                tuple(one["labels"]), placement, one["group"], one["source"], tuple(one["slices"])
+            )
         assert made.rows.keys.tolist() == sorted(map(text_key, examples))
         assert made.counts.read == len(examples) + made.counts.dropped.total()
         return examples, dict(made.counts.dropped), made.weak_labels
@@ -263,3 +267,30 @@ def test_values_are_those_of_the_copy_whose_labels_stay() -> None:
     first = merge.Copy(3, of_train, ("a",), "group", None, {"entities": ["a"]})
     merged.add([first, merge.Copy(4, of_test, ("b",), None, None, {"entities": ["b"]})], False)
     assert (merged.places, merged.value_places, merged.labels) == ([3], [4], [["b"]])
+
+
+def in_shop(text: str, label: str, shop: str, group: Any = None) -> dict[str, Any]:
+    return {**row(text, label, group), "store": shop}
+
+
+def test_a_text_has_the_source_and_the_slices_of_one_copy_whose_label_it_has() -> None:
+    shops = {"slices": ["shop"], "columns": {"label": "label", "shop": "store"}}
+    rules = {"functions": {"x": {"label": "bad", "pattern": "."}}}
+    examples, _, _ = found(
+        raw={**source("raw", {"text": "one"}), "weak_labels": rules},
+        a=source("a", in_shop("one", "good", "A"), in_shop("two", "bad", "B"), **shops),
+        b=source("b", row("one", "good"), in_shop("two", "bad", "C", "g"), **shops),
+    )
+    assert (examples["one"].source, examples["one"].slices) == ("a", (("shop", "A"),))
+    assert (examples["two"].source, examples["two"].slices) == ("b", (("shop", "C"),)), "by group"
+
+
+def test_what_is_no_value_to_slice_by_is_told() -> None:
+    rows = [
+        {**row(f"text {n}", "good"), "year": value}
+        for n, value in enumerate([1998, 1998.0, True, None, "", "x" * 101, ["a"], "x" * 100])
+    ]
+    own = source("a", *rows, row("text 8", "bad"), slices=["year"], columns={"label": "label"})
+    examples, _, _ = found(a=own)
+    values = [dict(examples[f"text {n}"].slices)["year"] for n in range(9)]
+    assert values == ["1998", "1998", "True", None, None, None, None, "x" * 100, None]

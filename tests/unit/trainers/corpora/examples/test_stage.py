@@ -343,3 +343,19 @@ def test_a_source_whose_files_have_labels_is_one_of_examples() -> None:
     assert report["read"] == 60
     with pytest.raises(UserError, match=r"corpora\.sources: finetune needs labels"):
         run(f"corpora.sources={{own: {{path: own.jsonl, columns: {{label: null}}}}, {plain}}}")
+
+
+def test_rows_keep_their_source_and_what_they_are_sliced_by() -> None:
+    lines = [json.dumps({"text": f"fine {n}", "label": "good", "store": n % 3}) for n in range(30)]
+    Path("shops.jsonl").write_text("\n".join([*lines, '{"text": "fine 30", "label": "good"}']))
+    shops = "{path: shops.jsonl, slices: [shop], columns: {label: label, shop: store}}"
+    notes = Notes()
+    report, made = run(f"corpora.sources.shops={shops}", notes=notes)
+    found = [row for of_split in rows(made).values() for row in of_split]
+    assert {row["source"] for row in found} == {"good", "bad", "shops"}
+    for row in found:
+        word, number = row["text"].split()
+        is_shop = word == "fine" and int(number) < 30
+        assert row["shop"] == (str(int(number) % 3) if is_shop else None)
+    assert report["noted"] == {"rows without a value of shop": 1}
+    assert notes.lines[-1] == "in the documents read: rows without a value of shop 1"

@@ -61,14 +61,14 @@ def cleaned(task: TaskRows, **values: Any) -> Document:
 
 
 def test_by_default_a_row_is_a_text_with_a_label() -> None:
-    assert LABELLED_TEXTS.example_schema.names == ["id", "text", "label", "group"]
+    assert LABELLED_TEXTS.example_schema.names == ["id", "text", "label", "group", "source"]
     assert cleaned(LABELLED_TEXTS, text="One").text == "one"
 
 
 def test_values_are_typed_as_arrow_has_them() -> None:
     spans = pa.struct([("start", pa.int64()), ("end", pa.int64()), ("kind", pa.large_string())])
     schema = Names().example_schema
-    assert schema.names == ["id", "text", "group", "entities"]
+    assert schema.names == ["id", "text", "group", "source", "entities"]
     assert schema.field("entities").type == pa.list_(spans)
     assert Pairs().example_schema.field("alike").type == pa.float64()
 

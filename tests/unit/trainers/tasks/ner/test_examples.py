@@ -82,7 +82,7 @@ def test_files_of_every_kind_make_the_same_rows() -> None:
     assert rows["no 3"] == []
     assert len(rows) == 40
     names = read_arrow(made.path / "train.arrow").schema.names
-    assert names == ["id", "text", "group", "entities"]
+    assert names == ["id", "text", "group", "source", "entities"]
     assert json.loads((made.path / "labels.json").read_text()) == ["LOC", "PER"]
     assert report["labels"] == {
         "LOC": {"train": 6, "validation": 2, "test": 2},

@@ -56,7 +56,7 @@ def spans(*found: tuple[int, int, str]) -> list[Entity]:
 
 def test_examples_have_entities_and_no_words() -> None:
     schema = ROWS.example_schema
-    assert schema.names == ["id", "text", "group", "entities"]
+    assert schema.names == ["id", "text", "group", "source", "entities"]
     entity = pa.struct([("start", pa.int64()), ("end", pa.int64()), ("label", pa.large_string())])
     assert schema.field("entities").type == pa.list_(entity)
 

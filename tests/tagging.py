@@ -224,9 +224,9 @@ def tally(records: Sequence[Mapping[str, Any]]) -> Tally:
         pairs = [*zip(one["gold"], one["prediction"], strict=True)]
         hit = sum(gold == given != OUTSIDE for gold, given in pairs)
         counts.append((hit, sum((gold != OUTSIDE) + (given != OUTSIDE) for gold, given in pairs)))
-    correct = np.array([one["gold"] == one["prediction"] for one in records])
+    wrong = [one["gold"] != one["prediction"] for one in records]
     return Tally(
         np.array(counts, np.float64),
         lambda sums: {"tag_f1": 2 * sums[..., 0] / np.maximum(sums[..., 1], 1)},
-        correct,
+        np.array(wrong, np.float64),
     )

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trainers.corpora.report.dots import Dot, Dots
-from trainers.corpora.report.page import Plot, Section, Table, render
+from trainers.corpora.report.page import MARKS, Plot, Section, Table, Tile, render
 from trainers.scoring.records import Record
-from trainers.scoring.report import answer, beginning
+from trainers.scoring.report import answer, beginning, marked_text, score_text
 from trainers.scoring.text import number, p_text
 from trainers.tasks.spec import TaskSection
 
@@ -22,11 +22,14 @@ def comparison_page(
     flips: Sequence[Sequence[int]],
     artifact_id: str,
 ) -> str:
-    """`flips` are the places of rows that only the first has right, and only the second."""
+    """`flips` are the places of rows that only the first has right, and only the second, the worst
+    first."""
     headline = comparison["metrics"][task.headline]
-    tiles: dict[str, str | int] = {
-        f"difference in {task.metrics[task.headline].title}": f"{headline['difference']:+.4f}",
-        "its 95 % interval": "{:+.4f} to {:+.4f}".format(*headline["interval"]),
+    interval = "95 %: {:+.4f} to {:+.4f}".format(*headline["interval"])
+    tiles: dict[str, str | int | Tile] = {
+        f"difference in {task.metrics[task.headline].title}": Tile(
+            f"{headline['difference']:+.4f}", interval
+        ),
         "p of McNemar's test": p_text(comparison["p_mcnemar"]),
         "rows": comparison["rows"],
         "only the first is right": comparison["only_first_right"],
@@ -35,8 +38,8 @@ def comparison_page(
     sections = [
         _differences(task, comparison),
         *(
-            _flips(title, [(first[place], second[place]) for place in places], surer)
-            for title, places, surer in (
+            _flips(task, title, [(first[place], second[place]) for place in places], wrong)
+            for title, places, wrong in (
                 ("Only the second is right", flips[1], 0),
                 ("Only the first is right", flips[0], 1),
             )
@@ -75,19 +78,23 @@ def _differences(task: TaskSection, comparison: Mapping[str, Any]) -> Section:
     )
 
 
-def _flips(title: str, pairs: Sequence[tuple[Record, Record]], wrong: int) -> Section:
-    """`wrong` says which of a pair is; the surest of these come first."""
-    ranked = sorted(pairs, key=lambda pair: -pair[wrong].get("score", 0.0))[:FLIPS]
-    rows = [
+def _flips(
+    task: TaskSection, title: str, pairs: Sequence[tuple[Record, Record]], wrong: int
+) -> Section:
+    """`wrong` says which of a pair is."""
+    about = f"{len(pairs):,} rows; those come first where the wrong model is most wrong."
+    if task.marked is not None:
+        rows = [[marked_text(task, pair[wrong])] for pair in pairs[:FLIPS]]
+        table = Table("", (f"As the {('first', 'second')[wrong]} reads it",), rows, texts=True)
+        return Section(title, about, MARKS, tables=[table])
+    answers = [
         [
             beginning(ours["text"]),
-            answer(ours["gold"], ours["text"]),
-            answer(ours["prediction"], ours["text"]),
-            answer(theirs["prediction"], theirs["text"]),
-            *(f"{one['score']:.4f}" if "score" in one else "–" for one in (ours, theirs)),
+            answer(ours["gold"]),
+            *(answer(one["prediction"]) for one in (ours, theirs)),
+            *(score_text(one) for one in (ours, theirs)),
         ]
-        for ours, theirs in ranked
+        for ours, theirs in pairs[:FLIPS]
     ]
     head = ("Text", "True", "First says", "Second says", "First's score", "Second's score")
-    about = f"{len(pairs):,} rows; those come first where the wrong model was surest."
-    return Section(title, about, tables=[Table("", head, rows, names=4, texts=True)])
+    return Section(title, about, tables=[Table("", head, answers, names=4, texts=True)])

@@ -2,7 +2,8 @@
 made of the test split in a model's lineage, or of any labelled file.
 
 It has `records.parquet` (records.py), `evaluation.json` with all that follows from them
-(figures.py), and `report.html` (report.py).
+(figures.py), and `report.html` (report.py); of a file also `dropped.jsonl` (labelled.py), if rows
+of it were dropped.
 """
 
 import json
@@ -18,6 +19,7 @@ from trainers.corpora.reading.config import Source
 from trainers.models.card import read_card
 from trainers.scoring import labelled, records
 from trainers.scoring.figures import details, with_intervals
+from trainers.scoring.labelled import FileCounts
 from trainers.scoring.report import evaluation_page
 from trainers.scoring.score import Records, score, score_rows
 from trainers.tasks.registry import section_of
@@ -43,13 +45,18 @@ def write(
     scored: Records,
     subject: str,
     about: str,
+    counts: FileCounts | None = None,
 ) -> None:
-    """The artifact's files; `about` says for people which model was evaluated on what."""
+    """The artifact's files; `about` says for people which model was evaluated on what, and `counts`
+    are of the file that it was evaluated on."""
     with draft.folder() as folder:
         text = json.dumps(evaluation, indent=1, ensure_ascii=False)
         (folder / FIGURES).write_text(text, encoding="utf-8")
         records.write(scored, folder)
-        page = evaluation_page(settings, evaluation, scored, draft.id, subject, about)
+        aside = counts.aside if counts else []
+        if counts and aside:
+            counts.write(folder)
+        page = evaluation_page(settings, evaluation, scored, draft.id, subject, about, aside)
         (folder / REPORT).write_text(page, encoding="utf-8")
 
 
@@ -61,9 +68,9 @@ def evaluate_model(model: Artifact) -> Artifact:
     if examples is None:
         raise UserError(f"{model.id}: has no labelled test split in its lineage; name its recipe")
 
-    def make() -> tuple[dict[str, Any], Records]:
+    def make() -> tuple[dict[str, Any], Records, None]:
         scored = score(storage, model.id, examples)
-        return evaluated(settings, scored, TEST), scored
+        return evaluated(settings, scored, TEST), scored, None
 
     parents = {"examples": examples.id, "finetune": model.id}
     about = f"{model.id} on its test split"
@@ -75,13 +82,13 @@ def evaluate_on(model: Artifact, source: Source, progress: Progress) -> Artifact
     Raises UserError."""
     settings, card = section_of(model), read_card(model.path)
 
-    def make() -> tuple[dict[str, Any], Records]:
+    def make() -> tuple[dict[str, Any], Records, FileCounts]:
         reading = settings.for_labels(card.get("labels", ()))
         rows, counts = labelled.rows(source, reading, Clean.model_validate(card["clean"]))
         scored = score_rows(model.storage, model.id, rows)
         unknown = labelled.unknown_labels(scored, card.get("labels"), source, model.id)
         report = labelled.report(rows, counts, unknown, examples_of(model))
-        return {**evaluated(settings, scored, DATA), "rows": report}, scored
+        return {**evaluated(settings, scored, DATA), "rows": report}, scored, counts
 
     inputs, parents = labelled.inputs(source), {"finetune": model.id}
     about = f"{model.id} on {source.path}"
@@ -105,7 +112,7 @@ def _once(
     inputs: Mapping[str, Any],
     subject: str,
     about: str,
-    make: Callable[[], tuple[dict[str, Any], Records]],
+    make: Callable[[], tuple[dict[str, Any], Records, FileCounts | None]],
 ) -> Artifact:
     """The evaluation that follows from these, found or made."""
     storage, recipe = model.storage, model.manifest.recipe
@@ -114,9 +121,9 @@ def _once(
     known = artifacts.find(storage, evaluation_id)
     if known is not None:
         return known
-    evaluation, scored = make()
+    evaluation, scored, counts = make()
     with artifacts.drafting(storage, evaluation_id) as draft:
-        write(draft, settings, evaluation, scored, subject, about)
+        write(draft, settings, evaluation, scored, subject, about, counts)
         return draft.publish(
             recipe=recipe, stage=stage, parents=parents, inputs=inputs, metrics=evaluation
         )

@@ -7,11 +7,11 @@ import numpy as np
 
 from cluster.lazy_import import lazy_import
 from trainers.corpora.reading.config import GROUP
-from trainers.scoring.bootstrap import clusters_of, intervals
+from trainers.scoring.bootstrap import Numbers, clusters_of, intervals
 from trainers.scoring.paired import differences, flips, places
 from trainers.scoring.records import Record
 from trainers.scoring.score import figures
-from trainers.scoring.slices import slices
+from trainers.scoring.slices import slices, unsliced
 from trainers.scoring.text import BY_GROUP, INTERVALS
 from trainers.tasks.calibration import reliability
 from trainers.tasks.spec import TaskSection
@@ -32,12 +32,16 @@ def with_intervals(task: TaskSection, records: Sequence[Record]) -> dict[str, An
 
 
 def details(task: TaskSection, records: Sequence[Record]) -> dict[str, Any]:
-    """What else is to be known of records: `slices`, `calibration` where the task has a confidence,
-    and `reading`: tokens, and how many texts were cut."""
+    """What else is to be known of records: `slices`, and columns that make none (`unsliced`);
+    `calibration` where the model says probabilities; and `reading`: tokens, and how many texts were
+    cut."""
     tally = tally_of(task, records)
-    found: dict[str, Any] = {"slices": slices(records, tally, _clusters(records))}
-    if tally.confidence is not None:
-        found["calibration"] = reliability(tally.confidence, tally.correct)
+    found: dict[str, Any] = {
+        "slices": slices(records, tally, _clusters(records)),
+        "unsliced": unsliced(records),
+    }
+    if tally.answers is not None:
+        found["calibration"] = reliability(tally.answers.confidence, tally.answers.correct)
     tokens = [record["tokens"] for record in records]
     reading = {
         "tokens": sum(tokens),
@@ -51,7 +55,8 @@ def compared(
     task: TaskSection, first: Sequence[Record], second: Sequence[Record]
 ) -> tuple[dict[str, Any], list[int], list[int]]:
     """A paired test of two models' records of the same rows, in the order of the first's; and the
-    places, among the first's, of the rows that only the first has right, and only the second.
+    places, among the first's, of the rows that only the first has right, and only the second: those
+    where the other is most wrong come first.
 
     The test has `metrics`, each with its difference, interval and p-value; how many rows only one
     has right; and McNemar's p-value of these.
@@ -67,15 +72,20 @@ def compared(
         "only_second_right": len(flipped.only_second),
         "p_mcnemar": flipped.p,
     }
-    return test, flipped.only_first.tolist(), flipped.only_second.tolist()
+    return test, _worst(theirs, flipped.only_first), _worst(ours, flipped.only_second)
 
 
 def errors(task: TaskSection, records: Sequence[Record], most: int) -> list[Record]:
-    """The wrong records of which the model was surest, the surest first; of a task without scores
-    the first of them."""
-    wrong = np.flatnonzero(~tally_of(task, records).correct).tolist()
-    found = [records[place] for place in wrong]
-    return sorted(found, key=lambda record: -record.get("score", 0.0))[:most]
+    """The wrong records, the worst first."""
+    tally = tally_of(task, records)
+    worst = _worst(tally, np.flatnonzero(~tally.correct))
+    return [records[place] for place in worst[:most]]
+
+
+def _worst(tally: Tally, places: Numbers) -> list[int]:
+    """Some of the records by their places, the worst first, equally bad ones in their order."""
+    ranked: list[int] = places[np.argsort(-tally.severity[places], kind="stable")].tolist()
+    return ranked
 
 
 def _clusters(records: Sequence[Record]) -> Any:

@@ -1,20 +1,23 @@
 """A labelled file as rows that a model is evaluated on: read and cleaned as its own examples were.
 
-Each text counts once. What is dropped is counted by reason, and so are labels that the model cannot
-give, which stay, as errors of it, and rows that it was trained on.
+Each text counts once. What is dropped is counted by reason and written aside, and counted are also
+labels that the model cannot give, which stay, as errors of it, and rows that it was trained on.
 """
 
 import collections
 import dataclasses
+import json
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from cluster.errors import UserError
-from cluster.recipe.section import Invalid, identity
+from cluster.recipe.section import Invalid, identity, nearest
 from cluster.store.artifacts import Artifact
 from trainers.corpora.cleaning.config import Clean
-from trainers.corpora.cleaning.documents import Counts, cleaned, text_key
+from trainers.corpora.cleaning.documents import SAMPLE_CHARACTERS, Counts, cleaned, text_key
 from trainers.corpora.cleaning.rules import too_short_or_long
+from trainers.corpora.config import taken
 from trainers.corpora.examples.merge import Copy, Merged, Origin
 from trainers.corpora.examples.read_rows import with_labels
 from trainers.corpora.reading.config import GROUP, LABEL, TEXT, Source
@@ -27,8 +30,31 @@ from trainers.tasks.spec import TaskSection
 KEY = "--data"
 SHOWN = 5
 """Labels and reasons in a line at most."""
+DROPPED = "dropped.jsonl"
+"""The rows of a file that were dropped: where each stands, why, and how its text begins."""
+MOST_DROPPED = 10_000
+"""Rows in that file: the first. The rest are counted alone."""
 
 Row = dict[str, Any]
+
+
+@dataclasses.dataclass
+class FileCounts(Counts):
+    """Counts that keep the first rows that are dropped, as DROPPED has them."""
+
+    where: str = ""
+    """Of the row at hand."""
+    aside: list[Row] = dataclasses.field(default_factory=list)
+
+    def drop(self, reason: str, key: int, text: str) -> None:
+        super().drop(reason, key, text)
+        if len(self.aside) < MOST_DROPPED:
+            row = {"where": self.where, "reason": reason, "text": text[:SAMPLE_CHARACTERS]}
+            self.aside.append(row)
+
+    def write(self, folder: Path) -> None:
+        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in self.aside)
+        (folder / DROPPED).write_text("".join(lines), encoding="utf-8")
 
 
 def inputs(source: Source) -> dict[str, Any]:
@@ -48,13 +74,13 @@ def refuse_missing(source: Source) -> None:
         raise UserError(f"{KEY}: {error}") from error
 
 
-def rows(source: Source, settings: TaskSection, clean: Clean) -> tuple[list[Row], Counts]:
-    """The rows of a file in its order, with what became of the others. Its columns that are no
-    roles of the task are columns of the rows, too. Raises UserError where there are none."""
+def rows(source: Source, settings: TaskSection, clean: Clean) -> tuple[list[Row], FileCounts]:
+    """The rows of a file in its order, with what became of the others. Its slices are columns of
+    the rows, too. Raises UserError where there are none."""
     source = _with_columns(source, settings)
-    counts = Counts()
-    further: dict[str, tuple[int, Row]] = {}
-    documents = settings.checked(_numbered(source, settings, further))
+    counts = FileCounts()
+    numbers: dict[str, int] = {}
+    documents = settings.checked(_numbered(source, numbers, counts))
     # Here what cannot be read is told, however much it is.
     lenient = clean.model_copy(update={"max_unreadable": 1.0})
     kept = cleaned(documents, lenient, counts, too_short_or_long, settings.cleaned_document)
@@ -69,7 +95,7 @@ def rows(source: Source, settings: TaskSection, clean: Clean) -> tuple[list[Row]
             f"{KEY} {source.path}: no labelled rows; of {counts.read:,} read, dropped: "
             f"{_listed(counts.dropped) or 'none'}{', such as ' + shown[0] if shown else ''}"
         )
-    return [_row(document, settings, *further[document.where]) for document in found], counts
+    return [_row(document, settings, numbers[document.where]) for document in found], counts
 
 
 def _with_columns(source: Source, settings: TaskSection) -> Source:
@@ -80,6 +106,16 @@ def _with_columns(source: Source, settings: TaskSection) -> Source:
     if source.label_keys and not settings.has_label:
         key = source.label_keys[0]
         raise UserError(f"--set {key}: is about the label of a row, and its task has none")
+    for role in settings.roles:
+        if role in source.slices:
+            raise UserError(f"--set slices: {taken(role)}")
+    roles = {TEXT, LABEL, GROUP, *settings.roles}
+    for role in source.columns.keys() - roles - {*source.slices}:
+        raise UserError(
+            f"--set columns.{role}: the model has no such column, it has "
+            f"{', '.join(sorted(roles))}{nearest(role, roles)}; to slice by a column: --set "
+            f"'slices=[{role}]'"
+        )
     known = first_columns(source, {*settings.roles, GROUP})
     named = source.of_examples(known, settings.forms)
     if named is not None:
@@ -93,23 +129,17 @@ def _with_columns(source: Source, settings: TaskSection) -> Source:
     )
 
 
-def _numbered(
-    source: Source, settings: TaskSection, further: dict[str, tuple[int, Row]]
-) -> Iterator[Document]:
-    """The documents of all parts; `further` gets, by where a row stands, its number and the columns
-    that are no roles of the task."""
-    number = 0
-    for part in parts(source, KEY):
-        for document in read(source, part):
-            number += 1
-            others = {k: v for k, v in document.values.items() if k not in settings.roles}
-            further[document.where] = number, others
-            values = {k: v for k, v in document.values.items() if k not in others}
-            yield dataclasses.replace(document, values=values) if others else document
+def _numbered(source: Source, numbers: dict[str, int], counts: FileCounts) -> Iterator[Document]:
+    """The documents of all parts; `numbers` gets the number of each, by where it stands."""
+    documents = (document for part in parts(source, KEY) for document in read(source, part))
+    for number, document in enumerate(documents, 1):
+        numbers[document.where] = number
+        counts.where = document.where
+        yield document
 
 
 def _once_each(
-    documents: Sequence[Document], source: Source, settings: TaskSection, counts: Counts
+    documents: Sequence[Document], source: Source, settings: TaskSection, counts: FileCounts
 ) -> list[Document]:
     """Each text once, as examples have it: one that stands with two labels is dropped."""
     origin = Origin.of("data", source, None)
@@ -122,7 +152,7 @@ def _once_each(
     for copies in by_text.values():
         merged.add(copies, one_label)
     for reason, place in merged.dropped:
-        text = documents[place].text or ""
+        counts.where, text = documents[place].where, documents[place].text or ""
         counts.drop(reason, text_key(text), text)
     return [
         dataclasses.replace(documents[place], label=tuple(labels))
@@ -130,17 +160,17 @@ def _once_each(
     ]
 
 
-def _row(document: Document, settings: TaskSection, number: int, others: Row) -> Row:
+def _row(document: Document, settings: TaskSection, number: int) -> Row:
     """As a row of examples, but for its id: which row of the file it is."""
     labels = [*(document.label or ())]
     label = {LABEL: labels if settings.several_labels else labels[0]} if settings.has_label else {}
     return {
-        **others,  # first, since a column may be called as one of ours is
         "id": str(number),
         TEXT: document.text,
         **label,
         GROUP: document.group,
         **document.values,
+        **document.slices,
     }
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trainers.corpora.report.picture import STAND_INS, picture
+from trainers.tasks.tally import Answers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,16 +17,16 @@ RIGHT, WRONG, BESIDE = (STAND_INS[name] for name in ("kept", "dropped", "before"
 
 def reliability_plot(bins: Sequence[Mapping[str, float]]) -> str:
     """The share that is right over confidence: on the diagonal where the model is as often right as
-    it says. A dot's area is its share of the documents."""
+    it says. A dot's area is its share of the answers."""
     confidence = [one["confidence"] for one in bins]
     correct = [one["correct"] for one in bins]
-    documents = np.array([one["documents"] for one in bins])
+    answers = np.array([one["answers"] for one in bins])
 
     def draw(axes: "Axes") -> None:
         axes.plot([0, 1], [0, 1], color=BESIDE, linewidth=0.8, linestyle="dashed")
         axes.plot(confidence, correct, color=RIGHT, linewidth=1.2)
         axes.vlines(confidence, correct, confidence, color=WRONG, linewidth=0.8)
-        sizes = 8 + 160 * documents / documents.sum()
+        sizes = 8 + 160 * answers / answers.sum()
         axes.scatter(confidence, correct, s=sizes, color=RIGHT, linewidth=0, zorder=3)
         least = min(*confidence, *correct)
         axes.set(xlim=(max(0, min(confidence) - 0.05), 1.02), ylim=(max(0, least - 0.1), 1.05))
@@ -34,15 +35,16 @@ def reliability_plot(bins: Sequence[Mapping[str, float]]) -> str:
     return picture(draw, height=3.2)
 
 
-def score_histogram(right: Sequence[float], wrong: Sequence[float]) -> str:
-    """Right and wrong predictions by their score, stacked."""
-    edges = np.histogram_bin_edges([*right, *wrong], BARS)
-    counts = [np.histogram(scores, edges)[0] for scores in (wrong, right)]
+def score_histogram(answers: Answers) -> str:
+    """Right and wrong answers by their score, stacked."""
+    scores, correct = answers.confidence, answers.correct
+    edges = np.histogram_bin_edges(scores, BARS)
+    counts = [np.histogram(scores[chosen], edges)[0] for chosen in (~correct, correct)]
 
     def draw(axes: "Axes") -> None:
         axes.stairs(counts[0], edges, fill=True, color=WRONG)
         axes.stairs(counts[0] + counts[1], edges, baseline=counts[0], fill=True, color=RIGHT)
-        axes.set(xlabel="score", ylabel="rows")
+        axes.set(xlabel="score", ylabel=answers.noun)
         axes.grid(False, axis="x")
 
     return picture(draw, height=3.2)

@@ -4,10 +4,12 @@
     gold, prediction   labels, or lists of these, or of entities
     score              how sure the model is of its prediction, where the task has that
     tokens, truncated  what of the row the model read
-    group, characters  and every further column of the rows that is a plain value: slices
-    text               for people
+    group, characters  and every further column of the rows that is a plain value: slices, such as
+                       `source`
+    text               as it was cleaned, for people
 
-A task adds what its figures need.
+A task adds what its figures need. Places in `gold` and `prediction`, as those of entities, are
+places in `text`: code points, from the start to behind the end.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -3,13 +3,28 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from cluster.lazy_import import lazy_import
+from trainers.corpora.report.counts import bar
 from trainers.corpora.report.dots import Dot, Dots
-from trainers.corpora.report.page import ROWS, Plot, Section, Table, render, share
+from trainers.corpora.report.page import (
+    MARKS,
+    ROWS,
+    Marked,
+    Plot,
+    Section,
+    Table,
+    Tile,
+    render,
+    share,
+)
 from trainers.scoring.figures import errors, tally_of
+from trainers.scoring.labelled import DROPPED
 from trainers.scoring.plots import reliability_plot, score_histogram, token_histogram
 from trainers.scoring.records import Record
+from trainers.scoring.slices import LEAST_RECORDS
 from trainers.scoring.text import BY_GROUP, difference_rows, number, shown_intervals, with_interval
 from trainers.tasks.spec import TaskSection
+from trainers.tasks.tally import Answers
 
 MODEL, OTHER = "kept", "before"
 """Their colours."""
@@ -28,32 +43,40 @@ def evaluation_page(
     artifact_id: str,
     subject: str,
     about: str,
+    dropped: Sequence[Mapping[str, str]] = (),
 ) -> str:
     """The page of what `evaluate` computed from records; `subject` is what they are of, `test` or
-    `data`, and `about` says which model it is of and on what."""
+    `data`, and `about` says which model it is of and on what. `dropped` are rows of a file that are
+    not among them."""
     computed = evaluation[subject]
-    right = tally_of(task, records).correct
-    wrong = int((~right).sum())
-    headline, cut = task.headline, evaluation["reading"]["truncated"]
-    low, high = shown_intervals(computed)[headline]
-    tiles: dict[str, str | int] = {
-        task.metrics[headline].title: f"{computed[headline]:.4f}",
-        "its 95 % interval": f"{low:.4f} to {high:.4f}",
+    tally = tally_of(task, records)
+    wrong, cut = int((~tally.correct).sum()), evaluation["reading"]["truncated"]
+    shown = [task.headline, *(name for name in task.test_metrics if name != task.headline)]
+    tiles: dict[str, str | int | Tile] = {
+        task.metrics[name].title: _tile(computed, name) for name in shown
+    }
+    tiles |= {
         "rows": len(records),
-        "not all right": f"{wrong:,} ({share(wrong, len(records))})",
+        "rows not all right": f"{wrong:,} ({share(wrong, len(records))})",
         "texts cut": f"{cut:,} ({share(cut, len(records))})",
     }
     sections = [
         _figures(task, evaluation, subject),
-        *_sure(evaluation, records, right.tolist()),
+        *_mistakes(computed),
         *_confusion(computed),
         *_by_label(computed),
         *_slices(task, evaluation, computed),
-        _reading(task, evaluation["reading"], records),
-        *_rows(evaluation.get("rows")),
+        *_sure(evaluation, tally.answers),
         _errors(task, records),
+        _reading(task, evaluation["reading"], records),
+        *_rows(evaluation.get("rows"), dropped),
     ]
     return render(f"Evaluation of {about}", artifact_id, tiles, sections)
+
+
+def _tile(computed: Mapping[str, Any], name: str) -> Tile:
+    low, high = shown_intervals(computed)[name]
+    return Tile(f"{computed[name]:.4f}", f"95 %: {low:.4f} to {high:.4f}")
 
 
 def _figures(task: TaskSection, evaluation: Mapping[str, Any], subject: str) -> Section:
@@ -102,34 +125,48 @@ def _differences(task: TaskSection, name: str, test: Mapping[str, Any]) -> Table
     return Table(caption, head, difference_rows(task.metrics, test))
 
 
-def _sure(
-    evaluation: Mapping[str, Any], records: Sequence[Record], right: Sequence[bool]
-) -> Iterator[Section]:
+def _sure(evaluation: Mapping[str, Any], answers: Answers | None) -> Iterator[Section]:
     """How sure the model is, and how right."""
-    if not all("score" in record for record in records):
+    if answers is None:
         return
-    plots = []
-    if "calibration" in evaluation:
-        caption = "Reliability: a dot's area is its share of the rows"
-        plots.append(Plot(caption, svg=reliability_plot(evaluation["calibration"])))
-    scores: dict[bool, list[float]] = {True: [], False: []}
-    for record, is_right in zip(records, right, strict=True):
-        scores[is_right].append(record["score"])
-    svg = score_histogram(scores[True], scores[False])
-    plots.append(Plot("Rows by score, right on top of wrong", svg=svg))
+    noun = answers.noun
+    plots = [
+        Plot(
+            f"Share of {noun} that are right, by confidence; a dot's area is its share of the "
+            f"{noun}",
+            svg=reliability_plot(evaluation["calibration"]),
+        ),
+        Plot(f"{noun.capitalize()} by score, right on top of wrong", svg=score_histogram(answers)),
+    ]
     about = (
         "A model is calibrated where it is right as often as it says: its dots are then on the "
         "broken line. Below it the model is too sure."
     )
     legend = {"kept": "right", "dropped": "wrong; how far its confidence is off"}
-    yield Section("How sure it is", about if len(plots) > 1 else "", legend, plots)
+    yield Section("How sure it is", about, legend, plots)
+
+
+def _mistakes(computed: Mapping[str, Any]) -> Iterator[Section]:
+    """Of tasks whose answers can be wrong in several ways."""
+    counts: Mapping[str, int] | None = computed.get("mistakes")
+    if counts is None:
+        return
+    bars = [
+        bar(kind, count, sum(counts.values()), "kept" if kind == "right" else "dropped")
+        for kind, count in counts.items()
+    ]
+    about = (
+        "What was found is compared with what is true where they share characters. What has a "
+        "wrong boundary or label counts as both missed and extra in precision and recall."
+    )
+    yield Section("What goes wrong", about, plots=[Plot("Entities by how they were found", bars)])
 
 
 def _confusion(computed: Mapping[str, Any]) -> Iterator[Section]:
     matrix = computed.get("confusion")
     if matrix is None:
         return
-    labels = [*computed["per_label"]]
+    labels = [*computed["per_label"], "none"][: len(matrix)]
     sizes = {place: sum(row) for place, row in enumerate(matrix)}
     kept = sorted(sorted(sizes, key=lambda place: -sizes[place])[:CONFUSED])
     rows, shades = [], []
@@ -155,12 +192,12 @@ def _by_label(computed: Mapping[str, Any]) -> Iterator[Section]:
             continue
         columns = [*next(iter(parts.values()))]
         rows = [
-            [label, *(_cell(column, of.get(column)) for column in columns)]
-            for label, of in parts.items()
+            [label, *(_cell(of.get(column)) for column in columns)] for label, of in parts.items()
         ]
-        part = name.removeprefix("per_").replace("_", " ")
+        what, _, part = name.rpartition("per_")
+        caption = f"{what}by {part}".replace("_", " ").capitalize()
         head = [part.capitalize(), *map(str.capitalize, columns)]
-        tables.append(Table(f"By {part}", head, rows, folded=len(rows) > ROWS))
+        tables.append(Table(caption, head, rows, folded=len(rows) > ROWS))
     if tables:
         yield Section("Parts", tables=tables)
 
@@ -169,10 +206,10 @@ def _is_figures(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(one, int | float) for one in value.values())
 
 
-def _cell(column: str, value: float | None) -> str | int:
+def _cell(value: float | None) -> str | int:
     if value is None:
         return "–"
-    return int(value) if float(value).is_integer() and value > 1 else f"{value:.4f}"
+    return value if isinstance(value, int) else f"{value:.4f}"
 
 
 def _slices(
@@ -188,9 +225,14 @@ def _slices(
             colour = OTHER if "others" in part else MODEL
             dots.append(Dot(part["value"], value, interval, note, colour))
         plots.append(Plot(f"By {column}", dots=Dots(dots, mark=computed[name])))
-    if plots:
-        title = task.metrics[name].title
-        about = f"{title[0].upper()}{title[1:]} of parts of the rows; the line is that of all."
+    title = task.metrics[name].title
+    about = f"{title[0].upper()}{title[1:]} of parts of the rows; the line is that of all."
+    left_out = ", ".join(
+        f"{column} ({values:,} values)" for column, values in evaluation["unsliced"].items()
+    )
+    if left_out:
+        about += f" Left out, since no value has {LEAST_RECORDS} rows: {left_out}."
+    if plots or left_out:
         yield Section("Slices", about, plots=plots)
 
 
@@ -205,43 +247,73 @@ def _reading(task: TaskSection, reading: Mapping[str, int], records: Sequence[Re
     return Section("What it read", about, plots=[plot])
 
 
-def _rows(rows: Mapping[str, Any] | None) -> Iterator[Section]:
+def _rows(
+    rows: Mapping[str, Any] | None, dropped: Sequence[Mapping[str, str]]
+) -> Iterator[Section]:
     """What became of the rows of a file."""
     if rows is None:
         return
-    counts = [["kept", rows["kept"]], *([reason, n] for reason, n in rows["dropped"].items())]
-    table = Table(f"{rows['read']:,} rows read", ("What became of them", "Rows"), counts)
-    unknown = [[label, n] for label, n in rows["unknown_labels"].items()]
-    tables = [table]
-    if unknown:
-        tables.append(Table("Labels that the model does not know", ("Label", "Rows"), unknown))
+    fates = {"kept": rows["kept"], **rows["dropped"]}
+    parts = (
+        (f"{rows['read']:,} rows read", "What became of them", fates),
+        ("In the rows read", "What is to be told of them", rows["noted"]),
+        ("Labels that the model does not know", "Label", rows["unknown_labels"]),
+    )
+    tables = [
+        Table(caption, (what, "Number"), [*counts.items()])
+        for caption, what, counts in parts
+        if counts
+    ]
+    if dropped:
+        shown = [[row["text"], row["reason"], row["where"]] for row in dropped[:ROWS]]
+        caption = f"The first rows that were dropped; {len(dropped):,} are in {DROPPED}"
+        head = ("Text", "Why", "Where")
+        tables.append(Table(caption, head, shown, names=3, folded=True, texts=True))
     seen = rows["trained_on"]
     about = f"{seen:,} of the rows are among those that the model was trained on." if seen else ""
-    yield Section("Rows", about, tables=tables)
+    yield Section("Rows of the file", about, tables=tables)
 
 
 def _errors(task: TaskSection, records: Sequence[Record]) -> Section:
     wrong = errors(task, records, ERRORS)
     about = (
-        "Those that the model was surest of come first: among them are labels that are wrong in "
-        "the data."
+        "Rows with most mistakes come first, and of as many those that the model was surest of: "
+        "among them are labels that are wrong in the data. Texts are as they were cleaned."
     )
-    return Section("Worst errors", about, tables=[error_table("", wrong)] if wrong else [])
+    if not wrong:
+        return Section("Worst errors", "There are none.")
+    if task.marked is None:
+        return Section("Worst errors", about, tables=[_error_table(wrong)])
+    rows = [[marked_text(task, record), record["tokens"]] for record in wrong]
+    table = Table("", ("Text", "Tokens"), rows, texts=True)
+    about += " Places in `records.parquet` are places in these, and so are the marks."
+    return Section("Worst errors", about, MARKS, tables=[table])
 
 
-def error_table(caption: str, records: Sequence[Record]) -> Table:
+def _error_table(records: Sequence[Record]) -> Table:
     rows = [
         [
             beginning(record["text"]),
-            answer(record["gold"], record["text"]),
-            answer(record["prediction"], record["text"]),
-            f"{record['score']:.4f}" if "score" in record else "–",
+            answer(record["gold"]),
+            answer(record["prediction"]),
+            score_text(record),
             record["tokens"],
         ]
         for record in records
     ]
     head = ("Text", "True", "Predicted", "Score", "Tokens")
-    return Table(caption, head, rows, names=3, texts=True)
+    return Table("", head, rows, names=3, texts=True)
+
+
+def marked_text(task: TaskSection, record: Record) -> Marked:
+    """Of a task whose answers are parts of a text."""
+    assert task.marked is not None
+    marked: Marked = lazy_import(task.marked)(record)
+    return marked
+
+
+def score_text(record: Record) -> str:
+    return f"{record['score']:.4f}" if "score" in record else "–"
 
 
 def beginning(text: str) -> str:
@@ -250,12 +322,6 @@ def beginning(text: str) -> str:
     return f"{text[:SHOWN_CHARACTERS]} … ({len(text) - SHOWN_CHARACTERS:,} more characters)"
 
 
-def answer(value: Any, text: str) -> str:
-    """A label, labels, or entities, as people read them."""
-    if isinstance(value, str):
-        return value
-    named = [
-        f"{one['label']} {text[one['start'] : one['end']]}" if isinstance(one, Mapping) else one
-        for one in value
-    ]
-    return ", ".join(named) or "none"
+def answer(value: str | Sequence[str]) -> str:
+    """A label, or labels, as people read them."""
+    return value if isinstance(value, str) else ", ".join(value) or "none"

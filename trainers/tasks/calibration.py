@@ -11,7 +11,7 @@ BINS = 15
 
 
 def bins(confidence: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    """(documents,): the bin of each."""
+    """(answers,): the bin of each."""
     return np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
 
 
@@ -24,7 +24,7 @@ def calibration_error(gaps: Any, documents: Any) -> Any:
 def reliability(
     confidence: npt.NDArray[np.float64], correct: npt.NDArray[np.bool_]
 ) -> list[dict[str, float]]:
-    """Of each bin that has any documents, how many, their mean confidence, and the share that is
+    """Of each bin that has any answers, how many, their mean confidence, and the share that is
     right."""
     numbers = bins(confidence)
     found = []
@@ -32,7 +32,7 @@ def reliability(
         inside = numbers == number
         found.append(
             {
-                "documents": int(inside.sum()),
+                "answers": int(inside.sum()),
                 "confidence": float(confidence[inside].mean()),
                 "correct": float(correct[inside].mean()),
             }

@@ -60,6 +60,10 @@ class TaskSection(TaskRows, Training):
     tally: ClassVar[str]
     """`module:function` from records to their Tally (tally.py), of which intervals, slices and
     paired tests are made: a pure function."""
+    marked: ClassVar[str | None] = None
+    """`module:function` from a record to its text with what is wrong in it marked (`Marked` of
+    report/page.py), where answers are parts of the text; else pages say them beside it. A pure
+    function."""
     objectives: ClassVar[tuple[str, ...]]
     """Objectives of pretraining whose models suit it."""
     route: ClassVar[str]

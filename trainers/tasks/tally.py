@@ -8,6 +8,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+Values = npt.NDArray[np.float64]
+
+
+@dataclasses.dataclass(frozen=True)
+class Answers:
+    """All that a model said with a probability: of each record one answer, or of each entity."""
+
+    confidence: Values
+    """(answers,): how probable the model says it is that the answer is right."""
+    correct: npt.NDArray[np.bool_]
+    """(answers,): whether it is."""
+    noun: str = "rows"
+    """What people call what there is an answer of each."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Tally:
@@ -18,22 +32,27 @@ class Tally:
     """(records, counts), an array of numpy or a sparse one of scipy."""
     metrics: Callable[[Any], dict[str, Any]]
     """From sums (..., counts) to every metric that evaluation reports, (...)."""
-    correct: npt.NDArray[np.bool_]
-    """(records,): whether all of a record's prediction is right."""
-    confidence: npt.NDArray[np.float64] | None = None
-    """(records,): how probable the model says that is. None where it says no such thing."""
+    severity: Values
+    """(records,): how wrong each is, and 0 where all of it is right: as a rule how many mistakes it
+    has, and a part of 1 by how sure the model was of them. The worst are shown first."""
+    answers: Answers | None = None
+    """None where the model says no probability."""
+
+    @property
+    def correct(self) -> npt.NDArray[np.bool_]:
+        """(records,): whether all of a record's prediction is right."""
+        return self.severity == 0
 
     def figures(self) -> dict[str, float]:
         """The metrics of all records."""
         return {name: float(value) for name, value in self.metrics(self.counts.sum(0)).items()}
 
     def of(self, records: npt.NDArray[np.int64]) -> "Tally":
-        """The tally of some of the records, by their places."""
-        confidence = None if self.confidence is None else self.confidence[records]
-        return Tally(self.counts[records], self.metrics, self.correct[records], confidence)
+        """The tally of some of the records, by their places, without their answers."""
+        return Tally(self.counts[records], self.metrics, self.severity[records])
 
 
-def confidence_of(records: Sequence[Mapping[str, Any]]) -> npt.NDArray[np.float64] | None:
-    """(records,): their scores; None where they have none, as those of a rule."""
+def scores_of(records: Sequence[Mapping[str, Any]]) -> Values | None:
+    """Of records or entities; None where one has none, as those of a rule."""
     scores = [record.get("score") for record in records]
     return None if None in scores else np.array(scores, np.float64)

@@ -6,7 +6,7 @@ import functools
 import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from trainers.corpora.report.dots import Dots
 
@@ -20,6 +20,37 @@ UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 """Unicode categories: control, format, lone surrogate, line and paragraph separator."""
 JOINERS = "\u200c\u200d"
 """Invisible, but part of how Persian, Indic scripts and emoji are written."""
+MARKS = {
+    "kept": "true and not found",
+    "dropped": "found and not true",
+    "near": "both, with another label or boundary",
+    "before": "right",
+}
+"""What the colours of a marked text say of its parts."""
+
+
+class Tile(NamedTuple):
+    """A headline figure with a line below."""
+
+    value: str
+    note: str
+
+
+class Piece(NamedTuple):
+    """Of a marked text."""
+
+    text: str
+    colour: str = ""
+    """One of MARKS, or none."""
+    note: str = ""
+    """Stands behind it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Marked:
+    """A text, parts of which are marked, as a cell of a table."""
+
+    pieces: Sequence[Piece]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,12 +78,13 @@ class Plot:
 class Table:
     caption: str
     head: Sequence[str]
-    rows: Sequence[Sequence[str | int]]
+    rows: Sequence[Sequence[str | int | Marked]]
     names: int = 1
     """How many columns, from the left, are words."""
     folded: bool = False
     texts: bool = False
-    """Whether the first column is texts of any length."""
+    """Whether the first column is texts of any length. A narrow screen shows each row of such a
+    table as lines."""
     shades: Sequence[Sequence[float]] = ()
     """Of each cell that is no word, how dark it is: to 1 in the colour of what is kept, and to -1
     in that of what is dropped."""
@@ -78,7 +110,7 @@ class Section:
 
 
 def render(
-    title: str, artifact_id: str, tiles: Mapping[str, str | int], sections: Sequence[Section]
+    title: str, artifact_id: str, tiles: Mapping[str, str | int | Tile], sections: Sequence[Section]
 ) -> str:
     """The page as HTML; `tiles` are its headline figures."""
     html: str = _template().render(

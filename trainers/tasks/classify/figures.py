@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from trainers.tasks.calibration import BINS, bins, calibration_error
-from trainers.tasks.tally import Tally, confidence_of
+from trainers.tasks.tally import Answers, Tally, scores_of
 
 Records = Sequence[Mapping[str, Any]]
 Hot = npt.NDArray[np.bool_]
@@ -65,8 +65,8 @@ def figures(records: Records) -> dict[str, Any]:
 
 
 def tally(records: Records) -> Tally:
-    """Of each record which labels are hit, given and gold, and whether all are right; with one
-    label a text also how far its confidence is from that, by bin."""
+    """Of each record which labels are hit, given and gold, and how many are not right; with one
+    label a text also how far its confidence is from whether all are, by bin."""
     return _tally(records, _Answers.of(records))
 
 
@@ -75,7 +75,7 @@ def _tally(records: Records, answers: _Answers) -> Tally:
     correct = (gold == given).all(axis=1)
     columns = [sparse.csr_array(hot) for hot in (gold & given, given, gold, correct[:, None])]
     columns.append(sparse.csr_array(np.ones((len(records), 1))))
-    confidence = confidence_of(records)
+    confidence = scores_of(records)
     if not answers.has_several:
         assert confidence is not None
         places = (np.arange(len(records)), bins(confidence))
@@ -83,7 +83,11 @@ def _tally(records: Records, answers: _Answers) -> Tally:
         columns.append(sparse.csr_array((confidence - correct, places), shape=shape))
     counts = sparse.hstack(columns, format="csr", dtype=np.float64)
     metrics = functools.partial(_metrics, number=len(answers.labels))
-    return Tally(counts, metrics, correct, confidence)
+    mistakes = (gold != given).sum(1)
+    sure = np.zeros(len(records)) if confidence is None else confidence
+    severity = np.where(correct, 0, mistakes + sure)
+    said = None if confidence is None else Answers(confidence, correct)
+    return Tally(counts, metrics, severity, said)
 
 
 def _metrics(sums: Any, number: int) -> dict[str, Any]:

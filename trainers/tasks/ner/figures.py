@@ -12,13 +12,17 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from trainers.tasks.tally import Tally, confidence_of
+from trainers.tasks.ner.mistakes import KINDS, RIGHT, pairs
+from trainers.tasks.tally import Answers, Tally, scores_of
 
 Records = Sequence[Mapping[str, Any]]
 Entity = tuple[int, int, str]
 
 
 def figures(records: Records) -> dict[str, Any]:
+    """`mistakes` are entities by kind (mistakes.py), and `mistakes_per_label` the same by their
+    true label. In the confusion matrix rows are true labels and columns predicted ones, in the
+    order of `per_label` and then none; it does not look at boundaries."""
     labels = _labels(records)
     counted = _tally(records, labels)
     columns = np.split(counted.counts.sum(0), 3)
@@ -33,15 +37,33 @@ def figures(records: Records) -> dict[str, Any]:
             }
             for place, label in enumerate(labels)
         },
+        **_mistakes(records, labels),
         "entities": int(columns[2].sum()),
         "documents": len(records),
     }
 
 
+def _mistakes(records: Records, labels: Sequence[str]) -> dict[str, Any]:
+    by_label = {label: dict.fromkeys(KINDS, 0) for label in labels}
+    places = {label: place for place, label in enumerate(labels)}
+    confusion = np.zeros((len(labels) + 1, len(labels) + 1), np.int64)
+    for record in records:
+        for pair in pairs(record):
+            by_label[pair.label][pair.kind] += 1
+            true, found = (places[one["label"]] if one else len(labels) for one in pair)
+            confusion[true, found] += 1
+    return {
+        "mistakes": {kind: sum(of[kind] for of in by_label.values()) for kind in KINDS},
+        "mistakes_per_label": by_label,
+        "confusion": confusion.tolist(),
+    }
+
+
 def tally(records: Records) -> Tally:
     """Of each record, by label, entities that are predicted rightly, predicted, and gold. A record
-    is right if all of its entities are, and no other is predicted. Its confidence is that of the
-    least certain entity, and 1 where none is predicted."""
+    is right if all of its entities are, and no other is predicted; else it is as wrong as it has
+    mistakes, and of as many the surest entity that is wrong decides. Answers are entities: of a
+    text without any the model says no probability."""
     return _tally(records, _labels(records))
 
 
@@ -54,10 +76,10 @@ def _labels(records: Records) -> list[str]:
 
 def _tally(records: Records, labels: Sequence[str]) -> Tally:
     places = {label: place for place, label in enumerate(labels)}
-    rows, columns, correct = [], [], []
+    rows, columns, severity = [], [], []
     for number, record in enumerate(records):
         gold, given = keys(record["gold"]), keys(record["prediction"])
-        correct.append(gold == given)
+        severity.append(0.0 if gold == given else _severity(record))
         for kind, entities in enumerate((gold & given, given, gold)):
             columns += [kind * len(labels) + places[label] for _, _, label in entities]
             rows += [number] * len(entities)
@@ -65,7 +87,23 @@ def _tally(records: Records, labels: Sequence[str]) -> Tally:
     shape = (len(records), 3 * len(labels))
     counts = sparse.csr_array((np.ones(len(rows)), where), shape=shape)  # equal places add up
     metrics = functools.partial(_metrics, number=len(labels))
-    return Tally(counts, metrics, np.array(correct, bool), confidence_of(records))
+    return Tally(counts, metrics, np.array(severity), _answers(records))
+
+
+def _severity(record: Mapping[str, Any]) -> float:
+    wrong = [pair for pair in pairs(record) if pair.kind != RIGHT]
+    sure = max((pair.found.get("score", 0.0) for pair in wrong if pair.found), default=0.0)
+    return len(wrong) + float(sure)
+
+
+def _answers(records: Records) -> Answers | None:
+    found = [(record, one) for record in records for one in record["prediction"]]
+    scores = scores_of([one for _, one in found])
+    if scores is None or not found:
+        return None
+    true = {id(record): keys(record["gold"]) for record in records}
+    correct = [keys([one]) <= true[id(record)] for record, one in found]
+    return Answers(scores, np.array(correct), "entities")
 
 
 def _metrics(sums: Any, number: int) -> dict[str, Any]:

@@ -27,6 +27,7 @@ class Ner(EntityRows, LabelledTask):
     predictor: ClassVar[str] = "trainers.tasks.ner.predictor:NerPredictor"
     figures: ClassVar[str] = "trainers.tasks.ner.figures:figures"
     tally: ClassVar[str] = "trainers.tasks.ner.figures:tally"
+    marked: ClassVar[str | None] = "trainers.tasks.ner.mistakes:marked"
     objectives: ClassVar[tuple[str, ...]] = ENCODING
     route: ClassVar[str] = "/v1/ner"
     sample: ClassVar[Mapping[str, Any]] = {"text": "鲁迅1881年生于浙江绍兴，后来在北京大学任教。"}

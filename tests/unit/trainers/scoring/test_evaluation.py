@@ -106,6 +106,8 @@ def test_a_file_is_an_evaluation_of_its_own(examples: Artifact, tokenizer: Any) 
     assert made.manifest.stage == "data"
     assert "test" not in metrics
     assert metrics["data"]["documents"] == 32
+    (dropped,) = (made.path / "dropped.jsonl").read_text("utf-8").splitlines()
+    assert json.loads(dropped)["reason"] == "no label in column 'label'"
     assert metrics["rows"] == {
         "read": 33,
         "kept": 32,

@@ -40,15 +40,20 @@ def test_intervals_stand_beside_the_figures_and_by_group_where_there_are_groups(
 def test_what_was_read_is_counted() -> None:
     found = details(TASK, [record(number, "a") for number in range(40)])
     assert found["reading"] == {"tokens": sum(range(2, 42)), "longest": 41, "truncated": 9}
-    assert sum(one["documents"] for one in found["calibration"]) == 40
+    assert sum(one["answers"] for one in found["calibration"]) == 40
     assert "tokens" not in found["slices"]
+    assert found["unsliced"] == {}
 
 
 def test_rows_are_matched_by_their_ids() -> None:
     first = [record(number, "a" if number < 40 else "b") for number in range(50)]
-    second = [record(number, "a" if number % 2 else "b") for number in reversed(range(50))]
+    second = [
+        record(number, "a" if number % 2 else "b", score=0.5 + number / 100)
+        for number in reversed(range(50))
+    ]
     test, only_first, only_second = compared(TASK, first, second)
-    assert [first[place]["row"] for place in only_first] == [*range(0, 40, 2)]
+    by_how_sure_the_second_was = [*range(38, -1, -2)]
+    assert [first[place]["row"] for place in only_first] == by_how_sure_the_second_was
     assert [first[place]["row"] for place in only_second] == [*range(41, 50, 2)]
     assert (test["rows"], test["both_right"]) == (50, 20)
     assert (test["only_first_right"], test["only_second_right"]) == (20, 5)
@@ -58,6 +63,16 @@ def test_rows_are_matched_by_their_ids() -> None:
 def test_the_surest_errors_come_first() -> None:
     some = [record(0, "a", 1.0), record(1, "b", 0.6), record(2, "b", 0.95), record(3, "b", 0.7)]
     assert [one["row"] for one in errors(TASK, some, most=2)] == [2, 3]
+
+
+def test_what_has_most_labels_wrong_is_worse_than_what_is_surer() -> None:
+    task = Classify(multi_label=True)
+    some = [
+        {**record(0, "a"), "gold": ["a"], "prediction": ["a"], "score": 0.99},
+        {**record(1, "a"), "gold": ["a"], "prediction": ["b"], "score": 0.6},
+        {**record(2, "a"), "gold": ["a"], "prediction": [], "score": 0.9},
+    ]
+    assert [one["row"] for one in errors(task, some, most=5)] == [1, 2]
 
 
 def test_records_know_their_row_and_its_plain_columns(tmp_path: Any) -> None:

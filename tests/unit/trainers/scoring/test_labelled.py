@@ -17,7 +17,8 @@ from trainers.corpora.cleaning.documents import text_key
 from trainers.corpora.reading.config import Source
 from trainers.corpora.reading.sources import content_hash
 from trainers.corpora.tokens.pack import write_arrow
-from trainers.scoring.labelled import inputs, lines, report, rows, unknown_labels
+from trainers.scoring import labelled
+from trainers.scoring.labelled import DROPPED, inputs, lines, report, rows, unknown_labels
 from trainers.tasks.classify.spec import Classify
 
 
@@ -63,20 +64,49 @@ def test_rows_are_cleaned_and_each_text_counts_once() -> None:
     }
 
 
-def test_columns_are_named_as_in_a_recipe_and_others_are_kept_as_slices() -> None:
+def test_columns_are_named_as_in_a_recipe_and_slices_are_kept() -> None:
     Path("data.csv").write_text("review,stars,shop\ngut gemacht,5,x\nnicht so,1,y\nmittel,3,x\n")
-    settings = ["columns={text: review, label: stars, shop: shop}"]
+    settings = ["columns={text: review, label: stars}", "slices=[shop]"]
     settings.append("label_map={1: bad, 3: null, 5: good}")
     found, counts = rows(source(*settings, path="data.csv"), Classify(), Clean())
     assert [(row["label"], row["shop"]) for row in found] == [("good", "x"), ("bad", "y")]
     assert dict(counts.dropped) == {"label mapped to null": 1}
 
 
-def test_a_column_called_as_one_of_ours_does_not_take_its_place() -> None:
-    """Rows of two models are matched by their ids."""
-    Path("data.csv").write_text("text,label,user\ngut gemacht,good,7\nnicht so,bad,7\n")
-    found, _ = rows(source("columns.id=user", path="data.csv"), Classify(), Clean())
-    assert len({row["id"] for row in found}) == 2
+def test_a_row_without_a_value_to_slice_by_stays_and_is_told() -> None:
+    written({"text": "one text", "label": "a", "shop": "x"}, {"text": "another one", "label": "b"})
+    found, counts = rows(source("slices=[shop]"), Classify(), Clean())
+    assert [row["shop"] for row in found] == ["x", None]
+    assert counts.noted == {"rows without a value of shop": 1}
+
+
+def test_rows_that_are_dropped_are_kept_aside_with_their_places_and_reasons(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    texts = ["one text", "?", "one text", "both", "both", "fine", "third"]
+    labels = ["a", "b", "a", "a", "b", None, "x"]
+    documents = [{"text": text, "label": of} for text, of in zip(texts, labels, strict=True)]
+    written(*documents)
+    Path("data.jsonl").write_text(Path("data.jsonl").read_text() + "\n{broken")
+    settings = ["label_map={a: a, b: b, x: null}"]
+    _, counts = rows(source(*settings), Classify(), Clean())
+    reasons = {(Path(one["where"]).name, one["reason"]) for one in counts.aside}
+    assert reasons == {
+        ("data.jsonl:2", "too short"),
+        ("data.jsonl:3", "exact duplicate"),
+        ("data.jsonl:4", "two labels"),
+        ("data.jsonl:5", "exact duplicate"),
+        ("data.jsonl:6", "no label in column 'label'"),
+        ("data.jsonl:7", "label mapped to null"),
+        ("data.jsonl:8", "not JSON"),
+    }
+    assert counts.dropped.total() == len(counts.aside) == 7
+    counts.write(tmp_path)
+    lines = (tmp_path / DROPPED).read_text("utf-8").splitlines()
+    assert [*map(json.loads, lines)] == counts.aside
+    monkeypatch.setattr(labelled, "MOST_DROPPED", 2)
+    _, bounded = rows(source(*settings), Classify(), Clean())
+    assert (len(bounded.aside), bounded.dropped) == (2, counts.dropped)
 
 
 def test_a_row_may_have_several_labels_where_the_model_gives_several() -> None:
@@ -90,8 +120,8 @@ def test_a_row_may_have_several_labels_where_the_model_gives_several() -> None:
 def test_a_task_has_its_own_columns() -> None:
     written({"tokens": ["Anna", "ｓings"], "tags": ["NAME", "O"], "page": 4})
     tag = Tag(base="some/model")
-    (row,), _ = rows(source("columns.page=page"), tag, Clean())
-    assert (row["tokens"], row["tags"], row["page"]) == (["Anna", "sings"], ["NAME", "O"], 4)
+    (row,), _ = rows(source("slices=[page]"), tag, Clean())
+    assert (row["tokens"], row["tags"], row["page"]) == (["Anna", "sings"], ["NAME", "O"], "4")
     assert "label" not in row
     with pytest.raises(UserError, match="--set label_map: is about the label of a row"):
         rows(source("label_map={a: b}"), tag, Clean())
@@ -128,6 +158,13 @@ def test_a_task_has_its_own_columns() -> None:
             "--set weak_labels: labels of rules",
         ),
         ([{"text": "a text", "label": "x"}], ["path=gone.jsonl"], "--data: .*gone.jsonl"),
+        (
+            [{"text": "a text", "label": "x"}],
+            ["columns.lable=x"],
+            "--set columns.lable: the model has no such column, it has group, label, text; did "
+            "you mean 'label'",
+        ),
+        ([{"text": "a text", "label": "x"}], ["slices=[id]"], "rows have a column 'id' by"),
         ([{"text": "a text"}], ["colums.text=x"], "--set colums: unknown key .*mean 'columns'"),
         ([{"text": "a text"}], ["repeat=x"], "--set repeat: expected a whole number"),
     ],
@@ -182,6 +219,7 @@ def test_an_evaluation_follows_from_the_content_and_how_it_is_read() -> None:
     written({"text": "a text", "label": "a"})
     before = inputs(source())
     assert inputs(source("columns.label=label")) != before
+    assert inputs(source("slices=[shop]")) != before
     Path("elsewhere").mkdir()
     Path("data.jsonl").rename("elsewhere/data.jsonl")
     assert inputs(source(path="elsewhere/data.jsonl")) == before

@@ -4,10 +4,12 @@ from typing import Any
 import pytest
 
 from tests.unit.trainers.corpora.report.reading import Read
+from trainers.scoring.comparison_report import comparison_page
 from trainers.scoring.figures import compared, details, with_intervals
 from trainers.scoring.report import ERRORS, answer, evaluation_page
 from trainers.scoring.text import number, p_text
 from trainers.tasks.classify.spec import Classify
+from trainers.tasks.ner.spec import Ner
 
 TASK = Classify()
 ID = "evaluation/demo-evaluate-00"
@@ -55,7 +57,7 @@ def test_the_headline_stands_beside_its_baselines(evaluation: dict[str, Any]) ->
     page = Read(page_of(evaluation))
     low, high = evaluation["test"]["intervals"]["accuracy"]
     assert f"0.9000 [{low:.4f}, {high:.4f}]" in page.text
-    assert f"{low:.4f} to {high:.4f}" in page.text
+    assert f"95 %: {low:.4f} to {high:.4f}" in page.text
     for text in ("this model", "ngram", "pretrained, 2 seeds", "0.9100 [0.8900, 0.9300]"):
         assert text in page.text
     assert "Against ngram, on the same 200 rows" in page.text
@@ -99,11 +101,16 @@ def test_what_became_of_a_files_rows_is_told(evaluation: dict[str, Any]) -> None
         "read": 220,
         "kept": 200,
         "dropped": {"two labels": 20},
+        "noted": {"rows without a value of shop": 12},
         "unknown_labels": {"平": 3},
         "trained_on": 7,
     }
-    text = Read(page_of(evaluation, "data")).text
+    dropped = [{"where": f"a.jsonl:{n}", "reason": "two labels", "text": "左右"} for n in range(20)]
+    page = evaluation_page(TASK, evaluation, records(10), ID, "data", "model/x on a.jsonl", dropped)
+    text = Read(page).text
     for part in ("220 rows read", "two labels", "平", "7 of the rows are among those that"):
+        assert part in text
+    for part in ("rows without a value of shop", "20 are in dropped.jsonl", "a.jsonl:19"):
         assert part in text
 
 
@@ -116,10 +123,48 @@ def test_a_model_that_is_always_right_has_a_page() -> None:
 
 
 def test_answers_are_written_as_people_read_them() -> None:
-    assert answer("好", "") == "好"
-    assert answer(["a", "b"], "") == "a, b"
-    assert answer([], "") == "none"
-    assert answer([{"start": 0, "end": 2, "label": "PER"}], "张三来了") == "PER 张三"
+    assert answer("好") == "好"
+    assert answer(["a", "b"]) == "a, b"
+    assert answer([]) == "none"
+
+
+def entities(every: int) -> list[dict[str, Any]]:
+    """Records of 200 texts with a person, of which every so many are found two characters long."""
+    person = {"start": 0, "end": 3, "label": "person"}
+    return [
+        {
+            **{name: of[name] for name in ("row", "id", "tokens", "truncated", "group")},
+            "gold": [person],
+            "prediction": [{**person, "end": 2 if of["row"] % every == 0 else 3, "score": 0.9}],
+            "text": f"王小明<b>{of['row']}",
+        }
+        for of in records(every)
+    ]
+
+
+def test_mistakes_of_entities_are_counted_by_kind_and_marked_in_their_texts() -> None:
+    task, own = Ner(base="some/model"), entities(10)
+    evaluation = {"test": with_intervals(task, own), **details(task, own)}
+    page = evaluation_page(task, evaluation, own, ID, "test", "model/x on its test split")
+    read = Read(page)
+    assert "What goes wrong" in read.text
+    (kinds,) = [plot for plot in read.plots if "missed" in plot]
+    assert kinds["wrong boundary"] == "20 (10.0%)"
+    assert "Mistakes by label" in read.text
+    assert '<mark style="--mark: var(--near)">王小</mark>' in page
+    assert '<mark style="--mark: var(--kept)">明</mark><small>person wrong boundary (0.90)' in page
+    assert "both, with another label or boundary" in read.text
+    assert "Entities by score, right on top of wrong" in read.text
+    test, *flips = compared(task, own, entities(4))
+    comparison = {**test, "model": "model/x", "against": "model/y", "left_out": 0}
+    page = comparison_page(task, comparison, own, entities(4), flips, ID)
+    assert "As the second reads it" in page
+    assert page.count("<mark") == 2 * (len(flips[0]) + len(flips[1]))
+
+
+def test_columns_that_make_no_slices_are_told(evaluation: dict[str, Any]) -> None:
+    evaluation["unsliced"] = {"user": 1200}
+    assert "Left out, since no value has 20 rows: user (1,200 values)." in page_of(evaluation)
 
 
 def test_numbers_are_written_with_their_intervals() -> None:

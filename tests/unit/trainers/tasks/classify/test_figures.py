@@ -89,8 +89,8 @@ def test_the_bins_of_reliability_come_to_the_calibration_error() -> None:
     draw = np.random.default_rng(0)
     rows = [(float(score), bool(draw.random() < score)) for score in draw.uniform(0.3, 1, 300)]
     counted = tally(scored(*rows))
-    assert counted.confidence is not None
-    bins = reliability(counted.confidence, counted.correct)
-    assert sum(one["documents"] for one in bins) == 300
-    error = sum(one["documents"] * abs(one["confidence"] - one["correct"]) for one in bins) / 300
+    assert counted.answers is not None
+    bins = reliability(counted.answers.confidence, counted.answers.correct)
+    assert sum(one["answers"] for one in bins) == 300
+    error = sum(one["answers"] * abs(one["confidence"] - one["correct"]) for one in bins) / 300
     assert figures(scored(*rows))["calibration_error"] == pytest.approx(error)

@@ -7,20 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nervaluate import Evaluator
 
+from tests.unit.trainers.tasks.ner.spans import LABELS, entities
 from trainers.scoring.bootstrap import resampled, weights
 from trainers.tasks.ner.figures import figures, tally
-
-LABELS = ["organisation", "person", "place"]
-
-
-@st.composite
-def entities(draw: Any) -> list[dict[str, Any]]:
-    """Some that do not overlap, as nervaluate takes them."""
-    cuts = sorted(draw(st.sets(st.integers(0, 12), max_size=6)))
-    spans = zip(cuts[::2], cuts[1::2], strict=False)
-    return [
-        {"start": start, "end": end, "label": draw(st.sampled_from(LABELS))} for start, end in spans
-    ]
 
 
 @given(st.lists(st.tuples(entities(), entities()), min_size=1, max_size=8))
@@ -79,7 +68,13 @@ def test_without_entities_all_is_0() -> None:
     assert found["span_f1"] == found["macro_f1"] == 0
 
 
-def test_a_record_is_as_certain_as_its_score_says_if_all_have_one() -> None:
-    scored = [{"gold": [], "prediction": [], "score": score} for score in (0.9, 0.4)]
-    assert tally(scored).confidence.tolist() == [0.9, 0.4]
-    assert tally([*scored, {"gold": [], "prediction": []}]).confidence is None  # of a gazetteer
+def test_answers_are_entities_if_all_have_a_score() -> None:
+    """A text without any says nothing of how probable that is."""
+    place = {"start": 0, "end": 2, "label": "place"}
+    found = [{**place, "score": 0.9}, {**place, "start": 1, "score": 0.4}]
+    records = [{"gold": [place], "prediction": found}, {"gold": [place], "prediction": []}]
+    answers = tally(records).answers
+    assert answers is not None
+    assert (answers.confidence.tolist(), answers.correct.tolist()) == ([0.9, 0.4], [True, False])
+    assert tally([*records, {"gold": [], "prediction": [place]}]).answers is None  # a gazetteer's
+    assert tally(records[1:]).answers is None

@@ -48,6 +48,7 @@ def examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Artifact:
             "text": texts,
             "label": ["好差"[number % 2] for number in range(len(texts))],
             "group": pa.array([f"g{number // 4}" for number in range(len(texts))]),
+            "source": ["news", "blogs"] * (len(texts) // 2),
         }
         write_arrow(pa.table(columns), made.path / f"{split}.arrow")
     return made
@@ -83,6 +84,8 @@ def test_records_and_figures_of_the_test_split(examples: Artifact, tokenizer: An
     assert metrics["test"]["documents"] == len(scored) == 40
     assert metrics["test"]["intervals_by_group"].keys() == metrics["test"]["intervals"].keys()
     assert [one["row"] for one in scored] == [*range(40)]
+    assert [one["source"] for one in scored] == ["news", "blogs"] * 20
+    assert [part["documents"] for part in metrics["slices"]["source"]] == [20, 20]
     assert all(one["truncated"] == (one["tokens"] == 12) for one in scored[:4])
     assert metrics["headline"] == {"test accuracy": metrics["test"]["accuracy"]}
     assert {*made.manifest.files} == {"evaluation.json", "records.parquet", "report.html"}

@@ -20,6 +20,7 @@ from trainers.corpora.tokens.pack import write_arrow
 from trainers.scoring import labelled
 from trainers.scoring.labelled import DROPPED, inputs, lines, report, rows, unknown_labels
 from trainers.tasks.classify.spec import Classify
+from trainers.tasks.ner.spec import Ner
 
 
 @pytest.fixture(autouse=True)
@@ -125,6 +126,14 @@ def test_a_task_has_its_own_columns() -> None:
     assert "label" not in row
     with pytest.raises(UserError, match="--set label_map: is about the label of a row"):
         rows(source("label_map={a: b}"), tag, Clean())
+
+
+def test_places_of_entities_are_places_in_the_text_that_was_cleaned() -> None:
+    written({"text": "ｂｙ\u200b  Ａｎｎａ Lee!", "entities": [[5, 13, "PER"]]})
+    (row,), _ = rows(source(), Ner(base="some/model"), Clean())
+    (entity,) = row["entities"]
+    assert row["text"] == "by Anna Lee!"
+    assert row["text"][entity["start"] : entity["end"]] == "Anna Lee"
 
 
 @pytest.mark.parametrize(

@@ -286,7 +286,7 @@ def _errors(task: TaskSection, records: Sequence[Record]) -> Section:
         return Section("Worst errors", about, tables=[_error_table(wrong)])
     rows = [[marked_text(task, record), record["tokens"]] for record in wrong]
     table = Table("", ("Text", "Tokens"), rows, texts=True)
-    about += " Places in `records.parquet` are places in these, and so are the marks."
+    about += " Marks, and places in records.parquet, are places in these."
     return Section("Worst errors", about, MARKS, tables=[table])
 
 

@@ -1,9 +1,10 @@
 """Short stand-ins for what a unit test must not start or wait for."""
 
+import contextlib
 import io
 import json
 import pickle
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,23 @@ def serial(
     """`parallel.each` without a cluster: items in the reverse order, outcomes through JSON."""
     for name, item in reversed(items.items()):
         yield name, json.loads(json.dumps(function(name, pickle.loads(pickle.dumps(item)))))
+
+
+def scored_here(model: Any, work: Any, parts: Mapping[int, Any], room: Any, done: Any) -> None:
+    """`score_parts` without a cluster: parts in the reverse order, and all through JSON."""
+    from trainers.tasks.predictor import CPU
+
+    predictor = model.load(CPU)
+    for number, part in reversed(parts.items()):
+        given = json.loads(json.dumps(part)), done, contextlib.nullcontext()
+        done.finish(number, json.loads(json.dumps(work(predictor, number, *given))))
+
+
+def recorded_here(predictor: Any, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What evaluation keeps of rows."""
+    outputs = predictor.predict([predictor.input_of(row) for row in rows])
+    records: list[dict[str, Any]] = predictor.records(rows, outputs)
+    return records
 
 
 class FlakyFileSystem:

@@ -40,7 +40,7 @@ TARGETS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
-    from cluster.cli import verbs
+    from cluster.lazy_import import lazy_import
     from cluster.runs.progress import Terminal
 
     terminal = Terminal(out_is_json=options.json)
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     answer: dict[str, Any] = {}
     error: str | None = None
     try:
-        status, answer = getattr(verbs, options.verb)(options, terminal)
+        status, answer = lazy_import(f"cluster.cli.{options.function}")(options, terminal)
     except RaymillError as raised:
         status, error = raised.exit_status, str(raised)
     except KeyboardInterrupt:
@@ -103,18 +103,6 @@ def _add_score(score: argparse.ArgumentParser) -> None:
         default="prediction_",
         help="of the columns that are added to those of IN (default: prediction_)",
     )
-    score.add_argument(
-        "--workers",
-        metavar="NUMBER",
-        type=int,
-        help="that hold the model (default: as many as there is room and work for)",
-    )
-    score.add_argument(
-        "--gpus-per-worker",
-        metavar="NUMBER",
-        type=float,
-        help="may be a share, such as 0.5 (default: 1 where the cluster has GPUs, else 0)",
-    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -141,6 +129,19 @@ def _parser() -> argparse.ArgumentParser:
         metavar="HOST:PORT",
         help="a running Ray, or `auto` (default: a local one made for this call)",
     )
+    scoring = argparse.ArgumentParser(add_help=False)
+    scoring.add_argument(
+        "--workers",
+        metavar="NUMBER",
+        type=int,
+        help="that hold the model (default: as many as there is room and work for)",
+    )
+    scoring.add_argument(
+        "--gpus-per-worker",
+        metavar="NUMBER",
+        type=float,
+        help="may be a share, such as 0.5 (default: 1 where the cluster has GPUs, else 0)",
+    )
     hold = argparse.ArgumentParser(add_help=False)
     hold.add_argument(
         "--no-hold",
@@ -166,7 +167,7 @@ def _parser() -> argparse.ArgumentParser:
         function: str | None = None,
     ) -> argparse.ArgumentParser:
         made = verbs.add_parser(name, help=about, description=about, parents=[common, *parents])
-        made.set_defaults(verb=function or name)
+        made.set_defaults(verb=name, function=function or f"verbs:{name}")
         if target is not None:
             made.add_argument("target", metavar=target, help=TARGETS[target])
         return made
@@ -201,7 +202,7 @@ def _parser() -> argparse.ArgumentParser:
         help="of the peak that training reaches (default: 0.4)",
     )
     for name, about in STAGE_VERBS.items():
-        made = verb(name, about, "RECIPE", recipe, stored, ray, function="run")
+        made = verb(name, about, "RECIPE", recipe, stored, ray, function="verbs:run")
         made.set_defaults(since=None, until=name, hold=False)
     run = verb("run", "run all stages, corpora to endpoint", "RECIPE", recipe, stored, ray, hold)
     run.add_argument("--from", dest="since", metavar="STAGE", help=f"begin at this stage: {STAGES}")
@@ -215,7 +216,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     status.add_argument("--open", action="store_true", help="open the run's reports in the browser")
     both = (recipe, stored, ray)
-    evaluate = verb("evaluate", "show a model's figures on the test split", "RECIPE|MODEL", *both)
+    evaluate = verb(
+        "evaluate",
+        "show a model's figures on the test split",
+        "RECIPE|MODEL",
+        *(*both, scoring),
+        function="model_verbs:evaluate",
+    )
     evaluate.add_argument(
         "--against",
         metavar="MODEL",
@@ -225,10 +232,13 @@ def _parser() -> argparse.ArgumentParser:
         "--data",
         metavar="FILE",
         help="evaluate a model on a labelled file, read as a recipe's source is; --set gives its "
-        "keys, such as columns.text=review",
+        "keys, such as columns.text=review (- with --set dataset=NAME)",
     )
-    _add_score(verb("score", "a model's answers to the rows of files", "MODEL", stored, ray))
-    promote = verb("promote", "let an evaluated model be served", "MODEL", stored)
+    of_rows = "a model's answers to the rows of files"
+    scored = (stored, ray, scoring)
+    _add_score(verb("score", of_rows, "MODEL", *scored, function="model_verbs:score"))
+    about = "let an evaluated model be served"
+    promote = verb("promote", about, "MODEL", stored, function="model_verbs:promote")
     promote.add_argument(
         "--gate",
         metavar="METRIC=VALUE",

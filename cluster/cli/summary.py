@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cluster.runs.progress import labelled
+from cluster.lazy_import import lazy_import
+from cluster.runs.progress import labelled, short
 from cluster.runs.stored_journals import StoredJournal, thinned
 from cluster.store import artifacts
 from cluster.store.artifacts import REPORT
@@ -153,3 +154,27 @@ def duration(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.1f} s"
     return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def figures(evaluation: Mapping[str, Any]) -> list[str]:
+    """A line for each set of figures of an evaluation, with their intervals."""
+    shown_intervals = lazy_import("trainers.scoring.text:shown_intervals")
+    rows = []
+    sets = {**evaluation, **evaluation.get("seeds", {})}
+    sets.pop("headline", None)
+    for name, of_set in sets.items():
+        if not isinstance(of_set, Mapping):
+            continue
+        intervals = shown_intervals(of_set)
+        numbers = [
+            labelled(*item) + _interval(intervals.get(item[0]))
+            for item in of_set.items()
+            if isinstance(item[1], int | float)
+        ]
+        if numbers:
+            rows.append((name, "  ".join(numbers)))
+    return list(aligned(rows))
+
+
+def _interval(interval: Sequence[float] | None) -> str:
+    return "" if interval is None else f" [{short(interval[0])}, {short(interval[1])}]"

@@ -4,34 +4,34 @@ import argparse
 import contextlib
 import dataclasses
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from cluster.cli import summary
-from cluster.errors import UserError, disk_failure, storage_failure
+from cluster.cli.recorded_run import failures_of, recorded
+from cluster.errors import UserError
 from cluster.lazy_import import lazy_import
 from cluster.ray import jobs
 from cluster.ray.resources import less, refuse_unless_fits
-from cluster.ray.session import connected, held, is_local, nodes
+from cluster.ray.session import connected, held, is_local
 from cluster.recipe.loading import (
     about,
     find,
     load,
-    load_keys,
     load_section,
     located,
     named,
     shipped,
 )
 from cluster.recipe.reference import as_text, reference
-from cluster.recipe.section import DEFAULT_WORKSPACE, Recipe
+from cluster.recipe.section import Recipe
 from cluster.runs import pipeline, records, stored_journals
-from cluster.runs.progress import Console, Terminal, labelled, short
+from cluster.runs.progress import Console, Terminal
 from cluster.runs.records import LOG, Run
 from cluster.store import artifacts, leftovers
 from cluster.store.artifacts import Artifact
-from cluster.store.lookup import lookup, placed, taken, workspace
-from cluster.store.storage import CACHE, Storage
+from cluster.store.lookup import placed, taken, workspace
+from cluster.store.storage import Storage
 
 Answer = tuple[int, dict[str, Any]]
 
@@ -82,10 +82,10 @@ def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
         recipe.serve.refuse_port_in_use()
     needs_ray = serves or any(item.stage.uses_ray for item in planned if item.done is None)
     ray = connected(options.address, recipe.cluster.cpus) if needs_ray else None
-    with _failures_of(storage), contextlib.ExitStack() as making:
+    with failures_of(storage), contextlib.ExitStack() as making:
         making.enter_context(records.alone(storage, recipe.name))
         with (
-            _recorded(recipe.name, storage, terminal) as record,
+            recorded(recipe.name, storage, terminal) as record,
             ray or contextlib.nullcontext({}) as resources,
         ):
             if serves:
@@ -154,133 +154,20 @@ def status(options: argparse.Namespace, terminal: Terminal) -> Answer:
     }
 
 
-def evaluate(options: argparse.Namespace, terminal: Terminal) -> Answer:
-    means_a_model = options.against is not None or options.data is not None
-    if located(options.target) and not means_a_model:
-        options.since, options.until, options.hold = None, "evaluate", False
-        exit_status, answer = run(options, terminal)
-        _show_figures(answer["stages"][-1]["metrics"], terminal)
-        return exit_status, answer
-    source = _labelled_file(options)
-    model, against = _model(options.target, options, terminal), None
-    if options.against is not None:
-        against = _model(options.against, options, terminal)
-        lazy_import("trainers.scoring.compare:refuse_unlike")(model, against)
-    with _recorded(model.manifest.recipe, model.storage, terminal) as record:
-        evaluation = _evaluated("evaluate", model, source, record, terminal)
-        _show_figures(evaluation.manifest.metrics, terminal)
-        answer = {"model": model.id, "evaluation": evaluation.id, **evaluation.manifest.metrics}
-        if against is None:
-            return 0, answer
-        other = _evaluated("against", against, source, record, terminal)
-        with record.stage("compare") as stage:
-            compare = lazy_import("trainers.scoring.compare:compare_evaluations")
-            comparison = compare(model, against, evaluation, other)
-            _note(stage, comparison)
-    table = lazy_import("trainers.scoring.compare:table")(comparison)
-    flipped = lazy_import("trainers.scoring.compare:flipped")(comparison)
-    terminal.answer("\n".join(["", *summary.aligned(table), *flipped]))
-    return 0, {**answer, "comparison": {"id": comparison.id, **comparison.manifest.metrics}}
-
-
-def _labelled_file(options: argparse.Namespace) -> Any:
-    """The source that `--data` and `--set` describe, or None."""
-    if options.data is not None:
-        section = lazy_import("trainers.corpora.reading.config:Source")
-        return load_keys(section, options.overrides, {"path": options.data})
-    if options.overrides:
-        raise UserError(
-            f"--set: goes with a recipe or with --data; {options.target} is a model, as it is"
-        )
-    return None
-
-
-def _evaluated(
-    name: str, model: Artifact, source: Any, record: Run, terminal: Terminal
-) -> Artifact:
-    """A model's evaluation on its test split or on a file, as a stage of this name."""
-    with record.stage(name) as stage, contextlib.closing(Console(terminal, name)) as console:
-        evaluation: Artifact = (
-            lazy_import("trainers.scoring.evaluation:evaluate_model")(model)
-            if source is None
-            else lazy_import("trainers.scoring.evaluation:evaluate_on")(model, source, console)
-        )
-        _note(stage, evaluation)
-    return evaluation
-
-
-def _note(stage: Any, made: Artifact) -> None:
-    stage.status, stage.artifact, stage.metrics = "done", made.id, made.manifest.metrics
-
-
-def score(options: argparse.Namespace, terminal: Terminal) -> Answer:
-    planned, storage = _planned_scoring(options, terminal)
-    manifest = planned.manifest
-    if manifest is None:
-        with (
-            _recorded(planned.job.model.name, storage, terminal) as record,
-            record.stage("score") as stage,
-            connected(options.address, cpus=None) as resources,
-            _failures_of(planned.job.out),
-            contextlib.closing(Console(terminal, "score")) as console,
-        ):
-            manifest = lazy_import("trainers.scoring.batch:run")(
-                planned,
-                nodes(),
-                resources,
-                held(),
-                options.workers,
-                options.gpus_per_worker,
-                console,
-            )
-            stage.status = "done"
-            stage.metrics = {"rows": manifest["rows"], "failures": manifest["failures"]}
-    else:
-        terminal.err.write(f"score: nothing to do, {planned.job.out.root} is finished\n")
-    lines = lazy_import("trainers.scoring.batch:described")(manifest, planned.job.out.root)
-    terminal.answer("\n".join(lines))
-    return 0, {"out": planned.job.out.root, **manifest}
-
-
-def _planned_scoring(options: argparse.Namespace, terminal: Terminal) -> tuple[Any, Storage]:
-    """What there is to score, and the workspace that records it."""
-    model = lazy_import("trainers.scoring.job:model_in_folder")(options.target)
-    if model is not None:
-        storage = Storage.at(options.workspace or DEFAULT_WORKSPACE)
-    else:
-        artifact = _model(options.target, options, terminal)
-        model, storage = lazy_import("trainers.scoring.job:model_of")(artifact), artifact.storage
-    source = lazy_import("trainers.scoring.job:source_of")(
-        options.source, options.overrides, model.section
-    )
-    planned = lazy_import("trainers.scoring.job:planned")(
-        model, source, options.out, options.format, options.prefix, terminal.err.write
-    )
-    return planned, storage
-
-
-def promote(options: argparse.Namespace, terminal: Terminal) -> Answer:
-    gate = dict(map(_limit, options.gate))
-    model = _model(options.target, options, terminal)
-    promotion = lazy_import("serving.rollout.promote:promote")(model, gate)
-    terminal.err.write(f"promote: {promotion.manifest.metrics['model']}, as {promotion.id}\n")
-    return 0, {"promotion": promotion.id, **promotion.manifest.metrics}
-
-
 def serve(options: argparse.Namespace, terminal: Terminal) -> Answer:
     if located(options.target):
         options.since, options.until = None, "serve"
         return run(options, terminal)
     storage, reference = placed(options.target, options.workspace)
     promotion = lazy_import("serving.rollout.promote:promotion")(storage, reference)
-    _tell_taken(reference, promotion, terminal)
+    tell_taken(reference, promotion, terminal)
     promoted_with = lazy_import("serving.rollout.promote:settings")(promotion)
     settings = load_section("serve", options.overrides, promoted_with)
     if is_local(options.address):
         settings.refuse_port_in_use()
     recipe = promotion.manifest.recipe
     with (
-        _recorded(recipe, storage, terminal) as record,
+        recorded(recipe, storage, terminal) as record,
         connected(options.address, cpus=None) as resources,
     ):
         _refuse_what_cannot_serve(recipe, settings, resources, options)
@@ -317,33 +204,6 @@ def _follow(options: argparse.Namespace, terminal: Terminal) -> Answer:
     client = jobs.connect(options.address)
     jobs.refuse_unknown(client, options.follow)
     return jobs.follow(client, options.follow, terminal, stop_on_interrupt=False)
-
-
-@contextlib.contextmanager
-def _recorded(recipe: str, storage: Storage, terminal: Terminal) -> Iterator[Run]:
-    """A recorded run, with the libraries' chatter in its log."""
-    # Twice: the record is to have the clear words too, and may itself fail to be written.
-    with _failures_of(storage), records.recorded(storage, recipe) as record, _failures_of(storage):
-        terminal.err.write(f"{recipe}: workspace {storage.root}, log {record.log}\n")
-        terminal.divert(record.id, record.log)
-        yield record
-
-
-@contextlib.contextmanager
-def _failures_of(storage: Storage) -> Iterator[None]:
-    """Raises InfrastructureError in place of an OSError that is the storage's or a disk's."""
-    try:
-        yield
-    except OSError as error:
-        place = storage.root if storage.is_local else f"{CACHE} or the temporary folder"
-        failure = disk_failure(error, place)
-        # Of an object store, pyarrow gives a text alone.
-        is_text = type(error) is OSError and error.errno is None
-        if failure is None and is_text and not storage.is_local:
-            failure = storage_failure(error, storage.root, "does not do what it should")
-        if failure is None:
-            raise
-        raise failure from error
 
 
 def _refuse_what_cannot_serve(
@@ -386,46 +246,6 @@ def _recipe(options: argparse.Namespace) -> Recipe:
     return load(options.target, options.overrides, options.workspace, check_files=True)
 
 
-def _model(name: str, options: argparse.Namespace, terminal: Terminal) -> Artifact:
-    storage, reference = placed(name, options.workspace)
-    model = lookup(storage, "model", reference, stage="finetune")
-    _tell_taken(reference, model, terminal)
-    return model
-
-
-def _tell_taken(reference: str, artifact: Artifact, terminal: Terminal) -> None:
+def tell_taken(reference: str, artifact: Artifact, terminal: Terminal) -> None:
     if reference == artifact.manifest.recipe:  # otherwise the user knows which
         terminal.err.write(f"{taken(reference, artifact)}\n")
-
-
-def _limit(text: str) -> tuple[str, float]:
-    """Of `--gate METRIC=NUMBER`. Raises UserError."""
-    name, _, value = text.partition("=")
-    try:
-        limit = float(value)
-    except ValueError:
-        raise UserError(f"--gate {text!r}: expected METRIC=NUMBER, such as accuracy=0.8") from None
-    return name, limit
-
-
-def _show_figures(evaluation: Mapping[str, Any], terminal: Terminal) -> None:
-    rows = []
-    sets = {**evaluation, **evaluation.get("seeds", {})}
-    sets.pop("headline", None)
-    shown_intervals = lazy_import("trainers.scoring.text:shown_intervals")
-    for name, figures in sets.items():
-        if not isinstance(figures, Mapping):
-            continue
-        intervals = shown_intervals(figures)
-        numbers = [
-            labelled(*item) + _interval(intervals.get(item[0]))
-            for item in figures.items()
-            if isinstance(item[1], int | float)
-        ]
-        if numbers:
-            rows.append((name, "  ".join(numbers)))
-    terminal.answer("\n".join(summary.aligned(rows)))
-
-
-def _interval(interval: Sequence[float] | None) -> str:
-    return "" if interval is None else f" [{short(interval[0])}, {short(interval[1])}]"

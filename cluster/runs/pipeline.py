@@ -111,6 +111,7 @@ STAGES = (
         parents=("examples", "pretrain", "tune", "finetune"),
         keys=("seed", "finetune", "finetune.evaluation"),
         base="finetune.base",
+        resumes=True,
         trains="finetune",
     ),
     Stage(

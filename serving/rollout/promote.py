@@ -11,6 +11,7 @@ from cluster.store import artifacts
 from cluster.store.artifacts import Artifact
 from cluster.store.lookup import lookup
 from cluster.store.storage import Storage
+from trainers.scoring.model import evaluations_on_test, model_of
 from trainers.tasks.registry import task_of
 from trainers.tasks.spec import TaskSection, gate_refusal
 
@@ -71,14 +72,8 @@ def promote(model: Artifact, gate: Mapping[str, float]) -> Artifact:
     is of the stage `data`, and counts for nothing here. Raises UserError where it has none, and
     what `refuse_worse` does."""
     storage = model.storage
-    if model.manifest.stage != "finetune":
-        raise UserError(f"{model.id} is of the stage {model.manifest.stage}, no model of a task")
-    evaluations = [
-        evaluation
-        for evaluation in artifacts.listed(storage, "evaluation")
-        if evaluation.manifest.parents.get("finetune") == model.id
-        and evaluation.manifest.stage == "evaluate"
-    ]
+    model_of(model)  # refuses what is no model of a task, or lacks files
+    evaluations = evaluations_on_test(storage, model.id)
     if not evaluations:
         raise UserError(f"{model.id} was not evaluated; run `raymill evaluate {model.id}` first")
     metrics = passed(gate, evaluations[-1], model)

@@ -90,26 +90,29 @@ def score(rank: int, workers: int, folder: Path, source: str) -> dict[str, Any]:
     """Seconds from the file to the shard, and the labels: what one worker of `raymill score` does,
     once its model is there."""
     import contextlib
+    import dataclasses
 
     import pyarrow.parquet as pq
     import torch
 
-    from trainers.scoring.job import model_in_folder, planned, source_of
-    from trainers.scoring.scorer import loaded, score_part
+    from trainers.scoring.job import make_plan, source_of
+    from trainers.scoring.model import model_in_folder
+    from trainers.scoring.scorer import score_part
     from trainers.tasks.classify.spec import Classify
     from trainers.tasks.predictor import CPU
 
     torch.set_num_threads(THREADS)
     model = model_in_folder(str(save_model(folder / "model")))
     assert model is not None
-    plan = planned(
+    plan = make_plan(
         model, source_of(source, (), Classify), str(folder / "out"), "parquet", "prediction_", print
     )
-    predictor = loaded(model, CPU)
+    predictor = model.load(CPU)
     predictor.predict(["warm"] * 8)
     began = time.perf_counter()
     for number, part in enumerate(plan.parts):
-        score_part(plan.job, predictor, number, part, Silent(), contextlib.nullcontext())
+        given = dataclasses.asdict(part), Silent(), contextlib.nullcontext()
+        score_part(plan.job, predictor, number, *given)
     seconds = time.perf_counter() - began
     table = pq.read_table(folder / "out", columns=["id", "prediction_label"]).sort_by("id")
     return {"seconds": seconds, "labels": table["prediction_label"].to_pylist()}

@@ -1,18 +1,29 @@
-"""Rows are scored exactly once, whatever is killed meanwhile."""
+"""Rows are scored exactly once, whatever is killed meanwhile; and evaluated by the same workers."""
 
+import contextlib
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
-from tests.classifiers import save_classifier
+from cluster.store.artifacts import drafting
+from cluster.store.storage import Storage
+from tests.classifiers import LABELS, save_classifier
+from tests.fakes import Notes
 from tests.integration.command import until
 from tests.reviews import reviews
+from trainers.corpora.cleaning.config import Clean
 from trainers.corpora.config import Tokenizer
+from trainers.corpora.reading.config import Source
 from trainers.corpora.tokens.tokenizer import train
+from trainers.scoring.labelled import rows
+from trainers.scoring.score import PART_ROWS, figures, record_part
+from trainers.tasks.classify.spec import Classify
+from trainers.tasks.predictor import load
 
 FILES, ROWS = 120, 400
 
@@ -84,3 +95,50 @@ def test_it_goes_on_after_kills_with_every_row_once(start, raymill, model, sourc
     other = raymill(*given, "--format", "jsonl")
     assert other.status == 2
     assert "has rows in parquet; they are not mixed" in other.stderr
+
+
+@pytest.fixture
+def copied(model, tmp_path) -> Path:
+    """The model as a recipe leaves it, copied out of its workspace."""
+    storage = Storage.at(str(tmp_path / "origin"))
+    with drafting(storage, "model/demo-finetune-00") as draft:
+        with draft.folder() as folder:
+            shutil.copytree(model, folder, dirs_exist_ok=True)
+        inputs = {"finetune": {"task": "classify", "max_length": 16}}
+        made = draft.publish(recipe="demo", stage="finetune", parents={}, inputs=inputs, metrics={})
+    return Path(shutil.copytree(made.path, tmp_path / "copy"))
+
+
+def test_a_labelled_file_is_evaluated_by_the_workers_that_score(start, raymill, copied, tmp_path):
+    source, texts = tmp_path / "labelled.jsonl", reviews()
+    labelled = [
+        {"text": f"{n} {texts[n % len(texts)]}", "label": LABELS[n % len(LABELS)]}
+        for n in range(PART_ROWS + 200)
+    ]
+    source.write_text("\n".join(map(json.dumps, labelled)), "utf-8")
+    given = ("evaluate", str(copied), "--data", str(source), "--workspace", str(tmp_path / "mill"))
+
+    command = start(*given)
+    command.until(lambda: any("Scorer" in title for title in command._titles().values()))
+    outcome = command.wait()
+    assert outcome.status == 0, outcome.stderr
+    assert "evaluate: 2 workers x 1 CPUs, 2 parts" in outcome.stderr
+    task = Classify(max_length=16)
+    read, _ = rows(Source(path=str(source)), task, Clean())
+    part = {"first": 0, "rows": read}
+    expected = record_part(load(copied), 0, part, Notes(), contextlib.nullcontext())["records"]
+    found = outcome.answer["data"]
+    assert {name: found[name] for name in ("accuracy", "confusion")} == {
+        name: figures(task, expected)[name] for name in ("accuracy", "confusion")
+    }
+    again = raymill(*given)
+    assert again.answer["evaluation"] == outcome.answer["evaluation"]
+    assert "workers" not in again.stderr, "it was found, and no Ray was started"
+
+    weights = copied / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[len(data) // 2] ^= 1
+    weights.write_bytes(data)
+    damaged = raymill(*given, "--set", "encoding=utf-8")
+    assert damaged.status == 2
+    assert f"{copied} is damaged: model.safetensors has other bytes" in damaged.stderr

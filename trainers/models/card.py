@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cluster.errors import UserError
 from cluster.store.artifacts import Artifact, Draft
 
 CARD = "raymill.json"
@@ -32,7 +33,12 @@ def describe(
 
 
 def read_card(model_folder: Path) -> dict[str, Any]:
-    return json.loads((model_folder / CARD).read_text("utf-8"))
+    """Raises UserError where it is damaged."""
+    try:
+        card: dict[str, Any] = json.loads((model_folder / CARD).read_text("utf-8"))
+    except ValueError as error:
+        raise UserError(f"{model_folder / CARD} is damaged: {error}") from error
+    return card
 
 
 def _card(described: dict[str, Any]) -> str:

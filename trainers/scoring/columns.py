@@ -9,7 +9,7 @@ import functools
 import json
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -17,7 +17,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import to_json
 from typing_extensions import is_typeddict
 
-Row = Mapping[str, Any]
+from trainers.scoring.answers import Row
 
 RESCUED = "rescued_data"
 SCORE = "score"

@@ -10,34 +10,33 @@ from typing import Any
 from cluster.errors import UserError
 from cluster.store import artifacts
 from cluster.store.artifacts import REPORT, Artifact
-from trainers.models.card import read_card
 from trainers.scoring import records
 from trainers.scoring.comparison_report import comparison_page
 from trainers.scoring.evaluation import DATA
 from trainers.scoring.figures import compared
+from trainers.scoring.model import Model
 from trainers.scoring.records import Record
 from trainers.scoring.text import number, p_text
-from trainers.tasks.registry import section_of, task_of
 from trainers.tasks.spec import TaskSection
 
 COMPARISON = "comparison.json"
 
 
-def refuse_unlike(model: Artifact, against: Artifact) -> None:
+def refuse_unlike(model: Model, against: Model) -> None:
     """Raises UserError for models that no rows can compare."""
-    if model.storage.root != against.storage.root:
+    if model.workspace.root != against.workspace.root:
         raise UserError(
-            f"--against {against.id}: it is in {against.storage.root}, and {model.id} in "
-            f"{model.storage.root}; compare models of one workspace"
+            f"--against {against.id}: it is in {against.workspace.root}, and {model.id} in "
+            f"{model.workspace.root}; compare models of one workspace"
         )
     if model.id == against.id:
         raise UserError(f"--against {against.id}: that is the same model; name another")
-    task, other = (task_of(each).model_fields["task"].default for each in (model, against))
-    if task != other:
+    if model.task != against.task:
         raise UserError(
-            f"--against {against.id}: it is of the task {other}, and {model.id} of {task}"
+            f"--against {against.id}: it is of the task {against.task}, and {model.id} of "
+            f"{model.task}"
         )
-    labels, others = ({*read_card(each.path).get("labels", ())} for each in (model, against))
+    labels, others = ({*each.card.get("labels", ())} for each in (model, against))
     if labels != others:
         raise UserError(
             f"--against {against.id}: their labels differ; only it knows "
@@ -50,18 +49,18 @@ def _listed(labels: set[str]) -> str:
 
 
 def compare_evaluations(
-    model: Artifact, against: Artifact, evaluation: Artifact, other: Artifact
+    model: Model, against: Model, evaluation: Artifact, other: Artifact
 ) -> Artifact:
     """The comparison of two models by their evaluations, made if it is missing. Raises UserError
     where these are not of the same rows."""
-    storage, recipe = model.storage, model.manifest.recipe
+    storage, recipe = model.workspace, model.name
     parents = {"evaluate": evaluation.id, "against": other.id}
     version = artifacts.fingerprint("comparison", {}, parents)
     comparison_id = f"comparison/{recipe}-compare-{version}"
     known = artifacts.find(storage, comparison_id)
     if known is not None:
         return known
-    settings = section_of(model)
+    settings = model.settings
     first, second, left_out = same_rows(
         records.read(evaluation), records.read(other), evaluation.manifest.stage == DATA
     )
@@ -110,10 +109,10 @@ def same_rows(
     return both, theirs, only_first + only_second
 
 
-def table(comparison: Artifact) -> list[tuple[str, ...]]:
-    """A row a metric, under a head: what the terminal shows."""
+def table(comparison: Artifact, task: type[TaskSection]) -> list[tuple[str, ...]]:
+    """A row a metric of the task, under a head: what the terminal shows."""
     found = comparison.manifest.metrics
-    titles = _settings(comparison).metrics
+    titles = task.metrics
     head = ("METRIC", "MODEL", "AGAINST", "DIFFERENCE [95 % INTERVAL]", "P")
     rows = [
         (
@@ -138,9 +137,3 @@ def flipped(comparison: Artifact) -> Iterator[str]:
     )
     if found["left_out"]:
         yield f"{found['left_out']:,} rows are left out: the cleaning of only one model keeps them"
-
-
-def _settings(comparison: Artifact) -> TaskSection:
-    model = artifacts.find(comparison.storage, comparison.manifest.metrics["model"])
-    assert model is not None, "it was just compared"
-    return section_of(model)

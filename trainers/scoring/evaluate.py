@@ -8,21 +8,28 @@ both over several seeds, with intervals.
 import functools
 import math
 import statistics
+from collections.abc import Sequence
 from typing import Any
 
 from cluster.lazy_import import lazy_import
+from cluster.ray.session import nodes
 from cluster.recipe.section import Recipe
 from cluster.runs.pipeline import StageJob
+from cluster.runs.progress import Silent
 from cluster.store.artifacts import Artifact, Draft
+from trainers.corpora.examples.stage import rows_in
 from trainers.corpora.reading.config import GROUP
 from trainers.engine.job import TrainJob
 from trainers.finetune import describe_model, task
 from trainers.launch.failures import results
 from trainers.launch.training import Limits, fit_all
+from trainers.scoring.answers import Row
 from trainers.scoring.evaluation import TEST, evaluated, write
 from trainers.scoring.figures import compared, with_intervals
-from trainers.scoring.score import Records, figures, score_all
+from trainers.scoring.model import model_of, unpublished
+from trainers.scoring.score import Records, figures, records_of
 from trainers.scoring.text import with_interval
+from trainers.scoring.workers import Room
 from trainers.tasks.spec import TaskSection
 
 
@@ -30,13 +37,14 @@ def run(job: StageJob) -> dict[str, Any]:
     settings: TaskSection = job.recipe.finetune
     examples, model = job.parents["examples"], job.parents["finetune"]
     baselines = _begun(settings, examples)
-    (scored,) = score_all(job, settings, [model.id])
+    rows = rows_in(examples, "test")
+    scored = records_of(model_of(model), rows, _room(job, settings), job.progress, job.draft)
     evaluation = evaluated(settings, scored, TEST)
     job.progress.line(f"test: {_describe(settings, evaluation[TEST])} ({len(scored):,} rows)")
     kinds = {"pretrained": list(range(1, settings.evaluation.seeds))}
     if settings.evaluation.without_pretraining:
         kinds["scratch"] = list(range(settings.evaluation.seeds))
-    values = _train_further(job, kinds)
+    values = _train_further(job, kinds, rows)
     evaluation["against"] = {}
     for name, running in baselines.items():
         of_baseline, ours = _beside(results(running), scored)
@@ -45,12 +53,19 @@ def run(job: StageJob) -> dict[str, Any]:
         job.progress.line(f"{name}: {_describe(settings, evaluation[name])}")
     values["pretrained"].insert(0, evaluation[TEST][settings.headline])
     if settings.evaluation.seeds > 1 or settings.evaluation.without_pretraining:
-        evaluation["seeds"] = compare(values, settings.metrics[settings.headline].mode)
+        evaluation["seeds"] = over_seeds(values, settings.metrics[settings.headline].mode)
         for kind, each in evaluation["seeds"].items():
-            job.progress.line(f"{kind}: {settings.headline} {_interval(each)}")
-    about = f"{job.parents['finetune'].id} on its test split"
+            job.progress.line(f"{kind}: {settings.headline} {_mean(each)}")
+    about = f"{model.id} on its test split"
     write(job.draft, settings, evaluation, scored, TEST, about)
     return evaluation
+
+
+def _room(job: StageJob, settings: TaskSection) -> Room:
+    """As much of a GPU for a worker as in training. Of a model that took several workers to train,
+    no more than these hold one, for memory."""
+    workers = None if settings.most_workers == 1 else settings.least_workers
+    return Room(nodes(), job.resources, workers=workers, gpus_per_worker=settings.gpus_per_worker)
 
 
 def _begun(settings: TaskSection, examples: Artifact) -> dict[str, Any]:
@@ -79,24 +94,22 @@ def _beside(of_baseline: Records, scored: Records) -> tuple[Records, Records]:
     ], ours
 
 
-def compare(values: dict[str, list[float]], mode: str) -> dict[str, Any]:
+def over_seeds(values: dict[str, list[float]], mode: str) -> dict[str, Any]:
     """Means with intervals of the headline metric by kind, and of the gain from pretraining, paired
     by seed: over 0 where it is worth something, whether more of the metric is better (`max`) or
     less. Pure."""
-    compared: dict[str, Any] = {
-        kind: {"values": of_kind, **interval(of_kind)}
-        for kind, of_kind in values.items()
-        if of_kind
+    means: dict[str, Any] = {
+        kind: {"values": of_kind, **mean_of(of_kind)} for kind, of_kind in values.items() if of_kind
     }
     if values.get("scratch"):
         pairs = zip(values["pretrained"], values["scratch"], strict=True)
         sign = 1 if mode == "max" else -1
         gains = [sign * (with_it - without) for with_it, without in pairs]
-        compared["gain from pretraining"] = {"values": gains, **interval(gains)}
-    return compared
+        means["gain from pretraining"] = {"values": gains, **mean_of(gains)}
+    return means
 
 
-def interval(values: list[float]) -> dict[str, float]:
+def mean_of(values: list[float]) -> dict[str, float]:
     """Mean and the half-width of its 95 % confidence interval (Student's t). Pure."""
     from scipy import stats
 
@@ -107,9 +120,11 @@ def interval(values: list[float]) -> dict[str, float]:
     return {"mean": mean, "half_width_95": error * float(stats.t.ppf(0.975, len(values) - 1))}
 
 
-def _train_further(job: StageJob, kinds: dict[str, list[int]]) -> dict[str, list[float]]:
-    """The headline metric on the test split of further fine-tunings, by kind, in the order of their
-    seeds."""
+def _train_further(
+    job: StageJob, kinds: dict[str, list[int]], rows: Sequence[Row]
+) -> dict[str, list[float]]:
+    """The headline metric on rows of the test split of further fine-tunings, by kind, in the order
+    of their seeds."""
     recipe: Recipe = job.recipe
     settings: TaskSection = recipe.finetune
     wanted = [(kind, seed) for kind, seeds in kinds.items() for seed in seeds]
@@ -129,9 +144,10 @@ def _train_further(job: StageJob, kinds: dict[str, list[int]]) -> dict[str, list
         made = fit_all(trainings, job.progress, Limits.of(recipe.cluster))
         for draft, metrics in zip(drafts, made, strict=True):
             describe_model(draft, recipe, job.parents, metrics)
-        scored = score_all(job, settings, [draft.place for draft in drafts])
-        for (kind, _), draft, own in zip(wanted, drafts, scored, strict=True):
-            headlines[kind].append(figures(settings, own)[settings.headline])
+        room = _room(job, settings)
+        for (kind, _), draft in zip(wanted, drafts, strict=True):
+            scored = records_of(unpublished(draft, settings), rows, room, Silent())
+            headlines[kind].append(figures(settings, scored)[settings.headline])
             job.storage.delete(draft.work)
     finally:
         for draft in drafts:
@@ -146,8 +162,7 @@ def _describe(settings: TaskSection, computed: dict[str, Any]) -> str:
     )
 
 
-def _interval(compared: dict[str, Any]) -> str:
-    count = len(compared["values"])
-    if "half_width_95" not in compared:
-        return f"{compared['mean']:.4f}"
-    return f"{compared['mean']:.4f} ± {compared['half_width_95']:.4f} (95 %, {count} seeds)"
+def _mean(of: dict[str, Any]) -> str:
+    if "half_width_95" not in of:
+        return f"{of['mean']:.4f}"
+    return f"{of['mean']:.4f} ± {of['half_width_95']:.4f} (95 %, {len(of['values'])} seeds)"

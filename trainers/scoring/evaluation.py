@@ -1,13 +1,14 @@
 """An evaluation: what a model says of labelled rows, and all that follows from it. By hand it is
-made of the test split in a model's lineage, or of any labelled file.
+made of the test split in a model's lineage, or of any labelled file, by the workers that score.
 
 It has `records.parquet` (records.py), `evaluation.json` with all that follows from them
 (figures.py), and `report.html` (report.py); of a file also `dropped.jsonl` (labelled.py), if rows
 of it were dropped.
 """
 
+import dataclasses
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cluster.errors import UserError
@@ -15,19 +16,47 @@ from cluster.runs.progress import Progress
 from cluster.store import artifacts
 from cluster.store.artifacts import REPORT, Artifact, Draft
 from trainers.corpora.cleaning.config import Clean
+from trainers.corpora.examples.stage import rows_in
 from trainers.corpora.reading.config import Source
-from trainers.models.card import read_card
 from trainers.scoring import labelled, records
+from trainers.scoring.answers import Row
 from trainers.scoring.figures import details, with_intervals
 from trainers.scoring.labelled import FileCounts
+from trainers.scoring.model import EVALUATE, Model, evaluations_on_test
 from trainers.scoring.report import evaluation_page
-from trainers.scoring.score import Records, score, score_rows
-from trainers.tasks.registry import section_of
+from trainers.scoring.score import Records, records_of
+from trainers.scoring.source import name_of
+from trainers.scoring.workers import Room
 from trainers.tasks.spec import TaskSection
 
 FIGURES = "evaluation.json"
 TEST, DATA = "test", "data"
 """What figures are of: the test split of the examples, or a file. A gate knows the first alone."""
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationPlan:
+    """A model and the rows that it is to be evaluated on."""
+
+    model: Model
+    settings: TaskSection
+    id: str
+    stage: str
+    parents: Mapping[str, str]
+    inputs: Mapping[str, Any]
+    about: str
+    """For people: which model is evaluated on what."""
+    done: Artifact | None
+    """The evaluation, where it was made before; then the rows are not read."""
+    rows: Sequence[Row] = ()
+    source: Source | None = None
+    """Of the rows, where they are those of a file."""
+    counts: FileCounts = dataclasses.field(default_factory=FileCounts)
+    """What became of the rows of the file."""
+
+    @property
+    def subject(self) -> str:
+        return TEST if self.source is None else DATA
 
 
 def evaluated(settings: TaskSection, scored: Records, subject: str) -> dict[str, Any]:
@@ -60,70 +89,76 @@ def write(
         (folder / REPORT).write_text(page, encoding="utf-8")
 
 
-def evaluate_model(model: Artifact) -> Artifact:
-    """The evaluation of a model on the test split that its lineage names, made if it is missing:
-    what `promote` asks for. Raises UserError."""
-    storage, settings = model.storage, section_of(model)
-    examples = examples_of(model)
+def plan_evaluation(model: Model, source: Source | None = None) -> EvaluationPlan:
+    """Of the test split that the model's lineage names, or of a labelled file. Raises UserError."""
+    return _on_test_split(model) if source is None else _on_file(model, source)
+
+
+def _on_test_split(model: Model) -> EvaluationPlan:
+    """What `promote` asks for. The stage `evaluate` of the model's recipe may have made it."""
+    settings, examples = model.settings, model.examples
     if examples is None:
-        raise UserError(f"{model.id}: has no labelled test split in its lineage; name its recipe")
-
-    def make() -> tuple[dict[str, Any], Records, None]:
-        scored = score(storage, model.id, examples)
-        return evaluated(settings, scored, TEST), scored, None
-
+        raise UserError(
+            f"{model.id}: has no labelled test split in its lineage in {model.workspace.root}; "
+            "name its recipe, or a labelled file by --data"
+        )
+    of_both = [
+        known
+        for known in evaluations_on_test(model.workspace, model.id)
+        if known.manifest.parents.get("examples") == examples.id
+    ]
     parents = {"examples": examples.id, "finetune": model.id}
-    about = f"{model.id} on its test split"
-    return _once(model, settings, "evaluate", parents, {}, TEST, about, make)
+    done = of_both[-1] if of_both else None
+    rows = [] if done else rows_in(examples, "test")
+    name, about = _id(model, EVALUATE, parents, {}), f"{model.id} on its test split"
+    return EvaluationPlan(model, settings, name, EVALUATE, parents, {}, about, done, rows)
 
 
-def evaluate_on(model: Artifact, source: Source, progress: Progress) -> Artifact:
-    """The evaluation of a model on a labelled file, made if it is missing. No gate looks at it.
-    Raises UserError."""
-    settings, card = section_of(model), read_card(model.path)
+def _on_file(model: Model, source: Source) -> EvaluationPlan:
+    """No gate looks at it."""
+    settings, parents = model.settings, {"finetune": model.id}
+    inputs, about = labelled.inputs(source), f"{model.id} on {name_of(source)}"
+    name = _id(model, DATA, parents, inputs)
+    done = artifacts.find(model.workspace, name)
+    planned = EvaluationPlan(
+        model, settings, name, DATA, parents, inputs, about, done, source=source
+    )
+    if done is not None:
+        return planned
+    card = model.card
+    reading = settings.for_labels(card.get("labels", ()))
+    rows, counts = labelled.rows(source, reading, Clean.model_validate(card["clean"]))
+    return dataclasses.replace(planned, rows=rows, counts=counts)
 
-    def make() -> tuple[dict[str, Any], Records, FileCounts]:
-        reading = settings.for_labels(card.get("labels", ()))
-        rows, counts = labelled.rows(source, reading, Clean.model_validate(card["clean"]))
-        scored = score_rows(model.storage, model.id, rows)
-        unknown = labelled.unknown_labels(scored, card.get("labels"), source, model.id)
-        report = labelled.report(rows, counts, unknown, examples_of(model))
-        return {**evaluated(settings, scored, DATA), "rows": report}, scored, counts
 
-    inputs, parents = labelled.inputs(source), {"finetune": model.id}
-    about = f"{model.id} on {source.path}"
-    evaluation = _once(model, settings, "data", parents, inputs, DATA, about, make)
-    for line in labelled.lines(evaluation.manifest.metrics["rows"], model.id):
-        progress.line(line)
+def _id(model: Model, stage: str, parents: Mapping[str, str], inputs: Mapping[str, Any]) -> str:
+    version = artifacts.fingerprint("evaluation", inputs, parents)
+    return f"evaluation/{model.name}-{stage}-{version}"
+
+
+def evaluate(plan: EvaluationPlan, room: Room, progress: Progress) -> Artifact:
+    """The evaluation, made if it is missing. Raises UserError."""
+    evaluation = plan.done or _make(plan, room, progress)
+    if plan.source is not None:
+        for line in labelled.lines(evaluation.manifest.metrics["rows"], plan.model.id):
+            progress.line(line)
     return evaluation
 
 
-def examples_of(model: Artifact) -> Artifact | None:
-    """Those that a model was fine-tuned on, where they are still there."""
-    examples_id = model.manifest.parents.get("examples")
-    return None if examples_id is None else artifacts.find(model.storage, examples_id)
-
-
-def _once(
-    model: Artifact,
-    settings: TaskSection,
-    stage: str,
-    parents: Mapping[str, str],
-    inputs: Mapping[str, Any],
-    subject: str,
-    about: str,
-    make: Callable[[], tuple[dict[str, Any], Records, FileCounts | None]],
-) -> Artifact:
-    """The evaluation that follows from these, found or made."""
-    storage, recipe = model.storage, model.manifest.recipe
-    version = artifacts.fingerprint("evaluation", inputs, parents)
-    evaluation_id = f"evaluation/{recipe}-{stage}-{version}"
-    known = artifacts.find(storage, evaluation_id)
-    if known is not None:
-        return known
-    evaluation, scored, counts = make()
-    with artifacts.drafting(storage, evaluation_id) as draft:
-        write(draft, settings, evaluation, scored, subject, about, counts)
+def _make(plan: EvaluationPlan, room: Room, progress: Progress) -> Artifact:
+    model, settings, subject = plan.model, plan.settings, plan.subject
+    with artifacts.drafting(model.workspace, plan.id, resumes=True) as draft:
+        scored = records_of(model, plan.rows, room, progress, draft)
+        evaluation = evaluated(settings, scored, subject)
+        if plan.source is not None:
+            known = model.card.get("labels")
+            unknown = labelled.unknown_labels(scored, known, plan.source, model.id)
+            evaluation["rows"] = labelled.report(plan.rows, plan.counts, unknown, model.examples)
+        write(draft, settings, evaluation, scored, subject, plan.about, plan.counts)
         return draft.publish(
-            recipe=recipe, stage=stage, parents=parents, inputs=inputs, metrics=evaluation
+            recipe=model.name,
+            stage=plan.stage,
+            parents=plan.parents,
+            inputs=plan.inputs,
+            metrics=evaluation,
         )

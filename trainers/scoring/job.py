@@ -23,10 +23,7 @@ from typing import Any
 import pyarrow as pa
 
 from cluster.errors import UserError
-from cluster.recipe.loading import load_keys
-from cluster.recipe.section import Invalid, nearest
-from cluster.store.artifacts import MANIFEST as ARTIFACT
-from cluster.store.artifacts import Artifact
+from cluster.recipe.section import nearest
 from cluster.store.storage import Storage
 from trainers.corpora.reading import sources
 from trainers.corpora.reading.config import TEXT, Source
@@ -36,10 +33,11 @@ from trainers.corpora.reading.formats.streams import is_of_content
 from trainers.corpora.reading.readers import Document, read_whole
 from trainers.corpora.reading.sources import Part
 from trainers.corpora.text_batches import batched
-from trainers.models.card import CARD, read_card
-from trainers.scoring.columns import RESCUED, Row, schema_of_files, schema_of_rows
+from trainers.scoring.answers import Row, characters
+from trainers.scoring.columns import RESCUED, schema_of_files, schema_of_rows
+from trainers.scoring.model import Model
 from trainers.scoring.shards import ENDINGS
-from trainers.tasks.registry import TASKS, task_of
+from trainers.scoring.source import named_source, refuse_missing
 from trainers.tasks.spec import TaskSection
 
 PLAN, ERRORS, MARKERS, MANIFEST = "_plan.json", "_errors", "_markers", "_manifest.json"
@@ -60,23 +58,6 @@ UNREADABLE = "file cannot be read to its end"
 
 
 @dataclasses.dataclass(frozen=True)
-class Model:
-    id: str
-    name: str
-    """Of its recipe, or of its folder."""
-    task: str
-    storage: Storage
-    place: str
-    """Its folder in the storage."""
-    hashes: Mapping[str, str]
-    """The sha256 of its files."""
-
-    @property
-    def section(self) -> type[TaskSection]:
-        return TASKS[self.task]
-
-
-@dataclasses.dataclass(frozen=True)
 class ScoreJob:
     """What a worker is given. Picklable."""
 
@@ -93,7 +74,7 @@ class ScoreJob:
 
 
 @dataclasses.dataclass(frozen=True)
-class Planned:
+class ScorePlan:
     job: ScoreJob
     identity: Mapping[str, Any]
     """What decides the rows of the output."""
@@ -110,54 +91,16 @@ def shard_name(number: int, format: str) -> str:
     return f"{part_name(number)}{ENDINGS[format]}"
 
 
-def model_of(artifact: Artifact) -> Model:
-    """A model of a workspace. Raises UserError for one of no task, or with files that are not as
-    they were."""
-    manifest, section = artifact.manifest, task_of(artifact)
-    sizes = artifact.storage.files(artifact.id)
-    for name, file in manifest.files.items():
-        if sizes.get(name) != file["bytes"]:
-            found = f"has {sizes[name]:,} bytes" if name in sizes else "is not there"
-            raise UserError(
-                f"{artifact.id} is damaged: {name} {found}, should have {file['bytes']:,}; copy "
-                "it again, or delete that folder and run its recipe"
-            )
-    hashes = {name: file["sha256"] for name, file in manifest.files.items()}
-    task = section.model_fields["task"].default
-    return Model(artifact.id, manifest.recipe, task, artifact.storage, artifact.id, hashes)
-
-
-def model_in_folder(target: str) -> Model | None:
-    """The model in a folder that stands in no workspace, if `target` is one. Raises UserError."""
-    folder = Path(target).expanduser().absolute()
-    if (folder / ARTIFACT).is_file() or not (folder / CARD).is_file():
-        return None
-    try:
-        task = read_card(folder)["task"]
-    except (ValueError, LookupError) as error:
-        raise UserError(f"{folder / CARD}: is damaged: {error!r}") from error
-    if task not in TASKS:
-        raise UserError(f"{folder / CARD}: no task {task!r}; there are {', '.join(TASKS)}")
-    storage = Storage(str(folder.parent))
-    hashes = {name: storage.sha256(f"{folder.name}/{name}") for name in storage.files(folder.name)}
-    return Model(str(folder), folder.name, task, storage, folder.name, hashes)
-
-
-def source_of(path: str, overrides: Iterable[str], task: type[TaskSection]) -> Source:
+def source_of(path: str, overrides: Sequence[str], task: type[TaskSection]) -> Source:
     """IN with the keys of `--set`, and a column for each input of the task. Raises UserError."""
-    given = [*overrides]
-    names = [override.partition("=")[0].strip().partition(".")[0] for override in given]
+    names = [override.partition("=")[0].strip().partition(".")[0] for override in overrides]
     for name in names:
         if name not in READING:
             known = ", ".join(READING)
             raise UserError(
                 f"--set {name}: no key of how IN is read; there are {known}{nearest(name, READING)}"
             )
-    if (path == "-") != ("dataset" in names):
-        raise UserError(
-            f"IN: {path!r}: it is `-` where --set dataset=NAME names a data set, else a path"
-        )
-    source: Source = load_keys(Source, given, {} if path == "-" else {"path": path})
+    source = named_source(path, overrides, "IN")
     roles = [*task.sample]
     for role in source.columns:
         if role not in roles:
@@ -168,14 +111,14 @@ def source_of(path: str, overrides: Iterable[str], task: type[TaskSection]) -> S
     return source.model_copy(update={"columns": {TEXT: None, **columns}})
 
 
-def planned(
+def make_plan(
     model: Model,
     source: Source,
     place: str,
     format: str,
     prefix: str,
     tell: Callable[[str], None],
-) -> Planned:
+) -> ScorePlan:
     """What there is to do for the output at a place, or what an earlier run has planned there.
     Raises UserError where that was something else, or IN is nothing that can be read."""
     identity = _identity(model, source, format, prefix)
@@ -195,7 +138,7 @@ def planned(
         manifest = json.loads(out.read(MANIFEST)) if out.exists(MANIFEST) else None
     schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(plan["schema"])))
     job = ScoreJob(model, source, out, format, prefix, schema)
-    return Planned(job, identity, [Part(**part) for part in plan["parts"]], manifest)
+    return ScorePlan(job, identity, [Part(**part) for part in plan["parts"]], manifest)
 
 
 @contextlib.contextmanager
@@ -259,12 +202,7 @@ def _parts_and_schema(
 
 def _identity(model: Model, source: Source, format: str, prefix: str) -> dict[str, Any]:
     """What decides the rows of an output. Raises UserError for files that are not there."""
-    try:
-        if source.path is not None:
-            sources.located(source)
-    except Invalid as error:
-        key = "IN" if error.key == "path" else f"--set {error.key}"
-        raise UserError(f"{key}: {error}") from error
+    refuse_missing(source, "IN")
     keys = source.model_dump(mode="json", include={*READING})
     return {
         "model": model.id,
@@ -333,7 +271,7 @@ def _fitting(source: Source, files: Iterable[str]) -> list[pa.Schema]:
 
 def _first_rows(source: Source, part: Part) -> list[tuple[Document, Row]]:
     rows = itertools.islice(read_rows(source, part), SAMPLED_ROWS)
-    return next(batched(rows, SAMPLED_CHARACTERS, characters), [])
+    return next(batched(rows, SAMPLED_CHARACTERS, lambda read: characters(read[1])), [])
 
 
 def read_rows(source: Source, part: Part) -> Iterator[tuple[Document, Row]]:
@@ -344,8 +282,3 @@ def read_rows(source: Source, part: Part) -> Iterator[tuple[Document, Row]]:
         if part.file is None or not is_of_content(error):
             raise
         yield Document(None, None, part.file, Problem(UNREADABLE, str(error))), {}
-
-
-def characters(read: tuple[Document, Row]) -> int:
-    """Of all texts of a row."""
-    return sum(len(value) for value in read[1].values() if isinstance(value, str))

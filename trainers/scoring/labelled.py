@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.errors import UserError
-from cluster.recipe.section import Invalid, identity, nearest
+from cluster.recipe.section import identity, nearest
 from cluster.store.artifacts import Artifact
 from trainers.corpora.cleaning.config import Clean
 from trainers.corpora.cleaning.documents import SAMPLE_CHARACTERS, Counts, cleaned, text_key
@@ -22,9 +22,10 @@ from trainers.corpora.examples.merge import Copy, Merged, Origin
 from trainers.corpora.examples.read_rows import with_labels
 from trainers.corpora.reading.config import GROUP, LABEL, TEXT, Source
 from trainers.corpora.reading.readers import Document, first_columns, read
-from trainers.corpora.reading.sources import content_hash, located, parts
+from trainers.corpora.reading.sources import content_hash, parts
 from trainers.corpora.tokens.pack import read_arrow
 from trainers.scoring.records import labels_in
+from trainers.scoring.source import name_of, refuse_missing
 from trainers.tasks.spec import TaskSection
 
 KEY = "--data"
@@ -60,18 +61,11 @@ class FileCounts(Counts):
 def inputs(source: Source) -> dict[str, Any]:
     """What an evaluation on the file depends on: its content, and how it is read. Raises UserError
     where it is not there."""
-    refuse_missing(source)
+    refuse_missing(source, KEY)
     return {
         "source": {name: value for name, value in identity(source).items() if name != "path"},
         "content": content_hash(source, KEY),
     }
-
-
-def refuse_missing(source: Source) -> None:
-    try:
-        located(source)
-    except Invalid as error:
-        raise UserError(f"{KEY}: {error}") from error
 
 
 def rows(source: Source, settings: TaskSection, clean: Clean) -> tuple[list[Row], FileCounts]:
@@ -92,7 +86,7 @@ def rows(source: Source, settings: TaskSection, clean: Clean) -> tuple[list[Row]
     if not found:
         shown = [text for texts in counts.shown_samples().values() for text in texts]
         raise UserError(
-            f"{KEY} {source.path}: no labelled rows; of {counts.read:,} read, dropped: "
+            f"{KEY} {name_of(source)}: no labelled rows; of {counts.read:,} read, dropped: "
             f"{_listed(counts.dropped) or 'none'}{', such as ' + shown[0] if shown else ''}"
         )
     return [_row(document, settings, numbers[document.where]) for document in found], counts
@@ -100,7 +94,7 @@ def rows(source: Source, settings: TaskSection, clean: Clean) -> tuple[list[Row]
 
 def _with_columns(source: Source, settings: TaskSection) -> Source:
     """The source with its columns named. Raises UserError where it has no rows of the task."""
-    refuse_missing(source)
+    refuse_missing(source, KEY)
     if source.weak_labels is not None:
         raise UserError("--set weak_labels: labels of rules are none to evaluate a model by")
     if source.label_keys and not settings.has_label:
@@ -124,8 +118,8 @@ def _with_columns(source: Source, settings: TaskSection) -> Source:
     has = ", ".join(known) or "none"
     lacking = next((role for role in settings.forms[0] if role not in known), LABEL)
     raise UserError(
-        f"{KEY} {source.path}: a row needs {forms}, and the file has columns {has}; name another "
-        f"by --set columns.{lacking}=COLUMN"
+        f"{KEY} {name_of(source)}: a row needs {forms}, and the file has columns {has}; name "
+        f"another by --set columns.{lacking}=COLUMN"
     )
 
 
@@ -183,7 +177,7 @@ def unknown_labels(
         return {}
     if not any(record["gold"] for record in records):
         raise UserError(
-            f"{KEY} {source.path}: none of its {len(records):,} rows has a label that {model} "
+            f"{KEY} {name_of(source)}: none of its {len(records):,} rows has a label that {model} "
             f"knows, {', '.join(known)}"
         )
     counts: collections.Counter[str] = collections.Counter()
@@ -194,14 +188,17 @@ def unknown_labels(
         counts.update(labels.difference(known))
     if not answerable:
         raise UserError(
-            f"{KEY} {source.path}: its labels are {_listed(counts)}, and {model} knows "
+            f"{KEY} {name_of(source)}: its labels are {_listed(counts)}, and {model} knows "
             f"{', '.join(known)}; say which is which by --set 'label_map={{...}}'"
         )
     return dict(sorted(counts.items()))
 
 
 def report(
-    rows: Sequence[Row], counts: Counts, unknown: Mapping[str, int], examples: Artifact | None
+    rows: Sequence[Mapping[str, Any]],
+    counts: Counts,
+    unknown: Mapping[str, int],
+    examples: Artifact | None,
 ) -> dict[str, Any]:
     """What became of the rows of a file, and how many texts the model was trained on."""
     trained_on = 0

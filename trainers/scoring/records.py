@@ -52,11 +52,12 @@ def recorded(
 def _further(row: Mapping[str, Any], record: Mapping[str, Any]) -> Record:
     """A row's other plain values. What has no value in a row has none in its record."""
     known = {*KNOWN, LABEL, GROUP, "characters", *record}
-    return {
-        name: value
-        for name, value in row.items()
-        if name not in known and (value is None or isinstance(value, PLAIN))
-    }
+    return {name: value for name, value in row.items() if name not in known and is_plain(value)}
+
+
+def is_plain(value: Any) -> bool:
+    """Whether rows can be taken apart by it."""
+    return value is None or isinstance(value, PLAIN)
 
 
 def write(records: Sequence[Record], folder: Path) -> None:

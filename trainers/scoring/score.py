@@ -1,73 +1,92 @@
-"""A trained model on rows of examples: records of what it said of each, and figures from them."""
+"""Records of what a model says of rows with labels, by the primitive that scores (workers.py).
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+Rows go to the workers that hold the model, and their records come back: both are in memory.
+"""
 
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from cluster.errors import UserError
 from cluster.lazy_import import lazy_import
-from cluster.runs.pipeline import StageJob
-from cluster.store.artifacts import Artifact
-from cluster.store.storage import Storage
-from trainers.corpora.examples.stage import BATCH_ROWS, batches
-from trainers.launch.failures import results
+from cluster.runs.progress import Progress
+from cluster.store.artifacts import Draft
+from trainers.scoring.answers import Candidate, Forwards, Row, answered
+from trainers.scoring.model import Model
 from trainers.scoring.records import Record, recorded
+from trainers.scoring.workers import Outcome, PartsDone, Room, score_parts
 from trainers.tasks.spec import TaskSection
+
+if TYPE_CHECKING:
+    from trainers.tasks.predictor import Predictor
+
+PART_ROWS = 4_096
 
 Records = list[Record]
 
 
-def score_all(job: StageJob, settings: TaskSection, places: list[str]) -> list[Records]:
-    """Records of the test split by the models in folders of the workspace. By Ray tasks, with the
-    CPUs and the GPU of a worker that trains: the driver needs no torch. What took several workers
-    to train is scored one by one, for memory."""
-    import ray
-
-    gpus = settings.gpus_per_worker
-    task: Any = ray.remote(num_cpus=settings.worker_cpus, num_gpus=gpus)(score)
-    at_once = len(places) if settings.most_workers == 1 else 1
-    scored: list[Records] = []
-    while len(scored) < len(places):
-        chosen = places[len(scored) :][:at_once]
-        examples, threads = job.parents["examples"], settings.worker_cpus
-        scored += results(
-            [task.remote(job.storage, place, examples, threads, gpus) for place in chosen]
-        )
-    return scored
-
-
-def score(
-    storage: Storage,
-    place: str,
-    examples: Artifact,
-    threads: float | None = None,
-    gpus: float = 0.0,
+def records_of(
+    model: Model,
+    rows: Sequence[Row],
+    room: Room,
+    progress: Progress,
+    draft: Draft | None = None,
 ) -> Records:
-    """Records of the test split by the model in a folder of the workspace, on so many threads or as
-    many as there are cores, and on the GPU of which its process holds so much. Imports torch."""
-    import torch
-
-    from trainers.models.devices import own_device
-    from trainers.tasks.predictor import load
-
-    if threads is not None:
-        torch.set_num_threads(max(1, int(threads)))
-    return records_of(load(storage.local(place), own_device(gpus)), batches(examples, "test"))
-
-
-def score_rows(storage: Storage, place: str, rows: Sequence[Mapping[str, Any]]) -> Records:
-    """Records of rows that are like those of examples. Imports torch."""
-    from trainers.tasks.predictor import load
-
-    starts = range(0, len(rows), BATCH_ROWS)
-    some = (rows[start : start + BATCH_ROWS] for start in starts)
-    return records_of(load(storage.local(place)), some)
+    """In the order of the rows, which are like those of examples. Those of a part are kept in the
+    work of the `draft`, if there is one, from which a killed run goes on."""
+    parts = {
+        number: {"first": first, "rows": rows[first : first + PART_ROWS]}
+        for number, first in enumerate(range(0, len(rows), PART_ROWS))
+    }
+    if draft is None:
+        done = PartsDone(progress, {}, len(parts))
+    else:
+        kept = KeptOutcomes(draft)
+        done = PartsDone(progress, kept.read(), len(parts), kept.add)
+    left = {number: part for number, part in parts.items() if number not in done.outcomes}
+    if len(left) < len(parts):
+        progress.line(f"goes on after {len(parts) - len(left)} of {len(parts)} parts")
+    if left:
+        score_parts(model, record_part, left, room, done)
+    return [record for number in parts for record in done.outcomes[number]["records"]]
 
 
-def records_of(predictor: Any, batches: Iterable[Sequence[Mapping[str, Any]]]) -> Records:
-    """Records of batches of rows, in their order."""
+class KeptOutcomes:
+    """By the numbers of their parts."""
+
+    def __init__(self, draft: Draft):
+        self._storage, self._folder = draft.storage, f"{draft.work}/records"
+
+    def read(self) -> dict[int, Outcome]:
+        outcomes = {}
+        for name in self._storage.files(self._folder):
+            text = self._storage.read(f"{self._folder}/{name}")
+            outcomes[int(name.removesuffix(".json"))] = json.loads(text)
+        return outcomes
+
+    def add(self, number: int, outcome: Outcome) -> None:
+        text = json.dumps(outcome)
+        self._storage.write(f"{self._folder}/{number}.json", text.encode())
+
+
+def record_part(
+    predictor: "Predictor",
+    number: int,
+    part: Mapping[str, Any],
+    progress: Progress,
+    forwards: Forwards,
+) -> Outcome:
+    """Raises UserError for a row that the model cannot read: figures of the others would not be
+    those of the rows."""
     records: Records = []
-    for rows in batches:
-        records += recorded(rows, predictor.records(rows), first=len(records))
-    return records
+    candidates = (Candidate(row["id"], row, row) for row in part["rows"])
+    for rows, outputs, failures in answered(candidates, predictor, forwards):
+        for where, _, problem in failures:
+            raise UserError(f"row {where} cannot be evaluated: {problem}")
+        made = predictor.records(rows, outputs)
+        records += recorded(rows, made, first=part["first"] + len(records))
+        progress.update(len(records), 0, "rows", part=number)
+    return {"rows": len(records), "failures": {}, "records": records}
 
 
 def figures(task: TaskSection | type[TaskSection], records: Sequence[Record]) -> dict[str, Any]:

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trainers.corpora.reading.formats.rows import Problem
-from trainers.scoring.columns import SCORE, Row, as_json, input_table, prediction_schema
+from trainers.scoring.answers import Candidate, Row
+from trainers.scoring.columns import SCORE, as_json, input_table, prediction_schema
 
 ENDINGS = {"parquet": ".parquet", "jsonl": ".jsonl"}
 """The formats of shards."""
@@ -17,13 +18,14 @@ ROW_GROUP_ROWS, ROW_GROUP_BYTES = 1 << 16, 64 << 20
 """Of Parquet; one is in memory."""
 
 
-class Prediction(NamedTuple):
+class ScoredOutput(NamedTuple):
     output: Any
     score: float | None
+    """How certain it is, where its task has one number for that."""
 
 
 class Shard(Protocol):
-    def write(self, rows: Sequence[Row], predictions: Sequence[Prediction]) -> None: ...
+    def write(self, rows: Sequence[Row], outputs: Sequence[ScoredOutput]) -> None: ...
 
     def close(self) -> None:
         """A shard without rows leaves no file."""
@@ -35,19 +37,19 @@ class ParquetShard:
         self._writer: pq.ParquetWriter | None = None
         self._tables: list[pa.Table] = []
 
-    def write(self, rows: Sequence[Row], predictions: Sequence[Prediction]) -> None:
+    def write(self, rows: Sequence[Row], outputs: Sequence[ScoredOutput]) -> None:
         if not rows:
             return
-        self._tables.append(self._table(rows, predictions))
+        self._tables.append(self._table(rows, outputs))
         waiting = sum(table.nbytes for table in self._tables)
         if waiting >= ROW_GROUP_BYTES or sum(map(len, self._tables)) >= ROW_GROUP_ROWS:
             self._flush()
 
-    def _table(self, rows: Sequence[Row], predictions: Sequence[Prediction]) -> pa.Table:
-        first = predictions[0].output
+    def _table(self, rows: Sequence[Row], outputs: Sequence[ScoredOutput]) -> pa.Table:
+        first = outputs[0].output
         fields = prediction_schema(type(first), first, self._prefix)
-        columns = {f"{self._prefix}{SCORE}": [one.score for one in predictions]}
-        dumped = [one.output.model_dump() for one in predictions]
+        columns = {f"{self._prefix}{SCORE}": [one.score for one in outputs]}
+        dumped = [one.output.model_dump() for one in outputs]
         for name in type(first).model_fields:
             columns[f"{self._prefix}{name}"] = [one[name] for one in dumped]
         table = input_table(rows, self._schema)
@@ -73,8 +75,8 @@ class JsonlShard:
     def __init__(self, path: Path, prefix: str):
         self._lines, self._prefix = Lines(path), prefix
 
-    def write(self, rows: Sequence[Row], predictions: Sequence[Prediction]) -> None:
-        for row, (output, score) in zip(rows, predictions, strict=True):
+    def write(self, rows: Sequence[Row], outputs: Sequence[ScoredOutput]) -> None:
+        for row, (output, score) in zip(rows, outputs, strict=True):
             said = {**output.model_dump(), SCORE: score}
             self._lines.write({**row, **{f"{self._prefix}{name}": said[name] for name in said}})
 
@@ -114,7 +116,9 @@ class Aside:
         self.first: dict[str, str] = {}
         """Of each reason, where it was met first, and more of it."""
 
-    def write(self, where: str, problem: Problem, row: Row) -> None:
+    def write(self, failure: Candidate) -> None:
+        where, row, problem = failure
+        assert isinstance(problem, Problem), "that is why it could not be scored"
         self.reasons[problem.reason] += 1
         self.first.setdefault(problem.reason, f"{where}: {problem}")
         told = {"where": where, "reason": problem.reason, "detail": problem.detail}

@@ -9,6 +9,8 @@ validation was computed: twice as many answers a second, or more.
 """
 
 import abc
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -17,7 +19,9 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor
 
+from cluster.errors import UserError
 from cluster.lazy_import import lazy_import
+from cluster.store.artifacts import MANIFEST
 from trainers.corpora.cleaning.config import Clean
 from trainers.corpora.cleaning.rules import normalize
 from trainers.corpora.tokens import tokenizer as tokenizers
@@ -90,10 +94,10 @@ class Predictor(abc.ABC):
     def predict(self, inputs: Sequence[Any]) -> list[Any]:
         return self.forward(self.encode(inputs))
 
-    def records(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Of rows of examples, with how much of each was read. A task that has more than one input
-        in a row does it in its own way."""
-        outputs = self.predict([self.input_of(row) for row in rows])
+    def records(
+        self, rows: Sequence[Mapping[str, Any]], outputs: Sequence[Any]
+    ) -> list[dict[str, Any]]:
+        """Of rows of examples and what was answered to them, with how much of each was read."""
         return [
             {**self.record(row, output), "tokens": output.tokens, "truncated": output.truncated}
             for row, output in zip(rows, outputs, strict=True)
@@ -156,8 +160,35 @@ def inference_dtype(card: Mapping[str, Any], device: torch.device) -> torch.dtyp
     return torch.float16 if precision == "fp16" else torch.float32
 
 
-def load(folder: Path, device: torch.device = CPU) -> Predictor:
-    """The Predictor of the model in a folder, by the task on its card."""
-    section = TASKS[read_card(folder)["task"]]
-    predictor: Predictor = lazy_import(section.predictor).load(folder, device)
+def load(
+    folder: Path, device: torch.device = CPU, hashes: Mapping[str, str] | None = None
+) -> Predictor:
+    """The Predictor of the model in a folder, by the task on its card. Its files must have these
+    sha256, by default those of its manifest, where it has one. Raises UserError where they are
+    others, or are no model."""
+    for name, known in (_hashes_in(folder) if hashes is None else hashes).items():
+        if not (folder / name).is_file() or _sha256(folder / name) != known:
+            raise UserError(
+                f"{folder} is damaged: {name} has other bytes than it was made with; copy it "
+                "again, or delete that folder and run its recipe"
+            )
+    try:
+        section = TASKS[read_card(folder)["task"]]
+        predictor: Predictor = lazy_import(section.predictor).load(folder, device)
+    except (OSError, ValueError, LookupError) as error:  # a folder by hand may lack anything
+        reason = (str(error).splitlines() or [repr(error)])[0]
+        raise UserError(f"{folder} cannot be loaded: {type(error).__name__}: {reason}") from error
     return predictor
+
+
+def _hashes_in(folder: Path) -> dict[str, str]:
+    manifest = folder / MANIFEST
+    if not manifest.is_file():
+        return {}
+    files = json.loads(manifest.read_text("utf-8"))["files"]
+    return {name: file["sha256"] for name, file in files.items()}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

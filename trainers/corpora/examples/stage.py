@@ -146,10 +146,10 @@ def read_split(examples: Artifact, split: str, most: int | None = None) -> dict[
     return columns
 
 
-def batches(examples: Artifact, split: str) -> Iterator[list[dict[str, Any]]]:
-    """Its rows, some at a time."""
-    for batch in read_arrow(examples.path / f"{split}.arrow").to_batches(max_chunksize=BATCH_ROWS):
-        yield batch.to_pylist()
+def rows_in(examples: Artifact, split: str) -> list[dict[str, Any]]:
+    """Its rows, in their order."""
+    rows: list[dict[str, Any]] = read_arrow(examples.path / f"{split}.arrow").to_pylist()
+    return rows
 
 
 def held_out_texts(examples: Artifact) -> Iterator[str]:

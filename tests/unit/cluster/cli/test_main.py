@@ -15,8 +15,9 @@ from typing import Any, NoReturn
 import pytest
 
 from cluster import __version__
-from cluster.cli import verbs
+from cluster.cli import model_verbs, verbs
 from cluster.cli.main import main
+from cluster.cli.recorded_run import failures_of, recorded
 from cluster.errors import GateRefused, InfrastructureError
 from cluster.recipe.loading import load, shipped
 from cluster.runs import pipeline, records
@@ -196,10 +197,10 @@ def test_scoring_does_not_wait_for_what_endpoints_hold(
 ) -> None:
     Path("model").mkdir()
     Path("model/raymill.json").write_text('{"task": "classify"}')
-    resources = {"CPU": 2.0, "GPU": 0.0}
-    monkeypatch.setattr(verbs, "connected", lambda *_, **__: contextlib.nullcontext(resources))
-    monkeypatch.setattr(verbs, "nodes", lambda: [{"CPU": 0.0, "GPU": 0.0}])
-    monkeypatch.setattr(verbs, "held", lambda: {"CPU": 2.0})
+    cluster = contextlib.nullcontext({"CPU": 2.0, "GPU": 0.0})
+    monkeypatch.setattr(model_verbs, "connected", lambda *_, **__: cluster)
+    monkeypatch.setattr(model_verbs, "nodes", lambda: [{"CPU": 0.0, "GPU": 0.0}])
+    monkeypatch.setattr(model_verbs, "held", lambda: {"CPU": 2.0})
     status, answer, _ = call(capfd, "score", "model", "good.txt", "out")
     assert status == 2
     assert "the cluster has 2, of which endpoints hold 2" in answer["error"]
@@ -388,12 +389,12 @@ def test_a_full_disk_is_infrastructure_and_recorded(
     monkeypatch.setattr(screen, "divert", lambda run, log: None)
     with (
         pytest.raises(InfrastructureError) as caught,
-        verbs._recorded("demo", storage, screen),
+        recorded("demo", storage, screen),
     ):
         raise OSError(errno.ENOSPC, "Error writing bytes to file")
     assert str(caught.value).startswith(f"{tmp_path}: No space left on device; free space there")
     assert records.listed(storage)[-1]["error"] == str(caught.value)
-    with pytest.raises(PermissionError), verbs._recorded("demo", storage, screen):
+    with pytest.raises(PermissionError), recorded("demo", storage, screen):
         raise PermissionError(errno.EACCES, "not yours")
 
 
@@ -401,18 +402,18 @@ def test_an_object_store_that_fails_is_infrastructure() -> None:
     storage = Storage("s3://mill")
     with (
         pytest.raises(InfrastructureError, match=r"^s3://mill: .*: AWS Error SLOW_DOWN; mend the"),
-        verbs._failures_of(storage),
+        failures_of(storage),
     ):
         raise OSError("AWS Error SLOW_DOWN")
     with (
         pytest.raises(InfrastructureError, match=r"^~/\.cache/raymill or the temporary folder: No"),
-        verbs._failures_of(storage),
+        failures_of(storage),
     ):
         raise OSError(errno.ENOSPC, "No space left on device")
     for other in (ConnectionError("of something else"), OSError(errno.EMFILE, "many open files")):
         with (
             pytest.raises(type(other), match=r"of something else|many open files"),
-            verbs._failures_of(storage),
+            failures_of(storage),
         ):
             raise other
 

@@ -1,7 +1,7 @@
 """Training, evaluation and the endpoint encode the same text to the same ids, and decode alike."""
 
+import contextlib
 import json
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,16 +14,17 @@ from fastapi.testclient import TestClient
 from cluster.store.artifacts import Artifact
 from cluster.store.storage import Storage
 from tests.classifiers import LABELS, MAX_LENGTH, save_classifier
-from tests.fakes import TEXTS, published
+from tests.fakes import TEXTS, Notes, published
 from trainers.corpora.cleaning.config import Clean
 from trainers.corpora.cleaning.privacy import KINDS
 from trainers.corpora.cleaning.rules import normalize
 from trainers.corpora.config import Tokenizer
+from trainers.corpora.examples.stage import rows_in
 from trainers.corpora.tokens.pack import write_arrow
 from trainers.corpora.tokens.tokenizer import encode as encode_documents
 from trainers.corpora.tokens.tokenizer import train
 from trainers.models.build import Start
-from trainers.scoring.score import score
+from trainers.scoring.score import record_part
 from trainers.tasks.classify.spec import Classify
 from trainers.tasks.classify.task import ClassifyTask
 
@@ -145,10 +146,11 @@ def test_what_is_read_is_the_beginning_of_what_pretraining_would_read(
 def test_evaluation_and_endpoint_say_the_same(
     model: Path, examples: Artifact, replica: Callable[..., Any]
 ) -> None:
-    storage = examples.storage
-    place = f"model/demo-finetune-{model.name.replace('-', '')}"
-    shutil.copytree(model, published(storage, place).path, dirs_exist_ok=True)
-    records = score(storage, place, examples)
+    from trainers.tasks.predictor import load
+
+    part = {"first": 0, "rows": rows_in(examples, "test")}
+    made = record_part(load(model), 0, part, Notes(), contextlib.nullcontext())
+    records = made["records"]
     predictions = Recorded(replica(model)).post(RAW)
     assert [record["prediction"] for record in records] == [one["label"] for one in predictions]
     assert [record["score"] for record in records] == [

@@ -146,8 +146,12 @@ def test_a_promotion_is_found_by_its_model(storage: Storage, parents: dict[str, 
 
 
 def test_a_model_that_was_not_evaluated_is_refused(storage: Storage) -> None:
-    model = published(storage, "model/demo-finetune-0a")
+    inputs = {"finetune": {"task": "classify"}}
+    model = published(storage, "model/demo-finetune-0a", {"weights": "1"}, inputs=inputs)
     with pytest.raises(
         UserError, match="model/demo-finetune-0a was not evaluated; run `raymill eva"
     ):
+        promote.promote(model, {})
+    (model.path / "weights").unlink()
+    with pytest.raises(UserError, match="is damaged: weights is not there"):
         promote.promote(model, {})

@@ -18,7 +18,8 @@ from trainers.scoring.compare import (
     same_rows,
     table,
 )
-from trainers.scoring.evaluation import evaluate_model
+from trainers.scoring.evaluation import plan_evaluation
+from trainers.scoring.model import Model, model_of
 
 
 def record(number: int, prediction: str, gold: str = "好") -> dict[str, Any]:
@@ -35,15 +36,16 @@ def record(number: int, prediction: str, gold: str = "好") -> dict[str, Any]:
     }
 
 
-def model(storage: Storage, name: str, task: str = "classify", labels: str = "好差") -> Artifact:
+def model(storage: Storage, name: str, task: str = "classify", labels: str = "好差") -> Model:
     card = json.dumps({"task": task, "labels": [*labels]})
     inputs = {"finetune": {"task": task}}
-    return published(storage, f"model/{name}-finetune-00", {"raymill.json": card}, inputs=inputs)
+    made = published(storage, f"model/{name}-finetune-00", {"raymill.json": card}, inputs=inputs)
+    return model_of(made)
 
 
-def evaluation(of: Artifact, stage: str, predictions: str) -> Artifact:
-    name = of.manifest.recipe
-    with drafting(of.storage, f"evaluation/{name}-{stage}-00") as draft:
+def evaluation(of: Model, stage: str, predictions: str) -> Artifact:
+    name = of.name
+    with drafting(of.workspace, f"evaluation/{name}-{stage}-00") as draft:
         with draft.folder() as folder:
             made = [record(number, prediction) for number, prediction in enumerate(predictions)]
             records.write(made, folder)
@@ -67,7 +69,7 @@ def test_a_comparison_has_the_differences_and_the_rows_that_flip(storage: Storag
     assert metrics["metrics"]["accuracy"]["difference"] == pytest.approx(0.25)
     assert metrics["headline"] == {"difference in accuracy": pytest.approx(0.25)}
     assert compare_evaluations(ours, theirs, first, second) == made, "once"
-    head, accuracy, *_ = table(made)
+    head, accuracy, *_ = table(made, ours.section)
     assert head[0] == "METRIC"
     assert accuracy[:3] == ("accuracy", "0.7500", "0.5000")
     assert accuracy[3].startswith("+0.2500 [+")
@@ -139,9 +141,9 @@ def test_no_gate_looks_at_an_evaluation_on_a_file(storage: Storage) -> None:
     ours = model(storage, "ours")
     evaluation(ours, "data", "好好")
     with pytest.raises(UserError, match="was not evaluated"):
-        promote(ours, {})
+        promote(ours.artifact, {})  # type: ignore[arg-type]
 
 
 def test_a_model_without_labelled_examples_is_refused(storage: Storage) -> None:
     with pytest.raises(UserError, match="model/ours-finetune-00: has no labelled test split"):
-        evaluate_model(model(storage, "ours"))
+        plan_evaluation(model(storage, "ours"))

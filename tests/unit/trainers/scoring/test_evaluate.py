@@ -1,10 +1,10 @@
 import pytest
 
-from trainers.scoring.evaluate import compare, interval
+from trainers.scoring.evaluate import mean_of, over_seeds
 
 
 def test_the_gain_from_pretraining_is_paired_by_seed() -> None:
-    found = compare({"pretrained": [0.80, 0.82, 0.84], "scratch": [0.70, 0.73, 0.73]}, "max")
+    found = over_seeds({"pretrained": [0.80, 0.82, 0.84], "scratch": [0.70, 0.73, 0.73]}, "max")
     assert found["pretrained"]["mean"] == pytest.approx(0.82)
     gain = found["gain from pretraining"]
     assert gain["values"] == pytest.approx([0.10, 0.09, 0.11])
@@ -14,18 +14,18 @@ def test_the_gain_from_pretraining_is_paired_by_seed() -> None:
 
 
 def test_of_an_error_the_gain_is_how_much_less_there_is() -> None:
-    found = compare({"pretrained": [0.2], "scratch": [0.5]}, "min")
+    found = over_seeds({"pretrained": [0.2], "scratch": [0.5]}, "min")
     assert found["gain from pretraining"]["mean"] == pytest.approx(0.3)
 
 
 def test_without_a_second_kind_there_is_no_gain() -> None:
-    assert list(compare({"pretrained": [0.8, 0.9]}, "max")) == ["pretrained"]
+    assert list(over_seeds({"pretrained": [0.8, 0.9]}, "max")) == ["pretrained"]
 
 
 def test_an_interval_is_students() -> None:
     """Three values: t(0.975, 2) = 4.3027."""
-    found = interval([0.80, 0.82, 0.84])
+    found = mean_of([0.80, 0.82, 0.84])
     assert found["mean"] == pytest.approx(0.82)
     assert found["half_width_95"] == pytest.approx(4.3027 * 0.02 / 3**0.5, rel=1e-4)
-    assert interval([0.5, 0.5])["half_width_95"] == 0.0
-    assert interval([0.5]) == {"mean": 0.5}, "one value has no interval"
+    assert mean_of([0.5, 0.5])["half_width_95"] == 0.0
+    assert mean_of([0.5]) == {"mean": 0.5}, "one value has no interval"

@@ -1,6 +1,7 @@
 """Real, if untrained, models on a test split and on files."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from cluster.recipe.loading import load
 from cluster.store.artifacts import Artifact, drafting
 from cluster.store.storage import Storage
 from serving.rollout.promote import promote
-from tests.fakes import TEXTS, Notes, published
+from tests.fakes import TEXTS, Notes, published, scored_here
 from trainers.corpora.cleaning.documents import text_key
 from trainers.corpora.reading.config import Source
 from trainers.corpora.reading.sources import content_hash
@@ -21,10 +22,13 @@ from trainers.corpora.tokens.pack import write_arrow
 from trainers.finetune import describe_model
 from trainers.models.build import Start
 from trainers.models.shape import Shape
-from trainers.scoring import records
+from trainers.scoring import records, score
 from trainers.scoring.compare import compare_evaluations
-from trainers.scoring.evaluation import evaluate_model, evaluate_on
+from trainers.scoring.evaluation import evaluate, plan_evaluation
+from trainers.scoring.model import Model, model_in_folder, model_of
+from trainers.scoring.workers import Room
 from trainers.tasks.classify.task import ClassifyTask
+from trainers.tasks.predictor import load as load_predictor
 
 RECIPE = """\
 name: demo
@@ -36,6 +40,8 @@ finetune: {base: some/model, max_length: 12}
 @pytest.fixture
 def examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Artifact:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(score, "score_parts", scored_here)
+    monkeypatch.setattr(score, "PART_ROWS", 16)
     content_hash.cache_clear()
     Path("recipe.yaml").write_text(RECIPE)
     storage = Storage.at("mill")
@@ -54,7 +60,7 @@ def examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Artifact:
     return made
 
 
-def model(examples: Artifact, tokenizer: Any, name: str, seed: int) -> Artifact:
+def model(examples: Artifact, tokenizer: Any, name: str, seed: int) -> Model:
     """As fine-tuning leaves it, untrained."""
     torch.manual_seed(seed)
     recipe = load("recipe.yaml", [f"name={name}"])
@@ -67,18 +73,25 @@ def model(examples: Artifact, tokenizer: Any, name: str, seed: int) -> Artifact:
         with draft.folder() as folder:
             task.model().save_pretrained(folder)
             task.tokenizer().save_pretrained(folder)
-        return draft.publish(
+        made = draft.publish(
             recipe=name,
             stage="finetune",
             parents={"examples": examples.id},
             inputs={"finetune": {"task": "classify", "max_length": 12, "base_content": "0"}},
             metrics={},
         )
+    return model_of(made)
+
+
+def evaluated(model: Model, path: str | None = None, notes: Notes | None = None) -> Artifact:
+    """On its test split, or on a file."""
+    plan = plan_evaluation(model, None if path is None else Source(path=path))
+    return evaluate(plan, Room([], {}), notes or Notes())
 
 
 def test_records_and_figures_of_the_test_split(examples: Artifact, tokenizer: Any) -> None:
     own = model(examples, tokenizer, "one", 1)
-    made = evaluate_model(own)
+    made = evaluated(own)
     metrics = made.manifest.metrics
     scored = records.read(made)
     assert metrics["test"]["documents"] == len(scored) == 40
@@ -91,7 +104,7 @@ def test_records_and_figures_of_the_test_split(examples: Artifact, tokenizer: An
     assert {*made.manifest.files} == {"evaluation.json", "records.parquet", "report.html"}
     written = json.loads((made.path / "evaluation.json").read_text("utf-8"))
     assert written == metrics
-    assert promote(own, {}).manifest.metrics["model"] == own.id
+    assert promote(own.artifact, {}).manifest.metrics["model"] == own.id  # type: ignore[arg-type]
 
 
 def test_a_file_is_an_evaluation_of_its_own(examples: Artifact, tokenizer: Any) -> None:
@@ -104,7 +117,7 @@ def test_a_file_is_an_evaluation_of_its_own(examples: Artifact, tokenizer: Any) 
     ]
     Path("own.jsonl").write_text("\n".join(map(json.dumps, rows)))
     notes = Notes()
-    made = evaluate_on(own, Source(path="own.jsonl"), notes)
+    made = evaluated(own, "own.jsonl", notes)
     metrics = made.manifest.metrics
     assert made.manifest.stage == "data"
     assert "test" not in metrics
@@ -121,17 +134,17 @@ def test_a_file_is_an_evaluation_of_its_own(examples: Artifact, tokenizer: Any) 
     }
     assert len(notes.lines) == 3
     again = Notes()
-    assert evaluate_on(own, Source(path="own.jsonl"), again) == made
+    assert evaluated(own, "own.jsonl", again) == made
     assert again.lines == notes.lines, "told again, though it was not made again"
     with pytest.raises(UserError, match="was not evaluated"):
-        promote(own, {})
+        promote(own.artifact, {})  # type: ignore[arg-type]
 
 
 def test_two_models_are_compared_on_the_split_and_on_a_file(
     examples: Artifact, tokenizer: Any
 ) -> None:
     one, two = (model(examples, tokenizer, *of) for of in (("one", 1), ("two", 2)))
-    made = compare_evaluations(one, two, evaluate_model(one), evaluate_model(two))
+    made = compare_evaluations(one, two, evaluated(one), evaluated(two))
     metrics = made.manifest.metrics
     assert metrics["rows"] == 40
     assert metrics["metrics"]["accuracy"]["difference"] == pytest.approx(
@@ -139,7 +152,80 @@ def test_two_models_are_compared_on_the_split_and_on_a_file(
     )
     rows = [{"text": f"这家店{number}", "label": "好差"[number % 2]} for number in range(20)]
     Path("own.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    on_file = [evaluate_on(each, Source(path="own.jsonl"), Notes()) for each in (one, two)]
+    on_file = [evaluated(each, "own.jsonl") for each in (one, two)]
     other = compare_evaluations(one, two, *on_file)
     assert other != made
     assert other.manifest.metrics["rows"] == 20
+
+
+def test_what_the_stage_of_the_recipe_made_is_found_again(
+    examples: Artifact, tokenizer: Any
+) -> None:
+    own = model(examples, tokenizer, "one", 1)
+    parents = {"examples": examples.id, "pretrain": "model/x-pretrain-00", "finetune": own.id}
+    other = {**parents, "examples": "examples/other-examples-00"}
+    made = published(examples.storage, "evaluation/one-evaluate-0a", parents=parents)
+    published(examples.storage, "evaluation/one-evaluate-0b", parents=other)
+    assert evaluated(own) == made
+
+
+def test_a_copied_model_is_evaluated_on_a_file(examples: Artifact, tokenizer: Any) -> None:
+    own = model(examples, tokenizer, "one", 1)
+    shutil.copytree(Path("mill") / own.id, "copy")
+    rows = [{"text": f"这家店{number}", "label": "好差"[number % 2]} for number in range(20)]
+    Path("own.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    copied = model_in_folder("copy", "elsewhere")
+    assert copied is not None
+    made = evaluated(copied, "own.jsonl")
+    assert made.path == Path("elsewhere").absolute() / made.id
+    assert records.read(made) == records.read(evaluated(own, "own.jsonl"))
+    with pytest.raises(UserError, match=r"no labelled test split in its lineage in .*/elsewhere; "):
+        evaluated(copied)
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "raymill.json"])
+def test_a_damaged_model_is_not_evaluated(examples: Artifact, tokenizer: Any, file: str) -> None:
+    own = model(examples, tokenizer, "one", 1)
+    path = Path("mill") / own.id / file
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=f"one-finetune-00 is damaged: {file} has other bytes"):
+        evaluated(own)
+    with pytest.raises(UserError, match=f"one-finetune-00 is damaged: {file} has other bytes"):
+        load_predictor(own.storage.local(own.place))
+    assert not list(Path("mill").glob("evaluation/*"))
+
+
+def test_a_row_that_the_model_cannot_read_is_told(examples: Artifact, tokenizer: Any) -> None:
+    own = model(examples, tokenizer, "one", 1)
+    rows = [{"id": "7", "text": "half a \ud800 character", "label": "好"}]
+    with pytest.raises(UserError, match="row 7 cannot be evaluated: not what the model reads: "):
+        score.records_of(own, rows, Room([], {}), Notes())
+
+
+def test_after_a_kill_it_goes_on_with_the_parts_that_are_left(
+    examples: Artifact, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, asked = model(examples, tokenizer, "one", 1), []
+    plan = plan_evaluation(own)
+
+    def killed(model: Any, work: Any, parts: Any, room: Any, done: Any) -> None:
+        scored_here(model, work, {1: parts[1]}, room, done)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(score, "score_parts", killed)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(plan, Room([], {}), Notes())
+
+    def going_on(model: Any, work: Any, parts: Any, room: Any, done: Any) -> None:
+        asked.extend(parts)
+        scored_here(model, work, parts, room, done)
+
+    monkeypatch.setattr(score, "score_parts", going_on)
+    notes = Notes()
+    made = evaluate(plan, Room([], {}), notes)
+    assert asked == [0, 2]
+    assert notes.lines == ["goes on after 1 of 3 parts"]
+    assert [one["row"] for one in records.read(made)] == [*range(40)]
+    assert not list(Path("mill").glob("work/*"))

@@ -14,17 +14,15 @@ from tests.fakes import published
 from tests.tagging import Tag
 from trainers.corpora.reading import sources
 from trainers.scoring.job import (
-    Model,
-    Planned,
+    ScorePlan,
     _refuse_place,
     alone,
     input_schema,
-    model_in_folder,
-    model_of,
+    make_plan,
     plan_of,
-    planned,
     source_of,
 )
+from trainers.scoring.model import Model, model_of
 from trainers.tasks.classify.spec import Classify
 
 CARD = {"raymill.json": json.dumps({"task": "classify"}), "model.safetensors": "weights"}
@@ -43,10 +41,12 @@ def model(version: str = "0a") -> Model:
     return model_of(known or published(storage, model_id, CARD, inputs=inputs))
 
 
-def plan(of: Model | None = None, path: str = "in.jsonl", out: str = "out", **keys: Any) -> Planned:
+def plan(
+    of: Model | None = None, path: str = "in.jsonl", out: str = "out", **keys: Any
+) -> ScorePlan:
     source = source_of(path, keys.pop("overrides", ()), Classify)
     given = {"format": "parquet", "prefix": "prediction_", "tell": lambda line: None, **keys}
-    return planned(of or model(), source, out, **given)
+    return make_plan(of or model(), source, out, **given)
 
 
 def test_the_same_command_goes_on_with_the_plan_that_is_there() -> None:
@@ -201,39 +201,3 @@ def test_an_empty_input_has_no_columns() -> None:
     Path("in.jsonl").write_text("")
     source = source_of("in.jsonl", (), Classify)
     assert input_schema(source, []).names == []
-
-
-def test_a_model_of_no_task_is_refused() -> None:
-    base = published(Storage.at("mill"), "model/demo-pretrain-00", CARD)
-    with pytest.raises(UserError, match="is of the stage pretrain, no model of a task"):
-        model_of(base)
-
-
-@pytest.mark.parametrize(("text", "told"), [(None, "is not there"), ("cut", "has 3 bytes")])
-def test_a_model_with_missing_or_cut_files_is_refused(text: str | None, told: str) -> None:
-    artifact = published(
-        Storage.at("mill"),
-        "model/demo-finetune-0a",
-        CARD,
-        inputs={"finetune": {"task": "classify"}},
-    )
-    file = artifact.path / "model.safetensors"
-    file.unlink()
-    if text is not None:
-        file.write_text(text)
-    with pytest.raises(UserError, match=f"is damaged: model.safetensors {told}, should have 7"):
-        model_of(artifact)
-
-
-def test_a_model_may_stand_in_a_plain_folder() -> None:
-    folder = Path("mine")
-    folder.mkdir()
-    assert model_in_folder("mine") is None
-    (folder / "raymill.json").write_text('{"task": "classify"}')
-    found = model_in_folder("mine")
-    assert found is not None
-    assert (found.id, found.task) == (str(folder.absolute()), "classify")
-    for text, told in (("{", "is damaged"), ("{}", "is damaged"), ('{"task": "x"}', "no task 'x'")):
-        (folder / "raymill.json").write_text(text)
-        with pytest.raises(UserError, match=told):
-            model_in_folder("mine")

@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import json
 import threading
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from tests.classifiers import LABELS, save_classifier
 from tests.fakes import TEXTS, Notes
 from trainers.corpora.reading import sources
 from trainers.corpora.reading.formats import streams
-from trainers.scoring import scorer, shards
-from trainers.scoring.job import Planned, model_in_folder, planned, source_of
-from trainers.scoring.scorer import loaded, read_ahead, score_part
+from trainers.scoring import answers, shards
+from trainers.scoring.answers import read_ahead
+from trainers.scoring.job import ScorePlan, make_plan, source_of
+from trainers.scoring.model import model_in_folder
+from trainers.scoring.scorer import score_part
 from trainers.tasks.classify.spec import Classify
 from trainers.tasks.predictor import CPU
 
@@ -32,19 +35,19 @@ def model(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Any:
 def plan(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.chdir(tmp_path)
 
-    def make(path: str, *overrides: str, format: str = "parquet", out: str = "out") -> Planned:
+    def make(path: str, *overrides: str, format: str = "parquet", out: str = "out") -> ScorePlan:
         found = model_in_folder(str(model))
         assert found is not None
         source = source_of(path, overrides, Classify)
-        return planned(found, source, out, format, "prediction_", lambda line: None)
+        return make_plan(found, source, out, format, "prediction_", lambda line: None)
 
     return make
 
 
-def run(made: Planned) -> list[dict[str, Any]]:
-    predictor = loaded(made.job.model, CPU)
+def run(made: ScorePlan) -> list[dict[str, Any]]:
+    predictor = made.job.model.load(CPU)
     return [
-        score_part(made.job, predictor, number, part, Notes(), contextlib.nullcontext())
+        score_part(made.job, predictor, number, asdict(part), Notes(), contextlib.nullcontext())
         for number, part in enumerate(made.parts)
     ]
 
@@ -63,7 +66,7 @@ def test_rows_keep_their_columns_and_their_order(plan: Any, model: Path) -> None
     assert table["id"].to_pylist() == [*range(len(texts))]
     assert table["text"].to_pylist() == texts
     assert table["tags"].to_pylist() == [["a"]] * len(texts)
-    outputs = loaded(made.job.model, CPU).predict(texts)
+    outputs = made.job.model.load(CPU).predict(texts)
     assert table["prediction_label"].to_pylist() == [one.label for one in outputs]
     for written, one in zip(table.to_pylist(), outputs, strict=True):
         known = dict(written["prediction_probabilities"])
@@ -74,8 +77,8 @@ def test_rows_keep_their_columns_and_their_order(plan: Any, model: Path) -> None
 
 
 def test_buffers_make_one_shard(plan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scorer, "BUFFER_CHARACTERS", 8)
-    monkeypatch.setattr(scorer, "BUFFER_ROWS", 2)
+    monkeypatch.setattr(answers, "BUFFER_CHARACTERS", 8)
+    monkeypatch.setattr(answers, "BUFFER_ROWS", 2)
     monkeypatch.setattr(shards, "ROW_GROUP_ROWS", 3)
     write("in.jsonl", [{"n": n, "text": TEXTS[n % 5]} for n in range(9)])
     run(plan("in.jsonl"))
@@ -122,9 +125,7 @@ def test_rows_that_cannot_be_scored_are_aside_with_reasons(
     assert [one["where"].rpartition(":")[2] for one in aside] == ["2", "3", "4", "5", "6"]
     assert aside[0]["row"] == {"text": 3}
     assert "row" not in aside[3]
-    assert json.loads(Path("out/_markers/part-000000.json").read_text()) == {
-        key: value for key, value in outcome.items() if key != "number"
-    }
+    assert json.loads(Path("out/_markers/part-000000.json").read_text()) == outcome
     assert pq.read_table("out")["text"].to_pylist() == ["fine", ""]
 
 
@@ -217,7 +218,7 @@ def test_a_model_that_was_damaged_is_not_loaded(
     data[len(data) // 2] ^= 1
     (folder / file).write_bytes(data)
     with pytest.raises(UserError, match=f"is damaged: .*{file} has other bytes"):
-        loaded(found, CPU)
+        found.load(CPU)
 
 
 def test_a_folder_that_is_no_whole_model_is_told(tmp_path: Path, tokenizer: Any) -> None:
@@ -226,7 +227,7 @@ def test_a_folder_that_is_no_whole_model_is_told(tmp_path: Path, tokenizer: Any)
     found = model_in_folder(str(folder))
     assert found is not None
     with pytest.raises(UserError, match="own cannot be loaded: "):
-        loaded(found, CPU)
+        found.load(CPU)
 
 
 def test_an_error_of_a_part_leaves_nothing(plan: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,18 +22,20 @@ from serving.config import Serve
 from serving.encoders.api import http_api
 from serving.rollout.deploy import first_request
 from serving.rollout.promote import refuse_worse
-from tests.fakes import Notes, published, serial
+from tests.fakes import Notes, published, scored_here, serial
 from tests.tagging import Tag, TagPredictor, TagTask
 from trainers.corpora.examples import merge, read_rows, stage, write_splits
 from trainers.corpora.steps import quotes
-from trainers.engine.loop import evaluate
+from trainers.engine.loop import evaluate as validate
 from trainers.finetune import describe_model
 from trainers.models.build import Start
 from trainers.models.shape import Shape
 from trainers.parallel.topology import Topology
-from trainers.scoring import records
-from trainers.scoring.evaluation import evaluate_model
-from trainers.scoring.score import figures, score
+from trainers.scoring import records, score
+from trainers.scoring.evaluation import evaluate, plan_evaluation
+from trainers.scoring.model import model_of
+from trainers.scoring.score import figures, records_of
+from trainers.scoring.workers import Room
 from trainers.tasks import registry
 from trainers.tasks.predictor import load
 from trainers.tasks.task import Objective
@@ -48,11 +50,13 @@ finetune: {task: tag, base: some/model, max_length: 16, stride: 4, learning_rate
 tune: {space: {finetune.learning_rate: {log_uniform: [1e-4, 1e-3]}}, metric: tag_f1}
 serve: {gate: {tag_f1: 0.1}}
 """
+ROOM = Room([], {})
 WORDS = ["Anna", "sings", "and", "Bob", "walks", "to", "the\u200b house", "with", "Carla"]
 
 
 @pytest.fixture(autouse=True)
 def _known(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(score, "score_parts", scored_here)
     monkeypatch.setitem(registry.TASKS, "tag", Tag)  # type: ignore[arg-type]
     monkeypatch.setattr(registry, "FINETUNE", registry.union([*registry.TASKS.items()]))
     loading.known_recipe.cache_clear()
@@ -152,7 +156,7 @@ def test_examples_have_its_columns(examples: Artifact) -> None:
     assert examples.manifest.metrics["dropped"] == {"no tags in column 'ner_tags'": 1}
     sizes = [examples.manifest.metrics[split] for split in ("train", "validation", "test")]
     assert sizes == [24, 8, 8]
-    (rows, *_) = stage.batches(examples, "train")
+    rows = stage.rows_in(examples, "train")
     for row in rows:
         assert row.keys() == {"id", "text", "group", "source", "tokens", "tags"}
         assert row["text"] == " ".join(row["tokens"])
@@ -166,12 +170,12 @@ def test_a_long_row_is_several_sequences_of_one_batch(task: TagTask) -> None:
     assert max(len(row["sequences"]) for row in rows) > 1
     assert len(batch["input_ids"]) == sum(len(row["sequences"]) for row in rows)
     assert batch["input_ids"].shape[1] <= 16
-    (table, *_) = stage.batches(task.examples, "train")  # type: ignore[arg-type]
+    table = stage.rows_in(task.examples, "train")  # type: ignore[arg-type]
     assert task.targets(batch) == sum(len(row["tags"]) for row in table), "each word once"
 
 
 class Alone:
-    """What `evaluate` needs of an engine."""
+    """What `validate` needs of an engine."""
 
     device = torch.device("cpu")
 
@@ -193,7 +197,7 @@ def test_its_loss_and_metrics_do_not_depend_on_the_micro_batch(
 
     def found(size: int) -> dict[str, float]:
         settings = task.settings.model_copy(update={"micro_batch_size": size})
-        return evaluate(engine, task, settings, topology, task.rows("validation"))
+        return validate(engine, task, settings, topology, task.rows("validation"))
 
     once = found(8)
     assert once.keys() == {*task.settings.validation_metrics}
@@ -201,8 +205,12 @@ def test_its_loss_and_metrics_do_not_depend_on_the_micro_batch(
     assert not task.guess(task.rows("validation")).is_better_than({"loss": 0.1})
 
 
+def scored(model: Artifact, examples: Artifact) -> list[Any]:
+    return records_of(model_of(model), stage.rows_in(examples, "test"), ROOM, Notes())
+
+
 def test_its_evaluation_has_intervals_slices_and_a_page(model: Artifact) -> None:
-    evaluation = evaluate_model(model)
+    evaluation = evaluate(plan_evaluation(model_of(model)), ROOM, Notes())
     metrics = evaluation.manifest.metrics
     low, high = metrics["test"]["intervals"]["tag_f1"]
     assert low <= metrics["test"]["tag_f1"] <= high
@@ -210,14 +218,14 @@ def test_its_evaluation_has_intervals_slices_and_a_page(model: Artifact) -> None
     assert "calibration" not in metrics, "it has no confidence"
     page = (evaluation.path / "report.html").read_text("utf-8")
     assert "tag F1" in page
-    assert evaluate_model(model) == evaluation, "once"
+    assert plan_evaluation(model_of(model)).done == evaluation, "once"
 
 
 def test_records_figures_and_gate(model: Artifact, examples: Artifact) -> None:
-    scored = score(examples.storage, model.id, examples)
-    assert [record["row"] for record in scored] == list(range(8))
-    found = figures(Tag, scored)
-    assert found["words"] == sum(record["words"] for record in scored)
+    kept = scored(model, examples)
+    assert [record["row"] for record in kept] == list(range(8))
+    found = figures(Tag, kept)
+    assert found["words"] == sum(record["words"] for record in kept)
     refuse_worse({"tag_f1": 0.0}, found, Tag, model.id)
 
 
@@ -240,10 +248,10 @@ def test_the_endpoint_says_what_evaluation_says(model: Artifact, examples: Artif
     client = TestClient(http_api(Replica(), TagPredictor, Tag.route, Serve()))
     answer = client.post(Tag.route, json=first_request(promotion, Tag))
     assert answer.status_code == 200, answer.text
-    (rows, *_) = stage.batches(examples, "test")
+    rows = stage.rows_in(examples, "test")
     answer = client.post(Tag.route, json=Tag.request(rows)).json()
-    scored = score(examples.storage, model.id, examples)
-    assert [one["tags"] for one in answer["predictions"]] == [one["prediction"] for one in scored]
+    kept = scored(model, examples)
+    assert [one["tags"] for one in answer["predictions"]] == [one["prediction"] for one in kept]
     assert client.post(Tag.route, json={"sentences": ["no list"]}).status_code == 422
     schema = client.get("/openapi.json").json()["components"]["schemas"]
     assert {"Tagged", "Request"} <= schema.keys()

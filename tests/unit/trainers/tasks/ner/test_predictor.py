@@ -8,6 +8,7 @@ from fastapi.testclient import TestClient
 from serving.config import Serve
 from serving.encoders.api import http_api
 from tests.entities import ROWS, save_ner
+from tests.fakes import recorded_here
 from trainers.corpora.cleaning.config import Clean
 from trainers.corpora.cleaning.rules import normalize
 from trainers.tasks.ner.predictor import NerPredictor
@@ -64,7 +65,7 @@ def test_answers_do_not_depend_on_the_other_texts(predictor: Any) -> None:
 
 
 def test_records_have_the_score_of_the_least_certain_entity(predictor: Any) -> None:
-    for row, record in zip(ROWS, predictor.records(ROWS), strict=True):
+    for row, record in zip(ROWS, recorded_here(predictor, ROWS), strict=True):
         assert record["gold"] == row["entities"]
         scores = [one["score"] for one in record["prediction"]]
         assert record["score"] == min(scores, default=1.0)
@@ -86,7 +87,7 @@ def test_the_endpoint_answers_as_evaluation_does(predictor: Any) -> None:
     answer = client.post("/v1/ner", json=Ner.request(ROWS))
     assert answer.status_code == 200, answer.text
     for row, found, record in zip(
-        ROWS, answer.json()["predictions"], predictor.records(ROWS), strict=True
+        ROWS, answer.json()["predictions"], recorded_here(predictor, ROWS), strict=True
     ):
         entities = found["entities"]
         assert [one["text"] for one in entities] == [

@@ -9,6 +9,7 @@ import torch
 
 from cluster.errors import UserError
 from tests.entities import LABELS, ROWS, ner_task, row
+from tests.fakes import recorded_here
 from trainers.engine.loop import evaluate
 from trainers.parallel.topology import Topology
 from trainers.scoring.score import figures
@@ -78,7 +79,7 @@ def test_validation_is_what_evaluation_says(
     found = validated(task, model, 4, monkeypatch)
     assert found.keys() == {*task.settings.validation_metrics}
     assert validated(task, model, 1, monkeypatch) == pytest.approx(found, rel=1e-4)
-    computed = figures(Ner, load(model).records(ROWS))
+    computed = figures(Ner, recorded_here(load(model), ROWS))
     assert computed["entities"] == sum(len(row["entities"]) for row in ROWS)
     assert sum(one["predicted"] for one in computed["per_label"].values()) > 10
     for name in task.settings.test_metrics:

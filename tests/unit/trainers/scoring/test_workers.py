@@ -1,0 +1,77 @@
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from cluster.errors import UserError
+from tests.fakes import Notes
+from trainers.scoring.workers import PartsDone, Room, Workers, allocate
+
+SMALL, LARGE = {"CPU": 2.0, "GPU": 0.0}, {"CPU": 16.0, "GPU": 2.0}
+
+
+def summed(nodes: Sequence[dict[str, float]]) -> dict[str, float]:
+    return {name: sum(node[name] for node in nodes) for name in ("CPU", "GPU")}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "parts", "workers", "gpus", "expected"),
+    [
+        ([SMALL], 9, None, None, Workers(2, 1, 0.0)),
+        ([SMALL], 1, None, None, Workers(1, 2, 0.0)),
+        ([SMALL], 9, 1, None, Workers(1, 2, 0.0)),
+        ([SMALL] * 3, 4, None, None, Workers(4, 1, 0.0)),
+        ([LARGE], 9, None, None, Workers(2, 8, 1.0)),
+        ([LARGE], 9, None, 0.5, Workers(4, 4, 0.5)),
+        ([LARGE], 9, None, 0.0, Workers(9, 1, 0.0)),
+        ([SMALL, LARGE], 9, None, None, Workers(2, 8, 1.0)),
+    ],
+)
+def test_workers_by_what_there_is_and_what_there_is_to_do(
+    nodes: list[dict[str, float]], parts: int, workers: Any, gpus: Any, expected: Workers
+) -> None:
+    assert allocate(Room(nodes, summed(nodes), {}, workers, gpus), parts) == expected
+
+
+def test_a_cluster_that_grows_may_have_no_node_yet() -> None:
+    grown = {"CPU": 8.0, "GPU": 4.0}
+    assert allocate(Room([{"CPU": 0.0}], grown), 9) == Workers(4, 1, 1.0)
+    assert allocate(Room([{"CPU": 0.0}], grown, {"GPU": 1.0}), 9) == Workers(3, 1, 1.0)
+
+
+def test_a_fraction_of_a_gpu_lies_on_one() -> None:
+    assert allocate(Room([LARGE], LARGE, {}, 4, 0.4), 9).number == 4
+    with pytest.raises(UserError, match=r"--workers: needs 2\.4 GPUs at once, the cluster has 2"):
+        allocate(Room([LARGE], LARGE, {}, 5, 0.4), 9)
+
+
+def test_what_endpoints_hold_is_no_room() -> None:
+    nodes = [{"CPU": 0.0, "GPU": 0.0}]
+    told = "needs 1 CPUs at once, the cluster has 2, of which endpoints hold 2; .* delete an endp"
+    with pytest.raises(UserError, match=told):
+        allocate(Room(nodes, SMALL, {"CPU": 2.0}), 9)
+
+
+@pytest.mark.parametrize(
+    ("workers", "gpus", "told"),
+    [
+        (3, None, "--workers: needs 3 CPUs at once, the cluster has 2; set fewer"),
+        (None, 1.0, "--gpus-per-worker: needs 1 GPUs at once, the cluster has 0"),
+        (0, None, "--workers 0: expected one or more"),
+        (None, 1.5, "--gpus-per-worker 1.5: expected 0, 1 or a share"),
+        (None, -1.0, "--gpus-per-worker -1"),
+    ],
+)
+def test_what_can_never_fit_is_refused(workers: Any, gpus: Any, told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        allocate(Room([SMALL], SMALL, {}, workers, gpus), 9)
+
+
+def test_progress_counts_the_rows_of_this_run() -> None:
+    notes = Notes()
+    done = PartsDone(notes, {0: {"rows": 7, "failures": {}}}, 3)
+    done.update(4, 0, "rows", part=1)
+    done.update(5, 0, "rows", part=2)
+    done.finish(1, {"rows": 8, "failures": {"bad": 1}})
+    assert notes.updates == [(1, 3, "parts"), (1, 3, "parts"), (2, 3, "parts")]
+    assert done._rows.total() == 14

@@ -1,0 +1,106 @@
+"""The one loop from rows to answers, inside a worker: for batch scoring and evaluation alike.
+
+Rows are checked and encoded a buffer at a time, in a thread, while the model answers the buffer
+before; forwards take inputs of similar length. Answers come in the order of the rows.
+"""
+
+import concurrent.futures
+import contextlib
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from trainers.corpora.reading.formats.rows import Problem
+from trainers.corpora.text_batches import batched
+
+if TYPE_CHECKING:
+    from trainers.tasks.predictor import Predictor
+
+BUFFER_ROWS, BUFFER_CHARACTERS = 2_048, 4 << 20
+"""What is sorted by length together, and in memory about four times."""
+
+Item = TypeVar("Item")
+Row = Mapping[str, Any]
+Forwards = contextlib.AbstractContextManager[Any]
+"""Held while the model answers, since a worker has two parts under way."""
+
+
+class Candidate(NamedTuple):
+    """A row that is to be answered."""
+
+    where: str
+    """For people: `file:line`."""
+    row: Row
+    inputs: Row | Problem
+    """What the model reads of it, by role; or why there is nothing to read."""
+
+
+class Answered(NamedTuple):
+    rows: list[Row]
+    outputs: Sequence[Any]
+    """An output for each row."""
+    failures: list[Candidate]
+    """Rows that could not be answered; each one's `inputs` are the Problem."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Buffer:
+    rows: list[Row]
+    encoded: Sequence[Any]
+    failures: list[Candidate]
+
+
+def answered(
+    candidates: Iterable[Candidate], predictor: "Predictor", forwards: Forwards
+) -> Iterator[Answered]:
+    for buffer in read_ahead(_buffers(candidates, predictor)):
+        with forwards:
+            outputs = predictor.forward(buffer.encoded)
+        yield Answered(buffer.rows, outputs, buffer.failures)
+
+
+def _buffers(candidates: Iterable[Candidate], predictor: "Predictor") -> Iterator[_Buffer]:
+    """Rows that are ready for the model."""
+    check = TypeAdapter(predictor.Input)
+    for some in batched(candidates, BUFFER_CHARACTERS, _size):
+        rows, inputs, failures = [], [], []
+        for candidate in some:
+            found = _input(candidate, predictor, check)
+            if isinstance(found, Problem):
+                failures.append(candidate._replace(inputs=found))
+            else:
+                rows.append(candidate.row)
+                inputs.append(found)
+        yield _Buffer(rows, predictor.encode(inputs), failures)
+
+
+def _size(candidate: Candidate) -> int:
+    """So that a buffer has neither too many rows nor too many characters."""
+    return max(characters(candidate.row), BUFFER_CHARACTERS // BUFFER_ROWS)
+
+
+def characters(row: Row) -> int:
+    """Of all texts of a row."""
+    return sum(len(value) for value in row.values() if isinstance(value, str))
+
+
+def _input(candidate: Candidate, predictor: "Predictor", check: TypeAdapter[Any]) -> Any:
+    """What the model reads of a row; or a Problem."""
+    if isinstance(candidate.inputs, Problem):
+        return candidate.inputs
+    try:
+        return check.validate_python(predictor.input_of(candidate.inputs))
+    except ValidationError as error:
+        return Problem("not what the model reads", error.errors()[0]["msg"])
+
+
+def read_ahead(items: Iterable[Item]) -> Iterator[Item]:
+    """The same, each made in a thread while the one before is in use."""
+    iterator, end = iter(items), object()
+    with concurrent.futures.ThreadPoolExecutor(1, "read-ahead") as pool:
+        following = pool.submit(next, iterator, end)
+        while (item := following.result()) is not end:
+            following = pool.submit(next, iterator, end)
+            yield item  # type: ignore[misc]

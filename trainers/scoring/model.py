@@ -1,0 +1,131 @@
+"""A model of a task that scores rows: one of a workspace, or in a folder that stands anywhere."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cluster.errors import UserError
+from cluster.recipe.section import DEFAULT_WORKSPACE
+from cluster.store import artifacts
+from cluster.store.artifacts import MANIFEST, Artifact, Draft
+from cluster.store.storage import Storage
+from trainers.models.card import CARD, read_card
+from trainers.tasks.registry import TASKS, section_of, task_of
+from trainers.tasks.spec import TaskSection
+
+if TYPE_CHECKING:
+    import torch
+
+    from trainers.tasks.predictor import Predictor
+
+EVALUATE = "evaluate"
+"""The stage of evaluations on a test split: a gate looks at these alone."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """Small and picklable."""
+
+    id: str
+    name: str
+    """Of its recipe, or of its folder."""
+    task: str
+    storage: Storage
+    place: str
+    """Its folder in the storage."""
+    hashes: Mapping[str, str]
+    """The sha256 of its files."""
+    workspace: Storage
+    """Where what is made of it is kept."""
+    artifact: Artifact | None = None
+    """Its manifest; None of a folder that has none."""
+
+    @property
+    def section(self) -> type[TaskSection]:
+        return TASKS[self.task]
+
+    @property
+    def settings(self) -> TaskSection:
+        """The section `finetune` that made it. Raises UserError where nothing says which."""
+        if self.artifact is None:
+            raise UserError(
+                f"{self.id}: has no {MANIFEST}, which says how it was fine-tuned; copy the whole "
+                "folder of the model"
+            )
+        return section_of(self.artifact)
+
+    @property
+    def card(self) -> dict[str, Any]:
+        return read_card(self.storage.local(self.place))
+
+    @property
+    def examples(self) -> Artifact | None:
+        """Those that it was fine-tuned on, where they are still there."""
+        parents = {} if self.artifact is None else self.artifact.manifest.parents
+        examples_id = parents.get("examples")
+        return None if examples_id is None else artifacts.find(self.workspace, examples_id)
+
+    def load(self, device: "torch.device") -> "Predictor":
+        """Imports torch. Raises UserError where its files are not as they were."""
+        from trainers.tasks.predictor import load
+
+        return load(self.storage.local(self.place), device, self.hashes)
+
+
+def model_of(artifact: Artifact) -> Model:
+    """A model of a workspace. Raises UserError for one of no task, or with files that are not as
+    they were."""
+    return _with_manifest(artifact, artifact.id, artifact.storage)
+
+
+def model_in_folder(target: str, workspace: str | None = None) -> Model | None:
+    """The model in a folder that stands in no workspace, if `target` is one. What is made of it is
+    kept in the workspace of this name. Raises UserError."""
+    folder = Path(target).expanduser().absolute()
+    if not (folder / CARD).is_file():
+        return None
+    storage = Storage(str(folder.parent))
+    artifact = artifacts.find(storage, folder.name)
+    if artifact is not None and artifact.id == f"{folder.parent.name}/{folder.name}":
+        return None
+    home = Storage.at(workspace or DEFAULT_WORKSPACE)
+    if artifact is not None:
+        return _with_manifest(artifact, folder.name, home)
+    task = str(read_card(folder).get("task"))
+    if task not in TASKS:
+        raise UserError(f"{folder / CARD}: no task {task!r}; there are {', '.join(TASKS)}")
+    hashes = {name: storage.sha256(f"{folder.name}/{name}") for name in storage.files(folder.name)}
+    return Model(str(folder), folder.name, task, storage, folder.name, hashes, home)
+
+
+def unpublished(draft: Draft, settings: TaskSection) -> Model:
+    """One that was just trained, and is no artifact yet."""
+    storage, place = draft.storage, draft.place
+    return Model(place, draft.id, settings.task, storage, place, {}, storage)
+
+
+def _with_manifest(artifact: Artifact, place: str, workspace: Storage) -> Model:
+    manifest, section = artifact.manifest, task_of(artifact)
+    sizes = artifact.storage.files(place)
+    for name, file in manifest.files.items():
+        if sizes.get(name) != file["bytes"]:
+            found = f"has {sizes[name]:,} bytes" if name in sizes else "is not there"
+            raise UserError(
+                f"{artifact.storage.root}/{place} is damaged: {name} {found}, should have "
+                f"{file['bytes']:,}; copy it again, or delete that folder and run its recipe"
+            )
+    hashes = {name: file["sha256"] for name, file in manifest.files.items()}
+    task = section.model_fields["task"].default
+    name, storage = manifest.recipe, artifact.storage
+    return Model(artifact.id, name, task, storage, place, hashes, workspace, artifact)
+
+
+def evaluations_on_test(workspace: Storage, model_id: str) -> list[Artifact]:
+    """Those of a model on its test split, the oldest first."""
+    return [
+        evaluation
+        for evaluation in artifacts.listed(workspace, "evaluation")
+        if evaluation.manifest.parents.get("finetune") == model_id
+        and evaluation.manifest.stage == EVALUATE
+    ]

@@ -35,8 +35,8 @@ def _evaluate_model(options: argparse.Namespace, terminal: Terminal) -> Answer:
     models = {"evaluate": model}
     if options.against is not None:
         against = models["against"] = _model(options.against, options, terminal)
-        lazy_import("trainers.scoring.compare:refuse_unlike")(model, against)
-    plan = lazy_import("trainers.scoring.evaluation:plan_evaluation")
+        lazy_import("trainers.scoring.evaluation.compare:refuse_unlike")(model, against)
+    plan = lazy_import("trainers.scoring.evaluation.evaluate:plan_evaluation")
     plans = {name: plan(each, source) for name, each in models.items()}
     is_made = all(each.done is not None for each in plans.values())
     ray = None if is_made else connected(options.address, cpus=None)
@@ -51,12 +51,12 @@ def _evaluate_model(options: argparse.Namespace, terminal: Terminal) -> Answer:
                 record.stage(name) as stage,
                 contextlib.closing(Console(terminal, name)) as console,
             ):
-                evaluate_rows = lazy_import("trainers.scoring.evaluation:evaluate")
+                evaluate_rows = lazy_import("trainers.scoring.evaluation.evaluate:evaluate")
                 made[name] = evaluate_rows(each, room, console)
                 _note(stage, made[name])
         if against is not None:
             with record.stage("compare") as stage:
-                compare = lazy_import("trainers.scoring.compare:compare_evaluations")
+                compare = lazy_import("trainers.scoring.evaluation.compare:compare_evaluations")
                 made["compare"] = compare(model, against, made["evaluate"], made["against"])
                 _note(stage, made["compare"])
     return 0, _shown(model, made, terminal)
@@ -70,18 +70,18 @@ def _shown(model: Any, made: Mapping[str, Artifact], terminal: Terminal) -> dict
     answer = {"model": model.id, "evaluation": evaluation.id, **figures}
     if comparison is None:
         return answer
-    table = lazy_import("trainers.scoring.compare:table")(comparison, model.section)
-    flipped = lazy_import("trainers.scoring.compare:flipped")(comparison)
+    table = lazy_import("trainers.scoring.evaluation.compare:table")(comparison, model.section)
+    flipped = lazy_import("trainers.scoring.evaluation.compare:flipped")(comparison)
     terminal.answer("\n".join(["", *summary.aligned(table), *flipped]))
     return {**answer, "comparison": {"id": comparison.id, **comparison.manifest.metrics}}
 
 
 def score(options: argparse.Namespace, terminal: Terminal) -> Answer:
     model = _model(options.target, options, terminal)
-    source = lazy_import("trainers.scoring.job:source_of")(
+    source = lazy_import("trainers.scoring.batch.job:source_of")(
         options.source, options.overrides, model.section
     )
-    plan = lazy_import("trainers.scoring.job:make_plan")(
+    plan = lazy_import("trainers.scoring.batch.job:make_plan")(
         model, source, options.out, options.format, options.prefix, terminal.err.write
     )
     out, manifest = plan.job.out, plan.manifest
@@ -94,12 +94,13 @@ def score(options: argparse.Namespace, terminal: Terminal) -> Answer:
             contextlib.closing(Console(terminal, "score")) as console,
         ):
             room = _room(resources, options)
-            manifest = lazy_import("trainers.scoring.batch:run")(plan, room, console)
+            manifest = lazy_import("trainers.scoring.batch.run:run")(plan, room, console)
             stage.status = "done"
             stage.metrics = {"rows": manifest["rows"], "failures": manifest["failures"]}
     else:
         terminal.err.write(f"score: nothing to do, {out.root} is finished\n")
-    terminal.answer("\n".join(lazy_import("trainers.scoring.batch:described")(manifest, out.root)))
+    described = lazy_import("trainers.scoring.batch.run:described")
+    terminal.answer("\n".join(described(manifest, out.root)))
     return 0, {"out": out.root, **manifest}
 
 

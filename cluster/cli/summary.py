@@ -158,7 +158,7 @@ def duration(seconds: float) -> str:
 
 def figures(evaluation: Mapping[str, Any]) -> list[str]:
     """A line for each set of figures of an evaluation, with their intervals."""
-    shown_intervals = lazy_import("trainers.scoring.text:shown_intervals")
+    shown_intervals = lazy_import("trainers.scoring.evaluation.text:shown_intervals")
     rows = []
     sets = {**evaluation, **evaluation.get("seeds", {})}
     sets.pop("headline", None)

@@ -106,7 +106,7 @@ STAGES = (
     Stage(
         "evaluate",
         "evaluation",
-        "trainers.scoring.evaluate:run",
+        "trainers.scoring.evaluation.stage:run",
         wanted=lambda recipe: recipe.finetune,
         parents=("examples", "pretrain", "tune", "finetune"),
         keys=("seed", "finetune", "finetune.evaluation"),

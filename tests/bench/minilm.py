@@ -95,9 +95,9 @@ def score(rank: int, workers: int, folder: Path, source: str) -> dict[str, Any]:
     import pyarrow.parquet as pq
     import torch
 
-    from trainers.scoring.job import make_plan, source_of
+    from trainers.scoring.batch.job import make_plan, source_of
+    from trainers.scoring.batch.part import score_part
     from trainers.scoring.model import model_in_folder
-    from trainers.scoring.scorer import score_part
     from trainers.tasks.classify.spec import Classify
     from trainers.tasks.predictor import CPU
 

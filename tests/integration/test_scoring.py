@@ -20,8 +20,9 @@ from trainers.corpora.cleaning.config import Clean
 from trainers.corpora.config import Tokenizer
 from trainers.corpora.reading.config import Source
 from trainers.corpora.tokens.tokenizer import train
-from trainers.scoring.labelled import rows
-from trainers.scoring.score import PART_ROWS, figures, record_part
+from trainers.scoring.evaluation.figures import figures
+from trainers.scoring.evaluation.labelled import rows
+from trainers.scoring.evaluation.score_rows import PART_ROWS, record_part
 from trainers.tasks.classify.spec import Classify
 from trainers.tasks.predictor import load
 

@@ -195,7 +195,7 @@ modules = ('sklearn', 'scipy', 'torch._inductor.compile_fx')
 def test_who_starts_a_training_waits_for_no_import_of_it() -> None:
     """Nor does the process that cleans up behind Ray Train's controller."""
     code = """
-import trainers.pretrain, trainers.finetune, trainers.scoring.score, tuning.search
+import trainers.pretrain, trainers.finetune, trainers.scoring.evaluation.score_rows, tuning.search
 import trainers.launch.elastic
 modules = ('torch', 'transformers', 'deepspeed')
 """

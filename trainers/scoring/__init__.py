@@ -1,1 +1,1 @@
-"""Figures of trained models: scoring, evaluation and what stands beside it."""
+"""A trained model on rows: by workers that hold it, for batch scoring and for evaluation."""

@@ -24,7 +24,7 @@ from trainers.corpora.tokens.pack import write_arrow
 from trainers.corpora.tokens.tokenizer import encode as encode_documents
 from trainers.corpora.tokens.tokenizer import train
 from trainers.models.build import Start
-from trainers.scoring.score import record_part
+from trainers.scoring.evaluation.score_rows import record_part
 from trainers.tasks.classify.spec import Classify
 from trainers.tasks.classify.task import ClassifyTask
 

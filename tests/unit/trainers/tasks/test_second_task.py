@@ -31,10 +31,11 @@ from trainers.finetune import describe_model
 from trainers.models.build import Start
 from trainers.models.shape import Shape
 from trainers.parallel.topology import Topology
-from trainers.scoring import records, score
-from trainers.scoring.evaluation import evaluate, plan_evaluation
+from trainers.scoring.evaluation import records, score_rows
+from trainers.scoring.evaluation.evaluate import evaluate, plan_evaluation
+from trainers.scoring.evaluation.figures import figures
+from trainers.scoring.evaluation.score_rows import records_of
 from trainers.scoring.model import model_of
-from trainers.scoring.score import figures, records_of
 from trainers.scoring.workers import Room
 from trainers.tasks import registry
 from trainers.tasks.predictor import load
@@ -56,7 +57,7 @@ WORDS = ["Anna", "sings", "and", "Bob", "walks", "to", "the\u200b house", "with"
 
 @pytest.fixture(autouse=True)
 def _known(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(score, "score_parts", scored_here)
+    monkeypatch.setattr(score_rows, "score_parts", scored_here)
     monkeypatch.setitem(registry.TASKS, "tag", Tag)  # type: ignore[arg-type]
     monkeypatch.setattr(registry, "FINETUNE", registry.union([*registry.TASKS.items()]))
     loading.known_recipe.cache_clear()

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from nervaluate import Evaluator
 
 from tests.unit.trainers.tasks.ner.spans import LABELS, entities
-from trainers.scoring.bootstrap import resampled, weights
+from trainers.scoring.evaluation.bootstrap import resampled, weights
 from trainers.tasks.ner.figures import figures, tally
 
 

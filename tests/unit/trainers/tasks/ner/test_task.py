@@ -12,7 +12,7 @@ from tests.entities import LABELS, ROWS, ner_task, row
 from tests.fakes import recorded_here
 from trainers.engine.loop import evaluate
 from trainers.parallel.topology import Topology
-from trainers.scoring.score import figures
+from trainers.scoring.evaluation.figures import figures
 from trainers.tasks.ner.spec import Ner
 from trainers.tasks.ner.windows import NOWHERE
 from trainers.tasks.predictor import load

@@ -11,9 +11,9 @@ from trainers.corpora.reading.config import TEXT
 from trainers.corpora.reading.formats.rows import Problem
 from trainers.corpora.reading.sources import Part
 from trainers.scoring.answers import Candidate, Forwards, Row, answered
-from trainers.scoring.columns import prediction_columns
-from trainers.scoring.job import ERRORS, MARKERS, ScoreJob, part_name, read_rows
-from trainers.scoring.shards import Aside, ScoredOutput, shard
+from trainers.scoring.batch.columns import prediction_columns
+from trainers.scoring.batch.job import ERRORS, MARKERS, ScoreJob, part_name, read_rows
+from trainers.scoring.batch.shards import Aside, ScoredOutput, shard
 
 if TYPE_CHECKING:
     from trainers.tasks.predictor import Predictor

@@ -7,15 +7,20 @@ import numpy as np
 
 from cluster.lazy_import import lazy_import
 from trainers.corpora.reading.config import GROUP
-from trainers.scoring.bootstrap import Numbers, clusters_of, intervals
-from trainers.scoring.paired import differences, flips, places
-from trainers.scoring.records import Record
-from trainers.scoring.score import figures
-from trainers.scoring.slices import slices, unsliced
-from trainers.scoring.text import BY_GROUP, INTERVALS
+from trainers.scoring.evaluation.bootstrap import Numbers, clusters_of, intervals
+from trainers.scoring.evaluation.paired import differences, flips, places
+from trainers.scoring.evaluation.records import Record
+from trainers.scoring.evaluation.slices import slices, unsliced
+from trainers.scoring.evaluation.text import BY_GROUP, INTERVALS
 from trainers.tasks.calibration import reliability
 from trainers.tasks.spec import TaskSection
 from trainers.tasks.tally import Tally
+
+
+def figures(task: TaskSection | type[TaskSection], records: Sequence[Record]) -> dict[str, Any]:
+    """Of a task's records, by the task's own function."""
+    computed: dict[str, Any] = lazy_import(task.figures)(records)
+    return computed
 
 
 def tally_of(task: TaskSection, records: Sequence[Record]) -> Tally:

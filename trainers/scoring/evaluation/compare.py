@@ -10,13 +10,13 @@ from typing import Any
 from cluster.errors import UserError
 from cluster.store import artifacts
 from cluster.store.artifacts import REPORT, Artifact
-from trainers.scoring import records
-from trainers.scoring.comparison_report import comparison_page
-from trainers.scoring.evaluation import DATA
-from trainers.scoring.figures import compared
+from trainers.scoring.evaluation import records
+from trainers.scoring.evaluation.comparison_report import comparison_page
+from trainers.scoring.evaluation.evaluate import DATA
+from trainers.scoring.evaluation.figures import compared
+from trainers.scoring.evaluation.records import Record
+from trainers.scoring.evaluation.text import number, p_text
 from trainers.scoring.model import Model
-from trainers.scoring.records import Record
-from trainers.scoring.text import number, p_text
 from trainers.tasks.spec import TaskSection
 
 COMPARISON = "comparison.json"

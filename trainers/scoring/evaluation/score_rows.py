@@ -8,14 +8,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cluster.errors import UserError
-from cluster.lazy_import import lazy_import
 from cluster.runs.progress import Progress
 from cluster.store.artifacts import Draft
 from trainers.scoring.answers import Candidate, Forwards, Row, answered
+from trainers.scoring.evaluation.records import Record, recorded
 from trainers.scoring.model import Model
-from trainers.scoring.records import Record, recorded
 from trainers.scoring.workers import Outcome, PartsDone, Room, score_parts
-from trainers.tasks.spec import TaskSection
 
 if TYPE_CHECKING:
     from trainers.tasks.predictor import Predictor
@@ -87,9 +85,3 @@ def record_part(
         records += recorded(rows, made, first=part["first"] + len(records))
         progress.update(len(records), 0, "rows", part=number)
     return {"rows": len(records), "failures": {}, "records": records}
-
-
-def figures(task: TaskSection | type[TaskSection], records: Sequence[Record]) -> dict[str, Any]:
-    """Of a task's records, by the task's own function."""
-    computed: dict[str, Any] = lazy_import(task.figures)(records)
-    return computed

@@ -3,9 +3,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from trainers.scoring import records
-from trainers.scoring.figures import compared, details, errors, with_intervals
-from trainers.scoring.records import labels_in, recorded
+from trainers.scoring.evaluation import records
+from trainers.scoring.evaluation.figures import compared, details, errors, with_intervals
+from trainers.scoring.evaluation.records import labels_in, recorded
 from trainers.tasks.classify.spec import Classify
 
 TASK = Classify()

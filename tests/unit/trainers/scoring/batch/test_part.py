@@ -17,11 +17,12 @@ from tests.classifiers import LABELS, save_classifier
 from tests.fakes import TEXTS, Notes
 from trainers.corpora.reading import sources
 from trainers.corpora.reading.formats import streams
-from trainers.scoring import answers, shards
+from trainers.scoring import answers
 from trainers.scoring.answers import read_ahead
-from trainers.scoring.job import ScorePlan, make_plan, source_of
+from trainers.scoring.batch import shards
+from trainers.scoring.batch.job import ScorePlan, make_plan, source_of
+from trainers.scoring.batch.part import score_part
 from trainers.scoring.model import model_in_folder
-from trainers.scoring.scorer import score_part
 from trainers.tasks.classify.spec import Classify
 from trainers.tasks.predictor import CPU
 
@@ -100,7 +101,7 @@ def test_jsonl_has_objects_as_the_endpoint_answers(plan: Any) -> None:
 def test_rows_that_cannot_be_scored_are_aside_with_reasons(
     plan: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trainers.scoring.job.SAMPLED_ROWS", 3)
+    monkeypatch.setattr("trainers.scoring.batch.job.SAMPLED_ROWS", 3)
     lines = [
         '{"text": "fine", "x": 1}',
         '{"text": 3}',
@@ -275,7 +276,7 @@ def test_an_output_may_be_in_an_object_store(plan: Any, s3_server: Any) -> None:
 
 
 def test_parts_are_those_of_any_source(plan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trainers.scoring.job.PART_BYTES", 40)
+    monkeypatch.setattr("trainers.scoring.batch.job.PART_BYTES", 40)
     monkeypatch.setattr(sources, "HEAD_BYTES", 16)
     write("in.jsonl", [{"text": f"{n}"} for n in range(12)])
     made = plan("in.jsonl")

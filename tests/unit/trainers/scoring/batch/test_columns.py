@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from pydantic_core import from_json
 from typing_extensions import TypedDict
 
-from trainers.scoring.columns import (
+from trainers.scoring.batch.columns import (
     JSON,
     RESCUED,
     arrow_type,

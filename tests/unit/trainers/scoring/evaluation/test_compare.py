@@ -10,15 +10,15 @@ from cluster.store.storage import Storage
 from serving.rollout.promote import promote
 from tests.fakes import published
 from tests.unit.trainers.corpora.report.reading import Read
-from trainers.scoring import records
-from trainers.scoring.compare import (
+from trainers.scoring.evaluation import records
+from trainers.scoring.evaluation.compare import (
     compare_evaluations,
     flipped,
     refuse_unlike,
     same_rows,
     table,
 )
-from trainers.scoring.evaluation import plan_evaluation
+from trainers.scoring.evaluation.evaluate import plan_evaluation
 from trainers.scoring.model import Model, model_of
 
 

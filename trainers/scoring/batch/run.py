@@ -17,7 +17,7 @@ from cluster import __version__
 from cluster.errors import UserError
 from cluster.runs.progress import Progress
 from trainers.corpora.reading.sources import LISTING_THREADS
-from trainers.scoring.job import (
+from trainers.scoring.batch.job import (
     MANIFEST,
     MARKERS,
     UNREADABLE,
@@ -27,7 +27,7 @@ from trainers.scoring.job import (
     plan_of,
     shard_name,
 )
-from trainers.scoring.scorer import UNFINISHED, marker, score_part
+from trainers.scoring.batch.part import UNFINISHED, marker, score_part
 from trainers.scoring.workers import PartsDone, Room, score_parts
 
 SHOWN_REASONS = 5

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from trainers.corpora.reading.formats.rows import Problem
 from trainers.scoring.answers import Candidate, Row
-from trainers.scoring.columns import SCORE, as_json, input_table, prediction_schema
+from trainers.scoring.batch.columns import SCORE, as_json, input_table, prediction_schema
 
 ENDINGS = {"parquet": ".parquet", "jsonl": ".jsonl"}
 """The formats of shards."""

@@ -5,9 +5,9 @@ from typing import Any
 
 from trainers.corpora.report.dots import Dot, Dots
 from trainers.corpora.report.page import MARKS, Plot, Section, Table, Tile, render
-from trainers.scoring.records import Record
-from trainers.scoring.report import answer, beginning, marked_text, score_text
-from trainers.scoring.text import number, p_text
+from trainers.scoring.evaluation.records import Record
+from trainers.scoring.evaluation.report import answer, beginning, marked_text, score_text
+from trainers.scoring.evaluation.text import number, p_text
 from trainers.tasks.spec import TaskSection
 
 FLIPS = 40

@@ -13,7 +13,7 @@ from cluster.store.storage import Storage
 from tests.fakes import published
 from tests.tagging import Tag
 from trainers.corpora.reading import sources
-from trainers.scoring.job import (
+from trainers.scoring.batch.job import (
     ScorePlan,
     _refuse_place,
     alone,

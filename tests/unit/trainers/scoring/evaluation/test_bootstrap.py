@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainers.scoring.bootstrap import clusters_of, intervals, resampled, weights
+from trainers.scoring.evaluation.bootstrap import clusters_of, intervals, resampled, weights
 from trainers.tasks.classify.figures import figures, tally
 
 LABELS = st.sampled_from("abc")
@@ -85,5 +85,5 @@ def test_the_same_records_have_the_same_intervals_in_any_number_of_pieces(
     counted = tally(records_of(30, 20))
     whole = intervals(counted)
     assert intervals(counted) == whole
-    monkeypatch.setattr("trainers.scoring.bootstrap.WEIGHTS_AT_ONCE", 7 * 50)
+    monkeypatch.setattr("trainers.scoring.evaluation.bootstrap.WEIGHTS_AT_ONCE", 7 * 50)
     assert intervals(counted) == whole

@@ -8,9 +8,9 @@ from cluster.errors import UserError
 from cluster.store.storage import Storage
 from tests.fakes import Notes
 from trainers.corpora.reading.sources import Part
-from trainers.scoring import batch
-from trainers.scoring.batch import described
-from trainers.scoring.job import SCHEMA_VERSION, ScoreJob, ScorePlan, alone
+from trainers.scoring.batch import run
+from trainers.scoring.batch.job import SCHEMA_VERSION, ScoreJob, ScorePlan, alone
+from trainers.scoring.batch.run import described
 from trainers.scoring.model import Model
 from trainers.scoring.workers import PartsDone, Room
 
@@ -49,8 +49,8 @@ def test_only_parts_without_a_marker_are_scored(
         for number in parts:
             done.finish(number, outcome(0, worse=2))
 
-    monkeypatch.setattr(batch, "score_parts", score_parts)
-    manifest = batch.run(made, ROOM, notes)
+    monkeypatch.setattr(run, "score_parts", score_parts)
+    manifest = run.run(made, ROOM, notes)
     assert asked == [1, 3]
     assert notes.lines == ["goes on after 2 of 4 parts"]
     assert manifest["rows"] == 6
@@ -75,21 +75,21 @@ def test_an_output_of_no_rows_is_a_mistake(tmp_path: Any, done: Any, told: str) 
     made = planned(tmp_path, 1)
     made.job.out.write("_markers/part-000000.json", json.dumps(done).encode())
     with pytest.raises(UserError, match=told):
-        batch.run(made, ROOM, Notes())
+        run.run(made, ROOM, Notes())
     assert not made.job.out.exists("_manifest.json")
 
 
 def test_two_commands_do_not_write_the_same_output(tmp_path: Any) -> None:
     made = planned(tmp_path, 1)
     with alone(made.job.out), pytest.raises(UserError, match="another command scores into"):
-        batch.run(made, ROOM, Notes())
+        run.run(made, ROOM, Notes())
 
 
 def test_the_plan_of_another_command_is_not_scored(tmp_path: Any) -> None:
     made = planned(tmp_path, 1)
     made.job.out.write("_plan.json", json.dumps({**PLAN, "model": "another"}).encode())
     with pytest.raises(UserError, match="has rows of another, not of as planned"):
-        batch.run(made, ROOM, Notes())
+        run.run(made, ROOM, Notes())
 
 
 def test_shards_on_disks_of_other_nodes_are_missed(tmp_path: Any) -> None:
@@ -99,7 +99,7 @@ def test_shards_on_disks_of_other_nodes_are_missed(tmp_path: Any) -> None:
     made.job.out.write("part-000000.parquet", b"rows")
     told = r"1 of 2 shards are not in .*/out, such as part-000001.parquet; .* every node sees"
     with pytest.raises(UserError, match=told):
-        batch.run(made, ROOM, Notes())
+        run.run(made, ROOM, Notes())
     assert not made.job.out.exists("_manifest.json")
 
 
@@ -114,7 +114,7 @@ def test_markers_are_read_at_the_same_time(tmp_path: Any, monkeypatch: pytest.Mo
         return read(storage, name)
 
     monkeypatch.setattr(Storage, "read", waiting)
-    assert batch._markers(made.job) == {0: {"n": 0}, 1: {"n": 1}}
+    assert run._markers(made.job) == {0: {"n": 0}, 1: {"n": 1}}
 
 
 def test_files_that_cannot_be_read_to_their_end_are_told_by_themselves() -> None:

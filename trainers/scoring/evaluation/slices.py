@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from trainers.corpora.reading.config import GROUP
-from trainers.scoring.bootstrap import Numbers, intervals
-from trainers.scoring.records import KNOWN, PLAIN
+from trainers.scoring.evaluation.bootstrap import Numbers, intervals
+from trainers.scoring.evaluation.records import KNOWN, PLAIN
 from trainers.tasks.tally import Tally
 
 LEAST_RECORDS = 20

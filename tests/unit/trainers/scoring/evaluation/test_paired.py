@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from trainers.scoring.paired import differences, flips, mcnemar, p_value
+from trainers.scoring.evaluation.paired import differences, flips, mcnemar, p_value
 from trainers.tasks.classify.figures import tally
 
 

@@ -4,10 +4,10 @@ from typing import Any
 import pytest
 
 from tests.unit.trainers.corpora.report.reading import Read
-from trainers.scoring.comparison_report import comparison_page
-from trainers.scoring.figures import compared, details, with_intervals
-from trainers.scoring.report import ERRORS, answer, evaluation_page
-from trainers.scoring.text import number, p_text
+from trainers.scoring.evaluation.comparison_report import comparison_page
+from trainers.scoring.evaluation.figures import compared, details, with_intervals
+from trainers.scoring.evaluation.report import ERRORS, answer, evaluation_page
+from trainers.scoring.evaluation.text import number, p_text
 from trainers.tasks.classify.spec import Classify
 from trainers.tasks.ner.spec import Ner
 

@@ -17,12 +17,18 @@ from trainers.corpora.report.page import (
     render,
     share,
 )
-from trainers.scoring.figures import errors, tally_of
-from trainers.scoring.labelled import DROPPED
-from trainers.scoring.plots import reliability_plot, score_histogram, token_histogram
-from trainers.scoring.records import Record
-from trainers.scoring.slices import LEAST_RECORDS
-from trainers.scoring.text import BY_GROUP, difference_rows, number, shown_intervals, with_interval
+from trainers.scoring.evaluation.figures import errors, tally_of
+from trainers.scoring.evaluation.labelled import DROPPED
+from trainers.scoring.evaluation.plots import reliability_plot, score_histogram, token_histogram
+from trainers.scoring.evaluation.records import Record
+from trainers.scoring.evaluation.slices import LEAST_RECORDS
+from trainers.scoring.evaluation.text import (
+    BY_GROUP,
+    difference_rows,
+    number,
+    shown_intervals,
+    with_interval,
+)
 from trainers.tasks.spec import TaskSection
 from trainers.tasks.tally import Answers
 

@@ -22,9 +22,9 @@ from trainers.corpora.tokens.pack import write_arrow
 from trainers.finetune import describe_model
 from trainers.models.build import Start
 from trainers.models.shape import Shape
-from trainers.scoring import records, score
-from trainers.scoring.compare import compare_evaluations
-from trainers.scoring.evaluation import evaluate, plan_evaluation
+from trainers.scoring.evaluation import records, score_rows
+from trainers.scoring.evaluation.compare import compare_evaluations
+from trainers.scoring.evaluation.evaluate import evaluate, plan_evaluation
 from trainers.scoring.model import Model, model_in_folder, model_of
 from trainers.scoring.workers import Room
 from trainers.tasks.classify.task import ClassifyTask
@@ -40,8 +40,8 @@ finetune: {base: some/model, max_length: 12}
 @pytest.fixture
 def examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Artifact:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(score, "score_parts", scored_here)
-    monkeypatch.setattr(score, "PART_ROWS", 16)
+    monkeypatch.setattr(score_rows, "score_parts", scored_here)
+    monkeypatch.setattr(score_rows, "PART_ROWS", 16)
     content_hash.cache_clear()
     Path("recipe.yaml").write_text(RECIPE)
     storage = Storage.at("mill")
@@ -201,7 +201,7 @@ def test_a_row_that_the_model_cannot_read_is_told(examples: Artifact, tokenizer:
     own = model(examples, tokenizer, "one", 1)
     rows = [{"id": "7", "text": "half a \ud800 character", "label": "好"}]
     with pytest.raises(UserError, match="row 7 cannot be evaluated: not what the model reads: "):
-        score.records_of(own, rows, Room([], {}), Notes())
+        score_rows.records_of(own, rows, Room([], {}), Notes())
 
 
 def test_after_a_kill_it_goes_on_with_the_parts_that_are_left(
@@ -214,7 +214,7 @@ def test_after_a_kill_it_goes_on_with_the_parts_that_are_left(
         scored_here(model, work, {1: parts[1]}, room, done)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(score, "score_parts", killed)
+    monkeypatch.setattr(score_rows, "score_parts", killed)
     with pytest.raises(KeyboardInterrupt):
         evaluate(plan, Room([], {}), Notes())
 
@@ -222,7 +222,7 @@ def test_after_a_kill_it_goes_on_with_the_parts_that_are_left(
         asked.extend(parts)
         scored_here(model, work, parts, room, done)
 
-    monkeypatch.setattr(score, "score_parts", going_on)
+    monkeypatch.setattr(score_rows, "score_parts", going_on)
     notes = Notes()
     made = evaluate(plan, Room([], {}), notes)
     assert asked == [0, 2]

@@ -24,11 +24,11 @@ from trainers.finetune import describe_model, task
 from trainers.launch.failures import results
 from trainers.launch.training import Limits, fit_all
 from trainers.scoring.answers import Row
-from trainers.scoring.evaluation import TEST, evaluated, write
-from trainers.scoring.figures import compared, with_intervals
+from trainers.scoring.evaluation.evaluate import TEST, evaluated, write
+from trainers.scoring.evaluation.figures import compared, figures, with_intervals
+from trainers.scoring.evaluation.score_rows import Records, records_of
+from trainers.scoring.evaluation.text import with_interval
 from trainers.scoring.model import model_of, unpublished
-from trainers.scoring.score import Records, figures, records_of
-from trainers.scoring.text import with_interval
 from trainers.scoring.workers import Room
 from trainers.tasks.spec import TaskSection
 

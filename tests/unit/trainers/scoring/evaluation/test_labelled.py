@@ -17,8 +17,15 @@ from trainers.corpora.cleaning.documents import text_key
 from trainers.corpora.reading.config import Source
 from trainers.corpora.reading.sources import content_hash
 from trainers.corpora.tokens.pack import write_arrow
-from trainers.scoring import labelled
-from trainers.scoring.labelled import DROPPED, inputs, lines, report, rows, unknown_labels
+from trainers.scoring.evaluation import labelled
+from trainers.scoring.evaluation.labelled import (
+    DROPPED,
+    inputs,
+    lines,
+    report,
+    rows,
+    unknown_labels,
+)
 from trainers.tasks.classify.spec import Classify
 from trainers.tasks.ner.spec import Ner
 

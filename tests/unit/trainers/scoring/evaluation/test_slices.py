@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainers.scoring.bootstrap import clusters_of
-from trainers.scoring.slices import slices, unsliced
+from trainers.scoring.evaluation.bootstrap import clusters_of
+from trainers.scoring.evaluation.slices import slices, unsliced
 from trainers.tasks.classify.figures import tally
 
 

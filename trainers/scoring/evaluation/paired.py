@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from trainers.scoring.bootstrap import Numbers, Values, interval, resampled
+from trainers.scoring.evaluation.bootstrap import Numbers, Values, interval, resampled
 from trainers.tasks.tally import Tally
 
 

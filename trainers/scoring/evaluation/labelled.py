@@ -24,7 +24,7 @@ from trainers.corpora.reading.config import GROUP, LABEL, TEXT, Source
 from trainers.corpora.reading.readers import Document, first_columns, read
 from trainers.corpora.reading.sources import content_hash, parts
 from trainers.corpora.tokens.pack import read_arrow
-from trainers.scoring.records import labels_in
+from trainers.scoring.evaluation.records import labels_in
 from trainers.scoring.source import name_of, refuse_missing
 from trainers.tasks.spec import TaskSection
 

@@ -34,9 +34,9 @@ from trainers.corpora.reading.readers import Document, read_whole
 from trainers.corpora.reading.sources import Part
 from trainers.corpora.text_batches import batched
 from trainers.scoring.answers import Row, characters
-from trainers.scoring.columns import RESCUED, schema_of_files, schema_of_rows
+from trainers.scoring.batch.columns import RESCUED, schema_of_files, schema_of_rows
+from trainers.scoring.batch.shards import ENDINGS
 from trainers.scoring.model import Model
-from trainers.scoring.shards import ENDINGS
 from trainers.scoring.source import named_source, refuse_missing
 from trainers.tasks.spec import TaskSection
 

@@ -1,6 +1,6 @@
 import pytest
 
-from trainers.scoring.evaluate import mean_of, over_seeds
+from trainers.scoring.evaluation.stage import mean_of, over_seeds
 
 
 def test_the_gain_from_pretraining_is_paired_by_seed() -> None:

@@ -1,0 +1,1 @@
+"""The verb `score`: the rows of files, with a model's answers beside them."""

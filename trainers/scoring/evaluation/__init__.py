@@ -1,0 +1,1 @@
+"""What a model says of rows with labels: records, figures, comparisons, their pages."""

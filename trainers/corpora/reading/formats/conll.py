@@ -3,7 +3,7 @@ first and the last column of a line. One sentence is in memory at a time."""
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from trainers.corpora.reading.formats import rows
 from trainers.corpora.reading.formats.rows import Problem, Row, Rows, Wanted
@@ -12,6 +12,13 @@ from trainers.corpora.reading.formats.text_lines import BYTE_ORDER_MARK, Lines
 
 DOCUMENT = "-DOCSTART-"
 """The word of a line that begins a document, and is none of it."""
+MOST_UNDECIDED = 1_000
+"""Blocks of lines at the beginning of a file that may all be comments: they are in memory."""
+NO_WORDS = Problem("no words", "each line begins with `#`, and no others tell it from a comment")
+Block = tuple[str, list[str]]
+"""Where it begins, and its lines."""
+Shape = tuple[bool, int]
+"""Whether tabs are between the columns of a line, and how many there are."""
 BLANKS = re.compile("[ \t]+")
 """Between columns where no line has a tab. Other white space may be a word's, as U+3000 is."""
 
@@ -19,17 +26,30 @@ BLANKS = re.compile("[ \t]+")
 def conll(name: str, lines: Lines, wanted: Wanted) -> Rows:
     """A row for each sentence, with the columns `tokens`, `tags` and `text`."""
     rows.refuse_columns(name, wanted, [TOKENS, TAGS, "text"])
+    undecided: list[Block] = []  # at the beginning: comments, or sentences of the word `#`
+    shape: Shape | None = None
     for where, sentence in _sentences(lines):
         if sentence is None:
             yield Row(where, None, rows.too_long())
             continue
         try:
-            written = [raw.removeprefix(BYTE_ORDER_MARK).decode() for raw in sentence]
+            written = [raw.decode() for raw in sentence]
         except UnicodeDecodeError:
             yield Row(where, None, lines.undecodable)
             continue
-        columns = _words(written)
-        if columns:
+        shape = next(_shapes(written), shape)
+        undecided.append((where, written))
+        if shape is not None or len(undecided) > MOST_UNDECIDED:
+            yield from _rows(undecided, shape)
+            undecided = []
+    yield from _rows(undecided, shape)
+
+
+def _rows(blocks: Iterable[Block], shape: Shape | None) -> Rows:
+    for where, written in blocks:
+        if shape is None:
+            yield Row(where, None, NO_WORDS)
+        elif columns := _words(written, shape):
             yield _row(where, columns)
 
 
@@ -37,7 +57,8 @@ def _sentences(lines: Lines) -> Iterator[tuple[str, list[bytes] | None]]:
     """Where each sentence begins, and its lines: None if they are too many."""
     begin, sentence, size = "", list[bytes](), 0
     for where, raw in lines:
-        if raw is not None and raw.isspace():
+        raw = raw and raw.removeprefix(BYTE_ORDER_MARK)
+        if raw is not None and not raw.strip():
             if size:
                 yield begin, sentence if size <= rows.MAX_ROW_BYTES else None
             sentence, size = [], 0
@@ -52,25 +73,26 @@ def _sentences(lines: Lines) -> Iterator[tuple[str, list[bytes] | None]]:
         yield begin, sentence if size <= rows.MAX_ROW_BYTES else None
 
 
-def _words(written: list[str]) -> list[list[str]]:
+def _words(written: list[str], shape: Shape) -> list[list[str]]:
     """The columns of each word. Before the first word there may be comments, as CoNLL-U has them:
-    lines that begin with `#`, and are not of as many columns as a word is."""
+    lines that begin with `#`, and are not of the shape that words are."""
     number = sum(1 for _ in itertools.takewhile(lambda line: line.startswith("#"), written))
-    words = written[number:]
-    words = [
-        line for line in written[:number] if words and _shape(line) == _shape(words[0])
-    ] + words
+    words = [line for line in written[:number] if _shape(line) == shape] + written[number:]
     return [columns for columns in map(_columns, words) if columns[0] != DOCUMENT]
 
 
-def _shape(line: str) -> tuple[bool, int]:
-    return "\t" in line, len(_columns(line))
+def _shapes(written: Iterable[str]) -> Iterator[Shape]:
+    """Of the lines that are words for sure."""
+    return (_shape(line) for line in written if not line.startswith(("#", DOCUMENT)))
+
+
+def _shape(line: str) -> Shape:
+    return "\t" in line.rstrip(), len(_columns(line))
 
 
 def _columns(line: str) -> list[str]:
-    if "\t" in line:
-        return line.rstrip(" \t\r\n").split("\t")
-    return BLANKS.split(line.strip(" \r\n"))
+    line = line.rstrip(" \t\r\n")
+    return line.split("\t") if "\t" in line else BLANKS.split(line.lstrip(" "))
 
 
 def _row(where: str, columns: list[list[str]]) -> Row:

@@ -8,7 +8,7 @@ import pytest
 
 from cluster.errors import UserError
 from trainers.corpora.reading.config import Source
-from trainers.corpora.reading.formats import rows
+from trainers.corpora.reading.formats import conll, rows
 from trainers.corpora.reading.readers import Document, first_columns, read
 from trainers.corpora.reading.sources import parts
 
@@ -82,6 +82,42 @@ def test_comments_are_none_of_a_sentence() -> None:
         "# newdoc\n# id 7\n# sent_id = 1\n# text = # me\n#\tX\tO\nme\tX\tB-PER\n#\tX\tO\n\n# end\n"
     )
     assert sentences(told) == [[["#", "me", "#"], ["O", "B-PER", "O"]]]
+
+
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_a_sentence_of_the_word_that_comments_begin_with(at: int) -> None:
+    """Its lines have the shape of those of other sentences; at the beginning the next one tells."""
+    blocks = ["a X O\n", "b X O\n"]
+    blocks.insert(at, "# X B-A\n# X I-A\n")
+    found = sentences("# a comment of a file\n\n" + "\n".join(blocks))
+    assert found[at] == [["#", "#"], ["B-A", "I-A"]]
+    assert len(found) == 3
+
+
+def test_lines_of_which_no_other_tells_what_they_are_count_as_unreadable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert [str(one.problem)[:8] for one in documents("# O\n\n# O\n")] == ["no words"] * 2
+    monkeypatch.setattr(conll, "MOST_UNDECIDED", 2)
+    found = documents("# O\n\n" * 4 + "a O\n\n# O\n")
+    assert [one.text for one in found] == [None, None, None, "#", "a", "#"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "我 O\n们 B-A\n\n好 O\n",
+        "我 O \n们 B-A\t\n\n好 O",
+        "我\tO\n们\tB-A\t\n\n好\tO",
+        "我\tO\r\n们\tB-A\r\n\r\n好\tO\r\n",
+        "\ufeff\n\n我 O\n们 B-A\n \t\n\n\n好 O\n\n",
+        "-DOCSTART- -X- O\n\n我 X O\n们 X B-A\n-DOCSTART-\n\n-DOCSTART- (2)\n\n好 X O",
+        "-DOCSTART-\tO\n\n我\tO\n们\tB-A\n\n好\tO",
+        "我 a b O\n们 a b B-A\n\n好 a b O",
+    ],
+)
+def test_a_file_means_the_same_however_it_is_laid_out(content: str) -> None:
+    assert sentences(content) == [[["我", "们"], ["O", "B-A"]], [["好"], ["O"]]]
 
 
 def test_a_word_without_a_tag_is_a_problem_of_its_sentence() -> None:

@@ -22,6 +22,7 @@ from cluster.recipe.loading import (
     located,
     named,
     shipped,
+    warnings,
 )
 from cluster.recipe.reference import as_text, reference
 from cluster.recipe.section import Recipe
@@ -55,11 +56,14 @@ def check(options: argparse.Namespace, terminal: Terminal) -> Answer:
     recipe = _recipe(options)
     names = pipeline.stage_names(recipe)
     gpus = pipeline.gpus(recipe)
+    told = warnings(recipe)
     terminal.answer(f"{options.target}: valid; stages: {', '.join(names) or 'none'}")
     if gpus:
         needed = ", ".join(f"{section} {count:g}" for section, count in gpus.items())
         terminal.answer(f"GPUs at least: {needed}")
-    return 0, {"recipe": recipe.name, "stages": names, "gpus": gpus}
+    for line in told:
+        terminal.answer(f"warning: {line}")
+    return 0, {"recipe": recipe.name, "stages": names, "gpus": gpus, "warnings": told}
 
 
 def plan(options: argparse.Namespace, terminal: Terminal) -> Answer:

@@ -8,11 +8,11 @@ upper folders.
 """
 
 import functools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from pydantic import ValidationError, create_model
+from pydantic import Tag, ValidationError, create_model
 
 from cluster.errors import RecipeError
 from cluster.lazy_import import lazy_import
@@ -84,6 +84,11 @@ def load(
     if workspace is not None:
         document["workspace"] = workspace
     return _validate(document, str(path), assigned, check_files)
+
+
+def warnings(recipe: Recipe) -> list[str]:
+    """What a user should know of a recipe that is valid."""
+    return [line for section in _sections(recipe) for line in section.warnings(recipe)]
 
 
 def override(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
@@ -197,9 +202,12 @@ def _explain(
     where = _where(document, source, assigned, ".".join(map(str, keys)))
     match item["type"]:
         case "extra_forbidden":
-            siblings = _fields(model, keys[:-1])
+            unknown = f"unknown key (value {show(item['input'])})"
+            siblings = _fields(model, item["loc"][:-1])
+            if keys[-1] in _fields(model, keys[:-1]):
+                return f"{where}: {unknown}; another task has it, this one {', '.join(siblings)}"
             hint = nearest(str(keys[-1]), siblings) or f"; known: {', '.join(siblings)}"
-            return f"{where}: unknown key (value {show(item['input'])}){hint}"
+            return f"{where}: {unknown}{hint}"
         case "missing":
             return f"{where}: missing; it must be given"
         case "value_error" | "assertion_error":
@@ -226,15 +234,24 @@ def _choices(item: Any) -> list[str]:
     return expected.split("'")[1::2]
 
 
-def _fields(model: type[Section], keys: list[Any]) -> list[str]:
-    """The keys known in the section at `keys`, walking through lists, mappings and optionals."""
-    models: list[Any] = [model]
+def _fields(model: type[Section], keys: Sequence[Any]) -> list[str]:
+    """The keys known in the section at `keys`, walking through lists, mappings, optionals and
+    unions: of these through the members with a tag that is among the keys, or all."""
+    found: list[Any] = [model]
     for key in keys:
-        found = [
-            model.model_fields[key].annotation for model in models if key in model.model_fields
-        ]
-        models = [model for annotation in found for model in sections_in(annotation)] or models
-    return sorted({name for model in models for name in model.model_fields})
+        sections = [section for annotation in found for section in sections_in(annotation)]
+        fields = [one.model_fields[key].annotation for one in sections if key in one.model_fields]
+        members = [one for annotation in found for one in _tagged(annotation, key)]
+        found = members or [one for one in fields if sections_in(one)] or found
+    sections = [section for annotation in found for section in sections_in(annotation)]
+    return sorted({name for section in sections for name in section.model_fields})
+
+
+def _tagged(annotation: Any, tag: str) -> list[Any]:
+    """The members of unions in a field's type that have this tag."""
+    if Tag(tag) in getattr(annotation, "__metadata__", ()):
+        return [annotation]
+    return [member for argument in get_args(annotation) for member in _tagged(argument, tag)]
 
 
 def sections_in(annotation: Any) -> list[type[Section]]:

@@ -28,9 +28,9 @@ class Invalid(ValueError):
         self.key = key
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """A hint at the known word that was meant, or nothing."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+def nearest(word: str, known: Iterable[str], cutoff: float = 0.5) -> str:
+    """A hint at the known word that was meant, or nothing. The cutoff is difflib's."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
@@ -56,6 +56,10 @@ class Section(BaseModel):
     def faults(self, recipe: "Recipe") -> Iterator[Conflict]:
         """What the section says that what is installed here, and the local files it names, do not
         bear out. Takes a moment."""
+        yield from ()
+
+    def warnings(self, recipe: "Recipe") -> Iterator[str]:
+        """What a run takes, though hardly anybody means it. Takes a moment, too."""
         yield from ()
 
     def identity(self) -> dict[str, Any]:

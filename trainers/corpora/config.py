@@ -1,5 +1,6 @@
 """The recipe's `corpora` section."""
 
+import dataclasses
 import functools
 import itertools
 import os
@@ -24,6 +25,7 @@ from trainers.corpora.reading.config import (
 
 if TYPE_CHECKING:
     from cluster.recipe.section import Recipe
+    from trainers.corpora.label_checks import Look
 
 
 NO_LABELS = (
@@ -170,16 +172,17 @@ class Corpora(Section):
         for name, source in self.sources.items():
             may_look = (looks_far or not is_remote(source)) and source.may_be_labelled
             looks = may_look and (source.is_labelled or _matters(recipe, source))
-            forms = rows_of(recipe).forms
-            known = self._columns_of(name, {*itertools.chain(*forms)} - {TEXT}) if looks else ()
-            of_examples = source.of_examples(known, forms)
+            task, known = rows_of(recipe), dict[str, Any]()
+            if looks:
+                known = self._columns_of(name, {*itertools.chain(*task.forms)} - {TEXT})
+            of_examples = source.of_examples(known, task.forms, task.also_called(known))
             if of_examples is not None:
                 found[name] = of_examples
         return found
 
-    def _columns_of(self, name: str, roles: Collection[str]) -> Collection[str]:
-        """The columns of a source's files, looked at once: all of a run sees the same. It looks for
-        those that are called as a role is."""
+    def _columns_of(self, name: str, roles: Collection[str]) -> dict[str, Any]:
+        """The columns of a source's files, looked at once, with first values: all of a run sees the
+        same. It looks for those that are called as a role is."""
         from trainers.corpora.reading.readers import first_columns
 
         if name not in self._columns:
@@ -187,7 +190,7 @@ class Corpora(Section):
         return self._columns[name]
 
     @functools.cached_property
-    def _columns(self) -> dict[str, Collection[str]]:
+    def _columns(self) -> dict[str, dict[str, Any]]:
         return {}
 
     def _evaluation_sets(self) -> dict[str, Any]:
@@ -215,23 +218,57 @@ class Corpora(Section):
         yield from lexicons(self.sources)
 
     def faults(self, recipe: "Recipe") -> Iterator[Conflict]:
+        from trainers.corpora import label_checks
         from trainers.corpora.reading import path_checks
-        from trainers.corpora.reading.sources import is_remote, missing_folders
+        from trainers.corpora.reading.sources import missing_folders
 
-        sources = self.example_sources(recipe, looks_far=False)
-        task = rows_of(recipe)
+        sources, task = self.example_sources(recipe, looks_far=False), rows_of(recipe)
+        undecided = self._is_undecided(sources)
         problems = [*path_checks.faults(self.every_source(sources), self.clean, task)]
-        undecided = any(
-            source.may_be_labelled and (is_remote(source) or source.dataset is not None)
-            for name, source in self.sources.items()
-            if name not in sources
-        )
         if not problems and not undecided:
             problems += self._about_labels(recipe, sources)
         if not problems:
             problems += self._about_splits(recipe, {} if undecided else sources)
+        # Of a label that is all documents' the task's own section tells.
+        is_in_rows = any(source.label is None for source in sources.values())
+        if not problems and recipe.finetune and is_in_rows:
+            problems += label_checks.faults(self._labels_seen(recipe), task)
         yield from problems
         yield from missing_folders({"corpora.tokenizer.base": self.tokenizer.base})
+
+    def warnings(self, recipe: "Recipe") -> Iterator[str]:
+        from trainers.corpora import label_checks
+
+        if not recipe.finetune:
+            return
+        for line in label_checks.warnings(self._labels_seen(recipe), recipe.finetune):
+            yield f"corpora.sources: {line}"
+        sources = self.example_sources(recipe, looks_far=False)
+        for name, source in self.sources.items():
+            key = label_checks.key_for_tags(source, recipe.finetune)
+            if name not in sources and key is not None:
+                yield (
+                    f"corpora.sources.{name}: its lines look like words with tags, and are read as "
+                    f"texts; set `{key}`"
+                )
+
+    def _labels_seen(self, recipe: "Recipe") -> "Look":
+        """The labels in the first rows of all sources that have some."""
+        from trainers.corpora import label_checks
+
+        sources = self.example_sources(recipe, looks_far=False)
+        seen = label_checks.look(sources.values(), self.clean, recipe.finetune)
+        return dataclasses.replace(seen, is_whole=seen.is_whole and not self._is_undecided(sources))
+
+    def _is_undecided(self, of_examples: Collection[str]) -> bool:
+        """Whether a source that was not looked at may have labels."""
+        from trainers.corpora.reading.sources import is_remote
+
+        return any(
+            source.may_be_labelled and (is_remote(source) or source.dataset is not None)
+            for name, source in self.sources.items()
+            if name not in of_examples
+        )
 
     def _about_labels(
         self, recipe: "Recipe", of_examples: Mapping[str, Source]
@@ -342,9 +379,10 @@ def no_examples(task: TaskRows) -> str:
     if task.has_label:
         return NO_LABELS
     forms = ", or ".join(" and ".join(form) for form in task.forms)
+    of_text = "; of a text file `format: conll` or `tagged: true` (word/TAG) says that it has them"
     return (
         f"finetune needs rows with {forms}; a source whose columns have other names says so in "
-        "`columns`"
+        f"`columns`{of_text if task.may_be_tagged else ''}"
     )
 
 

@@ -1,12 +1,11 @@
 """A task with a fixed set of labels: those of the recipe, or those in the data."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from cluster.errors import UserError
 from cluster.recipe.section import Invalid
 from trainers.tasks.spec import TaskSection
 
@@ -39,19 +38,23 @@ class LabelledTask(TaskSection):
         self.refuse_labels(dict.fromkeys(found, examples.id))
         return list(self.labels or found)
 
-    def refuse_labels(self, found: Mapping[str, str]) -> None:
-        """Raises UserError for labels, with where each was found, that cannot be learned."""
-        if len(found) < self.least_labels:
-            least = "a label" if self.least_labels == 1 else "two labels or more"
-            raise UserError(
-                f"corpora.sources: {self.task} needs {least}, found {list(found) or 'no documents'}"
-            )
-        for label, where in found.items():
-            if self.labels is not None and label not in self.labels:
-                raise UserError(
-                    f"{where}: label {label!r} is not in finetune.labels "
-                    f"({', '.join(self.labels)}); mend the file or the list"
-                )
+    @property
+    def named_labels(self) -> Sequence[str]:
+        return self.labels or ()
+
+    def refused_label(self, label: str) -> str | None:
+        if self.labels is None or label in self.labels:
+            return None
+        return (
+            f"label {label!r} is not in finetune.labels ({', '.join(self.labels)}); mend the file "
+            "or the list"
+        )
+
+    def too_few_labels(self, found: Collection[str]) -> str | None:
+        if len(found) >= self.least_labels:
+            return None
+        least = "a label" if self.least_labels == 1 else "two labels or more"
+        return f"{self.task} needs {least}, found {[*found] or 'no documents'}"
 
     def refuse_examples(self, examples: "Artifact") -> None:
         self.label_order(examples)

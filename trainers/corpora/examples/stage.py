@@ -44,6 +44,7 @@ from trainers.corpora.examples.splits import (
 )
 from trainers.corpora.examples.task_rows import TaskRows
 from trainers.corpora.examples.write_splits import Buckets, drop_quotes, write_splits
+from trainers.corpora.label_checks import absent_labels
 from trainers.corpora.reading.config import EVALUATION_SETS, Source
 from trainers.corpora.reading.readers import every_text
 from trainers.corpora.report.examples import labelled_page
@@ -88,7 +89,7 @@ def run(job: StageJob) -> dict[str, Any]:
         (folder / LABELS).write_text(document, "utf-8")
         page = labelled_page({**whole, "samples": counts.shown_samples()}, job.draft.id)
         (folder / REPORT).write_text(page, "utf-8")
-    _tell(job.progress, counts, sizes, report)
+    _tell(job.progress, counts, sizes, report, task)
     return whole
 
 
@@ -259,7 +260,11 @@ def _dropped(counts: Counts) -> str:
 
 
 def _tell(
-    progress: Progress, counts: Counts, sizes: Mapping[str, int], report: Mapping[str, Any]
+    progress: Progress,
+    counts: Counts,
+    sizes: Mapping[str, int],
+    report: Mapping[str, Any],
+    task: TaskRows,
 ) -> None:
     progress.line(
         f"{counts.read:,} labelled documents, dropped: {_dropped(counts)}; "
@@ -276,5 +281,8 @@ def _tell(
     if report["noted"]:
         noted = ", ".join(f"{what} {count:,}" for what, count in report["noted"].items())
         progress.line(f"in the documents read: {noted}")
+    absent = absent_labels(task, report["labels"])
+    if absent:
+        progress.line(f"warning: of the labelled documents {absent}")
     for line in rare_labels(report["labels"]):
         progress.line(line)

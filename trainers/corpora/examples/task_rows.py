@@ -8,14 +8,16 @@ a recipe's section: Arrow is imported when data are there.
 import dataclasses
 import functools
 import typing
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import TypeAdapter, ValidationError
 from typing_extensions import is_typeddict
 
+from cluster.errors import UserError
 from trainers.corpora.reading.config import GROUP, LABEL, SOURCE, TEXT
 from trainers.corpora.reading.formats.rows import Problem
+from trainers.corpora.reading.formats.sentences import TAGS, TOKENS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -42,6 +44,8 @@ class Role:
     such fields; Annotated with what pydantic makes of other forms, if there are some."""
     is_kept: bool = True
     """Whether examples have a column of it, as they do unless `cleaned` makes another one of it."""
+    also: Mapping[str, Callable[[Any], bool]] = dataclasses.field(default_factory=dict)
+    """What well-known data sets call its column, where that has such values."""
 
 
 class TaskRows:
@@ -69,8 +73,18 @@ class TaskRows:
         """Whether the label of a row may be a list."""
         return False
 
-    def refuse_labels(self, found: Mapping[str, str]) -> None:
-        """Raises UserError for labels, with where each was found, that cannot be learned."""
+    @property
+    def named_labels(self) -> Sequence[str]:
+        """Labels that the recipe names. One that no row has is told."""
+        return ()
+
+    def refused_label(self, label: str) -> str | None:
+        """Why no row can have this label, or None."""
+        return None
+
+    def too_few_labels(self, found: Collection[str]) -> str | None:
+        """Why nothing can be learned where rows have these labels and no other, or None."""
+        return None
 
     def problem_of(self, row: Mapping[str, Any]) -> Problem | None:
         """What is wrong with a row as it was read, though each of its values is of its type, such
@@ -102,9 +116,34 @@ class TaskRows:
 
     # What follows from these.
 
+    def refuse_labels(self, found: Mapping[str, str]) -> None:
+        """Raises UserError for labels, with where each was found, that cannot be learned."""
+        too_few = self.too_few_labels(found)
+        if too_few is not None:
+            raise UserError(f"corpora.sources: {too_few}")
+        for label, where in found.items():
+            refused = self.refused_label(label)
+            if refused is not None:
+                raise UserError(f"{where}: {refused}")
+
+    def also_called(self, first: Mapping[str, Any]) -> dict[str, str]:
+        """Columns that well-known data sets call otherwise than the task, by their roles; `first`
+        has a value of each column."""
+        return {
+            role: name
+            for role, of in self.roles.items()
+            for name, is_one in of.also.items()
+            if name in first and is_one(first[name])
+        }
+
     @property
     def forms(self) -> tuple[tuple[str, ...], ...]:
         return self.row_forms or (tuple(self.roles),)
+
+    @property
+    def may_be_tagged(self) -> bool:
+        """Whether words with tags make a row."""
+        return any({TOKENS, TAGS} <= {*form} for form in self.forms)
 
     @property
     def has_label(self) -> bool:

@@ -216,17 +216,21 @@ class Source(Section):
         return self.model_copy(update={"columns": {TEXT: self.text_column}, "slices": []})
 
     def of_examples(
-        self, known: Collection[str], forms: Iterable[Collection[str]]
+        self,
+        known: Collection[str],
+        forms: Iterable[Collection[str]],
+        also: Mapping[str, str] | None = None,
     ) -> "Source | None":
         """The same with its columns named, if these make rows of one of the forms, which are sets
-        of roles; `known` are the names of columns that its files have."""
+        of roles; `known` are the names of columns that its files have, and `also` those of them
+        that are for a role by another name."""
         columns = {TEXT: self.text_column, **self.columns}
         has_label = self.label is not None or self.weak_labels is not None
         if has_label:
             columns[LABEL] = None
 
         def column_of(role: str) -> str | None:
-            return columns.get(role, role if role in known else None)
+            return columns.get(role, role if role in known else (also or {}).get(role))
 
         for form in forms:
             named = {role: column_of(role) for role in form}

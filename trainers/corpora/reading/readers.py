@@ -80,22 +80,24 @@ def read_whole(source: Source, part: Part) -> Iterator[tuple[Document, Mapping[s
         yield document, columns
 
 
-def first_columns(source: Source, wanted: Collection[str]) -> Collection[str]:
+def first_columns(source: Source, wanted: Collection[str]) -> dict[str, Any]:
     """The columns of a source's first file that is not empty: where rows differ those of the first
     ones, or the wanted ones. None of what is not there, cannot be read, or is on a hub: whoever
-    reads it tells."""
-    columns: dict[str, None] = dict.fromkeys(MADE_OF_TAGGED if source.tagged else ())
+    reads it tells. Each comes with the first value of rows that is not empty, if one was read."""
+    columns: dict[str, Any] = dict.fromkeys(MADE_OF_TAGGED if source.tagged else ())
     if source.dataset is not None:
-        return [*columns, *saved_columns(source.dataset, source.dataset_split)]
+        saved = saved_columns(source.dataset, source.dataset_split)
+        return columns | dict.fromkeys(saved)
     with contextlib.suppress(Invalid, UserError):
         for file in located(source).files:
             fs, path = filesystem(file)
             if not fs.get_file_info(path).size:
                 continue
             if archive_of(file) is None and format_of(file, source.format) == "parquet":
-                return [*columns, *schema(file).names]
+                return columns | dict.fromkeys(schema(file).names)
             for row in itertools.islice(_rows(source, Part(file), {}), FIRST_ROWS):
-                columns |= dict.fromkeys(row.columns or ())
+                for name, value in (row.columns or {}).items():
+                    columns[name] = columns.get(name) or value
                 if columns.keys() >= {*wanted}:
                     break
             break

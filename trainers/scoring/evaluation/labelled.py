@@ -111,7 +111,7 @@ def _with_columns(source: Source, settings: TaskSection) -> Source:
             f"'slices=[{role}]'"
         )
     known = first_columns(source, {*settings.roles, GROUP})
-    named = source.of_examples(known, settings.forms)
+    named = source.of_examples(known, settings.forms, settings.also_called(known))
     if named is not None:
         return named
     forms = ", or ".join(" and ".join(form) for form in settings.forms)

@@ -1,17 +1,23 @@
 """Rows of named entities: a text and the spans of it that are entities. Words with tags become such
 a row, as do other ways to write spans.
 
-Spans are of characters, as Python counts them (code points), and end behind their last one.
+Spans are of characters, as Python counts them (code points), and end behind their last one. They
+are taken as annotation tools and libraries write them:
+
+    {"start": 9, "end": 12, "label": "name"}             or start_offset, begin; end_offset; type,
+                                                         entity_group
+    [9, 12, "name"]                                      as doccano, whose column is `label`
+    {"name": {"叶老桂": [[9, 11]]}}                       as CLUENER, whose column is `label`: the
+                                                         last character is counted
 """
 
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import BeforeValidator, Field
 from typing_extensions import TypedDict
 
-from cluster.errors import UserError
 from cluster.recipe.section import Section
 from trainers.corpora.examples.task_rows import Role, TaskRows
 from trainers.corpora.reading.formats.rows import Problem
@@ -53,6 +59,13 @@ def entities(value: Any) -> Any:
             return [_entity(one) for one in value]
         case _:
             return value
+
+
+def are_entities(value: Any) -> bool:
+    """Whether a value can be entities, and nothing else that a column could be called for."""
+    if isinstance(value, list):
+        return bool(value) and all(isinstance(one, (list, Mapping)) for one in value)
+    return isinstance(value, Mapping)
 
 
 def _of_cluener(by_label: Mapping[str, Any]) -> list[Entity]:
@@ -113,6 +126,7 @@ class EntityRows(TaskRows, Section):
             "its entities: a list of {start, end, label} or [start, end, label], in characters, "
             "the end behind the last one; or CLUENER's {label: {words: [[first, last]]}}",
             Annotated[list[Entity], BeforeValidator(entities)],
+            also={"label": are_entities},  # CLUENER, doccano
         ),
         "tokens": Role("value", "or the words of a sentence", list[str], is_kept=False),
         "tags": Role("value", "with a tag of each, such as B-PER", list[str], is_kept=False),
@@ -166,14 +180,15 @@ class EntityRows(TaskRows, Section):
     def labels_of(self, values: Mapping[str, Any]) -> Sequence[str]:
         return sorted({entity["label"] for entity in values["entities"]})
 
-    def refuse_labels(self, found: Mapping[str, str]) -> None:
-        if not found:
-            hint = "" if self.label_map is None else f" called {', '.join(self.label_map)}"
-            raise UserError(
-                f"corpora.sources: no rows have entities{hint}; see finetune.tags and "
-                "finetune.label_map"
-            )
-        super().refuse_labels(found)
+    @property
+    def named_labels(self) -> Sequence[str]:
+        return [*dict.fromkeys([*super().named_labels, *(self.label_map or {}).values()])]
+
+    def too_few_labels(self, found: Collection[str]) -> str | None:
+        if found:
+            return super().too_few_labels(found)
+        hint = "" if self.label_map is None else f" called {', '.join(self.label_map)}"
+        return f"no rows have entities{hint}; see finetune.tags and finetune.label_map"
 
     def _marked(self, row: Mapping[str, Any]) -> Marked | Problem:
         """A row in any form, with its labels as the map has them."""

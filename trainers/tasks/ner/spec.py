@@ -31,6 +31,7 @@ class Ner(EntityRows, LabelledTask):
     objectives: ClassVar[tuple[str, ...]] = ENCODING
     route: ClassVar[str] = "/v1/ner"
     sample: ClassVar[Mapping[str, Any]] = {"text": "鲁迅1881年生于浙江绍兴，后来在北京大学任教。"}
+    input_forms: ClassVar[tuple[tuple[str, ...], ...]] = (("text",), ("tokens",))
     servable: ClassVar[Literal["encoder", "vllm_adapter", "vllm_merged"]] = "encoder"
     metrics: ClassVar[Mapping[str, Metric]] = {
         "span_f1": Metric("max", "span F1"),
@@ -76,10 +77,6 @@ class Ner(EntityRows, LabelledTask):
     @classmethod
     def request(cls, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         return {"texts": [row["text"] for row in rows]}
-
-    def refuse_labels(self, found: Mapping[str, str]) -> None:
-        EntityRows.refuse_labels(self, found)
-        LabelledTask.refuse_labels(self, found)
 
     @model_validator(mode="after")
     def _windows_move_on(self) -> Self:

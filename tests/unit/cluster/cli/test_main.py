@@ -23,6 +23,7 @@ from cluster.recipe.loading import load, shipped
 from cluster.runs import pipeline, records
 from cluster.store.storage import Storage
 from tests.fakes import Screen, published, serial, told_training
+from trainers.corpora import label_checks
 from trainers.corpora.examples import merge, read_rows, write_splits
 from trainers.corpora.reading.sources import content_hash
 from trainers.corpora.steps import quotes
@@ -87,7 +88,7 @@ def test_check_names_the_stages(capfd: pytest.CaptureFixture[str]) -> None:
     status, answer, err = call(capfd, "check", "demo.yaml", "--set", "serve={}")
     stages = ["examples", "shard", "pretrain", "finetune", "evaluate", "promote", "serve"]
     nothing_ran = {"status": 0, "run": None, "log": None, "error": None}
-    expected = {**nothing_ran, "recipe": "demo", "stages": stages, "gpus": {}}
+    expected = {**nothing_ran, "recipe": "demo", "stages": stages, "gpus": {}, "warnings": []}
     assert (status, answer) == (0, expected)
     assert err == f"demo.yaml: valid; stages: {', '.join(stages)}\n"
 
@@ -362,7 +363,10 @@ def test_a_runs_reports_are_opened(
     assert ("no browser here" in err) is not has_browser
 
 
-def test_a_run_without_a_report_has_none_to_open(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_run_without_a_report_has_none_to_open(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(label_checks, "ROWS", 0)  # so that a run finds what is wrong
     refused = ("--set", "finetune.labels=[other, good]")
     call(capfd, "run", "demo.yaml", "--until", "examples", *refused)
     status, answer, _ = call(capfd, "status", "demo", "--workspace", "mill", "--open")
@@ -370,7 +374,10 @@ def test_a_run_without_a_report_has_none_to_open(capfd: pytest.CaptureFixture[st
     assert "has no report yet" in answer["error"]
 
 
-def test_a_failed_run_is_named_with_its_log(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_failed_run_is_named_with_its_log(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(label_checks, "ROWS", 0)
     refused = ("--set", "finetune.labels=[other, good]")
     status, answer, _ = call(capfd, "run", "demo.yaml", "--until", "examples", *refused)
     assert status == 2

@@ -411,6 +411,25 @@ def test_a_trial_is_validated_again(recipe_file: Path) -> None:
         override(recipe, {"finetune.dropout": 1.5})
 
 
+@pytest.mark.parametrize(
+    ("key", "says"),
+    [
+        (
+            "class_weights",
+            r"unknown key \(value 1\); another task has it, this one ",
+        ),
+        ("multi_labels", r"unknown key \(value 1\); did you mean 'labels'\?"),
+        ("max_window", r"unknown key \(value 1\); did you mean 'max_windows'\?"),
+    ],
+)
+def test_a_key_is_looked_for_among_those_of_its_task(tmp_path: Path, key: str, says: str) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(f"name: demo\nfinetune: {{task: ner, base: some/model, {key}: 1}}\n")
+    with pytest.raises(RecipeError, match=rf"^.*r.yaml:2: finetune\.{key}: {says}") as caught:
+        load(path)
+    assert "class_weights," not in str(caught.value)
+
+
 def test_a_section_may_stand_in_no_recipe() -> None:
     found = load_keys(Source, ["columns.text=body", "tagged=true"], {"path": "a.txt"})
     assert found == Source(path="a.txt", columns={"text": "body"}, tagged=True)

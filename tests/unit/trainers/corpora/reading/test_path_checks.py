@@ -27,7 +27,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Corpora, "_about_splits", lambda *_: ())
     lines = [json.dumps(row) for row in ROWS]
     Path("a.jsonl").write_text("\n".join(lines))
-    Path("a.csv").write_text("review,stars\ngood,5\n")
+    Path("a.csv").write_text("review,stars\ngood,5\nbad,1\n")
     pq.write_table(pa.Table.from_pylist(ROWS), "a.parquet")
     with gzip.open("a.jsonl.gz", "wt") as stream:
         stream.write("\n".join(lines))

@@ -14,6 +14,7 @@ from cluster.runs.pipeline import StageJob
 from cluster.store.artifacts import REPORT, Artifact, drafting
 from cluster.store.storage import Storage
 from tests.fakes import Notes, serial
+from trainers.corpora import label_checks
 from trainers.corpora.examples import merge, read_rows, stage, write_splits
 from trainers.corpora.examples.splits import SPLITS
 from trainers.corpora.steps import near_dedup, quotes
@@ -70,10 +71,10 @@ def test_files_of_every_kind_make_the_same_rows() -> None:
     write("b.jsonl", *({"words": ["Bob", f"x{n}"], "tags": ["S-PER", "O"]} for n in numbers))
     write(
         "c.jsonl", *({"text": f"去北京{n}", "label": {"LOC": {"北京": [[1, 2]]}}} for n in numbers)
-    )
+    )  # as CLUENER has it
     write("d.jsonl", *({"text": f"no {n}", "entities": []} for n in numbers))
     sources = "a: {path: a.conll}, b: {path: b.jsonl, columns: {tokens: words}}, "
-    sources += "c: {path: c.jsonl, columns: {entities: label}}, d: {path: d.jsonl}"
+    sources += "c: {path: c.jsonl}, d: {path: d.jsonl}"
     report, made = run(f"corpora.sources={{{sources}}}")
     rows = found(made)
     assert rows["Anna sings3"] == [("Anna", "PER")]
@@ -164,10 +165,20 @@ def test_what_a_run_would_refuse_is_found_by_check(row: Mapping[str, Any], says:
     assert f"rows.jsonl:1: {says}" in str(caught.value)
 
 
-def test_rows_without_any_entity_are_refused() -> None:
+def test_rows_without_any_entity_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(label_checks, "ROWS", 5)  # so that no look sees all
     write("rows.jsonl", *({"text": f"no {n}", "entities": []} for n in range(10)))
-    with pytest.raises(UserError, match="no rows have entities"):
+    with pytest.raises(UserError, match=r"corpora\.sources: no rows have entities"):
         run()
+
+
+def test_a_label_of_the_map_that_no_row_has_is_told() -> None:
+    write("rows.jsonl", *({"text": f"Anna {n}", "entities": [[0, 4, "PER"]]} for n in range(10)))
+    notes = Notes()
+    run("finetune.label_map={PER: person, ORG: company}", notes=notes)
+    assert (
+        "warning: of the labelled documents none has the label 'company', which " in notes.lines[1]
+    )
 
 
 def test_a_source_without_the_columns_is_told_of_the_forms() -> None:

@@ -16,7 +16,7 @@ from trainers.tasks.ner.mistakes import KINDS, RIGHT, pairs
 from trainers.tasks.tally import Answers, Tally, scores_of
 
 Records = Sequence[Mapping[str, Any]]
-Entity = tuple[int, int, str]
+Key = tuple[int, int, str]
 
 
 def figures(records: Records) -> dict[str, Any]:
@@ -111,7 +111,7 @@ def _metrics(sums: Any, number: int) -> dict[str, Any]:
     return summary(*np.split(sums, [number, 2 * number], axis=-1))
 
 
-def keys(entities: Iterable[Mapping[str, Any]]) -> set[Entity]:
+def keys(entities: Iterable[Mapping[str, Any]]) -> set[Key]:
     return {(one["start"], one["end"], one["label"]) for one in entities}
 
 

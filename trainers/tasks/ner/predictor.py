@@ -14,7 +14,7 @@ from trainers.tasks.ner.windows import Windows, read_windows
 from trainers.tasks.predictor import reading_of
 
 
-class Entity(BaseModel):
+class ScoredEntity(BaseModel):
     start: int
     """Its first character in the text as it was sent."""
     end: int
@@ -27,7 +27,7 @@ class Entity(BaseModel):
 
 
 class Entities(predictor.Output):
-    entities: list[Entity]
+    entities: list[ScoredEntity]
     """In the order of their places."""
 
 
@@ -75,7 +75,9 @@ class NerPredictor(predictor.Predictor):
         for one in found:
             start, end = places.in_original(*encoded.characters(one.first, one.last))
             label, text = self._labels[one.label], encoded.raw[start:end]
-            entities.append(Entity(start=start, end=end, text=text, label=label, score=one.score))
+            entities.append(
+                ScoredEntity(start=start, end=end, text=text, label=label, score=one.score)
+            )
         return Entities(entities=entities, **reading_of(encoded))
 
     def input_of(self, row: Mapping[str, Any]) -> str:

@@ -83,7 +83,7 @@ class TagHead:
         certain = np.exp(chances[np.arange(len(tags)), tags])
         return [
             ScoredSpan(numbers[first], numbers[last], label, float(certain[first : last + 1].min()))
-            for first, last, label in spans_of(tags)
+            for first, last, label in decoded_spans(tags)
         ]
 
 
@@ -95,7 +95,7 @@ def _own(window: Window) -> list[tuple[int, bool]]:
     ]
 
 
-def spans_of(tags: Sequence[int]) -> list[Span]:
+def decoded_spans(tags: Sequence[int]) -> list[Span]:
     """What a possible sequence of tags says."""
     spans: list[Span] = []
     for place, tag in enumerate(tags):

@@ -103,7 +103,7 @@ def test_the_endpoint_answers_as_evaluation_does(predictor: Any) -> None:
     assert half.status_code == 422
     schema = client.get("/openapi.json").json()["components"]["schemas"]
     assert schema["Entities"]["required"] == ["tokens", "truncated", "entities"]
-    assert schema["Entity"]["required"] == ["start", "end", "text", "label", "score"]
+    assert schema["ScoredEntity"]["required"] == ["start", "end", "text", "label", "score"]
 
 
 def test_it_knows_its_labels(predictor: Any) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from trainers.tasks.ner.tag_head import OUTSIDE, TagHead, best_tags, spans_of
+from trainers.tasks.ner.tag_head import OUTSIDE, TagHead, best_tags, decoded_spans
 from trainers.tasks.ner.windows import NOWHERE, Span, Window
 from trainers.tasks.task import IGNORED
 
@@ -87,7 +87,7 @@ def test_spans_to_tags_and_back_is_the_identity(data: Any) -> None:
     padded = [torch.cat([one, torch.rand(3, TAGS)]) for one in logits]
     assert [one[:3] for one in HEAD.decode(padded, read.windows)] == spans
     flat = [tag for row in labels for tag in row if tag != IGNORED]
-    assert spans_of(flat) == spans
+    assert decoded_spans(flat) == spans
 
 
 def test_the_outermost_is_learned() -> None:

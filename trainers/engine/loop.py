@@ -68,7 +68,8 @@ def train(
     checkpoints = Checkpoints(engine, job.draft, settings.checkpoints_kept, progress)
     state = checkpoints.restore() or LoopState()
     clock, watch = _Clock(state, settings), AnomalyWatch(settings, progress)
-    unlearned = task.unlearned() if rank == 0 else {}
+    # A trial of a search, which keeps nothing, is not the one to tell of the data.
+    unlearned = task.unlearned() if rank == 0 and job.draft is not None else {}
     if unlearned:
         counted = ", ".join(f"{number:,} {what}" for what, number in unlearned.items())
         progress.line(f"training data: {counted}")

@@ -29,8 +29,9 @@ from trainers.corpora.reading import sources
 from trainers.corpora.reading.config import TEXT, Source
 from trainers.corpora.reading.formats import archive_of, format_of, parquet
 from trainers.corpora.reading.formats.rows import Problem, no_column, refuse_columns
+from trainers.corpora.reading.formats.sentences import TOKENS, joined
 from trainers.corpora.reading.formats.streams import is_of_content
-from trainers.corpora.reading.readers import Document, read_whole
+from trainers.corpora.reading.readers import Document, first_columns, read_whole
 from trainers.corpora.reading.sources import Part
 from trainers.corpora.text_batches import batched
 from trainers.scoring.answers import Row, characters
@@ -101,14 +102,30 @@ def source_of(path: str, overrides: Sequence[str], task: type[TaskSection]) -> S
                 f"--set {name}: no key of how IN is read; there are {known}{nearest(name, READING)}"
             )
     source = named_source(path, overrides, "IN")
-    roles = [*task.sample]
-    for role in source.columns:
-        if role not in roles:
-            raise UserError(
-                f"--set columns.{role}: no input of the model, which reads {', '.join(roles)}"
-            )
-    columns = {role: source.columns.get(role) or role for role in roles}
+    form = _input_form(source, task.input_forms or ((*task.sample,),))
+    columns = {role: source.columns.get(role) or role for role in form}
     return source.model_copy(update={"columns": {TEXT: None, **columns}})
+
+
+def _input_form(source: Source, forms: Sequence[Sequence[str]]) -> Sequence[str]:
+    """The roles of its rows: those of the form whose columns are named, or are in its files; the
+    first one where neither says it. Raises UserError for columns of no form."""
+    fitting = [form for form in forms if source.columns.keys() <= {*form}]
+    if not fitting:
+        reads = ", or ".join(" and ".join(form) for form in forms)
+        unknown = [role for role in source.columns if all(role not in form for form in forms)]
+        if not unknown:
+            raise UserError(f"--set columns: the model reads {reads}, one of them")
+        raise UserError(f"--set columns.{unknown[0]}: no input of the model, which reads {reads}")
+    if len(fitting) == 1:
+        return fitting[0]
+    known = first_columns(source, {*itertools.chain(*fitting)})
+    return next((form for form in fitting if known.keys() >= {*form}), fitting[0])
+
+
+def makes_text(task: type[TaskSection], source: Source) -> bool:
+    """Whether the model reads a text, and rows have its words."""
+    return TEXT in task.sample and TOKENS in source.columns
 
 
 def make_plan(
@@ -126,7 +143,7 @@ def make_plan(
     _refuse_place(out, source, format)
     with alone(out):
         if not out.exists(PLAN):
-            parts, schema = _parts_and_schema(source, prefix, tell)
+            parts, schema = _parts_and_schema(source, prefix, model.section, tell)
             plan = {
                 "schema_version": SCHEMA_VERSION,
                 **identity,
@@ -184,13 +201,13 @@ def _refuse_place(out: Storage, source: Source, format: str) -> None:
 
 
 def _parts_and_schema(
-    source: Source, prefix: str, tell: Callable[[str], None]
+    source: Source, prefix: str, task: type[TaskSection], tell: Callable[[str], None]
 ) -> tuple[list[Part], pa.Schema]:
     """Raises UserError where IN is nothing that can be read."""
     parts = sources.parts(
         source, "IN", PART_BYTES, PART_ROWS, tell=lambda line: tell(f"score: {line}\n")
     )
-    schema = input_schema(source, parts)
+    schema = input_schema(source, parts, makes_text(task, source))
     for name in schema.names:
         if name.startswith(prefix) or name == RESCUED:
             raise UserError(
@@ -234,14 +251,17 @@ def _refuse_other(root: str, plan: Mapping[str, Any], identity: Mapping[str, Any
             )
 
 
-def input_schema(source: Source, parts: Sequence[Part]) -> pa.Schema:
-    """The columns of IN, by what its files say or by the first rows of some of them. Raises
-    UserError where the inputs of the model are not among them, or none of these can be read."""
+def input_schema(source: Source, parts: Sequence[Part], has_made_text: bool = False) -> pa.Schema:
+    """The columns of IN, by what its files say or by the first rows of some of them, with those
+    that are made. Raises UserError where the inputs of the model are not among them, or none of
+    these can be read."""
     some = parts[:: -(-len(parts) // SAMPLED_PARTS) or 1]
     files = [part.file for part in some if part.file is not None and archive_of(part.file) is None]
     if files and all(format_of(file, source.format) == "parquet" for file in files):
-        return schema_of_files(_fitting(source, dict.fromkeys(files)))
-    read = [pair for part in some for pair in _first_rows(source, part)]
+        schema = schema_of_files(_fitting(source, dict.fromkeys(files)))
+        made = [pa.field(TEXT, pa.large_string())] if has_made_text else []
+        return pa.schema([*schema, *made])
+    read = [pair for part in some for pair in _first_rows(source, part, has_made_text)]
     problems = [document.problem for document, _ in read]
     first = next(iter(problems), None)
     if first and all(one and one.reason == UNREADABLE for one in problems):
@@ -269,16 +289,35 @@ def _fitting(source: Source, files: Iterable[str]) -> list[pa.Schema]:
     return schemas
 
 
-def _first_rows(source: Source, part: Part) -> list[tuple[Document, Row]]:
-    rows = itertools.islice(read_rows(source, part), SAMPLED_ROWS)
+def _first_rows(source: Source, part: Part, has_made_text: bool) -> list[tuple[Document, Row]]:
+    rows = itertools.islice(read_rows(source, part, has_made_text), SAMPLED_ROWS)
     return next(batched(rows, SAMPLED_CHARACTERS, lambda read: characters(read[1])), [])
 
 
-def read_rows(source: Source, part: Part) -> Iterator[tuple[Document, Row]]:
-    """The rows of a part, and last of all a problem where its file cannot be read further."""
+def read_rows(
+    source: Source, part: Part, has_made_text: bool = False
+) -> Iterator[tuple[Document, Row]]:
+    """The rows of a part, and last of all a problem where its file cannot be read further. Rows of
+    words may have the text besides that is made of them, into which predictions point."""
     try:
-        yield from read_whole(source, part)
+        rows = read_whole(source, part)
+        yield from map(_with_text, rows) if has_made_text else rows
     except UserError as error:
         if part.file is None or not is_of_content(error):
             raise
         yield Document(None, None, part.file, Problem(UNREADABLE, str(error))), {}
+
+
+def _with_text(read: tuple[Document, Row]) -> tuple[Document, Row]:
+    document, row = read
+    if document.problem is not None:
+        return read
+    words, problem = document.values[TOKENS], None
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        problem = Problem("tokens are no list of words", f"{words!r:.80}")
+    elif TEXT in row:
+        problem = Problem("a text beside the tokens of which one is made", "name one by --set")
+    if problem is not None:
+        return dataclasses.replace(document, text=None, problem=problem), row
+    made = joined(words)[0]
+    return dataclasses.replace(document, text=made), {**row, TEXT: made}

@@ -12,7 +12,7 @@ from trainers.corpora.reading.formats.rows import Problem
 from trainers.corpora.reading.sources import Part
 from trainers.scoring.answers import Candidate, Forwards, Row, answered
 from trainers.scoring.batch.columns import prediction_columns
-from trainers.scoring.batch.job import ERRORS, MARKERS, ScoreJob, part_name, read_rows
+from trainers.scoring.batch.job import ERRORS, MARKERS, ScoreJob, makes_text, part_name, read_rows
 from trainers.scoring.batch.shards import Aside, ScoredOutput, shard
 
 if TYPE_CHECKING:
@@ -57,7 +57,8 @@ def score_part(
 
 def _candidates(job: ScoreJob, predictor: "Predictor", part: Part) -> Iterator[Candidate]:
     added = prediction_columns(predictor.Output, job.prefix)
-    for document, row in read_rows(job.source, part):
+    has_made_text = makes_text(job.model.section, job.source)
+    for document, row in read_rows(job.source, part, has_made_text):
         inputs: Row | Problem = {TEXT: document.text, **document.values}
         if document.problem is not None:
             inputs = document.problem

@@ -42,12 +42,14 @@ class Notes:
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.updates: list[tuple[float, float, str]] = []
+        self.metrics: list[dict[str, float | int | str]] = []
 
     def line(self, text: str) -> None:
         self.lines.append(text)
 
     def update(self, done: float, total: float, unit: str, **metrics: float | int | str) -> None:
         self.updates.append((done, total, unit))
+        self.metrics.append(metrics)
 
 
 def serial(

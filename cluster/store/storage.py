@@ -204,9 +204,11 @@ class Storage:
 
     @retried
     def delete(self, name: str) -> None:
-        """Delete a folder with all it holds; nothing if it is absent."""
-        if self._info(name) is not None:
-            self._fs[0].delete_dir(self._path(name))
+        """Delete a file, or a folder with all it holds; nothing if it is absent."""
+        info, fs = self._info(name), self._fs[0]
+        if info is not None:
+            delete = fs.delete_file if info.is_file else fs.delete_dir
+            delete(self._path(name))
 
     def local(self, name: str) -> Path:
         """A local folder with the content of folder `name`, fetched once if storage is remote."""

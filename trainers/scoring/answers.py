@@ -93,7 +93,8 @@ def _input(candidate: Candidate, predictor: "Predictor", check: TypeAdapter[Any]
     try:
         return check.validate_python(predictor.input_of(candidate.inputs))
     except ValidationError as error:
-        return Problem("not what the model reads", error.errors()[0]["msg"])
+        told = error.errors()[0]["msg"].removeprefix("Value error, ")
+        return Problem("not what the model reads", told)
 
 
 def read_ahead(items: Iterable[Item]) -> Iterator[Item]:

@@ -183,6 +183,12 @@ class Scorer:
         return {"outcome": made}
 
 
+def rows_of(outcome: Outcome) -> int:
+    """Rows of a part, with those that could not be answered."""
+    failures: Mapping[str, int] = outcome["failures"]
+    return int(outcome["rows"]) + sum(failures.values())
+
+
 class PartsDone:
     """What was done so far, by part; a Progress of the workers, which tell of rows."""
 
@@ -198,6 +204,8 @@ class PartsDone:
         self.outcomes = dict(done)
         self._rows: Counter[int] = Counter()
         """Of this run's parts."""
+        self._rows_before = sum(map(rows_of, done.values()))
+        """Of parts that an earlier run has done."""
         self._began = time.monotonic()
         self._lock = threading.Lock()
         """Workers' rows come by another thread than their outcomes."""
@@ -216,7 +224,7 @@ class PartsDone:
             self._keep(number, outcome)
         with self._lock:
             self.outcomes[number] = outcome
-            self._rows[number] = outcome["rows"] + sum(outcome["failures"].values())
+            self._rows[number] = rows_of(outcome)
             self._show()
 
     def _show(self) -> None:
@@ -225,6 +233,6 @@ class PartsDone:
             len(self.outcomes),
             self._parts,
             "parts",
-            rows=rows,
+            rows=self._rows_before + rows,
             rows_per_second=rows / max(1e-3, time.monotonic() - self._began),
         )

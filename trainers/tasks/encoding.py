@@ -24,7 +24,13 @@ LONGEST_WORD = 1 << 18
 
 
 def _encodable(text: str) -> str:
-    text.encode()  # half of a surrogate pair, which JSON can hold, is no text
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"half of a surrogate pair at character {error.start}, which is no text without the "
+            "other half"
+        ) from None
     return text
 
 

@@ -87,9 +87,15 @@ class Predictor(abc.ABC):
         """What evaluation keeps of a row: `gold`, `prediction`, `score`, and what its figures need,
         as plain values."""
 
-    def score(self, output: Any) -> float | None:
+    def certainty(self, output: Any) -> float | None:
         """How certain an output is, from 0 to 1, where one number says it."""
         return None
+
+    def score(self, output: Any) -> float | None:
+        """The same; None where the input was empty, or became so by cleaning: the model read its
+        special tokens alone, of which its answer says nothing."""
+        is_empty = output.tokens <= self.tokenizer.num_special_tokens_to_add()
+        return None if is_empty else self.certainty(output)
 
     def predict(self, inputs: Sequence[Any]) -> list[Any]:
         return self.forward(self.encode(inputs))

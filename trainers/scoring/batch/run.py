@@ -20,6 +20,7 @@ from trainers.corpora.reading.sources import LISTING_THREADS
 from trainers.scoring.batch.job import (
     MANIFEST,
     MARKERS,
+    PLAN,
     UNREADABLE,
     ScoreJob,
     ScorePlan,
@@ -28,7 +29,7 @@ from trainers.scoring.batch.job import (
     shard_name,
 )
 from trainers.scoring.batch.part import UNFINISHED, marker, score_part
-from trainers.scoring.workers import PartsDone, Room, score_parts
+from trainers.scoring.workers import PartsDone, Room, rows_of, score_parts
 
 SHOWN_REASONS = 5
 
@@ -47,6 +48,10 @@ def run(plan: ScorePlan, room: Room, progress: Progress) -> dict[str, Any]:
         if left:
             work = functools.partial(score_part, job)
             score_parts(job.model, work, left, room, done)
+        if not any(map(rows_of, done.outcomes.values())):
+            for name in (PLAN, MARKERS, UNFINISHED):  # so that OUT can take another IN
+                job.out.delete(name)
+            raise UserError("IN: no rows")
         manifest = _manifest(job, done.outcomes)
         _refuse_missing(job, manifest)
         job.out.write(MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False).encode())
@@ -73,8 +78,7 @@ def _manifest(job: ScoreJob, outcomes: Mapping[int, Mapping[str, Any]]) -> dict[
         first = {**outcome["first"], **first}
     rows = sum(outcome["rows"] for outcome in outcomes.values())
     if not rows:
-        reasons = "; ".join(first.values())
-        raise UserError(f"IN: no row could be scored: {reasons}" if reasons else "IN: no rows")
+        raise UserError(f"IN: no row could be scored: {'; '.join(first.values())}")
     return {
         "model": job.model.id,
         "rows": rows,

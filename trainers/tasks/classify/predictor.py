@@ -50,7 +50,7 @@ class ClassifyPredictor(predictor.Predictor):
     def input_of(self, row: Mapping[str, Any]) -> str:
         return row["text"]
 
-    def score(self, output: Prediction) -> float:
+    def certainty(self, output: Prediction) -> float:
         """The probability of the predicted label; with several labels a text, that of the least
         certain decision, to give a label or not to."""
         values = output.probabilities
@@ -59,7 +59,7 @@ class ClassifyPredictor(predictor.Predictor):
         return min(value if label in output.label else 1 - value for label, value in values.items())
 
     def record(self, row: Mapping[str, Any], output: Prediction) -> dict[str, Any]:
-        return {"gold": row["label"], "prediction": output.label, "score": self.score(output)}
+        return {"gold": row["label"], "prediction": output.label, "score": self.certainty(output)}
 
     def describe(self) -> dict[str, Any]:
         return {"labels": self._labels}

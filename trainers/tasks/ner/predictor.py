@@ -83,7 +83,7 @@ class NerPredictor(predictor.Predictor):
     def input_of(self, row: Mapping[str, Any]) -> str:
         return row["text"]
 
-    def score(self, output: Entities) -> float:
+    def certainty(self, output: Entities) -> float:
         """Of the least certain entity, 1 where there is none."""
         return min((one.score for one in output.entities), default=1.0)
 
@@ -91,7 +91,7 @@ class NerPredictor(predictor.Predictor):
         return {
             "gold": row["entities"],
             "prediction": [one.model_dump(exclude={"text"}) for one in output.entities],
-            "score": self.score(output),
+            "score": self.certainty(output),
         }
 
     def describe(self) -> dict[str, Any]:

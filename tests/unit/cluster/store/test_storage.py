@@ -185,6 +185,9 @@ def test_a_folder_is_deleted_whole(storage: Storage) -> None:
     storage.write("model/two/config.json", b"{}")
     storage.delete("model/one")
     assert storage.folders("model") == ["two"]
+    storage.delete("model/two/config.json")
+    storage.delete("model/three")
+    assert storage.files("model") == {}
 
 
 def test_a_storage_goes_to_other_processes(storage: Storage) -> None:

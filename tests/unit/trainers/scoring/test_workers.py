@@ -1,10 +1,12 @@
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from cluster.errors import UserError
 from tests.fakes import Notes
+from trainers.scoring import workers
 from trainers.scoring.workers import PartsDone, Room, Workers, allocate
 
 SMALL, LARGE = {"CPU": 2.0, "GPU": 0.0}, {"CPU": 16.0, "GPU": 2.0}
@@ -67,11 +69,15 @@ def test_what_can_never_fit_is_refused(workers: Any, gpus: Any, told: str) -> No
         allocate(Room([SMALL], SMALL, {}, workers, gpus), 9)
 
 
-def test_progress_counts_the_rows_of_this_run() -> None:
-    notes = Notes()
-    done = PartsDone(notes, {0: {"rows": 7, "failures": {}}}, 3)
+def test_progress_is_of_all_rows_and_the_speed_of_those_of_this_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    notes, clock = Notes(), iter((0.0, 2.0, 2.0, 2.0))
+    monkeypatch.setattr(workers, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    done = PartsDone(notes, {0: {"rows": 7, "failures": {"bad": 1}}}, 3)
     done.update(4, 0, "rows", part=1)
     done.update(5, 0, "rows", part=2)
     done.finish(1, {"rows": 8, "failures": {"bad": 1}})
     assert notes.updates == [(1, 3, "parts"), (1, 3, "parts"), (2, 3, "parts")]
-    assert done._rows.total() == 14
+    assert [one["rows"] for one in notes.metrics] == [12, 17, 22]
+    assert [one["rows_per_second"] for one in notes.metrics] == [2.0, 4.5, 7.0]

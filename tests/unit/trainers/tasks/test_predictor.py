@@ -180,6 +180,6 @@ def test_of_several_labels_the_least_certain_decision_counts() -> None:
     """With a threshold of 0.3, "good" is given."""
     probabilities = {"good": 0.31, "bad": 0.02}
     given = Prediction(label=["good"], probabilities=probabilities, tokens=3, truncated=False)
-    assert ClassifyPredictor.score(object(), given) == 0.31
+    assert ClassifyPredictor.certainty(object(), given) == 0.31
     kept_back = given.model_copy(update={"label": []})
-    assert ClassifyPredictor.score(object(), kept_back) == 0.69
+    assert ClassifyPredictor.certainty(object(), kept_back) == 0.69

@@ -51,7 +51,8 @@ def no_column(role: str, column: str, columns: Collection[str]) -> Problem:
     shown = ", ".join(itertools.islice(columns, SHOWN_COLUMNS))
     more = ", ..." if len(columns) > SHOWN_COLUMNS else ""
     is_several = len(columns) == 1 and column in shown
-    hint = "; set `delimiter` if these are several" if is_several else nearest(column, columns)
+    several = "; set `delimiter` if these are several"
+    hint = several if is_several else nearest(column, columns, cutoff=0.6)
     detail = f"set as `columns.{role}`; columns: {shown}{more}{hint}"
     return Problem(f"no column {column!r}", detail)
 

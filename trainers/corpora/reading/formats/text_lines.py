@@ -18,6 +18,9 @@ SKIPPED_BYTES = 1 << 20
 KEY_END = re.compile(rb'"\s*:')
 """Behind every key of JSON, and in few texts."""
 
+HALF = re.compile(rb"\\u[dD][89a-fA-F]")
+"""The beginning of a surrogate's escape in JSON."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Lines:
@@ -96,6 +99,8 @@ def json_row(where: str, written: bytes, undecodable: Problem) -> Row:
         reason = str(error).replace(" at line 1 column", " at column")
         if reason.startswith("EOF while parsing an object"):
             reason += "; a row is a line, unless the file is an array of objects"
+        if "hex escape" in reason and HALF.search(written):
+            reason = f"half of a surrogate pair, which is no character, {reason}"
         is_utf8 = written.decode(errors="ignore").encode() == written
         return Row(where, None, Problem("not JSON", reason) if is_utf8 else undecodable)
     if isinstance(row, dict):

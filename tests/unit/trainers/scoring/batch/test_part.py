@@ -130,6 +130,24 @@ def test_rows_that_cannot_be_scored_are_aside_with_reasons(
     assert pq.read_table("out")["text"].to_pylist() == ["fine", ""]
 
 
+def test_of_an_empty_text_no_answer_is_certain(plan: Any) -> None:
+    """Also of one that cleaning leaves nothing of."""
+    write("in.jsonl", [{"text": text} for text in ("", " \u200b\n", "fine")])
+    run(plan("in.jsonl"))
+    scores = pq.read_table("out")["prediction_score"].to_pylist()
+    assert scores[:2] == [None, None]
+    assert scores[2] > 0
+
+
+def test_half_a_character_is_told(plan: Any) -> None:
+    halves = (r"ab\ud800", r"\udc00 x")
+    Path("in.jsonl").write_text("".join(f'{{"text": "{text}"}}\n' for text in ("fine", *halves)))
+    (outcome,) = run(plan("in.jsonl"))
+    assert outcome["failures"] == {"not JSON": 2}
+    for line in Path("out/_errors/part-000000.jsonl").read_text().splitlines():
+        assert json.loads(line)["detail"].startswith("half of a surrogate pair, which is no char")
+
+
 def test_a_part_without_rows_leaves_a_marker_alone(plan: Any) -> None:
     write("a.jsonl", [{"text": "x"}])
     Path("b.jsonl").write_text("")

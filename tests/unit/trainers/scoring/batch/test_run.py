@@ -68,15 +68,25 @@ def test_only_parts_without_a_marker_are_scored(
 
 
 @pytest.mark.parametrize(
-    ("done", "told"),
-    [(outcome(0), "IN: no rows"), (outcome(0, bad=3), "IN: no row could be scored: a.jsonl:0: b")],
+    ("done", "told", "left"),
+    [
+        (outcome(0), "IN: no rows", {".lock"}),
+        (
+            outcome(0, bad=3),
+            "IN: no row could be scored: a.jsonl:0: b",
+            {".lock", "_plan.json", "_markers/part-000000.json"},
+        ),
+    ],
 )
-def test_an_output_of_no_rows_is_a_mistake(tmp_path: Any, done: Any, told: str) -> None:
+def test_an_output_of_no_rows_is_a_mistake(
+    tmp_path: Any, done: Any, told: str, left: set[str]
+) -> None:
+    """Of an IN without rows nothing is left, and OUT takes another."""
     made = planned(tmp_path, 1)
     made.job.out.write("_markers/part-000000.json", json.dumps(done).encode())
     with pytest.raises(UserError, match=told):
         run.run(made, ROOM, Notes())
-    assert not made.job.out.exists("_manifest.json")
+    assert {*made.job.out.files("")} == left
 
 
 def test_two_commands_do_not_write_the_same_output(tmp_path: Any) -> None:

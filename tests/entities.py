@@ -1,20 +1,25 @@
 """Rows with named entities, and a task and a model of them with random weights."""
 
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from hypothesis import strategies as st
 
 from cluster.store.artifacts import Artifact
 from cluster.store.storage import Storage
 from tests.fakes import published
+from tests.troublesome import TEXTS
 from trainers.corpora.cleaning.config import Clean
 from trainers.corpora.tokens.pack import write_arrow
 from trainers.tasks.ner.spec import Ner
+from trainers.tasks.ner.tags import WordSpan, tags_of
 
 LABELS = ("person", "place")
+ASTRONAUT, FLAG = "\U0001f469\u200d\U0001f680", "\U0001f1e9\U0001f1ea"
 
 
 def row(text: str, *entities: tuple[str, str]) -> dict[str, Any]:
@@ -37,6 +42,28 @@ ROWS = [
 ]
 """Short ones, one of several windows, and one that is longer than what is read."""
 SIZES = {"max_length": 16, "stride": 6, "max_windows": 8}
+
+WORDS = st.one_of(
+    st.sampled_from([ASTRONAUT, FLAG, "北京", "，", "New York", " ", "\u200b", "e\u0301"]),
+    st.sampled_from(["ＡＢ", "서울", "x", "\ufe0f", ""]),
+    st.text(max_size=5),
+    TEXTS,
+)
+
+
+@st.composite
+def labelled_words(draw: st.DrawFn, scheme: str = "IOB2") -> tuple[list[str], list[str]]:
+    """Words with tags, of which those of a word without a character are O."""
+    words = draw(st.lists(WORDS, max_size=12))
+    there = [place for place, word in enumerate(words) if word]
+    cuts = sorted(draw(st.sets(st.integers(0, len(there)))))
+    labels = st.sampled_from([None, *LABELS])
+    drawn = [(cut, draw(labels)) for cut in itertools.pairwise(cuts)]
+    kept = [WordSpan(*cut, label) for cut, label in drawn if label is not None]
+    tags = ["O"] * len(words)
+    for place, tag in zip(there, tags_of(kept, len(there), scheme), strict=True):
+        tags[place] = tag
+    return words, tags
 
 
 def examples_of(

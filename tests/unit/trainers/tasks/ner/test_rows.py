@@ -1,6 +1,5 @@
 """Rows of entities in every form, with what is wrong with some, and what is told of others."""
 
-import itertools
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.errors import UserError
-from tests.troublesome import TEXTS
+from tests.entities import ASTRONAUT, FLAG, labelled_words
 from trainers.corpora.cleaning.config import Clean
 from trainers.corpora.cleaning.documents import Counts, Normalizer
 from trainers.corpora.cleaning.rules import normalize
@@ -25,7 +24,6 @@ CLUENER = {
     "entities": {"name": {"叶老桂": [[9, 11]]}, "company": {"浙商银行": [[0, 3]]}},
 }
 ROWS = EntityRows()
-ASTRONAUT, FLAG = "\U0001f469\u200d\U0001f680", "\U0001f1e9\U0001f1ea"
 
 
 def checked(task: EntityRows = ROWS, **values: Any) -> Document:
@@ -224,48 +222,54 @@ def test_entities_move_with_what_cleaning_does() -> None:
     )
 
 
-WORDS = st.one_of(
-    st.sampled_from([ASTRONAUT, FLAG, "北京", "，", "New York", " ", "\u200b", "e\u0301"]),
-    st.sampled_from(["ＡＢ", "서울", "x", "\ufe0f", ""]),
-    st.text(max_size=5),
-    TEXTS,
-)
-
-
-@st.composite
-def labelled_words(draw: st.DrawFn) -> tuple[list[str], list[str]]:
-    """Words with tags, of which those of a word without a character are O."""
-    words = draw(st.lists(WORDS, max_size=12))
-    there = [place for place, word in enumerate(words) if word]
-    cuts = sorted(draw(st.sets(st.integers(0, len(there)))))
-    labels = st.sampled_from([None, "PER", "LOC"])
-    drawn = [(cut, draw(labels)) for cut in itertools.pairwise(cuts)]
-    kept = [WordSpan(*cut, label) for cut, label in drawn if label is not None]
-    tags = ["O"] * len(words)
-    for place, tag in zip(there, tags_of(kept, len(there)), strict=True):
-        tags[place] = tag
-    return words, tags
-
-
-def tags_again(marked: Marked, words: Sequence[str]) -> list[str]:
+def tags_again(marked: Marked, words: Sequence[str], scheme: str) -> list[str]:
     """Tags of words from the spans of their text: a word is in the span that it begins in."""
-    tags, at = ["O"] * len(words), 0
+    there, begins, at = [], [], 0
     for number, word in enumerate(words):
         at += marked.text[at:].index(word)
-        for entity in marked.entities:
-            if word and entity["start"] <= at < entity["end"]:
-                tags[number] = f"{'B' if at == entity['start'] else 'I'}-{entity['label']}"
+        if word:
+            there.append(number)
+            begins.append(at)
         at += len(word)
+    inside = [
+        [place for place, at in enumerate(begins) if one["start"] <= at < one["end"]]
+        for one in marked.entities
+    ]
+    spans = [
+        WordSpan(places[0], places[-1] + 1, one["label"])
+        for places, one in zip(inside, marked.entities, strict=True)
+    ]
+    tags = ["O"] * len(words)
+    for number, tag in zip(there, tags_of(spans, len(there), scheme), strict=True):
+        tags[number] = tag
     return tags
 
 
-@given(labelled_words())
-def test_labels_to_spans_to_labels_is_the_identity(labelled: tuple[list[str], list[str]]) -> None:
-    """transformers#38818, #18111: words with emoji, CJK, spaces, and words without tokens."""
-    words, tags = labelled
+def assert_identity(words: Sequence[str], tags: Sequence[str], scheme: str) -> None:
     marked = of_words(words, tags, "prefixed")
     assert isinstance(marked, Marked)
-    assert tags_again(marked, words) == tags
+    assert tags_again(marked, words, scheme) == tags
+
+
+@pytest.mark.parametrize("scheme", ["IOB2", "BIOES", "BMES"])
+@given(data=st.data())
+def test_labels_to_spans_to_labels_is_the_identity(scheme: str, data: st.DataObject) -> None:
+    """transformers#38818, #18111: words with emoji, CJK, spaces, and words without tokens."""
+    assert_identity(*data.draw(labelled_words(scheme)), scheme)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "tags"),
+    [
+        ("IOB2", "B-PER I-PER B-LOC I-LOC O I-LOC B-LOC B-PER"),
+        ("BIOES", "B-PER E-PER B-LOC I-LOC O E-LOC S-LOC S-PER"),
+        ("BMES", "B-PER E-PER B-LOC M-LOC O E-LOC S-LOC S-PER"),
+    ],
+)
+def test_the_same_for_a_word_of_each_kind(scheme: str, tags: str) -> None:
+    """An emoji, CJK, a space inside, no token, no character, white space, joined emoji."""
+    words = ["\U0001f600", "北京", "New York", "\ufe0f", "", " ", ASTRONAUT, "天"]
+    assert_identity(words, tags.split(), scheme)
 
 
 @given(labelled_words())

@@ -6,17 +6,28 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
 
 from cluster.errors import UserError
-from tests.entities import LABELS, ROWS, ner_task, row
+from tests.entities import LABELS, ROWS, labelled_words, ner_task, row
 from tests.fakes import recorded_here
+from trainers.corpora.cleaning.config import Clean
+from trainers.corpora.cleaning.documents import Counts, Normalizer
+from trainers.corpora.reading.readers import Document
 from trainers.engine.loop import evaluate
 from trainers.parallel.topology import Topology
 from trainers.scoring.evaluation.figures import figures
+from trainers.tasks.ner.figures import keys
+from trainers.tasks.ner.rows import EntityRows
 from trainers.tasks.ner.spec import Ner
 from trainers.tasks.ner.windows import NOWHERE
 from trainers.tasks.predictor import load
 from trainers.tasks.task import Objective
+
+
+@pytest.fixture(scope="module")
+def tag_task(tmp_path_factory: pytest.TempPathFactory, characters: Any) -> Any:
+    return ner_task(tmp_path_factory.mktemp("tags"), characters)
 
 
 def taken(task: Any, *places: int) -> list[dict[str, Any]]:
@@ -115,6 +126,31 @@ def perfect(task: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         outputs[window, first, pair] = outputs[window, last, 64 + pair] = 40.0
         outputs[window, first, 128 + label] = outputs[window, last, 130 + label] = -10.0
     return outputs
+
+
+@given(labelled=labelled_words())
+def test_tags_of_words_are_found_again_by_a_perfect_model(
+    tag_task: Any, labelled: tuple[list[str], list[str]]
+) -> None:
+    """transformers#38818, #18111: from words to a text, tokens, windows, and back. Each entity is
+    found where it is, or told: one without a token, or with an edge inside one."""
+    rows, (tokens, tags) = EntityRows(), labelled
+    read = Document("", None, "a:1", values={"tokens": tokens, "tags": tags})
+    (document,) = rows.checked([read])
+    if document.problem is not None:
+        return
+    document = rows.cleaned_document(document, Normalizer(Clean(), Counts()))
+    made = {"text": document.text, "entities": document.values["entities"]}
+    (encoded,), (windows,) = tag_task.encode([made]), tag_task._read([made])
+    batch = tag_task.collate([encoded], [0])
+    (answered,) = tag_task._decoded(perfect(tag_task, batch), batch)
+    found = {
+        (*windows.characters(one.first, one.last), tag_task.labels[one.label]) for one in answered
+    }
+    located = tag_task._located(made["entities"], windows)
+    assert {one[:3] for one in answered} == {*located.learned}
+    missed = keys(made["entities"]) - found
+    assert len(missed) <= len(located.problems)
 
 
 def test_the_loss_falls_to_nothing_for_a_perfect_model(task: Any) -> None:

@@ -174,7 +174,7 @@ class Source(Section):
     def may_be_labelled(self) -> bool:
         """Whether it is, or its files may have a column of labels, or of what else a task needs,
         that is called so."""
-        is_text = self.format == "text" or known_format(self.path or "") == "text"
+        is_text = (self.format or known_format(self.path or "")) == "text"
         has_columns = self.tagged or not is_text
         return self.is_labelled or (has_columns and LABEL not in self.columns)
 

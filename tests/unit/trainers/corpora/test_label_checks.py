@@ -114,3 +114,12 @@ def test_lines_that_look_like_words_with_tags_are_told(lines: str, key: str | No
     assert [line.partition("; ")[2] for line in found] == ([f"set `{key}`"] if key else [])
     alone = refused("corpora.sources={more: {path: more.txt}}")
     assert "of a text file `format: conll` or `tagged: true` (word/TAG) says that it" in alone
+
+
+@pytest.mark.parametrize(
+    ("lines", "key"),
+    [("Anna B-PER\nsings{n} O\n\n", "format: conll"), ("Anna/B-PER sings{n}/O\n", "tagged: true")],
+)
+def test_a_text_file_with_that_key_has_rows_of_the_task(lines: str, key: str) -> None:
+    Path("more.txt").write_text("".join(lines.format(n=n) for n in range(20)))
+    assert told(f"corpora.sources={{more: {{path: more.txt, {key}}}}}") == []

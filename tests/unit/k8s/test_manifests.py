@@ -17,7 +17,6 @@ import subprocess
 import sys
 import tomllib
 from argparse import Namespace
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -25,6 +24,8 @@ from typing import Any
 
 import pytest
 import yaml
+
+from cluster.ray.resources import summed
 
 ROOT = Path(__file__).parents[3]
 K8S = ROOT / "k8s"
@@ -37,6 +38,7 @@ KUBECTL = shutil.which(
 # Where each of KubeRay's kinds keeps its cluster, and how long its name may be at most.
 CLUSTER_OF = {"RayCluster": (), "RayJob": ("rayClusterSpec",), "RayService": ("rayClusterConfig",)}
 LONGEST_NAME = {"RayCluster": 53, "RayJob": 47, "RayService": 47}
+RUN, SCORE = "raymill-run", "raymill-score"
 
 Object = dict[str, Any]
 
@@ -62,6 +64,10 @@ def only(objects: tuple[Object, ...], kind: str) -> Object:
     return found
 
 
+def job(objects: tuple[Object, ...], name: str) -> Object:
+    return only(tuple(item for item in objects if item["metadata"]["name"] == name), "RayJob")
+
+
 def cluster_of(item: Object) -> Object:
     return functools.reduce(lambda node, key: node[key], CLUSTER_OF[item["kind"]], item["spec"])
 
@@ -78,7 +84,8 @@ def pods(objects: tuple[Object, ...]) -> Iterator[Object]:
     """The spec of every pod that a user of these manifests would get."""
     for cluster in clusters(objects):
         yield from (group["template"]["spec"] for group in groups(cluster))
-    yield only(objects, "RayJob")["spec"]["submitterPodTemplate"]["spec"]
+    for name in (RUN, SCORE):
+        yield job(objects, name)["spec"]["submitterPodTemplate"]["spec"]
 
 
 def application(objects: tuple[Object, ...]) -> Object:
@@ -86,13 +93,15 @@ def application(objects: tuple[Object, ...]) -> Object:
     return found
 
 
-def options(objects: tuple[Object, ...]) -> Namespace:
-    """What the job's entrypoint asks of raymill."""
+def options(objects: tuple[Object, ...], name: str = RUN) -> Namespace:
+    """What a job's entrypoint asks of raymill."""
     from cluster.cli.main import _parser
 
-    python, *command = shlex.split(only(objects, "RayJob")["spec"]["entrypoint"])
-    assert (python, *command[:3]) == ("python", "-m", "cluster", "run")
-    return _parser().parse_args(command[2:])
+    python, *command = shlex.split(job(objects, name)["spec"]["entrypoint"])
+    assert (python, *command[:2]) == ("python", "-m", "cluster")
+    asked = _parser().parse_args(command[2:])
+    assert asked.verb == {RUN: "run", SCORE: "score"}[name]
+    return asked
 
 
 def mounts(pod: Object) -> dict[str, Object]:
@@ -127,6 +136,7 @@ def test_every_kustomization_has_all_that_a_user_applies(objects: tuple[Object, 
         "PersistentVolumeClaim",
         "PodDisruptionBudget",
         "RayCluster",
+        "RayJob",
         "RayJob",
         "RayService",
     ]
@@ -188,19 +198,24 @@ def test_worker_groups_scale_between_their_bounds(objects: tuple[Object, ...]) -
         assert bool(workers) == bool(cluster.get("enableInTreeAutoscaling")) == (not head_works)
 
 
-def test_job_and_service_run_on_the_cluster_that_is_described(objects: tuple[Object, ...]) -> None:
-    described, job, service = clusters(objects)
-    assert job == described
-    # The service may do without a group: on GPUs it has no use for CPU workers.
-    assert {**service, "workerGroupSpecs": []} == {**described, "workerGroupSpecs": []}
-    assert all(group in groups(described) for group in groups(service))
+def test_jobs_and_service_run_on_the_cluster_that_is_described(
+    objects: tuple[Object, ...],
+) -> None:
+    described = cluster_of(only(objects, "RayCluster"))
+    assert cluster_of(job(objects, RUN)) == described
+    # Two may do without a group: on GPUs they have no use for CPU workers.
+    for item in (job(objects, SCORE), only(objects, "RayService")):
+        found = cluster_of(item)
+        assert {**found, "workerGroupSpecs": []} == {**described, "workerGroupSpecs": []}
+        assert all(group in groups(described) for group in groups(found))
 
 
-def test_job_gives_its_cluster_back(objects: tuple[Object, ...]) -> None:
-    job = only(objects, "RayJob")["spec"]
-    assert job["shutdownAfterJobFinishes"]
-    assert "deletionStrategy" not in job, "the operator takes one or the other"
-    assert job["submitterPodTemplate"]["spec"]["restartPolicy"] in {"Never", "OnFailure"}
+@pytest.mark.parametrize("name", [RUN, SCORE])
+def test_jobs_give_their_clusters_back(objects: tuple[Object, ...], name: str) -> None:
+    spec = job(objects, name)["spec"]
+    assert spec["shutdownAfterJobFinishes"]
+    assert "deletionStrategy" not in spec, "the operator takes one or the other"
+    assert spec["submitterPodTemplate"]["spec"]["restartPolicy"] in {"Never", "OnFailure"}
 
 
 def test_serve_traffic_reaches_a_pod_that_serves(objects: tuple[Object, ...]) -> None:
@@ -275,7 +290,7 @@ def test_job_runs_the_mounted_recipe_in_the_workspace(objects: tuple[Object, ...
     recipe = Path(asked.target)
     config_map = only(objects, "ConfigMap")
     assert recipe.name in config_map["data"]
-    head = cluster_of(only(objects, "RayJob"))["headGroupSpec"]["template"]["spec"]
+    head = cluster_of(job(objects, RUN))["headGroupSpec"]["template"]["spec"]
     assert mounts(head)[str(recipe.parent)]["configMap"]["name"] == config_map["metadata"]["name"]
     assert asked.workspace == application(objects)["args"]["workspace"]
     assert asked.until == "promote", "the service is the RayService's business"
@@ -304,7 +319,7 @@ def test_recipe_makes_what_is_served(objects: tuple[Object, ...], recipe: Any) -
 def test_recipe_fits_the_cluster_that_stands_when_the_job_starts(
     objects: tuple[Object, ...], recipe: Any
 ) -> None:
-    stands = standing(cluster_of(only(objects, "RayJob")))
+    stands = standing(cluster_of(job(objects, RUN)))
     for training in (recipe.pretrain, recipe.finetune):
         for resource, wanted in training.resources.items():
             assert wanted <= stands[resource]
@@ -321,15 +336,48 @@ def test_replicas_fit_the_cluster_that_serves(objects: tuple[Object, ...]) -> No
     assert bool(stands["GPU"]) == bool(settings.gpus_per_replica), "idle GPUs are dear"
 
 
-def standing(cluster: Object) -> Counter[str]:
-    """What the pods have that are there from the start."""
-    stands = Counter[str]()
+def test_scoring_has_its_model_its_rows_and_a_place_for_answers(
+    objects: tuple[Object, ...], recipe: Any
+) -> None:
+    """What `score` itself would refuse: keys of IN, files that are not there, an OUT among them."""
+    from trainers.corpora.reading import sources
+    from trainers.scoring.job import source_of
+
+    asked = options(objects, SCORE)
+    assert asked.target == recipe.name, "what the other job made"
+    assert Path(asked.out).is_relative_to(asked.workspace), "where every pod sees it"
+    assert asked.workspace == recipe.workspace
+    source = source_of(asked.source, asked.overrides, type(recipe.finetune))
+    assert sources.located(source)
+    assert not sources.would_find(source, f"{asked.out}/part-000000.parquet")
+
+
+def test_scoring_takes_all_that_stands(objects: tuple[Object, ...]) -> None:
+    """A worker for each GPU; or for each CPU, where there are none."""
+    from trainers.scoring.batch import allocate
+
+    asked, cluster = options(objects, SCORE), cluster_of(job(objects, SCORE))
+    stands, pods = standing(cluster), standing_pods(cluster)
+    workers = allocate(pods, stands, {}, 1000, asked.workers, asked.gpus_per_worker)
+    assert workers.number == (stands["GPU"] or stands["CPU"])
+    assert workers.number * workers.cpus == stands["CPU"]
+    assert workers.gpus == bool(stands["GPU"])
+
+
+def standing_pods(cluster: Object) -> list[dict[str, float]]:
+    """What each pod has that is there from the start."""
+    pods = []
     for group in groups(cluster):
         limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
-        pods = group.get("minReplicas", 1)
-        stands["CPU"] += pods * int(group["rayStartParams"].get("num-cpus", limits["cpu"]))
-        stands["GPU"] += pods * int(limits.get("nvidia.com/gpu", 0))
-    return stands
+        cpus = int(group["rayStartParams"].get("num-cpus", limits["cpu"]))
+        pod = {"CPU": float(cpus), "GPU": float(limits.get("nvidia.com/gpu", 0))}
+        pods += [pod] * group.get("minReplicas", 1)
+    return pods
+
+
+def standing(cluster: Object) -> dict[str, float]:
+    """What they have together."""
+    return summed(standing_pods(cluster))
 
 
 def test_served_application_is_ours(objects: tuple[Object, ...]) -> None:

@@ -18,15 +18,15 @@ from trainers.engine import schedule, zero
 from trainers.engine.accelerators import ACCELERATORS, Hardware
 from trainers.engine.training_config import Training
 from trainers.launch.allocation import allocated
-from trainers.models.devices import multiplies_bf16
+from trainers.models.devices import CONTEXT_BYTES, multiplies_bf16
 from trainers.planning import states
 from trainers.planning.hardware import Given, hardware
 from trainers.planning.measures import Measures, measure
 
 SECTIONS = ("pretrain", "finetune")
-FRAMEWORK_BYTES = {"cpu": 0.64e9, "gpu": 0.6e9}
+FRAMEWORK_BYTES = {"cpu": 0.64e9, "gpu": float(CONTEXT_BYTES)}
 """A worker before it has a model: Python, Ray, PyTorch, Transformers and DeepSpeed as measured on
-CPUs; on a GPU the CUDA context with its libraries."""
+CPUs; on a GPU the CUDA context, also where a worker holds a fraction."""
 
 
 def plan(recipe: Recipe, storage: Storage, given: Given, mfu: float) -> dict[str, Any]:
@@ -80,6 +80,7 @@ def _section(
         "precision": precision,
         "workers": settings.least_workers,
         "cpus_per_worker": settings.worker_cpus,
+        "gpus_per_worker": settings.gpus_per_worker,
         "micro_batch_size": micro_batch,
         "micro_batches": micro_batches,
         "stage": settings.zero.stage,

@@ -1,12 +1,22 @@
 """Which device a process computes on, on nodes with GPUs that are faked."""
 
+import types
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cluster.errors import UserError
-from trainers.models.devices import multiplies_bf16, own_device
+from trainers.models.devices import (
+    CONTEXT_BYTES,
+    multiplies_bf16,
+    own_device,
+    share_for_tensors,
+)
+
+MEMORY = 80_000_000_000
 
 
 class Gpus:
@@ -17,6 +27,8 @@ class Gpus:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: are_there)
         monkeypatch.setattr(torch.cuda, "init", lambda: None)
         monkeypatch.setattr(torch.cuda, "set_device", lambda device: self.told.append(str(device)))
+        has_memory = types.SimpleNamespace(total_memory=MEMORY)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: has_memory)
         monkeypatch.setattr(
             torch.cuda,
             "set_per_process_memory_fraction",
@@ -43,7 +55,23 @@ def test_a_worker_of_a_group_has_the_gpu_of_its_local_rank(
 def test_a_fraction_takes_no_more_memory_than_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
     node = Gpus(monkeypatch, are_there=True)
     assert own_device(0.25) == torch.device("cuda", 0)
-    assert node.told == ["cuda:0", (0.25, "cuda:0")]
+    assert node.told == ["cuda:0", (0.25 - CONTEXT_BYTES / MEMORY, "cuda:0")]
+
+
+@given(processes=st.integers(1, 16), memory=st.integers(12 * 10**9, 200 * 10**9))
+def test_processes_that_share_a_gpu_fit_on_it_with_their_contexts(
+    processes: int, memory: int
+) -> None:
+    each = share_for_tensors(1 / processes, memory) * memory + CONTEXT_BYTES
+    assert processes * each == pytest.approx(memory)
+
+
+def test_a_fraction_without_room_beside_the_context_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Gpus(monkeypatch, are_there=True)
+    with pytest.raises(UserError, match=r"0\.005 of a GPU .* of 80 GB .* 0\.65 GB that CUDA"):
+        own_device(0.005)
 
 
 def test_a_node_whose_torch_sees_no_gpu_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

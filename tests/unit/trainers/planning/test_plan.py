@@ -15,6 +15,7 @@ from cluster.recipe.loading import load, override, shipped
 from cluster.runs import pipeline
 from cluster.store.storage import Storage
 from tests.fakes import published
+from trainers.models.devices import CONTEXT_BYTES
 from trainers.planning import hardware, synthetic_corpus
 from trainers.planning.hardware import ACCELERATORS
 from trainers.planning.measures import Measures, measure
@@ -152,8 +153,19 @@ def test_a_plan_of_gpus_tells_which_have_room(recipe: Any) -> None:
     assert planned["pretrain"]["room"] == list(ACCELERATORS), f"{peak} bytes fit everywhere"
     assert "GPUs with room for it as it is: T4, L4, " in as_text(planned)
     half = override(recipe, {"pretrain.gpus_per_worker": 0.5})
-    share = plan(half, storage, A100, 0.5)["pretrain"]["hardware"]
+    planned = plan(half, storage, A100, 0.5)
+    share = planned["pretrain"]["hardware"]
     assert (share["memory_gb"], share["peak_tflops"], share["price"]) == (40, 156, 0.75)
+    assert "at its worst moment, of 40 (0.5 of A100-80GB):" in as_text(planned)
+
+
+def test_every_process_on_a_gpu_has_a_context_of_its_own(recipe: Any) -> None:
+    tenth = override(recipe, {"pretrain.gpus_per_worker": 0.1, "pretrain.workers": 1})
+    memory = section(tenth)["stages"]["2"]
+    assert memory["framework"] == CONTEXT_BYTES
+    room = (memory["peak"] / 1e9 - 0.1) / 0.1, None, None
+    small = plan(tenth, Storage.at(recipe.workspace), ("L4", *room), 0.5)["pretrain"]
+    assert not small["stages"]["2"]["fits"], "0.1 GB of it is missing, less than the context"
 
 
 def test_a_plan_computes_in_what_the_gpu_has(recipe: Any) -> None:

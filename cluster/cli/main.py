@@ -1,7 +1,7 @@
 """The command `raymill`. Imports nothing heavy: `--help` answers at once.
 
-Exit status: 0 done, also a held endpoint that Ctrl-C ended; 2 the user's to mend; 3 infrastructure
-gave out; 4 a gate refused; 130 interrupted.
+Exit status: 0 done, as where Ctrl-C ended an endpoint that it served; 2 the user's to mend; 3
+infrastructure gave out; 4 a gate refused; 130 interrupted.
 """
 
 import argparse
@@ -21,7 +21,8 @@ INTERRUPTED = 130
 EPILOG = """\
 to begin: raymill run quickstart
 your own: raymill recipes quickstart > mine.yaml; raymill recipes --keys explains what can be in it
-exit status: 0 done, 2 yours to mend, 3 infrastructure gave out, 4 a gate refused, 130 interrupted
+exit status: 0 done, or Ctrl-C ended an endpoint that served; 2 yours to mend; 3 infrastructure
+gave out; 4 a gate refused; 130 interrupted
 """
 STAGE_VERBS = {
     "shard": "run up to token shards: clean, deduplicate, tokenize, pack",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.cli.main import STAGES, _parser
+from cluster.cli.main import EPILOG, STAGES, _parser
 from cluster.lazy_import import lazy_import
 from cluster.recipe.loading import about, load, shipped
 from cluster.runs import pipeline
@@ -80,6 +80,12 @@ def documented_commands() -> list[str]:
 @pytest.mark.parametrize("command", documented_commands())
 def test_commands_of_the_readme_parse(command: str) -> None:
     _parser().parse_args(shlex.split(command, comments=True))
+
+
+def test_the_readme_and_the_help_tell_the_same_exit_statuses() -> None:
+    (statuses,) = re.findall(r"exit status: (.*)", " ".join(EPILOG.split()))
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert f"Exit status: {statuses}. " in readme
 
 
 def test_the_recipes_of_the_readme_are_valid(tmp_path: Path) -> None:

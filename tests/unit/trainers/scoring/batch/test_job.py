@@ -1,3 +1,4 @@
+import contextlib
 import json
 import pickle
 from pathlib import Path
@@ -13,6 +14,7 @@ from cluster.store.storage import Storage
 from tests.fakes import published
 from tests.tagging import Tag
 from trainers.corpora.reading import sources
+from trainers.scoring.batch import job
 from trainers.scoring.batch.job import (
     ScorePlan,
     _refuse_place,
@@ -142,6 +144,22 @@ def test_the_plan_of_another_command_is_refused_though_it_came_later() -> None:
     Path("out/_plan.json").unlink()
     with pytest.raises(UserError, match="was deleted meanwhile"):
         plan_of(made.job.out, made.identity)
+
+
+def test_a_plan_that_another_command_made_meanwhile_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a store, where nothing is locked."""
+    monkeypatch.setattr(job, "alone", lambda out: contextlib.nullcontext())
+    parts_and_schema = job._parts_and_schema
+
+    def overtaken(*arguments: Any) -> Any:
+        monkeypatch.setattr(job, "_parts_and_schema", parts_and_schema)
+        plan(model("0b"))
+        return parts_and_schema(*arguments)
+
+    monkeypatch.setattr(job, "_parts_and_schema", overtaken)
+    with pytest.raises(UserError, match=r"has rows of .*0b, not of .*0a"):
+        plan()
+    assert json.loads(Path("out/_plan.json").read_text())["model"].endswith("0b")
 
 
 def test_nothing_is_begun_for_an_input_that_cannot_be_read() -> None:

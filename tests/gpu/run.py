@@ -1,13 +1,14 @@
-"""All that is shown on one GPU, each part in processes of its own and with its own limit of time: a
-part that fails says why in the table, and the next one begins.
+"""All that is shown on one GPU, each part in processes of its own and with its own budget of time:
+a part that fails or is cut says so in the table, and the next one begins.
 
-    python -m tests.gpu.run [--cpu] [--only PART,...] [--seconds 460] [--out FOLDER]
+    python -m tests.gpu.run [--cpu] [--only PART,...] [--seconds N] [--spent N] [--out FOLDER]
 
-Prints one table, and writes it to FOLDER/table.md. What is not begun within the seconds is told.
+Prints one table, whatever happens, and writes it to FOLDER/table.md as it grows.
 """
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -15,23 +16,35 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from cluster.ray.session import set_environment
 from tests.gpu.sizes import sizes
-from tests.gpu.stages import STAGES
 from tests.gpu.trainings import READY, cases
 
 ROOT = Path(__file__).parents[2]
-LIMIT_S = {"train": 70, "packing": 60, "plan": 150, "stages": 120}
-"""Of one process of a part."""
+BUDGET_S = {
+    "train": 195,
+    "packing": 30,
+    "pretrain": 65,
+    "finetune": 40,
+    "evaluate": 25,
+    "score": 45,
+    "serve": 40,
+}
+"""Of each part on a GPU, one after the other: with half a minute before them they take less than 8
+minutes. What a part leaves is for those behind it; one that needs more is cut."""
+CASE_S = 60
+"""Of one training, at most."""
 SLOWER = 20
 """Times as long on CPUs that other work keeps busy."""
 END_S = 10
+"""In which a process that is cut ends, with what it has started."""
 REASON = 200
 """Characters of a failure that the table shows."""
+NOT_BEGUN = "failed: not begun, the time was over"
 
 
 class Row(NamedTuple):
@@ -44,7 +57,8 @@ class Row(NamedTuple):
 
 
 class Process:
-    """A module of this folder, in a session of its own, with what it prints in files."""
+    """A module of this folder, in a session of its own, with what it prints in files. As a context
+    it does not outlive its block."""
 
     def __init__(self, module: str, arguments: Sequence[str], folder: Path):
         self._name = f"{module}-{Path(arguments[0]).name}"
@@ -61,10 +75,15 @@ class Process:
                 start_new_session=True,
             )
 
-    def wait_until_ready(self, limit_s: float) -> None:
-        deadline = time.monotonic() + limit_s
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def wait_until_ready(self, until: float) -> None:
         while READY not in self._out.read_text() and self._process.poll() is None:
-            if time.monotonic() > deadline:
+            if time.monotonic() > until:
                 return
             time.sleep(0.05)
 
@@ -74,12 +93,12 @@ class Process:
             self._process.stdin.write("go\n")
             self._process.stdin.flush()
 
-    def outcome(self, limit_s: float) -> tuple[str, dict[str, Any]]:
-        """`ok` and what it printed, or why it failed."""
+    def outcome(self, until: float) -> tuple[str, dict[str, Any]]:
+        """`ok` and what it printed, or why it failed; by that time it has ended, or is cut."""
         try:
-            status = self._process.wait(limit_s)
+            status = self._process.wait(max(0.0, until - END_S - time.monotonic()))
         except subprocess.TimeoutExpired:
-            return f"failed: not within {limit_s:g} s", {}
+            return "failed: cut, it took longer than its budget of time", {}
         finally:
             self.end()
         if status != 0:
@@ -101,60 +120,65 @@ def _reason(said: str, status: int) -> str:
     return lines[-1].strip()[:REASON]
 
 
-def rows(parts: Sequence[str], folder: Path, on_cpu: bool, until: float) -> Iterator[Row]:
-    slower = SLOWER if on_cpu else 1
-    limits = {name: limit * slower for name, limit in LIMIT_S.items()}
+def ends(parts: Sequence[str], began: float, seconds: float) -> dict[str, float]:
+    """When each part has ended or is cut, if all budgets together are so many seconds. Pure."""
+    scale = seconds / sum(BUDGET_S.values())
+    spent = itertools.accumulate(scale * BUDGET_S[part] for part in parts)
+    return {part: began + seconds_until for part, seconds_until in zip(parts, spent, strict=True)}
+
+
+def rows(until: Mapping[str, float], folder: Path, on_cpu: bool) -> Iterator[Row]:
+    """Of each part, by that time. A row that comes again has more figures."""
     further = [str(folder), *(["--cpu"] if on_cpu else [])]
-    if "train" in parts:
-        yield from _trainings(folder, further, limits, on_cpu, until)
-    if "packing" in parts:
-        yield _row("packing", "packed = unpacked", "packing", further, folder, limits["packing"])
-    for stage in STAGES:
-        if stage not in parts:
-            continue
-        if time.monotonic() > until:
-            yield Row(stage, "", "failed: not begun, the time was over", {}, 0.0)
+    for part, end in until.items():
+        if part == "train":
+            yield from _trainings(folder, further, on_cpu, end)
+        elif part == "packing":
+            yield _row(part, "packed = unpacked", "packing", further, folder, end)
         else:
-            yield _row(stage, "", "stages", [stage, *further], folder, limits["stages"])
+            yield _row(part, "", "stages", [part, *further], folder, end)
 
 
 def _row(
-    part: str, case: str, module: str, arguments: Sequence[str], folder: Path, limit_s: float
+    part: str, case: str, module: str, arguments: Sequence[str], folder: Path, until: float
 ) -> Row:
     began = time.monotonic()
-    outcome, figures = Process(module, arguments, folder).outcome(limit_s)
+    if began > until - END_S:
+        return Row(part, case, NOT_BEGUN, {}, 0.0)
+    with Process(module, arguments, folder) as process:
+        outcome, figures = process.outcome(until)
     return Row(part, case, outcome, figures, time.monotonic() - began)
 
 
-def _trainings(
-    folder: Path, further: Sequence[str], limits: dict[str, float], on_cpu: bool, until: float
-) -> Iterator[Row]:
+def _trainings(folder: Path, further: Sequence[str], on_cpu: bool, until: float) -> Iterator[Row]:
     """One after the other, and on GPUs the next imports while one trains. What is planned of them
-    is computed beside."""
-    waiting, ahead = cases(sizes(on_cpu)), None
-    planning = None if on_cpu else Process("trainings", ["plan", *further], folder)
+    is computed beside, and comes to their rows at the end."""
+    waiting, limit_s = cases(sizes(on_cpu)), CASE_S * (SLOWER if on_cpu else 1)
     done: list[Row] = []
-    for number, case in enumerate(waiting):
-        if time.monotonic() > until:
-            done.append(Row("train", case, "failed: not begun, the time was over", {}, 0.0))
-            continue
-        current = ahead or Process("trainings", [case, *further], folder)
-        current.wait_until_ready(limits["train"])
-        began = time.monotonic()
-        current.go()
-        following = waiting[number + 1 : number + 2]
-        ahead = None
-        if following and not on_cpu:
-            ahead = Process("trainings", [following[0], *further], folder)
-        outcome, figures = current.outcome(limits["train"])
-        done.append(Row("train", case, outcome, figures, time.monotonic() - began))
-    if ahead is not None:
-        ahead.end()
-    planning = planning or Process("trainings", ["plan", *further], folder)
-    outcome, planned = planning.outcome(limits["plan"])
+    with contextlib.ExitStack() as started:
+
+        def start(case: str) -> Process:
+            return started.enter_context(Process("trainings", [case, *further], folder))
+
+        planning, ahead = None if on_cpu else start("plan"), None
+        for case, following in itertools.zip_longest(waiting, waiting[1:]):
+            end = min(until, time.monotonic() + limit_s)
+            if time.monotonic() > until - END_S:
+                row = Row("train", case, NOT_BEGUN, {}, 0.0)
+            else:
+                current = ahead or start(case)
+                current.wait_until_ready(end)
+                began = time.monotonic()
+                current.go()
+                ahead = start(following) if following and not on_cpu else None
+                outcome, figures = current.outcome(end)
+                row = Row("train", case, outcome, figures, time.monotonic() - began)
+            done.append(row)
+            yield row
+        outcome, planned = (planning or start("plan")).outcome(until)
     for row in done:
-        figures = {**row.figures, "planned_gb": planned[row.case]} if row.case in planned else {}
-        yield row._replace(figures=figures or row.figures)
+        if row.case in planned:
+            yield row._replace(figures={**row.figures, "planned_gb": planned[row.case]})
     if not planned:
         yield Row("train", "plan", outcome, {}, 0.0)
 
@@ -188,31 +212,43 @@ def machine(on_cpu: bool) -> str:
 
 
 def main() -> int:
-    parts = ("train", "packing", *STAGES)
     parser = argparse.ArgumentParser(prog="python -m tests.gpu.run")
     parser.add_argument("--cpu", action="store_true", help="in small, on CPUs")
-    parser.add_argument("--only", default=",".join(parts), help=f"of {', '.join(parts)}")
-    parser.add_argument("--seconds", type=float, help="begin nothing later; 400 on a GPU")
+    parser.add_argument("--only", default=",".join(BUDGET_S), help=f"of {', '.join(BUDGET_S)}")
+    parser.add_argument(
+        "--seconds", type=float, help=f"of all parts; {sum(BUDGET_S.values())} on a GPU"
+    )
+    parser.add_argument("--spent", type=float, default=0.0, help="of these, before this began")
     parser.add_argument("--out", type=Path, default=ROOT / "tests" / "gpu" / "out")
     options = parser.parse_args()
-    chosen = options.only.split(",")
-    unknown = sorted({*chosen} - {*parts})
+    began, chosen = time.monotonic(), options.only.split(",")
+    unknown = sorted({*chosen} - {*BUDGET_S})
     if unknown:
-        parser.error(f"--only {','.join(unknown)}: the parts are {', '.join(parts)}")
-    seconds = options.seconds or (400.0 if not options.cpu else 1e9)
+        parser.error(f"--only {','.join(unknown)}: the parts are {', '.join(BUDGET_S)}")
+    seconds = options.seconds or sum(BUDGET_S.values()) * (SLOWER if options.cpu else 1)
     set_environment()
     options.out.mkdir(parents=True, exist_ok=True)
-    found: list[Row] = []
-    head = machine(options.cpu)
-    with tempfile.TemporaryDirectory(prefix="raymill-gpu-") as folder:
-        for row in rows(chosen, Path(folder), options.cpu, time.monotonic() + seconds):
-            found.append(row)
-            print(
-                f"{row.part} {row.case}: {row.outcome} {row.figures}", file=sys.stderr, flush=True
-            )
-            (options.out / "table.md").write_text(table(found, head) + "\n", "utf-8")
-    print(table(found, head))
-    return int(any(row.outcome != "ok" for row in found))
+    until = ends([part for part in BUDGET_S if part in chosen], began, seconds - options.spent)
+    return shown(until, options.out, options.cpu)
+
+
+def shown(until: Mapping[str, float], out: Path, on_cpu: bool) -> int:
+    """Does the parts, and prints their table, also where a signal ends it; 0 if all is well."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by a signal"))
+    head, found = machine(on_cpu), dict[tuple[str, str], Row]()
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix="raymill-gpu-") as folder,
+            contextlib.closing(rows(until, Path(folder), on_cpu)) as coming,  # type: ignore[type-var]
+        ):
+            for row in coming:
+                found[row.part, row.case] = row
+                text = f"{row.part} {row.case}: {row.outcome} {row.figures}"
+                print(text, file=sys.stderr, flush=True)
+                (out / "table.md").write_text(table([*found.values()], head) + "\n", "utf-8")
+    finally:
+        print(table([*found.values()], head))
+    return int(any(row.outcome != "ok" for row in found.values()))
 
 
 if __name__ == "__main__":

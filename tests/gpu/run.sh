@@ -4,12 +4,13 @@
 #     bash tests/gpu/run.sh [--only PART,...] [--seconds N] [--out FOLDER]     one NVIDIA GPU
 #     PYTHON=.venv/bin/python bash tests/gpu/run.sh --cpu                      in small, on CPUs
 #
-# Where tests/gpu/wheels/ has wheels (wheels.sh), those that are missing are installed first. PYTHON
-# is python3 by default; OUT, if set, is where the table goes.
+# Where tests/gpu/wheels/ has wheels (wheels.sh), those that are missing are installed first, into a
+# folder that is gone at the end. PYTHON is python3 by default; OUT, if set, is where the table goes.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 python=${PYTHON:-python3}
+SECONDS=0
 if [ -d tests/gpu/wheels ]; then
     joined=$(mktemp -d)
     trap 'rm -rf "$joined"' EXIT
@@ -21,11 +22,13 @@ if [ -d tests/gpu/wheels ]; then
         done > "$joined/$name"
     done
     "$python" tests/gpu/missing.py tests/gpu/wheels "$joined" \
-        | xargs --no-run-if-empty "$python" -m pip install --quiet --no-index --no-deps
+        | xargs --no-run-if-empty "$python" -m pip install --quiet --no-index --no-deps \
+            --no-compile --no-cache-dir --target "$joined/site"
+    export PYTHONPATH="$joined/site${PYTHONPATH:+:$PYTHONPATH}"
 fi
 
 out=()
 if [ -n "${OUT:-}" ]; then
     out=(--out "$OUT")
 fi
-"$python" -m tests.gpu.run "${out[@]}" "$@"
+"$python" -m tests.gpu.run "${out[@]}" --spent "$SECONDS" "$@"

@@ -1,5 +1,6 @@
 """A recipe on GPUs by raymill's own commands, with a Ray each: pretraining whose worker is killed,
-fine-tuning on a half of the GPU, evaluation, and an endpoint that answers.
+fine-tuning on a half of the GPU, evaluation, scoring by two workers that share it, and an endpoint
+that answers.
 
     python -m tests.gpu.stages pretrain|finetune|evaluate|score|serve FOLDER [--cpu]
 
@@ -11,6 +12,7 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -18,8 +20,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from cluster.store.lookup import lookup
-from cluster.store.storage import Storage
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
 from tests.gpu.sizes import Sizes, sizes
 from tests.gpu.texts import labelled
 from tests.integration.command import Command, free_port
@@ -29,12 +32,12 @@ OF_TRAINING = "ray::_task"
 """What Ray calls the process of a training of one worker."""
 
 
-def recipe(folder: Path, chosen: Sizes) -> Path:
+def recipe(folder: Path, chosen: Sizes) -> str:
     """Its file, beside the rows that it learns from."""
     path, rows = folder / "recipe.yaml", folder / "rows.jsonl"
     if path.exists():
-        return path
-    rows.write_text("".join(json.dumps(row) + "\n" for row in labelled(chosen.rows)), "utf-8")
+        return str(path)
+    rows.write_text(as_lines(labelled(chosen.rows)), "utf-8")
     training = {"batch_size": 64, "micro_batch_size": 64, "workers": 1}
     length = 128
     model = {"architecture": "bert", "max_positions": length, **chosen.encoder}
@@ -67,14 +70,17 @@ def recipe(folder: Path, chosen: Sizes) -> Path:
         "serve": {"gpus_per_replica": chosen.gpus / 2, "port": free_port()},
     }
     path.write_text(json.dumps(keys), "utf-8")
-    return path
+    return str(path)
+
+
+def as_lines(rows: list[dict[str, str]]) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
 
 
 @contextlib.contextmanager
-def command(verb: str, folder: Path, chosen: Sizes, *further: str) -> Iterator[Command]:
+def command(verb: str, folder: Path, *arguments: str) -> Iterator[Command]:
     """One that runs; leaving the block ends all that it started."""
-    given = ("--workspace", str(folder / "mill"), *further)
-    started = Command(verb, str(recipe(folder, chosen)), *given)
+    started = Command(verb, *arguments, "--workspace", str(folder / "mill"))
     try:
         yield started
     finally:
@@ -91,7 +97,7 @@ def answer(running: Command) -> tuple[dict[str, Any], str]:
 
 def pretrain(folder: Path, chosen: Sizes) -> dict[str, Any]:
     """Loses its worker behind a checkpoint, and goes on from there."""
-    with command("pretrain", folder, chosen) as running:
+    with command("pretrain", folder, recipe(folder, chosen)) as running:
         running.until(lambda: list(folder.glob("mill/work/*-pretrain-*/step-*/record.json")))
         (worker,) = running.titled(OF_TRAINING)
         os.kill(worker, signal.SIGKILL)
@@ -107,40 +113,42 @@ def pretrain(folder: Path, chosen: Sizes) -> dict[str, Any]:
 
 
 def finetune(folder: Path, chosen: Sizes) -> dict[str, Any]:
-    with command("finetune", folder, chosen) as running:
+    with command("finetune", folder, recipe(folder, chosen)) as running:
         return figures(answer(running)[0])
 
 
 def evaluate(folder: Path, chosen: Sizes) -> dict[str, Any]:
-    with command("evaluate", folder, chosen) as running:
+    with command("evaluate", folder, recipe(folder, chosen)) as running:
         stage = answer(running)[0]["stages"][-1]
     return {"test_accuracy": round(stage["metrics"]["test"]["accuracy"], 4), "s": stage["seconds"]}
 
 
 def score(folder: Path, chosen: Sizes) -> dict[str, Any]:
-    """The model's speed by itself, in this process."""
-    from trainers.models.devices import own_device
-    from trainers.tasks.predictor import load
-
-    model = lookup(Storage.at(str(folder / "mill")), "model", NAME, stage="finetune")
-    predictor = load(model.path, own_device(chosen.gpus))
-    texts = [row["text"] for row in labelled(chosen.rows)] * (1 + chosen.scored // chosen.rows)
-    texts = texts[: chosen.scored]
-    encoded = predictor.encode(texts)
-    predictor.forward(encoded[:64])
+    """By workers on a half of the GPU each; every row has its answer once."""
+    to_score, out, texts = folder / "to-score.jsonl", folder / "scored", labelled(chosen.rows)
+    wanted = (texts * (1 + chosen.scored // len(texts)))[: chosen.scored]
+    to_score.write_text(as_lines(wanted), "utf-8")
+    places, half = (str(to_score), str(out)), f"{chosen.gpus / 2:g}"
+    options = ("--workers", "2", "--gpus-per-worker", half)
     began = time.monotonic()
-    outputs = predictor.forward(encoded)
+    with command("score", folder, NAME, *places, *options) as running:
+        made, said = answer(running)
     seconds = time.monotonic() - began
-    tokens = sum(output.tokens for output in outputs)
+    assert (made["rows"], made["failures"]) == (len(wanted), {}), made
+    rows = pq.read_table(out, columns=["label", "prediction_label"])
+    assert rows.num_rows == len(wanted)
+    told = re.findall(r"rows/s ([\d,.]+)", said) or [f"{len(wanted) / seconds}"]
+    (workers,) = re.findall(r"score: (.* workers? x .*),", said)
     return {
-        "texts_per_second": round(len(texts) / seconds),
-        "tokens_per_second": round(tokens / seconds),
-        "precision": str(predictor.model.dtype).removeprefix("torch."),
+        "rows": rows.num_rows,
+        "workers": workers,
+        "accuracy": round(pc.mean(pc.equal(*rows.columns).cast("int8")).as_py(), 4),
+        "rows_per_second": round(float(told[-1].replace(",", ""))),
     }
 
 
 def serve(folder: Path, chosen: Sizes) -> dict[str, Any]:
-    with command("serve", folder, chosen, "--no-hold") as running:
+    with command("serve", folder, recipe(folder, chosen), "--no-hold") as running:
         endpoint = answer(running)[0]["endpoint"]
     return {"url": endpoint["url"], "label": endpoint["smoke"]["predictions"][0]["label"]}
 

@@ -340,8 +340,9 @@ def test_scoring_has_its_model_its_rows_and_a_place_for_answers(
     objects: tuple[Object, ...], recipe: Any
 ) -> None:
     """What `score` itself would refuse: keys of IN, files that are not there, an OUT among them."""
-    from trainers.corpora.reading import sources
     from trainers.scoring.job import source_of
+
+    from trainers.corpora.reading import sources
 
     asked = options(objects, SCORE)
     assert asked.target == recipe.name, "what the other job made"

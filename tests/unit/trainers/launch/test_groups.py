@@ -9,6 +9,11 @@ from ray.exceptions import OutOfMemoryError, RayActorError, RayError
 from trainers.launch.groups import Torch, TorchBackend
 
 
+def test_workers_of_a_node_see_each_others_gpus() -> None:
+    """Ray Train looks for this; a worker takes the GPU of its local rank among them."""
+    assert Torch().backend_cls().share_cuda_visible_devices
+
+
 @pytest.mark.parametrize("error", [OutOfMemoryError("killed"), RayActorError()])
 def test_a_worker_that_cannot_leave_keeps_none_from_leaving(
     error: RayError, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

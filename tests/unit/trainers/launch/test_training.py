@@ -62,6 +62,17 @@ def test_gpus_speak_by_nccl_and_all_else_by_gloo() -> None:
     assert training._backend(Training(gpus_per_worker=1)) == "cpu:gloo,cuda:nccl"
 
 
+def test_a_training_of_one_worker_holds_the_gpu_that_it_computes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr(ray, "remote", lambda **keys: asked.append(keys) or mock.MagicMock())
+    for gpus in (0.0, 0.5, 1.0):
+        settings = Training(cpus_per_worker=2, gpus_per_worker=gpus)
+        training._start_task(TrainJob(mock.Mock(), settings, 17), Relayed(None), None)
+        assert (asked[-1]["num_cpus"], asked[-1]["num_gpus"]) == (2, gpus)
+
+
 def test_no_jobs_are_no_trainings() -> None:
     assert training.fit_all([], Notes(), training.Limits()) == []
 

@@ -1,6 +1,8 @@
 """Which device a process computes on, on nodes with GPUs that are faked."""
 
+import re
 import types
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from trainers.models.devices import (
     share_for_tensors,
 )
 
+ROOT = Path(__file__).parents[4]
 MEMORY = 80_000_000_000
 
 
@@ -78,6 +81,19 @@ def test_a_node_whose_torch_sees_no_gpu_is_named(monkeypatch: pytest.MonkeyPatch
     Gpus(monkeypatch, are_there=False)
     with pytest.raises(UserError, match=r"on node \S+ sees none; install a build for CUDA"):
         own_device(1)
+
+
+def test_what_a_driver_has_decides_nothing() -> None:
+    """Of a cluster with GPUs the head may have none. Only where a worker computes, and where a plan
+    is for this machine, is torch asked for a GPU."""
+    rooms = ("cluster", "trainers", "tuning", "serving")
+    files = [path for room in rooms for path in (ROOT / room).rglob("*.py")]
+    asking = {
+        str(path.relative_to(ROOT))
+        for path in files
+        if re.search(r"cuda\.(is_available|device_count|current_device)", path.read_text("utf-8"))
+    }
+    assert asking == {"trainers/models/devices.py", "trainers/planning/hardware.py"}
 
 
 def test_emulated_bf16_is_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,10 @@
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import pytest
+import ray.data
 
 from cluster.errors import UserError
 from tests.fakes import Notes
@@ -67,6 +69,21 @@ def test_what_endpoints_hold_is_no_room() -> None:
 def test_what_can_never_fit_is_refused(workers: Any, gpus: Any, told: str) -> None:
     with pytest.raises(UserError, match=told):
         allocate(Room([SMALL], SMALL, {}, workers, gpus), 9)
+
+
+@pytest.mark.parametrize("given", [Workers(3, 2, 0.0), Workers(2, 4, 0.25)])
+def test_a_worker_holds_the_share_of_a_gpu_that_it_is_told_of(
+    given: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = mock.Mock()
+    dataset.map_batches.return_value.iter_rows.return_value = []
+    monkeypatch.setattr(ray.data, "from_items", lambda items, override_num_blocks: dataset)
+    model, work = mock.Mock(), mock.Mock()
+    assert [*workers._outcomes(model, work, {0: {}}, given, Notes())] == []
+    (_,), asked = dataset.map_batches.call_args
+    assert (asked["num_cpus"], asked["num_gpus"]) == (given.cpus, given.gpus)
+    assert asked["fn_constructor_args"][2:4] == (given.cpus, given.gpus)
+    assert asked["compute"].max_size == given.number
 
 
 def test_progress_is_of_all_rows_and_the_speed_of_those_of_this_run(

@@ -1,28 +1,35 @@
-"""Of the wheels in some folders, those whose package is not installed: what an image brings itself
-stays as it is. Prints their paths.
+"""Of the wheels in some folders, those whose package is not installed, or is older: what an image
+has that is no older stays as it is. Prints their paths.
 
     python tests/gpu/missing.py FOLDER...
 """
 
 import importlib.metadata
-import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-
-def missing(folders: Sequence[str]) -> Iterator[Path]:
-    names = (one.metadata["Name"] for one in importlib.metadata.distributions())
-    installed = {_plain(name) for name in names if name}
-    for folder in folders:
-        for wheel in sorted(Path(folder).rglob("*.whl")):
-            if _plain(wheel.name.partition("-")[0]) not in installed:
-                yield wheel
+from packaging.utils import canonicalize_name, parse_wheel_filename
+from packaging.version import Version
 
 
-def _plain(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
+def missing(wheels: Iterable[Path], installed: Mapping[str, Version]) -> Iterator[Path]:
+    """`installed` has canonical names. Pure."""
+    for wheel in wheels:
+        name, version, *_ = parse_wheel_filename(wheel.name)
+        if name not in installed or installed[name] < version:
+            yield wheel
+
+
+def installed() -> dict[str, Version]:
+    found: dict[str, Version] = {}
+    for one in importlib.metadata.distributions():
+        if one.metadata["Name"]:  # else what an uninstallation has left
+            found.setdefault(canonicalize_name(one.metadata["Name"]), Version(one.version))
+    return found
 
 
 if __name__ == "__main__":
-    print(*missing(sys.argv[1:]), sep="\n")
+    folders = map(Path, sys.argv[1:])
+    wheels = [wheel for folder in folders for wheel in sorted(folder.rglob("*.whl"))]
+    print(*missing(wheels, installed()), sep="\n")

@@ -4,8 +4,9 @@
 #     bash tests/gpu/run.sh [--only PART,...] [--seconds N] [--out FOLDER]     one NVIDIA GPU
 #     PYTHON=.venv/bin/python bash tests/gpu/run.sh --cpu                      in small, on CPUs
 #
-# Where tests/gpu/wheels/ has wheels (wheels.sh), those that are missing are installed first, into a
-# folder that is gone at the end. PYTHON is python3 by default; OUT, if set, is where the table goes.
+# Where tests/gpu/wheels/ has wheels (wheels.sh), those that Python lacks or has in an older version
+# are installed first, into a folder that is gone at the end. PYTHON is python3 by default; OUT, if
+# set, is where the table goes.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 

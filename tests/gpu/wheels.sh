@@ -5,9 +5,9 @@
 #
 #     bash tests/gpu/wheels.sh [PYTHON]         # PYTHON is one with pip and setuptools
 set -euo pipefail
-cd "$(dirname "$0")"
 
-python=${1:-python3}
+python=$(realpath --no-symlinks "$(command -v "${1:-python3}")")
+cd "$(dirname "$0")"
 part_bytes=$((60 * 1024 * 1024))
 rm -rf wheels
 mkdir -p wheels/all

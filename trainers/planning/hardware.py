@@ -13,6 +13,7 @@ from trainers.engine.accelerators import ACCELERATORS, CPU, Hardware
 
 Given = tuple[str | None, float | None, float | None, float | None]
 """What a user can say of it: an accelerator's name, memory, peak and price."""
+NOT_GIVEN: Given = (None, None, None, None)
 
 
 def hardware(

@@ -20,7 +20,7 @@ from trainers.engine.training_config import Training
 from trainers.launch.allocation import allocated
 from trainers.models.devices import CONTEXT_BYTES, multiplies_bf16
 from trainers.planning import states
-from trainers.planning.hardware import Given, hardware
+from trainers.planning.hardware import NOT_GIVEN, Given, hardware
 from trainers.planning.measures import Measures, measure
 
 SECTIONS = ("pretrain", "finetune")
@@ -30,19 +30,21 @@ CPUs; on a GPU the CUDA context, also where a worker holds a fraction."""
 
 
 def plan(recipe: Recipe, storage: Storage, given: Given, mfu: float) -> dict[str, Any]:
-    """By section. `given` says of the hardware what the user does; `mfu` is the share of the peak
-    that training is assumed to reach."""
+    """By section. `given` says of the hardware what the user does, of the GPUs where only some of
+    the sections hold any; `mfu` is the share of the peak that training is assumed to reach."""
     sections = [name for name in SECTIONS if getattr(recipe, name) is not None]
     if not sections:
         raise UserError(f"{recipe.name}: no section pretrain or finetune; there is nothing to plan")
     done = {item.stage.name: item.done for item in pipeline.plan(recipe, storage)}
     plans = {}
+    holds_gpus = any(getattr(recipe, name).gpus_per_worker for name in sections)
     for name in sections:
         gpus = getattr(recipe, name).gpus_per_worker
-        if not hardware(1, *given, gpus).is_gpu:
+        known = given if gpus or not holds_gpus else NOT_GIVEN
+        if not hardware(1, *known, gpus).is_gpu:
             machine = {"CPU": float(recipe.cluster.cpus or os.cpu_count() or 1)}
             recipe = allocated(recipe, name, [machine])
-        units = hardware(getattr(recipe, name).least_workers, *given, gpus)
+        units = hardware(getattr(recipe, name).least_workers, *known, gpus)
         plans[name] = _section(recipe, name, done, units, mfu)
     return plans
 

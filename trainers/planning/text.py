@@ -31,10 +31,11 @@ def as_text(plans: Mapping[str, Any]) -> str:
 def _section(name: str, plan: Mapping[str, Any]) -> list[str]:
     units, share = plan["hardware"], plan["gpus_per_worker"]
     of_device = f"{share:g} of {units['name']}" if 0 < share < 1 else units["name"]
+    and_gpu = f" and {share:g} GPU" if share else ""
     lines = [
         f"{name}: {plan['parameters']:,} parameters in {plan['precision']}, "
         f"{_counted(plan['workers'], 'worker')} of "
-        f"{_counted(plan['cpus_per_worker'], 'CPU')}; a step is "
+        f"{_counted(plan['cpus_per_worker'], 'CPU')}{and_gpu}; a step is "
         f"{_counted(plan['micro_batches'], 'micro-batch', 'es')} of "
         f"{plan['micro_batch_size']} for each",
         f"  GB of a worker at its worst moment, of {units['memory_gb']:.3g} ({of_device}):",

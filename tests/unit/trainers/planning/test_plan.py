@@ -156,7 +156,19 @@ def test_a_plan_of_gpus_tells_which_have_room(recipe: Any) -> None:
     planned = plan(half, storage, A100, 0.5)
     share = planned["pretrain"]["hardware"]
     assert (share["memory_gb"], share["peak_tflops"], share["price"]) == (40, 156, 0.75)
+    assert "1 worker of 1 CPU and 0.5 GPU; a step is" in as_text(planned)
     assert "at its worst moment, of 40 (0.5 of A100-80GB):" in as_text(planned)
+
+
+def test_a_section_without_gpus_is_planned_on_cpus_beside_one_with_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hardware.flops, "measured_peak", lambda *_: 1e12)
+    recipe = load("quickstart", ["finetune.gpus_per_worker=1"], workspace=str(tmp_path))
+    found = plan(recipe, Storage.at(recipe.workspace), A100, 0.5)
+    names = {section: planned["hardware"]["name"] for section, planned in found.items()}
+    assert names == {"pretrain": "cpu", "finetune": "A100-80GB"}
+    assert found["pretrain"]["precision"] in ("bf16", "fp32")
 
 
 def test_every_process_on_a_gpu_has_a_context_of_its_own(recipe: Any) -> None:

@@ -125,6 +125,8 @@ def evaluate(folder: Path, chosen: Sizes) -> dict[str, Any]:
 
 def score(folder: Path, chosen: Sizes) -> dict[str, Any]:
     """By workers on a half of the GPU each; every row has its answer once."""
+    if not list(folder.glob(f"mill/model/{NAME}-finetune-*/manifest.json")):
+        finetune(folder, chosen)
     to_score, out, texts = folder / "to-score.jsonl", folder / "scored", labelled(chosen.rows)
     wanted = (texts * (1 + chosen.scored // len(texts)))[: chosen.scored]
     to_score.write_text(as_lines(wanted), "utf-8")

@@ -340,9 +340,8 @@ def test_scoring_has_its_model_its_rows_and_a_place_for_answers(
     objects: tuple[Object, ...], recipe: Any
 ) -> None:
     """What `score` itself would refuse: keys of IN, files that are not there, an OUT among them."""
-    from trainers.scoring.job import source_of
-
     from trainers.corpora.reading import sources
+    from trainers.scoring.batch.job import source_of
 
     asked = options(objects, SCORE)
     assert asked.target == recipe.name, "what the other job made"
@@ -355,11 +354,12 @@ def test_scoring_has_its_model_its_rows_and_a_place_for_answers(
 
 def test_scoring_takes_all_that_stands(objects: tuple[Object, ...]) -> None:
     """A worker for each GPU; or for each CPU, where there are none."""
-    from trainers.scoring.batch import allocate
+    from trainers.scoring.workers import Room, allocate
 
     asked, cluster = options(objects, SCORE), cluster_of(job(objects, SCORE))
     stands, pods = standing(cluster), standing_pods(cluster)
-    workers = allocate(pods, stands, {}, 1000, asked.workers, asked.gpus_per_worker)
+    room = Room(pods, stands, {}, asked.workers, asked.gpus_per_worker)
+    workers = allocate(room, 1000)
     assert workers.number == (stands["GPU"] or stands["CPU"])
     assert workers.number * workers.cpus == stands["CPU"]
     assert workers.gpus == bool(stands["GPU"])

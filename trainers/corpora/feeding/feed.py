@@ -177,6 +177,8 @@ def _cuts(lengths: Indices, count: int, most_tokens: int) -> list[int]:
     sizes = places - places[:, None]  # (where a micro-batch begins, where it ends)
     tokens = np.where(sizes < 0, np.inf, np.append(lengths, 0)[:, None] * sizes)
     tokens[tokens > most_tokens] = np.inf
+    if count <= len(lengths):  # an empty one would compute for nothing
+        tokens[sizes == 0] = np.inf
     fewest, begins = tokens[0], []
     for _ in range(count - 1):
         further = fewest[:, None] + tokens

@@ -68,6 +68,7 @@ def test_no_cut_has_fewer_tokens_with_padding(lengths: list[int], micro_batch_si
     ]
     assert max(costs) <= most
     assert sum(costs) == min(allowed)
+    assert sum(not len(places) for places in found) == max(0, count - len(lengths))
 
 
 @given(
@@ -86,6 +87,11 @@ def test_large_batches_are_cut_too(lengths: list[int], micro_batch_size: int) ->
     assert len(found) == count
     assert max(costs) <= micro_batch_size * max(lengths)
     assert sum(costs) <= sum(map(padded, evenly))
+
+
+def test_no_micro_batch_is_empty_where_many_lengths_are_equal() -> None:
+    found = cut(np.array([90, *[3] * 31]), 8, 4)
+    assert min(map(len, found)) > 0
 
 
 def test_equal_lengths_are_cut_evenly() -> None:

@@ -43,6 +43,7 @@ def test_only_parts_without_a_marker_are_scored(
         out.write(f"_markers/part-00000{number}.json", json.dumps(outcome(3, bad=1)).encode())
         out.write(f"part-00000{number}.parquet", b"rows")
     out.write(".unfinished/left/part-000001.parquet", b"half")
+    out.write("_markers/part-000001.json.1a2b3c4d.part", b'{"ro')  # of a run that was killed
 
     def score_parts(model: Any, work: Any, parts: Any, room: Room, done: PartsDone) -> None:
         asked.extend(parts)

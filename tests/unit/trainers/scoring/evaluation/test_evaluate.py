@@ -217,6 +217,8 @@ def test_after_a_kill_it_goes_on_with_the_parts_that_are_left(
     monkeypatch.setattr(score_rows, "score_parts", killed)
     with pytest.raises(KeyboardInterrupt):
         evaluate(plan, Room([], {}), Notes())
+    (kept,) = Path("mill").glob("work/*/records/*")
+    kept.with_name("2.json.1a2b3c4d.part").write_text('{"ro')  # the next one was being written
 
     def going_on(model: Any, work: Any, parts: Any, room: Any, done: Any) -> None:
         asked.extend(parts)

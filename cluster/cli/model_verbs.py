@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from cluster.cli import summary
@@ -19,13 +20,19 @@ from cluster.store.lookup import lookup, placed
 
 
 def evaluate(options: argparse.Namespace, terminal: Terminal) -> Answer:
-    of_a_model = ("against", "data", "workers", "gpus_per_worker")
-    if located(options.target) and all(getattr(options, name) is None for name in of_a_model):
+    of_a_model = ("data", "against", "workers", "gpus_per_worker")
+    given = [name for name in of_a_model if getattr(options, name) is not None]
+    if located(options.target) and not given:
         options.since, options.until, options.hold = None, "evaluate", False
         exit_status, answer = run(options, terminal)
         figures = answer["stages"][-1]["metrics"]
         terminal.answer("\n".join(summary.figures(figures)))
         return exit_status, answer
+    if Path(options.target).is_file():
+        raise UserError(
+            f"--{given[0].replace('_', '-')}: goes with a MODEL, and {options.target} is a recipe; "
+            "name the newest model that it made by the `name` in it, or one by its id (model/...)"
+        )
     return _evaluate_model(options, terminal)
 
 

@@ -8,7 +8,6 @@ workspace/runs/20261123-150405-123456-quickstart/
 import contextlib
 import dataclasses
 import datetime
-import fcntl
 import json
 import os
 import time
@@ -16,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cluster.errors import UserError
+from cluster.store.lock import locked
 from cluster.store.storage import CACHE, Storage
 
 RECORD, LOG = "run.json", "log.txt"
@@ -107,14 +106,11 @@ def alone(storage: Storage, recipe: str) -> Iterator[None]:
     """
     lock = _folder(storage) / f".{recipe}.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(
-                f"another run of this recipe is using the workspace ({lock.parent.parent}); "
-                "wait for it, or give another --workspace"
-            ) from error
+    busy = (
+        f"another run of this recipe is using the workspace ({lock.parent.parent}); wait for it, "
+        "or give another --workspace"
+    )
+    with locked(lock, busy):
         yield
 
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:  # its import, which brings NumPy, would be a third of what `r
     import pyarrow.fs as pafs
 
 CACHE = Path("~/.cache/raymill")
+UNFINISHED = re.compile(r"\.[0-9a-f]{8}\.part$")
+"""How the name of a local file ends while it is written; a kill may leave it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,10 +147,13 @@ class Storage:
         return sorted(info.base_name for info in infos if info.type.name == "Directory")
 
     def files(self, name: str) -> dict[str, int]:
-        """Every file below a folder: path relative to it, to size in bytes; sorted."""
+        """Every file below a folder: path relative to it, to size in bytes; sorted. What a killed
+        `write` left is none of them."""
         folder = self._path(name)
         relative = {
-            PurePosixPath(info.path).relative_to(folder): info.size for info in self._infos(name)
+            PurePosixPath(info.path).relative_to(folder): info.size
+            for info in self._infos(name)
+            if UNFINISHED.search(info.path) is None
         }
         return {path.as_posix(): size for path, size in sorted(relative.items())}
 

@@ -1,15 +1,20 @@
 """Rows are scored exactly once, whatever is killed meanwhile; and evaluated by the same workers."""
 
 import contextlib
+import functools
 import json
 import os
 import shutil
 import signal
+import tempfile
 from pathlib import Path
+from unittest import mock
 
 import pyarrow.parquet as pq
 import pytest
 
+from cluster.errors import InfrastructureError
+from cluster.ray import session
 from cluster.store.artifacts import drafting
 from cluster.store.storage import Storage
 from tests.classifiers import LABELS, save_classifier
@@ -23,6 +28,7 @@ from trainers.corpora.tokens.tokenizer import train
 from trainers.scoring.evaluation.figures import figures
 from trainers.scoring.evaluation.labelled import rows
 from trainers.scoring.evaluation.score_rows import PART_ROWS, record_part
+from trainers.scoring.workers import TRIES, PartsDone, Room, score_parts
 from trainers.tasks.classify.spec import Classify
 from trainers.tasks.predictor import load
 
@@ -96,6 +102,31 @@ def test_it_goes_on_after_kills_with_every_row_once(start, raymill, model, sourc
     other = raymill(*given, "--format", "jsonl")
     assert other.status == 2
     assert "has rows in parquet; they are not mixed" in other.stderr
+
+
+class Unloaded:
+    """A model of which nothing is asked."""
+
+    def load(self, device):
+        return None
+
+
+def dies(deaths, *_):
+    tempfile.mkstemp(dir=deaths)
+    os._exit(1)
+
+
+def test_a_part_that_its_workers_die_of_ends_the_command(tmp_path):
+    part, done = {0: {}}, PartsDone(Notes(), {}, 1)
+    with (
+        mock.patch.dict(os.environ),
+        session.connected(None, 2) as resources,
+        pytest.raises(InfrastructureError, match="a process was lost"),
+    ):
+        score_parts(
+            Unloaded(), functools.partial(dies, tmp_path), part, Room([resources], resources), done
+        )
+    assert len([*tmp_path.iterdir()]) == TRIES
 
 
 @pytest.fixture

@@ -81,13 +81,13 @@ def results(references: Any) -> Any:
         raise cause_of(error) from error
 
 
-def cause_of(error: BaseException) -> BaseException:
-    """What to raise in place of an error of Ray: the task's own, or InfrastructureError."""
+def cause_of(error: BaseException, for_memory: str = "set a smaller max_length") -> BaseException:
+    """What to raise in place of an error of Ray: the task's own, or InfrastructureError, which says
+    what to do `for_memory` besides giving more of it."""
     kind, cause = failed = failure(error)
     if kind is Kind.MEMORY:
         return InfrastructureError(
-            f"a process lacked memory ({_first_line(cause)}); give its node more, or set a "
-            "smaller max_length"
+            f"a process lacked memory ({_first_line(cause)}); give its node more, or {for_memory}"
         )
     if not failed.is_loss:
         return cause

@@ -150,7 +150,7 @@ def _outcomes(
         for row in made.iter_rows():
             yield json.loads(row["outcome"])
     except ray.exceptions.RayError as error:
-        raise cause_of(error) from error
+        raise cause_of(error, for_memory="set fewer --workers") from error
 
 
 class Scorer:

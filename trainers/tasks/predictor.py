@@ -11,6 +11,7 @@ validation was computed: twice as many answers a second, or more.
 import abc
 import hashlib
 import json
+import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -171,12 +172,19 @@ def load(
 ) -> Predictor:
     """The Predictor of the model in a folder, by the task on its card. Its files must have these
     sha256, by default those of its manifest, where it has one. Raises UserError where they are
-    others, or are no model."""
+    others, are no model, or are not on this node."""
+    if not folder.is_dir():
+        raise UserError(
+            f"{folder} is not on the node {platform.node()}; put the model where every node sees "
+            "it, in a shared folder or at a URI"
+        )
     for name, known in (_hashes_in(folder) if hashes is None else hashes).items():
-        if not (folder / name).is_file() or _sha256(folder / name) != known:
+        is_there = (folder / name).is_file()
+        if not is_there or _sha256(folder / name) != known:
+            found = "has other bytes than it was made with" if is_there else "is not there"
             raise UserError(
-                f"{folder} is damaged: {name} has other bytes than it was made with; copy it "
-                "again, or delete that folder and run its recipe"
+                f"{folder} is damaged: {name} {found}; copy it again, or delete that folder and "
+                "run its recipe"
             )
     try:
         section = TASKS[read_card(folder)["task"]]

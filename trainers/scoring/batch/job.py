@@ -13,7 +13,6 @@ killed goes on with the parts without a marker, by the plan that it finds.
 import base64
 import contextlib
 import dataclasses
-import fcntl
 import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ import pyarrow as pa
 
 from cluster.errors import UserError
 from cluster.recipe.section import nearest
+from cluster.store.lock import locked
 from cluster.store.storage import Storage
 from trainers.corpora.reading import sources
 from trainers.corpora.reading.config import TEXT, Source
@@ -153,7 +153,7 @@ def make_plan(
             if not out.exists(PLAN):  # a store has no lock, and to plan may have taken minutes
                 out.write(PLAN, json.dumps(plan, ensure_ascii=False).encode())
         plan = plan_of(out, identity)
-        manifest = json.loads(out.read(MANIFEST)) if out.exists(MANIFEST) else None
+        manifest = manifest_of(out)
     schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(plan["schema"])))
     job = ScoreJob(model, source, out, format, prefix, schema)
     return ScorePlan(job, identity, [Part(**part) for part in plan["parts"]], manifest)
@@ -166,13 +166,8 @@ def alone(out: Storage) -> Iterator[None]:
     if not out.is_local:
         yield
         return
-    with (Path(out.root) / LOCK).open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(
-                f"OUT: another command scores into {out.root}; wait for it, or name another"
-            ) from error
+    busy = f"OUT: another command scores into {out.root}; wait for it, or name another"
+    with locked(Path(out.root) / LOCK, busy):
         yield
 
 
@@ -185,6 +180,11 @@ def plan_of(out: Storage, identity: Mapping[str, Any]) -> dict[str, Any]:
         raise UserError(f"OUT: {out.root} was deleted meanwhile; run it again") from error
     _refuse_other(out.root, plan, identity)
     return plan
+
+
+def manifest_of(out: Storage) -> dict[str, Any] | None:
+    """None of an output that is not finished."""
+    return json.loads(out.read(MANIFEST)) if out.exists(MANIFEST) else None
 
 
 def _refuse_place(out: Storage, source: Source, format: str) -> None:

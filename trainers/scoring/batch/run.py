@@ -18,6 +18,7 @@ from cluster.errors import UserError
 from cluster.runs.progress import Progress
 from trainers.corpora.reading.sources import LISTING_THREADS
 from trainers.scoring.batch.job import (
+    ERRORS,
     MANIFEST,
     MARKERS,
     PLAN,
@@ -25,11 +26,12 @@ from trainers.scoring.batch.job import (
     ScoreJob,
     ScorePlan,
     alone,
+    manifest_of,
     plan_of,
     shard_name,
 )
 from trainers.scoring.batch.part import UNFINISHED, marker, score_part
-from trainers.scoring.workers import PartsDone, Room, rows_of, score_parts
+from trainers.scoring.workers import PartsDone, Room, score_parts
 
 SHOWN_REASONS = 5
 
@@ -39,6 +41,9 @@ def run(plan: ScorePlan, room: Room, progress: Progress) -> dict[str, Any]:
     job, parts = plan.job, plan.parts
     with alone(job.out):
         plan_of(job.out, plan.identity)  # another's, if that was written meanwhile
+        finished = manifest_of(job.out)
+        if finished is not None:  # by the same command, while Ray was started here
+            return finished
         job.out.delete(UNFINISHED)  # of a run that was killed
         known = _markers(job)
         left = {n: dataclasses.asdict(part) for n, part in enumerate(parts) if n not in known}
@@ -48,11 +53,12 @@ def run(plan: ScorePlan, room: Room, progress: Progress) -> dict[str, Any]:
         if left:
             work = functools.partial(score_part, job)
             score_parts(job.model, work, left, room, done)
-        if not any(map(rows_of, done.outcomes.values())):
-            for name in (PLAN, MARKERS, UNFINISHED):  # so that OUT can take another IN
+        try:
+            manifest = _manifest(job, done.outcomes)
+        except UserError:
+            for name in (PLAN, MARKERS, ERRORS, UNFINISHED):  # so that OUT takes another command
                 job.out.delete(name)
-            raise UserError("IN: no rows")
-        manifest = _manifest(job, done.outcomes)
+            raise
         _refuse_missing(job, manifest)
         job.out.write(MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False).encode())
         for folder in (MARKERS, UNFINISHED):
@@ -78,7 +84,8 @@ def _manifest(job: ScoreJob, outcomes: Mapping[int, Mapping[str, Any]]) -> dict[
         first = {**outcome["first"], **first}
     rows = sum(outcome["rows"] for outcome in outcomes.values())
     if not rows:
-        raise UserError(f"IN: no row could be scored: {'; '.join(first.values())}")
+        told = "; ".join(first.values())
+        raise UserError(f"IN: no row could be scored: {told}" if told else "IN: no rows")
     return {
         "model": job.model.id,
         "rows": rows,

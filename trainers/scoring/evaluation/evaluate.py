@@ -53,6 +53,8 @@ class EvaluationPlan:
     """Of the rows, where they are those of a file."""
     counts: FileCounts = dataclasses.field(default_factory=FileCounts)
     """What became of the rows of the file."""
+    unknown_labels: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """Rows of the file by each label of theirs that the model does not know."""
 
     @property
     def subject(self) -> str:
@@ -126,9 +128,11 @@ def _on_file(model: Model, source: Source) -> EvaluationPlan:
     if done is not None:
         return planned
     card = model.card
-    reading = settings.for_labels(card.get("labels", ()))
+    known = card.get("labels")
+    reading = settings.for_labels(known or ())
     rows, counts = labelled.rows(source, reading, Clean.model_validate(card["clean"]))
-    return dataclasses.replace(planned, rows=rows, counts=counts)
+    unknown = labelled.unknown_labels(rows, reading, known, source, model.id)
+    return dataclasses.replace(planned, rows=rows, counts=counts, unknown_labels=unknown)
 
 
 def _id(model: Model, stage: str, parents: Mapping[str, str], inputs: Mapping[str, Any]) -> str:
@@ -151,9 +155,9 @@ def _make(plan: EvaluationPlan, room: Room, progress: Progress) -> Artifact:
         scored = records_of(model, plan.rows, room, progress, draft)
         evaluation = evaluated(settings, scored, subject)
         if plan.source is not None:
-            known = model.card.get("labels")
-            unknown = labelled.unknown_labels(scored, known, plan.source, model.id)
-            evaluation["rows"] = labelled.report(plan.rows, plan.counts, unknown, model.examples)
+            evaluation["rows"] = labelled.report(
+                plan.rows, plan.counts, plan.unknown_labels, model.examples
+            )
         write(draft, settings, evaluation, scored, subject, plan.about, plan.counts)
         return draft.publish(
             recipe=model.name,

@@ -169,21 +169,25 @@ def _row(document: Document, settings: TaskSection, number: int) -> Row:
 
 
 def unknown_labels(
-    records: Sequence[Row], known: Sequence[str] | None, source: Source, model: str
+    rows: Sequence[Row],
+    settings: TaskSection,
+    known: Sequence[str] | None,
+    source: Source,
+    model: str,
 ) -> dict[str, int]:
-    """Rows by each gold label that is none of the model's; `known` is None where its task has no
-    such. Raises UserError where no row has a label that it knows, or any at all."""
+    """Rows by each label of theirs that is none of the model's; `known` is None where its task has
+    no such. Raises UserError where no row has a label that it knows, or any at all."""
     if known is None:
         return {}
-    if not any(record["gold"] for record in records):
+    labels_of_rows = [_labels_of(row, settings) for row in rows]
+    if not any(labels_of_rows):
         raise UserError(
-            f"{KEY} {name_of(source)}: none of its {len(records):,} rows has a label that {model} "
+            f"{KEY} {name_of(source)}: none of its {len(rows):,} rows has a label that {model} "
             f"knows, {', '.join(known)}"
         )
     counts: collections.Counter[str] = collections.Counter()
     answerable = 0
-    for record in records:
-        labels = labels_in(record["gold"])
+    for labels in labels_of_rows:
         answerable += not labels or not labels.isdisjoint(known)
         counts.update(labels.difference(known))
     if not answerable:
@@ -192,6 +196,10 @@ def unknown_labels(
             f"{', '.join(known)}; say which is which by --set 'label_map={{...}}'"
         )
     return dict(sorted(counts.items()))
+
+
+def _labels_of(row: Row, settings: TaskSection) -> set[str]:
+    return labels_in(row[LABEL]) if settings.has_label else {*settings.labels_of(row)}
 
 
 def report(

@@ -162,6 +162,14 @@ def test_every_key_of_a_recipe_is_listed(capfd: pytest.CaptureFixture[str]) -> N
             ["evaluate", "demo", "--workspace", ".", "--against", "demo"],
             "demo: no such model in",
         ),
+        (
+            ["evaluate", "demo.yaml", "--data", "x.csv"],
+            "--data: goes with a MODEL, and demo.yaml is a recipe; name the newest model that it",
+        ),
+        (
+            ["evaluate", "demo.yaml", "--gpus-per-worker", "1"],
+            "--gpus-per-worker: goes with a MODEL",
+        ),
         (["status", "nothing", "--workspace", "."], "nothing: no such run"),
         (["status", "--open", "--workspace", "."], "--open, --html: name the run"),
         (["status", "--html", "--workspace", "."], "--open, --html: name the run"),

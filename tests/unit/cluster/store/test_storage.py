@@ -35,6 +35,14 @@ def test_what_is_written_is_read(storage: Storage) -> None:
     assert storage.files("runs") == {"one/run.json": 3}, "no half-written file is left"
 
 
+def test_a_file_whose_write_was_killed_is_none(storage: Storage) -> None:
+    with storage.writing("markers") as folder:
+        for name in ("a.json", "b.json.1a2b3c4d.part", "c.part"):
+            (folder / name).write_bytes(b"{}")
+    assert storage.files("markers") == {"a.json": 2, "c.part": 2}
+    assert storage.measure("markers")[0] == 6, "though it takes room"
+
+
 def test_what_is_absent_is_not_found(storage: Storage) -> None:
     with pytest.raises(FileNotFoundError):
         storage.read("runs/one/run.json")

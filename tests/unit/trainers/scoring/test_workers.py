@@ -5,8 +5,9 @@ from unittest import mock
 
 import pytest
 import ray.data
+from ray.exceptions import OutOfMemoryError
 
-from cluster.errors import UserError
+from cluster.errors import InfrastructureError, UserError
 from tests.fakes import Notes
 from trainers.scoring import workers
 from trainers.scoring.workers import PartsDone, Room, Workers, allocate
@@ -84,6 +85,17 @@ def test_a_worker_holds_the_share_of_a_gpu_that_it_is_told_of(
     assert (asked["num_cpus"], asked["num_gpus"]) == (given.cpus, given.gpus)
     assert asked["fn_constructor_args"][2:4] == (given.cpus, given.gpus)
     assert asked["compute"].max_size == given.number
+
+
+def test_a_worker_that_lacks_memory_is_told_by_what_scoring_can_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    dataset = mock.Mock()
+    dataset.map_batches.return_value.iter_rows.side_effect = OutOfMemoryError("killed")
+    monkeypatch.setattr(ray.data, "from_items", lambda items, override_num_blocks: dataset)
+    told = r"lacked memory .*; give its node more, or set fewer --workers$"
+    with pytest.raises(InfrastructureError, match=told):
+        [*workers._outcomes(mock.Mock(), mock.Mock(), {0: {}}, Workers(1, 1, 0.0), Notes())]
 
 
 def test_progress_is_of_all_rows_and_the_speed_of_those_of_this_run(

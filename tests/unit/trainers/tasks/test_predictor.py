@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from cluster.errors import UserError
 from tests.classifiers import save_classifier
 from tests.fakes import TEXTS
 from trainers.corpora.cleaning.config import Clean
@@ -174,6 +175,16 @@ def test_answers_keep_the_order_of_the_texts(
         assert alone.label == output.label
         assert output.probabilities == pytest.approx(alone.probabilities, abs=1e-6)
     assert predictor.predict([]) == []
+
+
+def test_a_model_that_a_node_lacks_is_not_told_as_damaged(tokenizer: Any, tmp_path: Path) -> None:
+    hashes = {"config.json": "0"}
+    with pytest.raises(UserError, match=r"/gone is not on the node .*; put the model where every"):
+        load(tmp_path / "gone", hashes=hashes)
+    folder = save_classifier(tmp_path, tokenizer)
+    (folder / "config.json").unlink()
+    with pytest.raises(UserError, match=r"is damaged: config\.json is not there; copy it again"):
+        load(folder, hashes=hashes)
 
 
 def test_of_several_labels_the_least_certain_decision_counts() -> None:

@@ -89,6 +89,13 @@ def test_a_folder_with_other_files_is_refused() -> None:
         plan(out="in.jsonl")
 
 
+def test_what_a_killed_write_left_is_no_other_file() -> None:
+    Path("out").mkdir()
+    Path("out/_plan.json.1a2b3c4d.part").write_text('{"sch')
+    assert plan().manifest is None
+    assert plan().parts
+
+
 @pytest.mark.parametrize(
     ("path", "out"),
     [

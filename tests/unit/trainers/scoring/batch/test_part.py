@@ -18,7 +18,7 @@ from tests.fakes import TEXTS, Notes
 from trainers.corpora.reading import sources
 from trainers.corpora.reading.formats import streams
 from trainers.scoring import answers
-from trainers.scoring.answers import read_ahead
+from trainers.scoring.answers import characters, read_ahead
 from trainers.scoring.batch import shards
 from trainers.scoring.batch.job import ScorePlan, make_plan, source_of
 from trainers.scoring.batch.part import score_part
@@ -86,6 +86,21 @@ def test_buffers_make_one_shard(plan: Any, monkeypatch: pytest.MonkeyPatch) -> N
     file = pq.ParquetFile("out/part-000000.parquet")
     assert file.num_row_groups > 1
     assert file.read()["n"].to_pylist() == [*range(9)]
+
+
+@pytest.mark.parametrize(
+    ("value", "size"),
+    [
+        ("four", 4),
+        (b"\xff" * 1000, 1000),
+        (["word"] * 5000, 20_000),
+        ({"a": [b"12", {"b": "345"}], "c": None}, 6),
+        ([("key", "value")], 8),
+        ([0.5] * 768, 768),
+    ],
+)
+def test_rows_that_are_large_in_any_way_fill_a_buffer(value: Any, size: int) -> None:
+    assert characters({"text": "ab", "more": value}) == 2 + size
 
 
 def test_jsonl_has_objects_as_the_endpoint_answers(plan: Any) -> None:

@@ -43,6 +43,7 @@ def test_only_parts_without_a_marker_are_scored(
         out.write(f"_markers/part-00000{number}.json", json.dumps(outcome(3, bad=1)).encode())
         out.write(f"part-00000{number}.parquet", b"rows")
     out.write(".unfinished/left/part-000001.parquet", b"half")
+    out.write("_markers/part-000001.json.1a2b3c4d.part", b'{"ro')  # of a run that was killed
 
     def score_parts(model: Any, work: Any, parts: Any, room: Room, done: PartsDone) -> None:
         asked.extend(parts)
@@ -68,25 +69,28 @@ def test_only_parts_without_a_marker_are_scored(
 
 
 @pytest.mark.parametrize(
-    ("done", "told", "left"),
+    ("done", "told"),
     [
-        (outcome(0), "IN: no rows", {".lock"}),
-        (
-            outcome(0, bad=3),
-            "IN: no row could be scored: a.jsonl:0: b",
-            {".lock", "_plan.json", "_markers/part-000000.json"},
-        ),
+        (outcome(0), "IN: no rows"),
+        (outcome(0, bad=3), "IN: no row could be scored: a.jsonl:0: b"),
     ],
 )
-def test_an_output_of_no_rows_is_a_mistake(
-    tmp_path: Any, done: Any, told: str, left: set[str]
+def test_an_output_of_no_rows_is_a_mistake_that_leaves_nothing(
+    tmp_path: Any, done: Any, told: str
 ) -> None:
-    """Of an IN without rows nothing is left, and OUT takes another."""
+    """So that OUT takes another IN, or the same by other keys."""
     made = planned(tmp_path, 1)
     made.job.out.write("_markers/part-000000.json", json.dumps(done).encode())
+    made.job.out.write("_errors/part-000000.jsonl", b"{}")
     with pytest.raises(UserError, match=told):
         run.run(made, ROOM, Notes())
-    assert {*made.job.out.files("")} == left
+    assert {*made.job.out.files("")} == {".lock"}
+
+
+def test_what_the_same_command_finished_meanwhile_is_not_done_again(tmp_path: Any) -> None:
+    made = planned(tmp_path, 1)
+    made.job.out.write("_manifest.json", b'{"rows": 3}')
+    assert run.run(made, ROOM, Notes()) == {"rows": 3}
 
 
 def test_two_commands_do_not_write_the_same_output(tmp_path: Any) -> None:

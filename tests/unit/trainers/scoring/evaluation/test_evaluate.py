@@ -140,6 +140,16 @@ def test_a_file_is_an_evaluation_of_its_own(examples: Artifact, tokenizer: Any) 
         promote(own.artifact, {})  # type: ignore[arg-type]
 
 
+def test_labels_of_others_are_refused_before_anything_is_scored(
+    examples: Artifact, tokenizer: Any
+) -> None:
+    own = model(examples, tokenizer, "one", 1)
+    rows = [{"text": f"一家很好的店{number}", "label": "positive"} for number in range(30)]
+    Path("own.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(UserError, match="its labels are positive 30, and model/one-finetune-00"):
+        plan_evaluation(own, Source(path="own.jsonl"))
+
+
 def test_two_models_are_compared_on_the_split_and_on_a_file(
     examples: Artifact, tokenizer: Any
 ) -> None:
@@ -217,6 +227,8 @@ def test_after_a_kill_it_goes_on_with_the_parts_that_are_left(
     monkeypatch.setattr(score_rows, "score_parts", killed)
     with pytest.raises(KeyboardInterrupt):
         evaluate(plan, Room([], {}), Notes())
+    (kept,) = Path("mill").glob("work/*/records/*")
+    kept.with_name("2.json.1a2b3c4d.part").write_text('{"ro')  # the next one was being written
 
     def going_on(model: Any, work: Any, parts: Any, room: Any, done: Any) -> None:
         asked.extend(parts)

@@ -194,18 +194,21 @@ def test_a_file_that_cannot_be_evaluated_is_refused(
 
 
 def test_labels_that_the_model_does_not_know_are_counted() -> None:
-    records = [{"gold": "good"}, {"gold": "bad"}, {"gold": "bad"}, {"gold": "so-so"}]
-    found = unknown_labels(records, ["good", "great"], source(), "model/x")
+    task, ner = Classify(), Ner(base="some/model")
+    found_rows = [{"label": label} for label in ("good", "bad", "bad", "so-so")]
+    found = unknown_labels(found_rows, task, ["good", "great"], source(), "model/x")
     assert found == {"bad": 2, "so-so": 1}
-    assert unknown_labels(records, None, source(), "model/x") == {}, "a task without labels"
+    assert unknown_labels(found_rows, task, None, source(), "model/x") == {}, "has no labels"
     with pytest.raises(
         UserError, match=r"its labels are bad 2, good 1, so-so 1, and model/x knows"
     ):
-        unknown_labels(records, ["1", "2"], source(), "model/x")
+        unknown_labels(found_rows, task, ["1", "2"], source(), "model/x")
     with pytest.raises(UserError, match=r"none of its 2 rows has a label that model/x knows, LOC"):
-        unknown_labels([{"gold": []}] * 2, ["LOC"], source(), "model/x")
-    entities = [{"gold": []}, {"gold": [{"start": 0, "end": 2, "label": "PER"}]}]
-    assert unknown_labels(entities, ["LOC"], source(), "model/x") == {"PER": 1}
+        unknown_labels([{"entities": []}] * 2, ner, ["LOC"], source(), "model/x")
+    several = Classify(multi_label=True)
+    assert unknown_labels([{"label": ["a", "b"]}], several, ["a"], source(), "m") == {"b": 1}
+    entities = [{"entities": []}, {"entities": [{"start": 0, "end": 2, "label": "PER"}]}]
+    assert unknown_labels(entities, ner, ["LOC"], source(), "model/x") == {"PER": 1}
 
 
 def test_rows_that_the_model_was_trained_on_are_told(tmp_path: Path) -> None:

@@ -319,7 +319,8 @@ def marked_text(task: TaskSection, record: Record) -> Marked:
 
 
 def score_text(record: Record) -> str:
-    return f"{record['score']:.4f}" if "score" in record else "–"
+    score = record.get("score")
+    return "–" if score is None else f"{score:.4f}"
 
 
 def beginning(text: str) -> str:

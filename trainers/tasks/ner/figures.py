@@ -62,8 +62,8 @@ def _mistakes(records: Records, labels: Sequence[str]) -> dict[str, Any]:
 def tally(records: Records) -> Tally:
     """Of each record, by label, entities that are predicted rightly, predicted, and gold. A record
     is right if all of its entities are, and no other is predicted; else it is as wrong as it has
-    mistakes, and of as many the surest entity that is wrong decides. Answers are entities: of a
-    text without any the model says no probability."""
+    mistakes, and of as many the surest entity that is wrong decides. Answers are entities: what is
+    missed is none, so calibration is of what was found."""
     return _tally(records, _labels(records))
 
 

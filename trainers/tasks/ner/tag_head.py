@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from trainers.tasks.encoding import pad
-from trainers.tasks.ner.windows import NOWHERE, ScoredSpan, Span, Window, Windows
+from trainers.tasks.ner.windows import NOWHERE, Decoded, ScoredSpan, Span, Window, Windows
 from trainers.tasks.task import IGNORED, Batch
 
 OUTSIDE = 0
@@ -69,9 +69,10 @@ class TagHead:
             logits.flatten(0, 1), batch["labels"].flatten(), ignore_index=IGNORED, reduction="sum"
         )
 
-    def decode(self, logits: Sequence[Tensor], windows: Sequence[Window]) -> list[ScoredSpan]:
+    def decode(self, logits: Sequence[Tensor], windows: Sequence[Window]) -> Decoded:
         """The spans of a text, from what the model says of each window, (tokens, tags). A span's
-        score is the probability of its least certain tag."""
+        score is the probability of its least certain tag, and the certainty of a text that of all
+        its tags, O among them."""
         own = [[belongs for _, belongs in _own(window)] for window in windows]
         read = [
             one[: len(belong)][torch.tensor(belong, dtype=torch.bool)]
@@ -81,10 +82,11 @@ class TagHead:
         numbers = [place for window in windows for place, belongs in _own(window) if belongs]
         tags = best_tags(chances)
         certain = np.exp(chances[np.arange(len(tags)), tags])
-        return [
+        spans = [
             ScoredSpan(numbers[first], numbers[last], label, float(certain[first : last + 1].min()))
             for first, last, label in decoded_spans(tags)
         ]
+        return Decoded(spans, float(certain.min()) if tags else None)
 
 
 def _own(window: Window) -> list[tuple[int, bool]]:

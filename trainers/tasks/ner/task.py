@@ -136,7 +136,8 @@ class NerTask(LabelledFineTuning):
         of_rows = itertools.groupby(range(len(windows)), batch["row"].tolist().__getitem__)
         rows = [[*numbers] for _, numbers in of_rows]
         return [
-            self.head.decode([*logits[row]], [windows[number] for number in row]) for row in rows
+            self.head.decode([*logits[row]], [windows[number] for number in row]).spans
+            for row in rows
         ]
 
     def metrics(self, counts: Mapping[str, Tensor]) -> dict[str, float]:

@@ -42,6 +42,15 @@ class ScoredSpan(NamedTuple):
     score: float
 
 
+class Decoded(NamedTuple):
+    """What a model says of a text."""
+
+    spans: list[ScoredSpan]
+    certainty: float | None
+    """The probability of its least certain decision, that there is an entity or that there is none;
+    None of a text about which nothing is decided."""
+
+
 class Window(NamedTuple):
     """One sequence."""
 

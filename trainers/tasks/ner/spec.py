@@ -58,6 +58,11 @@ class Ner(EntityRows, LabelledTask):
     evaluation: Evaluation = operational(Evaluation())
 
     @property
+    def most_tokens(self) -> int | None:
+        """Of several windows it depends on how many special tokens each has."""
+        return self.max_length if self.max_windows == 1 else None
+
+    @property
     def headline(self) -> str:
         return "span_f1"
 

@@ -52,12 +52,12 @@ class SpanHead:
 
     def labelled(self, windows: Windows, spans: Sequence[Span]) -> list[list[Span]]:
         """The spans of each window, by their ends in it."""
-        found: list[list[Span]] = [[] for _ in windows.windows]
+        by_window: list[list[Span]] = [[] for _ in windows.windows]
         for span in spans:
             home = belonging(windows.windows, span.first, span.last)
             assert home is not None, "not learnable"
-            found[home.window].append(Span(home.first, home.last, span.label))
-        return found
+            by_window[home.window].append(Span(home.first, home.last, span.label))
+        return by_window
 
     def longest(self, window: Window) -> list[Span]:
         return [Span(1, 1, 0)]

@@ -90,5 +90,5 @@ class Ner(EntityRows, LabelledTask):
         return self
 
     def card(self, examples: "Artifact", metrics: Mapping[str, Any]) -> dict[str, Any]:
-        own = {"head": self.head, "stride": self.stride, "max_windows": self.max_windows}
-        return {**super().card(examples, metrics), **own}
+        reading = {"head": self.head, "stride": self.stride, "max_windows": self.max_windows}
+        return {**super().card(examples, metrics), **reading}

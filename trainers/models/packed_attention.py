@@ -84,11 +84,11 @@ def attend(
             module, query, key, value, attention_mask, scaling=scaling, **named
         )
         return output, None
-    groups = query.shape[1] // key.shape[1]
+    groups = query.shape[1] // key.shape[1]  # torch repeats them itself from 2.12 on (enable_gqa)
     key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
     batch, _, length, _ = query.shape
     query, key, value = (one.transpose(1, 2).flatten(0, 1) for one in (query, key, value))
-    attended: Any = varlen_attn(
+    attended: Any = varlen_attn(  # as of torch 2.11; 2.10 has is_causal, and neither of the last two
         query,
         key,
         value,

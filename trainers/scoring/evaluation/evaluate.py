@@ -18,13 +18,14 @@ from cluster.store.artifacts import REPORT, Artifact, Draft
 from trainers.corpora.cleaning.config import Clean
 from trainers.corpora.examples.stage import rows_in
 from trainers.corpora.reading.config import Source
+from trainers.models.published import EVALUATE, evaluations_on_test
 from trainers.scoring.answers import Row
 from trainers.scoring.evaluation import labelled, records
 from trainers.scoring.evaluation.figures import details, tally_of, with_intervals
 from trainers.scoring.evaluation.labelled import FileCounts
 from trainers.scoring.evaluation.report import evaluation_page
 from trainers.scoring.evaluation.score_rows import Records, records_of
-from trainers.scoring.model import EVALUATE, Model, evaluations_on_test
+from trainers.scoring.model import Model
 from trainers.scoring.source import name_of
 from trainers.scoring.workers import Room
 from trainers.tasks.spec import TaskSection

@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from tests.troublesome import TEXTS
 from trainers.corpora.cleaning.config import Clean
 from trainers.corpora.tokens.pack import write_arrow
 from trainers.tasks.ner.spec import Ner
-from trainers.tasks.ner.tags import WordSpan, tags_of
+from trainers.tasks.ner.tags import OUTSIDE, WordSpan
 
 LABELS = ("person", "place")
 ASTRONAUT, FLAG = "\U0001f469\u200d\U0001f680", "\U0001f1e9\U0001f1ea"
@@ -43,12 +43,26 @@ ROWS = [
 """Short ones, one of several windows, and one that is longer than what is read."""
 SIZES = {"max_length": 16, "stride": 6, "max_windows": 8}
 
+SCHEMES = {"IOB2": "BIIB", "BIOES": "BIES", "BILOU": "BILU", "BMES": "BMES"}
+"""What stands for the first word of a span, one inside, the last, and an only one."""
+
 WORDS = st.one_of(
     st.sampled_from([ASTRONAUT, FLAG, "北京", "，", "New York", " ", "\u200b", "e\u0301"]),
     st.sampled_from(["ＡＢ", "서울", "x", "\ufe0f", ""]),
     st.text(max_size=5),
     TEXTS,
 )
+
+
+def tags_of(spans: Iterable[WordSpan], words: int, scheme: str = "IOB2") -> list[str]:
+    """A tag for each of so many words; the spans do not overlap."""
+    first, inside, last, single = (*SCHEMES[scheme],)
+    tags = [OUTSIDE] * words
+    for start, end, label in spans:
+        assert tags[start:end] == [OUTSIDE] * (end - start)
+        prefixes = first + inside * (end - start - 2) + last if end - start > 1 else single
+        tags[start:end] = [f"{prefix}-{label}" for prefix in prefixes]
+    return tags
 
 
 @st.composite

@@ -11,7 +11,7 @@ from cluster.store import artifacts
 from cluster.store.artifacts import Artifact
 from cluster.store.lookup import lookup
 from cluster.store.storage import Storage
-from trainers.scoring.model import evaluations_on_test, model_of
+from trainers.models.published import evaluations_on_test, refuse_damaged
 from trainers.tasks.registry import task_of
 from trainers.tasks.spec import TaskSection, gate_refusal
 
@@ -72,10 +72,14 @@ def promote(model: Artifact, gate: Mapping[str, float]) -> Artifact:
     is of the stage `data`, and counts for nothing here. Raises UserError where it has none, and
     what `refuse_worse` does."""
     storage = model.storage
-    model_of(model)  # refuses what is no model of a task, or lacks files
+    task_of(model)  # refuses what is no model of a task
+    refuse_damaged(model, model.id)
     evaluations = evaluations_on_test(storage, model.id)
     if not evaluations:
-        raise UserError(f"{model.id} was not evaluated; run `raymill evaluate {model.id}` first")
+        raise UserError(
+            f"{model.id} was not evaluated, and promote computes nothing; run `raymill evaluate "
+            f"{model.id}` first"
+        )
     metrics = passed(gate, evaluations[-1], model)
     parents = {"finetune": model.id, "evaluate": evaluations[-1].id}
     inputs = {"serve.gate": dict(gate)}

@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "trainers.corpora": ("cluster", "trainers.corpora"),
     "trainers": ("cluster", "trainers"),
     "tuning": ("cluster", "trainers", "tuning"),
-    "serving": ("cluster", "trainers", "serving"),
+    "serving": ("cluster", "trainers.tasks", "trainers.models", "serving"),
 }
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path

@@ -25,7 +25,7 @@ from trainers.corpora.reading.config import (
 
 if TYPE_CHECKING:
     from cluster.recipe.section import Recipe
-    from trainers.corpora.label_checks import Look
+    from trainers.corpora.label_checks import LabelSample
 
 
 NO_LABELS = (
@@ -252,12 +252,12 @@ class Corpora(Section):
                     f"texts; set `{key}`"
                 )
 
-    def _labels_seen(self, recipe: "Recipe") -> "Look":
+    def _labels_seen(self, recipe: "Recipe") -> "LabelSample":
         """The labels in the first rows of all sources that have some."""
         from trainers.corpora import label_checks
 
         sources = self.example_sources(recipe, looks_far=False)
-        seen = label_checks.look(sources.values(), self.clean, recipe.finetune)
+        seen = label_checks.sample_labels(sources.values(), self.clean, recipe.finetune)
         return dataclasses.replace(seen, is_whole=seen.is_whole and not self._is_undecided(sources))
 
     def _is_undecided(self, of_examples: Collection[str]) -> bool:

@@ -1,4 +1,4 @@
-"""A look at the labels of first rows, before anything runs: which are there, and which a run would
+"""The labels of first rows, before anything runs: which are there, and which a run would
 refuse or miss. Rows are cleaned as a run cleans them."""
 
 import dataclasses
@@ -23,7 +23,7 @@ LINES = 50
 
 
 @dataclasses.dataclass
-class Look:
+class LabelSample:
     """What was seen of the labels of sources."""
 
     labels: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -33,10 +33,10 @@ class Look:
     """Whether these are all rows."""
 
 
-def look(sources: Iterable[Source], clean: Clean, task: TaskRows) -> Look:
+def sample_labels(sources: Iterable[Source], clean: Clean, task: TaskRows) -> LabelSample:
     """The labels of the first rows of each source that is on this disk, but for those that rules
     give."""
-    seen = Look()
+    seen = LabelSample()
     lenient = clean.model_copy(update={"max_unreadable": 1.0})  # which is of whole files
     for source in sources:
         if source.path is None or is_remote(source) or source.weak_labels is not None:
@@ -55,7 +55,7 @@ def look(sources: Iterable[Source], clean: Clean, task: TaskRows) -> Look:
     return seen
 
 
-def _first(source: Source, seen: Look) -> Iterator[Document]:
+def _first(source: Source, seen: LabelSample) -> Iterator[Document]:
     left = ROWS
     for file in located(source).files:
         for document in read(source, Part(file)):
@@ -66,7 +66,7 @@ def _first(source: Source, seen: Look) -> Iterator[Document]:
             yield document
 
 
-def faults(seen: Look, task: TaskRows) -> Iterator[Conflict]:
+def faults(seen: LabelSample, task: TaskRows) -> Iterator[Conflict]:
     """The first reason for which a run refuses these labels, if there is one. Pure."""
     too_few = task.too_few_labels(seen.labels) if seen.is_whole else None
     if too_few is not None:
@@ -79,11 +79,11 @@ def faults(seen: Look, task: TaskRows) -> Iterator[Conflict]:
             return
 
 
-def warnings(seen: Look, task: TaskRows) -> Iterator[str]:
+def warnings(seen: LabelSample, task: TaskRows) -> Iterator[str]:
     """What a run would take, but hardly anybody means. Pure."""
-    told = task.too_few_labels(seen.labels) or absent_labels(task, seen.labels)
-    if told is not None and seen.rows:
-        yield f"of {'' if seen.is_whole else 'the first '}{seen.rows:,} rows {told}"
+    problem = task.too_few_labels(seen.labels) or absent_labels(task, seen.labels)
+    if problem is not None and seen.rows:
+        yield f"of {'' if seen.is_whole else 'the first '}{seen.rows:,} rows {problem}"
 
 
 def key_for_tags(source: Source, task: TaskRows) -> str | None:
@@ -99,8 +99,8 @@ def key_for_tags(source: Source, task: TaskRows) -> str | None:
     return key_for([*itertools.islice(read_lines, LINES)])
 
 
-def absent_labels(task: TaskRows, found: Mapping[str, object]) -> str | None:
+def absent_labels(task: TaskRows, labels: Mapping[str, object]) -> str | None:
     """What to tell of labels that the recipe names and no row has, or None. Pure."""
-    absent = [repr(label) for label in task.named_labels if label not in found]
+    absent = [repr(label) for label in task.named_labels if label not in labels]
     named = "which finetune.labels or finetune.label_map names"
     return f"none has the label {', '.join(absent)}, {named}" if absent else None

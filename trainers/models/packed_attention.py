@@ -84,19 +84,21 @@ def attend(
             module, query, key, value, attention_mask, scaling=scaling, **named
         )
         return output, None
-    groups = query.shape[1] // key.shape[1]
+    groups = query.shape[1] // key.shape[1]  # torch repeats them itself from 2.12 on (enable_gqa)
     key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
     batch, _, length, _ = query.shape
     query, key, value = (one.transpose(1, 2).flatten(0, 1) for one in (query, key, value))
-    attended: Any = varlen_attn(
-        query,
-        key,
-        value,
-        cu_seq_q=cu_seq_lens_q,
-        cu_seq_k=cu_seq_lens_q,
-        max_q=max_length_q,
-        max_k=max_length_q,
-        scale=scaling,
-        window_size=(-1, 0 if module.is_causal else -1),
+    attended: Any = (
+        varlen_attn(  # as of torch 2.11; 2.10 has is_causal, and neither of the last two
+            query,
+            key,
+            value,
+            cu_seq_q=cu_seq_lens_q,
+            cu_seq_k=cu_seq_lens_q,
+            max_q=max_length_q,
+            max_k=max_length_q,
+            scale=scaling,
+            window_size=(-1, 0 if module.is_causal else -1),
+        )
     )
     return attended.unflatten(0, (batch, length)), None

@@ -11,6 +11,7 @@ from cluster.store import artifacts
 from cluster.store.artifacts import MANIFEST, Artifact, Draft
 from cluster.store.storage import Storage
 from trainers.models.card import CARD, read_card
+from trainers.models.published import refuse_damaged
 from trainers.tasks.registry import TASKS, section_of, task_of
 from trainers.tasks.spec import TaskSection
 
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     import torch
 
     from trainers.tasks.predictor import Predictor
-
-EVALUATE = "evaluate"
-"""The stage of evaluations on a test split: a gate looks at these alone."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,25 +105,8 @@ def unpublished(draft: Draft, settings: TaskSection) -> Model:
 
 def _with_manifest(artifact: Artifact, place: str, workspace: Storage) -> Model:
     manifest, section = artifact.manifest, task_of(artifact)
-    sizes = artifact.storage.files(place)
-    for name, file in manifest.files.items():
-        if sizes.get(name) != file["bytes"]:
-            found = f"has {sizes[name]:,} bytes" if name in sizes else "is not there"
-            raise UserError(
-                f"{artifact.storage.root}/{place} is damaged: {name} {found}, should have "
-                f"{file['bytes']:,}; copy it again, or delete that folder and run its recipe"
-            )
+    refuse_damaged(artifact, place)
     hashes = {name: file["sha256"] for name, file in manifest.files.items()}
     task = section.model_fields["task"].default
     name, storage = manifest.recipe, artifact.storage
     return Model(artifact.id, name, task, storage, place, hashes, workspace, artifact)
-
-
-def evaluations_on_test(workspace: Storage, model_id: str) -> list[Artifact]:
-    """Those of a model on its test split, the oldest first."""
-    return [
-        evaluation
-        for evaluation in artifacts.listed(workspace, "evaluation")
-        if evaluation.manifest.parents.get("finetune") == model_id
-        and evaluation.manifest.stage == EVALUATE
-    ]

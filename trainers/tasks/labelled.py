@@ -50,11 +50,11 @@ class LabelledTask(TaskSection):
             "or the list"
         )
 
-    def too_few_labels(self, found: Collection[str]) -> str | None:
-        if len(found) >= self.least_labels:
+    def too_few_labels(self, labels: Collection[str]) -> str | None:
+        if len(labels) >= self.least_labels:
             return None
         least = "a label" if self.least_labels == 1 else "two labels or more"
-        return f"{self.task} needs {least}, found {[*found] or 'no documents'}"
+        return f"{self.task} needs {least}, found {[*labels] or 'no documents'}"
 
     def refuse_examples(self, examples: "Artifact") -> None:
         self.label_order(examples)

@@ -89,6 +89,11 @@ class TaskSection(TaskRows, Training):
     evaluation: Evaluation = operational(Evaluation())
 
     @property
+    def most_tokens(self) -> int | None:
+        """Of an input that are read; None where only the tokenizer of a model tells."""
+        return self.max_length
+
+    @property
     def headline(self) -> str:
         """The metric that says most: what a search follows by default."""
         raise NotImplementedError

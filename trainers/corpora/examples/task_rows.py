@@ -82,7 +82,7 @@ class TaskRows:
         """Why no row can have this label, or None."""
         return None
 
-    def too_few_labels(self, found: Collection[str]) -> str | None:
+    def too_few_labels(self, labels: Collection[str]) -> str | None:
         """Why nothing can be learned where rows have these labels and no other, or None."""
         return None
 

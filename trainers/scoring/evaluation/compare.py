@@ -14,6 +14,7 @@ from trainers.scoring.evaluation import records
 from trainers.scoring.evaluation.comparison_report import comparison_page
 from trainers.scoring.evaluation.evaluate import DATA
 from trainers.scoring.evaluation.figures import compared
+from trainers.scoring.evaluation.paired import same_rows
 from trainers.scoring.evaluation.records import Record
 from trainers.scoring.evaluation.text import number, p_text
 from trainers.scoring.model import Model
@@ -61,7 +62,7 @@ def compare_evaluations(
     if known is not None:
         return known
     settings = model.settings
-    first, second, left_out = same_rows(
+    first, second, left_out = comparable(
         records.read(evaluation), records.read(other), evaluation.manifest.stage == DATA
     )
     test, *flips = compared(settings, first, second)
@@ -84,29 +85,26 @@ def compare_evaluations(
         )
 
 
-def same_rows(
+def comparable(
     first: Sequence[Record], second: Sequence[Record], of_one_file: bool
 ) -> tuple[list[Record], list[Record], int]:
-    """Records of the rows that both have, in the first's order, and how many rows of a file are
-    left out, since only one model's cleaning keeps them. Raises UserError for test splits that are
-    not the same. Pure."""
-    by_id = {record["id"]: record for record in second}
-    both = [record for record in first if record["id"] in by_id]
-    only_first, only_second = len(first) - len(both), len(second) - len(both)
-    if not both or (not of_one_file and only_first + only_second):
+    """`same_rows`, and how many rows of a file are left out, since only one model's cleaning keeps
+    them. Raises UserError for test splits that are not the same. Pure."""
+    ours, theirs = same_rows(first, second)
+    only_first, only_second = len(first) - len(ours), len(second) - len(ours)
+    if not ours or (not of_one_file and only_first + only_second):
         raise UserError(
-            f"--against: the models were tested on other rows: {len(both):,} are in both test "
+            f"--against: the models were tested on other rows: {len(ours):,} are in both test "
             f"sets, {only_first:,} only in the first, {only_second:,} only in the second; compare "
             "them on one file by --data FILE"
         )
-    theirs = [by_id[record["id"]] for record in both]
-    differing = sum(ours["gold"] != other["gold"] for ours, other in zip(both, theirs, strict=True))
+    differing = sum(one["gold"] != other["gold"] for one, other in zip(ours, theirs, strict=True))
     if differing and not of_one_file:
         raise UserError(
-            f"--against: of {len(both):,} rows {differing:,} have another label in the second "
+            f"--against: of {len(ours):,} rows {differing:,} have another label in the second "
             "model's test set; compare them on one file by --data FILE"
         )
-    return both, theirs, only_first + only_second
+    return ours, theirs, only_first + only_second
 
 
 def table(comparison: Artifact, task: type[TaskSection]) -> list[tuple[str, ...]]:

@@ -18,13 +18,14 @@ from cluster.store.artifacts import REPORT, Artifact, Draft
 from trainers.corpora.cleaning.config import Clean
 from trainers.corpora.examples.stage import rows_in
 from trainers.corpora.reading.config import Source
+from trainers.models.published import EVALUATE, evaluations_on_test
 from trainers.scoring.answers import Row
 from trainers.scoring.evaluation import labelled, records
-from trainers.scoring.evaluation.figures import details, with_intervals
+from trainers.scoring.evaluation.figures import details, tally_of, with_intervals
 from trainers.scoring.evaluation.labelled import FileCounts
 from trainers.scoring.evaluation.report import evaluation_page
 from trainers.scoring.evaluation.score_rows import Records, records_of
-from trainers.scoring.model import EVALUATE, Model, evaluations_on_test
+from trainers.scoring.model import Model
 from trainers.scoring.source import name_of
 from trainers.scoring.workers import Room
 from trainers.tasks.spec import TaskSection
@@ -63,10 +64,11 @@ class EvaluationPlan:
 
 def evaluated(settings: TaskSection, scored: Records, subject: str) -> dict[str, Any]:
     """All that records of a model say of it."""
-    computed = with_intervals(settings, scored)
+    tally = tally_of(settings, scored)
+    computed = with_intervals(settings, scored, tally)
     title = settings.metrics[settings.headline].title
     headline = {f"{subject} {title}": computed[settings.headline]}
-    return {subject: computed, **details(settings, scored), "headline": headline}
+    return {subject: computed, **details(scored, tally), "headline": headline}
 
 
 def write(

@@ -8,7 +8,7 @@ import numpy as np
 from cluster.lazy_import import lazy_import
 from trainers.corpora.reading.config import GROUP
 from trainers.scoring.evaluation.bootstrap import Numbers, clusters_of, intervals
-from trainers.scoring.evaluation.paired import differences, flips, places
+from trainers.scoring.evaluation.paired import differences, flips
 from trainers.scoring.evaluation.records import Record
 from trainers.scoring.evaluation.slices import slices, unsliced
 from trainers.scoring.evaluation.text import BY_GROUP, INTERVALS
@@ -28,46 +28,45 @@ def tally_of(task: TaskSection, records: Sequence[Record]) -> Tally:
     return tally
 
 
-def with_intervals(task: TaskSection, records: Sequence[Record]) -> dict[str, Any]:
+def with_intervals(task: TaskSection, records: Sequence[Record], tally: Tally) -> dict[str, Any]:
     """`figures`, with `intervals` of its metrics over records, and where records have groups also
-    `intervals_by_group`."""
-    tally, clusters = tally_of(task, records), _clusters(records)
-    found = {**figures(task, records), INTERVALS: intervals(tally)}
-    return found if clusters is None else {**found, BY_GROUP: intervals(tally, clusters)}
+    `intervals_by_group`; `tally` is that of the records."""
+    clusters = _clusters(records)
+    computed = {**figures(task, records), INTERVALS: intervals(tally)}
+    return computed if clusters is None else {**computed, BY_GROUP: intervals(tally, clusters)}
 
 
-def details(task: TaskSection, records: Sequence[Record]) -> dict[str, Any]:
+def details(records: Sequence[Record], tally: Tally) -> dict[str, Any]:
     """What else is to be known of records: `slices`, and columns that make none (`unsliced`);
     `calibration` where the model says probabilities; and `reading`: tokens, and how many texts were
     cut."""
-    tally = tally_of(task, records)
-    found: dict[str, Any] = {
+    computed: dict[str, Any] = {
         "slices": slices(records, tally, _clusters(records)),
         "unsliced": unsliced(records),
     }
     if tally.answers is not None:
-        found["calibration"] = reliability(tally.answers.confidence, tally.answers.correct)
+        computed["calibration"] = reliability(tally.answers.confidence, tally.answers.correct)
     tokens = [record["tokens"] for record in records]
     reading = {
         "tokens": sum(tokens),
         "longest": max(tokens),
         "truncated": sum(record["truncated"] for record in records),
     }
-    return {**found, "reading": reading}
+    return {**computed, "reading": reading}
 
 
 def compared(
     task: TaskSection, first: Sequence[Record], second: Sequence[Record]
 ) -> tuple[dict[str, Any], list[int], list[int]]:
-    """A paired test of two models' records of the same rows, in the order of the first's; and the
-    places, among the first's, of the rows that only the first has right, and only the second: those
-    where the other is most wrong come first.
+    """A paired test of two models' records of the same rows in the same order (`same_rows`); and
+    the places of the rows that only the first has right, and only the second: those where the other
+    is most wrong come first.
 
     The test has `metrics`, each with its difference, interval and p-value; how many rows only one
     has right; and McNemar's p-value of these.
     """
-    in_order = places([one["id"] for one in first], [one["id"] for one in second])
-    ours, theirs = tally_of(task, first), tally_of(task, second).of(in_order)
+    assert [one["id"] for one in first] == [one["id"] for one in second]
+    ours, theirs = tally_of(task, first), tally_of(task, second)
     flipped = flips(ours, theirs)
     test = {
         "metrics": differences(ours, theirs, _clusters(first)),
@@ -80,9 +79,8 @@ def compared(
     return test, _worst(theirs, flipped.only_first), _worst(ours, flipped.only_second)
 
 
-def errors(task: TaskSection, records: Sequence[Record], most: int) -> list[Record]:
+def errors(tally: Tally, records: Sequence[Record], most: int) -> list[Record]:
     """The wrong records, the worst first."""
-    tally = tally_of(task, records)
     worst = _worst(tally, np.flatnonzero(~tally.correct))
     return [records[place] for place in worst[:most]]
 

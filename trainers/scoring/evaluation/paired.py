@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from trainers.scoring.evaluation.bootstrap import Numbers, Values, interval, resampled
+from trainers.scoring.evaluation.records import Record
 from trainers.tasks.tally import Tally
 
 
@@ -72,7 +73,10 @@ def p_value(differences: Values) -> float:
     return min(1.0, 2 * (min(below, above) + 1) / (len(differences) + 1))
 
 
-def places(ids: Sequence[str], of: Sequence[str]) -> Numbers:
-    """Where each id stands in `of`, which has all of them."""
-    known = {id_: place for place, id_ in enumerate(of)}
-    return np.array([known[id_] for id_ in ids], np.int64)
+def same_rows(
+    first: Sequence[Record], second: Sequence[Record]
+) -> tuple[list[Record], list[Record]]:
+    """Records of the rows that both have, by their ids, in the first's order."""
+    by_id = {record["id"]: record for record in second}
+    ours = [record for record in first if record["id"] in by_id]
+    return ours, [by_id[record["id"]] for record in ours]

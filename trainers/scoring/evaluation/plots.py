@@ -50,14 +50,15 @@ def score_histogram(answers: Answers) -> str:
     return picture(draw, height=3.2)
 
 
-def token_histogram(tokens: Sequence[int], max_length: int) -> str:
-    """Rows by the tokens that were read of them; a broken line at `finetune.max_length`."""
-    edges = np.linspace(0, max(max_length, *tokens) + 1, BARS + 1)
+def token_histogram(tokens: Sequence[int], most: int | None) -> str:
+    """Rows by the tokens that were read of them; a broken line where longer ones are cut."""
+    edges = np.linspace(0, max(tokens if most is None else [*tokens, most]) + 1, BARS + 1)
     counts = np.histogram(tokens, edges)[0]
 
     def draw(axes: "Axes") -> None:
         axes.stairs(counts, edges, fill=True, color=RIGHT)
-        axes.axvline(max_length, color=BESIDE, linewidth=1, linestyle="dashed")
+        if most is not None:
+            axes.axvline(most, color=BESIDE, linewidth=1, linestyle="dashed")
         axes.set(xlabel="tokens", ylabel="rows")
         axes.grid(False, axis="x")
 

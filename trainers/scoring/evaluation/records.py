@@ -2,7 +2,8 @@
 
     row, id            the row's place, and which it is
     gold, prediction   labels, or lists of these, or of entities
-    score              how sure the model is of its prediction, where the task has that
+    score              how certain the model is of its prediction, where the task has a number for
+                       that, and the model one for the row
     tokens, truncated  what of the row the model read
     group, characters  and every further column of the rows that is a plain value: slices, such as
                        `source`

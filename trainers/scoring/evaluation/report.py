@@ -73,7 +73,7 @@ def evaluation_page(
         *_by_label(computed),
         *_slices(task, evaluation, computed),
         *_sure(evaluation, tally.answers),
-        _errors(task, records),
+        _errors(task, errors(tally, records, ERRORS)),
         _reading(task, evaluation["reading"], records),
         *_rows(evaluation.get("rows"), dropped),
     ]
@@ -249,7 +249,7 @@ def _reading(task: TaskSection, reading: Mapping[str, int], records: Sequence[Re
         f"{reading['tokens']:,} tokens in {len(tokens):,} rows, {average:,.0f} on average. "
         f"{cut:,} texts ({share(cut, len(tokens))}) have more than the model reads, and were cut."
     )
-    plot = Plot("Rows by tokens read", svg=token_histogram(tokens, task.max_length))
+    plot = Plot("Rows by tokens read", svg=token_histogram(tokens, task.most_tokens))
     return Section("What it read", about, plots=[plot])
 
 
@@ -280,8 +280,7 @@ def _rows(
     yield Section("Rows of the file", about, tables=tables)
 
 
-def _errors(task: TaskSection, records: Sequence[Record]) -> Section:
-    wrong = errors(task, records, ERRORS)
+def _errors(task: TaskSection, wrong: Sequence[Record]) -> Section:
     about = (
         "Rows with most mistakes come first, and of as many those that the model was surest of: "
         "among them are labels that are wrong in the data. Texts are as they were cleaned."
@@ -319,7 +318,8 @@ def marked_text(task: TaskSection, record: Record) -> Marked:
 
 
 def score_text(record: Record) -> str:
-    return f"{record['score']:.4f}" if "score" in record else "–"
+    score = record.get("score")
+    return "–" if score is None else f"{score:.4f}"
 
 
 def beginning(text: str) -> str:

@@ -25,7 +25,8 @@ from trainers.launch.failures import results
 from trainers.launch.training import Limits, fit_all
 from trainers.scoring.answers import Row
 from trainers.scoring.evaluation.evaluate import TEST, evaluated, write
-from trainers.scoring.evaluation.figures import compared, figures, with_intervals
+from trainers.scoring.evaluation.figures import compared, figures, tally_of, with_intervals
+from trainers.scoring.evaluation.paired import same_rows
 from trainers.scoring.evaluation.score_rows import Records, records_of
 from trainers.scoring.evaluation.text import with_interval
 from trainers.scoring.model import model_of, unpublished
@@ -47,8 +48,11 @@ def run(job: StageJob) -> dict[str, Any]:
     values = _train_further(job, kinds, rows)
     evaluation["against"] = {}
     for name, running in baselines.items():
-        of_baseline, ours = _beside(results(running), scored)
-        evaluation[name] = with_intervals(settings, of_baseline)
+        known = results(running)  # perhaps of a part of the split alone
+        ours, theirs = same_rows(scored, known)
+        assert len(theirs) == len(known), "a baseline has a row that is not in the split"
+        of_baseline = grouped(theirs, ours)
+        evaluation[name] = with_intervals(settings, of_baseline, tally_of(settings, of_baseline))
         evaluation["against"][name], *_ = compared(settings, ours, of_baseline)
         job.progress.line(f"{name}: {_describe(settings, evaluation[name])}")
     values["pretrained"].insert(0, evaluation[TEST][settings.headline])
@@ -83,15 +87,9 @@ def _begun(settings: TaskSection, examples: Artifact) -> dict[str, Any]:
     }
 
 
-def _beside(of_baseline: Records, scored: Records) -> tuple[Records, Records]:
-    """A baseline's records with the groups of their rows, and the model's records of the same
-    rows: a baseline may have looked at some of the split alone."""
-    by_id = {record["id"]: record for record in scored}
-    ours = [by_id[record["id"]] for record in of_baseline]
-    groups = [record[GROUP] for record in ours]
-    return [
-        {**record, GROUP: group} for record, group in zip(of_baseline, groups, strict=True)
-    ], ours
+def grouped(of_baseline: Records, ours: Records) -> Records:
+    """With the groups of their rows, which the model's records of the same rows have. Pure."""
+    return [{**record, GROUP: one[GROUP]} for record, one in zip(of_baseline, ours, strict=True)]
 
 
 def over_seeds(values: dict[str, list[float]], mode: str) -> dict[str, Any]:

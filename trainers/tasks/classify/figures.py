@@ -21,23 +21,23 @@ Hot = npt.NDArray[np.bool_]
 
 
 @dataclasses.dataclass(frozen=True)
-class _Answers:
-    """The labels of records, as (records, labels)."""
+class _Labels:
+    """Of records, as (records, labels): whether each has the label, and is predicted to have it."""
 
-    labels: list[str]
+    names: list[str]
     gold: Hot
-    given: Hot
+    predicted: Hot
     has_several: bool
 
     @classmethod
     def of(cls, records: Records) -> Self:
         has_several = any(isinstance(record["gold"], list) for record in records)
-        gold, given = (
+        gold, predicted = (
             [record[name] if has_several else [record[name]] for record in records]
             for name in ("gold", "prediction")
         )
-        labels = sorted({label for row in (*gold, *given) for label in row})
-        return cls(labels, _one_hot(gold, labels), _one_hot(given, labels), has_several)
+        names = sorted({label for row in (*gold, *predicted) for label in row})
+        return cls(names, _one_hot(gold, names), _one_hot(predicted, names), has_several)
 
 
 def figures(records: Records) -> dict[str, Any]:
@@ -47,43 +47,48 @@ def figures(records: Records) -> dict[str, Any]:
     In the confusion matrix, rows are true labels and columns predicted ones, in the order of
     `per_label`.
     """
-    answers = _Answers.of(records)
-    gold, given = answers.gold, answers.given
-    hit = (gold & given).sum(0)
-    f1 = _ratio(2 * hit, gold.sum(0) + given.sum(0))
-    columns = (_ratio(hit, given.sum(0)), _ratio(hit, gold.sum(0)), f1, gold.sum(0))
+    labels = _Labels.of(records)
+    gold, predicted = labels.gold, labels.predicted
+    hit = (gold & predicted).sum(0)
+    f1 = _ratio(2 * hit, gold.sum(0) + predicted.sum(0))
+    columns = (_ratio(hit, predicted.sum(0)), _ratio(hit, gold.sum(0)), f1, gold.sum(0))
     names = ("precision", "recall", "f1", "documents")
-    rows = zip(answers.labels, *(column.tolist() for column in columns), strict=True)
+    rows = zip(labels.names, *(column.tolist() for column in columns), strict=True)
     computed = {
-        **_tally(records, answers).figures(),
+        **_tally(records, labels).figures(),
         "per_label": {label: dict(zip(names, values, strict=True)) for label, *values in rows},
         "documents": len(records),
     }
-    if answers.has_several:
+    if labels.has_several:
         return computed
-    return {**computed, "confusion": (gold.T.astype(np.int64) @ given.astype(np.int64)).tolist()}
+    return {
+        **computed,
+        "confusion": (gold.T.astype(np.int64) @ predicted.astype(np.int64)).tolist(),
+    }
 
 
 def tally(records: Records) -> Tally:
-    """Of each record which labels are hit, given and gold, and how many are not right; with one
+    """Of each record which labels are hit, predicted and gold, and how many are not right; with one
     label a text also how far its confidence is from whether all are, by bin."""
-    return _tally(records, _Answers.of(records))
+    return _tally(records, _Labels.of(records))
 
 
-def _tally(records: Records, answers: _Answers) -> Tally:
-    gold, given = answers.gold, answers.given
-    correct = (gold == given).all(axis=1)
-    columns = [sparse.csr_array(hot) for hot in (gold & given, given, gold, correct[:, None])]
+def _tally(records: Records, labels: _Labels) -> Tally:
+    gold, predicted = labels.gold, labels.predicted
+    correct = (gold == predicted).all(axis=1)
+    columns = [
+        sparse.csr_array(hot) for hot in (gold & predicted, predicted, gold, correct[:, None])
+    ]
     columns.append(sparse.csr_array(np.ones((len(records), 1))))
     confidence = scores_of(records)
-    if not answers.has_several:
+    if not labels.has_several:
         assert confidence is not None
         places = (np.arange(len(records)), bins(confidence))
         shape = (len(records), BINS)
         columns.append(sparse.csr_array((confidence - correct, places), shape=shape))
     counts = sparse.hstack(columns, format="csr", dtype=np.float64)
-    metrics = functools.partial(_metrics, number=len(answers.labels))
-    mistakes = (gold != given).sum(1)
+    metrics = functools.partial(_metrics, number=len(labels.names))
+    mistakes = (gold != predicted).sum(1)
     sure = np.zeros(len(records)) if confidence is None else confidence
     severity = np.where(correct, 0, mistakes + sure)
     said = None if confidence is None else Answers(confidence, correct)
@@ -93,13 +98,13 @@ def _tally(records: Records, answers: _Answers) -> Tally:
 def _metrics(sums: Any, number: int) -> dict[str, Any]:
     """`sums` (..., counts) of so many labels."""
     ends = [number, 2 * number, 3 * number, 3 * number + 1, 3 * number + 2]
-    hit, given, gold, correct, documents, gaps = np.split(sums, ends, axis=-1)
-    f1 = _ratio(2 * hit, given + gold)
-    known = (given + gold > 0).sum(-1)
+    hit, predicted, gold, correct, documents, gaps = np.split(sums, ends, axis=-1)
+    f1 = _ratio(2 * hit, predicted + gold)
+    known = (predicted + gold > 0).sum(-1)
     metrics = {
         "accuracy": _ratio(correct[..., 0], documents[..., 0]),
         "macro_f1": _ratio(f1.sum(-1), known),
-        "micro_f1": _ratio(2 * hit.sum(-1), (given + gold).sum(-1)),
+        "micro_f1": _ratio(2 * hit.sum(-1), (predicted + gold).sum(-1)),
     }
     if gaps.shape[-1]:
         metrics["calibration_error"] = calibration_error(gaps, documents[..., 0])

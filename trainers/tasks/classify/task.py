@@ -85,34 +85,34 @@ class ClassifyTask(LabelledFineTuning):
         return loss, {} if model.training else self._counts(logits, labels)
 
     def _counts(self, logits: Tensor, labels: Tensor) -> Counts:
-        """By label, how often it is gold; by threshold and label, how often it is given, and
+        """By label, how often it is gold; by threshold and label, how often it is predicted, and
         rightly; by threshold, the texts that have all their labels right. A text with one label has
         the most probable one, whatever the threshold."""
         if self.settings.multi_label:
             thresholds = THRESHOLDS.to(logits.device)
-            given = logits.sigmoid() >= thresholds[:, None, None]  # (thresholds, texts, labels)
+            predicted = logits.sigmoid() >= thresholds[:, None, None]  # (thresholds, texts, labels)
             gold = labels > 0.5
         else:
             gold, chosen = (
                 functional.one_hot(one, logits.shape[-1]).bool()
                 for one in (labels, logits.argmax(-1))
             )
-            given = chosen[None]
+            predicted = chosen[None]
         return {
-            "hit": (given & gold).sum(1),
-            "given": given.sum(1),
+            "hit": (predicted & gold).sum(1),
+            "predicted": predicted.sum(1),
             "gold": gold.sum(0),
-            "all_right": (given == gold).all(-1).sum(-1),
+            "all_right": (predicted == gold).all(-1).sum(-1),
             "texts": torch.tensor(len(gold)),
         }
 
     def metrics(self, counts: Mapping[str, Tensor]) -> dict[str, float]:
-        hit, given, gold = counts["hit"], counts["given"], counts["gold"]
-        micro = _f1(hit.sum(-1), given.sum(-1), gold.sum())
+        hit, predicted, gold = counts["hit"], counts["predicted"], counts["gold"]
+        micro = _f1(hit.sum(-1), predicted.sum(-1), gold.sum())
         equal = (micro == micro.max()).nonzero()[:, 0]
         best = int(equal[(THRESHOLDS[equal] - 0.5).abs().argmin()])
-        # As scikit-learn's default, over labels that are gold or given.
-        macro = _f1(hit[best], given[best], gold)[(given[best] + gold) > 0]
+        # As scikit-learn's default, over labels that are gold or predicted.
+        macro = _f1(hit[best], predicted[best], gold)[(predicted[best] + gold) > 0]
         threshold = {"threshold": round(float(THRESHOLDS[best]), 2)}
         return {
             "loss": float(counts["loss"] / counts["targets"]),
@@ -156,6 +156,6 @@ class ClassifyTask(LabelledFineTuning):
         return counts.sum() / (len(counts) * counts)
 
 
-def _f1(hit: Tensor, given: Tensor, gold: Tensor) -> Tensor:
-    """2 TP / (2 TP + FP + FN); 0 where nothing is given and nothing is gold."""
-    return 2 * hit / (given + gold).clamp(min=1)
+def _f1(hit: Tensor, predicted: Tensor, gold: Tensor) -> Tensor:
+    """2 TP / (2 TP + FP + FN); 0 where nothing is predicted and nothing is gold."""
+    return 2 * hit / (predicted + gold).clamp(min=1)

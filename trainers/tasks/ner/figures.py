@@ -22,7 +22,7 @@ Key = tuple[int, int, str]
 def figures(records: Records) -> dict[str, Any]:
     """`mistakes` are entities by kind (mistakes.py), and `mistakes_per_label` the same by their
     true label. In the confusion matrix rows are true labels and columns predicted ones, in the
-    order of `per_label` and then none; it does not look at boundaries."""
+    order of `per_label` and then none; boundaries do not count."""
     labels = _labels(records)
     counted = _tally(records, labels)
     columns = np.split(counted.counts.sum(0), 3)
@@ -50,8 +50,8 @@ def _mistakes(records: Records, labels: Sequence[str]) -> dict[str, Any]:
     for record in records:
         for pair in pairs(record):
             by_label[pair.label][pair.kind] += 1
-            true, found = (places[one["label"]] if one else len(labels) for one in pair)
-            confusion[true, found] += 1
+            true, predicted = (places[one["label"]] if one else len(labels) for one in pair)
+            confusion[true, predicted] += 1
     return {
         "mistakes": {kind: sum(of[kind] for of in by_label.values()) for kind in KINDS},
         "mistakes_per_label": by_label,
@@ -62,8 +62,8 @@ def _mistakes(records: Records, labels: Sequence[str]) -> dict[str, Any]:
 def tally(records: Records) -> Tally:
     """Of each record, by label, entities that are predicted rightly, predicted, and gold. A record
     is right if all of its entities are, and no other is predicted; else it is as wrong as it has
-    mistakes, and of as many the surest entity that is wrong decides. Answers are entities: of a
-    text without any the model says no probability."""
+    mistakes, and of as many the surest entity that is wrong decides. Answers are entities: what is
+    missed is none, so calibration is of what is predicted."""
     return _tally(records, _labels(records))
 
 
@@ -78,9 +78,9 @@ def _tally(records: Records, labels: Sequence[str]) -> Tally:
     places = {label: place for place, label in enumerate(labels)}
     rows, columns, severity = [], [], []
     for number, record in enumerate(records):
-        gold, given = keys(record["gold"]), keys(record["prediction"])
-        severity.append(0.0 if gold == given else _severity(record))
-        for kind, entities in enumerate((gold & given, given, gold)):
+        gold, predicted = keys(record["gold"]), keys(record["prediction"])
+        severity.append(0.0 if gold == predicted else _severity(record))
+        for kind, entities in enumerate((gold & predicted, predicted, gold)):
             columns += [kind * len(labels) + places[label] for _, _, label in entities]
             rows += [number] * len(entities)
     where = (np.array(rows, np.int64), np.array(columns, np.int64))
@@ -92,17 +92,17 @@ def _tally(records: Records, labels: Sequence[str]) -> Tally:
 
 def _severity(record: Mapping[str, Any]) -> float:
     wrong = [pair for pair in pairs(record) if pair.kind != RIGHT]
-    sure = max((pair.found.get("score", 0.0) for pair in wrong if pair.found), default=0.0)
-    return len(wrong) + float(sure)
+    scores = (pair.predicted.get("score", 0.0) for pair in wrong if pair.predicted)
+    return len(wrong) + float(max(scores, default=0.0))
 
 
 def _answers(records: Records) -> Answers | None:
-    found = [(record, one) for record in records for one in record["prediction"]]
-    scores = scores_of([one for _, one in found])
-    if scores is None or not found:
+    predicted = [(record, one) for record in records for one in record["prediction"]]
+    scores = scores_of([one for _, one in predicted])
+    if scores is None or not predicted:
         return None
     true = {id(record): keys(record["gold"]) for record in records}
-    correct = [keys([one]) <= true[id(record)] for record, one in found]
+    correct = [keys([one]) <= true[id(record)] for record, one in predicted]
     return Answers(scores, np.array(correct), "entities")
 
 
@@ -115,23 +115,23 @@ def keys(entities: Iterable[Mapping[str, Any]]) -> set[Key]:
     return {(one["start"], one["end"], one["label"]) for one in entities}
 
 
-def summary(hit: Any, given: Any, gold: Any) -> dict[str, Any]:
+def summary(hit: Any, predicted: Any, gold: Any) -> dict[str, Any]:
     """From how many entities of each label (..., labels) are predicted rightly, predicted, and
     gold."""
-    hit, given, gold = (np.asarray(counts) for counts in (hit, given, gold))
-    micro = _figures(hit.sum(-1), given.sum(-1), gold.sum(-1))
-    known = (given + gold > 0).sum(-1)
-    f1 = _figures(hit, given, gold)["f1"]
+    hit, predicted, gold = (np.asarray(counts) for counts in (hit, predicted, gold))
+    micro = _figures(hit.sum(-1), predicted.sum(-1), gold.sum(-1))
+    known = (predicted + gold > 0).sum(-1)
+    f1 = _figures(hit, predicted, gold)["f1"]
     return {
         **{f"span_{name}": value for name, value in micro.items()},
         "macro_f1": f1.sum(-1) / np.maximum(known, 1),
     }
 
 
-def _figures(hit: Any, given: Any, gold: Any) -> dict[str, Any]:
+def _figures(hit: Any, predicted: Any, gold: Any) -> dict[str, Any]:
     """0 where there is nothing."""
     return {
-        "precision": hit / np.maximum(given, 1),
+        "precision": hit / np.maximum(predicted, 1),
         "recall": hit / np.maximum(gold, 1),
-        "f1": 2 * hit / np.maximum(given + gold, 1),
+        "f1": 2 * hit / np.maximum(predicted + gold, 1),
     }

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from trainers.tasks.ner.span_head import SpanHead
 from trainers.tasks.ner.tag_head import TagHead
-from trainers.tasks.ner.windows import ScoredSpan, Span, Window, Windows
+from trainers.tasks.ner.windows import Decoded, Span, Window, Windows
 from trainers.tasks.task import Batch
 
 
@@ -38,9 +38,9 @@ class Head(Protocol):
 
     def loss(self, logits: Tensor, batch: Mapping[str, Tensor]) -> Tensor: ...
 
-    def decode(self, logits: Sequence[Tensor], windows: Sequence[Window]) -> list[ScoredSpan]:
-        """The spans of a text, from what the model says of each of its windows, (tokens, outputs),
-        padding at the end."""
+    def decode(self, logits: Sequence[Tensor], windows: Sequence[Window]) -> Decoded:
+        """From what the model says of each window of a text, (tokens, outputs), padding at the
+        end."""
         ...
 
 

@@ -27,23 +27,23 @@ Entity = Mapping[str, Any]
 
 
 class Pair(NamedTuple):
-    """A true entity and a found one, or one of them that stands alone."""
+    """A true entity and a predicted one, or one of them that stands alone."""
 
     true: Entity | None
-    found: Entity | None
+    predicted: Entity | None
 
     @property
     def kind(self) -> str:
-        if self.true is None or self.found is None:
+        if self.true is None or self.predicted is None:
             return MISSED if self.true else EXTRA
-        if self.true["label"] == self.found["label"]:
-            return RIGHT if _same_place(self.true, self.found) else BOUNDARY
-        return LABEL if _same_place(self.true, self.found) else BOTH
+        if self.true["label"] == self.predicted["label"]:
+            return RIGHT if _same_place(self.true, self.predicted) else BOUNDARY
+        return LABEL if _same_place(self.true, self.predicted) else BOTH
 
     @property
     def label(self) -> str:
         """The true one, where there is one."""
-        label: str = (self.true or self.found or {})["label"]
+        label: str = (self.true or self.predicted or {})["label"]
         return label
 
     @property
@@ -57,26 +57,26 @@ class Pair(NamedTuple):
     @property
     def note(self) -> str:
         """For people who see where it stands: what is wrong, and how sure the model was."""
-        score = self.found and self.found.get("score")
+        score = self.predicted and self.predicted.get("score")
         sure = "" if score is None else f" ({score:.2f})"
-        if self.found and self.label != self.found["label"]:
+        if self.predicted and self.label != self.predicted["label"]:
             boundary = f", {BOUNDARY}" if self.kind == BOTH else ""
-            return f"{self.found['label']}, not {self.label}{boundary}{sure}"
+            return f"{self.predicted['label']}, not {self.label}{boundary}{sure}"
         return f"{self.label} {self.kind}{sure}"
 
 
 def pairs(record: Mapping[str, Any]) -> list[Pair]:
     """Every entity of a record once, from left to right."""
-    true, found = (_once_each(record[name]) for name in ("gold", "prediction"))
+    true, predicted = (_once_each(record[name]) for name in ("gold", "prediction"))
     paired = []
     for alike in (_equal, _same_place, _overlap):
-        for one in [*found]:
+        for one in [*predicted]:
             other = next((each for each in true if alike(each, one)), None)
             if other is not None:
                 true.remove(other)
-                found.remove(one)
+                predicted.remove(one)
                 paired.append(Pair(other, one))
-    paired += [Pair(one, None) for one in true] + [Pair(None, one) for one in found]
+    paired += [Pair(one, None) for one in true] + [Pair(None, one) for one in predicted]
     return sorted(paired, key=lambda pair: (pair.start, pair.end))
 
 
@@ -101,7 +101,7 @@ def marked(record: Mapping[str, Any]) -> Marked:
     """A record's text around its mistakes, with its entities marked and its mistakes told."""
     text, every = record["text"], pairs(record)
     wrong = [pair for pair in every if pair.kind != RIGHT]
-    true, found = (_characters(pair[side] for pair in wrong) for side in (0, 1))
+    true, predicted = (_characters(pair[side] for pair in wrong) for side in (0, 1))
     right = _characters(pair.true for pair in every if pair.kind == RIGHT)
     windows = [(max(0, pair.start - AROUND), min(len(text), pair.end + AROUND)) for pair in wrong]
     edges = {place for window in windows for place in window}
@@ -114,7 +114,7 @@ def marked(record: Mapping[str, Any]) -> Marked:
         notes = [pair.note for pair in wrong if pair.end == end]
         if shown < MOST_CHARACTERS and any(low <= start < high for low, high in windows):
             colour = "before" if start in right else ""
-            colour = COLOURS.get((start in true, start in found), colour)
+            colour = COLOURS.get((start in true, start in predicted), colour)
             part = text[start:end][: MOST_CHARACTERS - shown]
             pieces.append(Piece(part, colour, "; ".join(notes)))
             shown += len(part)

@@ -1,7 +1,7 @@
 """A trained model that finds named entities."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel
@@ -10,7 +10,7 @@ from trainers.corpora.cleaning.beginning import aligned_beginning
 from trainers.tasks import predictor
 from trainers.tasks.encoding import InputText, beginning_of_raw
 from trainers.tasks.ner.head import HEADS
-from trainers.tasks.ner.windows import Windows, read_windows
+from trainers.tasks.ner.windows import ScoredSpan, Windows, read_windows
 from trainers.tasks.predictor import reading_of
 
 
@@ -29,6 +29,8 @@ class ScoredEntity(BaseModel):
 class Entities(predictor.Output):
     entities: list[ScoredEntity]
     """In the order of their places."""
+    _certainty: float | None = None
+    """Of the decoding; no part of what is answered."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,25 +69,27 @@ class NerPredictor(predictor.Predictor):
         return [self._decoded(each, [next(logits) for _ in each.windows]) for each in encoded]
 
     def _decoded(self, encoded: RawWindows, logits: Sequence[Any]) -> Entities:
-        found = self._head.decode(logits, encoded.windows)
-        if not found:
-            return Entities(entities=[], **reading_of(encoded))
+        decoded = self._head.decode(logits, encoded.windows)
+        output = Entities(entities=[*self._entities(encoded, decoded.spans)], **reading_of(encoded))
+        output._certainty = decoded.certainty
+        return output
+
+    def _entities(self, encoded: RawWindows, spans: Sequence[ScoredSpan]) -> Iterator[ScoredEntity]:
+        if not spans:
+            return
         places = aligned_beginning(encoded.raw, self.clean, encoded.text)
-        entities = []
-        for one in found:
-            start, end = places.in_original(*encoded.characters(one.first, one.last))
-            label, text = self._labels[one.label], encoded.raw[start:end]
-            entities.append(
-                ScoredEntity(start=start, end=end, text=text, label=label, score=one.score)
-            )
-        return Entities(entities=entities, **reading_of(encoded))
+        for span in spans:
+            start, end = places.in_original(*encoded.characters(span.first, span.last))
+            label, text = self._labels[span.label], encoded.raw[start:end]
+            yield ScoredEntity(start=start, end=end, text=text, label=label, score=span.score)
 
     def input_of(self, row: Mapping[str, Any]) -> str:
         return row["text"]
 
-    def certainty(self, output: Entities) -> float:
-        """Of the least certain entity, 1 where there is none."""
-        return min((one.score for one in output.entities), default=1.0)
+    def certainty(self, output: Entities) -> float | None:
+        """The probability of the least certain decision, that something is an entity or that it is
+        none: so where no entity is found, how certain the model is of that."""
+        return output._certainty
 
     def record(self, row: Mapping[str, Any], output: Entities) -> dict[str, Any]:
         return {

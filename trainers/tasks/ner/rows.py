@@ -184,9 +184,9 @@ class EntityRows(TaskRows, Section):
     def named_labels(self) -> Sequence[str]:
         return [*dict.fromkeys([*super().named_labels, *(self.label_map or {}).values()])]
 
-    def too_few_labels(self, found: Collection[str]) -> str | None:
-        if found:
-            return super().too_few_labels(found)
+    def too_few_labels(self, labels: Collection[str]) -> str | None:
+        if labels:
+            return super().too_few_labels(labels)
         hint = "" if self.label_map is None else f" called {', '.join(self.label_map)}"
         return f"no rows have entities{hint}; see finetune.tags and finetune.label_map"
 

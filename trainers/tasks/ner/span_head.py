@@ -18,7 +18,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from trainers.tasks.ner.windows import NOWHERE, ScoredSpan, Span, Window, Windows, belonging
+from trainers.tasks.ner.windows import (
+    NOWHERE,
+    Decoded,
+    ScoredSpan,
+    Span,
+    Window,
+    Windows,
+    belonging,
+)
 from trainers.tasks.task import Batch
 
 SIZE = 64
@@ -44,12 +52,12 @@ class SpanHead:
 
     def labelled(self, windows: Windows, spans: Sequence[Span]) -> list[list[Span]]:
         """The spans of each window, by their ends in it."""
-        found: list[list[Span]] = [[] for _ in windows.windows]
+        by_window: list[list[Span]] = [[] for _ in windows.windows]
         for span in spans:
             home = belonging(windows.windows, span.first, span.last)
             assert home is not None, "not learnable"
-            found[home.window].append(Span(home.first, home.last, span.label))
-        return found
+            by_window[home.window].append(Span(home.first, home.last, span.label))
+        return by_window
 
     def longest(self, window: Window) -> list[Span]:
         return [Span(1, 1, 0)]
@@ -82,9 +90,11 @@ class SpanHead:
         entities = (-scores).masked_fill(~is_entity, -math.inf)
         return (_softplus_of_sum(others.flatten(2)) + _softplus_of_sum(entities.flatten(2))).sum()
 
-    def decode(self, logits: Sequence[Tensor], windows: Sequence[Window]) -> list[ScoredSpan]:
-        """The spans of a text, from what the model says of each window, (tokens, outputs)."""
-        found: list[ScoredSpan] = []
+    def decode(self, logits: Sequence[Tensor], windows: Sequence[Window]) -> Decoded:
+        """The spans of a text, from what the model says of each window, (tokens, outputs). The
+        least certain decision is the one whose score is nearest to 0."""
+        spans: list[ScoredSpan] = []
+        certainties: list[float] = []
         for one, window in zip(logits, windows, strict=True):
             places = torch.tensor(window.places)
             read = (places != NOWHERE).nonzero()[:, 0]
@@ -94,8 +104,10 @@ class SpanHead:
             labels, firsts, lasts = ((scores > 0) & belongs).nonzero().unbind(-1)
             chances = scores[labels, firsts, lasts].sigmoid()
             columns = places[firsts], places[lasts], labels, chances
-            found += map(ScoredSpan, *(column.tolist() for column in columns))
-        return sorted(found)
+            spans += map(ScoredSpan, *(column.tolist() for column in columns))
+            if belongs.any():
+                certainties.append(float(scores[:, belongs].abs().min().sigmoid()))
+        return Decoded(sorted(spans), min(certainties, default=None))
 
 
 def span_scores(outputs: Tensor, positions: Tensor) -> Tensor:

@@ -58,6 +58,11 @@ class Ner(EntityRows, LabelledTask):
     evaluation: Evaluation = operational(Evaluation())
 
     @property
+    def most_tokens(self) -> int | None:
+        """Of several windows it depends on how many special tokens each has."""
+        return self.max_length if self.max_windows == 1 else None
+
+    @property
     def headline(self) -> str:
         return "span_f1"
 
@@ -85,5 +90,5 @@ class Ner(EntityRows, LabelledTask):
         return self
 
     def card(self, examples: "Artifact", metrics: Mapping[str, Any]) -> dict[str, Any]:
-        own = {"head": self.head, "stride": self.stride, "max_windows": self.max_windows}
-        return {**super().card(examples, metrics), **own}
+        reading = {"head": self.head, "stride": self.stride, "max_windows": self.max_windows}
+        return {**super().card(examples, metrics), **reading}

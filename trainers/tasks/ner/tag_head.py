@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from trainers.tasks.encoding import pad
-from trainers.tasks.ner.windows import NOWHERE, ScoredSpan, Span, Window, Windows
+from trainers.tasks.ner.windows import NOWHERE, Decoded, ScoredSpan, Span, Window, Windows
 from trainers.tasks.task import IGNORED, Batch
 
 OUTSIDE = 0
@@ -47,7 +47,7 @@ class TagHead:
         for first, last, label in spans:
             tags[first : last + 1] = [2 * label + 1, *[2 * label + 2] * (last - first)]
         return [
-            [tags[place] if belongs else IGNORED for place, belongs in _own(window)]
+            [tags[place] if belongs else IGNORED for place, belongs in _belonging(window)]
             for window in windows.windows
         ]
 
@@ -69,25 +69,27 @@ class TagHead:
             logits.flatten(0, 1), batch["labels"].flatten(), ignore_index=IGNORED, reduction="sum"
         )
 
-    def decode(self, logits: Sequence[Tensor], windows: Sequence[Window]) -> list[ScoredSpan]:
+    def decode(self, logits: Sequence[Tensor], windows: Sequence[Window]) -> Decoded:
         """The spans of a text, from what the model says of each window, (tokens, tags). A span's
-        score is the probability of its least certain tag."""
-        own = [[belongs for _, belongs in _own(window)] for window in windows]
+        score is the probability of its least certain tag, and the certainty of a text that of all
+        its tags, O among them."""
+        masks = [[belongs for _, belongs in _belonging(window)] for window in windows]
         read = [
-            one[: len(belong)][torch.tensor(belong, dtype=torch.bool)]
-            for one, belong in zip(logits, own, strict=True)
+            one[: len(mask)][torch.tensor(mask, dtype=torch.bool)]
+            for one, mask in zip(logits, masks, strict=True)
         ]
         chances = torch.cat(read).log_softmax(-1).numpy()
-        numbers = [place for window in windows for place, belongs in _own(window) if belongs]
+        numbers = [place for window in windows for place, belongs in _belonging(window) if belongs]
         tags = best_tags(chances)
         certain = np.exp(chances[np.arange(len(tags)), tags])
-        return [
+        spans = [
             ScoredSpan(numbers[first], numbers[last], label, float(certain[first : last + 1].min()))
             for first, last, label in decoded_spans(tags)
         ]
+        return Decoded(spans, float(certain.min()) if tags else None)
 
 
-def _own(window: Window) -> list[tuple[int, bool]]:
+def _belonging(window: Window) -> list[tuple[int, bool]]:
     """Of each position its place, and whether the token belongs to this window."""
     return [
         (place, place != NOWHERE and window.low <= 2 * place < window.high)

@@ -16,8 +16,6 @@ from trainers.corpora.reading.formats.rows import Problem
 OUTSIDE = "O"
 PREFIXED = re.compile(r"([BIMELSU])[-_](.+)", re.DOTALL)
 INSIDE, LAST, SINGLE = "IM", "EL", "SU"
-SCHEMES = {"IOB2": "BIIB", "BIOES": "BIES", "BILOU": "BILU", "BMES": "BMES"}
-"""What stands for the first word of a span, one inside, the last, and an only one."""
 
 
 class WordSpan(NamedTuple):
@@ -48,17 +46,6 @@ def have_prefixes(tags: Iterable[str]) -> bool:
     """Whether all tags that stand for something have a prefix, and one does."""
     named = [tag for tag in tags if tag != OUTSIDE]
     return bool(named) and all(map(PREFIXED.fullmatch, named))
-
-
-def tags_of(spans: Iterable[WordSpan], words: int, scheme: str = "IOB2") -> list[str]:
-    """A tag for each of so many words; the spans do not overlap."""
-    first, inside, last, single = (*SCHEMES[scheme],)
-    tags = [OUTSIDE] * words
-    for start, end, label in spans:
-        assert tags[start:end] == [OUTSIDE] * (end - start)
-        prefixes = first + inside * (end - start - 2) + last if end - start > 1 else single
-        tags[start:end] = [f"{prefix}-{label}" for prefix in prefixes]
-    return tags
 
 
 def _bare(tags: Sequence[str]) -> Reading:

@@ -108,15 +108,15 @@ class NerTask(LabelledFineTuning):
         return loss, {} if model.training else self._counts(logits, batch)
 
     def _counts(self, logits: Tensor, batch: Batch) -> Counts:
-        """By label, the entities that are there, that are given, and that are both."""
+        """By label, the entities that are gold, that are predicted, and that are both."""
         batch = {name: value.cpu() for name, value in batch.items()}
-        given = {
+        predicted = {
             (row, one.label, one.first, one.last)
             for row, spans in enumerate(self._decoded(logits.cpu(), batch))
             for one in spans
         }
         gold = [tuple(one) for one in batch["gold"].tolist()]
-        counted = {"hit": given & {*gold}, "given": given, "gold": gold}
+        counted = {"hit": predicted & {*gold}, "predicted": predicted, "gold": gold}
         return {
             name: torch.bincount(
                 torch.tensor([label for _, label, *_ in spans], dtype=torch.long),
@@ -136,14 +136,15 @@ class NerTask(LabelledFineTuning):
         of_rows = itertools.groupby(range(len(windows)), batch["row"].tolist().__getitem__)
         rows = [[*numbers] for _, numbers in of_rows]
         return [
-            self.head.decode([*logits[row]], [windows[number] for number in row]) for row in rows
+            self.head.decode([*logits[row]], [windows[number] for number in row]).spans
+            for row in rows
         ]
 
     def metrics(self, counts: Mapping[str, Tensor]) -> dict[str, float]:
-        counted = {name: counts[name].tolist() for name in ("hit", "given", "gold")}
-        found = summary(**counted)
+        counted = {name: counts[name].tolist() for name in ("hit", "predicted", "gold")}
+        computed = summary(**counted)
         return {
-            **{name: float(found[name]) for name in self.settings.test_metrics},
+            **{name: float(computed[name]) for name in self.settings.test_metrics},
             "loss": float(counts["loss"] / counts["targets"]),
         }
 

@@ -42,6 +42,15 @@ class ScoredSpan(NamedTuple):
     score: float
 
 
+class Decoded(NamedTuple):
+    """What a model says of a text."""
+
+    spans: list[ScoredSpan]
+    certainty: float | None
+    """The probability of its least certain decision, that there is an entity or that there is none;
+    None of a text about which nothing is decided."""
+
+
 class Window(NamedTuple):
     """One sequence."""
 
@@ -63,13 +72,13 @@ class Visible(NamedTuple):
 
     @classmethod
     def of(cls, offsets: Sequence[tuple[int, int]]) -> "Visible":
-        found = cls([], [], [])
+        visible = cls([], [], [])
         for number, (start, end) in enumerate(offsets):
-            if start < end and start >= found.end:
-                found.numbers.append(number)
-                found.starts.append(start)
-                found.ends.append(end)
-        return found
+            if start < end and start >= visible.end:
+                visible.numbers.append(number)
+                visible.starts.append(start)
+                visible.ends.append(end)
+        return visible
 
     @property
     def end(self) -> int:

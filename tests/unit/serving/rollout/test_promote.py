@@ -149,7 +149,7 @@ def test_a_model_that_was_not_evaluated_is_refused(storage: Storage) -> None:
     inputs = {"finetune": {"task": "classify"}}
     model = published(storage, "model/demo-finetune-0a", {"weights": "1"}, inputs=inputs)
     with pytest.raises(
-        UserError, match="model/demo-finetune-0a was not evaluated; run `raymill eva"
+        UserError, match="was not evaluated, and promote computes nothing; run `ray"
     ):
         promote.promote(model, {})
     (model.path / "weights").unlink()

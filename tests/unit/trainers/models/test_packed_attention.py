@@ -1,5 +1,6 @@
 """Attention by the bounds of documents, with a stand-in for the kernel that GPUs alone have."""
 
+import inspect
 from types import SimpleNamespace
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.nn.attention import varlen
 
 from trainers.models import packed_attention
 from trainers.models.build import Start, build, packed_inputs
@@ -38,6 +40,16 @@ def kernel(
         attended = functional.scaled_dot_product_attention(*one, is_causal=causal, scale=scale)
         done.append(attended.transpose(0, 1))
     return torch.cat(done)
+
+
+def test_the_stand_in_is_called_as_torchs_own() -> None:
+    """Its parameters are those of torch 2.11; later ones have further ones, with defaults."""
+    real = inspect.signature(varlen.varlen_attn).parameters
+    for name, parameter in inspect.signature(kernel).parameters.items():
+        assert real[name].kind == parameter.kind
+    needed = {name for name, one in real.items() if one.default is inspect.Parameter.empty}
+    assert needed <= inspect.signature(kernel).parameters.keys()
+    assert real["window_size"].default == (-1, -1), "all that is before and behind"
 
 
 @pytest.fixture

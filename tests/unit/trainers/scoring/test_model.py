@@ -8,7 +8,7 @@ from cluster.errors import UserError
 from cluster.store.artifacts import Artifact
 from cluster.store.storage import Storage
 from tests.fakes import published
-from trainers.scoring.model import evaluations_on_test, model_in_folder, model_of
+from trainers.scoring.model import model_in_folder, model_of
 
 CARD = {"raymill.json": json.dumps({"task": "classify"}), "model.safetensors": "weights"}
 INPUTS = {"finetune": {"task": "classify", "max_length": 12}}
@@ -92,10 +92,3 @@ def test_what_evaluation_must_know_of_a_model_is_in_its_manifest() -> None:
     assert found is not None
     with pytest.raises(UserError, match=r"/mine: has no manifest.json, which says how it was fine"):
         _ = found.settings
-
-
-def test_evaluations_on_files_are_none_on_the_test_split(artifact: Artifact) -> None:
-    storage, of = artifact.storage, {"finetune": artifact.id}
-    for name, parents in (("evaluate-0a", of), ("data-0b", of), ("evaluate-0c", {"finetune": "x"})):
-        published(storage, f"evaluation/demo-{name}", parents=parents)
-    assert [one.version for one in evaluations_on_test(storage, artifact.id)] == ["0a"]

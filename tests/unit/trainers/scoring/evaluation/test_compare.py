@@ -12,10 +12,10 @@ from tests.fakes import published
 from tests.unit.trainers.corpora.report.reading import Read
 from trainers.scoring.evaluation import records
 from trainers.scoring.evaluation.compare import (
+    comparable,
     compare_evaluations,
     flipped,
     refuse_unlike,
-    same_rows,
     table,
 )
 from trainers.scoring.evaluation.evaluate import plan_evaluation
@@ -86,18 +86,18 @@ def test_rows_of_other_test_sets_are_refused_with_counts() -> None:
     first, second = [record(n, "好") for n in range(9)], [record(n, "好") for n in range(4, 11)]
     expected = r"5 are in both test sets, 4 only in the first, 2 only in the second; .*--data FILE"
     with pytest.raises(UserError, match=expected):
-        same_rows(first, second, of_one_file=False)
-    ours, theirs, left_out = same_rows(first, second, of_one_file=True)
+        comparable(first, second, of_one_file=False)
+    ours, theirs, left_out = comparable(first, second, of_one_file=True)
     assert [one["row"] for one in ours] == [one["row"] for one in theirs] == [4, 5, 6, 7, 8]
     assert left_out == 6
     with pytest.raises(UserError, match="0 are in both test sets, 9 only in the first"):
-        same_rows(first, [record(20, "好")], of_one_file=True)
+        comparable(first, [record(20, "好")], of_one_file=True)
 
 
 def test_rows_whose_labels_differ_are_refused() -> None:
     first, second = [record(1, "好"), record(2, "好")], [record(2, "好", "差"), record(1, "好")]
     with pytest.raises(UserError, match="of 2 rows 1 have another label"):
-        same_rows(first, second, of_one_file=False)
+        comparable(first, second, of_one_file=False)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from trainers.scoring.evaluation.paired import differences, flips, mcnemar, p_value
+from trainers.scoring.evaluation.paired import differences, flips, mcnemar, p_value, same_rows
 from trainers.tasks.classify.figures import tally
 
 
@@ -39,6 +39,14 @@ def test_flips_are_rows_that_one_alone_has_right() -> None:
     )
     assert (found.only_first.tolist(), found.only_second.tolist()) == ([1], [2])
     assert found.p == 1.0
+
+
+def test_rows_are_matched_by_their_ids() -> None:
+    first = [{"id": id_, "of": "first"} for id_ in "abcd"]
+    second = [{"id": id_, "of": "second"} for id_ in "xdba"]
+    ours, theirs = same_rows(first, second)
+    assert [(one["id"], one["of"]) for one in ours] == [(id_, "first") for id_ in "abd"]
+    assert [(one["id"], one["of"]) for one in theirs] == [(id_, "second") for id_ in "abd"]
 
 
 def test_a_model_does_not_differ_from_itself() -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from tests.unit.trainers.corpora.report.reading import Read
 from trainers.scoring.evaluation.comparison_report import comparison_page
-from trainers.scoring.evaluation.figures import compared, details, with_intervals
+from trainers.scoring.evaluation.figures import compared, details, tally_of, with_intervals
 from trainers.scoring.evaluation.report import ERRORS, answer, evaluation_page
 from trainers.scoring.evaluation.text import number, p_text
 from trainers.tasks.classify.spec import Classify
@@ -41,9 +41,9 @@ def evaluation() -> dict[str, Any]:
     test, *_ = compared(TASK, own, baseline)
     seeds = {"pretrained": {"values": [0.9, 0.92], "mean": 0.91, "half_width_95": 0.02}}
     return {
-        "test": with_intervals(TASK, own),
-        **details(TASK, own),
-        "ngram": with_intervals(TASK, baseline),
+        "test": with_intervals(TASK, own, tally_of(TASK, own)),
+        **details(own, tally_of(TASK, own)),
+        "ngram": with_intervals(TASK, baseline, tally_of(TASK, baseline)),
         "against": {"ngram": test},
         "seeds": seeds,
     }
@@ -116,7 +116,8 @@ def test_what_became_of_a_files_rows_is_told(evaluation: dict[str, Any]) -> None
 
 def test_a_model_that_is_always_right_has_a_page() -> None:
     own = [{**record, "prediction": record["gold"], "score": 1.0} for record in records(10)]
-    evaluation = {"test": with_intervals(TASK, own), **details(TASK, own)}
+    tally = tally_of(TASK, own)
+    evaluation = {"test": with_intervals(TASK, own, tally), **details(own, tally)}
     assert "1.0000 [1.0000, 1.0000]" in evaluation_page(
         TASK, evaluation, own, ID, "test", "model/x on its test split"
     )
@@ -144,7 +145,8 @@ def entities(every: int) -> list[dict[str, Any]]:
 
 def test_mistakes_of_entities_are_counted_by_kind_and_marked_in_their_texts() -> None:
     task, own = Ner(base="some/model"), entities(10)
-    evaluation = {"test": with_intervals(task, own), **details(task, own)}
+    tally = tally_of(task, own)
+    evaluation = {"test": with_intervals(task, own, tally), **details(own, tally)}
     page = evaluation_page(task, evaluation, own, ID, "test", "model/x on its test split")
     read = Read(page)
     assert "What goes wrong" in read.text
@@ -160,6 +162,24 @@ def test_mistakes_of_entities_are_counted_by_kind_and_marked_in_their_texts() ->
     page = comparison_page(task, comparison, own, entities(4), flips, ID)
     assert "As the second reads it" in page
     assert page.count("<mark") == 2 * (len(flips[0]) + len(flips[1]))
+
+
+@pytest.mark.parametrize(
+    ("task", "has_line"),
+    [
+        (Classify(), True),
+        (Ner(base="some/model", max_windows=1), True),
+        (Ner(base="some/model"), False),
+    ],
+)
+def test_a_line_is_drawn_where_a_text_is_cut(task: Any, has_line: bool) -> None:
+    """Not at the end of a first window, behind which others are read."""
+    own = records(10) if task.task == "classify" else entities(10)
+    tally = tally_of(task, own)
+    evaluation = {"test": with_intervals(task, own, tally), **details(own, tally)}
+    page = evaluation_page(task, evaluation, own, ID, "test", "model/x on its test split")
+    *_, tokens = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
+    assert ("stroke-dasharray" in tokens) == has_line
 
 
 def test_columns_that_make_no_slices_are_told(evaluation: dict[str, Any]) -> None:

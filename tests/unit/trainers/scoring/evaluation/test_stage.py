@@ -1,6 +1,6 @@
 import pytest
 
-from trainers.scoring.evaluation.stage import mean_of, over_seeds
+from trainers.scoring.evaluation.stage import grouped, mean_of, over_seeds
 
 
 def test_the_gain_from_pretraining_is_paired_by_seed() -> None:
@@ -29,3 +29,13 @@ def test_an_interval_is_students() -> None:
     assert found["half_width_95"] == pytest.approx(4.3027 * 0.02 / 3**0.5, rel=1e-4)
     assert mean_of([0.5, 0.5])["half_width_95"] == 0.0
     assert mean_of([0.5]) == {"mean": 0.5}, "one value has no interval"
+
+
+def test_a_baseline_has_the_groups_that_the_model_knows() -> None:
+    """So that its intervals are over the same groups."""
+    of_baseline = [{"id": "a", "prediction": "x"}, {"id": "b", "prediction": "y"}]
+    ours = [{"id": "a", "group": "g"}, {"id": "b", "group": None}]
+    assert grouped(of_baseline, ours) == [
+        {"id": "a", "prediction": "x", "group": "g"},
+        {"id": "b", "prediction": "y", "group": None},
+    ]

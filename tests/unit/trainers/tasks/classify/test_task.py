@@ -164,7 +164,7 @@ def test_validation_has_the_f1_of_scikit_learn(task: ClassifyTask) -> None:
     gold, given = torch.tensor([0, 1, 1, 2, 2, 2]), torch.tensor([0, 1, 2, 2, 2, 0])
     counts = {
         "hit": torch.bincount(gold[gold == given], minlength=3)[None],
-        "given": torch.bincount(given, minlength=3)[None],
+        "predicted": torch.bincount(given, minlength=3)[None],
         "all_right": (gold == given).sum()[None],
         "texts": torch.tensor(6),
         "gold": torch.bincount(gold, minlength=3),

@@ -1,13 +1,16 @@
 """Entities in the text as it was sent."""
 
+import math
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from fastapi.testclient import TestClient
 
 from serving.config import Serve
 from serving.encoders.api import http_api
-from tests.entities import ROWS, save_ner
+from tests.entities import ROWS, ner_task, save_ner
 from tests.fakes import recorded_here
 from trainers.corpora.cleaning.config import Clean
 from trainers.corpora.cleaning.rules import normalize
@@ -64,13 +67,38 @@ def test_answers_do_not_depend_on_the_other_texts(predictor: Any) -> None:
     assert predictor.predict([]) == []
 
 
-def test_records_have_the_score_of_the_least_certain_entity(predictor: Any) -> None:
-    for row, record in zip(ROWS, recorded_here(predictor, ROWS), strict=True):
+def test_records_have_the_probability_of_the_least_certain_decision(predictor: Any) -> None:
+    outputs = predictor.predict([row["text"] for row in ROWS])
+    for row, record, output in zip(ROWS, recorded_here(predictor, ROWS), outputs, strict=True):
         assert record["gold"] == row["entities"]
+        assert record["score"] == pytest.approx(predictor.score(output)), "as a column has it"
+        if not row["text"]:
+            assert record["score"] is None
+            continue
         scores = [one["score"] for one in record["prediction"]]
-        assert record["score"] == min(scores, default=1.0)
+        assert 0 < record["score"] <= min(scores, default=1.0)
         places = [(one["start"], one["end"]) for one in record["prediction"]]
         assert places == sorted(places)
+
+
+@pytest.mark.parametrize("head", ["tags", "spans"])
+def test_where_no_entity_is_found_the_model_says_how_certain_it_is(
+    head: str, tmp_path: Path, tokenizer: Any
+) -> None:
+    """A model that missed all entities of a text is not certain because of that."""
+    task = ner_task(tmp_path / "task", tokenizer, head=head)
+    predictor = load(save_ner(tmp_path / "model", task))
+    with torch.no_grad():
+        predictor.model.classifier.weight.zero_()
+        outside = predictor.model.classifier.bias
+        outside.copy_(
+            torch.tensor([1.0] + [0.0] * 4 if head == "tags" else [0.0] * 128 + [-0.5] * 4)
+        )
+    (output,) = predictor.predict(["鲁迅在北京"])
+    assert output.entities == []
+    of_outside = math.e / (math.e + 4) if head == "tags" else math.e / (math.e + 1)
+    assert predictor.score(output) == pytest.approx(of_outside, abs=1e-6)
+    assert "certainty" not in output.model_dump_json()
 
 
 def test_the_endpoint_answers_as_evaluation_does(predictor: Any) -> None:

@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.errors import UserError
-from tests.entities import ASTRONAUT, FLAG, labelled_words
+from tests.entities import ASTRONAUT, FLAG, labelled_words, tags_of
 from trainers.corpora.cleaning.config import Clean
 from trainers.corpora.cleaning.documents import Counts, Normalizer
 from trainers.corpora.cleaning.rules import normalize
 from trainers.corpora.reading.formats.rows import Problem
 from trainers.corpora.reading.readers import Document
 from trainers.tasks.ner.rows import Entity, EntityRows, Marked, of_words
-from trainers.tasks.ner.tags import WordSpan, tags_of
+from trainers.tasks.ner.tags import WordSpan
 
 CLUENER = {
     "text": "浙商银行企业信贷部叶老桂博士则从另一个角度对五道门槛进行了解读。",

@@ -1,5 +1,6 @@
 """Against the papers' formulas, written plainly."""
 
+import itertools
 import math
 from typing import Any
 
@@ -113,10 +114,29 @@ def test_nested_spans_are_found_each_in_its_window() -> None:
                 one[at, 2 * SIZE + label] = 2.0 if place in begins else -9.0
                 one[at, 2 * SIZE + 2 + label] = 1.0 if place in ends else -9.0
         logits.append(one)
-    found = HEAD.decode(logits, read.windows)
+    found, certainty = HEAD.decode(logits, read.windows)
     assert [Span(*one[:3]) for one in found] == sorted(spans)
     assert {round(one.score, 4) for one in found} == {round(1 / (1 + math.exp(-3)), 4)}
     assert isinstance(found[0], ScoredSpan)
+    assert certainty == pytest.approx(1 / (1 + math.exp(-3)))
+
+
+def test_a_text_is_as_certain_as_the_span_nearest_to_the_border() -> None:
+    """Of two windows; a span that is read in the other one does not count."""
+    read: Any = Read(12)
+    logits = [outputs(len(window.places), seed=at) for at, window in enumerate(read.windows)]
+    logits = [one - torch.tensor([0.0] * 2 * SIZE + [9.0] * 4) for one in logits]
+    scores = []
+    for window, one in zip(read.windows, logits, strict=True):
+        of_all = span_scores(one, torch.arange(len(one)))
+        for (i, first), (j, last) in itertools.product(enumerate(window.places), repeat=2):
+            is_read = NOWHERE not in (first, last) and first <= last
+            if is_read and window.low <= first + last < window.high:
+                scores += of_all[:, i, j].tolist()
+    assert max(scores) < 0
+    spans, certainty = HEAD.decode(logits, read.windows)
+    assert spans == []
+    assert certainty == pytest.approx(1 - 1 / (1 + math.exp(-max(scores))), rel=1e-4)
 
 
 def test_a_span_that_no_window_holds_is_not_learned() -> None:
@@ -124,4 +144,5 @@ def test_a_span_that_no_window_holds_is_not_learned() -> None:
     assert [len(one.places) for one in read.windows] == [8, 8, 6]
     long, fits = Span(2, 7, 0), Span(0, 5, 0)
     assert HEAD.learnable(read, [long, fits]) == [fits]
-    assert HEAD.decode([torch.zeros(2, 2 * SIZE + 4)], [Window([], [NOWHERE] * 2, 0, 0)]) == []
+    nothing = HEAD.decode([torch.zeros(2, 2 * SIZE + 4)], [Window([], [NOWHERE] * 2, 0, 0)])
+    assert nothing == ([], None)

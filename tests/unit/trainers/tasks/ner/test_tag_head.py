@@ -4,6 +4,7 @@ import itertools
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -85,7 +86,7 @@ def test_spans_to_tags_and_back_is_the_identity(data: Any) -> None:
         for place, tag in enumerate(row):
             scores[place, tag if tag != IGNORED else 2] = 9.0  # elsewhere nonsense
     padded = [torch.cat([one, torch.rand(3, TAGS)]) for one in logits]
-    assert [one[:3] for one in HEAD.decode(padded, read.windows)] == spans
+    assert [one[:3] for one in HEAD.decode(padded, read.windows).spans] == spans
     flat = [tag for row in labels for tag in row if tag != IGNORED]
     assert decoded_spans(flat) == spans
 
@@ -100,6 +101,16 @@ def test_the_outermost_is_learned() -> None:
 
 def test_a_score_is_that_of_the_least_certain_token() -> None:
     chances = torch.tensor([[0.1, 0.8, 0.0, 0.1, 0.0], [0.2, 0.0, 0.6, 0.1, 0.1]]) + 1e-9
-    (found,) = HEAD.decode([chances.log()], [Window([], [0, 1], 0, 4)])
-    assert (found[:3], round(found.score, 3)) == ((0, 1, 0), 0.6)
-    assert HEAD.decode([torch.zeros(2, TAGS)], [Window([], [NOWHERE, NOWHERE], 0, 0)]) == []
+    (span,), _ = HEAD.decode([chances.log()], [Window([], [0, 1], 0, 4)])
+    assert (span[:3], round(span.score, 3)) == ((0, 1, 0), 0.6)
+    nothing = HEAD.decode([torch.zeros(2, TAGS)], [Window([], [NOWHERE, NOWHERE], 0, 0)])
+    assert nothing == ([], None)
+
+
+@pytest.mark.parametrize("first", [[0.1, 0.8, 0.0, 0.1, 0.0], [0.9, 0.1, 0.0, 0.0, 0.0]])
+def test_a_text_is_as_certain_as_its_least_certain_tag(first: list[float]) -> None:
+    """With an entity and without one: what was nearly one makes it doubtful."""
+    chances = torch.tensor([first, [0.55, 0.45, 0.0, 0.0, 0.0]]) + 1e-9
+    spans, certainty = HEAD.decode([chances.log()], [Window([], [0, 1], 0, 4)])
+    assert len(spans) == (first[1] > first[0])
+    assert certainty == pytest.approx(0.55, abs=1e-6)

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.entities import SCHEMES, tags_of
 from trainers.corpora.reading.formats.rows import Problem
-from trainers.tasks.ner.tags import OUTSIDE, SCHEMES, Reading, WordSpan, spans_of, tags_of
+from trainers.tasks.ner.tags import OUTSIDE, Reading, WordSpan, spans_of
 
 
 def read(tags: str) -> Reading:

@@ -106,7 +106,7 @@ def test_a_perfect_model_has_an_f1_of_what_can_be_learned(
     counts = task._counts(perfect(task, batch), batch)
     learned = 10 if task.settings.head == "spans" else 9
     assert int(counts["gold"].sum()) == 11
-    assert int(counts["hit"].sum()) == int(counts["given"].sum()) == learned
+    assert int(counts["hit"].sum()) == int(counts["predicted"].sum()) == learned
     metrics = task.metrics({**counts, "loss": torch.tensor(1.0), "targets": torch.tensor(2.0)})
     assert metrics["span_f1"] == pytest.approx(2 * learned / (learned + 11))
     assert metrics["loss"] == 0.5

@@ -22,7 +22,6 @@ from trainers.engine import attention, dropout, schedule, zero
 from trainers.engine.anomalies import AnomalyWatch
 from trainers.engine.batches import Batches
 from trainers.engine.compiling import try_compile
-from trainers.engine.heap import keep_freed_memory
 from trainers.engine.job import Ended, Report, TrainJob
 from trainers.engine.journal import Journal
 from trainers.engine.stop_requests import Request, RequestSource, no_request
@@ -143,8 +142,6 @@ def _on_its_device(job: TrainJob) -> tuple[torch.device, TrainJob]:
     torch.set_num_threads(job.settings.worker_cpus)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    else:
-        keep_freed_memory()
     torch.manual_seed(job.seed)
     zero.import_deepspeed(device)
     precision = zero.agreed_precision(job.settings, device)

@@ -2,14 +2,14 @@
 
 All shards of an output have one schema. A Parquet file says what its columns are. Of rows that do
 not say it, such as those of JSON, the first ones decide, and what a later row has that fits nowhere
-is kept as JSON in the column `rescued_data`.
+is kept as JSON in the column `rescued_data`. Files of Parquet that agree need no such column.
 """
 
 import functools
 import json
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -24,17 +24,20 @@ SCORE = "score"
 """How certain a prediction is, where its task has one number for that (Predictor.score)."""
 JSON = {b"content": b"json"}
 """Marks a column of texts that are JSON: objects, and what was of several types."""
+RESCUED_FIELD = pa.field(RESCUED, pa.large_string(), metadata=JSON)
 SCALARS = {str: pa.large_string(), bool: pa.bool_(), int: pa.int64(), float: pa.float64()}
 
 
 def schema_of_rows(rows: Sequence[Row]) -> pa.Schema:
     """What the columns of rows are, by their values. Pure."""
     names = dict.fromkeys(name for row in rows for name in row)
-    return pa.schema([_field(name, [row[name] for row in rows if name in row]) for name in names])
+    fields = [_field(name, [row[name] for row in rows if name in row]) for name in names]
+    return _with_rescued(pa.schema(fields))
 
 
 def schema_of_files(schemas: Sequence[pa.Schema]) -> pa.Schema:
     """The columns of all these files; of one that differs too much, as the first has it. Pure."""
+    types = {(field.name, field.type) for schema in schemas for field in schema}
     fields: dict[str, pa.Field] = {}
     for field in (field for schema in schemas for field in schema):
         known = pa.schema([fields.get(field.name, field).remove_metadata()])
@@ -44,7 +47,24 @@ def schema_of_files(schemas: Sequence[pa.Schema]) -> pa.Schema:
         except pa.ArrowException:
             (both,) = known
         fields[field.name] = both.with_nullable(True)
-    return pa.schema([*fields.values()])
+    schema = pa.schema([*fields.values()])
+    agree = len(types) == len(fields) and all(map(_holds_what_it_reads, schema.types))
+    return schema if agree and RESCUED not in fields else _with_rescued(schema)
+
+
+def _with_rescued(schema: pa.Schema) -> pa.Schema:
+    """A column that the input has of that name is taken over."""
+    place = schema.get_field_index(RESCUED)
+    return schema.append(RESCUED_FIELD) if place < 0 else schema.set(place, RESCUED_FIELD)
+
+
+def _holds_what_it_reads(kind: pa.DataType) -> bool:
+    """Whether every value of a column of this type, as Python has it, fits the type again."""
+    if pa.types.is_nested(kind):
+        return all(_holds_what_it_reads(kind.field(n).type) for n in range(kind.num_fields))
+    of_bytes = (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
+    is_plain = pa.types.is_primitive(kind) and not pa.types.is_float16(kind)
+    return is_plain or pa.types.is_decimal(kind) or pa.types.is_null(kind) or kind in of_bytes
 
 
 def _field(name: str, values: Sequence[Any]) -> pa.Field:
@@ -76,17 +96,32 @@ def _type_of(values: Sequence[Any]) -> pa.DataType | None:
 
 def input_table(rows: Sequence[Row], schema: pa.Schema) -> pa.Table:
     """The rows by the schema, with what has no place in it in RESCUED. Pure."""
-    known = {*schema.names}
+    known = {*schema.names} - {RESCUED}
     rescued = [
         {} if row.keys() <= known else {name: row[name] for name in row if name not in known}
         for row in rows
     ]
-    arrays = [_array([row.get(field.name) for row in rows], field, rescued) for field in schema]
-    texts = [as_json(left).decode() if left else None for left in rescued]
-    arrays.append(pa.array(texts, pa.large_string()))
-    return pa.table(
-        arrays, schema=schema.append(pa.field(RESCUED, pa.large_string(), metadata=JSON))
-    )
+    arrays = {
+        field.name: _array([row.get(field.name) for row in rows], field, rescued)
+        for field in schema
+        if field.name != RESCUED
+    }
+    if RESCUED in schema.names:
+        arrays[RESCUED] = pa.array([*map(_rescued_text, rescued)], RESCUED_FIELD.type)
+    else:
+        assert not any(rescued), "files of Parquet that agree have no such values"
+    return pa.table([arrays[name] for name in schema.names], schema=schema)
+
+
+def _rescued_text(left: Mapping[str, Any]) -> str | None:
+    """What is left of a row, as JSON. A text that the input had there stays as it is where nothing
+    else is left, and is one of the values of the JSON otherwise."""
+    if left.get(RESCUED, "") is None:
+        left = {name: value for name, value in left.items() if name != RESCUED}
+    if left.keys() == {RESCUED} and isinstance(left[RESCUED], str):
+        text: str = left[RESCUED]
+        return text
+    return as_json(left).decode() if left else None
 
 
 def _array(values: list[Any], field: pa.Field, rescued: list[dict[str, Any]]) -> pa.Array:

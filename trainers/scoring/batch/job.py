@@ -15,7 +15,8 @@ import contextlib
 import dataclasses
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from trainers.corpora.reading.readers import Document, first_columns, read_whole
 from trainers.corpora.reading.sources import Part
 from trainers.corpora.text_batches import batched
 from trainers.scoring.answers import Row, characters
-from trainers.scoring.batch.columns import RESCUED, schema_of_files, schema_of_rows
+from trainers.scoring.batch.columns import schema_of_files, schema_of_rows
 from trainers.scoring.batch.shards import ENDINGS
 from trainers.scoring.model import Model
 from trainers.scoring.source import named_source, refuse_missing
@@ -43,7 +44,7 @@ from trainers.tasks.spec import TaskSection
 
 PLAN, ERRORS, MARKERS, MANIFEST = "_plan.json", "_errors", "_markers", "_manifest.json"
 LOCK = ".lock"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 READING = (
     *("dataset", "dataset_split", "revision", "package", "format", "encoding", "delimiter"),
     *("columns", "tagged"),
@@ -211,7 +212,7 @@ def _parts_and_schema(
     )
     schema = input_schema(source, parts, makes_text(task, source))
     for name in schema.names:
-        if name.startswith(prefix) or name == RESCUED:
+        if name.startswith(prefix):
             raise UserError(
                 f"IN: the column {name!r} has a name of those that score adds; rename it, or set "
                 "another --prefix"
@@ -257,12 +258,12 @@ def input_schema(source: Source, parts: Sequence[Part], has_made_text: bool = Fa
     """The columns of IN, by what its files say or by the first rows of some of them, with those
     that are made. Raises UserError where the inputs of the model are not among them, or none of
     these can be read."""
-    some = parts[:: -(-len(parts) // SAMPLED_PARTS) or 1]
-    files = [part.file for part in some if part.file is not None and archive_of(part.file) is None]
-    if files and all(format_of(file, source.format) == "parquet" for file in files):
-        schema = schema_of_files(_fitting(source, dict.fromkeys(files)))
+    files = [*dict.fromkeys(part.file for part in parts if part.file is not None)]
+    if files and all(_is_parquet(file, source) for file in files):
+        schema = schema_of_files(_fitting(source, files))
         made = [pa.field(TEXT, pa.large_string())] if has_made_text else []
         return pa.schema([*schema, *made])
+    some = parts[:: -(-len(parts) // SAMPLED_PARTS) or 1]
     read = [pair for part in some for pair in _first_rows(source, part, has_made_text)]
     problems = [document.problem for document, _ in read]
     first = next(iter(problems), None)
@@ -275,11 +276,16 @@ def input_schema(source: Source, parts: Sequence[Part], has_made_text: bool = Fa
     return schema_of_rows([row for document, row in read if document.problem is None])
 
 
-def _fitting(source: Source, files: Iterable[str]) -> list[pa.Schema]:
+def _is_parquet(file: str, source: Source) -> bool:
+    return archive_of(file) is None and format_of(file, source.format) == "parquet"
+
+
+def _fitting(source: Source, files: Sequence[str]) -> list[pa.Schema]:
     """What the files of Parquet that can be scored say. Raises UserError if none can."""
     schemas, misfits = [], []
-    for file in files:
-        schema = parquet.schema(file)
+    with ThreadPoolExecutor(sources.LISTING_THREADS) as pool:
+        read = [*pool.map(parquet.schema, files)]
+    for file, schema in zip(files, read, strict=True):
         try:
             refuse_columns(file, source.wanted, schema.names, is_whole=True)
         except UserError as error:

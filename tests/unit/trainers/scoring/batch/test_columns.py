@@ -91,7 +91,7 @@ rows = st.lists(st.dictionaries(st.sampled_from("abc"), values), min_size=1, max
 def test_every_value_can_be_read_back(rows: list[dict[str, Any]], first: int) -> None:
     schema = schema_of_rows(rows[:first])
     table = input_table(rows, schema)
-    assert table.schema.names == [*schema.names, RESCUED]
+    assert table.schema == schema
     for row, written in zip(rows, table.to_pylist(), strict=True):
         rescued = from_json(written.pop(RESCUED) or "{}")
         is_json = {field.name for field in schema if field.metadata == JSON}
@@ -111,13 +111,40 @@ def test_parquet_files_keep_their_types() -> None:
     )
     other = pa.schema([("x", pa.int64()), ("at", pa.string()), ("more", pa.binary())])
     schema = schema_of_files([one, other])
-    assert schema.names == ["x", "at", "s", "more"]
+    assert schema.names == ["x", "at", "s", "more", RESCUED]
     assert schema.field("x").type == pa.int64()
     assert schema.field("at").type == pa.timestamp("ns"), "no type is both: the first file's"
     table = input_table([{"s": {"a": 1}}, {"s": {"a": 1, "b": 2}}, {"more": b"\xff"}], schema)
     assert table["s"].to_pylist() == [{"a": 1}, None, None]
     assert from_json(table[RESCUED][1].as_py()) == {"s": {"a": 1, "b": 2}}
     assert table["more"][2].as_py() == b"\xff"
+
+
+def test_parquet_files_that_agree_need_no_rescue() -> None:
+    kinds = [
+        pa.int32(),
+        pa.list_(pa.struct([("a", pa.float32())])),
+        pa.map_(pa.string(), pa.int8()),
+    ]
+    schema = pa.schema([(f"column_{n}", kind) for n, kind in enumerate(kinds)])
+    assert schema_of_files([schema, schema]).names == schema.names
+    assert RESCUED in schema_of_files([schema, pa.schema([("column_0", pa.int64())])]).names
+    assert RESCUED in schema_of_files([pa.schema([("kind", pa.float16())])]).names
+
+
+@pytest.mark.parametrize(
+    ("own", "says"),
+    [(None, None), ("{}", "{}"), ("my text", "my text"), ({"a": 1}, '{"rescued_data":{"a":1}}')],
+)
+def test_what_was_rescued_before_is_taken_over(own: Any, says: str | None) -> None:
+    of_rows = schema_of_rows([{RESCUED: own, "x": 1}])
+    of_files = schema_of_files([pa.schema([(RESCUED, pa.string()), ("x", pa.int64())])])
+    for schema in (of_rows, of_files):
+        assert schema.names == [RESCUED, "x"]
+        table = input_table([{RESCUED: own, "x": 1}, {RESCUED: own, "x": "?"}], schema)
+        first, second = table[RESCUED].to_pylist()
+        assert first == says
+        assert from_json(second) == {"x": "?"} | ({} if own is None else {RESCUED: own})
 
 
 class Span(TypedDict):

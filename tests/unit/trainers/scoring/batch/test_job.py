@@ -15,6 +15,7 @@ from tests.fakes import published
 from tests.tagging import Tag
 from trainers.corpora.reading import sources
 from trainers.scoring.batch import job
+from trainers.scoring.batch.columns import RESCUED
 from trainers.scoring.batch.job import (
     ScorePlan,
     _refuse_place,
@@ -213,16 +214,17 @@ def test_columns_that_score_adds_are_not_in_the_input() -> None:
 def test_columns_are_looked_for_in_several_files() -> None:
     for number in range(3):
         Path(f"{number}.jsonl").write_text(f'{{"text": "a", "of_{number}": {number}}}\n')
-    assert plan(path="?.jsonl").job.schema.names == ["text", "of_0", "of_1", "of_2"]
+    assert plan(path="?.jsonl").job.schema.names == ["text", "of_0", "of_1", "of_2", RESCUED]
 
 
 def test_parquet_says_its_columns() -> None:
     pq.write_table(pa.table({"text": ["a"], "n": pa.array([1], pa.int8())}), "in.parquet")
     schema = plan(path="in.parquet").job.schema
+    assert schema.names == ["text", "n"]
     assert schema.field("n").type == pa.int8()
 
 
 def test_an_empty_input_has_no_columns() -> None:
     Path("in.jsonl").write_text("")
     source = source_of("in.jsonl", (), Classify)
-    assert input_schema(source, []).names == []
+    assert input_schema(source, []).names == [RESCUED]

@@ -19,7 +19,7 @@ from trainers.corpora.reading import sources
 from trainers.corpora.reading.formats import streams
 from trainers.scoring import answers
 from trainers.scoring.answers import characters, read_ahead
-from trainers.scoring.batch import shards
+from trainers.scoring.batch import job, shards
 from trainers.scoring.batch.job import ScorePlan, make_plan, source_of
 from trainers.scoring.batch.part import score_part
 from trainers.scoring.model import model_in_folder
@@ -36,11 +36,17 @@ def model(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Any:
 def plan(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.chdir(tmp_path)
 
-    def make(path: str, *overrides: str, format: str = "parquet", out: str = "out") -> ScorePlan:
+    def make(
+        path: str,
+        *overrides: str,
+        format: str = "parquet",
+        out: str = "out",
+        prefix: str = "prediction_",
+    ) -> ScorePlan:
         found = model_in_folder(str(model))
         assert found is not None
         source = source_of(path, overrides, Classify)
-        return make_plan(found, source, out, format, "prediction_", lambda line: None)
+        return make_plan(found, source, out, format, prefix, lambda line: None)
 
     return make
 
@@ -229,7 +235,16 @@ def test_types_of_parquet_stay(plan: Any) -> None:
     for name in table.column_names:
         assert written.schema.field(name).type == table.schema.field(name).type, name
         assert written[name].to_pylist() == table[name].to_pylist(), name
-    assert written["rescued_data"].null_count == 2
+
+
+def test_what_one_model_scored_another_scores(plan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job, "SAMPLED_ROWS", 1)
+    write("in.jsonl", [{"text": "a", "n": 1}, {"text": "b", "n": "many"}])
+    run(plan("in.jsonl", out="first"))
+    run(plan("first/*.parquet", out="second", prefix="second_"))
+    rows = pq.ParquetFile("second/part-000000.parquet").read().to_pylist()
+    assert [row["rescued_data"] for row in rows] == [None, '{"n":"many"}']
+    assert {"prediction_label", "second_label"} <= rows[0].keys()
 
 
 def test_a_csv_of_another_header_is_refused_and_two_equal_columns(plan: Any) -> None:

@@ -210,6 +210,11 @@ def _explain(
             return f"{where}: {unknown}{hint}"
         case "missing":
             return f"{where}: missing; it must be given"
+        case "union_tag_invalid":  # a section of several kinds, told by its key `task`
+            known, task = _choices(item), item["input"]["task"]
+            where = _where(document, source, assigned, ".".join(map(str, [*keys, "task"])))
+            hint = nearest(str(task), known)
+            return f"{where}: must be {' or '.join(known)}, found {show(task)}{hint}"
         case "value_error" | "assertion_error":
             return f"{where}: {cause}"
         case kind:
@@ -230,8 +235,9 @@ def _where(document: dict[str, Any], source: str, assigned: Iterable[str], key: 
 
 
 def _choices(item: Any) -> list[str]:
-    expected = str(item.get("ctx", {}).get("expected", ""))
-    return expected.split("'")[1::2]
+    context = item.get("ctx", {})
+    expected = str(context.get("expected", context.get("expected_tags", "")))
+    return [choice.lstrip("|") for choice in expected.split("'")[1::2]]
 
 
 def _fields(model: type[Section], keys: Sequence[Any]) -> list[str]:

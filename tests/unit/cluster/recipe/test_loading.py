@@ -430,6 +430,17 @@ def test_a_key_is_looked_for_among_those_of_its_task(tmp_path: Path, key: str, s
     assert "class_weights," not in str(caught.value)
 
 
+def test_a_task_that_is_none_is_told_with_those_that_are(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("name: demo\nfinetune:\n  base: some/model\n  task: nerr\n")
+    told = "finetune.task: must be classify or ner, found 'nerr'; did you mean 'ner'?"
+    with pytest.raises(RecipeError) as caught:
+        load(path)
+    assert str(caught.value) == f"{path}:4: {told}"
+    with pytest.raises(RecipeError, match=r"^--set finetune\.task: must be .*, found 5$"):
+        load(path, ["finetune.task=5"])
+
+
 def test_a_section_may_stand_in_no_recipe() -> None:
     found = load_keys(Source, ["columns.text=body", "tagged=true"], {"path": "a.txt"})
     assert found == Source(path="a.txt", columns={"text": "body"}, tagged=True)

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from cluster.errors import UserError
+from cluster.errors import RaymillError, UserError
 from cluster.ray.resources import concurrent, less, refuse_unless_fits
 from cluster.ray.resources import gpus as gpus_together
 from cluster.runs.progress import Progress, relayed
@@ -150,7 +150,17 @@ def _outcomes(
         for row in made.iter_rows():
             yield json.loads(row["outcome"])
     except ray.exceptions.RayError as error:
-        raise cause_of(error, for_memory="set fewer --workers") from error
+        cause = cause_of(error, for_memory="set fewer --workers")
+        raise cause.error if isinstance(cause, Enclosed) else cause from error
+
+
+class Enclosed(Exception):
+    """An error of ours on its way through Ray Data, which adds a note on its own retries to the
+    text of what `map_batches` raises (`_annotate_exception_with_retry_context`)."""
+
+    def __init__(self, error: RaymillError, *notes: str):
+        super().__init__(error, *notes)
+        self.error = error
 
 
 class Scorer:
@@ -173,6 +183,12 @@ class Scorer:
         return self._model.load(own_device(self._gpus))
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[str]]:
+        try:
+            return self._outcomes(batch)
+        except RaymillError as error:
+            raise Enclosed(error) from error
+
+    def _outcomes(self, batch: Mapping[str, Any]) -> dict[str, list[str]]:
         with self._forwards:
             predictor = self._predictor
         made = []

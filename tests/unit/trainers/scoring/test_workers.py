@@ -1,3 +1,4 @@
+import pickle
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -5,7 +6,8 @@ from unittest import mock
 
 import pytest
 import ray.data
-from ray.exceptions import OutOfMemoryError
+from ray.data._internal.util import _annotate_exception_with_retry_context
+from ray.exceptions import OutOfMemoryError, RayTaskError
 
 from cluster.errors import InfrastructureError, UserError
 from tests.fakes import Notes
@@ -95,6 +97,25 @@ def test_a_worker_that_lacks_memory_is_told_by_what_scoring_can_set(
     monkeypatch.setattr(ray.data, "from_items", lambda items, override_num_blocks: dataset)
     told = r"lacked memory .*; give its node more, or set fewer --workers$"
     with pytest.raises(InfrastructureError, match=told):
+        [*workers._outcomes(mock.Mock(), mock.Mock(), {0: {}}, Workers(1, 1, 0.0), Notes())]
+
+
+def test_an_error_of_ours_comes_without_notes_of_ray_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> Any:
+        raise UserError("a.jsonl:1: damaged")
+
+    scorer = workers.Scorer(mock.Mock(), refuse, 1, 0.0, Notes())
+    monkeypatch.setattr(workers.Scorer, "_predictor", None)
+    with pytest.raises(workers.Enclosed) as caught:
+        scorer({"number": [0], "part": ["{}"]})
+    context = {"description": "", "attempts": 1, "max_attempts": 1, "total_backoff_s": 0.0}
+    noted = _annotate_exception_with_retry_context(caught.value, exception_str="", **context)
+    sent = pickle.loads(pickle.dumps(noted))
+    assert "retry attempts" in str(sent), "else it need not be enclosed"
+    dataset = mock.Mock()
+    dataset.map_batches.return_value.iter_rows.side_effect = RayTaskError("f", "", sent)
+    monkeypatch.setattr(ray.data, "from_items", lambda items, override_num_blocks: dataset)
+    with pytest.raises(UserError, match=r"^a.jsonl:1: damaged$"):
         [*workers._outcomes(mock.Mock(), mock.Mock(), {0: {}}, Workers(1, 1, 0.0), Notes())]
 
 

@@ -2,7 +2,7 @@
 
 import argparse
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,11 @@ from cluster.cli.verbs import Answer, run, tell_taken
 from cluster.errors import UserError
 from cluster.lazy_import import lazy_import
 from cluster.ray.session import connected, held, nodes
+from cluster.recipe.document import parse
 from cluster.recipe.loading import located
 from cluster.runs.progress import Console, Terminal
 from cluster.runs.records import StageRecord
-from cluster.store.artifacts import Artifact
+from cluster.store.artifacts import REPORT, Artifact
 from cluster.store.lookup import lookup, placed
 
 
@@ -28,11 +29,7 @@ def evaluate(options: argparse.Namespace, terminal: Terminal) -> Answer:
         figures = answer["stages"][-1]["metrics"]
         terminal.answer("\n".join(summary.figures(figures)))
         return exit_status, answer
-    if Path(options.target).is_file():
-        raise UserError(
-            f"--{given[0].replace('_', '-')}: goes with a MODEL, and {options.target} is a recipe; "
-            "name the newest model that it made by the `name` in it, or one by its id (model/...)"
-        )
+    _refuse_recipe(options.target, given)
     return _evaluate_model(options, terminal)
 
 
@@ -73,13 +70,16 @@ def _shown(model: Any, made: Mapping[str, Artifact], terminal: Terminal) -> dict
     """What `--json` prints; the terminal shows it as tables."""
     evaluation, comparison = made["evaluate"], made.get("compare")
     figures = evaluation.manifest.metrics
+    reports = {name: f"{each.storage.root}/{each.id}/{REPORT}" for name, each in made.items()}
+    places = [*summary.aligned([(f"{name} report", place) for name, place in reports.items()])]
     terminal.answer("\n".join(summary.figures(figures)))
-    answer = {"model": model.id, "evaluation": evaluation.id, **figures}
+    answer = {"model": model.id, "evaluation": evaluation.id, "reports": reports, **figures}
     if comparison is None:
+        terminal.answer("\n".join(["", *places]))
         return answer
     table = lazy_import("trainers.scoring.evaluation.compare:table")(comparison, model.section)
     flipped = lazy_import("trainers.scoring.evaluation.compare:flipped")(comparison)
-    terminal.answer("\n".join(["", *summary.aligned(table), *flipped]))
+    terminal.answer("\n".join(["", *summary.aligned(table), *flipped, "", *places]))
     return {**answer, "comparison": {"id": comparison.id, **comparison.manifest.metrics}}
 
 
@@ -128,10 +128,23 @@ def _model(name: str, options: argparse.Namespace, terminal: Terminal) -> Any:
 
 
 def _artifact(name: str, options: argparse.Namespace, terminal: Terminal) -> Artifact:
+    _refuse_recipe(name)
     storage, reference = placed(name, options.workspace)
     model = lookup(storage, "model", reference, stage="finetune")
     tell_taken(reference, model, terminal)
     return model
+
+
+def _refuse_recipe(name: str, options: Sequence[str] = ()) -> None:
+    """Raises UserError for a recipe's file where a model is meant, as with these options."""
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml") or not path.is_file():
+        return
+    given = f"--{options[0].replace('_', '-')}: goes with a MODEL, and " if options else ""
+    raise UserError(
+        f"{given}{name} is a recipe's file; the newest model that it made is called "
+        f"{parse(path).get('name')}, or name one by its id (model/...)"
+    )
 
 
 def _labelled_file(options: argparse.Namespace) -> Any:

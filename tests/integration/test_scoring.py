@@ -165,6 +165,7 @@ def test_a_labelled_file_is_evaluated_by_the_workers_that_score(start, raymill, 
     }
     again = raymill(*given)
     assert again.answer["evaluation"] == outcome.answer["evaluation"]
+    assert Path(again.answer["reports"]["evaluate"]).is_file()
     assert "workers" not in again.stderr, "it was found, and no Ray was started"
 
     weights = copied / "model.safetensors"

@@ -164,8 +164,10 @@ def test_every_key_of_a_recipe_is_listed(capfd: pytest.CaptureFixture[str]) -> N
         ),
         (
             ["evaluate", "demo.yaml", "--data", "x.csv"],
-            "--data: goes with a MODEL, and demo.yaml is a recipe; name the newest model that it",
+            "--data: goes with a MODEL, and demo.yaml is a recipe's file; the newest model that it "
+            "made is called demo, or name one by its id (model/...)",
         ),
+        (["score", "demo.yaml", "a", "b"], "demo.yaml is a recipe's file; the newest model"),
         (
             ["evaluate", "demo.yaml", "--gpus-per-worker", "1"],
             "--gpus-per-worker: goes with a MODEL",
@@ -478,6 +480,29 @@ def test_a_model_is_named_by_its_recipe_or_by_its_folder(
     status, by_path, err = call(capfd, "promote", f"mill/{model.id}/")
     assert (status, by_path) == (0, by_name)
     assert "takes" not in err
+    given = ("evaluate", model.id, "--workspace", "mill", "--against", "demo.yaml")
+    status, answer, _ = call(capfd, *given)
+    assert status == 2
+    assert answer["error"].startswith("demo.yaml is a recipe's file; the newest model that it made")
+
+
+def test_an_evaluation_is_told_with_the_place_of_its_report(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    storage, task = Storage.at("mill"), {"finetune": {"task": "classify"}}
+    examples = {"examples": published(storage, "examples/demo-examples-0c").id}
+    model = published(storage, "model/demo-finetune-0a", parents=examples, inputs=task)
+    made = published(
+        storage,
+        "evaluation/demo-evaluate-0b",
+        {"report.html": ""},
+        parents={**examples, "finetune": model.id},
+        metrics={"test": {"accuracy": 0.8}},
+    )
+    status, answer, err = call(capfd, "evaluate", "demo", "--workspace", "mill")
+    report = f"{storage.root}/{made.id}/report.html"
+    assert (status, answer["reports"]) == (0, {"evaluate": report})
+    assert err.endswith(f"evaluate report  {report}\n")
 
 
 def test_status_lists_what_killed_runs_left(capfd: Any, tmp_path: Path) -> None:

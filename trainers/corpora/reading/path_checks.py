@@ -12,7 +12,13 @@ from trainers.corpora.cleaning.config import Clean
 from trainers.corpora.examples.label_values import refusal_of_labels
 from trainers.corpora.examples.task_rows import TaskRows
 from trainers.corpora.reading.config import EVALUATION_SETS, Source, knob
-from trainers.corpora.reading.readers import Document, every_text, read, too_many_unreadable
+from trainers.corpora.reading.readers import (
+    Document,
+    absent_slice,
+    every_text,
+    read,
+    too_many_unreadable,
+)
 from trainers.corpora.reading.sources import Part, is_remote, located, missing_folders
 
 ROWS = 1_000
@@ -36,7 +42,11 @@ def faults(
             elif not any(map(os.path.getsize, files)):
                 yield Conflict(f"{key}.path", f"{', '.join(files)}: empty; leave the source out")
             else:
-                yield from _refused(source, key, files, clean, task)
+                absent = absent_slice(source)
+                if absent is not None:
+                    yield Conflict(f"{key}.slices", str(absent))
+                else:
+                    yield from _refused(source, key, files, clean, task)
         except Invalid as error:
             yield Conflict(knob(key, error.key), str(error))
         except UserError as error:  # a file cannot be read at all

@@ -31,6 +31,9 @@ from trainers.corpora.reading.sources import Part, found_files, located
 FIRST_ROWS = 100
 """More than one, since rows of JSONL may differ, and the first may be broken."""
 
+SLICED_ROWS = 1_000
+"""Of which one has each column to slice by."""
+
 MADE_OF_TAGGED = (TOKENS, TAGS)
 """Columns that a source has besides those of its files, if it is `tagged`."""
 
@@ -80,7 +83,9 @@ def read_whole(source: Source, part: Part) -> Iterator[tuple[Document, Mapping[s
         yield document, columns
 
 
-def first_columns(source: Source, wanted: Collection[str]) -> dict[str, Any]:
+def first_columns(
+    source: Source, wanted: Collection[str], rows: int = FIRST_ROWS
+) -> dict[str, Any]:
     """The columns of a source's first file that is not empty: where rows differ those of the first
     ones, or the wanted ones. None of what is not there, cannot be read, or is on a hub: whoever
     reads it tells. Each comes with the first value of rows that is not empty, if one was read."""
@@ -95,13 +100,24 @@ def first_columns(source: Source, wanted: Collection[str]) -> dict[str, Any]:
                 continue
             if archive_of(file) is None and format_of(file, source.format) == "parquet":
                 return columns | dict.fromkeys(schema(file).names)
-            for row in itertools.islice(_rows(source, Part(file), {}), FIRST_ROWS):
+            for row in itertools.islice(_rows(source, Part(file), {}), rows):
                 for name, value in (row.columns or {}).items():
                     columns[name] = columns.get(name) or value
                 if columns.keys() >= {*wanted}:
                     break
             break
     return columns
+
+
+def absent_slice(source: Source) -> Problem | None:
+    """What to tell of a column to slice by that none of the first rows has; a typing error would
+    else look like rows without a value."""
+    columns = {name: source.wanted[name] for name in source.slices}
+    known = first_columns(source, columns.values(), SLICED_ROWS) if columns else {}
+    for name, column in columns.items():
+        if known and column not in known:
+            return no_column(name, column, known, "slices" if name == column else None)
+    return None
 
 
 def too_many_unreadable(first: Document, unreadable: int, rows: int, limit: float) -> str | None:

@@ -21,7 +21,7 @@ from trainers.corpora.config import taken
 from trainers.corpora.examples.merge import Copy, Merged, Origin
 from trainers.corpora.examples.read_rows import with_labels
 from trainers.corpora.reading.config import GROUP, LABEL, TEXT, Source
-from trainers.corpora.reading.readers import Document, first_columns, read
+from trainers.corpora.reading.readers import Document, absent_slice, first_columns, read
 from trainers.corpora.reading.sources import content_hash, parts
 from trainers.corpora.tokens.pack import read_arrow
 from trainers.scoring.evaluation.records import labels_in
@@ -110,6 +110,9 @@ def _with_columns(source: Source, settings: TaskSection) -> Source:
             f"{', '.join(sorted(roles))}{nearest(role, roles)}; to slice by a column: --set "
             f"'slices=[{role}]'"
         )
+    absent = absent_slice(source)
+    if absent is not None:
+        raise UserError(f"--set slices: {name_of(source)}: {absent}")
     known = first_columns(source, {*settings.roles, GROUP})
     named = source.of_examples(known, settings.forms, settings.also_called(known))
     if named is not None:

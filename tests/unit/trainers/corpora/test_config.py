@@ -173,3 +173,13 @@ def test_a_slice_that_a_file_lacks_is_refused_by_its_key() -> None:
     with pytest.raises(RecipeError, match=r"rows\.slices.*no column 'shop'"):
         load("recipe.yaml", overrides, check_files=True)
     load("recipe.yaml", [*overrides, "corpora.sources.rows.columns={shop: store}"])
+
+
+def test_a_slice_that_no_row_has_is_told_with_the_nearest() -> None:
+    rows = [{"text": f"text {n}", "label": n % 2, "shop": "A"} for n in range(3)]
+    Path("rows.jsonl").write_text("\n".join(map(json.dumps, [{"text": "a"}, *rows])))
+    mistyped = ["corpora.sources.rows.path=rows.jsonl", "corpora.sources.rows.slices=[shopp]"]
+    with pytest.raises(
+        RecipeError, match=r"rows\.slices: no column 'shopp': set as `slices`.*'shop'"
+    ):
+        load("recipe.yaml", mistyped, check_files=True)

@@ -180,6 +180,12 @@ def test_places_of_entities_are_places_in_the_text_that_was_cleaned() -> None:
             "--set columns.lable: the model has no such column, it has group, label, text; did "
             "you mean 'label'",
         ),
+        (
+            [{"text": "a text", "label": "x", "shop": "A"}],
+            ["slices=[shopp]"],
+            r"--set slices: data.jsonl: no column 'shopp': set as `slices`; columns: text, label, "
+            r"shop; did you mean 'shop'\?",
+        ),
         ([{"text": "a text", "label": "x"}], ["slices=[id]"], "rows have a column 'id' by"),
         ([{"text": "a text"}], ["colums.text=x"], "--set colums: unknown key .*mean 'columns'"),
         ([{"text": "a text"}], ["repeat=x"], "--set repeat: expected a whole number"),

@@ -131,7 +131,8 @@ def _on_file(model: Model, source: Source) -> EvaluationPlan:
         return planned
     card = model.card
     known = card.get("labels")
-    reading = settings.for_labels(known or ())
+    source, reading = labelled.with_label_map(source, settings)
+    reading = reading.for_labels(known or ())
     rows, counts = labelled.rows(source, reading, Clean.model_validate(card["clean"]))
     unknown = labelled.unknown_labels(rows, reading, known, source, model.id)
     return dataclasses.replace(planned, rows=rows, counts=counts, unknown_labels=unknown)

@@ -6,6 +6,7 @@ labels that the model cannot give, which stay, as errors of it, and rows that it
 
 import collections
 import dataclasses
+import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -29,6 +30,7 @@ from trainers.scoring.source import name_of, refuse_missing
 from trainers.tasks.spec import TaskSection
 
 KEY = "--data"
+CALLED = "say which is which by --set 'label_map={THEIRS: OURS}'"
 SHOWN = 5
 """Labels and reasons in a line at most."""
 DROPPED = "dropped.jsonl"
@@ -92,6 +94,17 @@ def rows(source: Source, settings: TaskSection, clean: Clean) -> tuple[list[Row]
     return [_row(document, settings, numbers[document.where]) for document in found], counts
 
 
+def with_label_map(source: Source, settings: TaskSection) -> tuple[Source, TaskSection]:
+    """A file and a task, where labels are no column of rows but inside of values, as entities' are:
+    the map of the file's labels is then the task's own."""
+    names = source.label_map
+    if names is None or settings.has_label or "label_map" not in settings.row_keys:
+        return source, settings
+    named = {label: name for label, name in names.items() if name is not None}
+    of_task = settings.model_copy(update={"label_map": named})
+    return source.model_copy(update={"label_map": None}), of_task
+
+
 def _with_columns(source: Source, settings: TaskSection) -> Source:
     """The source with its columns named. Raises UserError where it has no rows of the task."""
     refuse_missing(source, KEY)
@@ -114,12 +127,15 @@ def _with_columns(source: Source, settings: TaskSection) -> Source:
     if absent is not None:
         raise UserError(f"--set slices: {name_of(source)}: {absent}")
     known = first_columns(source, {*settings.roles, GROUP})
-    named = source.of_examples(known, settings.forms, settings.also_called(known))
+    also = settings.also_called(known)
+    named = source.of_examples(known, settings.forms, also)
     if named is not None:
         return named
+    there = {*known, *also, *(role for role, column in source.columns.items() if column)}
+    form = max(settings.forms, key=lambda form: len(there.intersection(form)))
+    lacking = next((role for role in form if role not in there), LABEL)
     forms = ", or ".join(" and ".join(form) for form in settings.forms)
     has = ", ".join(known) or "none"
-    lacking = next((role for role in settings.forms[0] if role not in known), LABEL)
     raise UserError(
         f"{KEY} {name_of(source)}: a row needs {forms}, and the file has columns {has}; name "
         f"another by --set columns.{lacking}=COLUMN"
@@ -183,22 +199,18 @@ def unknown_labels(
     if known is None:
         return {}
     labels_of_rows = [_labels_of(row, settings) for row in rows]
-    if not any(labels_of_rows):
+    counts = collections.Counter(itertools.chain(*labels_of_rows))
+    if not counts:
         raise UserError(
             f"{KEY} {name_of(source)}: none of its {len(rows):,} rows has a label that {model} "
-            f"knows, {', '.join(known)}"
+            f"knows, {', '.join(known)}; if they have others, {CALLED}"
         )
-    counts: collections.Counter[str] = collections.Counter()
-    answerable = 0
-    for labels in labels_of_rows:
-        answerable += not labels or not labels.isdisjoint(known)
-        counts.update(labels.difference(known))
-    if not answerable:
+    if counts.keys().isdisjoint(known):
         raise UserError(
             f"{KEY} {name_of(source)}: its labels are {_listed(counts)}, and {model} knows "
-            f"{', '.join(known)}; say which is which by --set 'label_map={{...}}'"
+            f"{', '.join(known)}; {CALLED}"
         )
-    return dict(sorted(counts.items()))
+    return {label: counts[label] for label in sorted(counts.keys() - {*known})}
 
 
 def _labels_of(row: Row, settings: TaskSection) -> set[str]:

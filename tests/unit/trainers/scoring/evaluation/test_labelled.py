@@ -25,6 +25,7 @@ from trainers.scoring.evaluation.labelled import (
     report,
     rows,
     unknown_labels,
+    with_label_map,
 )
 from trainers.tasks.classify.spec import Classify
 from trainers.tasks.ner.spec import Ner
@@ -213,8 +214,33 @@ def test_labels_that_the_model_does_not_know_are_counted() -> None:
         unknown_labels([{"entities": []}] * 2, ner, ["LOC"], source(), "model/x")
     several = Classify(multi_label=True)
     assert unknown_labels([{"label": ["a", "b"]}], several, ["a"], source(), "m") == {"b": 1}
-    entities = [{"entities": []}, {"entities": [{"start": 0, "end": 2, "label": "PER"}]}]
+    entities = [
+        {"entities": [{"start": 0, "end": 2, "label": label} for label in labels]}
+        for labels in ((), ("PER",), ("LOC",))
+    ]
     assert unknown_labels(entities, ner, ["LOC"], source(), "model/x") == {"PER": 1}
+    with pytest.raises(UserError, match=r"labels are PER 1, and model/x knows LOC; say which is"):
+        unknown_labels(entities[:2], ner, ["LOC"], source(), "model/x")
+
+
+def test_labels_of_entities_are_named_as_those_of_rows_are() -> None:
+    written({"text": "Anna of Bonn", "entities": [[0, 4, "PER"], [8, 12, "GPE"]]})
+    trained = Ner(base="some/model", label_map={"nr": "person"})
+    given = source("label_map={PER: person, GPE: null}")
+    of_file, settings = with_label_map(given, trained)
+    (row,), counts = rows(of_file, settings.for_labels(["person"]), Clean())
+    assert [one["label"] for one in row["entities"]] == ["person"]
+    assert counts.noted == {"entities whose label is not in finetune.label_map": 1}
+    for task in (Classify(), Tag(base="some/model")):
+        assert with_label_map(given, task) == (given, task)
+
+
+def test_the_form_that_is_nearest_says_what_is_lacking() -> None:
+    written({"sentence": "Anna", "spans": [[0, 4, "PER"]]})
+    with pytest.raises(UserError, match=r"by --set columns\.entities=COLUMN"):
+        rows(source("columns={text: sentence}"), Ner(base="some/model"), Clean())
+    with pytest.raises(UserError, match=r"by --set columns\.tags=COLUMN"):
+        rows(source("columns={tokens: sentence}"), Ner(base="some/model"), Clean())
 
 
 def test_rows_that_the_model_was_trained_on_are_told(tmp_path: Path) -> None:

@@ -51,6 +51,10 @@ def train(
     device, job = _on_its_device(job)
     settings, precision = job.settings, job.settings.precision
     objective = Objective(task.model(), task)
+    # A trial of a search, which keeps nothing, is not the one to tell of its base and the data.
+    begun_anew = build.begun_anew(objective.model) if job.draft is not None else ""
+    if begun_anew:
+        progress.line(begun_anew)
     _refuse_cut_batches(task, settings, workers)
     flops, parameters = task.flops(objective.model), build.parameter_count(objective.model)
     if settings.activation_checkpointing:
@@ -68,7 +72,6 @@ def train(
     checkpoints = Checkpoints(engine, job.draft, settings.checkpoints_kept, progress)
     state = checkpoints.restore() or LoopState()
     clock, watch = _Clock(state, settings), AnomalyWatch(settings, progress)
-    # A trial of a search, which keeps nothing, is not the one to tell of the data.
     unlearned = task.unlearned() if rank == 0 and job.draft is not None else {}
     if unlearned:
         counted = ", ".join(f"{number:,} {what}" for what, number in unlearned.items())

@@ -112,8 +112,8 @@ class Training(Section):
     base: str | None = None
     """What to start from: a folder; a model of the workspace, by its id (`model/...`) or the name
     of the recipe that made it, whose newest it then is; or a hub id. Where it was fine-tuned for
-    other labels, its last layer begins anew. Without it pretraining starts from `model` or `like`,
-    fine-tuning from what pretraining made."""
+    other labels, its last layer begins anew, and for another task its head. Without it pretraining
+    starts from `model` or `like`, fine-tuning from what pretraining made."""
     evaluations: int = Field(default=1, ge=1, le=1000)
     """Passes over the validation data, evenly spread, the last at the end."""
     workers: Workers = operational("auto")

@@ -1,8 +1,9 @@
 """Build models: from scratch by shape, or from a folder or hub id. Always in fp32; engines cast."""
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -25,6 +26,12 @@ PACKABLE = (
 """Model types that take a block-diagonal attention mask and positions that restart."""
 HEAD_DROPOUT = ("classifier_dropout", "seq_classif_dropout", "cls_dropout")
 """What Transformers' configs call the dropout before the head."""
+TASK_HEADS = (
+    *("ForSequenceClassification", "ForTokenClassification"),
+    *("ForMultipleChoice", "ForQuestionAnswering"),
+)
+"""What ends the names of Transformers' classes whose head is of a task, by which it has a meaning
+that another task's has not."""
 INNER = {"gpt2": "n_inner", "t5": "d_ff"}
 """What Transformers' configs call the width of the feed-forward layers, else intermediate_size."""
 HIDDEN_DROPOUT = {
@@ -62,8 +69,9 @@ def build(
     """The model with a head, which is the name of a class of Transformers; `config` are keys of the
     Transformers config, and `head_dropout`, whatever that calls it.
 
-    Under `torch.device("meta")` it has no weights, and none are read. Raises UserError if the
-    weights cannot be read, or keys do not exist.
+    A base's head for another task begins anew, and its last layer where it was for other labels:
+    `begun_anew` tells. Under `torch.device("meta")` a model has no weights, and none are read.
+    Raises UserError if the weights cannot be read, or keys do not exist.
     """
     kind = getattr(transformers, head)
     if start.shape is not None:
@@ -79,13 +87,7 @@ def build(
             known_config = transformers.AutoConfig.from_pretrained(source, **named)
             model = kind.from_config(known_config, dtype=torch.float32)
         else:
-            # Other labels may be more or fewer: a head of another size. Else sizes must be equal.
-            begins_anew = _is_for_other_labels(known_config, head, config)
-            model = kind.from_pretrained(
-                source, dtype=torch.float32, ignore_mismatched_sizes=begins_anew, **named
-            )
-            if begins_anew:
-                _reset_outputs(model)
+            model = _loaded(source, kind, named, _to_begin_anew(known_config, head, config))
     except (OSError, ValueError, StrictDataclassError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{key}: cannot load {source!r}: {reason}") from error
@@ -97,20 +99,59 @@ def build(
     return model
 
 
-def _is_for_other_labels(known: Any, head: str, config: dict[str, Any]) -> bool:
-    """Whether a base has this head already, and for other labels than those to be."""
+def begun_anew(model: Any) -> str:
+    """What of its base a model that was just built did not take, for people, or nothing."""
+    told: str = getattr(model, "begun_anew", "")
+    return told
+
+
+Part = Literal["head", "last layer"]
+
+
+def _to_begin_anew(known: Any, head: str, config: dict[str, Any]) -> Part | None:
+    """What of a base's head has another meaning than in the model to be, by the base's config."""
     kind = head.removeprefix("AutoModel")
-    has_head = any(name.endswith(kind) for name in known.architectures or ())
-    return has_head and config.get("label2id", known.label2id) != known.label2id
+    heads = {end for name in known.architectures or () for end in TASK_HEADS if name.endswith(end)}
+    if kind not in TASK_HEADS or not heads:
+        return None
+    if kind not in heads:
+        return "head"
+    return "last layer" if config.get("label2id", known.label2id) != known.label2id else None
 
 
-def _reset_outputs(model: "PreTrainedModel") -> None:
-    """Begins a head's last layer anew, whose rows stood for other labels."""
-    body = set(model.base_model.modules())
-    layers = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
+def _loaded(source: str, kind: Any, config: dict[str, Any], anew: Part | None) -> Any:
+    """The model in a folder or of a hub id. Raises UserError where other weights than those that
+    begin anew are not of the sizes that its config says."""
+    model, found = kind.from_pretrained(
+        source,
+        dtype=torch.float32,
+        ignore_mismatched_sizes=True,
+        output_loading_info=True,
+        **config,
+    )
+    layers = [] if anew is None else [*_head_layers(model, anew)]
+    fresh = {weight for layer in layers for weight in layer.parameters()}
+    for name, has, needed in sorted(found["mismatched_keys"]):
+        if model.get_parameter(name) not in fresh:
+            raise UserError(
+                f"base: {source!r} is damaged: {name} has the sizes {[*has]}, by its config.json "
+                f"it should have {[*needed]}; copy it again"
+            )
     for layer in layers:
-        if layer not in body and layer.out_features == model.config.num_labels:
-            layer.reset_parameters()
+        layer.reset_parameters()
+    if anew is not None:
+        what = "another task" if anew == "head" else "other labels"
+        model.begun_anew = f"the {anew} of {source} was for {what}, and begins anew"
+    return model
+
+
+def _head_layers(model: "PreTrainedModel", part: Part) -> Iterator[Any]:
+    """The layers of a model's head, or of them the one that has an output for each label."""
+    body = set(model.base_model.modules())
+    for layer in model.modules():
+        is_last = getattr(layer, "out_features", None) == model.config.num_labels
+        if layer not in body and hasattr(layer, "reset_parameters") and (part == "head" or is_last):
+            yield layer
 
 
 def _of_tokenizer(known: Any, tokenizer: "PreTrainedTokenizerFast") -> dict[str, Any]:

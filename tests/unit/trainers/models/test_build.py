@@ -13,6 +13,7 @@ from cluster.errors import UserError
 from tests.objectives import CLASSIFIER, HEADS
 from trainers.models.build import (
     Start,
+    begun_anew,
     build,
     from_shape,
     packed_inputs,
@@ -24,6 +25,7 @@ from trainers.models.build import (
 from trainers.models.shape import Shape
 from trainers.tasks.pretraining.config import CAUSAL, MASKED, SUITED
 
+TAGGER = "AutoModelForTokenClassification"
 LENGTH = 24
 PIECES = (7, 5, 9)
 LOCAL = {"layer_types": ["sliding_attention", "full_attention"], "local_attention": 4}
@@ -196,37 +198,71 @@ def test_a_head_for_other_labels_begins_anew(
     architecture: str, tokenizer: Any, tmp_path: Path
 ) -> None:
     """Else the row of one label would go on as that of another; of as many labels or more."""
-
-    def labelled(start: Start, *labels: str) -> Any:
-        numbers = {label: number for number, label in enumerate(labels)}
-        names = {"id2label": dict(enumerate(labels)), "label2id": numbers}
-        return build(start, CLASSIFIER, tokenizer, num_labels=len(labels), **names)
-
-    base = labelled(Start(shape(architecture)), "bad", "good")
+    base = labelled(Start(shape(architecture)), CLASSIFIER, tokenizer, "bad", "good")
     base.save_pretrained(tmp_path)
     start = Start(base=str(tmp_path))
-    ids = torch.tensor([[5, 6, 7]])
-    known, same, other = (
-        model.eval()(ids).logits
-        for model in (base, labelled(start, "bad", "good"), labelled(start, "good", "book"))
-    )
-    assert torch.allclose(same, known, atol=1e-6), "it goes on"
-    assert not torch.isclose(other, known).any()
-    more = labelled(start, "bad", "good", "book")
-    assert more.eval()(ids).logits.shape == (1, 3)
+    same = labelled(start, CLASSIFIER, tokenizer, "bad", "good")
+    other = labelled(start, CLASSIFIER, tokenizer, "good", "book")
+    more = labelled(start, CLASSIFIER, tokenizer, "bad", "good", "book")
+    known = logits(base)
+    assert torch.allclose(logits(same), known, atol=1e-6), "it goes on"
+    assert not torch.isclose(logits(other), known).any()
+    assert logits(more).shape == (1, 3)
+    assert begun_anew(same) == ""
+    for model in (other, more):
+        assert begun_anew(model).startswith(f"the last layer of {tmp_path} was for other labels")
     weights = more.base_model.state_dict()
     for name, value in base.base_model.state_dict().items():
         assert torch.equal(weights[name], value), name
 
 
-def test_weights_of_other_sizes_than_the_config_says_are_not_begun_anew(
-    tokenizer: Any, tmp_path: Path
+@pytest.mark.parametrize("architecture", ["modernbert", "bert", "roberta", "electra", "llama"])
+@pytest.mark.parametrize(("before", "after"), [(CLASSIFIER, TAGGER), (TAGGER, CLASSIFIER)])
+@pytest.mark.parametrize("labels", [("bad", "good"), ("O", "B-x", "I-x")])
+def test_of_another_tasks_model_all_but_the_head_is_taken(
+    architecture: str,
+    before: str,
+    after: str,
+    labels: tuple[str, ...],
+    tokenizer: Any,
+    tmp_path: Path,
 ) -> None:
-    build(Start(shape("bert")), "AutoModelForMaskedLM", tokenizer).save_pretrained(tmp_path)
+    """Also where the heads have weights of the same names, sizes and labels."""
+    base = labelled(Start(shape(architecture)), before, tokenizer, "bad", "good")
+    base.save_pretrained(tmp_path)
+    model = labelled(Start(base=str(tmp_path)), after, tokenizer, *labels)
+    assert logits(model).shape[-1] == len(labels)
+    assert begun_anew(model) == (f"the head of {tmp_path} was for another task, and begins anew")
+    body = {f"{model.base_model_prefix}.{name}" for name in model.base_model.state_dict()}
+    known, found = base.state_dict(), model.state_dict()
+    assert len(body & known.keys()) > 10
+    for name in found.keys() & known.keys():
+        if name in body:
+            assert torch.equal(found[name], known[name]), name
+        elif found[name].dim() == 2:
+            assert not torch.equal(found[name], known[name]), name
+
+
+def labelled(start: Start, head: str, tokenizer: Any, *labels: str) -> Any:
+    numbers = {label: number for number, label in enumerate(labels)}
+    names = {"id2label": dict(enumerate(labels)), "label2id": numbers}
+    return build(start, head, tokenizer, num_labels=len(labels), **names)
+
+
+def logits(model: Any) -> torch.Tensor:
+    found: torch.Tensor = model.eval()(torch.tensor([[5, 6, 7]])).logits
+    return found
+
+
+@pytest.mark.parametrize("before", ["AutoModelForMaskedLM", TAGGER])
+def test_weights_of_other_sizes_than_the_config_says_are_not_begun_anew(
+    before: str, tokenizer: Any, tmp_path: Path
+) -> None:
+    build(Start(shape("bert")), before, tokenizer).save_pretrained(tmp_path)
     config = AutoConfig.from_pretrained(tmp_path)
     config.update({"intermediate_size": config.intermediate_size + 8})
     config.save_pretrained(tmp_path)
-    with pytest.raises(RuntimeError, match="ignore_mismatched_sizes"):
+    with pytest.raises(UserError, match=r"is damaged: bert\.encoder.* has the sizes \[128\]"):
         build(Start(base=str(tmp_path)), CLASSIFIER, tokenizer, num_labels=2)
 
 

@@ -1,5 +1,6 @@
 """What is learned of rows, with both heads."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -7,22 +8,30 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given
+from safetensors.torch import load_file
+from transformers import AutoModel
 
 from cluster.errors import UserError
-from tests.entities import LABELS, ROWS, labelled_words, ner_task, row
+from tests.classifiers import save_classifier
+from tests.entities import LABELS, ROWS, labelled_words, ner_task, row, save_ner
 from tests.fakes import recorded_here
 from trainers.corpora.cleaning.config import Clean
 from trainers.corpora.cleaning.documents import Counts, Normalizer
 from trainers.corpora.reading.readers import Document
 from trainers.engine.loop import evaluate
+from trainers.models.build import Start, begun_anew
 from trainers.parallel.topology import Topology
 from trainers.scoring.evaluation.figures import figures
+from trainers.tasks.classify.spec import Classify
+from trainers.tasks.classify.task import ClassifyTask
 from trainers.tasks.ner.figures import keys
 from trainers.tasks.ner.rows import EntityRows
 from trainers.tasks.ner.spec import Ner
 from trainers.tasks.ner.windows import NOWHERE
 from trainers.tasks.predictor import load
 from trainers.tasks.task import Objective
+
+OTHER_HEAD = {"tags": "spans", "spans": "tags"}
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +68,42 @@ def test_its_folder_is_a_plain_transformers_model(task: Any, model: Path) -> Non
     plain = AutoModelForTokenClassification.from_pretrained(model)
     assert [*plain.config.id2label.values()] == task.head.outputs
     assert plain.config.label2id == {name: n for n, name in enumerate(task.head.outputs)}
+
+
+def test_it_starts_from_a_model_of_another_task_or_with_the_other_head(
+    task: Any, characters: Any, tmp_path: Path
+) -> None:
+    """Also where the classifier's last layer has the same sizes."""
+    other = ner_task(tmp_path, characters, head=OTHER_HEAD[task.settings.head])
+    names = [f"label {number}" for number in range(len(task.head.outputs))]
+    bases = {
+        "head": save_classifier(tmp_path / "classifier", characters, labels=names),
+        "last layer": save_ner(tmp_path / "other", other),
+    }
+    for part, base in bases.items():
+        model = dataclasses.replace(task, start=Start(base=str(base))).model()
+        before = AutoModel.from_pretrained(base).state_dict()
+        for name, weight in model.base_model.state_dict().items():
+            assert torch.equal(weight, before[name]), name
+        head = load_file(base / "model.safetensors")["classifier.weight"]
+        assert model.classifier.weight.shape == (len(names), 32)
+        assert not torch.equal(model.classifier.weight, head)
+        assert [*model.config.id2label.values()] == task.head.outputs
+        assert begun_anew(model).startswith(f"the {part} of {base} ")
+
+
+def test_a_classifier_starts_from_it(model: Path) -> None:
+    task = ClassifyTask(
+        Classify(max_length=16, labels=["a", "b"]), None, Start(base=str(model)), str(model)
+    )
+    classifier = task.model()
+    assert classifier.classifier.weight.shape == (2, 32)
+    before = load_file(model / "model.safetensors")
+    found = classifier.state_dict()
+    kept = [name for name in found.keys() & before.keys() if not name.startswith("classifier")]
+    assert len(kept) > 10
+    assert all(torch.equal(found[name], before[name]) for name in kept)
+    assert begun_anew(classifier).startswith(f"the head of {model} was for another task")
 
 
 class Alone:

@@ -8,6 +8,7 @@ from pydantic import Discriminator, Field, JsonValue, Tag, model_validator
 from cluster.recipe.section import Conflict, Invalid, Recipe, Section, operational
 from cluster.store.artifacts import Artifact
 from trainers.engine.deepspeed_config import Zero, refuse_contradictions
+from trainers.models.published import refuse_damaged
 
 
 class Elastic(Section):
@@ -191,6 +192,7 @@ class Training(Section):
 
     def refuse_base(self, base: Artifact) -> None:
         """Raises UserError if training cannot start from this model of the workspace."""
+        refuse_damaged(base, base.id)
 
     def identity(self) -> dict[str, Any]:
         from trainers.corpora.reading.sources import base_hash

@@ -1,6 +1,7 @@
 """Build models: from scratch by shape, or from a folder or hub id. Always in fp32; engines cast."""
 
 import dataclasses
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,6 +13,7 @@ from torch import Tensor
 from cluster.errors import UserError
 from trainers.models import packed_attention
 from trainers.models.lean_imports import transformers
+from trainers.models.published import refuse_other_bytes
 from trainers.models.shape import Shape
 from trainers.models.sizing import NoSuchSize, sized
 from trainers.parallel.sequence_parallel import local_tokens
@@ -71,7 +73,7 @@ def build(
 
     A base's head for another task begins anew, and its last layer where it was for other labels:
     `begun_anew` tells. Under `torch.device("meta")` a model has no weights, and none are read.
-    Raises UserError if the weights cannot be read, or keys do not exist.
+    Raises UserError if the weights cannot be read or are damaged, or keys do not exist.
     """
     kind = getattr(transformers, head)
     if start.shape is not None:
@@ -87,6 +89,8 @@ def build(
             known_config = transformers.AutoConfig.from_pretrained(source, **named)
             model = kind.from_config(known_config, dtype=torch.float32)
         else:
+            if os.environ.get("LOCAL_RANK", "0") == "0":  # once a node
+                refuse_other_bytes(Path(source))
             model = _loaded(source, kind, named, _to_begin_anew(known_config, head, config))
     except (OSError, ValueError, StrictDataclassError) as error:
         reason = " ".join(str(error).split())

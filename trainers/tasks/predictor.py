@@ -9,8 +9,6 @@ validation was computed: twice as many answers a second, or more.
 """
 
 import abc
-import hashlib
-import json
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,13 +20,13 @@ from torch import Tensor
 
 from cluster.errors import UserError
 from cluster.lazy_import import lazy_import
-from cluster.store.artifacts import MANIFEST
 from trainers.corpora.cleaning.config import Clean
 from trainers.corpora.cleaning.rules import normalize
 from trainers.corpora.tokens import tokenizer as tokenizers
 from trainers.models.card import read_card
 from trainers.models.devices import multiplies_bf16
 from trainers.models.lean_imports import transformers
+from trainers.models.published import refuse_other_bytes
 from trainers.tasks.encoding import FORWARD_TOKENS, Encoded, batches, pad
 from trainers.tasks.registry import TASKS
 
@@ -178,14 +176,7 @@ def load(
             f"{folder} is not on the node {platform.node()}; put the model where every node sees "
             "it, in a shared folder or at a URI"
         )
-    for name, known in (_hashes_in(folder) if hashes is None else hashes).items():
-        is_there = (folder / name).is_file()
-        if not is_there or _sha256(folder / name) != known:
-            found = "has other bytes than it was made with" if is_there else "is not there"
-            raise UserError(
-                f"{folder} is damaged: {name} {found}; copy it again, or delete that folder and "
-                "run its recipe"
-            )
+    refuse_other_bytes(folder, hashes)
     try:
         section = TASKS[read_card(folder)["task"]]
         predictor: Predictor = lazy_import(section.predictor).load(folder, device)
@@ -193,16 +184,3 @@ def load(
         reason = (str(error).splitlines() or [repr(error)])[0]
         raise UserError(f"{folder} cannot be loaded: {type(error).__name__}: {reason}") from error
     return predictor
-
-
-def _hashes_in(folder: Path) -> dict[str, str]:
-    manifest = folder / MANIFEST
-    if not manifest.is_file():
-        return {}
-    files = json.loads(manifest.read_text("utf-8"))["files"]
-    return {name: file["sha256"] for name, file in files.items()}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

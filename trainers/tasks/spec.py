@@ -121,6 +121,7 @@ class TaskSection(TaskRows, Training):
         raise NotImplementedError
 
     def refuse_base(self, base: Artifact) -> None:
+        super().refuse_base(base)
         objective = base.manifest.inputs.get("pretrain", {}).get("objective")
         if objective is not None and objective not in self.objectives:
             raise UserError(

@@ -331,6 +331,14 @@ def test_a_recipe_is_not_its_own_base(storage: Storage) -> None:
         planned("finetune.base=child", storage=storage)
 
 
+def test_a_base_that_was_cut_is_refused(storage: Storage) -> None:
+    base = published(storage, "model/parent-pretrain-01", {"model.safetensors": "whole"})
+    planned("finetune.base=parent", storage=storage)
+    (base.path / "model.safetensors").write_text("cut")
+    with pytest.raises(UserError, match=r"01 is damaged: model\.safetensors has 3 bytes, should"):
+        planned("finetune.base=parent", storage=storage)
+
+
 def test_a_base_must_suit_the_task(storage: Storage) -> None:
     inputs = {"pretrain": {"objective": "causal_lm"}}
     published(storage, "model/parent-pretrain-01", inputs=inputs)

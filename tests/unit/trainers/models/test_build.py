@@ -10,6 +10,8 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForSequenceClassification
 
 from cluster.errors import UserError
+from cluster.store.artifacts import drafting
+from cluster.store.storage import Storage
 from tests.objectives import CLASSIFIER, HEADS
 from trainers.models.build import (
     Start,
@@ -264,6 +266,24 @@ def test_weights_of_other_sizes_than_the_config_says_are_not_begun_anew(
     config.save_pretrained(tmp_path)
     with pytest.raises(UserError, match=r"is damaged: bert\.encoder.* has the sizes \[128\]"):
         build(Start(base=str(tmp_path)), CLASSIFIER, tokenizer, num_labels=2)
+
+
+def test_a_base_of_other_bytes_than_its_manifest_says_is_refused(
+    tokenizer: Any, tmp_path: Path
+) -> None:
+    made, other = (labelled(Start(shape("bert")), CLASSIFIER, tokenizer, "a", "b") for _ in "12")
+    storage = Storage.at(str(tmp_path))
+    with drafting(storage, "model/demo-finetune-0a") as draft:
+        with draft.folder() as folder:
+            made.save_pretrained(folder)
+        base = draft.publish(recipe="demo", stage="finetune", parents={}, inputs={}, metrics={})
+    start = Start(base=str(base.path))
+    labelled(start, TAGGER, tokenizer, "a", "b")
+    other.save_pretrained(base.path)
+    with pytest.raises(UserError, match=r"0a is damaged: model\.safetensors has other bytes"):
+        labelled(start, TAGGER, tokenizer, "a", "b")
+    with torch.device("meta"):
+        labelled(start, TAGGER, tokenizer, "a", "b")
 
 
 @pytest.mark.parametrize("architecture", [*MASKED, *CAUSAL, "t5"])

@@ -18,7 +18,7 @@ from cluster.runs.progress import Console, Progress, Terminal
 from cluster.runs.records import Run
 from cluster.store import artifacts
 from cluster.store.artifacts import Artifact, Draft
-from cluster.store.bases import base_model
+from cluster.store.bases import base_model, taken_for_hub_id
 from cluster.store.storage import Storage
 
 SERVE = "serve"
@@ -282,6 +282,10 @@ def _make(
             console.line(f"starts anew: a killed run left work of {draft.outdated}")
         if artifacts.BASE in parents:
             console.line(f"starts from {parents[artifacts.BASE].id}")
+        elif stage.base is not None:
+            told = taken_for_hub_id(storage, _value(recipe, stage.base))
+            if told:
+                console.line(f"{stage.base}: {told}")
         if stage.trains:
             decide = lazy_import("trainers.launch.allocation:decided")
             recipe = decide(recipe, stage.trains, stage.name, nodes(), console)

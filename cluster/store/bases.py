@@ -8,10 +8,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cluster.errors import UserError
+from cluster.recipe.section import nearest
 from cluster.store import artifacts
 from cluster.store.artifacts import Artifact
 from cluster.store.lookup import lookup
 from cluster.store.storage import Storage
+
+NEAR = 0.8
+"""How alike names are, by difflib, of which one is told in place of the other. Short names of the
+hub, such as bert-base-chinese, resemble those of recipes."""
 
 
 def base_model(storage: Storage, base: str | None, key: str, recipe: str) -> Artifact | None:
@@ -34,6 +39,17 @@ def base_model(storage: Storage, base: str | None, key: str, recipe: str) -> Art
             f"name one, such as {made[-1].id}"
         )
     return made[-1] if made else None
+
+
+def taken_for_hub_id(storage: Storage, base: str | None) -> str:
+    """What to tell of a `base` that no model of the workspace has for a name, though one has a name
+    much like it; else nothing."""
+    if base is None or "/" in base or Path(base).expanduser().is_dir():
+        return ""
+    names = {model.manifest.recipe for model in artifacts.listed(storage, "model")}
+    hint = "" if base in names else nearest(base, names, NEAR)
+    told = f"{base!r} is no model in {storage.root}, and is looked for on the hub"
+    return f"{told}{hint}" if hint else ""
 
 
 def base_folder(

@@ -1,12 +1,15 @@
 """The keys that `pretrain` and `finetune` share."""
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Discriminator, Field, JsonValue, Tag, model_validator
 
 from cluster.recipe.section import Conflict, Invalid, Recipe, Section, operational
 from cluster.store.artifacts import Artifact
+from cluster.store.bases import taken_for_hub_id
+from cluster.store.storage import Storage
 from trainers.engine.deepspeed_config import Zero, refuse_contradictions
 from trainers.models.published import refuse_damaged
 
@@ -189,6 +192,13 @@ class Training(Section):
         from trainers.corpora.reading.sources import missing_folders
 
         yield from missing_folders({f"{self.section}.base": self.base}, "config.json")
+
+    def warnings(self, recipe: Recipe) -> Iterator[str]:
+        workspace = Path(recipe.workspace).expanduser().absolute()
+        if workspace.is_dir():  # nothing is looked up in one that is far away
+            told = taken_for_hub_id(Storage(str(workspace)), self.base)
+            if told:
+                yield f"{self.section}.base: {told}"
 
     def refuse_base(self, base: Artifact) -> None:
         """Raises UserError if training cannot start from this model of the workspace."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cluster.errors import RaymillError, UserError
-from cluster.recipe.loading import load
+from cluster.recipe.loading import load, warnings
 from cluster.recipe.section import Recipe
 from cluster.runs import pipeline, records
 from cluster.runs.pipeline import Planned, Stage
@@ -239,8 +239,10 @@ def two_stages(storage: Storage, second: str, resumes: bool = False) -> list[Pla
     return [first, item("second", second, {"first": first.artifact_id})]
 
 
-def run(storage: Storage, items: list[Planned]) -> tuple[records.Run, Screen]:
-    recipe: Recipe = load("recipe.yaml")
+def run(
+    storage: Storage, items: list[Planned], recipe: Recipe | None = None
+) -> tuple[records.Run, Screen]:
+    recipe = recipe or load("recipe.yaml")
     screen = Screen()
     with records.recorded(storage, recipe.name) as record:
         made = pipeline.run(recipe, storage, items, record, screen, {})
@@ -329,6 +331,30 @@ def test_a_recipe_is_not_its_own_base(storage: Storage) -> None:
     published(storage, "model/child-finetune-01")
     with pytest.raises(UserError, match=r"'child' is this recipe itself.*model/child-finetune-01"):
         planned("finetune.base=child", storage=storage)
+
+
+def test_a_base_that_is_almost_a_models_name_is_told(tmp_path: Path) -> None:
+    """By a check, and by a run before it looks on the hub."""
+    storage = Storage.at(str(tmp_path / "mill"))
+    published(storage, "model/shop-sent-finetune-01")
+    (stage,) = (one for one in pipeline.STAGES if one.name == "finetune")
+    near = dataclasses.replace(stage, function="tests.fakes:writing_stage", trains=None)
+
+    def told(base: str) -> list[str]:
+        recipe = load("recipe.yaml", ["pretrain=null", f"finetune.base={base}"], storage.root)
+        item = Planned(near, f"model/demo-finetune-{base.replace('/', '')}", {}, {}, None)
+        _, screen = run(storage, [item], recipe)
+        warned = [line for line in warnings(recipe) if line.startswith("finetune.base")]
+        assert ("is looked for on the hub" in screen.err.getvalue()) == bool(warned)
+        assert all(line in screen.err.getvalue() for line in warned)
+        return warned
+
+    assert told("shop-snt") == [
+        f"finetune.base: 'shop-snt' is no model in {storage.root}, and is looked for on the hub; "
+        "did you mean 'shop-sent'?"
+    ]
+    for base in ("shop-sent", "bert-base-chinese", "some/shop-sent"):
+        assert told(base) == []
 
 
 def test_a_base_that_was_cut_is_refused(storage: Storage) -> None:

@@ -1,6 +1,5 @@
 """A model of the workspace: whether its files are as they were, and how it was tested."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,9 +29,10 @@ def refuse_damaged(model: Artifact, place: str) -> None:
 def refuse_other_bytes(folder: Path, hashes: Mapping[str, str] | None = None) -> None:
     """Raises UserError where a folder's files have not these sha256, by default those of its
     manifest, where it has one."""
+    storage = Storage(str(folder.absolute()))
     for name, known in (_hashes_in(folder) if hashes is None else hashes).items():
         is_there = (folder / name).is_file()
-        if not is_there or _sha256(folder / name) != known:
+        if not is_there or storage.sha256(name) != known:
             found = "has other bytes than it was made with" if is_there else "is not there"
             raise UserError(
                 f"{folder} is damaged: {name} {found}; copy it again, or delete that folder and "
@@ -47,11 +47,6 @@ def _hashes_in(folder: Path) -> dict[str, str]:
     if document.get("schema_version") != SCHEMA_VERSION:
         return {}
     return {name: file["sha256"] for name, file in document["files"].items()}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def evaluations_on_test(workspace: Storage, model_id: str) -> list[Artifact]:

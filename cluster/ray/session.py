@@ -146,9 +146,10 @@ def set_environment() -> dict[str, str]:
         "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "15",
         **OF_SERVE,
         "TOKENIZERS_PARALLELISM": "false",
-        # Threads that wait for each other spin for some 10 microseconds, then sleep. By default they
-        # spin for 3 milliseconds, and on cores that others use too take the time that the slowest
-        # thread needs: a step takes twice as long. To sleep at once costs a tenth on quiet cores.
+        # Threads that wait for each other spin for some 10 microseconds, and then sleep. By default
+        # it is 3 milliseconds, in which they take the cores from other work, and from the thread
+        # that all wait for: a step takes twice as long. To sleep at once costs a tenth where
+        # nothing else runs.
         "OMP_WAIT_POLICY": "PASSIVE",
         "GOMP_SPINCOUNT": "1000",
         "TRANSFORMERS_VERBOSITY": "error",

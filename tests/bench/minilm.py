@@ -4,8 +4,7 @@ Trainer, each in fresh processes with two threads.
 The texts are docstrings, cut to lengths between a line and a page (log-normal, the median 40 words)
 and cleaned beforehand, so that both sides read the same. Both compute in fp32 to answer. The
 pipeline takes the batch size that is fastest on the first texts. Both sides train on equally many
-texts a step, in bf16 where the processor has it; the Trainer groups texts of similar length, with
-PyTorch's fused AdamW.
+texts a step, of similar length, in bf16 where the processor has it, with PyTorch's fused AdamW.
 """
 
 import importlib.util
@@ -188,6 +187,7 @@ def fine_tune(rank: int, workers: int, folder: Path, source: str) -> float:
             "batch_size": BATCH,
             "micro_batch_size": 8,
             "learning_rate": 5e-5,
+            "group_by_length": True,
             "zero": {"stage": 0},
             "workers": 1,
             "cpus_per_worker": THREADS,

@@ -2,7 +2,8 @@
 the Hugging Face Trainer, each in fresh processes.
 
 All compute in bf16 with fp32 weights for the optimizer (fused AdamW), and compile the model with
-its loss; the gradient is clipped. The others see a whole sequence as one document and mask by
+its loss; the gradient is clipped. Ours runs in the environment that raymill gives its workers, the
+others in the user's. The others see a whole sequence as one document and mask by
 `is_causal`, without the masks of packing, which is less work than ours.
 """
 
@@ -14,6 +15,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+from cluster.ray.session import set_environment
 
 THREADS = 2
 VOCABULARY, LENGTH, BATCH = 8192, 512, 8
@@ -58,6 +61,17 @@ def run(worker: Callable[..., Any], workers: int = 1, *arguments: Any) -> Any:
         waiting = [pool.submit(worker, rank, *given) for rank in range(workers)]
         found = [one.result() for one in waiting]
     return found[0]
+
+
+def run_ours(worker: Callable[..., Any], workers: int = 1, *arguments: Any) -> Any:
+    """The same in the environment that raymill gives its workers."""
+    own = dict(os.environ)
+    set_environment()
+    try:
+        return run(worker, workers, *arguments)
+    finally:
+        os.environ.clear()
+        os.environ.update(own)
 
 
 def ours(rank: int, workers: int, folder: Path, stage: int, **keys: Any) -> dict[str, float]:

@@ -21,7 +21,7 @@ from tests.integration.command import Command
 
 
 def speed(stage: int = 0, workers: int = 1) -> float:
-    return steady.run(steady.ours, workers, stage)["tokens_per_second"]
+    return steady.run_ours(steady.ours, workers, stage)["tokens_per_second"]
 
 
 def vs_raw_loop() -> tuple[float, float]:
@@ -41,7 +41,7 @@ def sharded_vs_single(stage: int) -> tuple[float, float]:
 
 
 def data_wait() -> float:
-    return steady.run(steady.ours, 1, 0)["data_wait"]
+    return steady.run_ours(steady.ours, 1, 0)["data_wait"]
 
 
 def first_step_s() -> float:

@@ -47,7 +47,8 @@ class FineTuning(abc.ABC):
 
     def rows(self, split: str) -> Examples:
         assert self.examples is not None
-        return Examples(read_arrow(self.examples.path / f"{split}.arrow"), self.encode)
+        grouped = self.settings.batch_size if self.settings.group_by_length else None
+        return Examples(read_arrow(self.examples.path / f"{split}.arrow"), self.encode, grouped)
 
     def length(self, row: Mapping[str, Any]) -> int:
         return len(row["input_ids"])

@@ -86,6 +86,9 @@ class TaskSection(TaskRows, Training):
     """Tokens of a text that the model sees; what is longer is cut, and counted."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Before the head, where the architecture has one there."""
+    group_by_length: bool = False
+    """Puts texts of similar length into a batch, which then has less padding: faster where lengths
+    differ, but the batches are less random. All texts still come once an epoch."""
     evaluation: Evaluation = operational(Evaluation())
 
     @property

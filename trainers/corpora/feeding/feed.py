@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from cluster.errors import UserError
 from cluster.store.artifacts import Artifact
 from trainers.corpora.feeding import index
-from trainers.corpora.feeding.order import Indices, Order
+from trainers.corpora.feeding.order import Indices, Order, OrderByLength
 from trainers.corpora.tokens.pack import read_arrow
 
 
@@ -122,9 +122,13 @@ class Examples:
     more of them than a batch."""
 
     def __init__(
-        self, table: pa.Table, encode: Callable[[Sequence[dict[str, Any]]], list[dict[str, Any]]]
+        self,
+        table: pa.Table,
+        encode: Callable[[Sequence[dict[str, Any]]], list[dict[str, Any]]],
+        grouped: int | None = None,
     ):
-        self._table, self._encode = table, encode
+        """`grouped` is the batch size, where the samples of a batch are to be of similar length."""
+        self._table, self._encode, self._grouped = table, encode, grouped
         # Of texts, which is near enough to put similar ones together.
         self._lengths = pc.utf8_length(table["text"]).to_numpy().astype(np.int64)
 
@@ -132,7 +136,9 @@ class Examples:
         return self._table.num_rows
 
     def order(self, seed: int) -> Order:
-        return Order([len(self)], seed)
+        if self._grouped is None:
+            return Order([len(self)], seed)
+        return OrderByLength(self._lengths, seed, self._grouped)
 
     def fetch(self, shard: int) -> None:
         """They are here."""

@@ -23,6 +23,9 @@ from trainers.corpora.hashing import mix
 Indices = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]
 ROUNDS = 4
+BATCHES_SORTED = 50
+"""Batches whose samples are sorted by length together, under `group_by_length`: enough that those
+of a batch are nearly equal, and few enough that it still has other samples in each epoch."""
 
 
 class Order:
@@ -85,6 +88,46 @@ class Order:
         slots = np.searchsorted(epoch.ends, shuffled, side="right")
         shards = epoch.shards[slots]
         return self._starts[shards] + shuffled - (epoch.ends[slots] - self._sizes[shards])
+
+
+class OrderByLength(Order):
+    """The same order, of whose samples those of `BATCHES_SORTED` batches at a time are dealt anew:
+    each batch has ones of similar length, and long and short batches follow by chance."""
+
+    def __init__(self, lengths: Indices, seed: int, batch_size: int):
+        """Of samples in one shard, of these lengths."""
+        super().__init__([len(lengths)], seed)
+        self._lengths, self._batch_size = lengths, batch_size
+        self._group = functools.lru_cache(maxsize=2)(self._deal)
+
+    def at(self, start: int, count: int) -> Indices:
+        chosen, position, end = [], start, start + count
+        while position < end:
+            first, samples = self._group(*self._group_of(position))
+            found = samples[position - first :][: end - position]
+            chosen.append(found)
+            position += len(found)
+        return np.concatenate(chosen) if chosen else np.empty(0, dtype=np.int64)
+
+    def _group_of(self, position: int) -> tuple[int, int]:
+        """Where the group of this position begins and ends: at a multiple of the batch size,
+        counted since training began, so that batches lie in one; and with its epoch."""
+        size = BATCHES_SORTED * self._batch_size
+        group, epoch = position // size, position // self.size
+        first = max(group * size, epoch * self.size)
+        return first, min((group + 1) * size, (epoch + 1) * self.size)
+
+    def _deal(self, first: int, end: int) -> tuple[int, Indices]:
+        samples = super().at(first, end - first)
+        samples = samples[np.argsort(-self._lengths[samples], kind="stable")]
+        batches = np.arange(first, end) // self._batch_size
+        batches -= batches[0]
+        number = int(batches[-1]) + 1
+        turn = permuted(np.arange(number), number, _key(self._seed, 0, first))
+        # The places of the batch whose turn comes first take the longest samples, and so on.
+        dealt = np.empty_like(samples)
+        dealt[np.argsort(turn[batches], kind="stable")] = samples
+        return first, dealt
 
 
 @dataclasses.dataclass(frozen=True)

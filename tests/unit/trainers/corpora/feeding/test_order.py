@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainers.corpora.feeding.order import Order, permuted
+from trainers.corpora.feeding.order import Order, OrderByLength, permuted
 
 SIZES = [1, 2, 3, 4, 5, 15, 16, 17, 63, 64, 65, 1000]
 SHARDS = st.lists(st.integers(0, 12), min_size=1, max_size=9).filter(any)
@@ -104,3 +104,51 @@ def test_hardly_a_position_is_walked_twice() -> None:
     for size in (2, 101, 200_000, 10**7 + 1):
         rows = math.isqrt(size - 1) + 1
         assert rows * math.ceil(size / rows) - size < rows
+
+
+LENGTHS = st.lists(st.integers(0, 500), min_size=1, max_size=400)
+
+
+@given(lengths=LENGTHS, batch_size=st.integers(1, 9), seed=st.integers(0, 2**32 - 1))
+def test_by_length_an_epoch_holds_every_sample_once(
+    lengths: list[int], batch_size: int, seed: int
+) -> None:
+    order = OrderByLength(np.array(lengths), seed, batch_size)
+    for epoch in range(3):
+        assert sorted(order.at(epoch * order.size, order.size)) == list(range(order.size))
+
+
+@given(
+    lengths=LENGTHS,
+    batch_size=st.integers(1, 9),
+    parts=st.lists(st.integers(1, 90), min_size=1, max_size=12),
+)
+def test_by_length_the_order_does_not_depend_on_the_steps_it_is_asked_in(
+    lengths: list[int], batch_size: int, parts: list[int]
+) -> None:
+    whole = OrderByLength(np.array(lengths), 17, batch_size).at(0, sum(parts))
+    starts = np.cumsum([0, *parts])[:-1].tolist()
+    found = [
+        OrderByLength(np.array(lengths), 17, batch_size).at(start, count)
+        for start, count in zip(starts, parts, strict=True)
+    ]
+    assert np.array_equal(np.concatenate(found), whole)
+
+
+def test_batches_by_length_have_little_padding_in_every_epoch_and_come_by_chance() -> None:
+    drawn = np.random.default_rng(17)
+    lengths = drawn.lognormal(4, 1, 5001).astype(np.int64).clip(1, 256)
+
+    def batches(order: Order) -> list[np.ndarray]:
+        return [lengths[order.at(start, 32)] for start in range(0, 3 * 4992, 32)]
+
+    def padding(order: Order) -> float:
+        return 1 - lengths.mean() / np.mean([batch.max() for batch in batches(order)])
+
+    assert padding(Order([5001], 17)) > 0.6
+    by_length = OrderByLength(lengths, 17, 32)
+    assert padding(by_length) < 0.08
+    longest = np.array([batch.max() for batch in batches(by_length)])
+    assert abs(np.corrcoef(longest[:-1], longest[1:])[0, 1]) < 0.2
+    first, second = (by_length.at(epoch * 5001, 5001) for epoch in range(2))
+    assert (first == second).mean() < 0.01

@@ -101,6 +101,13 @@ def promotion(storage: Storage, reference: str) -> Artifact:
     Raises UserError where there is none.
     """
     if not reference.startswith("model/"):
+        models = [model.manifest.recipe for model in artifacts.listed(storage, "model")]
+        promoted = [one.manifest.recipe for one in artifacts.listed(storage, "promotion")]
+        if reference in models and reference not in promoted:
+            raise UserError(
+                f"{reference}: none of its models was promoted; run `raymill promote {reference}` "
+                "first"
+            )
         return lookup(storage, "promotion", reference)
     model = lookup(storage, "model", reference)
     promotions = [

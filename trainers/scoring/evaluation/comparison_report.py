@@ -5,6 +5,7 @@ from typing import Any
 
 from trainers.corpora.report.dots import Dot, Dots
 from trainers.corpora.report.page import MARKS, Plot, Section, Table, Tile, render
+from trainers.scoring.evaluation.bootstrap import RESAMPLES
 from trainers.scoring.evaluation.records import Record
 from trainers.scoring.evaluation.report import answer, beginning, marked_text, score_text
 from trainers.scoring.evaluation.text import number, p_text
@@ -62,7 +63,8 @@ def _differences(task: TaskSection, comparison: Mapping[str, Any]) -> Section:
     head = ("Metric", "First", "Second", "Difference [95 % interval]", "p")
     about = (
         f"The first is {comparison['model']}, the second {comparison['against']}. Whiskers are "
-        "95 % intervals of the bootstrap over the same rows for both."
+        "95 % intervals of the bootstrap over the same rows for both; by its "
+        f"{RESAMPLES:,} resamples no p can be under {p_text(2 / (RESAMPLES + 1))}."
     )
     if comparison["left_out"]:
         about += (

@@ -8,7 +8,7 @@ both over several seeds, with intervals.
 import functools
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cluster.lazy_import import lazy_import
@@ -28,7 +28,7 @@ from trainers.scoring.evaluation.evaluate import TEST, evaluated, write
 from trainers.scoring.evaluation.figures import compared, figures, tally_of, with_intervals
 from trainers.scoring.evaluation.paired import same_rows
 from trainers.scoring.evaluation.score_rows import Records, records_of
-from trainers.scoring.evaluation.text import with_interval
+from trainers.scoring.evaluation.text import number, with_interval
 from trainers.scoring.model import model_of, unpublished
 from trainers.scoring.workers import Room
 from trainers.tasks.spec import TaskSection
@@ -55,6 +55,9 @@ def run(job: StageJob) -> dict[str, Any]:
         evaluation[name] = with_intervals(settings, of_baseline, tally_of(settings, of_baseline))
         evaluation["against"][name], *_ = compared(settings, ours, of_baseline)
         job.progress.line(f"{name}: {_describe(settings, evaluation[name])}")
+        better = warning(settings, name, evaluation["against"][name]["metrics"])
+        if better is not None:
+            job.progress.line(better)
     values["pretrained"].insert(0, evaluation[TEST][settings.headline])
     if settings.evaluation.seeds > 1 or settings.evaluation.without_pretraining:
         evaluation["seeds"] = over_seeds(values, settings.metrics[settings.headline].mode)
@@ -90,6 +93,22 @@ def _begun(settings: TaskSection, examples: Artifact) -> dict[str, Any]:
 def grouped(of_baseline: Records, ours: Records) -> Records:
     """With the groups of their rows, which the model's records of the same rows have. Pure."""
     return [{**record, GROUP: one[GROUP]} for record, one in zip(of_baseline, ours, strict=True)]
+
+
+def warning(
+    settings: TaskSection, baseline: str, differences: Mapping[str, Mapping[str, Any]]
+) -> str | None:
+    """Told where a baseline is better by the headline metric, beyond chance; `differences` are the
+    model's from it. Pure."""
+    metric, of = settings.metrics[settings.headline], differences[settings.headline]
+    lowest, highest = of["interval"]
+    if not (highest < 0 if metric.mode == "max" else lowest > 0):
+        return None
+    by = number(abs(of["difference"]), sorted(map(abs, of["interval"])))
+    return (
+        f"warning: {baseline} has a better {metric.title} than the model, by {by}: train for "
+        "longer or on more rows, search the learning rate by tune, or start from a base"
+    )
 
 
 def over_seeds(values: dict[str, list[float]], mode: str) -> dict[str, Any]:

@@ -139,6 +139,8 @@ def test_a_model_is_promoted_by_hand_once(storage: Storage, parents: dict[str, A
 def test_a_promotion_is_found_by_its_model(storage: Storage, parents: dict[str, Artifact]) -> None:
     with pytest.raises(UserError, match="model/demo-finetune-0a was not promoted; run `raymill"):
         promote.promotion(storage, "model/demo-finetune-0a")
+    with pytest.raises(UserError, match="demo: none of its models was promoted; run `raymill pro"):
+        promote.promotion(storage, "demo")
     made = promote.promote(parents["finetune"], {"accuracy": 0.7})
     for reference in ("model/demo-finetune-0a", "demo", made.id):
         assert promote.promotion(storage, reference) == made

@@ -1,6 +1,7 @@
 import pytest
 
-from trainers.scoring.evaluation.stage import grouped, mean_of, over_seeds
+from trainers.scoring.evaluation.stage import grouped, mean_of, over_seeds, warning
+from trainers.tasks.classify.spec import Classify
 
 
 def test_the_gain_from_pretraining_is_paired_by_seed() -> None:
@@ -39,3 +40,17 @@ def test_a_baseline_has_the_groups_that_the_model_knows() -> None:
         {"id": "a", "prediction": "x", "group": "g"},
         {"id": "b", "prediction": "y", "group": None},
     ]
+
+
+@pytest.mark.parametrize(
+    ("difference", "interval", "told"),
+    [(-0.05, [-0.08, -0.02], True), (-0.01, [-0.03, 0.01], False), (0.05, [0.02, 0.08], False)],
+)
+def test_a_baseline_that_is_better_beyond_chance_is_told(
+    difference: float, interval: list[float], told: bool
+) -> None:
+    differences = {"accuracy": {"difference": difference, "interval": interval}}
+    found = warning(Classify(task="classify", base="b"), "ngram", differences)
+    assert (found is not None) == told
+    if found is not None:
+        assert "ngram has a better accuracy than the model, by 0.0500 [0.0200, 0.0800]" in found

@@ -185,7 +185,7 @@ def fine_tune(rank: int, workers: int, folder: Path, source: str) -> float:
             "labels": [*LABELS],
             "max_length": LENGTH,
             "batch_size": BATCH,
-            "micro_batch_size": 8,
+            "micro_batch_size": 16,
             "learning_rate": 5e-5,
             "group_by_length": True,
             "zero": {"stage": 0},

@@ -22,7 +22,7 @@ from trainers.corpora.feeding.feed import Rows
 from trainers.corpora.tokens.pack import read_arrow
 from trainers.tasks import predictor
 from trainers.tasks.encoding import Encoded, pad
-from trainers.tasks.fine_tuning import FineTuning
+from trainers.tasks.fine_tuning import EncodedFineTuning
 from trainers.tasks.flops import Cost
 from trainers.tasks.predictor import reading_of
 from trainers.tasks.pretraining.config import ENCODING
@@ -108,7 +108,7 @@ def windows(tokenizer: Any, words: Sequence[str], max_length: int, stride: int) 
 
 
 @dataclasses.dataclass(frozen=True)
-class TagTask(FineTuning):
+class TagTask(EncodedFineTuning):
     settings: Tag
 
     def model(self) -> Any:

@@ -52,7 +52,8 @@ def task(recipe: Recipe, parents: Mapping[str, Artifact], scratch: bool = False)
     assert base is not None, "a recipe has finetune.base or a section pretrain"
     pretrain = recipe.pretrain
     start = Start(pretrain.model, pretrain.like) if scratch else Start(base=base)
-    return lazy_import(settings.implementation)(settings, parents["examples"], start, base)
+    rows = parents.get("render", parents["examples"])
+    return lazy_import(settings.implementation)(settings, rows, start, base)
 
 
 def outline(
@@ -68,5 +69,6 @@ def outline(
     else:
         pretrain = recipe.pretrain
         start = Start(pretrain.model, pretrain.like, base_folder(pretrain.base, parents))
+    rows = parents.get("render") if settings.is_rendered else parents.get("examples")
     implementation = lazy_import(settings.implementation)
-    return implementation(settings, parents.get("examples"), start, base or tokenizer_folder)
+    return implementation(settings, rows, start, base or tokenizer_folder)

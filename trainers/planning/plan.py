@@ -173,7 +173,8 @@ def _time(
 
 def _samples(section: str, done: Mapping[str, Artifact | None]) -> int | None:
     """Of an epoch, where the stage before was run."""
-    data = done.get("shard" if section == "pretrain" else "examples")
+    of_tokens = "render" if "render" in done else "examples"
+    data = done.get("shard" if section == "pretrain" else of_tokens)
     if data is None:
         return None
     if section == "pretrain":

@@ -1,4 +1,4 @@
-"""What all tasks of fine-tuning share: rows of examples, encoded when they are taken."""
+"""What all tasks of fine-tuning share: a model and a tokenizer of their base, and rows of examples."""
 
 import abc
 import dataclasses
@@ -21,16 +21,54 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class FineTuning(abc.ABC):
-    """A Task but for its encoding, loss and metrics."""
+    """A Task but for its rows, loss and metrics."""
 
     settings: Any
     """The task's section of the recipe."""
     examples: Artifact | None
-    """None for a plan, before there are any."""
+    """Its data: examples, or what the stage `render` made of them. None for a plan, before there
+    are any."""
     start: Start
     tokenizer_folder: str
 
     rows_are_coupled: ClassVar[bool] = False
+
+    @abc.abstractmethod
+    def tokenizer(self) -> "PreTrainedTokenizerFast":
+        """As it is saved with the model."""
+
+    def length(self, row: Mapping[str, Any]) -> int:
+        return len(row["input_ids"])
+
+    def unlearned(self) -> dict[str, int]:
+        return {}
+
+    def build(self, head: str, **config: Any) -> "PreTrainedModel":
+        """The model with a head, a class of Transformers; `config` are keys of its config."""
+        model = build(self.start, head, self.loaded_tokenizer, **config)
+        refuse_longer(model, "finetune.max_length", self.settings.max_length)
+        return model
+
+    @functools.cached_property
+    def loaded_tokenizer(self) -> "PreTrainedTokenizerFast":
+        return self.tokenizer()
+
+    @functools.cached_property
+    def pad_id(self) -> Any:
+        """What sequences are filled up with. Labels are made before, so that it may be the token
+        that ends a text, where a tokenizer has no other."""
+        pad = self.loaded_tokenizer.pad_token_id
+        return tokenizers.ends(self.loaded_tokenizer)[1] if pad is None else pad
+
+    @property
+    def grouped(self) -> int | None:
+        """The batch size, where the samples of a batch are to be of similar length."""
+        return self.settings.batch_size if self.settings.group_by_length else None
+
+
+@dataclasses.dataclass(frozen=True)
+class EncodedFineTuning(FineTuning):
+    """Whose rows are encoded when they are taken."""
 
     @abc.abstractmethod
     def encode(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -47,14 +85,8 @@ class FineTuning(abc.ABC):
 
     def rows(self, split: str) -> Examples:
         assert self.examples is not None
-        grouped = self.settings.batch_size if self.settings.group_by_length else None
-        return Examples(read_arrow(self.examples.path / f"{split}.arrow"), self.encode, grouped)
-
-    def length(self, row: Mapping[str, Any]) -> int:
-        return len(row["input_ids"])
-
-    def unlearned(self) -> dict[str, int]:
-        return {}
+        table = read_arrow(self.examples.path / f"{split}.arrow")
+        return Examples(table, self.encode, self.grouped)
 
     def flops(self, model: "PreTrainedModel") -> Callable[[Batch], float]:
         """Where each sequence is predicted from once."""
@@ -62,23 +94,11 @@ class FineTuning(abc.ABC):
         return lambda batch: cost.flops(lengths(batch), len(batch["input_ids"]))
 
     def build(self, head: str, **config: Any) -> "PreTrainedModel":
-        """The model with a head, a class of Transformers; `config` are keys of its config."""
-        dropout = self.settings.dropout
-        model = build(self.start, head, self.loaded_tokenizer, head_dropout=dropout, **config)
-        refuse_longer(model, "finetune.max_length", self.settings.max_length)
-        return model
-
-    @functools.cached_property
-    def loaded_tokenizer(self) -> "PreTrainedTokenizerFast":
-        return self.tokenizer()
-
-    @functools.cached_property
-    def pad_id(self) -> Any:
-        return self.loaded_tokenizer.pad_token_id
+        return super().build(head, head_dropout=self.settings.dropout, **config)
 
 
 @dataclasses.dataclass(frozen=True)
-class LabelledFineTuning(FineTuning):
+class LabelledFineTuning(EncodedFineTuning):
     """With a fixed set of labels."""
 
     settings: LabelledTask

@@ -64,6 +64,8 @@ class TaskSection(TaskRows, Training):
     """`module:function` from a record to its text with what is wrong in it marked (`Marked` of
     report/page.py), where answers are parts of the text; else pages say them beside it. A pure
     function."""
+    is_rendered: ClassVar[bool] = False
+    """Whether the stage `render` makes token ids of its rows, before training."""
     objectives: ClassVar[tuple[str, ...]]
     """Objectives of pretraining whose models suit it."""
     route: ClassVar[str]

@@ -150,6 +150,43 @@ class Examples:
         return self._lengths[indices]
 
 
+class TokenRows:
+    """Rows of token ids, memory-mapped: a sample is arrays by the names of the columns, which are
+    lists."""
+
+    def __init__(self, table: pa.Table, grouped: int | None = None):
+        """`grouped` is the batch size, where the samples of a batch are to be of similar length."""
+        self._batches, self._grouped = table.to_batches(), grouped
+        self._ends = np.cumsum([batch.num_rows for batch in self._batches])
+        self._lengths = pc.list_value_length(table["input_ids"]).to_numpy().astype(np.int64)
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    def order(self, seed: int) -> Order:
+        if self._grouped is None:
+            return Order([len(self)], seed)
+        return OrderByLength(self._lengths, seed, self._grouped)
+
+    def fetch(self, shard: int) -> None:
+        """They are here."""
+
+    def take(self, indices: Indices) -> list[dict[str, Any]]:
+        return [self._row(int(index)) for index in indices]
+
+    def lengths(self, indices: Indices) -> Indices:
+        return self._lengths[indices]
+
+    def _row(self, index: int) -> dict[str, Any]:
+        number = int(np.searchsorted(self._ends, index, side="right"))
+        batch = self._batches[number]
+        place = index - (int(self._ends[number]) - batch.num_rows)
+        return {
+            name: column[place].values.to_numpy(zero_copy_only=False)
+            for name, column in zip(batch.schema.names, batch.columns, strict=True)
+        }
+
+
 MOST_COMPARED = 256
 """Samples whose cuts into micro-batches are chosen together, which takes the square of their
 number."""

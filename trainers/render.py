@@ -1,0 +1,145 @@
+"""The stage `render`: rows of examples to token ids with what of them is learned, once for all
+trials and seeds of a task.
+
+    render    some rows of a split: their sequences, and the rows that give none, by reason
+    (here)    the sequences of each split, in the order of the examples
+
+Makes `train.arrow` and `validation.arrow` with the columns of the Task; the same for any number of
+tasks. The test split is not rendered: its prompts are answered.
+"""
+
+import collections
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cluster.errors import UserError
+from cluster.runs.pipeline import StageJob
+from trainers.corpora.steps.parallel import each
+from trainers.corpora.tokens.pack import read_arrow, write_arrow
+from trainers.finetune import task
+
+if TYPE_CHECKING:
+    from trainers.tasks.learned_tokens import RenderedFineTuning
+
+SPLITS = ("train", "validation")
+CHARACTERS_TOGETHER = 8 << 20
+"""Of the texts of rows that are rendered by one task."""
+
+
+def run(job: StageJob) -> dict[str, Any]:
+    settings, examples = job.recipe.finetune, job.parents["examples"]
+    settings.refuse_examples(examples)
+    make: Callable[[], Any] = functools.partial(task, job.recipe, job.parents)
+    tables = {split: read_arrow(examples.path / f"{split}.arrow") for split in SPLITS}
+    items = {
+        f"{split}-{start:012d}": (split, start, stop)
+        for split, table in tables.items()
+        for start, stop in _ranges(table["text"])
+    }
+
+    def render(name: str, item: tuple[str, int, int]) -> Any:
+        split, start, stop = item
+        rows = read_arrow(examples.path / f"{split}.arrow")[start:stop].to_pylist()
+        table, counts = rendered(make(), rows)
+        with job.draft.working(split) as folder:
+            write_arrow(table, folder / f"{name}.arrow")
+        return dataclasses.asdict(counts)
+
+    totals = {split: Counts() for split in SPLITS}
+    for name, outcome in each(job, "render", items, render, "parts rendered"):
+        totals[items[name][0]].add(Counts(**outcome))
+    for split, counts in totals.items():
+        job.progress.line(f"{split}: {counts.told()}")
+        refuse_empty(split, counts)
+        _put_together(job, split, sorted(name for name in items if items[name][0] == split))
+    return {split: dataclasses.asdict(counts) for split, counts in totals.items()}
+
+
+@dataclasses.dataclass
+class Counts:
+    rows: int = 0
+    """Of the examples."""
+    sequences: int = 0
+    tokens: int = 0
+    cut: int = 0
+    """Rows of which some tokens are in no sequence."""
+    dropped: dict[str, int] = dataclasses.field(default_factory=dict)
+    """Rows that give no sequence, by reason."""
+
+    def add(self, other: "Counts") -> None:
+        self.rows += other.rows
+        self.sequences += other.sequences
+        self.tokens += other.tokens
+        self.cut += other.cut
+        both = collections.Counter(self.dropped) + collections.Counter(other.dropped)
+        self.dropped = dict(sorted(both.items()))
+
+    def told(self) -> str:
+        """For people."""
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in self.dropped.items())
+        cut = f"; cut to max_length: {self.cut:,}" if self.cut else ""
+        return (
+            f"{self.rows:,} rows, dropped: {reasons or 'none'}{cut}; {self.sequences:,} sequences "
+            f"of {self.tokens:,} tokens"
+        )
+
+
+def rendered(
+    task: "RenderedFineTuning", rows: Sequence[Mapping[str, Any]]
+) -> tuple[pa.Table, Counts]:
+    """The sequences of rows, in their order, and what became of the rows."""
+    from trainers.tasks.conversations.renderer import NotRendered
+
+    sequences: list[Mapping[str, Sequence[Any]]] = []
+    dropped: collections.Counter[str] = collections.Counter()
+    cut = 0
+    for row in rows:
+        try:
+            made = task.render(row)
+        except NotRendered as error:
+            dropped[error.reason] += 1
+            continue
+        sequences += made.sequences
+        cut += made.is_cut
+    columns = {
+        name: pa.array([one[name] for one in sequences], kind)
+        for name, kind in task.columns.items()
+    }
+    tokens = sum(len(one["input_ids"]) for one in sequences)
+    return pa.table(columns), Counts(len(rows), len(sequences), tokens, cut, dict(dropped))
+
+
+def refuse_empty(split: str, counts: Counts) -> None:
+    """Raises UserError where nothing is left of a split. Pure."""
+    if not counts.sequences:
+        raise UserError(
+            f"finetune: none of the {counts.rows:,} rows of {split} can be learned: "
+            f"{counts.told()}; mend the rows, set a larger finetune.max_length, or another "
+            "finetune.overlong"
+        )
+
+
+def _ranges(texts: pa.ChunkedArray) -> Iterator[tuple[int, int]]:
+    """Rows that are rendered together, of about CHARACTERS_TOGETHER."""
+    ends = np.cumsum(pc.utf8_length(texts).to_numpy(), dtype=np.int64)
+    groups = ends // CHARACTERS_TOGETHER
+    starts = np.flatnonzero(np.diff(groups, prepend=-1))
+    yield from zip(starts.tolist(), [*starts[1:].tolist(), len(groups)], strict=True)
+
+
+def _put_together(job: StageJob, split: str, names: Sequence[str]) -> None:
+    made = job.draft.worked(split)
+    tables = (read_arrow(made / f"{name}.arrow") for name in names)
+    with job.draft.folder() as folder:
+        first = next(tables)
+        path = str(folder / f"{split}.arrow")
+        with pa.OSFile(path, "wb") as sink, pa.ipc.new_stream(sink, first.schema) as stream:
+            stream.write_table(first)
+            for table in tables:
+                stream.write_table(table)

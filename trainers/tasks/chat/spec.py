@@ -1,0 +1,37 @@
+"""The recipe's section `finetune` with `task: chat`."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from cluster.recipe.section import Conflict, Recipe
+from trainers.tasks.conversations.rows import ConversationRows
+from trainers.tasks.generated.spec import GeneratedTask
+from trainers.tasks.rendered import RenderedTask
+
+
+class Chat(ConversationRows, GeneratedTask, RenderedTask):
+    implementation: ClassVar[str] = "trainers.tasks.chat.task:ChatTask"
+    predictor: ClassVar[str] = "trainers.tasks.chat.predictor:ChatPredictor"
+    objectives: ClassVar[tuple[str, ...]] = ("causal_lm",)
+    route: ClassVar[str] = "/v1/chat/completions"
+    sample: ClassVar[Mapping[str, Any]] = {
+        "messages": [{"role": "user", "content": "What is the capital of France?"}]
+    }
+    servable: ClassVar[Literal["encoder", "vllm_adapter", "vllm_merged"]] = "vllm_merged"
+    rendering: ClassVar[tuple[str, ...]] = (*RenderedTask.rendering, "template")
+    fixed: ClassVar[tuple[str, ...]] = (*RenderedTask.fixed, "template")
+
+    task: Literal["chat"] = "chat"
+    template: str | None = None
+    """A file with the chat template, in Jinja as Transformers has it; by default the base has one.
+    It is saved with the model."""
+
+    @classmethod
+    def request(cls, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        return {"messages": rows[0]["messages"]}
+
+    def faults(self, recipe: Recipe) -> Iterator[Conflict]:
+        yield from super().faults(recipe)
+        if self.template is not None and not Path(self.template).expanduser().is_file():
+            yield Conflict("finetune.template", f"no such file {self.template!r}")

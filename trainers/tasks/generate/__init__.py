@@ -1,0 +1,1 @@
+"""From a source to a target: summaries, translations, any text to text."""

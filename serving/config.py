@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from cluster.errors import UserError
 from cluster.ray.resources import gpus
 from cluster.recipe.section import Conflict, Invalid, Recipe, Section, operational
-from trainers.tasks.spec import gate_refusal
+from trainers.tasks.spec import TaskSection, gate_refusal
 
 
 class Serve(Section):
@@ -77,6 +77,10 @@ class Serve(Section):
         if recipe.finetune is None:
             yield Conflict("serve", "needs the section finetune: it serves what that makes")
             return
+        refusal = endpoint_refusal(type(recipe.finetune))
+        if refusal is not None:
+            yield Conflict("serve", f"{refusal}; leave the section out")
+            return
         for name, limit in self.gate.items():
             reason = gate_refusal(type(recipe.finetune), name, limit)
             if reason is None and name not in recipe.finetune.test_metrics:
@@ -84,3 +88,14 @@ class Serve(Section):
                 reason = f"this recipe's evaluation does not report it; it reports {known}"
             if reason is not None:
                 yield Conflict(f"serve.gate.{name}", reason)
+
+
+def endpoint_refusal(task: type[TaskSection]) -> str | None:
+    """Why raymill cannot serve a task yet, or None. Pure."""
+    if task.servable == "encoder":
+        return None
+    return (
+        f"there is no endpoint yet for a model that writes text, as those of the task "
+        f"{task.model_fields['task'].default} do; its folder can be served as it is: `vllm serve "
+        "FOLDER`"
+    )

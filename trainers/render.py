@@ -67,27 +67,33 @@ class Counts:
     """Of the examples."""
     sequences: int = 0
     tokens: int = 0
-    cut: int = 0
-    """Rows of which some tokens are in no sequence."""
     dropped: dict[str, int] = dataclasses.field(default_factory=dict)
     """Rows that give no sequence, by reason."""
+    noted: dict[str, int] = dataclasses.field(default_factory=dict)
+    """What of the others is not learned as it is, by kind."""
 
     def add(self, other: "Counts") -> None:
         self.rows += other.rows
         self.sequences += other.sequences
         self.tokens += other.tokens
-        self.cut += other.cut
-        both = collections.Counter(self.dropped) + collections.Counter(other.dropped)
-        self.dropped = dict(sorted(both.items()))
+        self.dropped = _summed(self.dropped, other.dropped)
+        self.noted = _summed(self.noted, other.noted)
 
     def told(self) -> str:
         """For people."""
-        reasons = ", ".join(f"{reason} {count:,}" for reason, count in self.dropped.items())
-        cut = f"; cut to max_length: {self.cut:,}" if self.cut else ""
+        noted = f"; {_listed(self.noted)}" if self.noted else ""
         return (
-            f"{self.rows:,} rows, dropped: {reasons or 'none'}{cut}; {self.sequences:,} sequences "
-            f"of {self.tokens:,} tokens"
+            f"{self.rows:,} rows, dropped: {_listed(self.dropped) or 'none'}{noted}; "
+            f"{self.sequences:,} sequences of {self.tokens:,} tokens"
         )
+
+
+def _summed(some: Mapping[str, int], others: Mapping[str, int]) -> dict[str, int]:
+    return dict(sorted((collections.Counter(some) + collections.Counter(others)).items()))
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{what} {count:,}" for what, count in counts.items())
 
 
 def rendered(
@@ -97,22 +103,22 @@ def rendered(
     from trainers.tasks.conversations.renderer import NotRendered
 
     sequences: list[Mapping[str, Sequence[Any]]] = []
-    dropped: collections.Counter[str] = collections.Counter()
-    cut = 0
+    counts = Counts(len(rows))
     for row in rows:
         try:
             made = task.render(row)
         except NotRendered as error:
-            dropped[error.reason] += 1
+            counts.dropped = _summed(counts.dropped, {str(error): 1})
             continue
         sequences += made.sequences
-        cut += made.is_cut
+        counts.noted = _summed(counts.noted, made.noted)
     columns = {
         name: pa.array([one[name] for one in sequences], kind)
         for name, kind in task.columns.items()
     }
-    tokens = sum(len(one["input_ids"]) for one in sequences)
-    return pa.table(columns), Counts(len(rows), len(sequences), tokens, cut, dict(dropped))
+    counts.sequences = len(sequences)
+    counts.tokens = sum(len(one["input_ids"]) for one in sequences)
+    return pa.table(columns), counts
 
 
 def refuse_empty(split: str, counts: Counts) -> None:

@@ -11,6 +11,7 @@ from cluster.store import artifacts
 from cluster.store.artifacts import Artifact
 from cluster.store.lookup import lookup
 from cluster.store.storage import Storage
+from serving.config import endpoint_refusal
 from trainers.models.published import evaluations_on_test, refuse_damaged
 from trainers.tasks.registry import task_of
 from trainers.tasks.spec import TaskSection, gate_refusal
@@ -37,6 +38,14 @@ def settings(promoted: Artifact) -> dict[str, Any]:
     if SETTINGS not in promoted.manifest.files:
         return {}
     return json.loads((promoted.path / SETTINGS).read_text("utf-8"))
+
+
+def refuse_without_endpoint(promoted: Artifact) -> None:
+    """Raises UserError where raymill cannot serve what was promoted."""
+    model = artifacts.find(promoted.storage, promoted.manifest.parents["finetune"])
+    refusal = None if model is None else endpoint_refusal(task_of(model))
+    if refusal is not None:
+        raise UserError(f"serve: {refusal}")
 
 
 def passed(gate: Mapping[str, float], evaluation: Artifact, model: Artifact) -> dict[str, Any]:

@@ -103,6 +103,21 @@ def build(
     return model
 
 
+def encodes_and_decodes(start: Start) -> bool:
+    """Whether the model has an encoder that reads and a decoder that writes. Raises UserError if
+    its config cannot be read."""
+    if start.shape is not None:
+        known = transformers.AutoConfig.for_model(start.shape.architecture)
+    else:
+        source = start.like if start.base is None else start.base
+        try:
+            known = transformers.AutoConfig.from_pretrained(source)
+        except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"{start.key}: cannot load {source!r}: {reason}") from error
+    return bool(known.is_encoder_decoder)
+
+
 def begun_anew(model: Any) -> str:
     """What of its base a model that was just built did not take, for people, or nothing."""
     told: str = getattr(model, "begun_anew", "")

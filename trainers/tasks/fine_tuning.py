@@ -1,4 +1,4 @@
-"""What all tasks of fine-tuning share: a model and a tokenizer of their base, and rows of examples."""
+"""What all tasks of fine-tuning share: examples, and the model and the tokenizer of a base."""
 
 import abc
 import dataclasses

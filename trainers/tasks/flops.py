@@ -13,6 +13,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
+CROSS_ATTENTION = ("EncDecAttention", "encoder_attn")
+"""What Transformers calls a decoder's attention to what was read."""
+KEYS_AND_VALUES = ("k", "v", "k_proj", "v_proj")
+
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
@@ -40,6 +44,40 @@ class Cost:
         """Of a batch: tokens of each sequence, and places that are predicted from."""
         tokens, pairs = int(lengths.sum()), int((lengths**2).sum())
         return 6.0 * (self.body * tokens + self.head * predictions) + 12.0 * self.widths * pairs
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderDecoderCost:
+    """The same, of a model whose encoder reads and whose decoder writes."""
+
+    of_read: int
+    """Parameters that what is read is multiplied with: those of the encoder, and of the keys and
+    values that the decoder makes of it."""
+    of_written: int
+    width: int
+    layers: tuple[int, int]
+    """Of the encoder and the decoder."""
+
+    @classmethod
+    def of(cls, model: Any) -> "EncoderDecoderCost":
+        config = model.config
+        of_read = multiplying(model.get_encoder()) + sum(
+            multiplying(part)
+            for name, attention in model.named_modules()
+            if name.endswith(CROSS_ATTENTION)
+            for part_name, part in attention.named_children()
+            if part_name in KEYS_AND_VALUES
+        )
+        width = config.num_attention_heads * getattr(config, "d_kv", 0) or config.hidden_size
+        decoder_layers = getattr(config, "num_decoder_layers", None) or config.decoder_layers
+        layers = config.num_hidden_layers, decoder_layers
+        return cls(of_read, multiplying(model) - of_read, width, layers)
+
+    def flops(self, read: Tensor, written: Tensor) -> float:
+        """Of a batch: tokens of each sequence that is read, and of each that is written."""
+        pairs = self.layers[0] * read**2 + self.layers[1] * (written**2 + written * read)
+        products = self.of_read * int(read.sum()) + self.of_written * int(written.sum())
+        return 6.0 * products + 12.0 * self.width * int(pairs.sum())
 
 
 def multiplying(module: Any) -> int:

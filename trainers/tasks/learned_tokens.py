@@ -8,6 +8,7 @@ or dropped afterwards.
 """
 
 import abc
+import collections
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -21,10 +22,14 @@ from cluster.errors import UserError
 from trainers.corpora.feeding.feed import Rows, TokenRows
 from trainers.corpora.tokens import tokenizer as tokenizers
 from trainers.corpora.tokens.pack import read_arrow
+from trainers.models.build import PACKABLE
 from trainers.models.lean_imports import transformers
+from trainers.tasks.conversations.overlong import fitted
+from trainers.tasks.conversations.renderer import NotRendered, Rendered
 from trainers.tasks.fine_tuning import FineTuning
 from trainers.tasks.flops import Cost
-from trainers.tasks.pretraining.language_model import cross_entropy, tensors
+from trainers.tasks.packing import collated, model_inputs, one_by_one, packed
+from trainers.tasks.pretraining.language_model import cross_entropy
 from trainers.tasks.rendered import RenderedTask
 from trainers.tasks.task import IGNORED, Batch, Counts, Guess, lengths
 
@@ -32,13 +37,16 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 
+CUT = "rows cut to max_length"
+
+
 class Rendering(NamedTuple):
     """What becomes of a row of examples."""
 
     sequences: Sequence[Mapping[str, Sequence[Any]]]
     """Values of the Task's columns; several of a row that is split."""
-    is_cut: bool = False
-    """Whether some of its tokens are in none of them."""
+    noted: Mapping[str, int] = {}
+    """What of the row is not learned as it is, counted by kind, for people."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,8 +74,7 @@ class RenderedFineTuning(FineTuning):
         if self.examples is None:
             return {}
         made = self.examples.manifest.metrics["train"]
-        cut = {"rows cut to max_length": made["cut"]} if made["cut"] else {}
-        return {**made["dropped"], **cut}
+        return {**made["dropped"], **made["noted"]}
 
 
 class LearnedTokens(RenderedFineTuning):
@@ -101,7 +108,25 @@ class CausalTokens(LearnedTokens):
     def model(self) -> "PreTrainedModel":
         model = self.build("AutoModelForCausalLM")
         refuse_bidirectional(model, self.settings.task)
+        kind = model.config.model_type
+        if self.settings.packing and kind not in PACKABLE:
+            raise UserError(
+                f"finetune.packing: {kind!r} cannot keep rows of a sequence apart yet; set false"
+            )
         return model
+
+    def fit(self, made: Sequence[Rendered], noted: Mapping[str, int] | None = None) -> Rendering:
+        """The sequences of a row, as `overlong` says of those over max_length. Raises NotRendered
+        where none is left."""
+        fitting = [fitted(one, self.settings.max_length, self.settings.overlong) for one in made]
+        kept = [one for some in fitting if not isinstance(some, str) for one in some]
+        dropped = collections.Counter(one for one in fitting if isinstance(one, str))
+        if not kept:
+            raise NotRendered(next(iter(dropped)))
+        return Rendering(
+            [{"input_ids": one.input_ids, "learned": one.learned} for one in kept],
+            {**(noted or {}), **dropped},
+        )
 
     def longest_rows(self, number: int) -> list[dict[str, Any]]:
         length = self.settings.max_length
@@ -109,19 +134,12 @@ class CausalTokens(LearnedTokens):
         return [row] * number
 
     def collate(self, rows: Sequence[dict[str, Any]], numbers: Sequence[int]) -> Batch:
-        """All (rows, longest). `labels` are at each place the token that follows, if learned."""
-        longest = max(len(row["input_ids"]) for row in rows)
-        ids = np.full((len(rows), longest), self.pad_id, np.int64)
-        mask, labels = np.zeros_like(ids), np.full_like(ids, IGNORED)
-        for place, row in enumerate(rows):
-            of_row, learned = row["input_ids"], row["learned"][1:]
-            ids[place, : len(of_row)], mask[place, : len(of_row)] = of_row, 1
-            labels[place, : len(learned)][learned] = of_row[1:][learned]
-        return tensors(input_ids=ids, attention_mask=mask, labels=labels)
+        lengths = [self.length(row) for row in rows]
+        sequences = packed(lengths) if self.settings.packing else one_by_one(lengths)
+        return collated(rows, sequences, self.pad_id)
 
     def loss(self, model: "PreTrainedModel", batch: Batch) -> tuple[Tensor, Counts]:
-        inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
-        logits = model(**inputs, use_cache=False).logits
+        logits = model(**model_inputs(model, batch), use_cache=False).logits
         return cross_entropy(logits, batch["labels"], counted=not model.training)
 
     def flops(self, model: "PreTrainedModel") -> Callable[[Batch], float]:

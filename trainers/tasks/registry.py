@@ -8,12 +8,16 @@ from pydantic import Discriminator, Tag
 from cluster.errors import UserError
 from cluster.store.artifacts import Artifact
 from trainers.corpora.examples.task_rows import DEFAULT_TASK
+from trainers.tasks.chat.spec import Chat
 from trainers.tasks.classify.spec import Classify
+from trainers.tasks.generate.spec import Generate
 from trainers.tasks.ner.spec import Ner
 from trainers.tasks.spec import TaskSection
 
 TASKS: Mapping[str, type[TaskSection]] = {
+    "chat": Chat,
     "classify": Classify,
+    "generate": Generate,
     "ner": Ner,
 }
 """A new task is a line here."""

@@ -1,5 +1,6 @@
 """The recipe's section `finetune` with `task: chat`."""
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -7,7 +8,7 @@ from typing import Any, ClassVar, Literal
 from cluster.recipe.section import Conflict, Recipe
 from trainers.tasks.conversations.rows import ConversationRows
 from trainers.tasks.generated.spec import GeneratedTask
-from trainers.tasks.rendered import RenderedTask
+from trainers.tasks.rendered import RenderedTask, without_template
 
 
 class Chat(ConversationRows, GeneratedTask, RenderedTask):
@@ -19,7 +20,7 @@ class Chat(ConversationRows, GeneratedTask, RenderedTask):
         "messages": [{"role": "user", "content": "What is the capital of France?"}]
     }
     servable: ClassVar[Literal["encoder", "vllm_adapter", "vllm_merged"]] = "vllm_merged"
-    rendering: ClassVar[tuple[str, ...]] = (*RenderedTask.rendering, "template")
+    rendering: ClassVar[tuple[str, ...]] = (*RenderedTask.rendering, "template", "template_content")
     fixed: ClassVar[tuple[str, ...]] = (*RenderedTask.fixed, "template")
 
     task: Literal["chat"] = "chat"
@@ -31,7 +32,27 @@ class Chat(ConversationRows, GeneratedTask, RenderedTask):
     def request(cls, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         return {"messages": rows[0]["messages"]}
 
+    def conflicts(self, recipe: Recipe) -> Iterator[Conflict]:
+        yield from super().conflicts(recipe)
+        pretrain = recipe.pretrain
+        if self.template is not None or pretrain is None or pretrain.base is not None:
+            return
+        if recipe.corpora is not None and recipe.corpora.tokenizer.base is None:
+            yield Conflict(
+                "finetune.template",
+                "the tokenizer of a model from scratch has no chat template; name a file with one, "
+                "made of the special tokens [CLS] and [SEP]",
+            )
+
     def faults(self, recipe: Recipe) -> Iterator[Conflict]:
         yield from super().faults(recipe)
         if self.template is not None and not Path(self.template).expanduser().is_file():
             yield Conflict("finetune.template", f"no such file {self.template!r}")
+        if self.template is None:
+            yield from without_template(self.base, "finetune.base")
+
+    def identity(self) -> dict[str, Any]:
+        if self.template is None:
+            return super().identity()
+        content = Path(self.template).expanduser().read_bytes()
+        return {**super().identity(), "template_content": hashlib.sha256(content).hexdigest()[:16]}

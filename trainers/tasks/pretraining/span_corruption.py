@@ -26,7 +26,7 @@ from tokenizers import AddedToken
 from torch import Tensor
 
 from trainers.corpora.tokens import tokenizer as tokenizers
-from trainers.tasks.flops import multiplying
+from trainers.tasks.flops import EncoderDecoderCost
 from trainers.tasks.pretraining.language_model import Ids, LanguageModel, cross_entropy, tensors
 from trainers.tasks.task import IGNORED, Batch, Counts, lengths
 
@@ -91,23 +91,9 @@ class SpanCorruption(LanguageModel):
         return cross_entropy(logits(model, batch), batch["labels"], counted=not model.training)
 
     def flops(self, model: Any) -> Callable[[Batch], float]:
-        """What is left goes through the encoder, and through the keys and values that the decoder
-        makes of it; what is written goes through the rest of the decoder and the head."""
-        crossing = [layer.layer[1].EncDecAttention for layer in model.decoder.block]
-        of_left = multiplying(model.encoder) + sum(
-            multiplying(part) for one in crossing for part in (one.k, one.v)
-        )
-        of_written = multiplying(model) - of_left
-        width = model.config.num_heads * model.config.d_kv
-        depths = len(model.encoder.block), len(model.decoder.block)
-
-        def of(batch: Batch) -> float:
-            left, written = lengths(batch), (batch["decoder_segments"] != 0).sum(-1)
-            pairs = depths[0] * left**2 + depths[1] * (written**2 + written * left)
-            products = of_left * int(left.sum()) + of_written * int(written.sum())
-            return 6.0 * products + 12.0 * width * int(pairs.sum())
-
-        return of
+        """What is left goes through the encoder, and what is written through the decoder."""
+        cost = EncoderDecoderCost.of(model)
+        return lambda batch: cost.flops(lengths(batch), (batch["decoder_segments"] != 0).sum(-1))
 
 
 def logits(model: Any, batch: Batch) -> Tensor:

@@ -1,0 +1,77 @@
+"""The recipe's section `finetune` with `task: generate`."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from cluster.recipe.section import Conflict, Invalid, Recipe
+from trainers.corpora.examples.task_rows import Role
+from trainers.corpora.reading.formats.rows import Problem
+from trainers.tasks.generated.spec import GeneratedTask
+from trainers.tasks.rendered import RenderedTask, without_template
+
+if TYPE_CHECKING:
+    from cluster.store.artifacts import Artifact
+
+PROMPT = "{prompt}"
+KEYS = ("instruction", "prompt_format", "max_source_length")
+"""That decide how the model reads a prompt."""
+
+
+class Generate(GeneratedTask, RenderedTask):
+    implementation: ClassVar[str] = "trainers.tasks.generate.task:generate_task"
+    predictor: ClassVar[str] = "trainers.tasks.generate.predictor:GeneratePredictor"
+    roles: ClassVar[Mapping[str, Role]] = {
+        "prompt": Role("text", "what is read"),
+        "completion": Role("text", "what is written of it"),
+    }
+    objectives: ClassVar[tuple[str, ...]] = ("causal_lm", "span_corruption")
+    route: ClassVar[str] = "/v1/completions"
+    sample: ClassVar[Mapping[str, Any]] = {"prompt": "The capital of France is"}
+    servable: ClassVar[Literal["encoder", "vllm_adapter", "vllm_merged"]] = "vllm_merged"
+    rendering: ClassVar[tuple[str, ...]] = (*RenderedTask.rendering, *KEYS)
+    fixed: ClassVar[tuple[str, ...]] = (*RenderedTask.fixed, *KEYS)
+
+    task: Literal["generate"] = "generate"
+    instruction: str = "{prompt}\n"
+    """What the model reads: a row's prompt with words around it, such as `Summarize: {prompt}`."""
+    prompt_format: Literal["plain", "chat"] = "plain"
+    """For decoder-only models. `plain` puts the completion right behind the instruction; `chat`
+    makes them turns of user and assistant, by the chat template of the base."""
+    max_source_length: int = Field(default=512, ge=4)
+    """Tokens of the instruction with its prompt: the end of a longer one is not read, which is
+    counted. With `prompt_format: chat` a prompt is never cut."""
+
+    @classmethod
+    def request(cls, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        return {"prompt": [row["prompt"] for row in rows]}
+
+    def problem_of(self, row: Mapping[str, Any]) -> Problem | None:
+        for role in self.roles:
+            if not row[role].strip():
+                return Problem(f"{role} is empty", role)
+        return None
+
+    @model_validator(mode="after")
+    def _instruction_has_the_prompt(self) -> Self:
+        if self.instruction.count(PROMPT) != 1:
+            raise Invalid("instruction", f"has {PROMPT} once, found {self.instruction!r}")
+        return self
+
+    def conflicts(self, recipe: Recipe) -> Iterator[Conflict]:
+        yield from super().conflicts(recipe)
+        if recipe.pretrain is None:
+            return
+        if recipe.pretrain.objective == "span_corruption" and self.prompt_format == "chat":
+            yield Conflict(
+                "finetune.prompt_format", "an encoder-decoder has no chat template; set plain"
+            )
+
+    def faults(self, recipe: Recipe) -> Iterator[Conflict]:
+        yield from super().faults(recipe)
+        if self.prompt_format == "chat":
+            yield from without_template(self.base, "finetune.prompt_format")
+
+    def card(self, examples: "Artifact", metrics: Mapping[str, Any]) -> dict[str, Any]:
+        return {**super().card(examples, metrics), **{key: getattr(self, key) for key in KEYS}}

@@ -1,0 +1,124 @@
+"""Text to text in training: the cross-entropy of each token of a completion, after its prompt.
+
+A decoder-only model has both in one sequence; the encoder of an encoder-decoder reads the prompt,
+and its decoder writes the completion.
+"""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from cluster.store.artifacts import Artifact
+from trainers.models.build import Start, encodes_and_decodes
+from trainers.tasks.conversations.renderer import NotRendered, Rendered, Renderer
+from trainers.tasks.conversations.rows import ASSISTANT, USER, Message, message
+from trainers.tasks.encoding import pad
+from trainers.tasks.flops import EncoderDecoderCost
+from trainers.tasks.generate.encoding import Reading, completion_ids, encode_prompts
+from trainers.tasks.generate.spec import PROMPT, Generate
+from trainers.tasks.learned_tokens import CUT, CausalTokens, LearnedTokens, Rendering
+from trainers.tasks.pretraining.language_model import cross_entropy
+from trainers.tasks.task import IGNORED, Batch, Counts, lengths
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+PROMPT_CUT = "prompts cut to max_source_length"
+
+
+def generate_task(
+    settings: Generate, examples: Artifact | None, start: Start, tokenizer_folder: str
+) -> LearnedTokens:
+    """The Task for the architecture of the model that training starts from."""
+    kind = EncoderDecoderTask if encodes_and_decodes(start) else DecoderTask
+    return kind(settings, examples, start, tokenizer_folder)
+
+
+def reading_of(settings: Generate, is_encoded: bool) -> Reading:
+    return Reading(settings.instruction, settings.max_source_length, is_encoded)
+
+
+class DecoderTask(CausalTokens):
+    """Prompt and completion in one sequence, of which the completion is learned."""
+
+    settings: Generate
+
+    def render(self, row: Mapping[str, Any]) -> Rendering:
+        if self.settings.prompt_format == "chat":
+            asked = prompt_message(row["prompt"], self.settings.instruction)
+            answer = message(ASSISTANT, row["completion"])
+            return self.fit([self.renderer.render([asked, answer])])
+        tokenizer, reading = self.loaded_tokenizer, reading_of(self.settings, is_encoded=False)
+        (prompt,) = encode_prompts(tokenizer, [row["prompt"]], reading)
+        read, written = [*prompt.input_ids], completion_ids(tokenizer, row["completion"])
+        learned = [False] * len(read) + [True] * len(written)
+        return self.fit([Rendered(read + written, learned)], {PROMPT_CUT: int(prompt.is_cut)})
+
+    @functools.cached_property
+    def renderer(self) -> Renderer:
+        return Renderer(self.loaded_tokenizer)
+
+
+def prompt_message(prompt: str, instruction: str) -> Message:
+    return message(USER, instruction.replace(PROMPT, prompt).strip())
+
+
+class EncoderDecoderTask(LearnedTokens):
+    """The encoder reads `input_ids`, the decoder writes `labels`."""
+
+    settings: Generate
+
+    columns: ClassVar[Mapping[str, pa.DataType]] = {
+        "input_ids": pa.list_(pa.int32()),
+        "labels": pa.list_(pa.int32()),
+    }
+
+    def model(self) -> "PreTrainedModel":
+        return self.build("AutoModelForSeq2SeqLM")
+
+    def render(self, row: Mapping[str, Any]) -> Rendering:
+        settings = self.settings
+        reading = reading_of(settings, is_encoded=True)
+        (prompt,) = encode_prompts(self.loaded_tokenizer, [row["prompt"]], reading)
+        labels = completion_ids(self.loaded_tokenizer, row["completion"])
+        most = settings.max_length
+        if len(labels) > most and settings.overlong == "drop":
+            raise NotRendered(TOO_LONG)
+        noted = {PROMPT_CUT: int(prompt.is_cut), CUT: int(len(labels) > most)}
+        return Rendering([{"input_ids": prompt.input_ids, "labels": labels[:most]}], noted)
+
+    def longest_rows(self, number: int) -> list[dict[str, Any]]:
+        read, written = self.settings.max_source_length, self.settings.max_length
+        row = {"input_ids": np.zeros(read, np.int32), "labels": np.zeros(written, np.int32)}
+        return [row] * number
+
+    def length(self, row: Mapping[str, Any]) -> int:
+        return len(row["input_ids"]) + len(row["labels"])
+
+    def collate(self, rows: Sequence[dict[str, Any]], numbers: Sequence[int]) -> Batch:
+        read = pad([row["input_ids"].tolist() for row in rows], self.pad_id)
+        written = pad([row["labels"].tolist() for row in rows], IGNORED)
+        return {**read, "labels": written["input_ids"]}
+
+    def loss(self, model: "PreTrainedModel", batch: Batch) -> tuple[Tensor, Counts]:
+        inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+        before = written_before(batch["labels"], model.config)
+        logits = model(**inputs, decoder_input_ids=before, use_cache=False).logits
+        return cross_entropy(logits, batch["labels"], counted=not model.training)
+
+    def flops(self, model: "PreTrainedModel") -> Callable[[Batch], float]:
+        cost = EncoderDecoderCost.of(model)
+        return lambda batch: cost.flops(lengths(batch), (batch["labels"] != IGNORED).sum(-1))
+
+
+def written_before(labels: Tensor, config: Any) -> Tensor:
+    """What the decoder has written before each label: the token it begins with, and the labels up
+    to that place. What stands behind a label of padding is not learned."""
+    known = labels.masked_fill(labels == IGNORED, config.pad_token_id)
+    begin = known.new_full((len(known), 1), config.decoder_start_token_id)
+    return torch.cat([begin, known[:, :-1]], dim=1)

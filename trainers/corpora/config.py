@@ -175,7 +175,9 @@ class Corpora(Section):
             task, known = rows_of(recipe), dict[str, Any]()
             if looks:
                 known = self._columns_of(name, {*itertools.chain(*task.forms)} - {TEXT})
-            of_examples = source.of_examples(known, task.forms, task.also_called(known))
+            of_examples = source.of_examples(
+                known, task.forms, task.also_called(known), task.optional_roles
+            )
             if of_examples is not None:
                 found[name] = of_examples
         return found

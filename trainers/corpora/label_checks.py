@@ -42,7 +42,7 @@ def sample_labels(sources: Iterable[Source], clean: Clean, task: TaskRows) -> La
         if source.path is None or is_remote(source) or source.weak_labels is not None:
             seen.is_whole = False
             continue
-        documents = task.checked(_first(source, seen))
+        documents = task.checked(_first(source, task, seen))
         for document in cleaned(
             documents, lenient, Counts(), too_short_or_long, task.cleaned_document
         ):
@@ -55,10 +55,10 @@ def sample_labels(sources: Iterable[Source], clean: Clean, task: TaskRows) -> La
     return seen
 
 
-def _first(source: Source, seen: LabelSample) -> Iterator[Document]:
+def _first(source: Source, task: TaskRows, seen: LabelSample) -> Iterator[Document]:
     left = ROWS
     for file in located(source).files:
-        for document in read(source, Part(file)):
+        for document in read(source, Part(file), task.optional_roles):
             left -= rows_worth(document)
             if left < 0:
                 seen.is_whole = False

@@ -26,7 +26,7 @@ def of_examples(
     """A conflict for each of `shares` that is under half a document of every label: a split takes
     a document only where that brings it nearer to its share. A run may drop some more."""
     drawn = [source for source in sources if source.placement == "shares"]
-    documents = _all_documents(drawn)
+    documents = _all_documents(drawn, task.optional_roles)
     if documents is None or any(source.weak_labels for source in drawn):
         return
     texts: dict[str | None, set[int]] = collections.defaultdict(set)
@@ -74,7 +74,9 @@ def of_pretraining(
             )
 
 
-def _all_documents(sources: Iterable[Source]) -> Sequence[list[Document]] | None:
+def _all_documents(
+    sources: Iterable[Source], optional: Collection[str] = ()
+) -> Sequence[list[Document]] | None:
     """Those of each source; None if they are elsewhere, or together more than a look takes."""
     found: list[list[Document]] = []
     left = ROWS
@@ -82,7 +84,7 @@ def _all_documents(sources: Iterable[Source]) -> Sequence[list[Document]] | None
         if source.path is None or is_remote(source):
             return None
         found.append([])
-        parts = (read(source, Part(file)) for file in located(source).files)
+        parts = (read(source, Part(file), optional) for file in located(source).files)
         for document in itertools.chain.from_iterable(parts):
             found[-1].append(document)
             left -= rows_worth(document)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from cluster.errors import UserError
 from trainers.corpora.cleaning.alignment import Aligned, aligned
 from trainers.corpora.cleaning.config import Clean
-from trainers.corpora.cleaning.rules import normalize, refusal
+from trainers.corpora.cleaning.rules import mend, normalize, refusal
 from trainers.corpora.reading.readers import Document, too_many_unreadable
 
 EXACT, NEAR = "exact duplicate", "near duplicate"
@@ -102,8 +102,12 @@ class Normalizer:
     def __call__(self, text: str) -> str:
         return normalize(text, self.clean, self.counts.masked)
 
+    def mend(self, text: str) -> str:
+        """Leaves the layout and signs of a text as they are."""
+        return mend(text, self.clean, self.counts.masked)
+
     def aligned(self, text: str) -> Aligned:
-        """The same, with where each character comes from."""
+        """A clean text, with where each of its characters comes from."""
         return aligned(text, self.clean, self.counts.masked)
 
     def note(self, what: str, number: int = 1) -> None:

@@ -1,6 +1,7 @@
 """Clean one document: mend and normalize its text, then say whether it stays.
 
-`normalize` applies to every document, `refusal` to those that pretraining reads. Pure.
+`normalize` applies to every document, `mend` to the messages of a conversation, `refusal` to what
+pretraining reads. Pure.
 """
 
 import collections
@@ -58,12 +59,7 @@ def normalize(text: str, clean: Clean, masked: collections.Counter[str] | None =
     """
     counts: collections.Counter[str] = collections.Counter() if masked is None else masked
     while True:
-        if clean.mojibake:
-            text = _without_mojibake(text)
-        text = _in_normal_form(text, clean.unicode)
-        visible = without_controls(text)
-        if visible != text:  # what stood apart may combine now
-            text = _in_normal_form(visible, clean.unicode)
+        text = _visible(text, clean)
         text = "\n".join(filter(None, (" ".join(line.split()) for line in text.split("\n"))))
         if clean.mask:
             text = _masked(text, clean, counts)
@@ -71,6 +67,28 @@ def normalize(text: str, clean: Clean, masked: collections.Counter[str] | None =
             text = "\n".join(line for line in text.split("\n") if not is_boilerplate(line))
         if not clean.mojibake or _without_mojibake(text) == text:
             return text
+
+
+def mend(text: str, clean: Clean, masked: collections.Counter[str] | None = None) -> str:
+    """A text whose layout and signs are part of what it says, such as code, a table or a formula in
+    a conversation. Of the steps of `normalize` it takes those that leave these as they are: what
+    nobody sees goes, and so do mojibake and personal data where `clean` says so. White space stays,
+    but a line ends in a line feed; no line is boilerplate; and the normal form is NFC whatever
+    `clean.unicode` is, since NFKC makes `x²` to `x2` and `，` to `,`."""
+    counts: collections.Counter[str] = collections.Counter() if masked is None else masked
+    clean = clean.model_copy(update={"unicode": "NFC"})
+    text = _visible(text.replace("\r\n", "\n").replace("\r", "\n"), clean)
+    return _masked(text, clean, counts) if clean.mask else text
+
+
+def _visible(text: str, clean: Clean) -> str:
+    """In normal form, without what nobody sees, and mended if so told."""
+    if clean.mojibake:
+        text = _without_mojibake(text)
+    text = _in_normal_form(text, clean.unicode)
+    visible = without_controls(text)
+    # What stood apart may combine now.
+    return text if visible == text else _in_normal_form(visible, clean.unicode)
 
 
 def _in_normal_form(text: str, form: Literal["NFC", "NFKC"]) -> str:

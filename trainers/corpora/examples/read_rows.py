@@ -61,7 +61,7 @@ def read_rows(
 
     def read_part(name: str, part: Part) -> Any:
         source, counts = sources[part.source], Counts()
-        documents = task.checked(read(source, part.origin))
+        documents = task.checked(read(source, part.origin, task.optional_roles))
         documents = cleaned(documents, clean, counts, too_short_or_long, task.cleaned_document)
         labelled = with_labels(documents, source, f"corpora.sources.{part.source}", task, counts)
         labels: dict[str, str] = {}

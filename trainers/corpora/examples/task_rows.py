@@ -44,6 +44,8 @@ class Role:
     such fields; Annotated with what pydantic makes of other forms, if there are some."""
     is_kept: bool = True
     """Whether examples have a column of it, as they do unless `cleaned` makes another one of it."""
+    is_optional: bool = False
+    """Whether a row may lack it, whatever its form: the role is then none of any form."""
     also: Mapping[str, Callable[[Any], bool]] = dataclasses.field(default_factory=dict)
     """What well-known data sets call its column, where that has such values."""
 
@@ -58,7 +60,7 @@ class TaskRows:
     """The columns that a row can have, by their names in the task."""
     row_forms: ClassVar[tuple[tuple[str, ...], ...]] = ()
     """Sets of roles of which any makes a row, such as `(("tokens", "tags"), ("text",
-    "entities"))`; by default all of them do together."""
+    "entities"))`; by default all that are not optional do together."""
     row_keys: ClassVar[tuple[str, ...]] = ()
     """Keys of the task's section that decide what its rows are: examples depend on them, and the
     trials of a search share them."""
@@ -138,7 +140,12 @@ class TaskRows:
 
     @property
     def forms(self) -> tuple[tuple[str, ...], ...]:
-        return self.row_forms or (tuple(self.roles),)
+        needed = (role for role, of in self.roles.items() if not of.is_optional)
+        return self.row_forms or (tuple(needed),)
+
+    @property
+    def optional_roles(self) -> tuple[str, ...]:
+        return tuple(role for role, of in self.roles.items() if of.is_optional)
 
     @property
     def may_be_tagged(self) -> bool:

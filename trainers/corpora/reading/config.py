@@ -220,10 +220,11 @@ class Source(Section):
         known: Collection[str],
         forms: Iterable[Collection[str]],
         also: Mapping[str, str] | None = None,
+        optional: Collection[str] = (),
     ) -> "Source | None":
         """The same with its columns named, if these make rows of one of the forms, which are sets
-        of roles; `known` are the names of columns that its files have, and `also` those of them
-        that are for a role by another name."""
+        of roles; `known` are the names of columns that its files have, `also` those of them that
+        are for a role by another name, and `optional` roles that rows may have in any form."""
         columns = {TEXT: self.text_column, **self.columns}
         has_label = self.label is not None or self.weak_labels is not None
         if has_label:
@@ -235,10 +236,10 @@ class Source(Section):
         for form in forms:
             named = {role: column_of(role) for role in form}
             if all(named[role] or (role == LABEL and has_label) for role in form):
-                group = {GROUP: column_of(GROUP)}
+                may_have = {role: column_of(role) for role in (GROUP, *optional)}
                 # What is tagged is in the text.
                 text = {} if TEXT in form or self.tagged else {TEXT: None}
-                return self.model_copy(update={"columns": {**columns, **named, **group, **text}})
+                return self.model_copy(update={"columns": {**columns, **named, **may_have, **text}})
         return None
 
     @property

@@ -72,7 +72,7 @@ def _refused(
     left = ROWS
     for file in files:
         rows: list[Document] = []
-        for document in task.checked(read(source, Part(file))):
+        for document in task.checked(read(source, Part(file), task.optional_roles)):
             rows.append(document)
             left -= rows_worth(document)
             if left < 0:

@@ -56,14 +56,19 @@ class Document:
     """What an evaluation is sliced by."""
 
 
-def read(source: Source, part: Part) -> Iterator[Document]:
-    """The documents of a part."""
+def read(source: Source, part: Part, optional: Collection[str] = ()) -> Iterator[Document]:
+    """The documents of a part; of `optional` roles a document may lack any."""
     wanted = source.wanted
     for where, columns, problem in _rows(source, part, wanted):
         if columns is None:
             yield Document(None, None, where, problem)
         else:
-            yield _document(source, wanted, columns, where)
+            there = {
+                role: column
+                for role, column in wanted.items()
+                if role not in optional or columns.get(column) is not None
+            }
+            yield _document(source, there, columns, where)
 
 
 def read_whole(source: Source, part: Part) -> Iterator[tuple[Document, Mapping[str, Any]]]:

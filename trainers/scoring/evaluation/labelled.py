@@ -76,7 +76,7 @@ def rows(source: Source, settings: TaskSection, clean: Clean) -> tuple[list[Row]
     source = _with_columns(source, settings)
     counts = FileCounts()
     numbers: dict[str, int] = {}
-    documents = settings.checked(_numbered(source, numbers, counts))
+    documents = settings.checked(_numbered(source, settings, numbers, counts))
     # Here what cannot be read is told, however much it is.
     lenient = clean.model_copy(update={"max_unreadable": 1.0})
     kept = cleaned(documents, lenient, counts, too_short_or_long, settings.cleaned_document)
@@ -128,7 +128,7 @@ def _with_columns(source: Source, settings: TaskSection) -> Source:
         raise UserError(f"--set slices: {name_of(source)}: {absent}")
     known = first_columns(source, {*settings.roles, GROUP})
     also = settings.also_called(known)
-    named = source.of_examples(known, settings.forms, also)
+    named = source.of_examples(known, settings.forms, also, settings.optional_roles)
     if named is not None:
         return named
     there = {*known, *also, *(role for role, column in source.columns.items() if column)}
@@ -142,9 +142,15 @@ def _with_columns(source: Source, settings: TaskSection) -> Source:
     )
 
 
-def _numbered(source: Source, numbers: dict[str, int], counts: FileCounts) -> Iterator[Document]:
+def _numbered(
+    source: Source, settings: TaskSection, numbers: dict[str, int], counts: FileCounts
+) -> Iterator[Document]:
     """The documents of all parts; `numbers` gets the number of each, by where it stands."""
-    documents = (document for part in parts(source, KEY) for document in read(source, part))
+    documents = (
+        document
+        for part in parts(source, KEY)
+        for document in read(source, part, settings.optional_roles)
+    )
     for number, document in enumerate(documents, 1):
         numbers[document.where] = number
         counts.where = document.where

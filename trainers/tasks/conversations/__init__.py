@@ -1,0 +1,1 @@
+"""Conversations: their rows, and how a chat template makes token ids of them."""

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator
 
@@ -145,13 +145,20 @@ def _is_certain(encoding: Any, words_are_whole: bool) -> bool:
     return words[-1] != following[-1]
 
 
-def pad(sequences: Sequence[Sequence[int]], pad_id: int) -> "dict[str, Tensor]":
+def pad(
+    sequences: Sequence[Sequence[int]], pad_id: int, side: Literal["left", "right"] = "right"
+) -> "dict[str, Tensor]":
     """`input_ids` and `attention_mask`, (sequences, longest)."""
     import torch
 
     longest = max(map(len, sequences))
-    ids = torch.tensor([[*row, *[pad_id] * (longest - len(row))] for row in sequences])
-    mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in sequences])
+
+    def padded(row: Sequence[int], value: int) -> list[int]:
+        padding = [value] * (longest - len(row))
+        return [*row, *padding] if side == "right" else [*padding, *row]
+
+    ids = torch.tensor([padded(row, pad_id) for row in sequences])
+    mask = torch.tensor([padded([1] * len(row), 0) for row in sequences])
     return {"input_ids": ids, "attention_mask": mask}
 
 

@@ -1,0 +1,105 @@
+"""A trained model that writes its answers."""
+
+import abc
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+from cluster.errors import UserError
+from trainers.tasks import predictor
+from trainers.tasks.encoding import Encoded
+from trainers.tasks.generated.decoding import FinishReason, Writer
+from trainers.tasks.generated.forced import forced
+from trainers.tasks.generated.likeness import likeness
+from trainers.tasks.predictor import reading_of
+
+
+class Answer(predictor.Output):
+    text: str
+    finish_reason: FinishReason
+    """`stop` where the model ended its answer, `length` where it was as long as it may be."""
+    new_tokens: int
+    """Of the answer."""
+
+
+class Truth(NamedTuple):
+    """What a row of examples has to compare an answer with."""
+
+    prompt: str
+    """What the model is asked, for people."""
+    gold: str
+    """The true answer."""
+    learned: Mapping[str, Sequence[int]]
+    """`input_ids` and `labels` of the row, as in training."""
+
+
+class WritingPredictor(predictor.Predictor):
+    """Its inputs become prompts by `encode`."""
+
+    Output: ClassVar[type[predictor.Output]] = Answer
+
+    def __init__(self, card: Mapping[str, Any], tokenizer: Any, model: Any):
+        super().__init__(card, tokenizer, model)
+        most_new = card["most_new_tokens"]
+        self.most_prompt_tokens = _most_prompt_tokens(model, self.max_length, most_new)
+        self._writer = Writer(model, self.stop_ids, tokenizer.pad_token_id, most_new)
+
+    @property
+    @abc.abstractmethod
+    def stop_ids(self) -> Sequence[int]:
+        """Tokens of which any ends an answer."""
+
+    @abc.abstractmethod
+    def truth(self, row: Mapping[str, Any]) -> Truth: ...
+
+    def forward(self, encoded: Sequence[Encoded]) -> list[Answer]:
+        written = self._writer.write([one.input_ids for one in encoded])
+        return [
+            Answer(
+                text=self.text_of(one.ids),
+                finish_reason=one.finish_reason,
+                new_tokens=len(one.ids),
+                **reading_of(prompt),
+            )
+            for prompt, one in zip(encoded, written, strict=True)
+        ]
+
+    def text_of(self, ids: Sequence[int]) -> str:
+        """An answer, as people read it."""
+        text: str = self.tokenizer.decode(ids, skip_special_tokens=True)
+        return text.strip()
+
+    def record(self, row: Mapping[str, Any], output: Answer) -> dict[str, Any]:
+        truth = self.truth(row)
+        return {
+            "prompt": truth.prompt,
+            "gold": truth.gold,
+            "prediction": output.text,
+            "finish_reason": output.finish_reason,
+            "new_tokens": output.new_tokens,
+            **likeness(truth.gold, output.text),
+        }
+
+    def records(
+        self, rows: Sequence[Mapping[str, Any]], outputs: Sequence[Any]
+    ) -> list[dict[str, Any]]:
+        """With how probable the model holds the true answers."""
+        learned = [self.truth(row).learned for row in rows]
+        sums = forced(self.model, learned, self.tokenizer.pad_token_id)
+        return [
+            {**record, **of_row._asdict()}
+            for record, of_row in zip(super().records(rows, outputs), sums, strict=True)
+        ]
+
+
+def _most_prompt_tokens(model: Any, max_length: int, most_new_tokens: int) -> int:
+    """Of a prompt that leave room for an answer. Raises UserError where there is none. A model
+    whose positions are relative has none that end."""
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if positions is None or model.config.is_encoder_decoder:
+        return max_length
+    if most_new_tokens >= positions:
+        raise UserError(
+            f"most_new_tokens: {most_new_tokens} leaves no room for a prompt in the {positions} "
+            "positions of the model"
+        )
+    return min(max_length, positions - most_new_tokens)

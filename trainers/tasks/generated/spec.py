@@ -1,0 +1,60 @@
+"""What sections of tasks have of answers: how they are written, and the metrics of them. Light."""
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+from cluster.recipe.section import operational
+from trainers.tasks import spec
+from trainers.tasks.spec import Metric, TaskSection
+
+if TYPE_CHECKING:
+    from cluster.store.artifacts import Artifact
+
+
+class Evaluation(spec.Evaluation):
+    base: bool = True
+    """The base answers the same rows, beside the model that was made of it: so that what
+    fine-tuning is worth is a figure."""
+
+
+class WritingTask(TaskSection):
+    """A task whose model writes its answer."""
+
+    figures: ClassVar[str] = "trainers.tasks.generated.figures:figures"
+    tally: ClassVar[str] = "trainers.tasks.generated.figures:tally"
+    metrics: ClassVar[Mapping[str, Metric]] = {
+        "loss": Metric("min", "loss", highest=math.inf),
+        "perplexity": Metric("min", "perplexity", lowest=1.0, highest=math.inf),
+        "accuracy": Metric("max", "token accuracy"),
+        "rouge_l": Metric("max", "ROUGE-L"),
+        "chrf": Metric("max", "chrF"),
+        "exact_match": Metric("max", "exact match"),
+        "ended": Metric("max", "ends by itself"),
+    }
+
+    most_new_tokens: int = Field(default=256, ge=1)
+    """Tokens of an answer at most, where the model does not end it before."""
+    evaluation: Evaluation = operational(Evaluation())
+
+    @property
+    def headline(self) -> str:
+        """What validation has, too, which is without answers: these take long to write."""
+        return "loss"
+
+    @property
+    def validation_metrics(self) -> tuple[str, ...]:
+        return ("loss", "perplexity", "accuracy")
+
+    @property
+    def test_metrics(self) -> tuple[str, ...]:
+        return (*self.metrics,)
+
+    @property
+    def compares_base(self) -> bool:
+        return self.evaluation.base
+
+    def card(self, examples: "Artifact", metrics: Mapping[str, Any]) -> dict[str, Any]:
+        return {**super().card(examples, metrics), "most_new_tokens": self.most_new_tokens}

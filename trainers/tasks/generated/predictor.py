@@ -32,7 +32,7 @@ class Truth(NamedTuple):
     """`input_ids` and `labels` of the row, as in training."""
 
 
-class WritingPredictor(predictor.Predictor):
+class GeneratedPredictor(predictor.Predictor):
     """Its inputs become prompts by `encode`."""
 
     Output: ClassVar[type[predictor.Output]] = Answer

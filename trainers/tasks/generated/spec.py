@@ -20,7 +20,7 @@ class Evaluation(spec.Evaluation):
     fine-tuning is worth is a figure."""
 
 
-class WritingTask(TaskSection):
+class GeneratedTask(TaskSection):
     """A task whose model writes its answer."""
 
     figures: ClassVar[str] = "trainers.tasks.generated.figures:figures"

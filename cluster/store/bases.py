@@ -1,19 +1,25 @@
 """Which model of the workspace a recipe's `base` names: so trainings chain.
 
-A `base` is a folder, a model of the workspace (`model/...`, or the name of the recipe that made
-it), or a hub id, in this order.
+A `base` is a folder or a GGUF file, which may be in an installed package (`package:NAME/PATH`); a
+model of the workspace (`model/...`, or the name of the recipe that made it); or a hub id, in this
+order.
 """
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 
 from cluster.errors import UserError
+from cluster.lazy_import import lazy_import
 from cluster.recipe.section import nearest
 from cluster.store import artifacts
 from cluster.store.artifacts import Artifact
 from cluster.store.lookup import lookup
+from cluster.store.packages import package_folder
 from cluster.store.storage import Storage
 
+PACKAGE, GGUF = "package:", ".gguf"
+"""What begins the name of a base in a package, and ends that of a GGUF file."""
 NEAR = 0.8
 """How alike names are, by difflib, of which one is told in place of the other. Short names of the
 hub, such as bert-base-chinese, resemble those of recipes."""
@@ -23,7 +29,7 @@ def base_model(storage: Storage, base: str | None, key: str, recipe: str) -> Art
     """The model that `base` names, the newest where a recipe made several; None if it is a folder
     or hub id. `key` is the recipe's key that says so. Raises UserError for an id that is not there.
     """
-    if base is None or Path(base).expanduser().is_dir():
+    if base is None or is_of_files(base):
         return None
     if base.startswith("model/"):
         try:
@@ -44,7 +50,7 @@ def base_model(storage: Storage, base: str | None, key: str, recipe: str) -> Art
 def taken_for_hub_id(storage: Storage, base: str | None) -> str:
     """What to tell of a `base` that no model of the workspace has for a name, though one has a name
     much like it; else nothing."""
-    if base is None or "/" in base or Path(base).expanduser().is_dir():
+    if base is None or "/" in base or is_of_files(base):
         return ""
     names = {model.manifest.recipe for model in artifacts.listed(storage, "model")}
     hint = "" if base in names else nearest(base, names, NEAR)
@@ -52,13 +58,51 @@ def taken_for_hub_id(storage: Storage, base: str | None) -> str:
     return f"{told}{hint}" if hint else ""
 
 
+def is_of_files(base: str) -> bool:
+    """Whether it names a folder or a file, be these there or not where only they can be meant."""
+    named = base.startswith(PACKAGE) or base.endswith(GGUF)
+    return named or Path(base).expanduser().is_dir()
+
+
+def base_path(base: str) -> Path:
+    """The folder or the GGUF file that a base would be on this machine, if it is one. Raises
+    UserError for a package that is not installed."""
+    if not base.startswith(PACKAGE):
+        return Path(base).expanduser()
+    package, _, inside = base.removeprefix(PACKAGE).partition("/")
+    folder = package_folder(package)
+    if folder is None:
+        raise UserError(
+            f"{base!r}: the package {package!r} is not installed; pip install it on every node "
+            "(its files are found by the name that Python imports)"
+        )
+    return folder / inside
+
+
+def file_hash(file: Path) -> str:
+    """The sha256 of a file, which is read once while it stays as it is."""
+    stat = file.stat()
+    return _hash(file, stat.st_size, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=8)
+def _hash(file: Path, size_bytes: int, mtime_ns: int) -> str:
+    return Storage(str(file.parent)).sha256(file.name)
+
+
 def base_folder(
     base: str | None, parents: Mapping[str, Artifact | None], *stages: str
 ) -> str | None:
     """Where a training's starting weights are: a model of the workspace that `base` names, the
-    folder or hub id that it is, or what one of these stages made."""
+    folder or hub id that it is, the folder that its GGUF file is converted to, or what one of these
+    stages made."""
     for stage in (artifacts.BASE, *stages):
         parent = parents.get(stage)
         if parent is not None:
             return str(parent.path)
-    return base
+    if base is None or not is_of_files(base):
+        return base
+    path = base_path(base)
+    if path.suffix == GGUF:
+        path = lazy_import("trainers.models.gguf:converted")(path.absolute())
+    return str(path)

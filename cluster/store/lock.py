@@ -13,9 +13,9 @@ WITHOUT_LOCKS = (errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK)
 
 
 @contextlib.contextmanager
-def locked(path: Path, busy: str) -> Iterator[None]:
-    """Raises UserError, with the words `busy` while another command holds the lock. Where the file
-    system has no locks, nothing is held."""
+def locked(path: Path, busy: str | None = None) -> Iterator[None]:
+    """Waits while another process holds the lock; if `busy` is given, raises UserError with these
+    words instead. Where the file system has no locks, nothing is held."""
     try:
         stream = path.open("w")
     except PermissionError as error:
@@ -25,7 +25,7 @@ def locked(path: Path, busy: str) -> Iterator[None]:
         ) from error
     with stream:
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(stream, fcntl.LOCK_EX | (0 if busy is None else fcntl.LOCK_NB))
         except BlockingIOError as error:
             raise UserError(busy) from error
         except OSError as error:

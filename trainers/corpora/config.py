@@ -416,5 +416,5 @@ def _paths(recipe: "Recipe") -> Iterator[tuple[str, str | None]]:
     }
     # An id of the workspace is never taken for a hub id.
     folders |= {key: base for key, base in bases.items() if base and not base.startswith("model/")}
-    # What is no folder here is a hub id, or a model of the workspace by its recipe's name.
-    yield from ((key, name) for key, name in folders.items() if name and os.path.isdir(name))
+    # What is not here is a hub id, or a model of the workspace by its recipe's name.
+    yield from ((key, name) for key, name in folders.items() if name and os.path.exists(name))

@@ -11,6 +11,7 @@ import torch
 
 from cluster.recipe.section import Recipe
 from cluster.store.artifacts import Artifact
+from cluster.store.bases import base_folder
 from trainers import finetune, pretrain
 from trainers.corpora.tokens import tokenizer as tokenizers
 from trainers.engine import attention
@@ -76,8 +77,8 @@ def _task(recipe: Recipe, section: str, done: Mapping[str, Artifact | None], fol
     corpora, corpus = recipe.corpora, done.get("shard")
     if corpus is not None:
         pieces = len(tokenizers.load(corpus.folder("tokenizer")))
-    elif corpora.tokenizer.base is not None:
-        pieces = len(tokenizers.load(corpora.tokenizer.base))
+    elif (base := base_folder(corpora.tokenizer.base, {})) is not None:
+        pieces = len(tokenizers.load(base))
     else:
         pieces = corpora.tokenizer.vocabulary_size
     made = synthetic_corpus.corpus(folder, pieces, corpora.sequence_length, rows=max(TRACED))

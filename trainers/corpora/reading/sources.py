@@ -17,6 +17,8 @@ import pyarrow.fs as pafs
 
 from cluster.errors import UserError
 from cluster.recipe.section import Conflict, Invalid
+from cluster.store.bases import GGUF, PACKAGE, base_path, file_hash
+from cluster.store.packages import package_folder
 from trainers.corpora.reading import globs, path_hints
 from trainers.corpora.reading.config import Source, knob
 from trainers.corpora.reading.formats import (
@@ -215,9 +217,15 @@ def missing_folders(
     for key, name in named.items():
         if name is None:
             continue
-        folder = Path(name).expanduser()
-        if not folder.is_dir():
-            if name.startswith(("/", ".", "~")):
+        try:
+            folder = base_path(name)
+        except UserError as error:
+            yield Conflict(key, str(error))
+            continue
+        if folder.suffix == GGUF:
+            yield from _faults_of_gguf(key, name, folder)
+        elif not folder.is_dir():
+            if name.startswith(("/", ".", "~", PACKAGE)):
                 yield Conflict(key, f"no such folder {name!r}")
         elif needed is not None and not (folder / needed).is_file():
             yield Conflict(
@@ -227,12 +235,23 @@ def missing_folders(
             )
 
 
+def _faults_of_gguf(key: str, name: str, file: Path) -> Iterator[Conflict]:
+    if not file.is_file():
+        yield Conflict(key, f"no such file {name!r}")
+    elif importlib.util.find_spec("gguf") is None:
+        yield Conflict(
+            key, f"{name!r} needs what reads GGUF; pip install 'raymill[gguf]' on every node"
+        )
+
+
 def base_hash(base: str, key: str, files: str = "*") -> str:
-    """Hash of a local folder's files of this glob; a hub id stands for itself. Raises UserError for
-    a path where there is nothing."""
+    """Hash of a GGUF file, or of a local folder's files of this glob; a hub id stands for itself.
+    Raises UserError for a path where there is nothing."""
     for conflict in missing_folders({key: base}):
         raise UserError(f"{key}: {conflict.message}")
-    folder = Path(base).expanduser()
+    folder = base_path(base)
+    if folder.suffix == GGUF:
+        return file_hash(folder)[:16]
     if not folder.is_dir():
         return base
     digest = hashlib.sha256()
@@ -267,13 +286,10 @@ def _file_hash(file: str) -> bytes:
 
 
 def _package_folder(package: str) -> Path:
-    try:
-        spec = importlib.util.find_spec(package)
-    except (ImportError, ValueError):  # absent, or no name of a package at all
-        spec = None
-    if spec is None or not spec.submodule_search_locations:
+    folder = package_folder(package)
+    if folder is None:
         raise Invalid("package", f"{package!r} is not installed; pip install {package}")
-    return Path(next(iter(spec.submodule_search_locations)))
+    return folder
 
 
 def _on_disk(as_written: str, folder: Path, path: str) -> globs.Found:

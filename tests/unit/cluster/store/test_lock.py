@@ -1,6 +1,7 @@
 import contextlib
 import errno
 import fcntl
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -44,3 +45,18 @@ def test_the_lock_of_another_user_is_told(tmp_path: Path, monkeypatch: pytest.Mo
     told = r"/\.lock: cannot be locked, for another user made it; delete it, let all"
     with pytest.raises(UserError, match=told), locked(tmp_path / ".lock", "busy"):
         pass
+
+
+def test_without_words_the_lock_is_waited_for(tmp_path: Path) -> None:
+    lock, order = tmp_path / ".lock", []
+
+    def second() -> None:
+        with locked(lock):
+            order.append("second")
+
+    with locked(lock):
+        waiting = threading.Thread(target=second)
+        waiting.start()
+        order.append("first")
+    waiting.join()
+    assert order == ["first", "second"]

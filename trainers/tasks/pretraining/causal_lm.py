@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
+from trainers.models import chunked_loss
 from trainers.models.build import packed_inputs
-from trainers.parallel.sequence_parallel import local_tokens
+from trainers.tasks.causal_loss import causal_loss
 from trainers.tasks.flops import Cost
-from trainers.tasks.pretraining.language_model import LanguageModel, cross_entropy, packed, tensors
-from trainers.tasks.task import IGNORED, Batch, Counts, lengths, tokens
+from trainers.tasks.pretraining.language_model import LanguageModel, packed, tensors
+from trainers.tasks.task import IGNORED, Batch, Counts, lengths
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 @dataclasses.dataclass(frozen=True)
 class CausalLM(LanguageModel):
     def model(self) -> "PreTrainedModel":
-        return self._model("AutoModelForCausalLM")
+        model = self._model("AutoModelForCausalLM")
+        chunked_loss.prepare(model)
+        return model
 
     def collate(self, rows: Sequence[dict[str, Any]], numbers: Sequence[int]) -> Batch:
         ids, segments = packed(rows)
@@ -34,12 +37,8 @@ class CausalLM(LanguageModel):
 
     def loss(self, model: "PreTrainedModel", batch: Batch) -> tuple[Tensor, Counts]:
         inputs = packed_inputs(model, batch["input_ids"], batch["segments"])
-        logits = model(**inputs, use_cache=False).logits
-        # All but the last token of a document count: to pick those out costs more than it spares.
-        return cross_entropy(
-            logits, local_tokens(model, batch["labels"]), counted=not model.training
-        )
+        return causal_loss(model, inputs, batch["labels"], counted=not model.training)
 
     def flops(self, model: "PreTrainedModel") -> Callable[[Batch], float]:
         cost = Cost.of(model)
-        return lambda batch: cost.flops(lengths(batch), tokens(batch))
+        return lambda batch: cost.flops(lengths(batch), self.targets(batch))

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from cluster.errors import UserError
 from cluster.store.artifacts import Artifact
@@ -17,7 +16,7 @@ from trainers.corpora.feeding.feed import Packed, Rows
 from trainers.corpora.tokens import tokenizer as tokenizers
 from trainers.corpora.tokens.pack import segment_ids
 from trainers.models.build import PACKABLE, Start, build, refuse_longer
-from trainers.tasks.task import IGNORED, Batch, Counts, Guess
+from trainers.tasks.task import IGNORED, Batch, Guess
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -92,13 +91,3 @@ def packed(rows: Sequence[dict[str, Any]]) -> tuple[Ids, Ids]:
 
 def tensors(**arrays: npt.NDArray[Any]) -> Batch:
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
-
-
-def cross_entropy(logits: Tensor, labels: Tensor, counted: bool) -> tuple[Tensor, Counts]:
-    """Cross-entropy of `logits` (..., vocabulary), summed over the `labels` (...) that are not
-    IGNORED; and the correct predictions, if they are `counted`: the argmax over a vocabulary is
-    dear on a CPU, and training has no use for it."""
-    loss = functional.cross_entropy(
-        logits.float().flatten(0, -2), labels.flatten(), ignore_index=IGNORED, reduction="sum"
-    )
-    return loss, {"correct": (logits.argmax(-1) == labels).sum()} if counted else {}

@@ -18,14 +18,9 @@ from torch import Tensor
 
 from cluster.errors import UserError
 from trainers.models.build import packed_inputs
+from trainers.tasks.cross_entropy import cross_entropy
 from trainers.tasks.flops import Cost
-from trainers.tasks.pretraining.language_model import (
-    Ids,
-    LanguageModel,
-    cross_entropy,
-    packed,
-    tensors,
-)
+from trainers.tasks.pretraining.language_model import Ids, LanguageModel, packed, tensors
 from trainers.tasks.pretraining.words import Words
 from trainers.tasks.task import IGNORED, Batch, Counts, lengths, tokens
 

@@ -26,8 +26,9 @@ from tokenizers import AddedToken
 from torch import Tensor
 
 from trainers.corpora.tokens import tokenizer as tokenizers
+from trainers.tasks.cross_entropy import cross_entropy
 from trainers.tasks.flops import EncoderDecoderCost
-from trainers.tasks.pretraining.language_model import Ids, LanguageModel, cross_entropy, tensors
+from trainers.tasks.pretraining.language_model import Ids, LanguageModel, tensors
 from trainers.tasks.task import IGNORED, Batch, Counts, lengths
 
 if TYPE_CHECKING:

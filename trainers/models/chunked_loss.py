@@ -1,0 +1,167 @@
+"""The loss of a causal model whose logits are never whole in memory.
+
+For T tokens and a vocabulary of V the logits are T x V numbers, of which autograd keeps several
+copies: gigabytes where V is 150,000. Here the output layer takes a chunk of tokens at a time,
+
+    z_t = W h_t + b,    L = sum_t (log sum_v exp(z_tv) - z_t,y_t)
+
+and since dL/dz_t = softmax(z_t) - onehot(y_t) is known as soon as z_t is, each chunk leaves its
+part of the gradients dL/dh_t = W' dL/dz_t and dL/dW = sum_t dL/dz_t h_t'. So no product is computed
+twice, and the backward pass only scales them, as in Liger Kernel (Hsu et al. 2024).
+"""
+
+import importlib.util
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+MODEL_TYPES = (
+    "gpt2", "gpt_neox", "opt", "phi", "phi3", "stablelm", "starcoder2",
+    "llama", "mistral", "ministral", "qwen2", "qwen3", "smollm3", "gemma", "olmo", "olmo2",
+)  # fmt: skip
+"""Types of Transformers models whose logits are their output layer's, of the last hidden state of
+their base model. Others scale or cap them (Cohere, Granite, Gemma from the second on)."""
+CHUNK_LOGITS = 1 << 22
+"""Logits of a chunk: few enough for a processor's cache."""
+CHUNK_TOKENS = 256
+"""At least: for every chunk the whole gradient of the weight is read and written."""
+
+
+class LossHead(nn.Linear):
+    """An output layer that returns the loss of labels where it is given some, and else logits.
+
+    It is called as a module, so that under ZeRO-3 its weight is whole while it computes.
+    """
+
+    def forward(self, input: Tensor, labels: Tensor | None = None, counted: bool = False) -> Any:
+        """Of hidden states (..., width) the logits; with labels (...), of which those below 0 are
+        ignored, the cross-entropy that is summed over the others, and how many of these are the
+        most likely token, if they are `counted`."""
+        if labels is None:
+            return super().forward(input)
+        return _loss(input, self.weight, self.bias, labels, counted)
+
+
+def prepare(model: "PreTrainedModel") -> None:
+    """Has the output layer of a model give losses too, where logits are nothing but its output."""
+    head = model.get_output_embeddings()
+    if model.config.model_type in MODEL_TYPES and type(head) is nn.Linear:
+        head.__class__ = LossHead
+
+
+def loss_head(model: "PreTrainedModel") -> LossHead | None:
+    """The output layer that gives losses of the base model's hidden states; None for a model that
+    was not prepared, or where another layer has taken its place, as of an adapter or of tensor
+    parallelism. Nor in fp16, whose gradients must be scaled before they are computed."""
+    head = model.get_output_embeddings()
+    if not isinstance(head, LossHead) or _dtype(head.weight) == torch.float16:
+        return None
+    return head
+
+
+def _dtype(tensor: Tensor) -> torch.dtype:
+    """What is computed in with a tensor."""
+    device = tensor.device.type
+    is_cast = torch.is_autocast_enabled(device)
+    return torch.get_autocast_dtype(device) if is_cast else tensor.dtype
+
+
+@torch.compiler.disable
+def _loss(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, counted: bool
+) -> tuple[Tensor, Tensor]:
+    dtype = _dtype(weight)
+    hidden, labels = hidden.flatten(0, -2).to(dtype), labels.flatten()
+    weight, bias = weight.to(dtype), None if bias is None else bias.to(dtype)
+    with torch.autocast(hidden.device.type, enabled=False):
+        if hidden.is_cuda and not counted and importlib.util.find_spec("liger_kernel") is not None:
+            return _by_liger(hidden, weight, bias, labels)
+        return _Chunked.apply(hidden, weight, bias, labels, counted, torch.is_grad_enabled())
+
+
+def _by_liger(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The same by Liger Kernel, whose softmax is one pass over the logits. Untested: it needs a
+    GPU with Triton."""
+    from liger_kernel.transformers import (  # type: ignore[import-not-found]
+        LigerFusedLinearCrossEntropyLoss,
+    )
+
+    criterion = LigerFusedLinearCrossEntropyLoss(reduction="sum", accum_dtype=torch.float32)
+    return criterion(weight, hidden, labels, bias), labels.new_zeros(())
+
+
+class _Chunked(torch.autograd.Function):
+    """Of hidden states (tokens, width) and labels (tokens,)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        labels: Tensor,
+        counted: bool,
+        is_learned: bool,
+    ) -> tuple[Tensor, Tensor]:
+        needed = [is_learned and is_needed for is_needed in ctx.needs_input_grad[:3]]
+        loss, correct, ctx.gradients = _chunks(hidden, weight, bias, labels, counted, needed)
+        ctx.mark_non_differentiable(correct)
+        return loss, correct
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, scale: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        # Let go of here, so that they become the weights' gradients without a copy.
+        gradients, ctx.gradients = ctx.gradients, None
+        assert gradients is not None, "the gradients of a chunked loss can be had once"
+        return (*(None if one is None else one.mul_(scale) for one in gradients), None, None, None)
+
+
+def _chunks(
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    labels: Tensor,
+    counted: bool,
+    needed: Sequence[bool],
+) -> tuple[Tensor, Tensor, list[Tensor | None]]:
+    """The loss, the number of correct predictions, and the gradients of hidden states, weight and
+    bias, of which those are made that are needed."""
+    loss = hidden.new_zeros((), dtype=torch.float32)
+    correct = labels.new_zeros(())
+    by_hidden = torch.zeros_like(hidden) if needed[0] else None
+    # In fp32, as they are sums over many chunks.
+    by_weight = torch.zeros_like(weight, dtype=torch.float32) if needed[1] else None
+    by_bias = None
+    if bias is not None and needed[2]:
+        by_bias = torch.zeros_like(bias, dtype=torch.float32)
+    learned = torch.arange(len(labels), device=labels.device)[labels >= 0]
+    for places in learned.split(max(CHUNK_TOKENS, CHUNK_LOGITS // len(weight))):
+        states, targets = hidden[places], labels[places][:, None]
+        logits = functional.linear(states, weight, bias)
+        if counted:
+            correct += (logits.argmax(-1, keepdim=True) == targets).sum()
+        likelihoods = torch.log_softmax(logits, -1, dtype=torch.float32)
+        loss -= likelihoods.gather(1, targets).sum()
+        if not any(needed):
+            continue
+        by_logits = likelihoods.exp_()
+        by_logits.scatter_add_(1, targets, by_logits.new_full(targets.shape, -1.0))
+        if by_bias is not None:
+            by_bias += by_logits.sum(0)
+        by_logits = by_logits.to(weight.dtype)
+        if by_hidden is not None:
+            by_hidden[places] = by_logits @ weight
+        if by_weight is not None and by_weight.dtype == weight.dtype:
+            torch.addmm(by_weight, by_logits.T, states, out=by_weight)
+        elif by_weight is not None:
+            by_weight += by_logits.T @ states
+    return loss, correct, [by_hidden, by_weight, by_bias]

@@ -100,7 +100,7 @@ def rendered(
     task: "RenderedFineTuning", rows: Sequence[Mapping[str, Any]]
 ) -> tuple[pa.Table, Counts]:
     """The sequences of rows, in their order, and what became of the rows."""
-    from trainers.tasks.conversations.renderer import NotRendered
+    from trainers.tasks.conversations.template import NotRendered
 
     sequences: list[Mapping[str, Sequence[Any]]] = []
     counts = Counts(len(rows))

@@ -22,8 +22,12 @@ from trainers.corpora.tokens.tokenizer import train as train_tokenizer
 from trainers.engine.training_config import Training
 from trainers.models.build import Start
 from trainers.models.shape import Shape
+from trainers.tasks.chat.spec import Chat
+from trainers.tasks.chat.task import ChatTask
 from trainers.tasks.classify.spec import Classify
 from trainers.tasks.classify.task import ClassifyTask
+from trainers.tasks.generate.spec import Generate
+from trainers.tasks.generate.task import EncoderDecoderTask
 from trainers.tasks.pretraining.causal_lm import CausalLM
 from trainers.tasks.pretraining.config import Pretrain
 from trainers.tasks.pretraining.masked_lm import MaskedLM
@@ -53,6 +57,8 @@ STAGES_BY_TASK = {
     "causal-32": [stage for stage in STAGES if stage != "zero-2"],
     "masked": ["zero-3"],
     "classify": ["recompute-zero-3"],
+    "chat": ["zero-3"],
+    "written": ["zero-3"],
 }
 PARALLEL = [
     ("causal-32", "sequence_parallel", "zero-1"),
@@ -75,7 +81,10 @@ RESUMED: dict[str, dict[str, Any]] = {
 }
 GRID = [(1, 2), (2, 1), (2, 8)]
 """Workers and micro-batch size."""
-WITH_GRID = ["causal-32", "causal-64", "masked-32", "masked-64", "masked", "classify"]
+WITH_GRID = [
+    *("causal-32", "causal-64", "masked-32", "masked-64", "masked", "classify"),
+    *("chat", "chat-apart", "written"),
+]
 
 
 class MasksByToken(MaskedLM):
@@ -159,7 +168,35 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Task, int
     folder = str(corpus.path / "tokenizer")
     classify = Classify(max_length=32, dropout=0.0, label_smoothing=0.1)
     made["classify"] = ClassifyTask(classify, examples, bert, folder), len(texts)
+    made |= learned_tokens(storage, documents, folder)
     return made
+
+
+def learned_tokens(
+    storage: Storage, documents: list[Any], folder: str
+) -> dict[str, tuple[Task, int]]:
+    """Answers of a decoder-only model, packed and not, and what an encoder-decoder writes."""
+    count = len(documents)
+    halves = [np.arange(len(one)) > len(one) // 2 for one in documents]
+    columns = {
+        "chat": {"input_ids": documents, "learned": halves},
+        "written": {"input_ids": documents, "labels": documents[::-1]},
+    }
+    rows = {}
+    for name, of_rows in columns.items():
+        table = pa.table({column: pa.array(each) for column, each in of_rows.items()})
+        report = {"train": {"dropped": {}, "noted": {}}}
+        rows[name] = published(storage, f"rows/{name}-render-00", metrics=report)
+        for split in ("train", "validation"):
+            write_arrow(table, rows[name].path / f"{split}.arrow")
+    llama, t5 = start(architecture="llama"), start(architecture="t5")
+    packed, apart = (Chat(max_length=32, packing=packing) for packing in (True, False))
+    written = EncoderDecoderTask(Generate(max_length=32), rows["written"], t5, folder)
+    return {
+        "chat": (ChatTask(packed, rows["chat"], llama, folder), count),
+        "chat-apart": (ChatTask(apart, rows["chat"], llama, folder), count),
+        "written": (written, count),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -258,6 +295,12 @@ def test_packing_does_not_count(kind: str, grid: tuple[int, int], weights: Any, 
     whole = gradient(weights[f"{kind}-32/whole"], task)
     other = gradient(weights[f"{kind}-64/{grid[0]}x{grid[1]}"], task)
     assert distance(other, whole) <= TOLERANCE * largest(whole)
+
+
+def test_packing_of_answers_does_not_count(weights: Any, tasks: Any) -> None:
+    apart = gradient(weights["chat-apart/whole"], tasks["chat-apart"][0])
+    packed = gradient(weights["chat/whole"], tasks["chat"][0])
+    assert distance(packed, apart) <= TOLERANCE * largest(apart)
 
 
 @pytest.mark.parametrize(

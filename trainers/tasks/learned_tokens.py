@@ -22,14 +22,16 @@ from cluster.errors import UserError
 from trainers.corpora.feeding.feed import Rows, TokenRows
 from trainers.corpora.tokens import tokenizer as tokenizers
 from trainers.corpora.tokens.pack import read_arrow
+from trainers.models import chunked_loss
 from trainers.models.build import PACKABLE
 from trainers.models.lean_imports import transformers
-from trainers.tasks.conversations.overlong import fitted
-from trainers.tasks.conversations.renderer import NotRendered, Rendered
+from trainers.tasks.causal_loss import causal_loss
+from trainers.tasks.conversations.overlong import fit
+from trainers.tasks.conversations.renderer import Rendered
+from trainers.tasks.conversations.template import NotRendered
 from trainers.tasks.fine_tuning import FineTuning
 from trainers.tasks.flops import Cost
 from trainers.tasks.packing import collated, model_inputs, one_by_one, packed
-from trainers.tasks.pretraining.language_model import cross_entropy
 from trainers.tasks.rendered import RenderedTask
 from trainers.tasks.task import IGNORED, Batch, Counts, Guess, lengths
 
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 
-CUT = "rows cut to max_length"
+REWRITTEN = "answers that the template rewrites, which are not learned"
 
 
 class Rendering(NamedTuple):
@@ -113,20 +115,21 @@ class CausalTokens(LearnedTokens):
             raise UserError(
                 f"finetune.packing: {kind!r} cannot keep rows of a sequence apart yet; set false"
             )
+        chunked_loss.prepare(model)
         return model
 
-    def fit(self, made: Sequence[Rendered], noted: Mapping[str, int] | None = None) -> Rendering:
+    def fit(self, made: Sequence[Rendered]) -> Rendering:
         """The sequences of a row, as `overlong` says of those over max_length. Raises NotRendered
         where none is left."""
-        fitting = [fitted(one, self.settings.max_length, self.settings.overlong) for one in made]
-        kept = [one for some in fitting if not isinstance(some, str) for one in some]
-        dropped = collections.Counter(one for one in fitting if isinstance(one, str))
+        settings = self.settings
+        fitted = [fit(one, settings.max_length, settings.overlong) for one in made]
+        kept = [one for some in fitted for one in some.sequences]
+        noted = collections.Counter(some.counted for some in fitted if some.counted is not None)
         if not kept:
-            raise NotRendered(next(iter(dropped)))
-        return Rendering(
-            [{"input_ids": one.input_ids, "learned": one.learned} for one in kept],
-            {**(noted or {}), **dropped},
-        )
+            raise NotRendered(next(iter(noted)))
+        noted[REWRITTEN] = sum(one.rewritten for one in made)
+        sequences = [{"input_ids": one.input_ids, "learned": one.learned} for one in kept]
+        return Rendering(sequences, +noted)
 
     def longest_rows(self, number: int) -> list[dict[str, Any]]:
         length = self.settings.max_length
@@ -139,8 +142,8 @@ class CausalTokens(LearnedTokens):
         return collated(rows, sequences, self.pad_id)
 
     def loss(self, model: "PreTrainedModel", batch: Batch) -> tuple[Tensor, Counts]:
-        logits = model(**model_inputs(model, batch), use_cache=False).logits
-        return cross_entropy(logits, batch["labels"], counted=not model.training)
+        inputs = model_inputs(model, batch)
+        return causal_loss(model, inputs, batch["labels"], counted=not model.training)
 
     def flops(self, model: "PreTrainedModel") -> Callable[[Batch], float]:
         cost = Cost.of(model)

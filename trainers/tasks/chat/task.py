@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from trainers.tasks.chat.spec import Chat
-from trainers.tasks.conversations.renderer import Renderer, read_template
+from trainers.tasks.conversations.renderer import Renderer
+from trainers.tasks.conversations.template import read_template
 from trainers.tasks.learned_tokens import CausalTokens, Rendering
 
 if TYPE_CHECKING:

@@ -15,14 +15,16 @@ from torch import Tensor
 
 from cluster.store.artifacts import Artifact
 from trainers.models.build import Start, encodes_and_decodes
-from trainers.tasks.conversations.renderer import NotRendered, Rendered, Renderer
+from trainers.tasks.conversations.overlong import CUT, DROPPED
+from trainers.tasks.conversations.renderer import Rendered, Renderer
 from trainers.tasks.conversations.rows import ASSISTANT, USER, Message, message
+from trainers.tasks.conversations.template import NotRendered
+from trainers.tasks.cross_entropy import cross_entropy
 from trainers.tasks.encoding import pad
 from trainers.tasks.flops import EncoderDecoderCost
 from trainers.tasks.generate.encoding import Reading, completion_ids, encode_prompts
 from trainers.tasks.generate.spec import PROMPT, Generate
-from trainers.tasks.learned_tokens import CUT, CausalTokens, LearnedTokens, Rendering
-from trainers.tasks.pretraining.language_model import cross_entropy
+from trainers.tasks.learned_tokens import CausalTokens, LearnedTokens, Rendering
 from trainers.tasks.task import IGNORED, Batch, Counts, lengths
 
 if TYPE_CHECKING:
@@ -57,7 +59,9 @@ class DecoderTask(CausalTokens):
         (prompt,) = encode_prompts(tokenizer, [row["prompt"]], reading)
         read, written = [*prompt.input_ids], completion_ids(tokenizer, row["completion"])
         learned = [False] * len(read) + [True] * len(written)
-        return self.fit([Rendered(read + written, learned)], {PROMPT_CUT: int(prompt.is_cut)})
+        rendering = self.fit([Rendered(read + written, learned)])
+        noted = {PROMPT_CUT: 1} if prompt.is_cut else {}
+        return rendering._replace(noted={**rendering.noted, **noted})
 
     @functools.cached_property
     def renderer(self) -> Renderer:
@@ -87,10 +91,12 @@ class EncoderDecoderTask(LearnedTokens):
         (prompt,) = encode_prompts(self.loaded_tokenizer, [row["prompt"]], reading)
         labels = completion_ids(self.loaded_tokenizer, row["completion"])
         most = settings.max_length
-        if len(labels) > most and settings.overlong == "drop":
-            raise NotRendered(TOO_LONG)
-        noted = {PROMPT_CUT: int(prompt.is_cut), CUT: int(len(labels) > most)}
-        return Rendering([{"input_ids": prompt.input_ids, "labels": labels[:most]}], noted)
+        is_cut = len(labels) > most
+        if is_cut and settings.overlong == "drop":
+            raise NotRendered(DROPPED)
+        noted = [PROMPT_CUT] * prompt.is_cut + [CUT] * is_cut
+        sequence = {"input_ids": prompt.input_ids, "labels": labels[:most]}
+        return Rendering([sequence], dict.fromkeys(noted, 1))
 
     def longest_rows(self, number: int) -> list[dict[str, Any]]:
         read, written = self.settings.max_source_length, self.settings.max_length

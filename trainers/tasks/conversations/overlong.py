@@ -21,7 +21,7 @@ class Fitted(NamedTuple):
     counted: str | None = None
 
 
-def fit(rendered: Rendered, max_length: int, overlong: Overlong) -> Fitted:
+def fitted(rendered: Rendered, max_length: int, overlong: Overlong) -> Fitted:
     """Sequences of at most `max_length` tokens, of which each has a target.
 
     The first token of a sequence has nothing before it that it could be predicted from, so it is no

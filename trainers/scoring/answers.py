@@ -101,10 +101,11 @@ def _input(candidate: Candidate, predictor: "Predictor", check: TypeAdapter[Any]
     if isinstance(candidate.inputs, Problem):
         return candidate.inputs
     try:
-        return check.validate_python(predictor.input_of(candidate.inputs))
+        value = check.validate_python(predictor.input_of(candidate.inputs))
     except ValidationError as error:
         told = error.errors()[0]["msg"].removeprefix("Value error, ")
         return Problem("not what the model reads", told)
+    return predictor.problem_of(value) or value
 
 
 def read_ahead(items: Iterable[Item]) -> Iterator[Item]:

@@ -1,7 +1,7 @@
 """A model of a task that scores rows: one of a workspace, or in a folder that stands anywhere."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,9 @@ class Model:
     """Where what is made of it is kept."""
     artifact: Artifact | None = None
     """Its manifest; None of a folder that has none."""
+    weights: Callable[[], str | None] | None = None
+    """Says on each node where the weights are that answer in place of its own: of its base, which
+    then is asked as the model is."""
 
     @property
     def section(self) -> type[TaskSection]:
@@ -68,7 +71,8 @@ class Model:
         """Imports torch. Raises UserError where its files are not as they were."""
         from trainers.tasks.predictor import load
 
-        return load(self.storage.local(self.place), device, self.hashes)
+        weights = None if self.weights is None else self.weights()
+        return load(self.storage.local(self.place), device, self.hashes, weights)
 
 
 def model_of(artifact: Artifact) -> Model:

@@ -22,6 +22,7 @@ from cluster.errors import UserError
 from cluster.lazy_import import lazy_import
 from trainers.corpora.cleaning.config import Clean
 from trainers.corpora.cleaning.rules import normalize
+from trainers.corpora.reading.formats.rows import Problem
 from trainers.corpora.tokens import tokenizer as tokenizers
 from trainers.models.card import read_card
 from trainers.models.devices import multiplies_bf16
@@ -62,12 +63,24 @@ class Predictor(abc.ABC):
         self._forward_tokens = FORWARD_TOKENS[model.device.type]
 
     @classmethod
-    def load(cls, folder: Path, device: torch.device = CPU) -> Self:
-        """The model in a folder, for inference."""
-        card = read_card(folder)
+    def load(
+        cls, folder: Path, device: torch.device = CPU, weights: Path | str | None = None
+    ) -> Self:
+        """The model in a folder, for inference; if `weights` are given, with those of this folder
+        or hub id, as of its base."""
+        card, place = read_card(folder), weights or folder
         dtype = inference_dtype(card, device)
-        model = getattr(transformers, cls.head).from_pretrained(folder, dtype=dtype)
+        model = getattr(transformers, cls.head_of(place)).from_pretrained(place, dtype=dtype)
         return cls(card, tokenizers.load(folder), model.eval().to(device))
+
+    @classmethod
+    def head_of(cls, place: Path | str) -> str:
+        """The same for the weights in a folder, where it depends on their architecture."""
+        return cls.head
+
+    def problem_of(self, value: Any) -> Problem | None:
+        """Why the model cannot read an input, though it is of its type."""
+        return None
 
     @abc.abstractmethod
     def encode(self, inputs: Sequence[Any]) -> list[Any]:
@@ -166,11 +179,14 @@ def inference_dtype(card: Mapping[str, Any], device: torch.device) -> torch.dtyp
 
 
 def load(
-    folder: Path, device: torch.device = CPU, hashes: Mapping[str, str] | None = None
+    folder: Path,
+    device: torch.device = CPU,
+    hashes: Mapping[str, str] | None = None,
+    weights: str | None = None,
 ) -> Predictor:
-    """The Predictor of the model in a folder, by the task on its card. Its files must have these
-    sha256, by default those of its manifest, where it has one. Raises UserError where they are
-    others, are no model, or are not on this node."""
+    """The Predictor of the model in a folder, by the task on its card; `weights` are as in
+    `Predictor.load`. Its files must have these sha256, by default those of its manifest, where it
+    has one. Raises UserError where they are others, are no model, or are not on this node."""
     if not folder.is_dir():
         raise UserError(
             f"{folder} is not on the node {platform.node()}; put the model where every node sees "
@@ -179,7 +195,7 @@ def load(
     refuse_other_bytes(folder, hashes)
     try:
         section = TASKS[read_card(folder)["task"]]
-        predictor: Predictor = lazy_import(section.predictor).load(folder, device)
+        predictor: Predictor = lazy_import(section.predictor).load(folder, device, weights)
     except (OSError, ValueError, LookupError) as error:  # a folder by hand may lack anything
         reason = (str(error).splitlines() or [repr(error)])[0]
         raise UserError(f"{folder} cannot be loaded: {type(error).__name__}: {reason}") from error

@@ -33,6 +33,23 @@ class Metric:
         return not (value <= limit if self.mode == "min" else value >= limit)
 
 
+@dataclasses.dataclass(frozen=True)
+class Shown:
+    """How pages of evaluations show a row beside the answers to it."""
+
+    text: str = "text"
+    """The key of its record with what was asked."""
+    text_title: str = "Text"
+    score: str = "score"
+    """The key of its record with how sure the model is, or how good its answer."""
+    score_title: str = "Score"
+    worst: str = (
+        "Rows with most mistakes come first, and of as many those that the model was surest of: "
+        "among them are labels that are wrong in the data. Texts are as they were cleaned."
+    )
+    """Which rows come first, by the severity of the tally."""
+
+
 class Evaluation(Section):
     """What stands beside the model's own figures on the untouched test split."""
 
@@ -66,6 +83,7 @@ class TaskSection(TaskRows, Training):
     function."""
     is_rendered: ClassVar[bool] = False
     """Whether the stage `render` makes token ids of its rows, before training."""
+    shown: ClassVar[Shown] = Shown()
     objectives: ClassVar[tuple[str, ...]]
     """Objectives of pretraining whose models suit it."""
     route: ClassVar[str]
@@ -112,6 +130,11 @@ class TaskSection(TaskRows, Training):
     def test_metrics(self) -> tuple[str, ...]:
         """Names of the metrics that evaluation reports: what `serve.gate` can hold."""
         raise NotImplementedError
+
+    @property
+    def compares_base(self) -> bool:
+        """Whether evaluation puts the answers of the base to the same rows beside the model's."""
+        return False
 
     @property
     def baselines(self) -> Mapping[str, str]:

@@ -89,14 +89,16 @@ def _flips(
         rows = [[marked_text(task, pair[wrong])] for pair in pairs[:FLIPS]]
         table = Table("", (f"As the {('first', 'second')[wrong]} reads it",), rows, texts=True)
         return Section(title, about, MARKS, tables=[table])
+    shown = task.shown
     answers = [
         [
-            beginning(ours["text"]),
-            answer(ours["gold"]),
-            *(answer(one["prediction"]) for one in (ours, theirs)),
-            *(score_text(one) for one in (ours, theirs)),
+            beginning(ours[shown.text]),
+            beginning(answer(ours["gold"])),
+            *(beginning(answer(one["prediction"])) for one in (ours, theirs)),
+            *(score_text(shown, one) for one in (ours, theirs)),
         ]
         for ours, theirs in pairs[:FLIPS]
     ]
-    head = ("Text", "True", "First says", "Second says", "First's score", "Second's score")
+    scores = (f"{which}'s {shown.score_title}" for which in ("First", "Second"))
+    head = (shown.text_title, "True", "First says", "Second says", *scores)
     return Section(title, about, tables=[Table("", head, answers, names=4, texts=True)])

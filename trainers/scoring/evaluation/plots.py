@@ -1,4 +1,4 @@
-"""The pictures of an evaluation's page: reliability, scores, tokens."""
+"""The pictures of an evaluation's page: reliability, scores, tokens, written answers."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -46,6 +46,32 @@ def score_histogram(answers: Answers) -> str:
         axes.stairs(counts[0] + counts[1], edges, baseline=counts[0], fill=True, color=RIGHT)
         axes.set(xlabel="score", ylabel=answers.noun)
         axes.grid(False, axis="x")
+
+    return picture(draw, height=3.2)
+
+
+def likeness_histogram(values: Sequence[float]) -> str:
+    """Rows by how like their answers are to the true ones, from 0 to 1."""
+    edges = np.linspace(0, 1, BARS + 1)
+    counts = np.histogram(values, edges)[0]
+
+    def draw(axes: "Axes") -> None:
+        axes.stairs(counts, edges, fill=True, color=RIGHT)
+        axes.axvline(float(np.mean(values)), color=BESIDE, linewidth=1, linestyle="dashed")
+        axes.set(xlabel="ROUGE-L; the broken line is the mean", ylabel="rows")
+        axes.grid(False, axis="x")
+
+    return picture(draw)
+
+
+def length_plot(true: Sequence[int], answers: Sequence[int]) -> str:
+    """A dot a row, at the characters of its true answer and of the model's; of none at 1."""
+    most = max(1, *true, *answers)
+
+    def draw(axes: "Axes") -> None:
+        axes.plot([1, most], [1, most], color=BESIDE, linewidth=0.8, linestyle="dashed")
+        axes.scatter(np.maximum(true, 1), np.maximum(answers, 1), s=6, color=RIGHT, linewidth=0)
+        axes.set(xscale="log", yscale="log", xlabel="true answer", ylabel="answer")
 
     return picture(draw, height=3.2)
 

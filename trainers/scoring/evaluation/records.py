@@ -9,7 +9,9 @@
                        `source`
     text               as it was cleaned, for people
 
-A task adds what its figures need. Places in `gold` and `prediction`, as those of entities, are
+A task adds what its figures need: written answers have `prompt`, `finish_reason`, `new_tokens`, how
+like they are to the true one (`rouge_l`, `chrf`, `exact_match`), and of the true one's learned
+tokens `loss`, `right`, `targets`. Places in `gold` and `prediction`, as those of entities, are
 places in `text`: code points, from the start to behind the end.
 """
 
@@ -26,7 +28,10 @@ from trainers.corpora.reading.config import GROUP, LABEL, TEXT
 
 RECORDS = "records.parquet"
 PLAIN = (str, bool, int, float)
-KNOWN = ("row", "id", "gold", "prediction", "score", "tokens", TEXT)
+KNOWN = (
+    *("row", "id", "gold", "prediction", "score", "tokens", TEXT),
+    *("prompt", "rouge_l", "chrf", "exact_match", "loss", "right", "targets"),
+)
 """Keys of a record that are no slices."""
 
 Record = dict[str, Any]

@@ -19,7 +19,13 @@ from trainers.corpora.report.page import (
 )
 from trainers.scoring.evaluation.figures import errors, tally_of
 from trainers.scoring.evaluation.labelled import DROPPED
-from trainers.scoring.evaluation.plots import reliability_plot, score_histogram, token_histogram
+from trainers.scoring.evaluation.plots import (
+    length_plot,
+    likeness_histogram,
+    reliability_plot,
+    score_histogram,
+    token_histogram,
+)
 from trainers.scoring.evaluation.records import Record
 from trainers.scoring.evaluation.slices import LEAST_RECORDS
 from trainers.scoring.evaluation.text import (
@@ -29,12 +35,14 @@ from trainers.scoring.evaluation.text import (
     shown_intervals,
     with_interval,
 )
-from trainers.tasks.spec import TaskSection
+from trainers.tasks.spec import Shown, TaskSection
 from trainers.tasks.tally import Answers
 
 MODEL, OTHER = "kept", "before"
 """Their colours."""
 ERRORS = 40
+FIRST = 10
+"""Rows with written answers that are shown whatever these are."""
 SHOWN_CHARACTERS = 400
 """Of a text that is wrong."""
 CONFUSED = 20
@@ -68,6 +76,7 @@ def evaluation_page(
     }
     sections = [
         _figures(task, evaluation, subject),
+        *_written(task.shown, computed, records),
         *_mistakes(computed),
         *_confusion(computed),
         *_by_label(computed),
@@ -150,6 +159,28 @@ def _sure(evaluation: Mapping[str, Any], answers: Answers | None) -> Iterator[Se
     )
     legend = {"kept": "right", "dropped": "wrong; how far its confidence is off"}
     yield Section("How sure it is", about, legend, plots)
+
+
+def _written(
+    shown: Shown, computed: Mapping[str, Any], records: Sequence[Record]
+) -> Iterator[Section]:
+    """Of tasks whose answers are texts that the model writes."""
+    reasons: Mapping[str, int] | None = computed.get("finish_reasons")
+    if reasons is None:
+        return
+    bars = [
+        bar(reason, count, len(records), "kept" if reason == "stop" else "dropped")
+        for reason, count in sorted(reasons.items(), reverse=True)
+    ]
+    texts = [[len(record[key]) for record in records] for key in ("gold", "prediction")]
+    plots = [
+        Plot("Rows by ROUGE-L", svg=likeness_histogram([one["rouge_l"] for one in records])),
+        Plot("Characters of each answer over those of the true one", svg=length_plot(*texts)),
+        Plot("How answers end: stop by the model itself, length by the most tokens", bars),
+    ]
+    about = "Dots on the broken line are of answers as long as the true ones."
+    first = _answer_table(shown, records[:FIRST], "The first rows")
+    yield Section("Answers", about, plots=plots, tables=[first])
 
 
 def _mistakes(computed: Mapping[str, Any]) -> Iterator[Section]:
@@ -281,33 +312,30 @@ def _rows(
 
 
 def _errors(task: TaskSection, wrong: Sequence[Record]) -> Section:
-    about = (
-        "Rows with most mistakes come first, and of as many those that the model was surest of: "
-        "among them are labels that are wrong in the data. Texts are as they were cleaned."
-    )
+    about = task.shown.worst
     if not wrong:
         return Section("Worst errors", "There are none.")
     if task.marked is None:
-        return Section("Worst errors", about, tables=[_error_table(wrong)])
+        return Section("Worst errors", about, tables=[_answer_table(task.shown, wrong)])
     rows = [[marked_text(task, record), record["tokens"]] for record in wrong]
     table = Table("", ("Text", "Tokens"), rows, texts=True)
     about += " Marks, and places in records.parquet, are places in these."
     return Section("Worst errors", about, MARKS, tables=[table])
 
 
-def _error_table(records: Sequence[Record]) -> Table:
+def _answer_table(shown: Shown, records: Sequence[Record], caption: str = "") -> Table:
     rows = [
         [
-            beginning(record["text"]),
-            answer(record["gold"]),
-            answer(record["prediction"]),
-            score_text(record),
+            beginning(record[shown.text]),
+            beginning(answer(record["gold"])),
+            beginning(answer(record["prediction"])),
+            score_text(shown, record),
             record["tokens"],
         ]
         for record in records
     ]
-    head = ("Text", "True", "Predicted", "Score", "Tokens")
-    return Table("", head, rows, names=3, texts=True)
+    head = (shown.text_title, "True", "Predicted", shown.score_title, "Tokens")
+    return Table(caption, head, rows, names=3, texts=True)
 
 
 def marked_text(task: TaskSection, record: Record) -> Marked:
@@ -317,8 +345,8 @@ def marked_text(task: TaskSection, record: Record) -> Marked:
     return marked
 
 
-def score_text(record: Record) -> str:
-    score = record.get("score")
+def score_text(shown: Shown, record: Record) -> str:
+    score = record.get(shown.score)
     return "–" if score is None else f"{score:.4f}"
 
 

@@ -29,9 +29,10 @@ def records_of(
     room: Room,
     progress: Progress,
     draft: Draft | None = None,
+    kept: str = "records",
 ) -> Records:
     """In the order of the rows, which are like those of examples. Those of a part are kept in the
-    work of the `draft`, if there is one, from which a killed run goes on."""
+    work of the `draft`, if there is one, in the folder `kept`, from which a killed run goes on."""
     parts = {
         number: {"first": first, "rows": rows[first : first + PART_ROWS]}
         for number, first in enumerate(range(0, len(rows), PART_ROWS))
@@ -39,8 +40,8 @@ def records_of(
     if draft is None:
         done = PartsDone(progress, {}, len(parts))
     else:
-        kept = KeptOutcomes(draft)
-        done = PartsDone(progress, kept.read(), len(parts), kept.add)
+        outcomes = KeptOutcomes(draft, kept)
+        done = PartsDone(progress, outcomes.read(), len(parts), outcomes.add)
     left = {number: part for number, part in parts.items() if number not in done.outcomes}
     if len(left) < len(parts):
         progress.line(f"goes on after {len(parts) - len(left)} of {len(parts)} parts")
@@ -52,8 +53,8 @@ def records_of(
 class KeptOutcomes:
     """By the numbers of their parts."""
 
-    def __init__(self, draft: Draft):
-        self._storage, self._folder = draft.storage, f"{draft.work}/records"
+    def __init__(self, draft: Draft, name: str):
+        self._storage, self._folder = draft.storage, f"{draft.work}/{name}"
 
     def read(self) -> dict[int, Outcome]:
         outcomes = {}
@@ -81,7 +82,8 @@ def record_part(
     for rows, outputs, failures in answered(candidates, predictor, forwards):
         for where, _, problem in failures:
             raise UserError(f"row {where} cannot be evaluated: {problem}")
-        made = predictor.records(rows, outputs)
+        with forwards:  # some records need the model once more
+            made = predictor.records(rows, outputs)
         records += recorded(rows, made, first=part["first"] + len(records))
         progress.update(len(records), 0, "rows", part=number)
     return {"rows": len(records), "failures": {}, "records": records}

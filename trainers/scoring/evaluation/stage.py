@@ -1,10 +1,11 @@
 """The stage `evaluate`: a task model on the untouched test split, and what stands beside it.
 
-Beside the model's own figures: the task's baselines, such as character n-grams, with a paired test;
-the same model and settings from random weights, so that the worth of pretraining is a figure; and
-both over several seeds, with intervals.
+Beside the model's own figures: the task's baselines, such as character n-grams, and the base where
+it can answer, each with a paired test; the same model and settings from random weights, so that the
+worth of pretraining is a figure; and both over several seeds, with intervals.
 """
 
+import dataclasses
 import functools
 import math
 import statistics
@@ -16,7 +17,8 @@ from cluster.ray.session import nodes
 from cluster.recipe.section import Recipe
 from cluster.runs.pipeline import StageJob
 from cluster.runs.progress import Silent
-from cluster.store.artifacts import Artifact, Draft
+from cluster.store.artifacts import BASE, Artifact, Draft
+from cluster.store.bases import base_folder
 from trainers.corpora.examples.stage import rows_in
 from trainers.corpora.reading.config import GROUP
 from trainers.engine.job import TrainJob
@@ -47,17 +49,10 @@ def run(job: StageJob) -> dict[str, Any]:
         kinds["scratch"] = list(range(settings.evaluation.seeds))
     values = _train_further(job, kinds, rows)
     evaluation["against"] = {}
+    if settings.compares_base:
+        _put_beside(job, evaluation, scored, BASE, _of_base(job, rows))
     for name, running in baselines.items():
-        known = results(running)  # perhaps of a part of the split alone
-        ours, theirs = same_rows(scored, known)
-        assert len(theirs) == len(known), "a baseline has a row that is not in the split"
-        of_baseline = grouped(theirs, ours)
-        evaluation[name] = with_intervals(settings, of_baseline, tally_of(settings, of_baseline))
-        evaluation["against"][name], *_ = compared(settings, ours, of_baseline)
-        job.progress.line(f"{name}: {_describe(settings, evaluation[name])}")
-        better = warning(settings, name, evaluation["against"][name]["metrics"])
-        if better is not None:
-            job.progress.line(better)
+        _put_beside(job, evaluation, scored, name, results(running))
     values["pretrained"].insert(0, evaluation[TEST][settings.headline])
     if settings.evaluation.seeds > 1 or settings.evaluation.without_pretraining:
         evaluation["seeds"] = over_seeds(values, settings.metrics[settings.headline].mode)
@@ -66,6 +61,32 @@ def run(job: StageJob) -> dict[str, Any]:
     about = f"{model.id} on its test split"
     write(job.draft, settings, evaluation, scored, TEST, about)
     return evaluation
+
+
+def _of_base(job: StageJob, rows: Sequence[Row]) -> Records:
+    """What the base says of the same rows, asked as the model is."""
+    settings: TaskSection = job.recipe.finetune
+    weights = functools.partial(base_folder, settings.base, job.parents, "pretrain")
+    base = dataclasses.replace(model_of(job.parents["finetune"]), weights=weights)
+    job.progress.line("test: the base answers the same rows")
+    return records_of(base, rows, _room(job, settings), job.progress, job.draft, BASE)
+
+
+def _put_beside(
+    job: StageJob, evaluation: dict[str, Any], scored: Records, name: str, known: Records
+) -> None:
+    """Adds the figures of records that are known of rows of the split, perhaps of a part of it
+    alone, and a paired test of the model's records, which are `scored`, against them."""
+    settings: TaskSection = job.recipe.finetune
+    ours, theirs = same_rows(scored, known)
+    assert len(theirs) == len(known), "a baseline has a row that is not in the split"
+    of_baseline = grouped(theirs, ours)
+    evaluation[name] = with_intervals(settings, of_baseline, tally_of(settings, of_baseline))
+    evaluation["against"][name], *_ = compared(settings, ours, of_baseline)
+    job.progress.line(f"{name}: {_describe(settings, evaluation[name])}")
+    better = warning(settings, name, evaluation["against"][name]["metrics"])
+    if better is not None:
+        job.progress.line(better)
 
 
 def _room(job: StageJob, settings: TaskSection) -> Room:

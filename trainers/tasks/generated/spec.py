@@ -8,7 +8,7 @@ from pydantic import Field
 
 from cluster.recipe.section import operational
 from trainers.tasks import spec
-from trainers.tasks.spec import Metric, TaskSection
+from trainers.tasks.spec import Metric, Shown, TaskSection
 
 if TYPE_CHECKING:
     from cluster.store.artifacts import Artifact
@@ -25,6 +25,13 @@ class GeneratedTask(TaskSection):
 
     figures: ClassVar[str] = "trainers.tasks.generated.figures:figures"
     tally: ClassVar[str] = "trainers.tasks.generated.figures:tally"
+    shown: ClassVar[Shown] = Shown(
+        text="prompt",
+        text_title="Prompt",
+        score="rouge_l",
+        score_title="ROUGE-L",
+        worst="Answers that are least like the true ones come first, by ROUGE-L.",
+    )
     metrics: ClassVar[Mapping[str, Metric]] = {
         "loss": Metric("min", "loss", highest=math.inf),
         "perplexity": Metric("min", "perplexity", lowest=1.0, highest=math.inf),

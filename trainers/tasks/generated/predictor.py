@@ -6,11 +6,13 @@ from typing import Any, ClassVar, NamedTuple
 
 from cluster.errors import UserError
 from trainers.tasks import predictor
+from trainers.tasks.conversations.renderer import Rendered
 from trainers.tasks.encoding import Encoded
 from trainers.tasks.generated.decoding import FinishReason, Writer
 from trainers.tasks.generated.forced import forced
 from trainers.tasks.generated.likeness import likeness
 from trainers.tasks.predictor import reading_of
+from trainers.tasks.task import IGNORED
 
 
 class Answer(predictor.Output):
@@ -33,23 +35,30 @@ class Truth(NamedTuple):
 
 
 class GeneratedPredictor(predictor.Predictor):
-    """Its inputs become prompts by `encode`."""
+    """By `encode` its inputs become the token ids of prompts."""
 
     Output: ClassVar[type[predictor.Output]] = Answer
 
     def __init__(self, card: Mapping[str, Any], tokenizer: Any, model: Any):
         super().__init__(card, tokenizer, model)
         most_new = card["most_new_tokens"]
-        self.most_prompt_tokens = _most_prompt_tokens(model, self.max_length, most_new)
-        self._writer = Writer(model, self.stop_ids, tokenizer.pad_token_id, most_new)
+        self._most_prompt_tokens = _most_prompt_tokens(model, self.max_length, most_new)
+        self._pad_id = (
+            self.stop_ids[0] if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+        )
+        self._writer = Writer(model, self.stop_ids, self._pad_id, most_new)
 
     @property
     @abc.abstractmethod
     def stop_ids(self) -> Sequence[int]:
-        """Tokens of which any ends an answer."""
+        """Tokens of which any ends an answer, which is then taken for whole."""
 
     @abc.abstractmethod
     def truth(self, row: Mapping[str, Any]) -> Truth: ...
+
+    def read(self, prompt: Sequence[int]) -> Encoded:
+        """Of a prompt that is too long the end is read, which is what is to be answered."""
+        return Encoded(prompt[-self._most_prompt_tokens :], len(prompt))
 
     def forward(self, encoded: Sequence[Encoded]) -> list[Answer]:
         written = self._writer.write([one.input_ids for one in encoded])
@@ -84,11 +93,18 @@ class GeneratedPredictor(predictor.Predictor):
     ) -> list[dict[str, Any]]:
         """With how probable the model holds the true answers."""
         learned = [self.truth(row).learned for row in rows]
-        sums = forced(self.model, learned, self.tokenizer.pad_token_id)
+        sums = forced(self.model, learned, self._pad_id)
         return [
             {**record, **of_row._asdict()}
             for record, of_row in zip(super().records(rows, outputs), sums, strict=True)
         ]
+
+
+def learned_of(rendered: Rendered) -> dict[str, list[int]]:
+    """Of a sequence of a decoder-only model."""
+    marked = zip(rendered.input_ids, rendered.learned, strict=True)
+    labels = [one if is_learned else IGNORED for one, is_learned in marked]
+    return {"input_ids": rendered.input_ids, "labels": labels}
 
 
 def _most_prompt_tokens(model: Any, max_length: int, most_new_tokens: int) -> int:

@@ -1,0 +1,94 @@
+"""A trained assistant that answers conversations."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import BaseModel, BeforeValidator, model_validator
+
+from trainers.corpora.cleaning.rules import mend
+from trainers.corpora.reading.formats.rows import Problem
+from trainers.tasks.conversations.renderer import NotRendered, Rendered, Renderer
+from trainers.tasks.conversations.rows import (
+    ASSISTANT,
+    USER,
+    Message,
+    message,
+    problem_of_messages,
+    said_by,
+    tools_of,
+)
+from trainers.tasks.encoding import Encoded
+from trainers.tasks.generated.predictor import GeneratedPredictor, Truth, learned_of
+
+
+def _asked(value: Any) -> Any:
+    """Messages in any spelling; an answer at the end, as rows of examples have it, is not read."""
+    said = said_by(USER)(value)
+    while isinstance(said, list) and said and said[-1]["role"] == ASSISTANT:
+        said = said[:-1]
+    return said
+
+
+class Conversation(BaseModel):
+    messages: Annotated[list[Message], BeforeValidator(_asked)]
+    """Up to the one that is to be answered. A text is a user's message."""
+    tools: Annotated[str, BeforeValidator(tools_of)] = ""
+    """JSON of tools that the assistant may call."""
+
+    @model_validator(mode="after")
+    def _can_be_answered(self) -> Self:
+        problem = problem_of_messages([*self.messages, message(ASSISTANT, "an answer")])
+        if problem is not None:
+            raise ValueError(str(problem))
+        return self
+
+
+class ChatPredictor(GeneratedPredictor):
+    Input: ClassVar[Any] = Conversation
+    inputs: ClassVar[str] = "conversations"
+    head: ClassVar[str] = "AutoModelForCausalLM"
+
+    def __init__(self, card: Mapping[str, Any], tokenizer: Any, model: Any):
+        self._renderer = Renderer(tokenizer)
+        super().__init__(card, tokenizer, model)
+
+    @property
+    def stop_ids(self) -> Sequence[int]:
+        return self._renderer.stop_ids
+
+    def problem_of(self, value: Conversation) -> Problem | None:
+        try:
+            self._prompt(value)
+        except NotRendered as error:
+            return Problem("not as the chat template has it", str(error))
+        return None
+
+    def encode(self, inputs: Sequence[Conversation]) -> list[Encoded]:
+        return [self.read(self._prompt(one)) for one in inputs]
+
+    def _prompt(self, value: Conversation) -> list[int]:
+        said = [one | {"content": mend(one["content"], self.clean)} for one in value.messages]
+        return self._renderer.prompt(said, value.tools)  # type: ignore[arg-type]
+
+    def input_of(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
+        said = row["messages"] if "messages" in row else row["prompt"]
+        return {"messages": said, "tools": row.get("tools") or ""}
+
+    def truth(self, row: Mapping[str, Any]) -> Truth:
+        *asked, last = row["messages"]
+        prompt = self._renderer.prompt(asked, row["tools"])
+        try:
+            rendered = self._renderer.render(row["messages"], row["tools"])
+        except NotRendered:  # nothing of it stands as a model would write it, to be learned
+            rendered = Rendered(prompt, [False] * len(prompt))
+        ids, begin = rendered.input_ids, len(prompt)
+        has_answer = len(ids) > begin and ids[:begin] == prompt
+        gold = self.text_of(ids[begin:]) if has_answer else last["content"]
+        return Truth(_as_text(asked), gold, learned_of(rendered))
+
+
+def _as_text(messages: Sequence[Message]) -> str:
+    """For people: of one message what it says, of several also who."""
+    if len(messages) == 1:
+        return messages[0]["content"]
+    return "\n".join(f"{one['role']}: {one['content']}" for one in messages)

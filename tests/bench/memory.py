@@ -61,6 +61,11 @@ def _keys(
 
 AGAIN = {"activation_checkpointing": True}
 OFFLOAD = {"offload_optimizer": "cpu"}
+LARGE_VOCABULARY = Case(
+    *("causal_lm", "llama", 256, 4, _keys("bf16", 2, 1, 1, 1)),
+    sequence_length=2048,
+    vocabulary_size=150_000,
+)
 # fmt: off
 CASES = (
     Case("causal_lm", "llama", 512, 8, _keys("fp32", 0, 1, 4, 4)),
@@ -83,6 +88,7 @@ CASES = (
     Case("causal_lm", "llama", 512, 8, _keys("bf16", 2, 1, 2, 4, zero=OFFLOAD)),
     Case("causal_lm", "llama", 640, 8, _keys("fp32", 3, 2, 2, 4)),
     Case("masked_lm", "bert", 768, 6, _keys("bf16", 1, 2, 4, 16), sequence_length=128),
+    LARGE_VOCABULARY,
 )
 # fmt: on
 
@@ -103,6 +109,12 @@ def plan_error() -> float:
     return max(map(abs, errors))
 
 
+def large_vocabulary_memory() -> tuple[float, float]:
+    """Of 2,048 tokens and a vocabulary of 150,000: with the loss in chunks, and of whole logits."""
+    set_environment()
+    return peak_bytes(LARGE_VOCABULARY), peak_bytes(LARGE_VOCABULARY, has_whole_logits=True)
+
+
 def planned_bytes(case: Case) -> float:
     from trainers.engine import zero
     from trainers.planning.measures import measure
@@ -117,7 +129,7 @@ def planned_bytes(case: Case) -> float:
     return peak(settings, measures, settings.precision, micro_batch, on_gpu=False)[1].total
 
 
-def peak_bytes(case: Case) -> int:
+def peak_bytes(case: Case, has_whole_logits: bool = False) -> int:
     """The most resident memory (VmHWM) of any of its workers, from their start to their end."""
     workers = case.training["workers"]
     spawn = multiprocessing.get_context("spawn")
@@ -125,11 +137,12 @@ def peak_bytes(case: Case) -> int:
         tempfile.TemporaryDirectory(prefix="raymill-") as folder,
         concurrent.futures.ProcessPoolExecutor(workers, mp_context=spawn) as pool,
     ):
-        waiting = [pool.submit(_train, case, Path(folder), rank) for rank in range(workers)]
+        given = case, Path(folder), has_whole_logits
+        waiting = [pool.submit(_train, *given, rank) for rank in range(workers)]
         return max(one.result() for one in waiting)
 
 
-def _train(case: Case, folder: Path, rank: int) -> int:
+def _train(case: Case, folder: Path, has_whole_logits: bool, rank: int) -> int:
     # What a worker of Ray Train has in memory too.
     import ray.train.torch  # noqa: F401
     import torch.distributed as dist
@@ -139,9 +152,12 @@ def _train(case: Case, folder: Path, rank: int) -> int:
     from tests.fakes import Notes
     from trainers.engine.job import TrainJob
     from trainers.engine.loop import train
+    from trainers.models import chunked_loss
     from trainers.planning.synthetic_corpus import corpus
     from trainers.pretrain import task
 
+    if has_whole_logits:
+        chunked_loss.prepare = lambda model: None  # type: ignore[assignment]
     here = folder / f"rank-{rank}"
     here.mkdir()
     recipe = case.recipe_in(here)

@@ -1,4 +1,4 @@
-"""Training: its speed beside others (steady.py), what a plan is off (memory.py).
+"""Training: its speed beside others (steady.py), its memory, and what a plan is off (memory.py).
 
 About half an hour on two cores, which must be quiet.
 """
@@ -15,7 +15,7 @@ from typing import Any
 from cluster.runs import stored_journals
 from tests.bench import commands, steady
 from tests.bench.harness import Metric, main
-from tests.bench.memory import plan_error
+from tests.bench.memory import large_vocabulary_memory, plan_error
 from tests.growing import whole_lines
 from tests.integration.command import Command
 
@@ -110,6 +110,8 @@ METRICS = (
     Metric("restart_s", "s", restart_s, "<= 25"),
     Metric("restart_setup_s", "s", restart_setup_s, "<= 5"),
     Metric("data_wait", "share of the time", data_wait, "< 0.01"),
+    Metric("large_vocabulary_memory", "x bytes", large_vocabulary_memory, "<= 0.5",
+           "a loss of whole logits"),
     Metric("plan_error", "share of the peak", plan_error, "<= 0.15"),
 )
 # fmt: on

@@ -5,6 +5,8 @@ So activations are not by a formula for some architecture (as Korthikanti et al.
 what this model's autograd keeps, with this objective, these masks and this precision, and the
 temporaries at the worst moment. Where a shape depends on values, as that of the masked positions,
 they are real: integers and booleans are computed beside the fake ones.
+
+A loss in chunks counts as one operation, at its worst: how many there are depends on the tokens.
 """
 
 import dataclasses
@@ -22,6 +24,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 from torch.utils.weak import WeakIdKeyDictionary
 
+from trainers.models.chunked_loss import LossHead
 from trainers.tasks.task import Batch
 
 aten = torch.ops.aten
@@ -58,6 +61,10 @@ def trace(objective: nn.Module, batch: Batch, dtype: torch.dtype) -> Trace:
     """Of a module on the meta device that computes in `dtype`."""
     with FakeTensorMode() as fakes:
         alive = _Alive(_faked(objective.train(), dtype))
+        for module in objective.modules():
+            if isinstance(module, LossHead):
+                module.register_forward_pre_hook(alive.began_as_one)
+                module.register_forward_hook(alive.ended_as_one)
         with alive:
             inputs = {}
             for name, value in batch.items():
@@ -95,6 +102,8 @@ class _Alive(TorchDispatchMode):
         self.gradients: list[int] = []
         self.flops = 0
         self._now = {"activations": 0, "gradients": 0}
+        self._worst: dict[str, int] | None = None
+        """Of operations that count as one, while they go on."""
         self._kinds: dict[int, str] = {}
         """Of every storage that is alive."""
         self._references: list[Any] = []
@@ -127,9 +136,23 @@ class _Alive(TorchDispatchMode):
         self._compute(function, args, kwargs, made)
         return made
 
+    def began_as_one(self, *_: Any) -> None:
+        self._worst = dict(self._now)
+
+    def ended_as_one(self, *_: Any) -> None:
+        worst, self._worst = self._worst, None
+        assert worst is not None
+        self._append(worst)
+
     def _note(self) -> None:
-        self.activations.append(self._now["activations"])
-        self.gradients.append(self._now["gradients"])
+        if self._worst is None:
+            self._append(self._now)
+        elif self._now["activations"] > self._worst["activations"]:
+            self._worst = dict(self._now)
+
+    def _append(self, alive: Mapping[str, int]) -> None:
+        self.activations.append(alive["activations"])
+        self.gradients.append(alive["gradients"])
 
     def _follow(self, tensor: Tensor) -> None:
         storage = tensor.untyped_storage()

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from cluster.recipe.loading import load
+from trainers.models import chunked_loss
 from trainers.models.build import recompute_activations
 from trainers.planning import synthetic_corpus, tracing
 from trainers.planning.tracing import trace
@@ -88,7 +89,11 @@ def test_what_is_alive_is_what_really_is(learned: Task) -> None:
 
 
 @pytest.mark.parametrize("learned", [("causal_lm", "llama"), ("masked_lm", "bert")], indirect=True)
-def test_bytes_grow_evenly_with_the_micro_batch(learned: Task) -> None:
+def test_bytes_grow_evenly_with_the_micro_batch(
+    learned: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chunked_loss, "CHUNK_TOKENS", 20)  # several of one sequence
+    monkeypatch.setattr(chunked_loss, "CHUNK_LOGITS", 1)
     two, three, four = (
         trace(outline(learned), batch(learned, size), torch.bfloat16) for size in (2, 3, 4)
     )
@@ -96,6 +101,22 @@ def test_bytes_grow_evenly_with_the_micro_batch(learned: Task) -> None:
     between = (two.activations + four.activations) / 2
     assert between.max() == pytest.approx(three.activations.max(), rel=0.05)
     assert two.flops + four.flops == pytest.approx(2 * three.flops, rel=0.02)
+
+
+def test_logits_of_a_large_vocabulary_are_in_chunks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learned = made("causal_lm", "llama", tmp_path)
+    given = batch(learned, 4)
+    whole = outline(learned)
+    whole.model.lm_head.__class__ = torch.nn.Linear
+    monkeypatch.setattr(chunked_loss, "CHUNK_TOKENS", 20)
+    monkeypatch.setattr(chunked_loss, "CHUNK_LOGITS", 1)
+    chunked, plain = (trace(one, given, torch.float32) for one in (outline(learned), whole))
+    logits = 4 * PIECES * int(learned.targets(given))
+    assert plain.activations.max() - chunked.activations.max() > logits
+    assert chunked.gradients[-1] == plain.gradients[-1]
+    assert chunked.flops == pytest.approx(plain.flops, rel=0.02)
 
 
 @pytest.mark.parametrize("learned", [("causal_lm", "llama"), ("masked_lm", "bert")], indirect=True)

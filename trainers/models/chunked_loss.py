@@ -29,7 +29,7 @@ MODEL_TYPES = (
 their base model. Others scale or cap them (Cohere, Granite, Gemma from the second on)."""
 CHUNK_LOGITS = 1 << 22
 """Logits of a chunk: few enough for a processor's cache."""
-CHUNK_TOKENS = 256
+CHUNK_TOKENS = {"cpu": 256, "cuda": 2048}
 """At least: for every chunk the whole gradient of the weight is read and written."""
 
 
@@ -144,7 +144,8 @@ def _chunks(
     if bias is not None and needed[2]:
         by_bias = torch.zeros_like(bias, dtype=torch.float32)
     learned = torch.arange(len(labels), device=labels.device)[labels >= 0]
-    for places in learned.split(max(CHUNK_TOKENS, CHUNK_LOGITS // len(weight))):
+    least = CHUNK_TOKENS.get(hidden.device.type, CHUNK_TOKENS["cuda"])
+    for places in learned.split(max(least, CHUNK_LOGITS // len(weight))):
         states, targets = hidden[places], labels[places][:, None]
         logits = functional.linear(states, weight, bias)
         if counted:

@@ -19,7 +19,7 @@ IGNORED = -100
 @pytest.fixture(autouse=True)
 def several_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunked_loss, "CHUNK_LOGITS", 4 * VOCABULARY)
-    monkeypatch.setattr(chunked_loss, "CHUNK_TOKENS", 3)
+    monkeypatch.setitem(chunked_loss.CHUNK_TOKENS, "cpu", 3)
 
 
 def made(bias: bool = False, learned: float = 0.7) -> tuple[LossHead, Tensor, Tensor]:

@@ -92,7 +92,7 @@ def test_what_is_alive_is_what_really_is(learned: Task) -> None:
 def test_bytes_grow_evenly_with_the_micro_batch(
     learned: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chunked_loss, "CHUNK_TOKENS", 20)  # several of one sequence
+    monkeypatch.setitem(chunked_loss.CHUNK_TOKENS, "cpu", 20)  # several of one sequence
     monkeypatch.setattr(chunked_loss, "CHUNK_LOGITS", 1)
     two, three, four = (
         trace(outline(learned), batch(learned, size), torch.bfloat16) for size in (2, 3, 4)
@@ -110,7 +110,7 @@ def test_logits_of_a_large_vocabulary_are_in_chunks(
     given = batch(learned, 4)
     whole = outline(learned)
     whole.model.lm_head.__class__ = torch.nn.Linear
-    monkeypatch.setattr(chunked_loss, "CHUNK_TOKENS", 20)
+    monkeypatch.setitem(chunked_loss.CHUNK_TOKENS, "cpu", 20)
     monkeypatch.setattr(chunked_loss, "CHUNK_LOGITS", 1)
     chunked, plain = (trace(one, given, torch.float32) for one in (outline(learned), whole))
     logits = 4 * PIECES * int(learned.targets(given))

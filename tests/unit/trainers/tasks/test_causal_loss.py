@@ -43,7 +43,7 @@ FURTHER = {
 @pytest.fixture(autouse=True)
 def several_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunked_loss, "CHUNK_LOGITS", 1)
-    monkeypatch.setattr(chunked_loss, "CHUNK_TOKENS", 5)
+    monkeypatch.setitem(chunked_loss.CHUNK_TOKENS, "cpu", 5)
 
 
 def model(kind: str, **keys: Any) -> Any:

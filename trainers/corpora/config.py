@@ -402,6 +402,7 @@ def _paths(recipe: "Recipe") -> Iterator[tuple[str, str | None]]:
     """What a recipe names by a path, with its keys."""
     # The default is in the home of whoever runs the recipe.
     yield "workspace", os.path.expanduser(recipe.workspace)
+    yield "finetune.template", getattr(recipe.finetune, "template", None)
     folders: dict[str, str | None] = {}
     corpora, pretrain, finetune = recipe.corpora, recipe.pretrain, recipe.finetune
     for key, source in corpora.every_source() if corpora else ():

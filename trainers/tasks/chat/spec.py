@@ -30,7 +30,8 @@ class Chat(ConversationRows, GeneratedTask, RenderedTask):
 
     @classmethod
     def request(cls, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        return {"messages": rows[0]["messages"]}
+        asked = ({"messages": row["messages"], "tools": row.get("tools") or ""} for row in rows)
+        return {"conversations": [*asked]}
 
     def conflicts(self, recipe: Recipe) -> Iterator[Conflict]:
         yield from super().conflicts(recipe)

@@ -8,11 +8,13 @@ from pydantic import Field, model_validator
 from cluster.recipe.section import Conflict, Invalid, Recipe
 from trainers.corpora.examples.task_rows import Role
 from trainers.corpora.reading.formats.rows import Problem
+from trainers.tasks.conversations.rows import is_text
 from trainers.tasks.generated.spec import GeneratedTask
 from trainers.tasks.rendered import RenderedTask, without_template
 
 if TYPE_CHECKING:
     from cluster.store.artifacts import Artifact
+    from trainers.corpora.cleaning.documents import Normalizer
 
 PROMPT = "{prompt}"
 KEYS = ("instruction", "prompt_format", "max_source_length")
@@ -23,8 +25,16 @@ class Generate(GeneratedTask, RenderedTask):
     implementation: ClassVar[str] = "trainers.tasks.generate.task:generate_task"
     predictor: ClassVar[str] = "trainers.tasks.generate.predictor:GeneratePredictor"
     roles: ClassVar[Mapping[str, Role]] = {
-        "prompt": Role("text", "what is read"),
-        "completion": Role("text", "what is written of it"),
+        "prompt": Role(
+            "value",
+            "what is read",
+            also=dict.fromkeys(("source", "document", "article"), is_text),
+        ),
+        "completion": Role(
+            "value",
+            "what is written of it",
+            also=dict.fromkeys(("target", "summary", "highlights"), is_text),
+        ),
     }
     objectives: ClassVar[tuple[str, ...]] = ("causal_lm", "span_corruption")
     route: ClassVar[str] = "/v1/completions"
@@ -45,13 +55,17 @@ class Generate(GeneratedTask, RenderedTask):
 
     @classmethod
     def request(cls, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        return {"prompt": [row["prompt"] for row in rows]}
+        return {"prompts": [row["prompt"] for row in rows]}
 
     def problem_of(self, row: Mapping[str, Any]) -> Problem | None:
         for role in self.roles:
             if not row[role].strip():
-                return Problem(f"{role} is empty", role)
+                return Problem(f"an empty {role}")
         return None
+
+    def cleaned(self, row: Mapping[str, Any], clean: "Normalizer") -> dict[str, Any]:
+        """With their layout, which is part of what texts say, such as dialogues and code."""
+        return {role: clean.mend(row[role]).strip() for role in self.roles}
 
     @model_validator(mode="after")
     def _instruction_has_the_prompt(self) -> Self:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from cluster.store.artifacts import Artifact
-from trainers.models.build import Start, encodes_and_decodes
+from trainers.models.build import Start, encodes_and_decodes, refuse_longer
 from trainers.tasks.conversations.overlong import CUT, DROPPED
 from trainers.tasks.conversations.renderer import Rendered, Renderer
 from trainers.tasks.conversations.rows import ASSISTANT, USER, Message, message
@@ -83,7 +83,9 @@ class EncoderDecoderTask(LearnedTokens):
     }
 
     def model(self) -> "PreTrainedModel":
-        return self.build("AutoModelForSeq2SeqLM")
+        model = self.build("AutoModelForSeq2SeqLM")
+        refuse_longer(model, "finetune.max_source_length", self.settings.max_source_length)
+        return model
 
     def render(self, row: Mapping[str, Any]) -> Rendering:
         settings = self.settings

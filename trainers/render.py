@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from trainers.tasks.learned_tokens import RenderedFineTuning
 
 SPLITS = ("train", "validation")
-CHARACTERS_TOGETHER = 8 << 20
-"""Of the texts of rows that are rendered by one task."""
+CHARACTERS_TOGETHER, ROW_CHARACTERS = 8 << 20, 400
+"""Of rows that are rendered by one task, and what a row counts beside its text."""
 
 
 def run(job: StageJob) -> dict[str, Any]:
@@ -133,8 +133,8 @@ def refuse_empty(split: str, counts: Counts) -> None:
 
 def _ranges(texts: pa.ChunkedArray) -> Iterator[tuple[int, int]]:
     """Rows that are rendered together, of about CHARACTERS_TOGETHER."""
-    ends = np.cumsum(pc.utf8_length(texts).to_numpy(), dtype=np.int64)
-    groups = ends // CHARACTERS_TOGETHER
+    sizes = pc.utf8_length(texts).to_numpy() + ROW_CHARACTERS
+    groups = np.cumsum(sizes, dtype=np.int64) // CHARACTERS_TOGETHER
     starts = np.flatnonzero(np.diff(groups, prepend=-1))
     yield from zip(starts.tolist(), [*starts[1:].tolist(), len(groups)], strict=True)
 

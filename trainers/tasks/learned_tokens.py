@@ -10,6 +10,7 @@ or dropped afterwards.
 import abc
 import collections
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -38,8 +39,8 @@ from trainers.tasks.task import IGNORED, Batch, Counts, Guess, lengths
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-
 REWRITTEN = "answers that the template rewrites, which are not learned"
+UNKNOWN = "rows with what the vocabulary lacks"
 
 
 class Rendering(NamedTuple):
@@ -93,6 +94,13 @@ class LearnedTokens(RenderedFineTuning):
             "accuracy": float(counts["correct"] / counts["targets"]),
         }
 
+    @functools.cached_property
+    def unknown_id(self) -> int | None:
+        """Of the token for what the vocabulary lacks; None where it ends texts, too, as GPT-2's
+        does, which lacks nothing."""
+        unknown: Any = self.loaded_tokenizer.unk_token_id
+        return None if unknown in tokenizers.ends(self.loaded_tokenizer) else unknown
+
     def guess(self, validation: Rows) -> Guess:
         """Every token is as likely as any other."""
         size = len(self.loaded_tokenizer)
@@ -128,6 +136,7 @@ class CausalTokens(LearnedTokens):
         if not kept:
             raise NotRendered(next(iter(noted)))
         noted[REWRITTEN] = sum(one.rewritten for one in made)
+        noted[UNKNOWN] = int(any(self.unknown_id in one.input_ids for one in kept))
         sequences = [{"input_ids": one.input_ids, "learned": one.learned} for one in kept]
         return Rendering(sequences, +noted)
 

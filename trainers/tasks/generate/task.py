@@ -4,6 +4,7 @@ A decoder-only model has both in one sequence; the encoder of an encoder-decoder
 and its decoder writes the completion.
 """
 
+import collections
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -13,6 +14,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from cluster.errors import UserError
 from cluster.store.artifacts import Artifact
 from trainers.models.build import Start, encodes_and_decodes, refuse_longer
 from trainers.tasks.conversations.overlong import CUT, DROPPED
@@ -24,7 +26,7 @@ from trainers.tasks.encoding import pad
 from trainers.tasks.flops import EncoderDecoderCost
 from trainers.tasks.generate.encoding import Reading, completion_ids, encode_prompts
 from trainers.tasks.generate.spec import PROMPT, Generate
-from trainers.tasks.learned_tokens import CausalTokens, LearnedTokens, Rendering
+from trainers.tasks.learned_tokens import UNKNOWN, CausalTokens, LearnedTokens, Rendering
 from trainers.tasks.task import IGNORED, Batch, Counts, lengths
 
 if TYPE_CHECKING:
@@ -36,9 +38,17 @@ PROMPT_CUT = "prompts cut to max_source_length"
 def generate_task(
     settings: Generate, examples: Artifact | None, start: Start, tokenizer_folder: str
 ) -> LearnedTokens:
-    """The Task for the architecture of the model that training starts from."""
-    kind = EncoderDecoderTask if encodes_and_decodes(start) else DecoderTask
-    return kind(settings, examples, start, tokenizer_folder)
+    """The Task for the architecture of the model that training starts from. Raises UserError for
+    settings that do not go with it."""
+    if not encodes_and_decodes(start):
+        return DecoderTask(settings, examples, start, tokenizer_folder)
+    for key, possible in (("overlong", ("drop", "keep_start")), ("prompt_format", ("plain",))):
+        if getattr(settings, key) not in possible:
+            raise UserError(
+                f"finetune.{key}: the model is an encoder-decoder, which has prompt and completion "
+                f"apart; set {' or '.join(possible)}, found {getattr(settings, key)}"
+            )
+    return EncoderDecoderTask(settings, examples, start, tokenizer_folder)
 
 
 def reading_of(settings: Generate, is_encoded: bool) -> Reading:
@@ -96,9 +106,10 @@ class EncoderDecoderTask(LearnedTokens):
         is_cut = len(labels) > most
         if is_cut and settings.overlong == "drop":
             raise NotRendered(DROPPED)
-        noted = [PROMPT_CUT] * prompt.is_cut + [CUT] * is_cut
+        has_unknown = self.unknown_id in (*prompt.input_ids, *labels)
+        noted = collections.Counter({PROMPT_CUT: prompt.is_cut, CUT: is_cut, UNKNOWN: has_unknown})
         sequence = {"input_ids": prompt.input_ids, "labels": labels[:most]}
-        return Rendering([sequence], dict.fromkeys(noted, 1))
+        return Rendering([sequence], +noted)
 
     def longest_rows(self, number: int) -> list[dict[str, Any]]:
         read, written = self.settings.max_source_length, self.settings.max_length

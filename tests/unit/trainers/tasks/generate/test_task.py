@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from cluster.errors import UserError
 from tests.objectives import start
 from trainers.models.build import Start
 from trainers.tasks.conversations.template import NotRendered
@@ -36,6 +37,15 @@ def test_the_model_decides_what_kind_it_is(folder: str, tmp_path: Path) -> None:
     T5Config().save_pretrained(tmp_path / "like")
     of = generate_task(Generate(), None, Start(base=str(tmp_path / "like")), folder)
     assert isinstance(of, EncoderDecoderTask)
+
+
+@pytest.mark.parametrize("keys", [{"overlong": "split"}, {"prompt_format": "chat"}])
+def test_what_does_not_go_with_an_encoder_decoder_is_refused(
+    folder: str, keys: dict[str, str]
+) -> None:
+    (key,) = keys
+    with pytest.raises(UserError, match=rf"finetune\.{key}: the model is an encoder-decoder"):
+        task(folder, "t5", **keys)
 
 
 def test_a_decoder_learns_the_completion_and_its_end(folder: str, tokenizer: Any) -> None:

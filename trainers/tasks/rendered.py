@@ -34,7 +34,7 @@ class RenderedTask(TaskSection):
 
     @model_validator(mode="after")
     def _has_no_head_with_dropout(self) -> Self:
-        if "dropout" in self.model_fields_set:
+        if self.dropout != type(self).model_fields["dropout"].default:
             raise Invalid(
                 "dropout", f"a model for {self.task} has no head with dropout; leave it out"
             )

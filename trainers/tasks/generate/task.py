@@ -36,19 +36,19 @@ PROMPT_CUT = "prompts cut to max_source_length"
 
 
 def generate_task(
-    settings: Generate, examples: Artifact | None, start: Start, tokenizer_folder: str
+    settings: Generate, examples: Artifact | None, start: Start, *further: Any
 ) -> LearnedTokens:
     """The Task for the architecture of the model that training starts from. Raises UserError for
     settings that do not go with it."""
     if not encodes_and_decodes(start):
-        return DecoderTask(settings, examples, start, tokenizer_folder)
+        return DecoderTask(settings, examples, start, *further)
     for key, possible in (("overlong", ("drop", "keep_start")), ("prompt_format", ("plain",))):
         if getattr(settings, key) not in possible:
             raise UserError(
                 f"finetune.{key}: the model is an encoder-decoder, which has prompt and completion "
                 f"apart; set {' or '.join(possible)}, found {getattr(settings, key)}"
             )
-    return EncoderDecoderTask(settings, examples, start, tokenizer_folder)
+    return EncoderDecoderTask(settings, examples, start, *further)
 
 
 def reading_of(settings: Generate, is_encoded: bool) -> Reading:

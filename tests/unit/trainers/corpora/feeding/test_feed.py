@@ -15,7 +15,7 @@ from cluster.errors import UserError
 from cluster.store.artifacts import Artifact
 from cluster.store.storage import Storage
 from tests.packed import corpus_of
-from trainers.corpora.feeding.feed import Examples, Packed, cut, deal
+from trainers.corpora.feeding.feed import Examples, Packed, TokenRows, cut, deal
 from trainers.corpora.tokens.pack import pack_documents
 from trainers.engine.zero import accumulation
 
@@ -170,3 +170,18 @@ def test_examples_are_encoded_when_they_are_taken() -> None:
         {"input_ids": [2], "label": "b"},
     ]
     assert encoded == ["差", "很好"]
+
+
+@pytest.mark.parametrize("grouped", [None, 2])
+def test_rows_of_token_ids_are_found_in_any_batch_of_their_file(grouped: int | None) -> None:
+    ids = [[row] * (1 + 3 * row % 5) for row in range(11)]
+    learned = [[place % 2 == 0 for place in range(len(row))] for row in ids]
+    columns = {"input_ids": pa.array(ids, pa.list_(pa.int32())), "learned": pa.array(learned)}
+    table = pa.table(columns)
+    rows = TokenRows(pa.concat_tables([table[:4], table[4:4], table[4:5], table[5:]]), grouped)
+    order = rows.order(seed=1).at(0, 11)
+    assert sorted(order.tolist()) == list(range(11))
+    for index, row in zip(order, rows.take(order), strict=True):
+        assert row["input_ids"].tolist() == ids[index]
+        assert row["learned"].tolist() == learned[index]
+    assert rows.lengths(order).tolist() == [len(ids[index]) for index in order]

@@ -15,7 +15,7 @@ name: {name}
 corpora:
   sources:
     texts: {{path: "{folder}/texts.txt"}}
-    rows: {{path: "{folder}/{rows}.jsonl"}}
+    rows: {{path: "{folder}/{rows}.jsonl", repeat: 0}}
   split: {{validation: 0.2, test: 0.2}}
   decontaminate: null
   tokenizer: {{vocabulary_size: 400}}

@@ -11,7 +11,7 @@ from trainers.tasks.generated.spec import GeneratedTask
 from trainers.tasks.rendered import RenderedTask, without_template
 
 
-class Chat(ConversationRows, GeneratedTask, RenderedTask):
+class Chat(ConversationRows, GeneratedTask):
     implementation: ClassVar[str] = "trainers.tasks.chat.task:ChatTask"
     predictor: ClassVar[str] = "trainers.tasks.chat.predictor:ChatPredictor"
     objectives: ClassVar[tuple[str, ...]] = ("causal_lm",)

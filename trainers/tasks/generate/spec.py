@@ -21,7 +21,7 @@ KEYS = ("instruction", "prompt_format", "max_source_length")
 """That decide how the model reads a prompt."""
 
 
-class Generate(GeneratedTask, RenderedTask):
+class Generate(GeneratedTask):
     implementation: ClassVar[str] = "trainers.tasks.generate.task:generate_task"
     predictor: ClassVar[str] = "trainers.tasks.generate.predictor:GeneratePredictor"
     roles: ClassVar[Mapping[str, Role]] = {

@@ -8,7 +8,8 @@ from pydantic import Field
 
 from cluster.recipe.section import operational
 from trainers.tasks import spec
-from trainers.tasks.spec import Metric, Shown, TaskSection
+from trainers.tasks.rendered import RenderedTask
+from trainers.tasks.spec import Metric, Shown
 
 if TYPE_CHECKING:
     from cluster.store.artifacts import Artifact
@@ -20,7 +21,7 @@ class Evaluation(spec.Evaluation):
     fine-tuning is worth is a figure."""
 
 
-class GeneratedTask(TaskSection):
+class GeneratedTask(RenderedTask):
     """A task whose model writes its answer."""
 
     figures: ClassVar[str] = "trainers.tasks.generated.figures:figures"

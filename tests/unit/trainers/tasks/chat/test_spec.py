@@ -14,7 +14,7 @@ from tests.fakes import published
 
 RECIPE = """\
 name: talk
-corpora: {sources: {rows: {path: rows.jsonl}}}
+corpora: {sources: {rows: {path: rows.jsonl, repeat: 0}, texts: {path: texts.txt}}}
 finetune: {task: chat, base: base, template: chat.jinja}
 """
 
@@ -24,6 +24,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     lines = (json.dumps(dialogue(number)) for number in range(40))
     Path("rows.jsonl").write_text("\n".join(lines), "utf-8")
+    Path("texts.txt").write_text("\n".join(f"Text number {n}." for n in range(900)), "utf-8")
     Path("chat.jinja").write_text(TEMPLATE, "utf-8")
     Path("base").mkdir()
     Path("base/config.json").write_text("{}", "utf-8")
@@ -37,6 +38,7 @@ def checked(*overrides: str) -> Any:
 
 def test_a_plain_one_is_valid() -> None:
     assert checked().finetune.is_rendered
+    assert checked().finetune.max_length == 1024
 
 
 def test_a_base_without_a_template_is_told() -> None:

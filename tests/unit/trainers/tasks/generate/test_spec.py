@@ -14,7 +14,7 @@ from trainers.tasks.generate.spec import Generate
 
 RECIPE = """\
 name: sums
-corpora: {sources: {rows: {path: rows.jsonl}}}
+corpora: {sources: {rows: {path: rows.jsonl, repeat: 0}, texts: {path: texts.txt}}}
 finetune: {task: generate, base: some/model}
 """
 
@@ -24,6 +24,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     lines = [json.dumps({"document": f"text {n}", "summary": f"sum {n}"}) for n in range(40)]
     Path("rows.jsonl").write_text("\n".join(lines), "utf-8")
+    Path("texts.txt").write_text("\n".join(f"Text number {n}." for n in range(900)), "utf-8")
     Path("recipe.yaml").write_text(RECIPE, "utf-8")
 
 

@@ -182,7 +182,14 @@ def _parser() -> argparse.ArgumentParser:
         const="",
         help="explain every key that a recipe can have, or those below one, such as corpora.clean",
     )
-    verb("check", "validate a recipe and look at its files", "RECIPE", recipe, stored)
+    check = verb("check", "validate a recipe and look at its files", "RECIPE", recipe, stored)
+    check.add_argument(
+        "--show-row",
+        metavar="N",
+        type=int,
+        help="show this row of the sources, the first being 1, as a model that writes text is "
+        "trained on it: its tokens, and which of them are learned",
+    )
     plan = verb("plan", "memory, time and cost of a recipe's trainings", "RECIPE", recipe, stored)
     plan.add_argument(
         "--accelerator",

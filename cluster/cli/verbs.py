@@ -63,7 +63,11 @@ def check(options: argparse.Namespace, terminal: Terminal) -> Answer:
         terminal.answer(f"GPUs at least: {needed}")
     for line in told:
         terminal.answer(f"warning: {line}")
-    return 0, {"recipe": recipe.name, "stages": names, "gpus": gpus, "warnings": told}
+    answer = {"recipe": recipe.name, "stages": names, "gpus": gpus, "warnings": told}
+    if options.show_row is not None:
+        answer["row"] = shown = lazy_import("trainers.show_row:show_row")(recipe, options.show_row)
+        terminal.answer(shown["text"])
+    return 0, answer
 
 
 def plan(options: argparse.Namespace, terminal: Terminal) -> Answer:

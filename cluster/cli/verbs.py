@@ -63,7 +63,12 @@ def check(options: argparse.Namespace, terminal: Terminal) -> Answer:
         terminal.answer(f"GPUs at least: {needed}")
     for line in told:
         terminal.answer(f"warning: {line}")
-    answer = {"recipe": recipe.name, "stages": names, "gpus": gpus, "warnings": told}
+    answer: dict[str, Any] = {
+        "recipe": recipe.name,
+        "stages": names,
+        "gpus": gpus,
+        "warnings": told,
+    }
     if options.show_row is not None:
         answer["row"] = shown = lazy_import("trainers.show_row:show_row")(recipe, options.show_row)
         terminal.answer(shown["text"])

@@ -69,17 +69,25 @@ class Message(TypedDict):
     """Whether an assistant's message is learned."""
 
 
-def message(role: str, content: str, **keys: Any) -> Message:
-    made = Message(
+def message(
+    role: str,
+    content: str,
+    *,
+    reasoning: str = "",
+    tool_calls: str = "",
+    tool_call_id: str = "",
+    name: str = "",
+    train: bool = True,
+) -> Message:
+    return Message(
         role=role,
         content=content,
-        reasoning="",
-        tool_calls="",
-        tool_call_id="",
-        name="",
-        train=True,
+        reasoning=reasoning,
+        tool_calls=tool_calls,
+        tool_call_id=tool_call_id,
+        name=name,
+        train=train,
     )
-    return made | keys  # type: ignore[return-value, operator]
 
 
 def messages(value: Any) -> Any:

@@ -8,14 +8,14 @@ before an answer must be where the answer is learned, and may be gone later.
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jinja2
 
 from cluster.errors import UserError
-from trainers.tasks.conversations.rows import Message
+from trainers.tasks.conversations.rows import Message, as_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -52,7 +52,10 @@ class ChatTemplate:
 
     def __init__(self, tokenizer: "PreTrainedTokenizerFast"):
         self._tokenizer = tokenizer
-        written = json.dumps(tokenizer.chat_template, ensure_ascii=False, sort_keys=True)
+        named: Any = tokenizer.chat_template  # a text, or several by name
+        written = (
+            named if isinstance(named, str) else "\n".join(named[name] for name in sorted(named))
+        )
         self.hash = hashlib.sha256(written.encode()).hexdigest()
         """What is rendered follows from it and the tokenizer."""
         self.has_marks = MARKS.search(written) is not None
@@ -70,9 +73,10 @@ class ChatTemplate:
         self, messages: Sequence[Message], tools: str | None = None, asks: bool = False
     ) -> str:
         """Of a conversation; with the generation prompt where it `asks` for an answer."""
-        said = (one[key] for one in messages for key in ("content", "reasoning", "tool_calls"))
-        if any(map(self._special.search, (*said, tools or ""))):
-            raise NotRendered(SPECIAL)
+        for one in messages:
+            said = (one["content"], one["reasoning"], one["tool_calls"], tools or "")
+            if any(map(self._special.search, said)):
+                raise NotRendered(SPECIAL)
         text: str = self._applied(messages, tools, tokenize=False, add_generation_prompt=asks)
         for one in messages:
             if not _is_in(_lasting(one), text):
@@ -132,13 +136,15 @@ class ChatTemplate:
                 said = [self._as_template_has_it(one) for one in messages]
                 return self._tokenizer.apply_chat_template(said, tools=schemas, **how)
             except TypeError:  # DeepSeek's want the arguments of a call as JSON
-                said = [self._as_template_has_it(one, json.dumps) for one in messages]
+                said = [self._as_template_has_it(one, as_json) for one in messages]
                 return self._tokenizer.apply_chat_template(said, tools=schemas, **how)
         except (jinja2.TemplateError, TypeError) as error:
             raise NotRendered(f"{REFUSED}: {error}") from error
 
-    def _as_template_has_it(self, one: Message, written: Any = dict) -> dict[str, Any]:
-        """A message as in OpenAI's API: what is empty is not there."""
+    def _as_template_has_it(
+        self, one: Mapping[str, Any], written: Callable[[Any], Any] = dict
+    ) -> dict[str, Any]:
+        """A message as in OpenAI's API, where what is empty is not there."""
         said: dict[str, Any] = {"role": one["role"], "content": one["content"]}
         if one["reasoning"]:
             said |= dict.fromkeys(self._reasoning_keys, one["reasoning"])

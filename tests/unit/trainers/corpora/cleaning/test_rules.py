@@ -8,7 +8,7 @@ import pytest
 from ftfy.badness import BADNESS_RE
 
 from trainers.corpora.cleaning.config import Clean, Quality, Repetition
-from trainers.corpora.cleaning.rules import MOJIBAKE, normalize, refusal
+from trainers.corpora.cleaning.rules import MOJIBAKE, mend, normalize, refusal
 
 NEWS = (
     "新华社北京一月一日电 中共中央总书记、国家主席发表新年讲话。他说,过去的一年,"
@@ -40,6 +40,23 @@ ENGLISH = (
 def test_texts_are_normalized(text: str, expected: str) -> None:
     assert normalize(text, Clean()) == expected
     assert normalize(expected, Clean()) == expected, "once is enough"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("  two\t words \n\n  - ＡＢＣ，x² \n", "  two\t words \n\n  - ＡＢＣ，x² \n"),
+        ("one\r\ntwo\rthree", "one\ntwo\nthree"),
+        ("cafe\u0301", "café"),
+        ("bell\x07, e\x07\u0301 and\u200b nothing", "bell, é and nothing"),
+        ("privacy policy", "privacy policy"),
+        ("å¾ˆå¥½\n\n  ann@example.org", "很好\n\n  <EMAIL>"),
+    ],
+)
+def test_messages_are_mended_and_keep_layout_and_signs(text: str, expected: str) -> None:
+    clean = Clean(unicode="NFKC", mojibake=True, boilerplate=True, mask=("email",))
+    assert mend(text, clean) == expected
+    assert mend(expected, clean) == expected
 
 
 def test_nfc_keeps_full_width_characters() -> None:

@@ -447,13 +447,23 @@ def sequences_by_hand(toy: Toy, name: str) -> Sequence[tuple[int, Sequence[int]]
     return toy.sequences.get(name, [(len(conversation), taught)])
 
 
+WORDS = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+"""As Llama 3 and Qwen part a text. Line feeds stay together, whatever follows them; by GPT-2's
+pattern two of them would be other tokens at the end of a prompt than before an answer."""
+
+
 @functools.cache
 def _trained_backend() -> str:
     """A byte-level BPE, as JSON: it knows any text."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
     backend = Tokenizer(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(WORDS), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
     backend.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=512,

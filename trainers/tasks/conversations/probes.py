@@ -72,6 +72,11 @@ def _answered(template: ChatTemplate, text: str) -> Turn:
         if turn is not None:
             return turn
     asked = template.text([QUESTION], asks=True)
+    if template.text([QUESTION, ANSWER]).startswith(asked):
+        raise unfit(
+            f"the tokenizer parts {asked[-20:]!r}, which asks for an answer, otherwise where an "
+            "answer follows"
+        )
     raise unfit(
         f"the template asks for an answer by {asked[-20:]!r}, and begins none so in a conversation"
     )

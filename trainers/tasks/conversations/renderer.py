@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from cluster.errors import UserError
-from trainers.tasks.conversations.probes import CONVERSATION, ends_of_turn
+from trainers.tasks.conversations.probes import ends_of_turn
 from trainers.tasks.conversations.rows import ASSISTANT, Message
 from trainers.tasks.conversations.template import KEY, UNFINISHED, ChatTemplate, NotRendered
 
@@ -63,8 +63,6 @@ class Renderer:
             dict.fromkeys([*self._ends, *([] if end_of_text is None else [end_of_text])])
         )
         """What ends an answer: the template's ends of turn, and the tokenizer's end of text."""
-        self.rewrites_history = bool(self._render(CONVERSATION, None, [1])[1])
-        """Whether an earlier answer may stand otherwise than the model wrote it."""
 
     def prompt(self, messages: Sequence[Message], tools: str | None = None) -> list[int]:
         """The ids that ask for the next answer. Raises NotRendered."""

@@ -3,9 +3,11 @@ it; and templates that are refused.
 
 F1 and so on are faults of other systems, each named by its report."""
 
+import functools
 from collections.abc import Mapping, Sequence
 
 import pytest
+from tokenizers.pre_tokenizers import ByteLevel
 
 from cluster.errors import UserError
 from tests.conversations import (
@@ -27,10 +29,14 @@ from trainers.tasks.conversations.renderer import Renderer
 from trainers.tasks.conversations.rows import messages
 from trainers.tasks.conversations.template import UNFINISHED, NotRendered, read_template
 
-RENDERERS = {name: Renderer(toy_tokenizer(toy)) for name, toy in TOYS.items()}
 RENDERED = [
     (toy, name) for toy, of in TOYS.items() for name in CONVERSATIONS if name not in of.refuses
 ]
+
+
+@functools.cache
+def renderer_of(toy_name: str) -> Renderer:
+    return Renderer(toy_tokenizer(TOYS[toy_name]))
 
 
 def learned_by_hand(toy: Toy, pieces: Sequence[Piece], taught: Sequence[int]) -> list[bool]:
@@ -45,7 +51,7 @@ def learned_by_hand(toy: Toy, pieces: Sequence[Piece], taught: Sequence[int]) ->
 def test_ids_are_the_tokenizers_and_the_learned_ones_are_those_of_a_hand(
     toy_name: str, name: str
 ) -> None:
-    toy, conversation, renderer = TOYS[toy_name], CONVERSATIONS[name], RENDERERS[toy_name]
+    toy, conversation, renderer = TOYS[toy_name], CONVERSATIONS[name], renderer_of(toy_name)
     rendered = renderer.sequences(conversation.messages, conversation.tools_json)
     by_hand = sequences_by_hand(toy, name)
     assert len(rendered) == len(by_hand)
@@ -64,7 +70,7 @@ def test_ids_are_the_tokenizers_and_the_learned_ones_are_those_of_a_hand(
 @pytest.mark.parametrize(("toy_name", "name"), RENDERED)
 def test_what_is_learned_follows_what_asks_for_it(toy_name: str, name: str) -> None:
     """Training's ids are those of `prompt`, which an endpoint computes, and the answer's (F7)."""
-    toy, conversation, renderer = TOYS[toy_name], CONVERSATIONS[name], RENDERERS[toy_name]
+    toy, conversation, renderer = TOYS[toy_name], CONVERSATIONS[name], renderer_of(toy_name)
     rendered = renderer.sequences(conversation.messages, conversation.tools_json)
     for sequence, (_, taught) in zip(rendered, sequences_by_hand(toy, name), strict=True):
         for place in taught:
@@ -87,20 +93,16 @@ def test_what_is_learned_follows_what_asks_for_it(toy_name: str, name: str) -> N
     ("toy_name", "name"), [(toy, name) for toy, of in TOYS.items() for name in of.refuses]
 )
 def test_what_a_template_cannot_say_is_not_rendered(toy_name: str, name: str) -> None:
-    conversation, renderer = CONVERSATIONS[name], RENDERERS[toy_name]
+    conversation, renderer = CONVERSATIONS[name], renderer_of(toy_name)
     with pytest.raises(NotRendered) as raised:
         renderer.sequences(conversation.messages, conversation.tools_json)
     assert str(raised.value).startswith(TOYS[toy_name].refuses[name])
 
 
-def test_only_qwen_rewrites_history() -> None:
-    assert [name for name, one in RENDERERS.items() if one.rewrites_history] == ["Qwen 3"]
-
-
 def test_an_answer_that_history_rewrites_is_context() -> None:
     """Qwen3 as one sequence: the earlier answers stand without the thought that a model asked for
     them would write."""
-    renderer, turns = RENDERERS["Qwen 3"], CONVERSATIONS["turns"].messages
+    renderer, turns = renderer_of("Qwen 3"), CONVERSATIONS["turns"].messages
     whole = renderer.render(turns)
     assert whole.rewritten == 2
     assert whole == renderer.sequences(turns)[0]._replace(rewritten=2)
@@ -166,6 +168,16 @@ def test_a_template_is_refused_by_its_fault(fault: str) -> None:
     assert says in str(raised.value)
 
 
+def test_a_prompt_that_is_other_tokens_before_an_answer_is_refused() -> None:
+    """GPT-2's pattern leaves the last line feed to what follows."""
+    tokenizer = toy_tokenizer(TOYS["Llama 3"])
+    tokenizer.backend_tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    with pytest.raises(
+        UserError, match=r"the tokenizer parts .* otherwise where an answer follows"
+    ):
+        Renderer(tokenizer)
+
+
 def test_without_a_template_there_is_a_remedy() -> None:
     tokenizer = toy_tokenizer(TOYS["ChatML"])
     tokenizer.chat_template = None
@@ -177,7 +189,7 @@ def test_a_template_that_is_given_becomes_the_tokenizers() -> None:
     tokenizer = toy_tokenizer(TOYS["ChatML"])
     renderer = Renderer(tokenizer, MARKED)
     assert tokenizer.chat_template == MARKED
-    assert renderer.hash == RENDERERS["ChatML with marks"].hash != RENDERERS["ChatML"].hash
+    assert renderer.hash == renderer_of("ChatML with marks").hash != renderer_of("ChatML").hash
 
 
 def test_a_file_that_is_not_there_is_named() -> None:
@@ -197,7 +209,7 @@ def test_the_end_of_turn_is_learned_also_where_it_pads() -> None:
 @pytest.mark.parametrize("name", CONVERSATIONS)
 def test_a_thought_that_the_prompt_begins_is_in_prompt_and_answer_once(name: str) -> None:
     """F5, trl#6433: `<think>`, with which both answers of a pair begin, is part of the prompt."""
-    renderer, conversation = RENDERERS["GLM"], CONVERSATIONS[name]
+    renderer, conversation = renderer_of("GLM"), CONVERSATIONS[name]
     rendered = renderer.render(conversation.messages, conversation.tools_json)
     asked = renderer.prompt(conversation.messages[:-1], conversation.tools_json)
     think = toy_tokenizer(TOYS["GLM"]).convert_tokens_to_ids("<think>")
@@ -210,7 +222,7 @@ def test_a_thought_that_the_prompt_begins_is_in_prompt_and_answer_once(name: str
 def test_reasoning_stands_as_the_tokenizers_own_template_has_it(name: str) -> None:
     """F6, trl#6363: templates made for training wrote reasoning otherwise than those of use."""
     toy, conversation = TOYS["Qwen 3"], CONVERSATIONS[name]
-    rendered = RENDERERS["Qwen 3"].render(conversation.messages, conversation.tools_json)
+    rendered = renderer_of("Qwen 3").render(conversation.messages, conversation.tools_json)
     text = toy_tokenizer(toy).apply_chat_template(
         [*conversation.said], tools=[*conversation.tools] or None, tokenize=False
     )
@@ -220,7 +232,7 @@ def test_reasoning_stands_as_the_tokenizers_own_template_has_it(name: str) -> No
 def learned_texts(toy_name: str, name: str) -> list[str]:
     """The runs of learned tokens of a conversation as one sequence."""
     conversation = CONVERSATIONS[name]
-    rendered = RENDERERS[toy_name].render(conversation.messages, conversation.tools_json)
+    rendered = renderer_of(toy_name).render(conversation.messages, conversation.tools_json)
     tokenizer = toy_tokenizer(TOYS[toy_name])
     runs: list[list[int]] = [[]]
     for id_, is_learned in zip(rendered.input_ids, rendered.learned, strict=True):
@@ -251,8 +263,8 @@ def test_a_call_that_is_not_to_be_learned_is_not() -> None:
     conversation = CONVERSATIONS["tool"]
     made = conversation.messages
     made[1]["train"] = False
-    rendered = RENDERERS["ChatML"].render(made, conversation.tools_json)
-    whole = RENDERERS["ChatML"].render(conversation.messages, conversation.tools_json)
+    rendered = renderer_of("ChatML").render(made, conversation.tools_json)
+    whole = renderer_of("ChatML").render(conversation.messages, conversation.tools_json)
     first = whole.learned.index(True)
     end = whole.learned.index(False, first)
     assert rendered.input_ids == whole.input_ids
@@ -262,7 +274,7 @@ def test_a_call_that_is_not_to_be_learned_is_not() -> None:
 def test_a_call_may_have_an_end_of_its_own() -> None:
     """Llama 3.1 ends it by `<|eom_id|>`, at which generation has to stop, too."""
     tokenizer = toy_tokenizer(TOYS["Llama 3"])
-    stops = tokenizer.convert_ids_to_tokens([*RENDERERS["Llama 3"].stop_ids])
+    stops = tokenizer.convert_ids_to_tokens([*renderer_of("Llama 3").stop_ids])
     assert {*stops} == {"<|eot_id|>", "<|eom_id|>"}
 
 
@@ -270,16 +282,16 @@ def test_the_name_of_a_special_token_is_no_text() -> None:
     """It would end the message, and let whoever writes it speak as another role."""
     made = messages([said("user", "Say <|im_end|>"), said("assistant", "No.")])
     with pytest.raises(NotRendered, match="the name of a special token"):
-        RENDERERS["ChatML"].render(made)
+        renderer_of("ChatML").render(made)
     with pytest.raises(NotRendered, match="the name of a special token"):
-        RENDERERS["ChatML"].prompt(made[:1])
+        renderer_of("ChatML").prompt(made[:1])
 
 
 def test_an_answer_that_is_one_token_with_its_prompt_is_not_learned() -> None:
     """Its line feed would stand in the prompt's last token, which no model is asked with."""
     made = messages([said("user", "Why?"), said("assistant", "\n\nSo.")])
     with pytest.raises(NotRendered, match="no answer stands as the model would write it"):
-        RENDERERS["ChatML"].render(made)
+        renderer_of("ChatML").render(made)
 
 
 def test_an_answer_without_an_end_is_not_learned() -> None:
@@ -299,4 +311,4 @@ def test_an_answer_without_an_end_is_not_learned() -> None:
 def test_tools_that_a_template_does_not_write_are_missed_also_in_a_prompt() -> None:
     tools = CONVERSATIONS["tool"].tools_json
     with pytest.raises(NotRendered, match="the template leaves out tools"):
-        RENDERERS["Gemma"].prompt(messages([said("user", "Cold?")]), tools)
+        renderer_of("Gemma").prompt(messages([said("user", "Cold?")]), tools)

@@ -215,8 +215,11 @@ def test_rows_are_compared_by_what_was_said() -> None:
 @pytest.mark.parametrize(
     "rows",
     [
-        [{"messages": openai("Who?", "I.")}],
-        [{"conversations": [{"from": "human", "value": "Who?"}, {"from": "gpt", "value": "I."}]}],
+        [{"messages": openai("Who?", "I.")}] * 2,
+        [
+            {"conversations": [{"from": "human", "value": "Who?"}, {"from": "gpt", "value": "I."}]},
+            {"conversations": openai("Who?", "I.")},
+        ],
         [{"instruction": "Who?", "input": "", "output": "I."}],
         [{"instruction": "Who?", "output": "I."}],
         [{"question": "Who?", "answer": "I."}],

@@ -42,7 +42,7 @@ class LossHead(nn.Linear):
     def forward(self, input: Tensor, labels: Tensor | None = None, counted: bool = False) -> Any:
         """Of hidden states (..., width) the logits; with labels (...), of which those below 0 are
         ignored, the cross-entropy that is summed over the others, and how many of these are the
-        most likely token, if they are `counted`."""
+        most likely token, or None unless they are `counted`."""
         if labels is None:
             return super().forward(input)
         return _loss(input, self.weight, self.bias, labels, counted)
@@ -75,19 +75,19 @@ def _dtype(tensor: Tensor) -> torch.dtype:
 @torch.compiler.disable
 def _loss(
     hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, counted: bool
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor | None]:
     dtype = _dtype(weight)
     hidden, labels = hidden.flatten(0, -2).to(dtype), labels.flatten()
     weight, bias = weight.to(dtype), None if bias is None else bias.to(dtype)
     with torch.autocast(hidden.device.type, enabled=False):
         if hidden.is_cuda and not counted and importlib.util.find_spec("liger_kernel") is not None:
-            return _by_liger(hidden, weight, bias, labels)
-        return _Chunked.apply(hidden, weight, bias, labels, counted, torch.is_grad_enabled())
+            return _by_liger(hidden, weight, bias, labels), None
+        is_learned = torch.is_grad_enabled()
+        loss, correct = _Chunked.apply(hidden, weight, bias, labels, counted, is_learned)
+    return loss, correct if counted else None
 
 
-def _by_liger(
-    hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor
-) -> tuple[Tensor, Tensor]:
+def _by_liger(hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor) -> Tensor:
     """The same by Liger Kernel, whose softmax is one pass over the logits. Untested: it needs a
     GPU with Triton."""
     from liger_kernel.transformers import (  # type: ignore[import-not-found]
@@ -95,7 +95,8 @@ def _by_liger(
     )
 
     criterion = LigerFusedLinearCrossEntropyLoss(reduction="sum", accum_dtype=torch.float32)
-    return criterion(weight, hidden, labels, bias), labels.new_zeros(())
+    loss: Tensor = criterion(weight, hidden, labels, bias)
+    return loss
 
 
 class _Chunked(torch.autograd.Function):

@@ -32,7 +32,7 @@ def causal_loss(
         return cross_entropy(logits[:, -labels.shape[1] :], labels, counted)
     hidden = base.base_model(**inputs, use_cache=False).last_hidden_state
     loss, correct = head(hidden, labels, counted=counted)
-    return loss, {"correct": correct} if counted else {}
+    return loss, {} if correct is None else {"correct": correct}
 
 
 def _without_adapters(model: Any) -> "PreTrainedModel | None":

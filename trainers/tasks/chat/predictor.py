@@ -70,9 +70,9 @@ class ChatPredictor(GeneratedPredictor):
         said = [one | {"content": mend(one["content"], self.clean)} for one in value.messages]
         return self._renderer.prompt(said, value.tools)  # type: ignore[arg-type]
 
-    def input_of(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
+    def input_of(self, row: Mapping[str, Any]) -> Conversation:
         said = row["messages"] if "messages" in row else row["prompt"]
-        return {"messages": said, "tools": row.get("tools") or ""}
+        return Conversation(messages=said, tools=row.get("tools") or "")
 
     def truth(self, row: Mapping[str, Any]) -> Truth:
         *asked, last = row["messages"]

@@ -9,6 +9,8 @@ from trainers.scoring.evaluation.figures import compared, details, tally_of, wit
 from trainers.scoring.evaluation.report import ERRORS, answer, evaluation_page
 from trainers.scoring.evaluation.text import number, p_text
 from trainers.tasks.classify.spec import Classify
+from trainers.tasks.generated.likeness import likeness
+from trainers.tasks.generated.spec import GeneratedTask
 from trainers.tasks.ner.spec import Ner
 
 TASK = Classify()
@@ -192,3 +194,46 @@ def test_numbers_are_written_with_their_intervals() -> None:
     assert number(0.5, [-0.25, 0.75], "+") == "+0.5000 [-0.2500, +0.7500]"
     assert number(0.5, None) == "0.5000"
     assert (p_text(0.03), p_text(1e-6)) == ("0.0300", "< 0.0001")
+
+
+def written(row: int, gold: str, answer: str) -> dict[str, Any]:
+    return {
+        "row": row,
+        "id": str(row),
+        "prompt": f"question {row}",
+        "gold": gold,
+        "prediction": answer,
+        **likeness(gold, answer),
+        "finish_reason": "stop" if row else "length",
+        "new_tokens": 2,
+        "loss": 2.0 + row,
+        "right": 1,
+        "targets": 4,
+        "tokens": 9,
+        "truncated": False,
+        "text": f"question {row}\n{gold}",
+    }
+
+
+def test_written_answers_stand_beside_their_prompts() -> None:
+    task = GeneratedTask(task="write", base="x")
+    truths = [f"answer {row}" for row in range(30)]
+    own = [written(row, gold, gold if row != 7 else "wrong") for row, gold in enumerate(truths)]
+    base = [written(row, gold, "none") for row, gold in enumerate(truths)]
+    test, *flips = compared(task, own, base)
+    tally = tally_of(task, own)
+    evaluation = {
+        "test": with_intervals(task, own, tally),
+        **details(own, tally),
+        "base": with_intervals(task, base, tally_of(task, base)),
+        "against": {"base": test},
+    }
+    page = Read(evaluation_page(task, evaluation, own, ID, "test", "model/x"))
+    for part in ("Against base, on the same 30 rows", "ROUGE-L", "perplexity", "length", "Prompt"):
+        assert part in page.text
+    shown = {"question 7", "answer 7", "wrong", "question 0", "answers", "true answers"}
+    assert shown <= {*page.cells}
+    assert not {"prompt", "loss"} & {*evaluation["slices"], *evaluation["unsliced"]}
+    named = {"model": "model/x", "against": "model/y", "left_out": 0}
+    beside = Read(comparison_page(task, {**named, **test}, own, base, flips, ID))
+    assert {"First's ROUGE-L", "question 3"} <= {*beside.cells}

@@ -1,0 +1,59 @@
+"""Texts are written from texts as in training, by both kinds of model."""
+
+import copy
+from typing import Any
+
+import pytest
+
+from tests.chats import TEMPLATE
+from tests.fakes import recorded_here
+from tests.objectives import start
+from tests.writers import save_writer
+from trainers.tasks.generate.spec import Generate
+from trainers.tasks.generate.task import DecoderTask, EncoderDecoderTask
+from trainers.tasks.generated.figures import figures
+from trainers.tasks.predictor import load
+from trainers.tasks.task import IGNORED
+
+ROWS = [
+    {"prompt": "很好，非常满意", "completion": "好", "text": "a"},
+    {"prompt": "差", "completion": "差差", "text": "b"},
+    {"prompt": "a b c d e f g h i j k l m n o p q r s t u v", "completion": "a", "text": "c"},
+]
+KEYS = {"instruction": "In: {prompt}\n", "prompt_format": "plain", "max_source_length": 16}
+
+
+@pytest.mark.parametrize(
+    ("architecture", "kind", "format"),
+    [
+        ("llama", DecoderTask, "plain"),
+        ("llama", DecoderTask, "chat"),
+        ("t5", EncoderDecoderTask, "plain"),
+    ],
+)
+def test_prompts_and_truths_are_those_of_training(
+    architecture: str, kind: Any, format: Any, tokenizer: Any, tmp_path: Any
+) -> None:
+    own, keys = copy.deepcopy(tokenizer), {**KEYS, "prompt_format": format}
+    own.chat_template = TEMPLATE
+    predictor = load(save_writer(tmp_path, own, "generate", architecture, **keys))
+    settings = Generate(task="generate", base="x", max_length=48, **keys)
+    task = kind(settings, None, start(), str(tmp_path))
+    for row in ROWS:
+        (sequence,) = task.render(row).sequences
+        learned = predictor.truth(row).learned
+        (asked,) = predictor.encode([row["prompt"]])
+        assert [*learned["input_ids"]] == [*sequence["input_ids"]]
+        if architecture == "t5":
+            assert [*learned["labels"]] == [*sequence["labels"]]
+            assert [*asked.input_ids] == [*sequence["input_ids"]]
+            continue
+        is_target = [one != IGNORED for one in learned["labels"]]
+        assert is_target == [*sequence["learned"]]
+        assert [*learned["input_ids"]][: len(asked.input_ids)] == [*asked.input_ids]
+        assert is_target.index(True) == len(asked.input_ids)
+    records = recorded_here(predictor, ROWS)
+    assert [one["gold"] for one in records] == [row["completion"] for row in ROWS]
+    assert figures(records)["loss"] > 0
+    outputs = predictor.predict([row["prompt"] for row in ROWS])
+    assert outputs == [predictor.predict([row["prompt"]])[0] for row in ROWS]

@@ -22,6 +22,9 @@ BUFFER_ROWS, BUFFER_CHARACTERS = 2_048, 512 << 10
 """What is sorted by length together. Four are in memory, for a worker has two parts under way and
 reads each a buffer ahead: one of long texts, in which entities are looked for, takes 180 MB."""
 
+NOT_READ = "not what the model reads"
+"""The reason of an input that is not of the model's type."""
+
 Item = TypeVar("Item")
 Row = Mapping[str, Any]
 Forwards = contextlib.AbstractContextManager[Any]
@@ -104,7 +107,7 @@ def _input(candidate: Candidate, predictor: "Predictor", check: TypeAdapter[Any]
         value = check.validate_python(predictor.input_of(candidate.inputs))
     except ValidationError as error:
         told = error.errors()[0]["msg"].removeprefix("Value error, ")
-        return Problem("not what the model reads", told)
+        return Problem(NOT_READ, told)
     return predictor.problem_of(value) or value
 
 

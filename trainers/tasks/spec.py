@@ -90,6 +90,9 @@ class TaskSection(TaskRows, Training):
     """Of its endpoint."""
     sample: ClassVar[Mapping[str, Any]]
     """A row for a first request to its endpoint."""
+    row_cost: ClassVar[int] = 1
+    """About how many times as long as a forward of its tokens a row takes: parts of what is scored,
+    which a lost worker costs again, are so many times smaller."""
     input_forms: ClassVar[tuple[tuple[str, ...], ...]] = ()
     """Sets of roles of which any is what its model reads of a row to score; by default those of
     `sample`. Where that is a text, it is made of `tokens`, as of a sentence of CoNLL."""

@@ -51,7 +51,8 @@ READING = (
 )
 """Keys of a source that say how its rows are read."""
 PART_BYTES = 16 << 20
-"""Of uncompressed input: what a lost worker costs again, at most a minute or so on a CPU."""
+"""Of uncompressed input: what a lost worker costs again, at most a minute or so on a CPU where a
+row takes one forward."""
 PART_ROWS = 20_000
 SAMPLED_PARTS, SAMPLED_ROWS, SAMPLED_CHARACTERS = 8, 1_000, 8 << 20
 """What is looked at for the columns of rows that do not say them; characters and rows of a part."""
@@ -207,9 +208,8 @@ def _parts_and_schema(
     source: Source, prefix: str, task: type[TaskSection], tell: Callable[[str], None]
 ) -> tuple[list[Part], pa.Schema]:
     """Raises UserError where IN is nothing that can be read."""
-    parts = sources.parts(
-        source, "IN", PART_BYTES, PART_ROWS, tell=lambda line: tell(f"score: {line}\n")
-    )
+    limits = PART_BYTES // task.row_cost, PART_ROWS // task.row_cost
+    parts = sources.parts(source, "IN", *limits, tell=lambda line: tell(f"score: {line}\n"))
     schema = input_schema(source, parts, makes_text(task, source))
     for name in schema.names:
         if name.startswith(prefix):

@@ -31,6 +31,8 @@ from trainers.scoring.workers import Room
 from trainers.tasks.spec import TaskSection
 
 FIGURES = "evaluation.json"
+LEFT_OUT = "left_out"
+"""Key of the numbers of rows that the model cannot be asked, by reason."""
 TEST, DATA = "test", "data"
 """What figures are of: the test split of the examples, or a file. A gate knows the first alone."""
 
@@ -155,8 +157,8 @@ def evaluate(plan: EvaluationPlan, room: Room, progress: Progress) -> Artifact:
 def _make(plan: EvaluationPlan, room: Room, progress: Progress) -> Artifact:
     model, settings, subject = plan.model, plan.settings, plan.subject
     with artifacts.drafting(model.workspace, plan.id, resumes=True) as draft:
-        scored = records_of(model, plan.rows, room, progress, draft)
-        evaluation = evaluated(settings, scored, subject)
+        scored, left_out = records_of(model, plan.rows, room, progress, draft)
+        evaluation = {**evaluated(settings, scored, subject), LEFT_OUT: left_out}
         if plan.source is not None:
             evaluation["rows"] = labelled.report(
                 plan.rows, plan.counts, plan.unknown_labels, model.examples

@@ -83,7 +83,7 @@ def evaluation_page(
         *_slices(task, evaluation, computed),
         *_sure(evaluation, tally.answers),
         _errors(task, errors(tally, records, ERRORS)),
-        _reading(task, evaluation["reading"], records),
+        _reading(task, evaluation["reading"], evaluation.get("left_out", {}), records),
         *_rows(evaluation.get("rows"), dropped),
     ]
     return render(f"Evaluation of {about}", artifact_id, tiles, sections)
@@ -273,7 +273,12 @@ def _slices(
         yield Section("Slices", about, plots=plots)
 
 
-def _reading(task: TaskSection, reading: Mapping[str, int], records: Sequence[Record]) -> Section:
+def _reading(
+    task: TaskSection,
+    reading: Mapping[str, int],
+    left_out: Mapping[str, int],
+    records: Sequence[Record],
+) -> Section:
     tokens = [record["tokens"] for record in records]
     cut, average = reading["truncated"], sum(tokens) / len(tokens)
     about = (
@@ -281,7 +286,8 @@ def _reading(task: TaskSection, reading: Mapping[str, int], records: Sequence[Re
         f"{cut:,} texts ({share(cut, len(tokens))}) have more than the model reads, and were cut."
     )
     plot = Plot("Rows by tokens read", svg=token_histogram(tokens, task.most_tokens))
-    return Section("What it read", about, plots=[plot])
+    tables = [Table("Rows that are not evaluated", ("Why", "Number"), [*left_out.items()])]
+    return Section("What it read", about, plots=[plot], tables=tables if left_out else [])
 
 
 def _rows(

@@ -4,13 +4,15 @@ Rows go to the workers that hold the model, and their records come back: both ar
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cluster.errors import UserError
 from cluster.runs.progress import Progress
 from cluster.store.artifacts import Draft
-from trainers.scoring.answers import Candidate, Forwards, Row, answered
+from trainers.corpora.reading.formats.rows import Problem
+from trainers.scoring.answers import NOT_READ, Candidate, Forwards, Row, answered
 from trainers.scoring.evaluation.records import Record, recorded
 from trainers.scoring.model import Model
 from trainers.scoring.workers import Outcome, PartsDone, Room, score_parts
@@ -23,6 +25,13 @@ PART_ROWS = 4_096
 Records = list[Record]
 
 
+class Scored(NamedTuple):
+    records: Records
+    """In the order of the rows."""
+    left_out: dict[str, int]
+    """Rows that the model cannot be asked, by reason."""
+
+
 def records_of(
     model: Model,
     rows: Sequence[Row],
@@ -30,12 +39,14 @@ def records_of(
     progress: Progress,
     draft: Draft | None = None,
     kept: str = "records",
-) -> Records:
-    """In the order of the rows, which are like those of examples. Those of a part are kept in the
-    work of the `draft`, if there is one, in the folder `kept`, from which a killed run goes on."""
+) -> Scored:
+    """Of rows like those of examples. Records of a part are kept in the work of the `draft`, if
+    there is one, in the folder `kept`, from which a killed run goes on. Raises UserError where the
+    model can be asked none of the rows."""
+    size = max(1, PART_ROWS // model.section.row_cost)
     parts = {
-        number: {"first": first, "rows": rows[first : first + PART_ROWS]}
-        for number, first in enumerate(range(0, len(rows), PART_ROWS))
+        number: {"first": first, "rows": rows[first : first + size]}
+        for number, first in enumerate(range(0, len(rows), size))
     }
     if draft is None:
         done = PartsDone(progress, {}, len(parts))
@@ -47,7 +58,14 @@ def records_of(
         progress.line(f"goes on after {len(parts) - len(left)} of {len(parts)} parts")
     if left:
         score_parts(model, record_part, left, room, done)
-    return [record for number in parts for record in done.outcomes[number]["records"]]
+    records = [record for number in parts for record in done.outcomes[number]["records"]]
+    left_out = sum((Counter(each["failures"]) for each in done.outcomes.values()), Counter[str]())
+    told = ", ".join(f"{reason} {count:,}" for reason, count in left_out.items())
+    if rows and not records:
+        raise UserError(f"{model.id} can be asked none of the {len(rows):,} rows: {told}")
+    if left_out:
+        progress.line(f"warning: rows that are not evaluated: {told}")
+    return Scored(records, dict(left_out))
 
 
 class KeptOutcomes:
@@ -75,15 +93,19 @@ def record_part(
     progress: Progress,
     forwards: Forwards,
 ) -> Outcome:
-    """Raises UserError for a row that the model cannot read: figures of the others would not be
-    those of the rows."""
+    """Rows that the model cannot be asked are counted by reason. Raises UserError for one that is
+    not of its type: figures of the others would not be those of the rows."""
     records: Records = []
+    left_out: Counter[str] = Counter()
     candidates = (Candidate(row["id"], row, row) for row in part["rows"])
     for rows, outputs, failures in answered(candidates, predictor, forwards):
         for where, _, problem in failures:
-            raise UserError(f"row {where} cannot be evaluated: {problem}")
+            assert isinstance(problem, Problem), "that is why it has no answer"
+            if problem.reason == NOT_READ:
+                raise UserError(f"row {where} cannot be evaluated: {problem}")
+            left_out[problem.reason] += 1
         with forwards:  # some records need the model once more
             made = predictor.records(rows, outputs)
         records += recorded(rows, made, first=part["first"] + len(records))
         progress.update(len(records), 0, "rows", part=number)
-    return {"rows": len(records), "failures": {}, "records": records}
+    return {"rows": len(records), "failures": dict(left_out), "records": records}

@@ -26,7 +26,7 @@ from trainers.finetune import describe_model, task
 from trainers.launch.failures import results
 from trainers.launch.training import Limits, fit_all
 from trainers.scoring.answers import Row
-from trainers.scoring.evaluation.evaluate import TEST, evaluated, write
+from trainers.scoring.evaluation.evaluate import LEFT_OUT, TEST, evaluated, write
 from trainers.scoring.evaluation.figures import compared, figures, tally_of, with_intervals
 from trainers.scoring.evaluation.paired import same_rows
 from trainers.scoring.evaluation.score_rows import Records, records_of
@@ -41,8 +41,9 @@ def run(job: StageJob) -> dict[str, Any]:
     examples, model = job.parents["examples"], job.parents["finetune"]
     baselines = _begun(settings, examples)
     rows = rows_in(examples, "test")
-    scored = records_of(model_of(model), rows, _room(job, settings), job.progress, job.draft)
-    evaluation = evaluated(settings, scored, TEST)
+    room = _room(job, settings)
+    scored, left_out = records_of(model_of(model), rows, room, job.progress, job.draft)
+    evaluation = {**evaluated(settings, scored, TEST), LEFT_OUT: left_out}
     job.progress.line(f"test: {_describe(settings, evaluation[TEST])} ({len(scored):,} rows)")
     kinds = {"pretrained": list(range(1, settings.evaluation.seeds))}
     if settings.evaluation.without_pretraining:
@@ -69,7 +70,7 @@ def _of_base(job: StageJob, rows: Sequence[Row]) -> Records:
     weights = functools.partial(base_folder, settings.base, job.parents, "pretrain")
     base = dataclasses.replace(model_of(job.parents["finetune"]), weights=weights)
     job.progress.line("test: the base answers the same rows")
-    return records_of(base, rows, _room(job, settings), job.progress, job.draft, BASE)
+    return records_of(base, rows, _room(job, settings), job.progress, job.draft, BASE).records
 
 
 def _put_beside(
@@ -184,7 +185,7 @@ def _train_further(
             describe_model(draft, recipe, job.parents, metrics)
         room = _room(job, settings)
         for (kind, _), draft in zip(wanted, drafts, strict=True):
-            scored = records_of(unpublished(draft, settings), rows, room, Silent())
+            scored = records_of(unpublished(draft, settings), rows, room, Silent()).records
             headlines[kind].append(figures(settings, scored)[settings.headline])
             job.storage.delete(draft.work)
     finally:

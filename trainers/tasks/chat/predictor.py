@@ -60,7 +60,7 @@ class ChatPredictor(GeneratedPredictor):
         try:
             self._prompt(value)
         except NotRendered as error:
-            return Problem("not as the chat template has it", str(error))
+            return Problem(str(error))
         return None
 
     def encode(self, inputs: Sequence[Conversation]) -> list[Encoded]:

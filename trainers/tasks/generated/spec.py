@@ -26,6 +26,7 @@ class GeneratedTask(RenderedTask):
 
     figures: ClassVar[str] = "trainers.tasks.generated.figures:figures"
     tally: ClassVar[str] = "trainers.tasks.generated.figures:tally"
+    row_cost: ClassVar[int] = 64
     shown: ClassVar[Shown] = Shown(
         text="prompt",
         text_title="Prompt",

@@ -207,7 +207,7 @@ def test_its_loss_and_metrics_do_not_depend_on_the_micro_batch(
 
 
 def scored(model: Artifact, examples: Artifact) -> list[Any]:
-    return records_of(model_of(model), stage.rows_in(examples, "test"), ROOM, Notes())
+    return records_of(model_of(model), stage.rows_in(examples, "test"), ROOM, Notes()).records
 
 
 def test_its_evaluation_has_intervals_slices_and_a_page(model: Artifact) -> None:

@@ -10,9 +10,10 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from tests.chats import TEMPLATE, dialogue
-from tests.fakes import recorded_here
+from tests.fakes import Notes, recorded_here
 from tests.writers import CARD, save_writer
 from trainers.scoring.answers import Candidate, answered
+from trainers.scoring.evaluation.score_rows import record_part
 from trainers.tasks.chat.predictor import ChatPredictor, Conversation
 from trainers.tasks.conversations.renderer import Renderer
 from trainers.tasks.conversations.rows import messages
@@ -121,7 +122,11 @@ def test_rows_that_the_template_refuses_are_put_aside(folder: Path) -> None:
     bob = [n for n, row in enumerate(ROWS) if "Bob" in row["messages"][0]["content"]]
     assert [int(one.where) for one in done.failures] == bob
     assert len(done.outputs) == len(ROWS) - len(bob)
-    assert done.failures[0].inputs.reason == "not as the chat template has it"  # type: ignore[union-attr]
+    assert "the template refuses it" in str(done.failures[0].inputs)
+    part = {"first": 0, "rows": [{**row, "id": str(n)} for n, row in enumerate(ROWS)]}
+    outcome = record_part(strict, 0, part, Notes(), contextlib.nullcontext())
+    assert [*outcome["failures"].values()] == [len(bob)]
+    assert outcome["rows"] == len(ROWS) - len(bob)
 
 
 def test_rows_of_any_form_can_be_scored(predictor: ChatPredictor) -> None:

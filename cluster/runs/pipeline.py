@@ -18,7 +18,7 @@ from cluster.runs.progress import Console, Progress, Terminal
 from cluster.runs.records import Run
 from cluster.store import artifacts
 from cluster.store.artifacts import Artifact, Draft
-from cluster.store.bases import base_model, taken_for_hub_id
+from cluster.store.bases import base_model, conversion, taken_for_hub_id
 from cluster.store.storage import Storage
 
 SERVE = "serve"
@@ -293,7 +293,8 @@ def _make(
         if artifacts.BASE in parents:
             console.line(f"starts from {parents[artifacts.BASE].id}")
         elif stage.base is not None:
-            told = taken_for_hub_id(storage, _value(recipe, stage.base))
+            base = _value(recipe, stage.base)
+            told = conversion(base) or taken_for_hub_id(storage, base)
             if told:
                 console.line(f"{stage.base}: {told}")
         if stage.trains:

@@ -58,6 +58,13 @@ def taken_for_hub_id(storage: Storage, base: str | None) -> str:
     return f"{told}{hint}" if hint else ""
 
 
+def conversion(base: str | None) -> str:
+    """What to tell of a `base` that must be converted before it is used; else nothing."""
+    if base is None or not base.endswith(GGUF):
+        return ""
+    return f"{base} becomes a Hugging Face folder, once on each node, which takes minutes"
+
+
 def is_of_files(base: str) -> bool:
     """Whether it names a folder or a file, be these there or not where only they can be meant."""
     named = base.startswith(PACKAGE) or base.endswith(GGUF)

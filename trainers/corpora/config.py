@@ -72,7 +72,7 @@ class Split(Section):
 
 class Tokenizer(Section):
     base: str | None = None
-    """A folder or hub id whose tokenizer to use; without it one is trained."""
+    """A folder, a GGUF file or a hub id whose tokenizer to use; without it one is trained."""
     algorithm: Literal["bpe", "unigram", "wordpiece"] = "bpe"
     """`bpe` (Sennrich et al. 2016) merges what often stands together; `unigram` (Kudo 2018) keeps
     what makes the text likely, and trains over ten times longer. Their pieces may span several

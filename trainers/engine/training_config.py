@@ -114,10 +114,12 @@ class Training(Section):
     """Further keys of DeepSpeed's own configuration, such as
     `{zero_optimization: {reduce_bucket_size: 50000000}}`."""
     base: str | None = None
-    """What to start from: a folder; a model of the workspace, by its id (`model/...`) or the name
-    of the recipe that made it, whose newest it then is; or a hub id. Where it was fine-tuned for
-    other labels, its last layer begins anew, and for another task its head. Without it pretraining
-    starts from `model` or `like`, fine-tuning from what pretraining made."""
+    """What to start from: a folder, or a GGUF file (the extra `gguf`), which becomes a folder in
+    the cache of each node once, in minutes; either may be in a Python package, as
+    `package:NAME/PATH`; a model of the workspace, by its id (`model/...`) or the name of the recipe
+    that made it, whose newest it then is; or a hub id. Where it was fine-tuned for other labels,
+    its last layer begins anew, and for another task its head. Without it pretraining starts from
+    `model` or `like`, fine-tuning from what pretraining made."""
     evaluations: int = Field(default=1, ge=1, le=1000)
     """Passes over the validation data, evenly spread, the last at the end."""
     workers: Workers = operational("auto")

@@ -96,6 +96,8 @@ class TaskSection(TaskRows, Training):
     input_forms: ClassVar[tuple[tuple[str, ...], ...]] = ()
     """Sets of roles of which any is what its model reads of a row to score; by default those of
     `sample`. Where that is a text, it is made of `tokens`, as of a sentence of CoNLL."""
+    optional_inputs: ClassVar[tuple[str, ...]] = ()
+    """Roles that a row to score may have besides."""
     servable: ClassVar[Literal["encoder", "vllm_adapter", "vllm_merged"]]
     """What serves it: raymill's endpoint for encoders, or vLLM, with the model as an adapter of its
     base or merged into it."""

@@ -63,23 +63,29 @@ def read(source: Source, part: Part, optional: Collection[str] = ()) -> Iterator
         if columns is None:
             yield Document(None, None, where, problem)
         else:
-            there = {
-                role: column
-                for role, column in wanted.items()
-                if role not in optional or columns.get(column) is not None
-            }
-            yield _document(source, there, columns, where)
+            yield _document(source, _there(wanted, optional, columns), columns, where)
 
 
-def read_whole(source: Source, part: Part) -> Iterator[tuple[Document, Mapping[str, Any]]]:
-    """The documents of a part, each with all columns of its row; none of one that cannot be
-    read. Words without tags have no column of tags."""
+def _there(wanted: Wanted, optional: Collection[str], columns: Mapping[str, Any]) -> Wanted:
+    """Without the optional roles that a row lacks."""
+    return {
+        role: column
+        for role, column in wanted.items()
+        if role not in optional or columns.get(column) is not None
+    }
+
+
+def read_whole(
+    source: Source, part: Part, optional: Collection[str] = ()
+) -> Iterator[tuple[Document, Mapping[str, Any]]]:
+    """The same, each with all columns of its row; none of one that cannot be read. Words without
+    tags have no column of tags."""
     wanted = source.wanted
     for where, columns, problem in _rows(source, part, wanted, is_whole=True):
         if columns is None:
             yield Document(None, None, where, problem), {}
             continue
-        document = _document(source, wanted, columns, where)
+        document = _document(source, _there(wanted, optional, columns), columns, where)
         if TAGS not in wanted.values() and isinstance(columns.get(TAGS), Problem):
             columns = {name: value for name, value in columns.items() if name != TAGS}
         problems = [value for value in columns.values() if isinstance(value, Problem)]

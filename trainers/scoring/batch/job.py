@@ -15,7 +15,7 @@ import contextlib
 import dataclasses
 import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -104,18 +104,25 @@ def source_of(path: str, overrides: Sequence[str], task: type[TaskSection]) -> S
                 f"--set {name}: no key of how IN is read; there are {known}{nearest(name, READING)}"
             )
     source = named_source(path, overrides, "IN")
-    form = _input_form(source, task.input_forms or ((*task.sample,),))
+    form = _input_form(source, task.input_forms or ((*task.sample,),), task.optional_inputs)
+    if task.optional_inputs:
+        known = first_columns(source, {*form, *task.optional_inputs})
+        there = [role for role in task.optional_inputs if source.columns.get(role, role) in known]
+        form = [*form, *there]
     columns = {role: source.columns.get(role) or role for role in form}
     return source.model_copy(update={"columns": {TEXT: None, **columns}})
 
 
-def _input_form(source: Source, forms: Sequence[Sequence[str]]) -> Sequence[str]:
+def _input_form(
+    source: Source, forms: Sequence[Sequence[str]], optional: Sequence[str]
+) -> Sequence[str]:
     """The roles of its rows: those of the form whose columns are named, or are in its files; the
     first one where neither says it. Raises UserError for columns of no form."""
-    fitting = [form for form in forms if source.columns.keys() <= {*form}]
+    fitting = [form for form in forms if source.columns.keys() <= {*form, *optional}]
     if not fitting:
         reads = ", or ".join(" and ".join(form) for form in forms)
-        unknown = [role for role in source.columns if all(role not in form for form in forms)]
+        roles = {*itertools.chain(*forms, optional)}
+        unknown = [role for role in source.columns if role not in roles]
         if not unknown:
             raise UserError(f"--set columns: the model reads {reads}, one of them")
         raise UserError(f"--set columns.{unknown[0]}: no input of the model, which reads {reads}")
@@ -210,7 +217,7 @@ def _parts_and_schema(
     """Raises UserError where IN is nothing that can be read."""
     limits = PART_BYTES // task.row_cost, PART_ROWS // task.row_cost
     parts = sources.parts(source, "IN", *limits, tell=lambda line: tell(f"score: {line}\n"))
-    schema = input_schema(source, parts, makes_text(task, source))
+    schema = input_schema(source, parts, makes_text(task, source), task.optional_inputs)
     for name in schema.names:
         if name.startswith(prefix):
             raise UserError(
@@ -254,7 +261,12 @@ def _refuse_other(root: str, plan: Mapping[str, Any], identity: Mapping[str, Any
             )
 
 
-def input_schema(source: Source, parts: Sequence[Part], has_made_text: bool = False) -> pa.Schema:
+def input_schema(
+    source: Source,
+    parts: Sequence[Part],
+    has_made_text: bool = False,
+    optional: Collection[str] = (),
+) -> pa.Schema:
     """The columns of IN, by what its files say or by the first rows of some of them, with those
     that are made. Raises UserError where the inputs of the model are not among them, or none of
     these can be read."""
@@ -264,14 +276,14 @@ def input_schema(source: Source, parts: Sequence[Part], has_made_text: bool = Fa
         made = [pa.field(TEXT, pa.large_string())] if has_made_text else []
         return pa.schema([*schema, *made])
     some = parts[:: -(-len(parts) // SAMPLED_PARTS) or 1]
-    read = [pair for part in some for pair in _first_rows(source, part, has_made_text)]
+    read = [pair for part in some for pair in _first_rows(source, part, has_made_text, optional)]
     problems = [document.problem for document, _ in read]
     first = next(iter(problems), None)
     if first and all(one and one.reason == UNREADABLE for one in problems):
         raise UserError(f"IN: {first.detail}")
     known = [*dict.fromkeys(name for _, row in read for name in row)]
     for role, column in source.wanted.items():
-        if known and column not in known:
+        if known and column not in known and role not in optional:
             raise UserError(f"IN: {no_column(role, column, known)}")
     return schema_of_rows([row for document, row in read if document.problem is None])
 
@@ -297,18 +309,21 @@ def _fitting(source: Source, files: Sequence[str]) -> list[pa.Schema]:
     return schemas
 
 
-def _first_rows(source: Source, part: Part, has_made_text: bool) -> list[tuple[Document, Row]]:
-    rows = itertools.islice(read_rows(source, part, has_made_text), SAMPLED_ROWS)
+def _first_rows(
+    source: Source, part: Part, has_made_text: bool, optional: Collection[str]
+) -> list[tuple[Document, Row]]:
+    rows = itertools.islice(read_rows(source, part, has_made_text, optional), SAMPLED_ROWS)
     return next(batched(rows, SAMPLED_CHARACTERS, lambda read: characters(read[1])), [])
 
 
 def read_rows(
-    source: Source, part: Part, has_made_text: bool = False
+    source: Source, part: Part, has_made_text: bool = False, optional: Collection[str] = ()
 ) -> Iterator[tuple[Document, Row]]:
-    """The rows of a part, and last of all a problem where its file cannot be read further. Rows of
-    words may have the text besides that is made of them, into which predictions point."""
+    """The rows of a part, which may lack any `optional` role, and last of all a problem where its
+    file cannot be read further. Rows of words may have the text besides that is made of them, into
+    which predictions point."""
     try:
-        rows = read_whole(source, part)
+        rows = read_whole(source, part, optional)
         yield from map(_with_text, rows) if has_made_text else rows
     except UserError as error:
         if part.file is None or not is_of_content(error):

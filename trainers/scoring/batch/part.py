@@ -57,8 +57,9 @@ def score_part(
 
 def _candidates(job: ScoreJob, predictor: "Predictor", part: Part) -> Iterator[Candidate]:
     added = prediction_columns(predictor.Output, job.prefix)
-    has_made_text = makes_text(job.model.section, job.source)
-    for document, row in read_rows(job.source, part, has_made_text):
+    task = job.model.section
+    has_made_text = makes_text(task, job.source)
+    for document, row in read_rows(job.source, part, has_made_text, task.optional_inputs):
         inputs: Row | Problem = {TEXT: document.text, **document.values}
         if document.problem is not None:
             inputs = document.problem

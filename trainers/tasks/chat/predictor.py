@@ -12,6 +12,7 @@ from trainers.tasks.conversations.rows import (
     ASSISTANT,
     USER,
     Message,
+    conversation,
     message,
     problem_of_messages,
     said_by,
@@ -21,19 +22,27 @@ from trainers.tasks.encoding import Encoded
 from trainers.tasks.generated.predictor import GeneratedPredictor, Truth, learned_of
 
 
-def _asked(value: Any) -> Any:
-    """Messages in any spelling; an answer at the end, as rows of examples have it, is not read."""
-    said = said_by(USER)(value)
-    while isinstance(said, list) and said and said[-1]["role"] == ASSISTANT:
-        said = said[:-1]
-    return said
-
-
 class Conversation(BaseModel):
-    messages: Annotated[list[Message], BeforeValidator(_asked)]
-    """Up to the one that is to be answered. A text is a user's message."""
+    messages: list[Message]
+    """Up to the one that is to be answered, in the spelling of any data set; a text is what a user
+    says. `prompt`, with `input` and `system`, is another name for them, as in rows to learn."""
     tools: Annotated[str, BeforeValidator(tools_of)] = ""
     """JSON of tools that the assistant may call."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_any_form(cls, value: Any) -> Any:
+        """An answer at the end, as rows to learn have it, is not read."""
+        if not isinstance(value, Mapping):
+            return value
+        forms = {role: value[role] for role in ("messages", "prompt") if role in value}
+        said = {role: said_by(USER)(one) for role, one in forms.items()}
+        if not said or not all(isinstance(one, list) for one in said.values()):
+            return value
+        asked = conversation({"completion": [], **value, **said})
+        while asked and asked[-1]["role"] == ASSISTANT:
+            asked = asked[:-1]
+        return {"messages": asked, "tools": value.get("tools") or ""}
 
     @model_validator(mode="after")
     def _can_be_answered(self) -> Self:
@@ -71,8 +80,7 @@ class ChatPredictor(GeneratedPredictor):
         return self._renderer.prompt(said, value.tools)  # type: ignore[arg-type]
 
     def input_of(self, row: Mapping[str, Any]) -> Conversation:
-        said = row["messages"] if "messages" in row else row["prompt"]
-        return Conversation(messages=said, tools=row.get("tools") or "")
+        return Conversation.model_validate(row)
 
     def truth(self, row: Mapping[str, Any]) -> Truth:
         *asked, last = row["messages"]

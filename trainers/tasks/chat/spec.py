@@ -19,6 +19,8 @@ class Chat(ConversationRows, GeneratedTask):
     sample: ClassVar[Mapping[str, Any]] = {
         "messages": [{"role": "user", "content": "What is the capital of France?"}]
     }
+    input_forms: ClassVar[tuple[tuple[str, ...], ...]] = (("messages",), ("prompt",))
+    optional_inputs: ClassVar[tuple[str, ...]] = ("input", "system", "tools")
     servable: ClassVar[Literal["encoder", "vllm_adapter", "vllm_merged"]] = "vllm_merged"
     rendering: ClassVar[tuple[str, ...]] = (*RenderedTask.rendering, "template", "template_content")
     fixed: ClassVar[tuple[str, ...]] = (*RenderedTask.fixed, "template")

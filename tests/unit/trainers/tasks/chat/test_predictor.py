@@ -100,6 +100,8 @@ def test_the_base_is_asked_as_the_model_is(folder: Path, tmp_path: Path, tokeniz
         {"messages": [{"role": "user", "content": " "}]},
         {"messages": [{"role": "nobody", "content": "hm"}]},
         {"messages": "", "tools": ""},
+        {"messages": 7},
+        {"text": "Hello?"},
         {"messages": "Hello?", "tools": "no JSON"},
     ],
 )
@@ -109,7 +111,7 @@ def test_what_cannot_be_answered_is_refused(value: Any) -> None:
 
 
 def test_a_text_is_what_a_user_says() -> None:
-    (said,) = Conversation(messages="Hello?").messages  # type: ignore[arg-type]
+    (said,) = Conversation.model_validate({"messages": "Hello?"}).messages
     assert (said["role"], said["content"]) == ("user", "Hello?")
 
 
@@ -130,6 +132,11 @@ def test_rows_that_the_template_refuses_are_put_aside(folder: Path) -> None:
 
 
 def test_rows_of_any_form_can_be_scored(predictor: ChatPredictor) -> None:
-    rows = [{"prompt": "Where?"}, {"messages": [{"from": "human", "value": "Where?"}]}]
-    first, second = predictor.encode([predictor.input_of(row) for row in rows])
-    assert first == second
+    rows = [
+        {"prompt": "Where?\nIn Rome?", "text": ""},
+        {"prompt": "Where?", "input": "In Rome?"},
+        {"messages": [{"from": "human", "value": "Where?\nIn Rome?"}], "tools": None},
+        {"messages": [{"role": "user", "content": "Where?\nIn Rome?"}], "tools": []},
+    ]
+    first, *others = predictor.encode([predictor.input_of(row) for row in rows])
+    assert others == [first] * 3

@@ -42,13 +42,14 @@ class Source(Section):
     revision: str | None = None
     """Of a dataset on the hub: a commit, tag or branch. Only a commit of 40 digits is the same
     tomorrow; what else is named is looked up when the documents are first read."""
-    format: Literal["text", "jsonl", "csv", "conll", "parquet"] | None = None
+    format: Literal["text", "jsonl", "csv", "conll", "parquet", "yaml"] | None = None
     """By default from the file's ending; compression (.gz, .zst, .bz2) is seen by itself. In
     `text`, each line is a document; a `.json` file may also be an array of objects, alone or under
     one key, and `csv` is `.tsv` and `.tab` too. In `conll` (.conll, .bio, .bmes, .iob) lines up to
     a blank one are a sentence: their first column is its `tokens`, their last its `tags`, and the
-    tokens joined its `text`. Of an archive (.zip, .tar, .tar.gz, .tgz, .tar.zst) it is the format
-    of all members; by default those with a known ending are read."""
+    tokens joined its `text`. In `yaml` (.yaml, .yml) the items of its list are rows. Of an archive
+    (.zip, .tar, .tar.gz, .tgz, .tar.zst) it is the format of all members; by default those with a
+    known ending are read."""
     encoding: str | None = None
     """Of text, JSON, CSV and CoNLL, as `gb18030`, `big5` or `utf-16`. By default UTF-8, or what
     a byte order mark says. One task reads all of a file in another encoding than UTF-8."""

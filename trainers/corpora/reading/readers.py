@@ -21,6 +21,7 @@ from trainers.corpora.reading.formats.array import array, is_array
 from trainers.corpora.reading.formats.conll import conll
 from trainers.corpora.reading.formats.delimited import delimited
 from trainers.corpora.reading.formats.huggingface import huggingface, saved_columns
+from trainers.corpora.reading.formats.items import yaml
 from trainers.corpora.reading.formats.parquet import parquet, schema
 from trainers.corpora.reading.formats.rows import Problem, Rows, Wanted, no_column
 from trainers.corpora.reading.formats.sentences import TAGS, TOKENS, tagged
@@ -200,7 +201,7 @@ def _of_content(
     end: int | None = None,
     is_whole: bool = False,
 ) -> Rows:
-    """The rows of a file of lines, or of a JSON array, in any encoding."""
+    """The rows of a file of lines, of a JSON array or of YAML, in any encoding."""
     if begin:
         stream.seek(begin - 1)
     content, undecodable, head = encodings.as_utf8(stream, source.encoding, is_whole=not begin)
@@ -208,6 +209,9 @@ def _of_content(
         raise UserError(f"{name}: zeros among the text; {encodings.advice(head)}")
     if kind == "jsonl" and not begin and is_array(head):
         yield from array(name, content, undecodable)
+        return
+    if kind == "yaml":
+        yield from yaml(name, content, undecodable)
         return
     lines = Lines(numbered(content, name, begin, end), undecodable)
     match kind:

@@ -40,7 +40,7 @@ PART_ROWS = 50_000
 """The same of a dataset on disk, whose rows have no known size."""
 LISTING_THREADS = 16
 """Files looked at at once: an object store answers each in tens of milliseconds."""
-READ_WHOLE = ("csv", "conll")
+READ_WHOLE = ("csv", "conll", "yaml")
 """Formats whose rows span lines, so that none is found from any place of a file."""
 WHOLE_BYTES = 256 << 20
 HEAD_BYTES = 1 << 12

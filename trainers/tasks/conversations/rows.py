@@ -4,7 +4,8 @@ forms that data sets have them in. All of them become `messages` and `tools`.
     messages, tools                          OpenAI's, Transformers': {role, content, tool_calls,
                                              reasoning_content, ...}, where `train: false` or
                                              `weight: 0` keeps an answer from being learned
-    conversations, system, tools             ShareGPT's: {from: human, value: ...}
+    conversations, system, tools             ShareGPT's: {from: human, value: ...}; or texts that a
+                                             user and an assistant say in turn
     prompt, completion                       TRL's: two texts, or messages to be answered and the
                                              answer
     instruction, input, output, system       Alpaca's
@@ -91,15 +92,17 @@ def message(
 
 
 def messages(value: Any) -> Any:
-    """Messages as pydantic checks them, from a list in one of the known spellings, or JSON of such.
-    Raises ValueError."""
+    """Messages as pydantic checks them, from a list in one of the known spellings, or JSON of such;
+    or from texts that a user and an assistant say in turn. Raises ValueError."""
     value = parsed(value)
+    if isinstance(value, list) and value and all(map(is_text, value)):
+        return [message((USER, ASSISTANT)[turn % 2], said) for turn, said in enumerate(value)]
     return [_message(one) for one in value] if isinstance(value, list) else value
 
 
 def are_messages(value: Any) -> bool:
     """Whether a value can be messages, and nothing else that a column could be called for."""
-    return isinstance(value, list) and all(isinstance(one, Mapping) for one in value)
+    return isinstance(value, list) and all(isinstance(one, Mapping | str) for one in value)
 
 
 def is_text(value: Any) -> bool:

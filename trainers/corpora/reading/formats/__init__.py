@@ -17,6 +17,8 @@ FORMATS = {
     ".bmes": "conll",
     ".iob": "conll",
     ".parquet": "parquet",
+    ".yaml": "yaml",
+    ".yml": "yaml",
 }
 ARCHIVES = {".zip": "zip", ".tar": "tar"}
 KNOWN = ", ".join([*FORMATS, *ARCHIVES])

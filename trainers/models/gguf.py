@@ -45,7 +45,5 @@ def _convert(file: Path, folder: Path) -> None:
     except (ImportError, OSError, ValueError, LookupError, NotImplementedError) as error:
         reason = (str(error).splitlines() or [repr(error)])[0]
         raise UserError(f"base: cannot convert {str(file)!r}: {reason}") from error
-    # It is quantized no more, and would not be saved as one that is.
-    del model.config.quantization_config, model.hf_quantizer
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -53,6 +53,9 @@ FOLLOWS = {
 """The roles that may come behind a role, and at the beginning."""
 
 
+BEHIND = "messages behind the last answer, which are not read"
+
+
 class Message(TypedDict):
     """What a message lacks is an empty text."""
 
@@ -259,9 +262,12 @@ class ConversationRows(TaskRows):
     row_forms: ClassVar[tuple[tuple[str, ...], ...]] = (("messages",), ("prompt", "completion"))
 
     def problem_of(self, row: Mapping[str, Any]) -> Problem | None:
-        return problem_of_messages(conversation(row))
+        return problem_of_messages(to_last_answer(conversation(row)))
 
     def cleaned(self, row: Mapping[str, Any], clean: "Normalizer") -> dict[str, Any]:
+        said = conversation(row)
+        answered = to_last_answer(said)
+        clean.note(BEHIND, len(said) - len(answered))
         mended = [
             one
             | {
@@ -269,7 +275,7 @@ class ConversationRows(TaskRows):
                 "reasoning": clean.mend(one["reasoning"]),
                 "tool_calls": _mended_json(one["tool_calls"], clean),
             }
-            for one in conversation(row)
+            for one in answered
         ]
         return {"messages": mended, "tools": _mended_json(row.get("tools", ""), clean)}
 
@@ -293,6 +299,13 @@ def conversation(row: Mapping[str, Any]) -> list[Message]:
         said = [*_with_input(row["prompt"], row.get("input", "")), *row["completion"]]
     system = row.get("system", "")
     return [message(SYSTEM, system), *said] if system.strip() else [*said]
+
+
+def to_last_answer(messages: Sequence[Message]) -> list[Message]:
+    """Without what is behind the last answer, which nothing is learned from; all where there is
+    none."""
+    answers = [place for place, one in enumerate(messages, 1) if one["role"] == ASSISTANT]
+    return [*messages[: answers[-1] if answers else None]]
 
 
 def _with_input(prompt: Sequence[Message], below: str) -> list[Message]:

@@ -27,7 +27,7 @@ from trainers.models import chunked_loss
 from trainers.models.build import PACKABLE
 from trainers.models.lean_imports import transformers
 from trainers.tasks.causal_loss import causal_loss
-from trainers.tasks.conversations.overlong import fit
+from trainers.tasks.conversations.overlong import fitted
 from trainers.tasks.conversations.renderer import Rendered
 from trainers.tasks.conversations.template import NotRendered
 from trainers.tasks.fine_tuning import FineTuning
@@ -130,9 +130,9 @@ class CausalTokens(LearnedTokens):
         """The sequences of a row, as `overlong` says of those over max_length. Raises NotRendered
         where none is left."""
         settings = self.settings
-        fitted = [fit(one, settings.max_length, settings.overlong) for one in made]
-        kept = [one for some in fitted for one in some.sequences]
-        noted = collections.Counter(some.counted for some in fitted if some.counted is not None)
+        each = [fitted(one, settings.max_length, settings.overlong) for one in made]
+        kept = [one for some in each for one in some.sequences]
+        noted = collections.Counter(some.counted for some in each if some.counted is not None)
         if not kept:
             raise NotRendered(next(iter(noted)))
         noted[REWRITTEN] = sum(one.rewritten for one in made)

@@ -33,7 +33,7 @@ CHARACTERS_TOGETHER, ROW_CHARACTERS = 8 << 20, 400
 
 
 def run(job: StageJob) -> dict[str, Any]:
-    settings, examples = job.recipe.finetune, job.parents["examples"]
+    settings, examples, draft = job.recipe.finetune, job.parents["examples"], job.draft
     settings.refuse_examples(examples)
     make: Callable[[], Any] = functools.partial(task, job.recipe, job.parents)
     tables = {split: read_arrow(examples.path / f"{split}.arrow") for split in SPLITS}
@@ -47,7 +47,7 @@ def run(job: StageJob) -> dict[str, Any]:
         split, start, stop = item
         rows = read_arrow(examples.path / f"{split}.arrow")[start:stop].to_pylist()
         table, counts = rendered(make(), rows)
-        with job.draft.working(split) as folder:
+        with draft.working(split) as folder:
             write_arrow(table, folder / f"{name}.arrow")
         return dataclasses.asdict(counts)
 

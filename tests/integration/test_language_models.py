@@ -19,15 +19,15 @@ corpora:
   split: {{validation: 0.2, test: 0.2}}
   decontaminate: null
   tokenizer: {{vocabulary_size: 400}}
-  sequence_length: 64
+  sequence_length: 128
 pretrain:
   objective: {objective}
-  model: {{architecture: {architecture}, hidden_size: 32, layers: 1, heads: 2, max_positions: 64}}
+  model: {{architecture: {architecture}, hidden_size: 32, layers: 1, heads: 2, max_positions: 128}}
   batch_size: 16
   workers: 1
 finetune:
   {task}
-  max_length: 48
+  max_length: 112
   batch_size: 8
   learning_rate: 3e-3
   precision: fp32
@@ -42,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     places = [f"{name} lives in {place}." for name in NAMES for place in PLACES]
     (folder / "texts.txt").write_text("\n".join(places * 3), "utf-8")
     rows = [dialogue(number) for number in range(56)]
-    rows += [dialogue(1) | {"messages": dialogue(1)["messages"] * 9}]  # too long
+    rows += [{"messages": dialogue(number)["messages"] * 9} for number in range(20)]  # too long
     sources = [{"prompt": f"{name}, {place}", "completion": f"{name} lives in {place}."}
                for name in NAMES for place in PLACES]  # fmt: skip
     for name, lines in (("dialogues", rows), ("sources", sources)):
@@ -71,8 +71,9 @@ def test_chat_is_learned_the_same_at_any_number_of_workers(run, folder):
     keys = {"objective": "causal_lm", "architecture": "llama", "rows": "dialogues"}
     task = f'task: chat\n  template: "{folder}/chat.jinja"'
     alone = run("talk", **keys, task=task)
-    assert alone["render"]["train"]["dropped"] == {"longer than max_length": 1}
-    assert alone["finetune"]["unlearned"] == {"longer than max_length": 1}
+    dropped = alone["render"]["train"]["dropped"]
+    assert dropped.keys() == {"longer than max_length"}
+    assert alone["finetune"]["unlearned"] == dropped
     assert not alone["finetune"]["worse_than_guessing"]
     shared = run("talk", "finetune.workers=2", "finetune.evaluations=2", **keys, task=task)
     assert shared["finetune"]["workers"] == 2

@@ -110,6 +110,7 @@ def encodes_and_decodes(start: Start) -> bool:
         known = transformers.AutoConfig.for_model(start.shape.architecture)
     else:
         source = start.like if start.base is None else start.base
+        assert source is not None
         try:
             known = transformers.AutoConfig.from_pretrained(source)
         except (OSError, ValueError) as error:

@@ -137,7 +137,9 @@ class CausalTokens(LearnedTokens):
             raise NotRendered(next(iter(noted)))
         noted[REWRITTEN] = sum(one.rewritten for one in made)
         noted[UNKNOWN] = int(any(self.unknown_id in one.input_ids for one in kept))
-        sequences = [{"input_ids": one.input_ids, "learned": one.learned} for one in kept]
+        sequences: list[Mapping[str, Sequence[Any]]] = [
+            {"input_ids": one.input_ids, "learned": one.learned} for one in kept
+        ]
         return Rendering(sequences, +noted)
 
     def longest_rows(self, number: int) -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ name: lines
 corpora: {sources: {rows: {path: rows.jsonl}}}
 finetune: {task: generate, base: base, instruction: "{prompt}\\n", max_length: 24}
 """
-ROWS = [("今天天气很好", "Hello world"), ("Hello", "很好" * 40), ("a test", "很好"), ("x", "y")]
+ROWS = [("今天天气很好", "hello world"), ("hello", "很好" * 40), ("a test", "很好"), ("x", "y")]
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ pretrain:
 finetune:
   {task}
   max_length: 112
+  most_new_tokens: 12
   batch_size: 8
   learning_rate: 3e-3
   precision: fp32
@@ -53,13 +54,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(raymill: Callable[..., Outcome], folder: Path) -> Callable[..., dict[str, Any]]:
-    """Runs a recipe up to its fine-tuned model; returns the metrics by stage."""
+    """Runs a recipe up to its evaluation; returns the metrics by stage."""
 
     def run(name: str, *overrides: str, **keys: str) -> dict[str, Any]:
         path = folder / f"{name}.yaml"
         path.write_text(RECIPE.format(name=name, folder=folder, **keys), "utf-8")
         given = [f"--set={one}" for one in overrides]
-        place = ("--workspace", str(folder / "mill"), "--until", "finetune")
+        place = ("--workspace", str(folder / "mill"), "--until", "evaluate")
         outcome = raymill("run", str(path), *place, *given)
         assert outcome.status == 0, outcome.stderr
         return {stage["stage"]: stage["metrics"] for stage in outcome.answer["stages"]}
@@ -75,6 +76,9 @@ def test_chat_is_learned_the_same_at_any_number_of_workers(run, folder):
     assert dropped.keys() == {"longer than max_length"}
     assert alone["finetune"]["unlearned"] == dropped
     assert not alone["finetune"]["worse_than_guessing"]
+    figures = alone["evaluate"]["test"]
+    assert figures["loss"] == pytest.approx(alone["finetune"]["loss"], abs=1.0)
+    assert 0 <= figures["rouge_l"] <= 1
     shared = run("talk", "finetune.workers=2", "finetune.evaluations=2", **keys, task=task)
     assert shared["finetune"]["workers"] == 2
     for metric in ("loss", "accuracy", "tokens"):
@@ -86,3 +90,4 @@ def test_an_encoder_decoder_writes_completions(run):
     metrics = run("write", **keys, task="task: generate")
     assert metrics["render"]["train"]["dropped"] == {}
     assert not metrics["finetune"]["worse_than_guessing"]
+    assert metrics["evaluate"]["test"]["loss"] < 6

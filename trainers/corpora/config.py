@@ -230,6 +230,8 @@ class Corpora(Section):
         if not problems and not undecided:
             problems += self._about_labels(recipe, sources)
         if not problems:
+            problems += self._without_text(recipe, sources)
+        if not problems:
             problems += self._about_splits(recipe, {} if undecided else sources)
         # Of a label that is all documents' the task's own section tells.
         is_in_rows = any(source.label is None for source in sources.values())
@@ -291,6 +293,19 @@ class Corpora(Section):
                 "all labelled documents are for training (weak labels are, by default): give a "
                 "source with labels of its own, or `split: shares`",
             )
+
+    def _without_text(
+        self, recipe: "Recipe", of_examples: Mapping[str, Source]
+    ) -> Iterator[Conflict]:
+        """Sources of rows for fine-tuning that pretraining would find no text in."""
+        for name in of_examples if recipe.pretrain else ():
+            source, known = self.sources[name], self._columns.get(name)
+            if source.repeat and known and source.text_column not in known:
+                yield Conflict(
+                    f"corpora.sources.{name}.repeat",
+                    f"its rows are for {recipe.finetune.task}, without a column "
+                    f"{source.text_column!r} to pretrain on; set 0",
+                )
 
     def _about_splits(
         self, recipe: "Recipe", of_examples: Mapping[str, Source]

@@ -56,6 +56,15 @@ def test_a_model_from_scratch_needs_a_template() -> None:
         checked(*scratch, "finetune.template=null")
 
 
+def test_rows_without_a_text_are_not_pretrained_on() -> None:
+    scratch = ["pretrain={objective: causal_lm, model: {architecture: llama}}"]
+    scratch += ["finetune.base=null", "finetune.max_length=64", "corpora.sources.rows.repeat=1"]
+    with pytest.raises(
+        RecipeError, match=r"rows\.repeat: its rows are for chat, .*'text'.*; set 0"
+    ):
+        checked(*scratch)
+
+
 def test_a_template_that_is_not_there_is_told() -> None:
     with pytest.raises(RecipeError, match=r"finetune\.template: no such file 'chat\.jnja'"):
         checked("finetune.template=chat.jnja")

@@ -13,6 +13,7 @@ from cluster.recipe import section
 from cluster.recipe.loading import load, load_keys, override, shipped
 from cluster.recipe.section import Recipe
 from trainers.corpora.reading.config import Source
+from trainers.tasks.registry import TASKS
 
 VALID = """\
 # A recipe with every section.
@@ -433,7 +434,7 @@ def test_a_key_is_looked_for_among_those_of_its_task(tmp_path: Path, key: str, s
 def test_a_task_that_is_none_is_told_with_those_that_are(tmp_path: Path) -> None:
     path = tmp_path / "r.yaml"
     path.write_text("name: demo\nfinetune:\n  base: some/model\n  task: nerr\n")
-    told = "finetune.task: must be classify or ner, found 'nerr'; did you mean 'ner'?"
+    told = f"finetune.task: must be {' or '.join(TASKS)}, found 'nerr'; did you mean 'ner'?"
     with pytest.raises(RecipeError) as caught:
         load(path)
     assert str(caught.value) == f"{path}:4: {told}"

@@ -232,7 +232,7 @@ def mistral(conversation: Said, tools: Tools) -> list[Piece]:
 
 # Qwen3: what was thought before earlier answers is gone, and the last one always has a thought.
 
-QWEN_3 = (
+QWEN = (
     "{% if tools %}{{ '<|im_start|>system\n' + tools | tojson + '<|im_end|>\n' }}{% endif %}"
     "{% set ns = namespace(last=-1) %}{% for m in messages %}{% if m.role == 'user' %}"
     "{% set ns.last = loop.index0 %}{% endif %}{% endfor %}"
@@ -244,8 +244,14 @@ QWEN_3 = (
     "call.function.arguments | tojson + '\n</tool_call>' }}{% endfor %}{{ '<|im_end|>\n' }}"
     "{% else %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}"
     "{% endif %}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
+QWEN_3 = QWEN + "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+QWEN_3_5 = QWEN + (
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n<think>\n' }}"
+    "{% if enable_thinking is defined and not enable_thinking %}{{ '\n</think>\n\n' }}{% endif %}"
+    "{% endif %}"
+)
+"""Its prompt begins a thought, or has an empty one."""
 
 
 def qwen_3(conversation: Said, tools: Tools) -> list[Piece]:

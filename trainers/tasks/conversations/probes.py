@@ -8,7 +8,7 @@ to stop; and one whose marks leave out the answers.
 
 import re
 from collections.abc import Callable
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from cluster.errors import UserError
 from trainers.tasks.conversations.rows import ASSISTANT, USER, message
@@ -40,13 +40,20 @@ TOKEN_LIKE = re.compile(r"<[|｜][^<>|｜\s]+[|｜]>")
 """What looks like the name of a special token."""
 
 
-def ends_of_turn(template: ChatTemplate) -> tuple[int, ...]:
-    """The ids that end an answer. Raises UserError for a template that is refused."""
+class Probed(NamedTuple):
+    ends: tuple[int, ...]
+    """The ids that end an answer."""
+    asks_for_reasoning: bool
+    """Whether a prompt begins reasoning, without which no answer follows."""
+
+
+def probed(template: ChatTemplate) -> Probed:
+    """Raises UserError for a template that is refused."""
     text = _possible(lambda: template.text(CONVERSATION))
     absent = {*TOKEN_LIKE.findall(text)} - template.added.keys()
     if absent:
         raise unfit(f"the template writes {', '.join(sorted(absent))}, not in the vocabulary")
-    turn = _answered(template, text)
+    turn, asks_for_reasoning = _answered(template, text)
     if template.has_marks and not any(template.marks([QUESTION, ANSWER])[turn.begin : turn.end]):
         raise unfit("the template's {% generation %} marks leave out the answer")
     ends = {turn.ids[turn.end - 1]: None}
@@ -56,11 +63,11 @@ def ends_of_turn(template: ChatTemplate) -> tuple[int, ...]:
         called = None
     if called is not None:  # Llama 3.1 has an end of its own for these
         ends[called.ids[called.end - 1]] = None
-    return tuple(ends)
+    return Probed(tuple(ends), asks_for_reasoning)
 
 
-def _answered(template: ChatTemplate, text: str) -> Turn:
-    """The turn of an answer, which may have to come with reasoning."""
+def _answered(template: ChatTemplate, text: str) -> tuple[Turn, bool]:
+    """The turn of an answer, and whether it has to come with reasoning."""
     thought = message(ASSISTANT, ANSWER["content"], reasoning="Colours, then.")
     for answer in (ANSWER, thought):
         try:
@@ -70,7 +77,7 @@ def _answered(template: ChatTemplate, text: str) -> Turn:
                 raise unfit(_without_end(text)) from error
             continue
         if turn is not None:
-            return turn
+            return turn, answer is thought
     asked = template.text([QUESTION], asks=True)
     if template.text([QUESTION, ANSWER]).startswith(asked):
         raise unfit(

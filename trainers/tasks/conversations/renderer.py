@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from cluster.errors import UserError
-from trainers.tasks.conversations.probes import ends_of_turn
+from trainers.tasks.conversations.probes import probed
 from trainers.tasks.conversations.rows import ASSISTANT, Message
 from trainers.tasks.conversations.template import KEY, UNFINISHED, ChatTemplate, NotRendered
 
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 REWRITTEN = "no answer stands as the model would write it"
+WITHOUT_REASONING = (
+    "no reasoning, which the template asks for ({% set enable_thinking = false %} at its beginning "
+    "may change that)"
+)
 NO_TEMPLATE = (
     f"{KEY}: the tokenizer has no chat template; name a file with one, such as that of a model "
     "with this vocabulary that was trained on instructions, or start from such a model"
@@ -57,7 +61,8 @@ class Renderer:
         self._template = ChatTemplate(tokenizer)
         self.hash = self._template.hash
         """Of the template, which belongs to what a model depends on."""
-        self._ends = ends_of_turn(self._template)
+        self._ends, self.asks_for_reasoning = probed(self._template)
+        """Whether its prompts begin reasoning, so that no answer without is learned."""
         end_of_text = tokenizer.eos_token_id
         self.stop_ids: tuple[int, ...] = tuple(
             dict.fromkeys([*self._ends, *([] if end_of_text is None else [end_of_text])])
@@ -72,7 +77,7 @@ class Renderer:
         """A conversation as one sequence. Raises NotRendered where nothing of it is learned."""
         rendered, left = self._render(messages, tools, _answers(messages))
         if not any(rendered.learned):
-            raise NotRendered(REWRITTEN)
+            raise NotRendered(self._why_nothing(messages))
         return rendered._replace(rewritten=len(left))
 
     def sequences(self, messages: Sequence[Message], tools: str | None = None) -> list[Rendered]:
@@ -89,8 +94,12 @@ class Renderer:
             lost += last in rewritten
             left = [place for place in rewritten if place != last]
         if not found:
-            raise NotRendered(REWRITTEN)
+            raise NotRendered(self._why_nothing(messages))
         return [found[0]._replace(rewritten=lost), *found[1:]]
+
+    def _why_nothing(self, messages: Sequence[Message]) -> str:
+        has_reasoning = any(one["reasoning"] for one in messages)
+        return WITHOUT_REASONING if self.asks_for_reasoning and not has_reasoning else REWRITTEN
 
     def _render(
         self, messages: Sequence[Message], tools: str | None, answers: Sequence[int]

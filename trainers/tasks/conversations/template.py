@@ -121,12 +121,12 @@ class ChatTemplate:
         )
         return [bool(mark) for mark in encoded["assistant_masks"]]
 
-    def _end_of_turn(self, ids: Sequence[int]) -> int:
+    def _end_of_turn(self, ids: list[int]) -> int:
         """Behind the last added token, if nothing but white space follows it; else 0."""
         end = len(ids)
         while end and ids[end - 1] not in self._added_ids:
             end -= 1
-        behind = self._tokenizer.decode(ids[end:], clean_up_tokenization_spaces=False)
+        behind: Any = self._tokenizer.decode(ids[end:], clean_up_tokenization_spaces=False)
         return 0 if behind.strip() else end
 
     def _applied(self, messages: Sequence[Message], tools: str | None, **how: Any) -> Any:

@@ -16,6 +16,7 @@ from tests.conversations import (
     DEEPSEEK,
     ENDLESS_GLM,
     MARKED,
+    QWEN_3_5,
     TOYS,
     Piece,
     Toy,
@@ -106,6 +107,17 @@ def test_an_answer_that_history_rewrites_is_context() -> None:
     whole = renderer.render(turns)
     assert whole.rewritten == 2
     assert whole == renderer.sequences(turns)[0]._replace(rewritten=2)
+
+
+def test_a_template_that_asks_for_reasoning_learns_no_row_without() -> None:
+    """The line feed behind `<think>` would be another token before an empty thought."""
+    tokenizer = toy_tokenizer(TOYS["Qwen 3"])
+    renderer = Renderer(tokenizer, QWEN_3_5)
+    assert renderer.render(CONVERSATIONS["thought"].messages)
+    with pytest.raises(NotRendered, match="no reasoning, which the template asks for"):
+        renderer.sequences(CONVERSATIONS["single"].messages)
+    without = Renderer(tokenizer, f"{{% set enable_thinking = false %}}{QWEN_3_5}")
+    assert without.render(CONVERSATIONS["single"].messages)
 
 
 BROKEN: Mapping[str, tuple[Toy, str, str]] = {

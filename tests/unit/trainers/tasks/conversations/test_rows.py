@@ -137,7 +137,13 @@ def test_an_answer_may_be_kept_from_being_learned() -> None:
         ({"messages": openai("Who?", "I.")[1:]}, "roles out of order: message 1"),
         ({"messages": [*openai("Who?"), *openai("Who?", "I.")]}, "roles out of order: message 2"),
         (
-            {"messages": [*openai("Who?", "I."), {"role": "tool", "content": "1"}]},
+            {
+                "messages": [
+                    *openai("Who?", "I."),
+                    {"role": "tool", "content": "1"},
+                    {"role": "assistant", "content": "So."},
+                ]
+            },
             "an answer of a tool that was not called: message 3",
         ),
         (
@@ -145,7 +151,7 @@ def test_an_answer_may_be_kept_from_being_learned() -> None:
             "no answer that is to be learned",
         ),
         ({"messages": "Who?"}, "'Who?' is no JSON"),
-        ({"messages": ["Who?"]}, "'Who?' is no message"),
+        ({"messages": [1]}, "1 is no message"),
         ({"messages": [{"role": "narrator", "content": "x"}]}, "'narrator' is no role"),
         ({"messages": [{"role": ["user"], "content": "x"}]}, "is no role"),
         (

@@ -94,7 +94,7 @@ def file_hash(file: Path) -> str:
 
 @functools.lru_cache(maxsize=8)
 def _hash(file: Path, size_bytes: int, mtime_ns: int) -> str:
-    return Storage(str(file.parent)).sha256(file.name)
+    return Storage(str(file.parent.absolute())).sha256(file.name)
 
 
 def base_folder(

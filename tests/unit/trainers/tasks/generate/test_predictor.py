@@ -38,7 +38,7 @@ def test_prompts_and_truths_are_those_of_training(
     own.chat_template = TEMPLATE
     predictor = load(save_writer(tmp_path, own, "generate", architecture, **keys))
     settings = Generate(task="generate", base="x", max_length=48, **keys)
-    task = kind(settings, None, start(), str(tmp_path))
+    task = kind(settings, None, start(architecture), str(tmp_path))
     for row in ROWS:
         (sequence,) = task.render(row).sequences
         learned = predictor.truth(row).learned

@@ -23,7 +23,7 @@ conversations:
 
 def documents(tmp_path: Path, content: bytes, **keys: object) -> list[tuple[object, str]]:
     (tmp_path / "a.yml").write_bytes(content)
-    source = Source.model_validate({"path": str(tmp_path / "a.yml"), **keys})
+    source = Source(path=str(tmp_path / "a.yml")).model_copy(update=keys)
     found = [one for part in parts(source, "corpora.sources.x") for one in read(source, part)]
     return [(one.problem or one.values or one.text, one.where.rpartition("/")[2]) for one in found]
 

@@ -91,8 +91,11 @@ class GeneratedPredictor(predictor.Predictor):
     def records(
         self, rows: Sequence[Mapping[str, Any]], outputs: Sequence[Any]
     ) -> list[dict[str, Any]]:
-        """With how probable the model holds the true answers."""
-        learned = [self.truth(row).learned for row in rows]
+        """With how probable the model holds the true answers, as far as it has positions."""
+        most = None if self.model.config.is_encoder_decoder else positions_of(self.model)
+        learned = [
+            {name: ids[:most] for name, ids in self.truth(row).learned.items()} for row in rows
+        ]
         sums = forced(self.model, learned, self._pad_id)
         return [
             {**record, **of_row._asdict()}
@@ -107,10 +110,15 @@ def learned_of(rendered: Rendered) -> dict[str, list[int]]:
     return {"input_ids": rendered.input_ids, "labels": labels}
 
 
+def positions_of(model: Any) -> int | None:
+    """None of relative ones, which have no end."""
+    positions: int | None = getattr(model.config, "max_position_embeddings", None)
+    return positions
+
+
 def _most_prompt_tokens(model: Any, max_length: int, most_new_tokens: int) -> int:
-    """Of a prompt that leave room for an answer. Raises UserError where there is none. A model
-    whose positions are relative has none that end."""
-    positions = getattr(model.config, "max_position_embeddings", None)
+    """Of a prompt that leave room for an answer. Raises UserError where there is none."""
+    positions = positions_of(model)
     if positions is None or model.config.is_encoder_decoder:
         return max_length
     if most_new_tokens >= positions:

@@ -373,11 +373,11 @@ def test_too_many_unreadable_rows_are_refused(name: str, content: bytes, says: s
     ("source", "says"),
     [
         ({"path": "a.doc"}, "a.doc: unknown ending '.doc' (known: .txt, .jsonl, .json, .ndjson, "
-         ".csv, .tsv, .tab, .conll, .bio, .bmes, .iob, .parquet, .yaml, .yml, .zip, .tar); set the source's "
-         "`format`"),
+         ".csv, .tsv, .tab, .conll, .bio, .bmes, .iob, .parquet, .yaml, .yml, .zip, .tar); "
+         "set the source's `format`"),
         ({"path": "a.doc.gz"}, "a.doc.gz: unknown ending '.doc' (known: .txt, .jsonl, .json, "
-         ".ndjson, .csv, .tsv, .tab, .conll, .bio, .bmes, .iob, .parquet, .yaml, .yml, .zip, .tar); set the "
-         "source's `format`"),
+         ".ndjson, .csv, .tsv, .tab, .conll, .bio, .bmes, .iob, .parquet, .yaml, .yml, .zip, "
+         ".tar); set the source's `format`"),
         ({"path": "a.csv", "columns": {"text": "txt"}}, "a.csv: no column 'txt': set as "
          "`columns.text`; columns: label, "
          "text; did you mean 'text'?"),

@@ -1,5 +1,6 @@
 """Fine-tuned encoders: how fast they answer and learn beside Transformers (minilm.py), and how much
-better than what needs no fine-tuning (sentiment.py: each repeat is another seed).
+better than what needs no fine-tuning (sentiment.py: each repeat is another seed); and what packing
+is worth to a causal model (instructions.py).
 
 Some ten minutes a repeat on two cores, which must be quiet. `pip install '.[bench]'`.
 """
@@ -13,6 +14,7 @@ from typing import Any
 
 from tests.bench import minilm, sentiment, steady
 from tests.bench.harness import Metric, main
+from tests.bench.instructions import packed_vs_padded
 
 TEXTS = 20_000
 TIES = 2
@@ -53,6 +55,7 @@ METRICS = (
            "a Transformers pipeline at its best batch size"),
     Metric("encoder_vs_hf_trainer", "x tokens/s", encoder_vs_hf_trainer, ">= 1.2",
            "Hugging Face Trainer"),
+    Metric("packed_vs_padded", "x tokens/s", packed_vs_padded, ">= 1.5", "rows one by one"),
     Metric("accuracy_vs_tfidf", "x accuracy", functools.partial(accuracy_vs, "words"), "> 1",
            "a logistic regression on words"),
     Metric("accuracy_vs_frozen", "x accuracy", functools.partial(accuracy_vs, "frozen"), "> 1",

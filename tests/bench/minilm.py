@@ -157,29 +157,21 @@ class TokenTimes(Times):
 
     @property
     def tokens_per_second(self) -> float:
-        timed = [place for place, (_, step) in enumerate(self.steps) if step >= WARM]
+        return self.after(WARM)
+
+    def after(self, warm: int) -> float:
+        """Tokens a second, once so many steps are done."""
+        timed = [place for place, (_, step) in enumerate(self.steps) if step >= warm]
         seconds = self.steps[timed[-1]][0] - self.steps[timed[0]][0]
         return (self.tokens[timed[-1]] - self.tokens[timed[0]]) / seconds
 
 
 def fine_tune(rank: int, workers: int, folder: Path, source: str) -> float:
     """Tokens of texts a second of raymill's own loop."""
-    import torch
-    import torch.distributed as dist
-
-    from trainers.engine import journal, loop
-    from trainers.engine.job import TrainJob
     from trainers.models.build import Start
     from trainers.tasks.classify.spec import Classify
     from trainers.tasks.classify.task import ClassifyTask
 
-    os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1")
-    dist.init_process_group(
-        "gloo", store=dist.FileStore(str(folder / "store"), 1), rank=0, world_size=1
-    )
-    torch.set_num_threads(THREADS)
-    journal.INTERVAL_S = 0.0
-    loop.evaluate = lambda *_: {"loss": 0.0, "accuracy": 1.0}  # type: ignore[assignment]  # at the end
     settings = Classify.model_validate(
         {
             "labels": [*LABELS],
@@ -194,6 +186,25 @@ def fine_tune(rank: int, workers: int, folder: Path, source: str) -> float:
         }
     )
     task = ClassifyTask(settings, _examples(folder, source), Start(base=base()), base())
+    return tokens_per_second(task, settings, folder)
+
+
+def tokens_per_second(task: Any, settings: Any, folder: Path, warm: int = WARM) -> float:
+    """Of a training by raymill's own loop in this process, without padding, once `warm` steps are
+    done; it is not evaluated."""
+    import torch
+    import torch.distributed as dist
+
+    from trainers.engine import journal, loop
+    from trainers.engine.job import TrainJob
+
+    os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1")
+    dist.init_process_group(
+        "gloo", store=dist.FileStore(str(folder / "store"), 1), rank=0, world_size=1
+    )
+    torch.set_num_threads(THREADS)
+    journal.INTERVAL_S = 0.0
+    loop.evaluate = lambda *_: {"loss": 0.0, "accuracy": 1.0}  # type: ignore[assignment]  # at the end
     times = TokenTimes()
     real = loop._step
 
@@ -205,7 +216,7 @@ def fine_tune(rank: int, workers: int, folder: Path, source: str) -> float:
     loop._step = timed  # type: ignore[assignment]
     loop.train(TrainJob(lambda: task, settings, 17), Silent())
     dist.destroy_process_group()
-    return times.tokens_per_second
+    return times.after(warm)
 
 
 def _examples(folder: Path, source: str) -> Any:

@@ -39,6 +39,7 @@ class Case:
     def recipe_in(self, folder: Path) -> Any:
         sizes = {"hidden_size": self.hidden_size, "layers": self.layers}
         model = {"architecture": self.architecture, **sizes, "heads": self.hidden_size // 64}
+        model["max_positions"] = max(512, self.sequence_length)
         corpora = {
             "sources": {"none": {"path": "none.txt"}},
             "sequence_length": self.sequence_length,

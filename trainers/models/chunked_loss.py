@@ -27,10 +27,11 @@ MODEL_TYPES = (
 )  # fmt: skip
 """Types of Transformers models whose logits are their output layer's, of the last hidden state of
 their base model. Others scale or cap them (Cohere, Granite, Gemma from the second on)."""
-CHUNK_LOGITS = 1 << 22
-"""Logits of a chunk: few enough for a processor's cache."""
+CHUNK_LOGITS, GROUP_LOGITS = 1 << 21, 1 << 26
+"""Of a chunk, few enough for a processor's cache; and of the chunks that together leave their part
+of dL/dW, as all of that is read and written then."""
 CHUNK_TOKENS = {"cpu": 256, "cuda": 2048}
-"""At least: for every chunk the whole gradient of the weight is read and written."""
+"""Of a chunk at least, by type of device."""
 
 
 class LossHead(nn.Linear):
@@ -145,25 +146,31 @@ def _chunks(
     if bias is not None and needed[2]:
         by_bias = torch.zeros_like(bias, dtype=torch.float32)
     learned = torch.arange(len(labels), device=labels.device)[labels >= 0]
-    least = CHUNK_TOKENS.get(hidden.device.type, CHUNK_TOKENS["cuda"])
-    for places in learned.split(max(least, CHUNK_LOGITS // len(weight))):
-        states, targets = hidden[places], labels[places][:, None]
-        logits = functional.linear(states, weight, bias)
-        if counted:
-            correct += (logits.argmax(-1, keepdim=True) == targets).sum()
-        likelihoods = torch.log_softmax(logits, -1, dtype=torch.float32)
-        loss -= likelihoods.gather(1, targets).sum()
-        if not any(needed):
+    least, size = CHUNK_TOKENS.get(hidden.device.type, CHUNK_TOKENS["cuda"]), len(weight)
+    for group in learned.split(max(least, GROUP_LOGITS // size)):
+        by_logits = weight.new_empty((len(group), size)) if any(needed) else None
+        start = 0
+        for places in group.split(max(least, CHUNK_LOGITS // size)):
+            states, targets = hidden[places], labels[places][:, None]
+            logits = functional.linear(states, weight, bias)
+            if counted:
+                correct += (logits.argmax(-1, keepdim=True) == targets).sum()
+            likelihoods = torch.log_softmax(logits, -1, dtype=torch.float32)
+            loss -= likelihoods.gather(1, targets).sum()
+            if by_logits is None:
+                continue
+            exact = likelihoods.exp_()
+            exact.scatter_add_(1, targets, exact.new_full(targets.shape, -1.0))
+            if by_bias is not None:
+                by_bias += exact.sum(0)
+            rounded = by_logits[start : start + len(places)].copy_(exact)
+            if by_hidden is not None:
+                by_hidden[places] = rounded @ weight
+            start += len(places)
+        if by_logits is None or by_weight is None:
             continue
-        by_logits = likelihoods.exp_()
-        by_logits.scatter_add_(1, targets, by_logits.new_full(targets.shape, -1.0))
-        if by_bias is not None:
-            by_bias += by_logits.sum(0)
-        by_logits = by_logits.to(weight.dtype)
-        if by_hidden is not None:
-            by_hidden[places] = by_logits @ weight
-        if by_weight is not None and by_weight.dtype == weight.dtype:
-            torch.addmm(by_weight, by_logits.T, states, out=by_weight)
-        elif by_weight is not None:
-            by_weight += by_logits.T @ states
+        if by_weight.dtype == weight.dtype:
+            torch.addmm(by_weight, by_logits.T, hidden[group], out=by_weight)
+        else:
+            by_weight += by_logits.T @ hidden[group]
     return loss, correct, [by_hidden, by_weight, by_bias]

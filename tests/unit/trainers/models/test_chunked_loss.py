@@ -17,8 +17,9 @@ IGNORED = -100
 
 
 @pytest.fixture(autouse=True)
-def several_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+def several_groups_of_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunked_loss, "CHUNK_LOGITS", 4 * VOCABULARY)
+    monkeypatch.setattr(chunked_loss, "GROUP_LOGITS", 10 * VOCABULARY)
     monkeypatch.setitem(chunked_loss.CHUNK_TOKENS, "cpu", 3)
 
 
@@ -113,7 +114,7 @@ def test_bf16_is_as_near_to_fp32_as_the_plain_loss(is_cast: bool) -> None:
     ):
         assert found.dtype == other.dtype
         error, usual = ((one.float() - truth).norm() for one in (found, other))
-        assert error <= 1.5 * usual  # each chunk is rounded, of four tokens here
+        assert error <= 1.5 * usual  # each group of chunks is rounded, of ten tokens here
 
 
 def test_gradients_of_one_loss_can_be_had_once() -> None:

@@ -94,6 +94,7 @@ def test_bytes_grow_evenly_with_the_micro_batch(
 ) -> None:
     monkeypatch.setitem(chunked_loss.CHUNK_TOKENS, "cpu", 20)  # several of one sequence
     monkeypatch.setattr(chunked_loss, "CHUNK_LOGITS", 1)
+    monkeypatch.setattr(chunked_loss, "GROUP_LOGITS", 1)
     two, three, four = (
         trace(outline(learned), batch(learned, size), torch.bfloat16) for size in (2, 3, 4)
     )
@@ -112,6 +113,7 @@ def test_logits_of_a_large_vocabulary_are_in_chunks(
     whole.model.lm_head.__class__ = torch.nn.Linear
     monkeypatch.setitem(chunked_loss.CHUNK_TOKENS, "cpu", 20)
     monkeypatch.setattr(chunked_loss, "CHUNK_LOGITS", 1)
+    monkeypatch.setattr(chunked_loss, "GROUP_LOGITS", 1)
     chunked, plain = (trace(one, given, torch.float32) for one in (outline(learned), whole))
     logits = 4 * PIECES * int(learned.targets(given))
     assert plain.activations.max() - chunked.activations.max() > logits

@@ -10,6 +10,7 @@ from torch import Tensor
 from trainers.models import chunked_loss
 from trainers.models.chunked_loss import MODEL_TYPES, loss_head, prepare
 from trainers.models.lean_imports import transformers
+from trainers.tasks import causal_loss as tasks_loss
 from trainers.tasks.causal_loss import causal_loss
 from trainers.tasks.cross_entropy import cross_entropy
 from trainers.tasks.task import IGNORED
@@ -114,7 +115,9 @@ def test_with_adapters_in_layers_and_before_them() -> None:
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no g++")
-def test_compiled() -> None:
+@pytest.mark.parametrize("whole", [0, 1 << 25], ids=["chunks", "few"])
+def test_compiled(whole: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks_loss, "WHOLE_LOGITS", whole)
     torch._dynamo.reset()
     learner = model("llama").train()
     inputs, labels = batch()

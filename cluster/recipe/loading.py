@@ -205,16 +205,18 @@ def _explain(
             unknown = f"unknown key (value {show(item['input'])})"
             siblings = _fields(model, item["loc"][:-1])
             if keys[-1] in _fields(model, keys[:-1]):
-                return f"{where}: {unknown}; another task has it, this one {', '.join(siblings)}"
+                kind = _told_by(keys[:-1])[0]
+                return f"{where}: {unknown}; another {kind} has it, this one {', '.join(siblings)}"
             hint = nearest(str(keys[-1]), siblings) or f"; known: {', '.join(siblings)}"
             return f"{where}: {unknown}{hint}"
         case "missing":
             return f"{where}: missing; it must be given"
-        case "union_tag_invalid":  # a section of several kinds, told by its key `task`
-            known, task = _choices(item), item["input"]["task"]
-            where = _where(document, source, assigned, ".".join(map(str, [*keys, "task"])))
-            hint = nearest(str(task), known)
-            return f"{where}: must be {' or '.join(known)}, found {show(task)}{hint}"
+        case "union_tag_invalid":  # a section of several kinds
+            key = _told_by(keys)[1]
+            known, kind = _choices(item), item["input"][key]
+            where = _where(document, source, assigned, ".".join(map(str, [*keys, key])))
+            hint = nearest(str(kind), known)
+            return f"{where}: must be {' or '.join(known)}, found {show(kind)}{hint}"
         case "value_error" | "assertion_error":
             return f"{where}: {cause}"
         case kind:
@@ -222,6 +224,11 @@ def _explain(
             message = EXPECTED.get(kind) or item["msg"].replace("Input should", "must")
             hint = nearest(str(item["input"]), _choices(item))
             return f"{where}: {message}, found {show(item['input'])}{hint}"
+
+
+def _told_by(keys: Sequence[Any]) -> tuple[str, str]:
+    """Of a section of several kinds, what such a kind is, and which of its keys says it."""
+    return ("task", "task") if [*keys] == ["finetune"] else (str(keys[-1]), "name")
 
 
 def _where(document: dict[str, Any], source: str, assigned: Iterable[str], key: str) -> str:

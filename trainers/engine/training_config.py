@@ -11,6 +11,7 @@ from cluster.store.artifacts import Artifact
 from cluster.store.bases import taken_for_hub_id
 from cluster.store.storage import Storage
 from trainers.engine.deepspeed_config import Zero, refuse_contradictions
+from trainers.methods.config import Adapting
 from trainers.models.published import refuse_damaged
 
 
@@ -233,6 +234,11 @@ class Training(Section):
     def worker_cpus(self) -> int:
         """Of one worker; one, while `auto` is not decided."""
         return 1 if self.cpus_per_worker == "auto" else self.cpus_per_worker
+
+    @property
+    def adapter(self) -> Adapting | None:
+        """What is trained in place of all weights, if not these."""
+        return None
 
     @property
     def sp_size(self) -> int:

@@ -7,15 +7,16 @@ names its implementation as strings, so that checking a recipe imports no torch.
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cluster.errors import UserError
-from cluster.recipe.section import Conflict, Recipe, Section, nearest, operational
+from cluster.recipe.section import Conflict, Invalid, Recipe, Section, nearest, operational
 from cluster.store.artifacts import Artifact
 from trainers.corpora.examples.task_rows import TaskRows
 from trainers.engine.training_config import Training
+from trainers.methods.config import AdaLora, Adapting, Full, Lora, Method
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +108,12 @@ class TaskSection(TaskRows, Training):
     """Keys that all trials of a search share, to be comparable and to fit the same data."""
 
     task: str
+    method: Method = Full()
+    """What is trained: all weights (`full`), or an adapter beside frozen ones; its name, or a
+    section with its name and keys of its own."""
+    learning_rate: float = Field(default=Full.learning_rate, gt=0, le=1)
+    """Peak, after the warm-up; by default what suits the method: 5e-5 for full, ten times that for
+    lora. Adafactor takes it as a share of each matrix's own size."""
     max_length: int = Field(default=128, ge=8)
     """Tokens of a text that the model sees; what is longer is cut, and counted."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
@@ -115,6 +122,24 @@ class TaskSection(TaskRows, Training):
     """Puts texts of similar length into a batch, which then has less padding: faster where lengths
     differ, but the batches are less random. All texts still come once an epoch."""
     evaluation: Evaluation = operational(Evaluation())
+
+    @model_validator(mode="after")
+    def _rate_suits_the_method(self) -> Self:
+        if "learning_rate" not in self.model_fields_set:
+            # As a default: a trial with another method has another one.
+            object.__setattr__(self, "learning_rate", self.method.learning_rate)
+        return self
+
+    @model_validator(mode="after")
+    def _method_can_be_trained(self) -> Self:
+        refused = method_refusal(self)
+        if refused is not None:
+            raise Invalid("method", refused)
+        return self
+
+    @property
+    def adapter(self) -> Adapting | None:
+        return None if isinstance(self.method, Full) else self.method
 
     @property
     def most_tokens(self) -> int | None:
@@ -165,6 +190,12 @@ class TaskSection(TaskRows, Training):
     def refuse_examples(self, examples: Artifact) -> None:
         """Raises UserError if the task cannot be learned from these examples."""
 
+    def warnings(self, recipe: Recipe) -> Iterator[str]:
+        yield from super().warnings(recipe)
+        if self.adapter is not None:
+            for told in self.adapter.advice(self.learning_rate):
+                yield f"finetune.method: {told}"
+
     def card(self, examples: Artifact, metrics: Mapping[str, Any]) -> dict[str, Any]:
         """What its Predictor must know of a model, as plain JSON; `metrics` are of the
         validation."""
@@ -186,6 +217,12 @@ class TaskSection(TaskRows, Training):
                 "needs pretrain.model or pretrain.like: only a model from scratch can be built "
                 "without its weights",
             )
+        if self.evaluation.without_pretraining and self.adapter is not None:
+            yield Conflict(
+                "finetune.evaluation.without_pretraining",
+                f"needs method: full, found {self.adapter.name}: an adapter of random weights "
+                "says nothing",
+            )
         if recipe.pretrain is None:
             return
         if recipe.pretrain.objective not in self.objectives:
@@ -199,6 +236,26 @@ class TaskSection(TaskRows, Training):
                 "finetune.max_length",
                 f"{self.max_length} is over pretrain.model.max_positions = {shape.max_positions}",
             )
+
+
+def method_refusal(settings: TaskSection) -> str | None:
+    """Why a method cannot be trained with the other keys of its section, or None. Pure."""
+    method, stage = settings.method, settings.zero.stage
+    if isinstance(method, AdaLora) and stage == 3:
+        return (
+            "adalora needs zero.stage: 0, 1 or 2, found 3, which cuts the matrices whose importance"
+            " it measures"
+        )
+    if not isinstance(method, Lora):
+        return None
+    if method.base_bits is not None and (stage == 3 or settings.gpus_per_worker == 0):
+        return (
+            f"base_bits = {method.base_bits} needs gpus_per_worker of 1 and zero.stage: 0, 1 or 2, "
+            f"found {settings.gpus_per_worker:g} and {stage}"
+        )
+    if method.lora_plus is not None and settings.optimizer not in ("adamw", "lion"):
+        return f"lora_plus needs optimizer: adamw or lion, found {settings.optimizer}"
+    return None
 
 
 def gate_refusal(task: type[TaskSection], name: str, limit: float) -> str | None:

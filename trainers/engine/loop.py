@@ -26,10 +26,14 @@ from trainers.engine.job import Ended, Report, TrainJob
 from trainers.engine.journal import Journal
 from trainers.engine.stop_requests import Request, RequestSource, no_request
 from trainers.engine.training_config import Training
+from trainers.methods import saving
+from trainers.methods.adapt import adapt
+from trainers.methods.rank_budget import RankBudget
 from trainers.models import build, packed_attention
 from trainers.models.export import export
 from trainers.parallel import sequence_parallel
 from trainers.parallel.topology import Topology
+from trainers.tasks.flops import beside_frozen
 from trainers.tasks.task import Batch, Counts, Guess, Objective, Task
 
 
@@ -57,6 +61,9 @@ def train(
         progress.line(begun_anew)
     _refuse_cut_batches(task, settings, workers)
     flops, parameters = task.flops(objective.model), build.parameter_count(objective.model)
+    adapted = adapt(objective.model, settings.adapter) if settings.adapter else None
+    if adapted is not None:
+        flops, trained = beside_frozen(flops), build.trained_count(objective.model)
     if settings.activation_checkpointing:
         build.recompute_activations(objective.model)
     for part in build.parts(objective.model).values():
@@ -67,6 +74,7 @@ def train(
     is_compiled = settings.compile and try_compile(objective, device, progress)
     topology = Topology.of(rank, workers, settings.sp_size, settings.tp_size)
     engine = zero.engine(objective, settings, sequence_parallel.prepare(objective.model, topology))
+    budget = RankBudget.of(engine, adapted) if adapted else None
     rows, validation = task.rows("train"), task.rows("validation")
     total_steps = schedule.steps(settings, len(rows))
     checkpoints = Checkpoints(engine, job.draft, settings.checkpoints_kept, progress)
@@ -92,7 +100,7 @@ def train(
 
         while state.fraction < 1:
             clock.request = request()
-            loss = _step(engine, job, topology, batches, state, total_steps, clock, watch)
+            loss = _step(engine, job, topology, batches, state, total_steps, clock, watch, budget)
             watch.after_step(engine, state, loss, roll_back)
             evaluations, is_saved = int(state.fraction * settings.evaluations), False
             is_evaluated = evaluations > state.evaluations
@@ -122,7 +130,10 @@ def train(
             progress.line(_warning(guess, metrics))
         if job.draft is not None:
             with journal.spent("export"):
-                export(engine, objective.model, task.tokenizer(), job.draft)
+                if adapted is None:
+                    export(engine, objective.model, task.tokenizer(), job.draft)
+                else:
+                    saving.export(engine, adapted, task.tokenizer(), job.draft, precision)
         costs = journal.end(state)
     return {
         **metrics,
@@ -131,6 +142,7 @@ def train(
         **_totals(state),
         **costs,
         "parameters": parameters,
+        **({"trained_parameters": trained} if adapted else {}),
         "precision": precision,
         "compiled": is_compiled,
         "workers": workers,
@@ -172,6 +184,7 @@ def _step(
     total_steps: int,
     clock: "_Clock",
     watch: AnomalyWatch,
+    budget: RankBudget | None,
 ) -> float:
     """One optimizer step on one global batch; returns this rank's part of the batch's mean loss."""
     settings, rank, workers = job.settings, dist.get_rank(), dist.get_world_size()
@@ -197,16 +210,23 @@ def _step(
     clock.request = Request.STOP if stops else Request.SAVE if saves else Request.NOTHING
     targets = max(targets, 1.0)  # masks may have left nothing to learn
     for group in engine.optimizer.param_groups:
-        group["lr"] = schedule.rate(settings, state.fraction, 1 / total_steps)
+        rate = schedule.rate(settings, state.fraction, 1 / total_steps)
+        group["lr"] = rate * group["rate_factor"]
     loss_sum = torch.zeros((), dtype=torch.float64, device=engine.device)
     # DeepSpeed averages over ranks; the global mean is over targets.
     scale = zero.gradient_divisor(settings, topology) / targets
     for number, (batch, weight) in enumerate(share.micro_batches, start=1):
         loss, _ = engine(_on(engine.device, batch))
         loss_sum += loss.detach() * weight * topology.counts_loss
-        if number == len(share.micro_batches):
+        is_last = number == len(share.micro_batches)
+        if is_last:
             weight *= watch.loss_factor(state, loss_sum, targets)
-        engine.backward(loss * (weight * scale), scale_wrt_gas=False)
+        learned = loss * (weight * scale)
+        if is_last and budget is not None:
+            learned = learned + budget.penalty
+        engine.backward(learned, scale_wrt_gas=False)
+        if is_last and budget is not None:
+            budget.before_step()
         engine.step()
     state.step += 1
     state.samples += settings.batch_size
@@ -216,6 +236,8 @@ def _step(
     state.data_wait_seconds += max(waits_s)  # all wait for the slowest
     by_clock = seconds / (settings.max_minutes * 60) if settings.max_minutes else 0.0
     state.fraction = min(1.0, max(state.step / total_steps, by_clock))
+    if budget is not None:
+        budget.after_step(state.step, state.fraction)
     return float(loss_sum) / targets
 
 

@@ -11,17 +11,12 @@ import torch
 from torch import nn
 
 from trainers.engine.training_config import Training
+from trainers.methods.groups import decays, rate_factor
 
 
 def optimizer(module: nn.Module, settings: Training) -> torch.optim.Optimizer:
     """The optimizer of a training; norms, biases and other vectors do not decay."""
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    matrices = [parameter for parameter in parameters if parameter.ndim >= 2]
-    vectors = [parameter for parameter in parameters if parameter.ndim < 2]
-    groups = [
-        {"params": matrices, "weight_decay": settings.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
+    groups = parameter_groups(module, settings)
     learning_rate, betas = settings.learning_rate, (settings.beta1, settings.beta2)
     match settings.optimizer:
         case "adamw":
@@ -31,13 +26,32 @@ def optimizer(module: nn.Module, settings: Training) -> torch.optim.Optimizer:
         case "adafactor":
             return torch.optim.Adafactor(groups, lr=learning_rate)
         case "muon":
-            in_layers = _in_layers(module)
-            first = {
-                "params": [one for one in matrices if one in in_layers],
-                "weight_decay": settings.weight_decay,
-            }
-            groups[0]["params"] = [one for one in matrices if one not in in_layers]
-            return Muon([first, *groups], lr=learning_rate, betas=betas)
+            in_layers, (matrices, *others) = _in_layers(module), groups
+            first, rest = (
+                {**matrices, "params": [one for one in matrices["params"] if one in in_layers]},
+                {**matrices, "params": [one for one in matrices["params"] if one not in in_layers]},
+            )
+            return Muon([first, rest, *others], lr=learning_rate, betas=betas)
+
+
+def parameter_groups(module: nn.Module, settings: Training) -> list[dict[str, Any]]:
+    """What is trained, those that decay first; `rate_factor` is a group's share of the learning
+    rate. None is empty."""
+    groups: dict[tuple[float, bool], dict[str, Any]] = {}
+    for name, parameter in module.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        factor, is_decayed = rate_factor(name, settings.adapter), decays(name, parameter.ndim)
+        group = groups.setdefault(
+            (factor, not is_decayed),
+            {
+                "params": [],
+                "weight_decay": settings.weight_decay if is_decayed else 0.0,
+                "rate_factor": factor,
+            },
+        )
+        group["params"].append(parameter)
+    return [groups[key] for key in sorted(groups)]
 
 
 def _in_layers(module: nn.Module) -> set[nn.Parameter]:

@@ -11,7 +11,7 @@ from cluster.store.artifacts import Artifact
 from cluster.store.bases import taken_for_hub_id
 from cluster.store.storage import Storage
 from trainers.engine.deepspeed_config import Zero, refuse_contradictions
-from trainers.methods.config import Adapting
+from trainers.methods.config import Adapting, ServedBy
 from trainers.models.published import refuse_damaged
 
 
@@ -238,6 +238,11 @@ class Training(Section):
     @property
     def adapter(self) -> Adapting | None:
         """What is trained in place of all weights, if not these."""
+        return None
+
+    @property
+    def served_by(self) -> ServedBy | None:
+        """What can serve the model that is made; None of one that is only trained further."""
         return None
 
     @property

@@ -66,8 +66,8 @@ class LowRank(Merging):
     dropout: float = Field(default=0.05, ge=0, lt=1)
     """Of the adapter's inputs."""
     targets: Literal["all-linear"] | list[str] = "all-linear"
-    """The layers that are adapted: all linear ones of the model's body, or those whose names end so,
-    such as `[q_proj, v_proj]`."""
+    """The layers that are adapted: all linear ones of the model's body, or those whose names end
+    so, such as `[q_proj, v_proj]`."""
 
 
 class Lora(LowRank):
@@ -78,7 +78,8 @@ class Lora(LowRank):
     name: Literal["lora"]
     rank: int = Field(default=16, ge=1)
     rslora: bool = False
-    """Scales by the square root of the rank, so that higher ranks learn too (Kalajdzievski 2023)."""
+    """Divides by the square root of the rank in place of the rank, so that higher ranks learn too
+    (Kalajdzievski 2023)."""
     dora: bool = False
     """Learns the length of each weight's columns apart from their direction (Liu et al. 2024):
     closer to full fine-tuning at low ranks, and slower."""
@@ -199,6 +200,20 @@ class Bottleneck(Adapting):
     name: Literal["adapter"]
     size: int = Field(default=64, ge=1)
     """Units between the two."""
+
+
+ServedBy = Literal["encoder", "vllm_adapter", "vllm_merged", "transformers"]
+"""raymill's endpoint for encoders; vLLM, with the model as an adapter of its base, or whole; or
+Transformers alone."""
+
+
+def served_by(method: Section) -> ServedBy:
+    """What can serve a model that makes texts. vLLM takes LoRA as an adapter, but neither DoRA nor
+    layers that are trained whole (vllm-project/vllm#55796), which models of texts have none of.
+    Pure."""
+    if isinstance(method, Full) or (isinstance(method, Adapting) and method.is_merged):
+        return "vllm_merged"
+    return "vllm_adapter" if isinstance(method, Lora) and not method.dora else "transformers"
 
 
 def _as_section(value: Any) -> Any:

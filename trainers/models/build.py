@@ -11,6 +11,7 @@ from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 
 from cluster.errors import UserError
+from trainers.methods.loading import whole
 from trainers.models import packed_attention
 from trainers.models.lean_imports import transformers
 from trainers.models.published import refuse_other_bytes
@@ -91,7 +92,9 @@ def build(
         else:
             if os.environ.get("LOCAL_RANK", "0") == "0":  # once a node
                 refuse_other_bytes(Path(source))
-            model = _loaded(source, kind, named, _to_begin_anew(known_config, head, config))
+            with whole(source) as folder:
+                anew = _to_begin_anew(known_config, head, config)
+                model = _loaded(folder, source, kind, named, anew)
     except (OSError, ValueError, StrictDataclassError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{key}: cannot load {source!r}: {reason}") from error
@@ -139,11 +142,12 @@ def _to_begin_anew(known: Any, head: str, config: dict[str, Any]) -> Part | None
     return "last layer" if config.get("label2id", known.label2id) != known.label2id else None
 
 
-def _loaded(source: str, kind: Any, config: dict[str, Any], anew: Part | None) -> Any:
-    """The model in a folder or of a hub id. Raises UserError where other weights than those that
-    begin anew are not of the sizes that its config says."""
+def _loaded(folder: str, source: str, kind: Any, config: dict[str, Any], anew: Part | None) -> Any:
+    """The model in a folder or of a hub id, made of this source; `absent_in_base` names the weights
+    that are not in it. Raises UserError where other weights than those that begin anew are not of
+    the sizes that its config says."""
     model, found = kind.from_pretrained(
-        source,
+        folder,
         dtype=torch.float32,
         ignore_mismatched_sizes=True,
         output_loading_info=True,
@@ -159,6 +163,7 @@ def _loaded(source: str, kind: Any, config: dict[str, Any], anew: Part | None) -
             )
     for layer in layers:
         layer.reset_parameters()
+    model.name_or_path, model.absent_in_base = source, sorted(found["missing_keys"])
     if anew is not None:
         what = "another task" if anew == "head" else "other labels"
         model.begun_anew = f"the {anew} of {source} was for {what}, and begins anew"
@@ -271,6 +276,11 @@ def from_shape(shape: Shape, tokenizer: "PreTrainedTokenizerFast", **config: Any
 def parameter_count(model: "PreTrainedModel") -> int:
     """Parameters, tied ones once."""
     return sum(parameter.numel() for parameter in model.parameters())
+
+
+def trained_count(model: "PreTrainedModel") -> int:
+    """Of these, those that are trained."""
+    return sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
 
 
 def is_causal(model: "PreTrainedModel") -> bool:

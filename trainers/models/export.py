@@ -45,7 +45,7 @@ def export(engine: Any, model: Any, tokenizer: "PreTrainedTokenizerFast", draft:
 def _write_weights(engine: Any, model: "PreTrainedModel", folder: Path | None) -> None:
     """Every rank brings its part of every weight; the rank with a folder writes."""
     weights = models.weights(model)
-    whole = _Whole(engine)
+    whole = Whole(engine)
     outlines = {name: _outline(weight) for name, weight in weights.items()}
     files = split_torch_state_dict_into_shards(outlines, max_shard_size=FILE_BYTES)
     for file, names in files.filename_to_tensors.items():
@@ -69,7 +69,7 @@ def _outline(weight: Tensor) -> Tensor:
     return torch.empty(shape, dtype=dtype, device="meta")
 
 
-class _Whole:
+class Whole:
     """Whole weights of an engine in fp32. Called by every rank, for the same weight."""
 
     def __init__(self, engine: Any):

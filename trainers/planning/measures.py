@@ -16,6 +16,7 @@ from trainers import finetune, pretrain
 from trainers.corpora.tokens import tokenizer as tokenizers
 from trainers.engine import attention
 from trainers.engine.training_config import Training
+from trainers.methods.adapt import adapt
 from trainers.models import build
 from trainers.planning import synthetic_corpus
 from trainers.planning.tracing import Trace, trace
@@ -30,6 +31,8 @@ class Measures:
     """What a training's model takes, for any micro-batch."""
 
     parameters: int
+    trained: int
+    """Of these; or of an adapter beside them, with the head that is trained whole."""
     traces: Sequence[Trace]
     """Of TRACED. An evaluation takes less than these, even of twice as many sequences."""
 
@@ -63,13 +66,16 @@ def measure(
         for size in TRACED:
             with torch.device("meta"):
                 model = task.model()
+                parameters = build.parameter_count(model)
+                if settings.adapter is not None:
+                    adapt(model, settings.adapter)
             for part in build.parts(model).values():
                 attention.prepare(part, device)
             if settings.activation_checkpointing:
                 build.recompute_activations(model)
             batch = task.collate(task.longest_rows(size), range(size))
             traces.append(trace(Objective(model, task), batch, dtype))
-        return Measures(build.parameter_count(model), traces)
+        return Measures(parameters, build.trained_count(model), traces)
 
 
 def _task(recipe: Recipe, section: str, done: Mapping[str, Artifact | None], folder: Path) -> Task:

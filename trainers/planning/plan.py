@@ -79,6 +79,9 @@ def _section(
         "hardware": dataclasses.asdict(units),
         "mfu": mfu,
         "parameters": measures.parameters,
+        "method": settings.adapter.name if settings.adapter else "full",
+        "trained_parameters": measures.trained,
+        "served_by": settings.served_by,
         "precision": precision,
         "workers": settings.least_workers,
         "cpus_per_worker": settings.worker_cpus,
@@ -144,10 +147,11 @@ def peak(
     share = -(-settings.batch_size // settings.least_dp_size)
     engine = states.Engine.of(
         settings,
-        measures.parameters,
+        measures.trained,
         bytes_each=4 if precision == "fp32" else 2,
         micro_batches=-(-share // micro_batch),
         on_gpu=on_gpu,
+        frozen=measures.parameters if settings.adapter else 0,
     )
     activations = measures.activations(micro_batch / settings.workers_per_group)
     by_moment = states.moments(engine, activations, measures.gradients)

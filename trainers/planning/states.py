@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from trainers.engine.training_config import Training
+from trainers.methods.config import Lora
 from trainers.models.export import FILE_BYTES
 
 FP32 = 4
@@ -82,11 +83,21 @@ class Engine:
     are_weights_offloaded: bool
     fills_buckets: bool
     """Whether memory is taken by what is written, as on CPUs, or by what is allocated."""
+    frozen: int = 0
+    """Weights beside those that are trained, which alone are `parameters`."""
+    frozen_bytes_each: float = FP32
 
     @classmethod
     def of(
-        cls, settings: Training, parameters: int, bytes_each: int, micro_batches: int, on_gpu: bool
+        cls,
+        settings: Training,
+        parameters: int,
+        bytes_each: int,
+        micro_batches: int,
+        on_gpu: bool,
+        frozen: int = 0,
     ) -> "Engine":
+        bits = settings.adapter.base_bits if isinstance(settings.adapter, Lora) else None
         passed: Any = settings.deepspeed.get("zero_optimization", {})
         known = {key: int(passed.get(key, default)) for key, default in DEFAULTS.items()}
         return cls(
@@ -101,6 +112,8 @@ class Engine:
             is_offloaded=settings.zero.offload_optimizer is not None,
             are_weights_offloaded=settings.zero.offload_parameters is not None,
             fills_buckets=not on_gpu,
+            frozen=frozen,
+            frozen_bytes_each=bits / 8 if bits else bytes_each,
         )
 
     @property
@@ -233,9 +246,27 @@ def moments(engine: Engine, activations: Any, gradients: Any) -> Mapping[str, Me
         for name, kept in _kept_by_heap(engine, by_moment, float(activations.max())).items():
             memory = by_moment[name]
             by_moment[name] = dataclasses.replace(memory, activations=memory.activations + kept)
+    by_moment = {name: _with_frozen(engine, name, memory) for name, memory in by_moment.items()}
     # In fp32 on the CPU, then cast; whole, before it is cut.
-    built = engine.parameters * (FP32 if engine.fills_buckets else engine.bytes_each)
-    return {"build": Memory(weights=built), **by_moment}
+    each = FP32 if engine.fills_buckets else engine.bytes_each
+    return {"build": Memory(weights=(engine.parameters + engine.frozen) * each), **by_moment}
+
+
+def _with_frozen(engine: Engine, moment: str, memory: Memory) -> Memory:
+    """The weights of a base beside what is trained of an adapter: stage 3 cuts them, and has whole
+    ones for the passes. At the export another process reads the base in fp32."""
+    size = engine.frozen * engine.frozen_bytes_each
+    is_cut = engine.stage == 3
+    weights = size / engine.workers if is_cut else size
+    gathered = min(engine.frozen, engine.live) * engine.bytes_each if is_cut else 0.0
+    memory = dataclasses.replace(memory, weights=memory.weights + weights)
+    if moment in ("passes", "reduce"):
+        memory = dataclasses.replace(memory, buffers=memory.buffers + gathered)
+    if moment == "export" and engine.fills_buckets:
+        memory = dataclasses.replace(memory, buffers=memory.buffers + FP32 * engine.frozen)
+    elif moment == "export":
+        memory = dataclasses.replace(memory, host=memory.host + FP32 * engine.frozen)
+    return memory
 
 
 def _exporting(engine: Engine) -> Memory:

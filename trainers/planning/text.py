@@ -22,6 +22,12 @@ MOMENTS = {
     "step": "in the optimizer's step",
     "export": "while the model is exported",
 }
+SERVED_BY = {
+    "encoder": "raymill's endpoint for encoders",
+    "vllm_adapter": "vLLM, as an adapter of its base",
+    "vllm_merged": "vLLM, as a whole model",
+    "transformers": "Transformers alone; with merge: true, or method: lora, vLLM could",
+}
 
 
 def as_text(plans: Mapping[str, Any]) -> str:
@@ -32,8 +38,10 @@ def _section(name: str, plan: Mapping[str, Any]) -> list[str]:
     units, share = plan["hardware"], plan["gpus_per_worker"]
     of_device = f"{share:g} of {units['name']}" if 0 < share < 1 else units["name"]
     and_gpu = f" and {share:g} GPU" if share else ""
+    trained, served_by = plan["trained_parameters"], plan["served_by"]
+    by = "" if plan["method"] == "full" else f" ({plan['method']} trains {trained:,})"
     lines = [
-        f"{name}: {plan['parameters']:,} parameters in {plan['precision']}, "
+        f"{name}: {plan['parameters']:,} parameters in {plan['precision']}{by}, "
         f"{_counted(plan['workers'], 'worker')} of "
         f"{_counted(plan['cpus_per_worker'], 'CPU')}{and_gpu}; a step is "
         f"{_counted(plan['micro_batches'], 'micro-batch', 'es')} of "
@@ -50,6 +58,8 @@ def _section(name: str, plan: Mapping[str, Any]) -> list[str]:
     lines.append(f"  {_fit(plan)}")
     if units["name"] != CPU:
         lines.append(f"  GPUs with room for it as it is: {', '.join(plan['room']) or 'none known'}")
+    if served_by is not None:
+        lines.append(f"  served by {SERVED_BY[served_by]}")
     return [*lines, f"  {_time(plan)}"]
 
 

@@ -24,9 +24,9 @@ from trainers.corpora.cleaning.config import Clean
 from trainers.corpora.cleaning.rules import normalize
 from trainers.corpora.reading.formats.rows import Problem
 from trainers.corpora.tokens import tokenizer as tokenizers
+from trainers.methods import loading
 from trainers.models.card import read_card
 from trainers.models.devices import multiplies_bf16
-from trainers.models.lean_imports import transformers
 from trainers.models.published import refuse_other_bytes
 from trainers.tasks.encoding import FORWARD_TOKENS, Encoded, batches, pad
 from trainers.tasks.registry import TASKS
@@ -70,7 +70,7 @@ class Predictor(abc.ABC):
         or hub id, as of its base."""
         card, place = read_card(folder), weights or folder
         dtype = inference_dtype(card, device)
-        model = getattr(transformers, cls.head_of(place)).from_pretrained(place, dtype=dtype)
+        model = loading.load(Path(place), cls.head_of(place), dtype)
         return cls(card, tokenizers.load(folder), model.eval().to(device))
 
     @classmethod

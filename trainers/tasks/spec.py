@@ -16,7 +16,15 @@ from cluster.recipe.section import Conflict, Invalid, Recipe, Section, nearest, 
 from cluster.store.artifacts import Artifact
 from trainers.corpora.examples.task_rows import TaskRows
 from trainers.engine.training_config import Training
-from trainers.methods.config import AdaLora, Adapting, Full, Lora, Method
+from trainers.methods.config import (
+    AdaLora,
+    Adapting,
+    Full,
+    Lora,
+    Method,
+    ServedBy,
+    served_by,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,6 +148,10 @@ class TaskSection(TaskRows, Training):
     @property
     def adapter(self) -> Adapting | None:
         return None if isinstance(self.method, Full) else self.method
+
+    @property
+    def served_by(self) -> ServedBy | None:
+        return "encoder" if self.servable == "encoder" else served_by(self.method)
 
     @property
     def most_tokens(self) -> int | None:

@@ -1,0 +1,122 @@
+"""What a gate refuses of an adapter that was written."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from cluster.errors import GateRefused
+from tests.adapters import Toy, bases
+from trainers.methods import gate
+from trainers.methods.adapt import Adapted, adapt
+from trainers.methods.gate import Probe
+from trainers.methods.loading import RECORD, WEIGHTS
+from trainers.methods.saving import write
+from trainers.tasks.classify.spec import Classify
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bases")
+    bases(folder)
+    return folder
+
+
+def adapted(folder: Path, method: Any = "lora") -> Adapted:
+    torch.manual_seed(0)
+    base = str(folder / "encoder")
+    adapter = Classify.model_validate({"method": method}).adapter
+    assert adapter is not None
+    made = adapt(Toy(base, base, False).model(), adapter)
+    with torch.no_grad():
+        for weight in made.trained.values():
+            weight.add_(torch.rand_like(weight) / 10)
+    return made
+
+
+def written(made: Adapted, place: Path) -> tuple[Probe, int]:
+    weights = {name: weight.detach() for name, weight in made.trained.items()}
+    write(made, weights, place)
+    inputs = gate.inputs(made.model.config)
+    with torch.no_grad():
+        logits = made.model.eval()(**inputs).logits
+    return Probe(inputs, logits), sum(weight.numel() for weight in weights.values())
+
+
+def _empty(weights: dict[str, Tensor]) -> None:
+    name = next(name for name in weights if "lora_A" in name)
+    weights[name] = torch.empty(0)
+
+
+def _infinite(weights: dict[str, Tensor]) -> None:
+    weights[min(weights)][0] = torch.inf
+
+
+def _headless(weights: dict[str, Tensor]) -> None:
+    for name in [name for name in weights if "classifier" in name]:
+        del weights[name]
+
+
+def _layerless(weights: dict[str, Tensor]) -> None:
+    del weights[next(name for name in weights if "lora_B" in name)]
+
+
+def _other(weights: dict[str, Tensor]) -> None:
+    for name, weight in weights.items():
+        weights[name] = weight + 0.01
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (_empty, "has an empty tensor, base_model"),
+        (_infinite, "has numbers that are not finite in base_model"),
+        (_headless, "lacks classifier, which was trained"),
+        (_layerless, "numbers that were trained"),
+        (_other, "read again gives other answers, off by"),
+    ],
+)
+def test_what_is_not_what_was_trained_is_refused(
+    folder: Path, tmp_path: Path, damage: Callable[[dict[str, Tensor]], None], says: str
+) -> None:
+    probe, elements = written(adapted(folder), tmp_path)
+    gate.check(tmp_path, probe, 1e-3, elements)
+    weights = load_file(tmp_path / WEIGHTS)
+    damage(weights)
+    save_file(weights, tmp_path / WEIGHTS)
+    with pytest.raises(GateRefused, match=rf"is not published: its lora adapter .*{says}"):
+        gate.check(tmp_path, probe, 1e-3, elements)
+
+
+def test_a_merge_that_gives_other_answers_is_refused(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probe, elements = written(adapted(folder, {"name": "lora", "merge": True}), tmp_path)
+    load = gate.loading.load
+
+    def damaged(*arguments: Any) -> Any:
+        model = load(*arguments)
+        with torch.no_grad():
+            model.classifier.weight.mul_(1.1)
+        return model
+
+    monkeypatch.setattr(gate.loading, "load", damaged)
+    with pytest.raises(GateRefused, match="merged gives other answers"):
+        gate.check(tmp_path, probe, 1e-3, elements)
+    assert (tmp_path / WEIGHTS).exists()
+
+
+def test_what_the_base_has_no_weights_for_is_trained_whole(folder: Path, tmp_path: Path) -> None:
+    """A base that was pretrained by masked LM has no pooler: LoRA beside random weights that are in
+    no file would be lost."""
+    made = adapted(folder)
+    assert made.whole == ["classifier", "bert.pooler.dense"]
+    written(made, tmp_path)
+    record = json.loads((tmp_path / RECORD).read_text("utf-8"))
+    assert record["trained_whole"] == made.whole
+    assert any("pooler" in name for name in load_file(tmp_path / WEIGHTS))

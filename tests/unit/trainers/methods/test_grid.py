@@ -1,0 +1,179 @@
+"""Every method under every stage of ZeRO: what is saved is what was trained, read by Transformers
+and PEFT, merged, resumed and trained further.
+
+All trainings are in one pair of processes over gloo. Each goes past the gate, which holds what is
+read and what is merged against the engine's own answers.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from peft import PeftModel
+from safetensors.torch import load_file
+
+from cluster.errors import UserError
+from tests.adapters import Case, Toy, bases, trained
+from tests.integration import processes
+from trainers.methods import gate, loading
+from trainers.methods.adapt import adapt, as_the_base
+from trainers.methods.loading import RECORD, WEIGHTS
+
+ENCODER: list[dict[str, Any]] = [
+    {"name": "lora", "rank": 4},
+    {"name": "lora", "rslora": True, "lora_plus": 16},
+    {"name": "lora", "dora": True},
+    {"name": "adalora", "initial_rank": 6, "rank": 3, "every": 2},
+    {"name": "prefix", "tokens": 3},
+    {"name": "prompt", "tokens": 3},
+    {"name": "p_tuning", "tokens": 3, "hidden_size": 8},
+    {"name": "ia3"},
+    {"name": "adapter", "size": 4},
+]
+CAUSAL: list[dict[str, Any]] = [
+    {"name": "lora", "rank": 4},
+    {"name": "prefix", "tokens": 3},
+    {"name": "prompt", "tokens": 3},
+    {"name": "adapter", "size": 4},
+]
+STAGES = (0, 1, 2, 3)
+CASES = [
+    *[
+        Case("encoder", method, stage)
+        for method in ENCODER
+        for stage in STAGES
+        if (method["name"], stage) != ("adalora", 3)
+    ],
+    *[Case("causal", method, stage) for method in CAUSAL for stage in (0, 3)],
+    # fp32 adapters beside a base in bf16 (deepspeedai/DeepSpeed#8072).
+    *[Case("causal", CAUSAL[0], stage, "bf16") for stage in STAGES],
+]
+RESUMED = [
+    *[Case("encoder", ENCODER[0], stage, resumes=True) for stage in STAGES],
+    *[Case("encoder", method, 2, resumes=True) for method in ENCODER[1:]],
+    Case("causal", CAUSAL[0], 0, "bf16", resumes=True),
+]
+MERGED = [Case("causal", {"name": "lora", "merge": True}, 3)]
+FURTHER = [Case("encoder", {"name": "ia3"}, 2, base=CASES[2])]
+"""Of an adapter as the base."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("adapters")
+    bases(folder)
+    cases = [*CASES, *RESUMED, *MERGED, *FURTHER]
+    processes.run(trained, (cases, folder), 2)
+    return folder
+
+
+def place(case: Case, folder: Path) -> Path:
+    """Where a case has left its model. Fails with what its processes raised."""
+    raised = [path.read_text("utf-8") for path in sorted(folder.glob(f"{case.name}.*.error"))]
+    assert not raised, raised[0]
+    return folder / case.draft(folder).place
+
+
+def logits(model: Any) -> torch.Tensor:
+    with torch.no_grad():
+        answer: torch.Tensor = model.eval()(**gate.inputs(model.config)).logits
+    return answer
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_it_passes_the_gate_and_its_file_is_whole(case: Case, folder: Path) -> None:
+    weights = load_file(place(case, folder) / WEIGHTS)
+    assert weights
+    assert all(weight.numel() and weight.dtype == torch.float32 for weight in weights.values())
+    heads = {name for name in weights if "classifier" in name}
+    assert len(heads) == (2 if case.kind == "encoder" else 0)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_stage_of_zero_does_not_change_what_is_learned(case: Case, folder: Path) -> None:
+    first = next(one for one in CASES if (one.kind, one.method) == (case.kind, case.method))
+    expected = load_file(place(first, folder) / WEIGHTS)
+    found = load_file(place(case, folder) / WEIGHTS)
+    assert found.keys() == expected.keys()
+    tolerance = 1e-4 if case.precision == "fp32" else 0.05
+    for name, weight in found.items():
+        assert torch.allclose(weight, expected[name], atol=tolerance), name
+
+
+@pytest.mark.parametrize("case", RESUMED, ids=lambda case: case.name)
+def test_a_training_that_was_stopped_ends_as_one_that_was_not(case: Case, folder: Path) -> None:
+    whole = Case(case.kind, case.method, case.stage, case.precision)
+    expected = load_file(place(whole, folder) / WEIGHTS)
+    found = load_file(place(case, folder) / WEIGHTS)
+    assert found.keys() == expected.keys()
+    for name, weight in found.items():
+        assert torch.equal(weight, expected[name]), name
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if case.method["name"] != "adapter"], ids=lambda case: case.name
+)
+def test_raymill_reads_it_as_peft_does(case: Case, folder: Path) -> None:
+    kept = place(case, folder)
+    head = {"encoder": "SequenceClassification", "causal": "CausalLM"}[case.kind]
+    kind = getattr(transformers, f"AutoModelFor{head}")
+    base = kind.from_pretrained(
+        folder / case.kind, config=transformers.AutoConfig.from_pretrained(kept)
+    )
+    theirs = logits(PeftModel.from_pretrained(base, str(kept)))
+    ours = logits(loading.load(kept, f"AutoModelFor{head}"))
+    if theirs.ndim == 3:  # the virtual tokens of PEFT's own answer
+        theirs = theirs[:, -ours.shape[1] :]
+    assert torch.allclose(ours, theirs, atol=1e-4)
+
+
+def test_what_is_merged_is_a_whole_model(folder: Path) -> None:
+    kept = place(MERGED[0], folder)
+    assert not (kept / RECORD).exists()
+    assert not (kept / WEIGHTS).exists()
+    model = transformers.AutoModelForCausalLM.from_pretrained(kept)
+    assert not any("lora" in name for name in model.state_dict())
+
+
+def test_an_adapter_of_another_base_is_refused_by_its_hash(folder: Path, tmp_path: Path) -> None:
+    kept = shutil.copytree(place(CASES[0], folder), tmp_path / "kept")
+    other = shutil.copytree(folder / "encoder", tmp_path / "other")
+    record = (kept / RECORD).read_text("utf-8")
+    (kept / RECORD).write_text(record.replace(str(folder / "encoder"), str(other)), "utf-8")
+    loading.load(kept, "AutoModelForSequenceClassification")
+    weights = (other / "model.safetensors").read_bytes()
+    (other / "model.safetensors").write_bytes(weights[:-1] + bytes([weights[-1] ^ 1]))
+    with pytest.raises(UserError, match=r"is an adapter of another base: model\.safetensors in"):
+        loading.load(kept, "AutoModelForSequenceClassification")
+    shutil.rmtree(other)
+    with pytest.raises(UserError, match="which is not there; copy that model beside it"):
+        loading.load(kept, "AutoModelForSequenceClassification")
+
+
+@pytest.mark.parametrize(
+    "case",
+    [case for case in CASES if case.stage == 0 and case.precision == "fp32"],
+    ids=lambda case: case.name,
+)
+def test_without_its_adapter_a_model_is_its_base(case: Case, folder: Path) -> None:
+    """Also its head (unslothai/unsloth-zoo#832), and without dropout."""
+    torch.manual_seed(0)
+    base = str(folder / case.kind)
+    model = Toy(base, base, case.kind == "causal").model()
+    before = logits(model)
+    assert case.settings.adapter is not None
+    adapted = adapt(model, case.settings.adapter)
+    with torch.no_grad():
+        for weight in adapted.trained.values():
+            weight.add_(torch.rand_like(weight))
+    model.train()
+    with as_the_base(model):
+        reference = model(**gate.inputs(model.config)).logits
+    assert torch.equal(reference, before)
+    assert model.training
+    assert not torch.allclose(logits(model), before)
+    trained_again = {name for name, one in model.named_parameters() if one.requires_grad}
+    assert trained_again == adapted.trained.keys()

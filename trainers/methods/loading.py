@@ -1,0 +1,182 @@
+"""A model from the folder of an adapter: its base, found and known by its hashes, with the adapter
+in its weights, or beside them where it cannot be a part of them.
+
+    FOLDER/adapter.json                what adapter it is, and of which base
+    FOLDER/config.json                 of the whole model, with its labels
+    FOLDER/adapter_config.json         PEFT's, and
+    FOLDER/adapter_model.safetensors   its weights
+"""
+
+import contextlib
+import dataclasses
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from pydantic import TypeAdapter
+from safetensors.torch import load_file
+
+from cluster.errors import UserError
+from cluster.store.artifacts import MANIFEST
+from cluster.store.storage import Storage
+from trainers.methods import bottleneck, virtual_tokens
+from trainers.methods.config import Adapting, Bottleneck, Method, VirtualTokens
+from trainers.models.lean_imports import transformers
+
+RECORD = "adapter.json"
+WEIGHTS = "adapter_model.safetensors"
+CONTENT = ("*.safetensors", "*.bin", "config.json", "adapter.json")
+"""What of a base's folder its weights depend on."""
+
+
+@dataclasses.dataclass(frozen=True)
+class AdapterRecord:
+    """What an adapter's folder says of it."""
+
+    method: Mapping[str, Any]
+    """Its section of the recipe."""
+    architecture: str
+    """The class of Transformers that it is in."""
+    base: str
+    """A folder, or a hub id."""
+    base_model: str | None
+    """The id of a base that is a model of a workspace."""
+    base_files: Mapping[str, str]
+    """The sha256 of the base's files, by name."""
+    trained_whole: list[str]
+    """The modules that are trained as they are."""
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Raises UserError where it is damaged."""
+        try:
+            return cls(**json.loads((folder / RECORD).read_text("utf-8")))
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{folder / RECORD} is damaged: {error}") from error
+
+    def write(self, folder: Path) -> None:
+        text = json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False)
+        (folder / RECORD).write_text(text, "utf-8")
+
+    @property
+    def adapter(self) -> Adapting:
+        section: Adapting = TypeAdapter(Method).validate_python(self.method)
+        return section
+
+
+def is_adapter(source: str | Path) -> bool:
+    return (Path(source) / RECORD).is_file()
+
+
+def files_of(base: str) -> tuple[str | None, dict[str, str]]:
+    """The id of a base that is a model of a workspace, and the sha256 of its files. Those of a hub
+    id are in the hub's cache."""
+    folder = _local(base)
+    names = {path.relative_to(folder).as_posix() for glob in CONTENT for path in folder.glob(glob)}
+    manifest = folder / MANIFEST
+    document = json.loads(manifest.read_text("utf-8")) if manifest.is_file() else {}
+    known = {name: file["sha256"] for name, file in document.get("files", {}).items()}
+    storage = Storage(str(folder.absolute()))
+    return document.get("id"), {
+        name: known.get(name) or storage.sha256(name) for name in sorted(names)
+    }
+
+
+def _local(base: str) -> Path:
+    """The folder of a base. Raises UserError where a hub id cannot be had."""
+    if Path(base).is_dir():
+        return Path(base)
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(base, allow_patterns=[*CONTENT, "*.json", "*.txt"]))
+    except (OSError, ValueError) as error:
+        raise UserError(f"base: {base!r} is no folder, and cannot be had: {error}") from error
+
+
+def base_of(folder: Path) -> Path:
+    """Where the base of an adapter is: the model beside it in its workspace, or where it was when
+    it was trained. Raises UserError where there is none, or another one."""
+    record = AdapterRecord.read(folder)
+    places = [Path(record.base)]
+    if record.base_model is not None:
+        places.insert(0, folder.parent / record.base_model.partition("/")[2])
+    is_hub_id = not Path(record.base).is_absolute()
+    found = next((place for place in places if place.is_dir()), None)
+    if found is None and is_hub_id:
+        found = _local(record.base)
+    if found is None:
+        raise UserError(
+            f"{folder} is an adapter of {record.base_model or record.base}, which is not there; "
+            "copy that model beside it"
+        )
+    storage = Storage(str(found.absolute()))
+    for name, known in record.base_files.items():
+        if not (found / name).is_file() or storage.sha256(name) != known:
+            raise UserError(
+                f"{folder} is an adapter of another base: {name} in {found} has other bytes than "
+                f"in the base that it was trained on; copy that beside it"
+            )
+    return found
+
+
+def load(folder: Path, head: str, dtype: torch.dtype = torch.float32) -> Any:
+    """The whole model in a folder, of a class of Transformers, for inference. Raises UserError."""
+    kind = getattr(transformers, head)
+    if not is_adapter(folder):
+        return kind.from_pretrained(folder, dtype=dtype)
+    record = AdapterRecord.read(folder)
+    adapter = record.adapter
+    with plain_base(folder, head) as model:
+        if isinstance(adapter, Bottleneck):
+            bottleneck.attach(model, adapter.size, record.trained_whole)
+            _fill(model, load_file(folder / WEIGHTS), folder)
+            return model.to(dtype)
+        from peft import PeftModel  # which an endpoint of a whole model need not wait for
+
+        peft = PeftModel.from_pretrained(model, str(folder))
+        if adapter.merges:
+            model = peft.merge_and_unload()
+        elif isinstance(adapter, VirtualTokens):
+            virtual_tokens.attach(model, peft)
+    model.name_or_path = str(folder)
+    return model.to(dtype)
+
+
+def _fill(model: Any, weights: Mapping[str, torch.Tensor], folder: Path) -> None:
+    unknown = model.load_state_dict(weights, strict=False).unexpected_keys
+    if unknown:
+        raise UserError(f"{folder}: {WEIGHTS} is of another model: {unknown[0]} is not in it")
+
+
+@contextlib.contextmanager
+def plain_base(folder: Path, head: str) -> Iterator[Any]:
+    """The base of an adapter in fp32, as what the adapter was put into; its head is the
+    adapter's."""
+    config = transformers.AutoConfig.from_pretrained(folder)
+    with whole(str(base_of(folder))) as base:
+        yield getattr(transformers, head).from_pretrained(
+            base, config=config, dtype=torch.float32, ignore_mismatched_sizes=True
+        )
+
+
+@contextlib.contextmanager
+def whole(source: str) -> Iterator[str]:
+    """The folder of a whole model: the source itself, or where that is an adapter a temporary one
+    with the adapter in its base's weights. Raises UserError for an adapter that cannot be."""
+    if not is_adapter(source):
+        yield source
+        return
+    record = AdapterRecord.read(Path(source))
+    if not record.adapter.merges:
+        raise UserError(
+            f"base: {source} is a model with {record.adapter.name}, which cannot become a part of "
+            "its weights, and so cannot be trained further; take one of lora, adalora or ia3"
+        )
+    with tempfile.TemporaryDirectory(prefix="raymill-") as temporary:
+        model = load(Path(source), record.architecture)
+        model.save_pretrained(temporary)
+        yield temporary

@@ -1,0 +1,50 @@
+"""A frozen base in 4 or 8 bits, by bitsandbytes (QLoRA, Dettmers et al. 2023; LLM.int8(), Dettmers
+et al. 2022). It needs a GPU, and was not tried on one yet.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import nn
+
+from cluster.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def quantize(model: "PreTrainedModel", bits: Literal[4, 8], kept: Sequence[str]) -> None:
+    """Puts layers of rounded weights in place of the linear ones, but for the output layer and
+    those that are kept: NF4 with a second rounding of its scales, or int8 with outliers in 16 bits.
+    Weights are rounded as they are moved to the GPU. Raises UserError."""
+    try:
+        import bitsandbytes as bnb
+    except ImportError as error:
+        raise UserError(
+            f"finetune.method.base_bits: {bits} needs bitsandbytes; pip install bitsandbytes on "
+            "every node"
+        ) from error
+    output = model.get_output_embeddings()
+    for name, layer in [*model.named_modules()]:
+        is_kept = any(name == one or name.startswith(f"{one}.") for one in kept)
+        if type(layer) is not nn.Linear or layer is output or is_kept:
+            continue
+        sizes = layer.in_features, layer.out_features, layer.bias is not None
+        rounded: Any
+        if bits == 4:
+            rounded = bnb.nn.Linear4bit(
+                *sizes, compute_dtype=torch.bfloat16, compress_statistics=True, quant_type="nf4"
+            )
+            rounded.weight = bnb.nn.Params4bit(
+                layer.weight.data, requires_grad=False, compress_statistics=True, quant_type="nf4"
+            )
+        else:
+            rounded = bnb.nn.Linear8bitLt(*sizes, has_fp16_weights=False, threshold=6.0)
+            rounded.weight = bnb.nn.Int8Params(
+                layer.weight.data, requires_grad=False, has_fp16_weights=False
+            )
+        rounded.bias = layer.bias
+        parent, _, own = name.rpartition(".")
+        setattr(model.get_submodule(parent), own, rounded.to("cuda"))
+    setattr(model, f"is_loaded_in_{bits}bit", True)  # by which PEFT chooses its layers

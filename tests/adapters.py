@@ -1,36 +1,25 @@
-"""Tiny bases, and trainings of adapters on them in a world of two processes over gloo."""
+"""Tiny bases to put adapters into, and what is learned of them."""
 
 import dataclasses
-import os
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-import torch.distributed as dist
-from deepspeed.utils import groups
 from torch import Tensor
 from torch.nn import functional
 
-from cluster.store.artifacts import Draft
-from cluster.store.storage import Storage
-from tests.fakes import TEXTS, Notes
+from tests.fakes import TEXTS
 from tests.rows import InMemory
 from trainers.corpora.config import Tokenizer
 from trainers.corpora.feeding.feed import Rows
 from trainers.corpora.tokens import tokenizer as tokenizers
-from trainers.engine.job import Ended, TrainJob
-from trainers.engine.loop import train
-from trainers.engine.stop_requests import Request
-from trainers.methods import saving
 from trainers.models.build import Start, build
 from trainers.models.shape import Shape
-from trainers.tasks.classify.spec import Classify
 from trainers.tasks.encoding import pad
 from trainers.tasks.task import Batch, Counts, Guess
 
-SEED, ROWS = 17, 16
+ROWS = 16
 SIZES = {"hidden_size": 32, "layers": 2, "heads": 2, "max_positions": 64}
 KINDS = {
     "encoder": ("bert", "AutoModelForMaskedLM"),
@@ -114,82 +103,3 @@ class Toy:
 
     def flops(self, model: Any) -> Callable[[Batch], float]:
         return lambda batch: 1.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Case:
-    kind: str
-    method: Mapping[str, Any]
-    stage: int
-    precision: str = "fp32"
-    resumes: bool = False
-    """Is stopped after its third step, and goes on from the checkpoint."""
-    base: "Case | None" = None
-    """Whose model it starts from; else from that of its kind."""
-
-    @property
-    def name(self) -> str:
-        keys = "-".join(f"{key}={value}" for key, value in self.method.items() if key != "name")
-        how = "-resumes" if self.resumes else "-further" if self.base else ""
-        return f"{self.kind}-{self.method['name']}-{keys}-{self.stage}-{self.precision}{how}"
-
-    @property
-    def settings(self) -> Classify:
-        return Classify.model_validate(
-            {
-                "method": self.method,
-                "workers": 2,
-                "batch_size": 8,
-                "micro_batch_size": 2,
-                "epochs": 3,
-                "precision": self.precision,
-                "zero": {"stage": self.stage},
-                "checkpoint_minutes": 1000,
-                "learning_rate": 1e-2,
-            }
-        )
-
-    def draft(self, folder: Path) -> Draft:
-        return Draft(Storage.at(str(folder)), f"model/{self.name}")
-
-
-def trained(rank: int, cases: Sequence[Case], folder: Path) -> None:
-    """Trains every case, as one of two processes; what a gate refuses is in a file beside it."""
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2")
-    store = dist.FileStore(str(folder / "world"), 2)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
-    torch.set_num_threads(1)
-    # This process has no engine that the gate could meet: each is gone when the next one begins.
-    saving.call_in_plain_process = lambda function, *arguments: function(*arguments)
-    for case in cases:
-        try:
-            _trained(case, folder)
-        except Exception:  # noqa: BLE001  told by the test of this case
-            (folder / f"{case.name}.{rank}.error").write_text(traceback.format_exc())
-    dist.destroy_process_group()
-
-
-def _trained(case: Case, folder: Path) -> None:
-    start = folder / case.kind if case.base is None else folder / case.base.draft(folder).place
-    task = Toy(str(start), str(folder / case.kind), case.kind == "causal")
-    job = TrainJob(lambda: task, case.settings, SEED, case.draft(folder))
-    asked = 0
-
-    def stop() -> Request:
-        nonlocal asked
-        asked += 1
-        return Request.STOP if asked == 3 else Request.NOTHING
-
-    if case.resumes:
-        try:
-            train(job, Notes(), request=stop)
-        except Ended:
-            pass
-        finally:
-            groups._release_process_group_references()
-    notes = Notes()
-    try:
-        train(job, notes)
-    finally:
-        groups._release_process_group_references()
-    assert not case.resumes or dist.get_rank() or "resumes from" in "".join(notes.lines), notes

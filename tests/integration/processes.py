@@ -8,7 +8,7 @@ from typing import Any
 import torch.multiprocessing
 
 multiprocessing.set_forkserver_preload(
-    [f"tests.integration.{name}" for name in ("relays", "worlds", "frozen")]
+    [f"tests.integration.{name}" for name in ("relays", "worlds", "adapted", "frozen")]
 )
 
 

@@ -211,7 +211,7 @@ def _step(
     targets = max(targets, 1.0)  # masks may have left nothing to learn
     for group in engine.optimizer.param_groups:
         rate = schedule.rate(settings, state.fraction, 1 / total_steps)
-        group["lr"] = rate * group["rate_factor"]
+        group["lr"] = rate * group.get("rate_factor", 1.0)
     loss_sum = torch.zeros((), dtype=torch.float64, device=engine.device)
     # DeepSpeed averages over ranks; the global mean is over targets.
     scale = zero.gradient_divisor(settings, topology) / targets

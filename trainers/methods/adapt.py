@@ -97,8 +97,8 @@ def adapt(model: "PreTrainedModel", adapter: Adapting) -> Adapted:
     if isinstance(adapter, Lora) and adapter.base_bits is not None and not is_outline:
         quantized.quantize(model, adapter.base_bits, whole)
     config = _config(model, adapter, whole)
-    config.base_model_name_or_path = base
     peft = get_peft_model(model, config, ADAPTER)
+    config.base_model_name_or_path = base
     if isinstance(adapter, VirtualTokens):
         virtual_tokens.attach(model, peft)
     return Adapted(model, adapter, base, peft, whole)

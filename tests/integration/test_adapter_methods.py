@@ -16,8 +16,9 @@ from peft import PeftModel
 from safetensors.torch import load_file
 
 from cluster.errors import UserError
-from tests.adapters import Case, Toy, bases, trained
+from tests.adapters import Toy, bases
 from tests.integration import processes
+from tests.integration.adapted import Case, trained
 from trainers.methods import gate, loading
 from trainers.methods.adapt import adapt, as_the_base
 from trainers.methods.loading import RECORD, WEIGHTS
@@ -111,6 +112,24 @@ def test_a_training_that_was_stopped_ends_as_one_that_was_not(case: Case, folder
     assert found.keys() == expected.keys()
     for name, weight in found.items():
         assert torch.equal(weight, expected[name]), name
+
+
+@pytest.mark.parametrize("case", RESUMED, ids=lambda case: case.name)
+def test_a_checkpoint_has_what_is_trained_alone(case: Case, folder: Path) -> None:
+    """Also where the output layer, which is frozen, is tied to the embeddings."""
+    place(case, folder)
+    names = (folder / f"{case.name}.checkpoint").read_text("utf-8").splitlines()
+    frozen = (
+        "base_layer",
+        "original_module",
+        "embed_tokens",
+        "embeddings.",
+        "lm_head",
+        "LayerNorm",
+        "norm.weight",
+    )
+    assert names
+    assert not [name for name in names if any(part in name for part in frozen)], names
 
 
 @pytest.mark.parametrize(

@@ -136,7 +136,7 @@ def linear_layers(model: "PreTrainedModel", whole: Sequence[str]) -> list[str]:
 
 
 def _config(model: "PreTrainedModel", adapter: Adapting, whole: list[str]) -> PeftConfig:
-    shared: dict[str, Any] = {"task_type": _task_type(model), "modules_to_save": whole or None}
+    shared: dict[str, Any] = {"task_type": _task_type(model), "modules_to_save": whole[:] or None}
     match adapter:
         case Lora():
             return LoraConfig(

@@ -22,7 +22,6 @@ def takes_cache(model: "PreTrainedModel") -> bool:
 
 def attach(model: "PreTrainedModel", peft: "PeftModel") -> None:
     """Has the model's body take in the virtual tokens of its PEFT view."""
-    peft.base_model_torch_dtype = None  # the engine casts them with the model
     in_front = InFront(model, peft)
     model.virtual_tokens = in_front
     body: Any = model.base_model

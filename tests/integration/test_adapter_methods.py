@@ -41,12 +41,18 @@ CAUSAL: list[dict[str, Any]] = [
     {"name": "adapter", "size": 4},
 ]
 STAGES = (0, 1, 2, 3)
+
+
+def last_stage(method: dict[str, Any]) -> int:
+    return 2 if method["name"] == "adalora" else 3
+
+
 CASES = [
+    *[Case("encoder", ENCODER[0], stage) for stage in STAGES],
     *[
         Case("encoder", method, stage)
-        for method in ENCODER
-        for stage in STAGES
-        if (method["name"], stage) != ("adalora", 3)
+        for method in ENCODER[1:]
+        for stage in (0, last_stage(method))
     ],
     *[Case("causal", method, stage) for method in CAUSAL for stage in (0, 3)],
     # fp32 adapters beside a base in bf16 (deepspeedai/DeepSpeed#8072).
@@ -54,7 +60,7 @@ CASES = [
 ]
 RESUMED = [
     *[Case("encoder", ENCODER[0], stage, resumes=True) for stage in STAGES],
-    *[Case("encoder", method, 2, resumes=True) for method in ENCODER[1:]],
+    *[Case("encoder", method, last_stage(method), resumes=True) for method in ENCODER[1:]],
     Case("causal", CAUSAL[0], 0, "bf16", resumes=True),
 ]
 MERGED = [Case("causal", {"name": "lora", "merge": True}, 3)]
@@ -95,13 +101,15 @@ def test_it_passes_the_gate_and_its_file_is_whole(case: Case, folder: Path) -> N
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_stage_of_zero_does_not_change_what_is_learned(case: Case, folder: Path) -> None:
-    first = next(one for one in CASES if (one.kind, one.method) == (case.kind, case.method))
+    keys = case.kind, case.method, case.precision
+    first = next(one for one in CASES if (one.kind, one.method, one.precision) == keys)
     expected = load_file(place(first, folder) / WEIGHTS)
     found = load_file(place(case, folder) / WEIGHTS)
     assert found.keys() == expected.keys()
-    tolerance = 1e-4 if case.precision == "fp32" else 0.05
+    # Where a gradient is next to nothing, Adam steps by its sign: so not each element by itself.
+    tolerance = 1e-4 if case.precision == "fp32" else 0.02
     for name, weight in found.items():
-        assert torch.allclose(weight, expected[name], atol=tolerance), name
+        assert float((weight - expected[name]).abs().mean()) < tolerance, name
 
 
 @pytest.mark.parametrize("case", RESUMED, ids=lambda case: case.name)

@@ -53,7 +53,8 @@ def task(recipe: Recipe, parents: Mapping[str, Artifact], scratch: bool = False)
     pretrain = recipe.pretrain
     start = Start(pretrain.model, pretrain.like) if scratch else Start(base=base)
     rows = parents.get("render", parents["examples"])
-    return lazy_import(settings.implementation)(settings, rows, start, base)
+    implementation = lazy_import(settings.implementation)
+    return implementation(settings, rows, start, base, parents.get("reference"))
 
 
 def outline(

@@ -34,6 +34,12 @@ CHUNK_TOKENS = {"cpu": 256, "cuda": 2048}
 """Of a chunk at least, by type of device."""
 
 
+def chunk_tokens(device: torch.device, vocabulary: int) -> int:
+    """Tokens whose logits are computed together."""
+    least = CHUNK_TOKENS.get(device.type, CHUNK_TOKENS["cuda"])
+    return max(least, CHUNK_LOGITS // vocabulary)
+
+
 class LossHead(nn.Linear):
     """An output layer that returns the loss of labels where it is given some, and else logits.
 
@@ -146,11 +152,12 @@ def _chunks(
     if bias is not None and needed[2]:
         by_bias = torch.zeros_like(bias, dtype=torch.float32)
     learned = torch.arange(len(labels), device=labels.device)[labels >= 0]
-    least, size = CHUNK_TOKENS.get(hidden.device.type, CHUNK_TOKENS["cuda"]), len(weight)
-    for group in learned.split(max(least, GROUP_LOGITS // size)):
+    size = len(weight)
+    together = chunk_tokens(hidden.device, size)
+    for group in learned.split(max(together, GROUP_LOGITS // size)):
         by_logits = weight.new_empty((len(group), size)) if any(needed) else None
         start = 0
-        for places in group.split(max(least, CHUNK_LOGITS // size)):
+        for places in group.split(together):
             states, targets = hidden[places], labels[places][:, None]
             logits = functional.linear(states, weight, bias)
             if counted:

@@ -30,6 +30,8 @@ class FineTuning(abc.ABC):
     are any."""
     start: Start
     tokenizer_folder: str
+    reference: Artifact | None = None
+    """What its base says of the rows, by the stage `reference`, where the task has it."""
 
     rows_are_coupled: ClassVar[bool] = False
 

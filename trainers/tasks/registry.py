@@ -12,6 +12,7 @@ from trainers.tasks.chat.spec import Chat
 from trainers.tasks.classify.spec import Classify
 from trainers.tasks.generate.spec import Generate
 from trainers.tasks.ner.spec import Ner
+from trainers.tasks.prefer.spec import Prefer
 from trainers.tasks.spec import TaskSection
 
 TASKS: Mapping[str, type[TaskSection]] = {
@@ -19,6 +20,7 @@ TASKS: Mapping[str, type[TaskSection]] = {
     "classify": Classify,
     "generate": Generate,
     "ner": Ner,
+    "prefer": Prefer,
 }
 """A new task is a line here."""
 

@@ -174,6 +174,11 @@ class TaskSection(TaskRows, Training):
         raise NotImplementedError
 
     @property
+    def asked_of_base(self) -> tuple[str, ...]:
+        """Splits whose rows the stage `reference` asks the base about, before training."""
+        return ()
+
+    @property
     def compares_base(self) -> bool:
         """Whether evaluation puts the answers of the base to the same rows beside the model's."""
         return False

@@ -30,7 +30,7 @@ STAGE_VERBS = {
     "tune": "run up to the search of fine-tuning settings",
     "finetune": "run up to a fine-tuned task model",
 }
-STAGES = "examples, shard, pretrain, render, tune, finetune, evaluate, promote or serve"
+STAGES = "examples, shard, pretrain, render, reference, tune, finetune, evaluate, promote or serve"
 TARGETS = {
     "RECIPE": "a file, or the name of a shipped recipe",
     "MODEL": "a recipe's name for its newest, or an id (model/...), or the path of its folder",

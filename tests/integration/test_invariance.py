@@ -28,6 +28,8 @@ from trainers.tasks.classify.spec import Classify
 from trainers.tasks.classify.task import ClassifyTask
 from trainers.tasks.generate.spec import Generate
 from trainers.tasks.generate.task import EncoderDecoderTask
+from trainers.tasks.prefer.spec import Prefer
+from trainers.tasks.prefer.task import PreferTask
 from trainers.tasks.pretraining.causal_lm import CausalLM
 from trainers.tasks.pretraining.config import Pretrain
 from trainers.tasks.pretraining.masked_lm import MaskedLM
@@ -59,6 +61,7 @@ STAGES_BY_TASK = {
     "classify": ["recompute-zero-3"],
     "chat": ["zero-3"],
     "written": ["zero-3"],
+    "prefer": ["zero-3"],
 }
 PARALLEL = [
     ("causal-32", "sequence_parallel", "zero-1"),
@@ -83,7 +86,7 @@ GRID = [(1, 2), (2, 1), (2, 8)]
 """Workers and micro-batch size."""
 WITH_GRID = [
     *("causal-32", "causal-64", "masked-32", "masked-64", "masked", "classify"),
-    *("chat", "chat-apart", "written"),
+    *("chat", "chat-apart", "written", "prefer", "prefer-apart"),
 ]
 
 
@@ -169,6 +172,7 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Task, int
     classify = Classify(max_length=32, dropout=0.0, label_smoothing=0.1)
     made["classify"] = ClassifyTask(classify, examples, bert, folder), len(texts)
     made |= learned_tokens(storage, documents, folder)
+    made |= preferences(storage, documents, folder)
     return made
 
 
@@ -196,6 +200,31 @@ def learned_tokens(
         "chat": (ChatTask(packed, rows["chat"], llama, folder), count),
         "chat-apart": (ChatTask(apart, rows["chat"], llama, folder), count),
         "written": (written, count),
+    }
+
+
+def preferences(storage: Storage, documents: list[Any], folder: str) -> dict[str, tuple[Task, int]]:
+    """Pairs of answers, packed and not, with what the base said of them."""
+    pairs = [*zip(documents, documents[::-1], strict=True)][: len(documents) // 2]
+    columns: dict[str, Any] = {
+        "input_ids": [np.concatenate(pair) for pair in pairs],
+        "learned": [np.concatenate([np.arange(len(one)) > 2 for one in pair]) for pair in pairs],
+        "lengths": [[len(one) for one in pair] for pair in pairs],
+    }
+    report = {"train": {"dropped": {}, "noted": {}}}
+    rows = published(storage, "rows/prefer-render-00", metrics=report)
+    reference = published(storage, "reference/prefer-reference-00")
+    known = np.random.default_rng(SEED).normal(-60, 5, (len(pairs), 2)).tolist()
+    for split in ("train", "validation"):
+        write_arrow(pa.table(columns), rows.path / f"{split}.arrow")
+        write_arrow(pa.table({"reference": known}), reference.path / f"{split}.arrow")
+    llama = start(architecture="llama")
+    return {
+        name: (
+            PreferTask(Prefer(max_length=32, packing=packing), rows, llama, folder, reference),
+            len(pairs),
+        )
+        for name, packing in (("prefer", True), ("prefer-apart", False))
     }
 
 
@@ -297,9 +326,10 @@ def test_packing_does_not_count(kind: str, grid: tuple[int, int], weights: Any, 
     assert distance(other, whole) <= TOLERANCE * largest(whole)
 
 
-def test_packing_of_answers_does_not_count(weights: Any, tasks: Any) -> None:
-    apart = gradient(weights["chat-apart/whole"], tasks["chat-apart"][0])
-    packed = gradient(weights["chat/whole"], tasks["chat"][0])
+@pytest.mark.parametrize("name", ["chat", "prefer"])
+def test_packing_of_answers_does_not_count(name: str, weights: Any, tasks: Any) -> None:
+    apart = gradient(weights[f"{name}-apart/whole"], tasks[f"{name}-apart"][0])
+    packed = gradient(weights[f"{name}/whole"], tasks[name][0])
     assert distance(packed, apart) <= TOLERANCE * largest(apart)
 
 

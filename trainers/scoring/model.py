@@ -63,9 +63,17 @@ class Model:
     @property
     def examples(self) -> Artifact | None:
         """Those that it was fine-tuned on, where they are still there."""
+        return self._parent("examples")
+
+    @property
+    def reference(self) -> Artifact | None:
+        """What its base was asked about their rows, where it was and that is still there."""
+        return self._parent("reference")
+
+    def _parent(self, stage: str) -> Artifact | None:
         parents = {} if self.artifact is None else self.artifact.manifest.parents
-        examples_id = parents.get("examples")
-        return None if examples_id is None else artifacts.find(self.workspace, examples_id)
+        parent_id = parents.get(stage)
+        return None if parent_id is None else artifacts.find(self.workspace, parent_id)
 
     def load(self, device: "torch.device") -> "Predictor":
         """Imports torch. Raises UserError where its files are not as they were."""

@@ -14,18 +14,21 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from cluster.errors import RaymillError, UserError
 from cluster.ray.resources import concurrent, less, refuse_unless_fits
 from cluster.ray.resources import gpus as gpus_together
+from cluster.ray.session import nodes
 from cluster.runs.progress import Progress, relayed
 from trainers.launch.allocation import THREADS
 from trainers.launch.failures import cause_of
 from trainers.scoring.answers import Forwards
-from trainers.scoring.model import Model
 
 if TYPE_CHECKING:
+    import torch
+
+    from trainers.engine.training_config import Training
     from trainers.tasks.predictor import Predictor
 
 TRIES = 4
@@ -35,6 +38,12 @@ Part = Mapping[str, Any]
 """As plain JSON."""
 Outcome = dict[str, Any]
 """The same: `rows` that were answered, `failures` by reason, and what else its Work makes."""
+
+
+class Loadable(Protocol):
+    """What a worker answers with, such as a Model (model.py). Picklable."""
+
+    def load(self, device: "torch.device") -> "Predictor": ...
 
 
 class Work(Protocol):
@@ -64,6 +73,13 @@ class Room:
     """By default as many as there is room for and parts to do."""
     gpus_per_worker: float | None = None
     """By default 1 where there are GPUs."""
+
+    @classmethod
+    def as_in_training(cls, settings: "Training", resources: Mapping[str, float]) -> Self:
+        """As much of a GPU for a worker as in training. Of a model that took several workers to
+        train, no more than these hold one, for memory."""
+        workers = None if settings.most_workers == 1 else settings.least_workers
+        return cls(nodes(), resources, workers=workers, gpus_per_worker=settings.gpus_per_worker)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +122,7 @@ def allocate(room: Room, parts: int) -> Workers:
 
 
 def score_parts(
-    model: Model, work: Work, parts: Mapping[int, Part], room: Room, done: "PartsDone"
+    model: Loadable, work: Work, parts: Mapping[int, Part], room: Room, done: "PartsDone"
 ) -> None:
     """Does the parts, given by their numbers, and adds their outcomes to those that are `done`."""
     workers = allocate(room, len(parts))
@@ -122,7 +138,7 @@ def _described(workers: Workers, parts: int) -> str:
 
 
 def _outcomes(
-    model: Model, work: Work, parts: Mapping[int, Part], workers: Workers, progress: Progress
+    model: Loadable, work: Work, parts: Mapping[int, Part], workers: Workers, progress: Progress
 ) -> Iterator[Outcome]:
     import ray
     import ray.data
@@ -167,7 +183,7 @@ class Scorer:
     """What `map_batches` makes an actor of. The model comes with the first part: Ray Data tells of
     what is wrong with a call, not of what is wrong with making an actor."""
 
-    def __init__(self, model: Model, work: Work, threads: int, gpus: float, progress: Progress):
+    def __init__(self, model: Loadable, work: Work, threads: int, gpus: float, progress: Progress):
         self._model, self._work, self._progress = model, work, progress
         self._threads, self._gpus = threads, gpus
         self._forwards = threading.Lock()

@@ -26,6 +26,7 @@ from trainers.scoring.evaluation.labelled import FileCounts
 from trainers.scoring.evaluation.report import evaluation_page
 from trainers.scoring.evaluation.score_rows import Records, records_of
 from trainers.scoring.model import Model
+from trainers.scoring.reference import with_reference
 from trainers.scoring.source import name_of
 from trainers.scoring.workers import Room
 from trainers.tasks.spec import TaskSection
@@ -115,7 +116,7 @@ def _on_test_split(model: Model) -> EvaluationPlan:
     ]
     parents = {"examples": examples.id, "finetune": model.id}
     done = of_both[-1] if of_both else None
-    rows = [] if done else rows_in(examples, "test")
+    rows = [] if done else with_reference(rows_in(examples, TEST), model.reference)
     name, about = _id(model, EVALUATE, parents, {}), f"{model.id} on its test split"
     return EvaluationPlan(model, settings, name, EVALUATE, parents, {}, about, done, rows)
 

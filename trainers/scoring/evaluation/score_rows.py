@@ -15,7 +15,15 @@ from trainers.corpora.reading.formats.rows import Problem
 from trainers.scoring.answers import NOT_READ, Candidate, Forwards, Row, answered
 from trainers.scoring.evaluation.records import Record, recorded
 from trainers.scoring.model import Model
-from trainers.scoring.workers import Outcome, PartsDone, Room, score_parts
+from trainers.scoring.workers import (
+    Loadable,
+    Outcome,
+    Part,
+    PartsDone,
+    Room,
+    Work,
+    score_parts,
+)
 
 if TYPE_CHECKING:
     from trainers.tasks.predictor import Predictor
@@ -48,6 +56,28 @@ def records_of(
         number: {"first": first, "rows": rows[first : first + size]}
         for number, first in enumerate(range(0, len(rows), size))
     }
+    outcomes = outcomes_of(model, record_part, parts, room, progress, draft, kept)
+    records = [record for number in parts for record in outcomes[number]["records"]]
+    left_out = sum((Counter(each["failures"]) for each in outcomes.values()), Counter[str]())
+    told = ", ".join(f"{reason} {count:,}" for reason, count in left_out.items())
+    if rows and not records:
+        raise UserError(f"{model.id} can be asked none of the {len(rows):,} rows: {told}")
+    if left_out:
+        progress.line(f"warning: rows that are not evaluated: {told}")
+    return Scored(records, dict(left_out))
+
+
+def outcomes_of(
+    model: Loadable,
+    work: Work,
+    parts: Mapping[int, Part],
+    room: Room,
+    progress: Progress,
+    draft: Draft | None,
+    kept: str,
+) -> dict[int, Outcome]:
+    """What work makes of parts, by their numbers. Each is kept in the work of the `draft`, if there
+    is one, in the folder `kept`, from which a killed run goes on."""
     if draft is None:
         done = PartsDone(progress, {}, len(parts))
     else:
@@ -57,15 +87,8 @@ def records_of(
     if len(left) < len(parts):
         progress.line(f"goes on after {len(parts) - len(left)} of {len(parts)} parts")
     if left:
-        score_parts(model, record_part, left, room, done)
-    records = [record for number in parts for record in done.outcomes[number]["records"]]
-    left_out = sum((Counter(each["failures"]) for each in done.outcomes.values()), Counter[str]())
-    told = ", ".join(f"{reason} {count:,}" for reason, count in left_out.items())
-    if rows and not records:
-        raise UserError(f"{model.id} can be asked none of the {len(rows):,} rows: {told}")
-    if left_out:
-        progress.line(f"warning: rows that are not evaluated: {told}")
-    return Scored(records, dict(left_out))
+        score_parts(model, work, left, room, done)
+    return done.outcomes
 
 
 class KeptOutcomes:

@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cluster.lazy_import import lazy_import
-from cluster.ray.session import nodes
 from cluster.recipe.section import Recipe
 from cluster.runs.pipeline import StageJob
 from cluster.runs.progress import Silent
@@ -32,6 +31,7 @@ from trainers.scoring.evaluation.paired import same_rows
 from trainers.scoring.evaluation.score_rows import Records, records_of
 from trainers.scoring.evaluation.text import number, with_interval
 from trainers.scoring.model import model_of, unpublished
+from trainers.scoring.reference import REFERENCE, with_reference
 from trainers.scoring.workers import Room
 from trainers.tasks.spec import TaskSection
 
@@ -40,8 +40,8 @@ def run(job: StageJob) -> dict[str, Any]:
     settings: TaskSection = job.recipe.finetune
     examples, model = job.parents["examples"], job.parents["finetune"]
     baselines = _begun(settings, examples)
-    rows = rows_in(examples, "test")
-    room = _room(job, settings)
+    rows = with_reference(rows_in(examples, TEST), job.parents.get(REFERENCE))
+    room = Room.as_in_training(settings, job.resources)
     scored, left_out = records_of(model_of(model), rows, room, job.progress, job.draft)
     evaluation = {**evaluated(settings, scored, TEST), LEFT_OUT: left_out}
     job.progress.line(f"test: {_describe(settings, evaluation[TEST])} ({len(scored):,} rows)")
@@ -70,7 +70,9 @@ def _of_base(job: StageJob, rows: Sequence[Row]) -> Records:
     weights = functools.partial(base_folder, settings.base, job.parents, "pretrain")
     base = dataclasses.replace(model_of(job.parents["finetune"]), weights=weights)
     job.progress.line("test: the base answers the same rows")
-    return records_of(base, rows, _room(job, settings), job.progress, job.draft, BASE).records
+    return records_of(
+        base, rows, Room.as_in_training(settings, job.resources), job.progress, job.draft, BASE
+    ).records
 
 
 def _put_beside(
@@ -88,13 +90,6 @@ def _put_beside(
     better = warning(settings, name, evaluation["against"][name]["metrics"])
     if better is not None:
         job.progress.line(better)
-
-
-def _room(job: StageJob, settings: TaskSection) -> Room:
-    """As much of a GPU for a worker as in training. Of a model that took several workers to train,
-    no more than these hold one, for memory."""
-    workers = None if settings.most_workers == 1 else settings.least_workers
-    return Room(nodes(), job.resources, workers=workers, gpus_per_worker=settings.gpus_per_worker)
 
 
 def _begun(settings: TaskSection, examples: Artifact) -> dict[str, Any]:
@@ -183,7 +178,7 @@ def _train_further(
         made = fit_all(trainings, job.progress, Limits.of(recipe.cluster))
         for draft, metrics in zip(drafts, made, strict=True):
             describe_model(draft, recipe, job.parents, metrics)
-        room = _room(job, settings)
+        room = Room.as_in_training(settings, job.resources)
         for (kind, _), draft in zip(wanted, drafts, strict=True):
             scored = records_of(unpublished(draft, settings), rows, room, Silent()).records
             headlines[kind].append(figures(settings, scored)[settings.headline])

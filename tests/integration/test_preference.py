@@ -28,7 +28,7 @@ pretrain:
 finetune:
   task: prefer
   template: "{folder}/chat.jinja"
-  max_length: 48
+  max_length: 64
   batch_size: 8
   learning_rate: 3e-3
   precision: fp32
@@ -41,12 +41,13 @@ finetune:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("likes")
     answers = [f"{name} lives in {place}." for name in NAMES for place in PLACES]
-    (folder / "texts.txt").write_text("\n".join(answers * 3), "utf-8")
+    others = [f"Not in {place}, {number}." for number in range(56) for place in PLACES]
+    (folder / "texts.txt").write_text("\n".join(answers + others), "utf-8")
     pairs = [
         {
-            "prompt": f"Where does {name} live, number {number}?",
+            "prompt": f"{name}, {number}",
             "chosen": f"{name} lives in {place}.",
-            "rejected": f"Not in {place}, I think.",
+            "rejected": f"Not in {place}.",
         }
         for number, (name, place) in enumerate((one, other) for one in NAMES for other in PLACES)
     ]

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import torch
 from pydantic import TypeAdapter
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_model
 
 from cluster.errors import UserError
 from cluster.store.artifacts import MANIFEST
@@ -178,5 +178,7 @@ def whole(source: str) -> Iterator[str]:
         )
     with tempfile.TemporaryDirectory(prefix="raymill-") as temporary:
         model = load(Path(source), record.architecture)
-        model.save_pretrained(temporary)
+        # Transformers' own `save_pretrained` writes nothing where this is not rank 0.
+        model.config.save_pretrained(temporary)
+        save_model(model, f"{temporary}/model.safetensors", metadata={"format": "pt"})
         yield temporary

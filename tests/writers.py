@@ -22,7 +22,7 @@ def save_writer(
 
     torch.manual_seed(0)
     head = "AutoModelForSeq2SeqLM" if architecture == "t5" else "AutoModelForCausalLM"
-    shape = Shape(architecture=architecture, hidden_size=32, layers=1, heads=2, max_positions=64)
+    shape = Shape(architecture=architecture, hidden_size=32, layers=1, heads=2, max_positions=256)
     model = build(Start(shape=shape), head, tokenizer)
     for parameter in model.parameters():  # so that prompts get different answers
         torch.nn.init.normal_(parameter, std=0.5)

@@ -141,7 +141,7 @@ def _config(model: "PreTrainedModel", adapter: Adapting, whole: list[str]) -> Pe
         case Lora():
             return LoraConfig(
                 r=adapter.rank,
-                lora_alpha=adapter.alpha,
+                lora_alpha=adapter.alpha,  # type: ignore[arg-type]
                 lora_dropout=adapter.dropout,
                 use_rslora=adapter.rslora,
                 use_dora=adapter.dora,
@@ -152,7 +152,7 @@ def _config(model: "PreTrainedModel", adapter: Adapting, whole: list[str]) -> Pe
             return AdaLoraConfig(
                 init_r=adapter.initial_rank,
                 target_r=adapter.rank,
-                lora_alpha=adapter.alpha,
+                lora_alpha=adapter.alpha,  # type: ignore[arg-type]
                 lora_dropout=adapter.dropout,
                 total_step=1,
                 target_modules=_targets(model, adapter, whole),
@@ -201,7 +201,7 @@ def _targets(model: "PreTrainedModel", adapter: LowRank, whole: Sequence[str]) -
     return chosen
 
 
-def _scaled(model: "PreTrainedModel") -> dict[str, list[str]]:
+def _scaled(model: "PreTrainedModel") -> dict[str, Any]:
     """The layers whose outputs, and of feed-forward parts whose inputs, IA3 scales."""
     kind = model.config.model_type
     known = TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING

@@ -63,7 +63,8 @@ class AdapterRecord:
 
     @property
     def adapter(self) -> Adapting:
-        section: Adapting = TypeAdapter(Method).validate_python(self.method)
+        section = TypeAdapter(Method).validate_python(self.method)
+        assert isinstance(section, Adapting)
         return section
 
 

@@ -37,7 +37,7 @@ class InFront(nn.Module):
         self._prompt = peft.get_prompt
         # As a buffer, so that they go where the model does.
         self.register_buffer("default", peft.prompt_tokens["default"], persistent=False)
-        peft.prompt_tokens = self._buffers
+        peft.prompt_tokens = self._buffers  # type: ignore[assignment]
         self._embedding = model.get_input_embeddings
         self._number = config.num_virtual_tokens
         self._is_prefix = config.peft_type == "PREFIX_TUNING"

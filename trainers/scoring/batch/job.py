@@ -106,9 +106,11 @@ def source_of(path: str, overrides: Sequence[str], task: type[TaskSection]) -> S
     source = named_source(path, overrides, "IN")
     form = _input_form(source, task.input_forms or ((*task.sample,),), task.optional_inputs)
     if task.optional_inputs:
-        known = first_columns(source, {*form, *task.optional_inputs})
-        there = [role for role in task.optional_inputs if source.columns.get(role, role) in known]
-        form = [*form, *there]
+        found = first_columns(source, {*form, *task.optional_inputs})
+        form = [
+            *form,
+            *(role for role in task.optional_inputs if (source.columns.get(role) or role) in found),
+        ]
     columns = {role: source.columns.get(role) or role for role in form}
     return source.model_copy(update={"columns": {TEXT: None, **columns}})
 

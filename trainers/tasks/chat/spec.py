@@ -8,7 +8,7 @@ from trainers.tasks.conversations.spec import ConversationTask
 from trainers.tasks.generated.spec import GeneratedTask
 
 
-class Chat(ConversationRows, ConversationTask, GeneratedTask):
+class Chat(ConversationRows, GeneratedTask, ConversationTask):
     implementation: ClassVar[str] = "trainers.tasks.chat.task:ChatTask"
     predictor: ClassVar[str] = "trainers.tasks.chat.predictor:ChatPredictor"
     route: ClassVar[str] = "/v1/chat/completions"

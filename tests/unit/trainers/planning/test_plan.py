@@ -13,6 +13,7 @@ from cluster.cli import main
 from cluster.errors import UserError
 from cluster.recipe.loading import load, override, shipped
 from cluster.runs import pipeline
+from cluster.store.packages import package_folder
 from cluster.store.storage import Storage
 from tests.fakes import published
 from trainers.models.devices import CONTEXT_BYTES
@@ -68,6 +69,13 @@ def test_what_it_does_not_know_is_refused(recipe: Any) -> None:
 @pytest.mark.parametrize("name", shipped())
 def test_every_shipped_recipe_has_a_plan(name: str, tmp_path: Path) -> None:
     recipe = load(name, workspace=str(tmp_path))
+    packages = {source.package for source in recipe.corpora.sources.values()}
+    base = (recipe.finetune and recipe.finetune.base) or ""
+    if base.startswith("package:"):
+        packages.add(base.removeprefix("package:").partition("/")[0])
+    absent = [one for one in packages if one is not None and package_folder(one) is None]
+    if absent:
+        pytest.skip(f"not installed: {', '.join(sorted(absent))}")
     found = plan(recipe, Storage.at(recipe.workspace), A100, 0.5)
     assert found.keys() == {"pretrain", "finetune"} & recipe.model_fields_set
     for planned in found.values():

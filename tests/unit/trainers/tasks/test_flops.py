@@ -62,8 +62,8 @@ def test_a_llama_by_hand(corpus: Any, tokenizer: Any) -> None:
     task = CausalLM(corpus, Start(shape=shape), seed=17, cache_gb=1)
     batch = task.collate(full(3, tokenizer), range(3))
     layer = 4 * 64 * 64 + 3 * 64 * 128 + 2 * 64
-    parameters = 2 * layer + 64 + 64 * len(tokenizer)
-    expected = 3 * 121 * (6 * parameters + 12 * 2 * 64 * 121)
+    body, head = 2 * layer + 64, 64 * len(tokenizer)
+    expected = 3 * 121 * (6 * body + 12 * 2 * 64 * 121) + 3 * 120 * 6 * head
     assert task.flops(task.model())(batch) == expected
 
 

@@ -73,7 +73,7 @@ def write(folder: Path, name: str, base: str, method: str, rate: str, epochs: in
 
 def test_an_adapter_is_trained_evaluated_scored_and_trained_further(raymill, folder):
     place = ("--workspace", str(folder / "mill"))
-    first = write(folder, "tuned", f"{folder}/base", "lora", "1e-2", 6)
+    first = write(folder, "tuned", f"{folder}/base", "lora", "2e-3", 8)
     outcome = raymill("run", first, *place, "--until", "evaluate")
     assert outcome.status == 0, outcome.stderr
     stages = {stage["stage"]: stage for stage in outcome.answer["stages"]}

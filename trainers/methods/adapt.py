@@ -137,26 +137,20 @@ def linear_layers(model: "PreTrainedModel", whole: Sequence[str]) -> list[str]:
 
 def _config(model: "PreTrainedModel", adapter: Adapting, whole: list[str]) -> PeftConfig:
     shared: dict[str, Any] = {"task_type": _task_type(model), "modules_to_save": whole[:] or None}
+    if isinstance(adapter, LowRank):
+        shared |= {
+            "lora_alpha": adapter.alpha,
+            "lora_dropout": adapter.dropout,
+            "target_modules": _targets(model, adapter, whole),
+        }
     match adapter:
         case Lora():
             return LoraConfig(
-                r=adapter.rank,
-                lora_alpha=adapter.alpha,  # type: ignore[arg-type]
-                lora_dropout=adapter.dropout,
-                use_rslora=adapter.rslora,
-                use_dora=adapter.dora,
-                target_modules=_targets(model, adapter, whole),
-                **shared,
+                r=adapter.rank, use_rslora=adapter.rslora, use_dora=adapter.dora, **shared
             )
         case AdaLora():  # whose budget is followed by rank_budget.py, not by PEFT's clock
             return AdaLoraConfig(
-                init_r=adapter.initial_rank,
-                target_r=adapter.rank,
-                lora_alpha=adapter.alpha,  # type: ignore[arg-type]
-                lora_dropout=adapter.dropout,
-                total_step=1,
-                target_modules=_targets(model, adapter, whole),
-                **shared,
+                init_r=adapter.initial_rank, target_r=adapter.rank, total_step=1, **shared
             )
         case Ia3():
             return IA3Config(**_scaled(model), **shared)

@@ -44,9 +44,14 @@ def attach(model: "PreTrainedModel", size: int, whole: Sequence[str]) -> None:
             f"finetune.method: adapter does not know the layers of {kind!r}; take lora, or one of "
             f"{', '.join(ENDS)}"
         )
+    from peft.utils import ModulesToSaveWrapper  # which has the base's own beside what is trained
+
     model.requires_grad_(False)
     for name in whole:
-        model.get_submodule(name).requires_grad_(True)
+        parent, _, own = name.rpartition(".")
+        wrapped = ModulesToSaveWrapper(model.get_submodule(name), "default")
+        wrapped.set_adapter("default")
+        setattr(model.get_submodule(parent), own, wrapped)
     for name, layer in [*model.named_modules()]:
         if name.endswith(tuple(f".{end}" for end in ENDS[kind])):
             parent, _, own = name.rpartition(".")

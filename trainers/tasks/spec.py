@@ -121,7 +121,8 @@ class TaskSection(TaskRows, Training):
     section with its name and keys of its own."""
     learning_rate: float = Field(default=Full.learning_rate, gt=0, le=1)
     """Peak, after the warm-up; by default what suits the method: 5e-5 for full, ten times that for
-    lora. Adafactor takes it as a share of each matrix's own size."""
+    lora; 1e-3 for full after the section pretrain, whose models are small. Adafactor takes it as a
+    share of each matrix's own size."""
     max_length: int = Field(default=128, ge=8)
     """Tokens of a text that the model sees; what is longer is cut, and counted."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
@@ -134,8 +135,11 @@ class TaskSection(TaskRows, Training):
     @model_validator(mode="after")
     def _rate_suits_the_method(self) -> Self:
         if "learning_rate" not in self.model_fields_set:
+            rate = self.method.learning_rate
+            if self.base is None and self.adapter is None:
+                rate = Training.model_fields["learning_rate"].default
             # As a default: a trial with another method has another one.
-            object.__setattr__(self, "learning_rate", self.method.learning_rate)
+            object.__setattr__(self, "learning_rate", rate)
         return self
 
     @model_validator(mode="after")

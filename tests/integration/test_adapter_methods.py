@@ -107,7 +107,7 @@ def test_a_stage_of_zero_does_not_change_what_is_learned(case: Case, folder: Pat
     found = load_file(place(case, folder) / WEIGHTS)
     assert found.keys() == expected.keys()
     # Where a gradient is next to nothing, Adam steps by its sign: so not each element by itself.
-    off, least = (1e-3, 1e-4) if case.precision == "fp32" else (0.0, 0.02)
+    off, least = (5e-3, 1e-4) if case.precision == "fp32" else (0.0, 0.02)
     for name, weight in found.items():
         wanted = expected[name]
         tolerance = max(least, off * float(wanted.abs().mean()))

@@ -32,7 +32,7 @@ from trainers.tasks.conversations.renderer import Rendered
 from trainers.tasks.conversations.template import NotRendered
 from trainers.tasks.fine_tuning import FineTuning
 from trainers.tasks.flops import Cost
-from trainers.tasks.packing import collated, model_inputs, one_by_one, packed
+from trainers.tasks.packing import collated, model_inputs, one_by_one, packed, padded
 from trainers.tasks.rendered import RenderedTask
 from trainers.tasks.task import IGNORED, Batch, Counts, Guess, lengths
 
@@ -119,7 +119,7 @@ class CausalTokens(LearnedTokens):
         model = self.build("AutoModelForCausalLM")
         refuse_bidirectional(model, self.settings.task)
         kind = model.config.model_type
-        if self.settings.packing and kind not in PACKABLE:
+        if self.settings.is_packed and kind not in PACKABLE:
             raise UserError(
                 f"finetune.packing: {kind!r} cannot keep rows of a sequence apart yet; set false"
             )
@@ -149,8 +149,9 @@ class CausalTokens(LearnedTokens):
 
     def collate(self, rows: Sequence[dict[str, Any]], numbers: Sequence[int]) -> Batch:
         lengths = [self.length(row) for row in rows]
-        sequences = packed(lengths) if self.settings.packing else one_by_one(lengths)
-        return collated(rows, sequences, self.pad_id)
+        if self.settings.is_packed:
+            return collated(rows, packed(lengths), self.pad_id)
+        return padded(collated(rows, one_by_one(lengths), self.pad_id))
 
     def loss(self, model: "PreTrainedModel", batch: Batch) -> tuple[Tensor, Counts]:
         inputs = model_inputs(model, batch)

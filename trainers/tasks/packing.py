@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from trainers.models.build import PACKABLE, packed_inputs
+from trainers.models.build import packed_inputs
 from trainers.tasks.task import IGNORED, Batch
 
 if TYPE_CHECKING:
@@ -77,8 +77,15 @@ def collated(rows: Sequence[Mapping[str, Any]], sequences: Sequences, pad_id: in
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
+def padded(batch: Batch) -> Batch:
+    """One whose sequences have one row each, for any model: with an `attention_mask` in place of
+    `segments`."""
+    others = {name: value for name, value in batch.items() if name != "segments"}
+    return {**others, "attention_mask": batch["segments"]}
+
+
 def model_inputs(model: "PreTrainedModel", batch: Batch) -> dict[str, Any]:
-    """What a model takes of such a batch; one that cannot keep rows apart has them one by one."""
-    if model.config.model_type in PACKABLE:
+    """What a model takes of a batch."""
+    if "segments" in batch:
         return packed_inputs(model, batch["input_ids"], batch["segments"])
-    return {"input_ids": batch["input_ids"], "attention_mask": (batch["segments"] > 0).long()}
+    return {name: batch[name] for name in ("input_ids", "attention_mask")}

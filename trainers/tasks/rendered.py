@@ -32,6 +32,11 @@ class RenderedTask(TaskSection):
     """Puts several short rows into one sequence, in which they do not see each other, so that there
     is hardly any padding. Not every architecture can keep them apart."""
 
+    @property
+    def is_packed(self) -> bool:
+        """Virtual tokens in front of a sequence would be shared by its rows."""
+        return self.packing and (self.adapter is None or self.adapter.packs)
+
     @model_validator(mode="after")
     def _has_no_head_with_dropout(self) -> Self:
         if self.dropout != type(self).model_fields["dropout"].default:

@@ -1,14 +1,14 @@
 """Log-probabilities of whole answers under a causal model, by one forward for all of a batch."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from trainers.models.build import packed_inputs
 from trainers.models.chunked_loss import chunk_tokens, loss_head
+from trainers.tasks.packing import model_inputs
 from trainers.tasks.task import IGNORED, Batch
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def sequence_log_probabilities(model: "PreTrainedModel", batch: Batch) -> Tensor
     made of learned places alone, a chunk at a time where the model can, and anew for the gradient:
     so they are never whole in memory.
     """
-    inputs, labels = _inputs(model, batch), batch["labels"]
+    inputs, labels = model_inputs(model, batch), batch["labels"]
     is_learned = labels != IGNORED
     head = loss_head(model)
     layer: nn.Module = nn.Identity() if head is None else head
@@ -50,12 +50,6 @@ def sequence_log_probabilities(model: "PreTrainedModel", batch: Batch) -> Tensor
     ]
     sums = states.new_zeros(len(batch["tokens"]), dtype=torch.float32)
     return sums.index_add(0, batch["sequences"][is_learned], torch.cat(of_tokens))
-
-
-def _inputs(model: "PreTrainedModel", batch: Batch) -> dict[str, Any]:
-    if "segments" in batch:
-        return packed_inputs(model, batch["input_ids"], batch["segments"])
-    return {name: batch[name] for name in ("input_ids", "attention_mask")}
 
 
 def token_log_probabilities(layer: nn.Module, states: Tensor, targets: Tensor) -> Tensor:

@@ -101,6 +101,5 @@ def sequence_batch(sequences: Sequence[Mapping[str, Any]], is_packed: bool, pad_
     learned = (batch["labels"] != IGNORED).long()
     tokens = torch.zeros(len(sequences), dtype=torch.long)
     tokens.index_add_(0, owner.flatten(), learned.flatten())
-    if not is_packed:
-        batch["attention_mask"] = batch.pop("segments").clamp(max=1)
+    batch = batch if is_packed else packing.padded(batch)
     return {**batch, "sequences": owner, "tokens": tokens}

@@ -118,10 +118,6 @@ class Prefer(PreferenceRows, ConversationTask):
         return ("train", "validation", "test") if self.is_scored else ("test",)
 
     @property
-    def is_packed(self) -> bool:
-        return self.packing and (self.adapter is None or self.adapter.packs)
-
-    @property
     def temperature(self) -> float:
         """Beta, by default that of the loss."""
         return BETA[self.loss] if self.beta is None else self.beta

@@ -48,7 +48,8 @@ def model(architecture: str) -> Any:
 def batch(some: list[dict[str, Any]], is_packed: bool) -> dict[str, Tensor]:
     lengths = [len(row["input_ids"]) for row in some]
     place = packing.packed if is_packed else packing.one_by_one
-    return packing.collated(some, place(lengths), PAD)
+    made = packing.collated(some, place(lengths), PAD)
+    return made if is_packed else packing.padded(made)
 
 
 @given(st.lists(st.integers(1, 300), min_size=1, max_size=60))

@@ -8,7 +8,7 @@ any number of workers, micro-batches and packing. `LoopState.samples` says which
 import dataclasses
 import math
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
@@ -26,15 +26,15 @@ from trainers.engine.job import Ended, Report, TrainJob
 from trainers.engine.journal import Journal
 from trainers.engine.stop_requests import Request, RequestSource, no_request
 from trainers.engine.training_config import Training
-from trainers.methods import saving
-from trainers.methods.adapt import adapt
-from trainers.methods.rank_budget import RankBudget
 from trainers.models import build, packed_attention
 from trainers.models.export import export
 from trainers.parallel import sequence_parallel
 from trainers.parallel.topology import Topology
 from trainers.tasks.flops import beside_frozen
 from trainers.tasks.task import Batch, Counts, Guess, Objective, Task
+
+if TYPE_CHECKING:
+    from trainers.methods.rank_budget import RankBudget
 
 
 def train(
@@ -61,8 +61,14 @@ def train(
         progress.line(begun_anew)
     _refuse_cut_batches(task, settings, workers)
     flops, parameters = task.flops(objective.model), build.parameter_count(objective.model)
-    adapted = adapt(objective.model, settings.adapter) if settings.adapter else None
-    if adapted is not None:
+    adapted = None
+    if settings.adapter is not None:
+        # They import PEFT, for which a training without an adapter does not wait.
+        from trainers.methods import saving
+        from trainers.methods.adapt import adapt
+        from trainers.methods.rank_budget import RankBudget
+
+        adapted = adapt(objective.model, settings.adapter)
         flops, trained = beside_frozen(flops), build.trained_count(objective.model)
     if settings.activation_checkpointing:
         build.recompute_activations(objective.model)
@@ -184,7 +190,7 @@ def _step(
     total_steps: int,
     clock: "_Clock",
     watch: AnomalyWatch,
-    budget: RankBudget | None,
+    budget: "RankBudget | None",
 ) -> float:
     """One optimizer step on one global batch; returns this rank's part of the batch's mean loss."""
     settings, rank, workers = job.settings, dist.get_rank(), dist.get_world_size()

@@ -1,9 +1,27 @@
-"""Cross-entropy of logits that are whole."""
+"""Cross-entropy of tokens: of logits that are whole, and what tasks whose loss it is count."""
+
+import math
+from collections.abc import Mapping
 
 from torch import Tensor
 from torch.nn import functional
 
-from trainers.tasks.task import IGNORED, Counts
+from trainers.tasks.task import IGNORED, Batch, Counts
+
+
+class TokenTargets:
+    """What is predicted are tokens: `labels` of a batch, elsewhere IGNORED."""
+
+    def targets(self, batch: Batch) -> float:
+        return int((batch["labels"] != IGNORED).sum())
+
+    def metrics(self, counts: Mapping[str, Tensor]) -> dict[str, float]:
+        loss = float(counts["loss"] / counts["targets"])
+        return {
+            "loss": loss,
+            "perplexity": math.exp(min(loss, 50.0)),
+            "accuracy": float(counts["correct"] / counts["targets"]),
+        }
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, counted: bool) -> tuple[Tensor, Counts]:

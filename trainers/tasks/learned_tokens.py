@@ -30,11 +30,12 @@ from trainers.tasks.causal_loss import causal_loss
 from trainers.tasks.conversations.overlong import fitted
 from trainers.tasks.conversations.renderer import Rendered
 from trainers.tasks.conversations.template import NotRendered
+from trainers.tasks.cross_entropy import TokenTargets
 from trainers.tasks.fine_tuning import FineTuning
 from trainers.tasks.flops import Cost
 from trainers.tasks.packing import collated, model_inputs, one_by_one, packed, padded
 from trainers.tasks.rendered import RenderedTask
-from trainers.tasks.task import IGNORED, Batch, Counts, Guess, lengths
+from trainers.tasks.task import Batch, Counts, Guess, lengths
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -80,19 +81,8 @@ class RenderedFineTuning(FineTuning):
         return {**made["dropped"], **made["noted"]}
 
 
-class LearnedTokens(RenderedFineTuning):
-    """Whose loss is that of learned tokens: `labels` of a batch are these, elsewhere IGNORED."""
-
-    def targets(self, batch: Batch) -> float:
-        return int((batch["labels"] != IGNORED).sum())
-
-    def metrics(self, counts: Mapping[str, Tensor]) -> dict[str, float]:
-        loss = float(counts["loss"] / counts["targets"])
-        return {
-            "loss": loss,
-            "perplexity": math.exp(min(loss, 50.0)),
-            "accuracy": float(counts["correct"] / counts["targets"]),
-        }
+class LearnedTokens(TokenTargets, RenderedFineTuning):
+    """Whose loss is that of learned tokens."""
 
     @functools.cached_property
     def unknown_id(self) -> int | None:

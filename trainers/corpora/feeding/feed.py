@@ -117,48 +117,12 @@ class _Shard:
         return {"input_ids": self._ids[number], "piece_lengths": self._piece_lengths[start:stop]}
 
 
-class Examples:
-    """Rows of a split of examples, memory-mapped and encoded when they are taken: a worker holds no
-    more of them than a batch."""
+class _OneTable:
+    """Rows that are on this node, of known lengths."""
 
-    def __init__(
-        self,
-        table: pa.Table,
-        encode: Callable[[Sequence[dict[str, Any]]], list[dict[str, Any]]],
-        grouped: int | None = None,
-    ):
+    def __init__(self, lengths: Indices, grouped: int | None):
         """`grouped` is the batch size, where the samples of a batch are to be of similar length."""
-        self._table, self._encode, self._grouped = table, encode, grouped
-        # Of texts, which is near enough to put similar ones together.
-        self._lengths = pc.utf8_length(table["text"]).to_numpy().astype(np.int64)
-
-    def __len__(self) -> int:
-        return self._table.num_rows
-
-    def order(self, seed: int) -> Order:
-        if self._grouped is None:
-            return Order([len(self)], seed)
-        return OrderByLength(self._lengths, seed, self._grouped)
-
-    def fetch(self, shard: int) -> None:
-        """They are here."""
-
-    def take(self, indices: Indices) -> list[dict[str, Any]]:
-        return self._encode(self._table.take(indices).to_pylist())
-
-    def lengths(self, indices: Indices) -> Indices:
-        return self._lengths[indices]
-
-
-class TokenRows:
-    """Rows of token ids, memory-mapped: a sample is arrays by the names of the columns, which are
-    lists."""
-
-    def __init__(self, table: pa.Table, grouped: int | None = None):
-        """`grouped` is the batch size, where the samples of a batch are to be of similar length."""
-        self._batches, self._grouped = table.to_batches(), grouped
-        self._ends = np.cumsum([batch.num_rows for batch in self._batches])
-        self._lengths = pc.list_value_length(table["input_ids"]).to_numpy().astype(np.int64)
+        self._lengths, self._grouped = lengths, grouped
 
     def __len__(self) -> int:
         return len(self._lengths)
@@ -171,11 +135,42 @@ class TokenRows:
     def fetch(self, shard: int) -> None:
         """They are here."""
 
-    def take(self, indices: Indices) -> list[dict[str, Any]]:
-        return [self._row(int(index)) for index in indices]
-
     def lengths(self, indices: Indices) -> Indices:
         return self._lengths[indices]
+
+
+class Examples(_OneTable):
+    """Rows of a split of examples, memory-mapped and encoded when they are taken: a worker holds no
+    more of them than a batch."""
+
+    def __init__(
+        self,
+        table: pa.Table,
+        encode: Callable[[Sequence[dict[str, Any]]], list[dict[str, Any]]],
+        grouped: int | None = None,
+    ):
+        """`grouped` is the batch size, where the samples of a batch are to be of similar length."""
+        self._table, self._encode = table, encode
+        # Of texts, which is near enough to put similar ones together.
+        super().__init__(pc.utf8_length(table["text"]).to_numpy().astype(np.int64), grouped)
+
+    def take(self, indices: Indices) -> list[dict[str, Any]]:
+        return self._encode(self._table.take(indices).to_pylist())
+
+
+class TokenRows(_OneTable):
+    """Rows of token ids, memory-mapped: a sample is arrays by the names of the columns, which are
+    lists."""
+
+    def __init__(self, table: pa.Table, grouped: int | None = None):
+        """`grouped` is the batch size, where the samples of a batch are to be of similar length."""
+        lengths = pc.list_value_length(table["input_ids"]).to_numpy().astype(np.int64)
+        super().__init__(lengths, grouped)
+        self._batches = table.to_batches()
+        self._ends = np.cumsum([batch.num_rows for batch in self._batches])
+
+    def take(self, indices: Indices) -> list[dict[str, Any]]:
+        return [self._row(int(index)) for index in indices]
 
     def _row(self, index: int) -> dict[str, Any]:
         number = int(np.searchsorted(self._ends, index, side="right"))

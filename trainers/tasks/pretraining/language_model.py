@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from cluster.errors import UserError
 from cluster.store.artifacts import Artifact
@@ -16,7 +15,8 @@ from trainers.corpora.feeding.feed import Packed, Rows
 from trainers.corpora.tokens import tokenizer as tokenizers
 from trainers.corpora.tokens.pack import segment_ids
 from trainers.models.build import PACKABLE, Start, build, refuse_longer
-from trainers.tasks.task import IGNORED, Batch, Guess
+from trainers.tasks.cross_entropy import TokenTargets
+from trainers.tasks.task import Batch, Guess
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -25,7 +25,7 @@ Ids = npt.NDArray[np.int64]
 
 
 @dataclasses.dataclass(frozen=True)
-class LanguageModel:
+class LanguageModel(TokenTargets):
     corpus: Artifact
     start: Start
     seed: int
@@ -46,17 +46,6 @@ class LanguageModel:
 
     def length(self, row: Mapping[str, Any]) -> int:
         return len(row["input_ids"])
-
-    def targets(self, batch: Batch) -> float:
-        return int((batch["labels"] != IGNORED).sum())
-
-    def metrics(self, counts: Mapping[str, Tensor]) -> dict[str, float]:
-        loss = float(counts["loss"] / counts["targets"])
-        return {
-            "loss": loss,
-            "perplexity": math.exp(min(loss, 50.0)),
-            "accuracy": float(counts["correct"] / counts["targets"]),
-        }
 
     def guess(self, validation: Rows) -> Guess:
         """Every token is as likely as any other."""

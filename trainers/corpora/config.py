@@ -55,7 +55,8 @@ class Decontaminate(Section):
 
 class Split(Section):
     """Shares of the labelled documents: the same of every label, to one document; nearly, where
-    documents have groups or several labels. Equal texts and documents of one group never part."""
+    documents have groups or several labels. Equal texts and documents of one group never part,
+    nor do answers to one prompt."""
 
     validation: float = Field(default=0.1, gt=0, lt=1)
     test: float = Field(default=0.1, gt=0, lt=1)

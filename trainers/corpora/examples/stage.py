@@ -245,7 +245,10 @@ def _sets(job: StageJob, places: Buckets, linked: bool) -> Any:
 def _refuse_empty(sizes: Mapping[str, int], counts: Counts) -> None:
     empty = [name for name, size in sizes.items() if not size]
     if empty:
-        remedy = "give more documents or larger shares, or a source of that `split`"
+        remedy = (
+            "give more documents or larger shares, or a source of that `split`; documents of one "
+            "group, and answers to one prompt, are in one split"
+        )
         if counts.dropped[CONTAMINATED]:
             remedy += "; or keep what quotes an evaluation text, by `corpora.decontaminate: null`"
         raise UserError(

@@ -116,6 +116,12 @@ class TaskRows:
             return row.get(TEXT, "")
         return "\n".join(row[role] for role in self.roles if isinstance(row.get(role), str))
 
+    def prompt_of(self, row: Mapping[str, Any]) -> str | None:
+        """Of a cleaned row, what a model is asked that answers it: rows with one prompt are a
+        group, if they have no other, so that no answer to a prompt of the test split is trained on.
+        None where rows are not answered."""
+        return None
+
     # What follows from these.
 
     def refuse_labels(self, found: Mapping[str, str]) -> None:
@@ -216,7 +222,14 @@ class TaskRows:
             return dataclasses.replace(document, text=clean(document.text))
         row = self.cleaned(_row(document), clean)
         values = {role: row.get(role) for role in self.values}
-        return dataclasses.replace(document, text=self.text_of(row), values=values)
+        group = self._group_of(row) if document.group is None else document.group
+        return dataclasses.replace(document, text=self.text_of(row), values=values, group=group)
+
+    def _group_of(self, row: Mapping[str, Any]) -> str | None:
+        from trainers.corpora.cleaning.documents import text_key
+
+        prompt = self.prompt_of(row)
+        return None if prompt is None else f"{text_key(prompt):016x}"
 
 
 def _row(document: "Document") -> dict[str, Any]:

@@ -31,7 +31,7 @@ WRITTEN = "written"
 EQUAL, QUOTING = ELSEWHERE + 1, ELSEWHERE + 2
 """Fates beside the splits: equal to an evaluation text of elsewhere, or quoting one."""
 REASONS = {
-    ELSEWHERE: "group or near duplicate is in another split",
+    ELSEWHERE: "group, prompt or near duplicate is in another split",
     EQUAL: HELD_OUT,
     QUOTING: CONTAMINATED,
 }

@@ -61,7 +61,8 @@ class Source(Section):
     `label`, `group`, and what else the task of `finetune` needs. A column that is called so needs
     no entry, and one that is to be passed over is `null`, as in `{label: null}`. A `group` is what
     documents share, such as their product or author: it never parts between training, validation
-    and test, nor does one of that name in another source."""
+    and test, nor does one of that name in another source. Where rows have answers (chat, generate,
+    prefer), those to one prompt are a group, unless they have another."""
     slices: list[str] = Field(default=[])
     """Further columns that labelled rows keep, such as `[shop, year]`: an evaluation has figures of
     the rows with each value, or of ranges of numbers. A column that has another name in the files

@@ -290,6 +290,10 @@ class ConversationRows(TaskRows):
         )
         return "\n".join(filter(None, said))
 
+    def prompt_of(self, row: Mapping[str, Any]) -> str | None:
+        """What was said before the last answer."""
+        return self.text_of({"messages": row["messages"][:-1]})
+
 
 def conversation(row: Mapping[str, Any]) -> list[Message]:
     """The messages of a row in any form."""

@@ -67,6 +67,10 @@ class Generate(GeneratedTask):
         """With their layout, which is part of what texts say, such as dialogues and code."""
         return {role: clean.mend(row[role]).strip() for role in self.roles}
 
+    def prompt_of(self, row: Mapping[str, Any]) -> str | None:
+        prompt: str = row["prompt"]
+        return prompt
+
     @model_validator(mode="after")
     def _instruction_has_the_prompt(self) -> Self:
         if self.instruction.count(PROMPT) != 1:

@@ -164,3 +164,7 @@ class PreferenceRows(ConversationRows):
         answer = [one for one in row["rejected"] if one["train"]]
         both = ([*row["chosen"]], answer)
         return "\n".join(super(PreferenceRows, self).text_of({"messages": one}) for one in both)
+
+    def prompt_of(self, row: Mapping[str, Any]) -> str | None:
+        asked = [*itertools.takewhile(lambda one: not one["train"], row["chosen"])]
+        return super().text_of({"messages": asked})

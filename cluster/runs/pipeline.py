@@ -130,7 +130,7 @@ STAGES = (
         "trainers.scoring.evaluation.stage:run",
         wanted=lambda recipe: recipe.finetune,
         parents=("examples", "pretrain", "render", "reference", "tune", "finetune"),
-        keys=("seed", "finetune", "finetune.evaluation"),
+        keys=("seed", "finetune", "finetune.evaluation", "finetune.answering"),
         base="finetune.base",
         resumes=True,
         trains="finetune",

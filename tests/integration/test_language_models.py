@@ -90,4 +90,10 @@ def test_an_encoder_decoder_writes_completions(run):
     metrics = run("write", **keys, task="task: generate")
     assert metrics["render"]["train"]["dropped"] == {}
     assert not metrics["finetune"]["worse_than_guessing"]
-    assert metrics["evaluate"]["test"]["loss"] < 6
+    figures = metrics["evaluate"]["test"]
+    assert figures["loss"] < 6
+    briefly = run("write", "finetune.most_new_tokens=1", **keys, task="task: generate")
+    assert briefly["finetune"] == metrics["finetune"], "it was not trained again"
+    ended = briefly["evaluate"]["test"]["finish_reasons"]
+    assert briefly["evaluate"]["test"]["loss"] == figures["loss"]
+    assert ended != figures["finish_reasons"]

@@ -41,6 +41,8 @@ class Model:
     weights: Callable[[], str | None] | None = None
     """Says on each node where the weights are that answer in place of its own: of its base, which
     then is asked as the model is."""
+    answering: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Keys of the section by which it answers, in place of those on its card."""
 
     @property
     def section(self) -> type[TaskSection]:
@@ -80,7 +82,8 @@ class Model:
         from trainers.tasks.predictor import load
 
         weights = None if self.weights is None else self.weights()
-        return load(self.storage.local(self.place), device, self.hashes, weights)
+        folder = self.storage.local(self.place)
+        return load(folder, device, self.hashes, weights, self.answering)
 
 
 def model_of(artifact: Artifact) -> Model:

@@ -64,11 +64,15 @@ class Predictor(abc.ABC):
 
     @classmethod
     def load(
-        cls, folder: Path, device: torch.device = CPU, weights: Path | str | None = None
+        cls,
+        folder: Path,
+        device: torch.device = CPU,
+        weights: Path | str | None = None,
+        answering: Mapping[str, Any] | None = None,
     ) -> Self:
         """The model in a folder, for inference; if `weights` are given, with those of this folder
-        or hub id, as of its base."""
-        card, place = read_card(folder), weights or folder
+        or hub id, as of its base. Its card has `answering` in place of its own such keys."""
+        card, place = {**read_card(folder), **(answering or {})}, weights or folder
         dtype = inference_dtype(card, device)
         model = loading.load(Path(place), cls.head_of(place), dtype)
         return cls(card, tokenizers.load(folder), model.eval().to(device))
@@ -183,10 +187,12 @@ def load(
     device: torch.device = CPU,
     hashes: Mapping[str, str] | None = None,
     weights: str | None = None,
+    answering: Mapping[str, Any] | None = None,
 ) -> Predictor:
-    """The Predictor of the model in a folder, by the task on its card; `weights` are as in
-    `Predictor.load`. Its files must have these sha256, by default those of its manifest, where it
-    has one. Raises UserError where they are others, are no model, or are not on this node."""
+    """The Predictor of the model in a folder, by the task on its card; `weights` and `answering`
+    are as in `Predictor.load`. Its files must have these sha256, by default those of its manifest,
+    where it has one. Raises UserError where they are others, are no model, or are not on this node.
+    """
     if not folder.is_dir():
         raise UserError(
             f"{folder} is not on the node {platform.node()}; put the model where every node sees "
@@ -195,7 +201,8 @@ def load(
     refuse_other_bytes(folder, hashes)
     try:
         section = TASKS[read_card(folder)["task"]]
-        predictor: Predictor = lazy_import(section.predictor).load(folder, device, weights)
+        kind: type[Predictor] = lazy_import(section.predictor)
+        predictor = kind.load(folder, device, weights, answering)
     except (OSError, ValueError, LookupError) as error:  # a folder by hand may lack anything
         reason = (str(error).splitlines() or [repr(error)])[0]
         raise UserError(f"{folder} cannot be loaded: {type(error).__name__}: {reason}") from error

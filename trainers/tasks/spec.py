@@ -183,6 +183,12 @@ class TaskSection(TaskRows, Training):
         return ()
 
     @property
+    def answering(self) -> Mapping[str, Any]:
+        """What of its card says how a trained model answers, as plain JSON: an evaluation depends
+        on it, and no training."""
+        return {}
+
+    @property
     def compares_base(self) -> bool:
         """Whether evaluation puts the answers of the base to the same rows beside the model's."""
         return False

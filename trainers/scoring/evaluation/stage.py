@@ -30,7 +30,7 @@ from trainers.scoring.evaluation.figures import compared, figures, tally_of, wit
 from trainers.scoring.evaluation.paired import same_rows
 from trainers.scoring.evaluation.score_rows import Records, records_of
 from trainers.scoring.evaluation.text import number, with_interval
-from trainers.scoring.model import model_of, unpublished
+from trainers.scoring.model import Model, model_of, unpublished
 from trainers.scoring.reference import REFERENCE, with_reference
 from trainers.scoring.workers import Room
 from trainers.tasks.spec import TaskSection
@@ -42,7 +42,8 @@ def run(job: StageJob) -> dict[str, Any]:
     baselines = _begun(settings, examples)
     rows = with_reference(rows_in(examples, TEST), job.parents.get(REFERENCE))
     room = Room.as_in_training(settings, job.resources)
-    scored, left_out = records_of(model_of(model), rows, room, job.progress, job.draft)
+    asked = dataclasses.replace(model_of(model), answering=settings.answering)
+    scored, left_out = records_of(asked, rows, room, job.progress, job.draft)
     evaluation = {**evaluated(settings, scored, TEST), LEFT_OUT: left_out}
     job.progress.line(f"test: {_describe(settings, evaluation[TEST])} ({len(scored):,} rows)")
     kinds = {"pretrained": list(range(1, settings.evaluation.seeds))}
@@ -51,7 +52,7 @@ def run(job: StageJob) -> dict[str, Any]:
     values = _train_further(job, kinds, rows)
     evaluation["against"] = {}
     if settings.compares_base:
-        _put_beside(job, evaluation, scored, BASE, _of_base(job, rows))
+        _put_beside(job, evaluation, scored, BASE, _of_base(job, asked, rows))
     for name, running in baselines.items():
         _put_beside(job, evaluation, scored, name, results(running))
     values["pretrained"].insert(0, evaluation[TEST][settings.headline])
@@ -64,11 +65,11 @@ def run(job: StageJob) -> dict[str, Any]:
     return evaluation
 
 
-def _of_base(job: StageJob, rows: Sequence[Row]) -> Records:
+def _of_base(job: StageJob, model: Model, rows: Sequence[Row]) -> Records:
     """What the base says of the same rows, asked as the model is."""
     settings: TaskSection = job.recipe.finetune
     weights = functools.partial(base_folder, settings.base, job.parents, "pretrain")
-    base = dataclasses.replace(model_of(job.parents["finetune"]), weights=weights)
+    base = dataclasses.replace(model, weights=weights)
     job.progress.line("test: the base answers the same rows")
     return records_of(
         base, rows, Room.as_in_training(settings, job.resources), job.progress, job.draft, BASE

@@ -4,8 +4,6 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import Field
-
 from cluster.recipe.section import operational
 from trainers.tasks import spec
 from trainers.tasks.rendered import RenderedTask
@@ -44,8 +42,9 @@ class GeneratedTask(RenderedTask):
         "ended": Metric("max", "ends by itself"),
     }
 
-    most_new_tokens: int = Field(default=256, ge=1)
-    """Tokens of an answer at most, where the model does not end it before."""
+    most_new_tokens: int = operational(256, ge=1)
+    """Tokens of an answer at most, where the model does not end it before. Another number redoes
+    the evaluation alone; a model that is there keeps its own for `raymill score`."""
     evaluation: Evaluation = operational(Evaluation())
 
     @property
@@ -62,8 +61,12 @@ class GeneratedTask(RenderedTask):
         return (*self.metrics,)
 
     @property
+    def answering(self) -> Mapping[str, Any]:
+        return {"most_new_tokens": self.most_new_tokens}
+
+    @property
     def compares_base(self) -> bool:
         return self.evaluation.base
 
     def card(self, examples: "Artifact", metrics: Mapping[str, Any]) -> dict[str, Any]:
-        return {**super().card(examples, metrics), "most_new_tokens": self.most_new_tokens}
+        return {**super().card(examples, metrics), **self.answering}

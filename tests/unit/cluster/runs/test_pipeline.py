@@ -105,6 +105,15 @@ def test_a_changed_key_redoes_what_depends_on_it(override: str, redone: set[str]
     assert {stage for stage in before if before[stage] != after[stage]} == redone
 
 
+def test_how_long_answers_may_be_redoes_the_evaluation_alone(recipe_folder: Path) -> None:
+    (recipe_folder / "chats.jsonl").write_text('{"prompt": "Who?", "completion": "I."}\n')
+    sections = ("pretrain=null", "tune=null", "serve=null")
+    rows = "corpora.sources={rows: {path: chats.jsonl}}"
+    chat = (*sections, rows, "finetune={task: chat, base: some/model}")
+    before, after = ids(planned(*chat)), ids(planned(*chat, "finetune.most_new_tokens=8"))
+    assert {stage for stage in before if before[stage] != after[stage]} == {"evaluate"}
+
+
 @pytest.mark.parametrize(("name", "redone"), [("news.txt", SHARDED), ("reviews.txt", ALL)])
 def test_a_changed_source_file_redoes_what_reads_it(
     recipe_folder: Path, name: str, redone: set[str]

@@ -56,6 +56,12 @@ def test_answers_do_not_depend_on_the_other_rows(predictor: ChatPredictor) -> No
     assert all(one.new_tokens <= CARD["most_new_tokens"] for one in together)
 
 
+def test_other_keys_than_those_on_its_card_say_how_it_answers(folder: Path) -> None:
+    briefly: Any = load(folder, answering={"most_new_tokens": 1})
+    answers = briefly.predict([briefly.input_of(row) for row in ROWS])
+    assert {one.new_tokens for one in answers} == {1}
+
+
 def test_records_have_all_that_figures_need(predictor: ChatPredictor) -> None:
     records = recorded_here(predictor, ROWS)
     for row, record in zip(ROWS, records, strict=True):

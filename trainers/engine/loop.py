@@ -56,9 +56,8 @@ def train(
     settings, precision = job.settings, job.settings.precision
     objective = Objective(task.model(), task)
     # A trial of a search, which keeps nothing, is not the one to tell of its base and the data.
-    begun_anew = build.begun_anew(objective.model) if job.draft is not None else ""
-    if begun_anew:
-        progress.line(begun_anew)
+    for remark in build.remarks(objective.model) if job.draft is not None else ():
+        progress.line(remark)
     _refuse_cut_batches(task, settings, workers)
     flops, parameters = task.flops(objective.model), build.parameter_count(objective.model)
     adapted = None

@@ -73,7 +73,7 @@ def build(
     Transformers config, and `head_dropout`, whatever that calls it.
 
     A base's head for another task begins anew, and its last layer where it was for other labels:
-    `begun_anew` tells. Under `torch.device("meta")` a model has no weights, and none are read.
+    `remarks` tell. Under `torch.device("meta")` a model has no weights, and none are read.
     Raises UserError if the weights cannot be read or are damaged, or keys do not exist.
     """
     kind = getattr(transformers, head)
@@ -106,26 +106,30 @@ def build(
     return model
 
 
-def encodes_and_decodes(start: Start) -> bool:
-    """Whether the model has an encoder that reads and a decoder that writes. Raises UserError if
-    its config cannot be read."""
+def architecture_of(start: Start) -> Any:
+    """The Transformers config of the model's architecture: of a shape without its sizes. Raises
+    UserError if it cannot be read."""
     if start.shape is not None:
-        known = transformers.AutoConfig.for_model(start.shape.architecture)
-    else:
-        source = start.like if start.base is None else start.base
-        assert source is not None
-        try:
-            known = transformers.AutoConfig.from_pretrained(source)
-        except (OSError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise UserError(f"{start.key}: cannot load {source!r}: {reason}") from error
-    return bool(known.is_encoder_decoder)
+        return transformers.AutoConfig.for_model(start.shape.architecture)
+    source = start.like if start.base is None else start.base
+    assert source is not None
+    try:
+        return transformers.AutoConfig.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{start.key}: cannot load {source!r}: {reason}") from error
 
 
-def begun_anew(model: Any) -> str:
-    """What of its base a model that was just built did not take, for people, or nothing."""
-    told: str = getattr(model, "begun_anew", "")
-    return told
+def remark(model: Any, text: str) -> None:
+    """Keeps what is to be told of a model that was just built."""
+    model.remarks = (*remarks(model), text)
+
+
+def remarks(model: Any) -> tuple[str, ...]:
+    """What is to be told of a model that was just built, such as what of its base it did not take;
+    for people."""
+    kept: tuple[str, ...] = getattr(model, "remarks", ())
+    return kept
 
 
 Part = Literal["head", "last layer"]
@@ -166,7 +170,7 @@ def _loaded(folder: str, source: str, kind: Any, config: dict[str, Any], anew: P
     model.name_or_path, model.absent_in_base = source, sorted(found["missing_keys"])
     if anew is not None:
         what = "another task" if anew == "head" else "other labels"
-        model.begun_anew = f"the {anew} of {source} was for {what}, and begins anew"
+        remark(model, f"the {anew} of {source} was for {what}, and begins anew")
     return model
 
 

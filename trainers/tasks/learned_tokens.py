@@ -24,7 +24,7 @@ from trainers.corpora.feeding.feed import Rows, TokenRows
 from trainers.corpora.tokens import tokenizer as tokenizers
 from trainers.corpora.tokens.pack import read_arrow
 from trainers.models import chunked_loss
-from trainers.models.build import PACKABLE
+from trainers.models.build import PACKABLE, architecture_of, remark
 from trainers.models.lean_imports import transformers
 from trainers.tasks.causal_loss import causal_loss
 from trainers.tasks.conversations.overlong import fitted
@@ -108,13 +108,23 @@ class CausalTokens(LearnedTokens):
     def model(self) -> "PreTrainedModel":
         model = self.build("AutoModelForCausalLM")
         refuse_bidirectional(model, self.settings.task)
-        kind = model.config.model_type
-        if self.settings.is_packed and kind not in PACKABLE:
-            raise UserError(
-                f"finetune.packing: {kind!r} cannot keep rows of a sequence apart yet; set false"
-            )
+        if self.settings.packing and not self.is_packed:
+            remark(model, f"packing: {self._not_packed}, so each is padded by itself")
         chunked_loss.prepare(model)
         return model
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether rows share sequences."""
+        return self.settings.packing and self._not_packed is None
+
+    @functools.cached_property
+    def _not_packed(self) -> str | None:
+        """Why rows of one sequence would not be kept apart, or None."""
+        adapter, kind = self.settings.adapter, architecture_of(self.start).model_type
+        if adapter is not None and not adapter.packs:
+            return f"rows of one sequence would share the virtual tokens of {adapter.name}"
+        return None if kind in PACKABLE else f"{kind!r} would not keep rows of one sequence apart"
 
     def fit(self, made: Sequence[Rendered]) -> Rendering:
         """The sequences of a row, as `overlong` says of those over max_length. Raises NotRendered
@@ -139,7 +149,7 @@ class CausalTokens(LearnedTokens):
 
     def collate(self, rows: Sequence[dict[str, Any]], numbers: Sequence[int]) -> Batch:
         lengths = [self.length(row) for row in rows]
-        if self.settings.is_packed:
+        if self.is_packed:
             return collated(rows, packed(lengths), self.pad_id)
         return padded(collated(rows, one_by_one(lengths), self.pad_id))
 

@@ -30,12 +30,8 @@ class RenderedTask(TaskSection):
     counted; so are rows of which nothing that is learned is left."""
     packing: bool = True
     """Puts several short rows into one sequence, in which they do not see each other, so that there
-    is hardly any padding. Not every architecture can keep them apart."""
-
-    @property
-    def is_packed(self) -> bool:
-        """Virtual tokens in front of a sequence would be shared by its rows."""
-        return self.packing and (self.adapter is None or self.adapter.packs)
+    is hardly any padding. An architecture or a method by which they would, pads each row, and tells
+    so."""
 
     @model_validator(mode="after")
     def _has_no_head_with_dropout(self) -> Self:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cluster.errors import UserError
 from cluster.store.artifacts import Artifact
-from trainers.models.build import Start, encodes_and_decodes, refuse_longer
+from trainers.models.build import Start, architecture_of, refuse_longer, remark
 from trainers.tasks.conversations.overlong import CUT, DROPPED
 from trainers.tasks.conversations.renderer import Rendered, Renderer
 from trainers.tasks.conversations.rows import ASSISTANT, USER, Message, message
@@ -40,7 +40,7 @@ def generate_task(
 ) -> LearnedTokens:
     """The Task for the architecture of the model that training starts from. Raises UserError for
     settings that do not go with it."""
-    if not encodes_and_decodes(start):
+    if not architecture_of(start).is_encoder_decoder:
         return DecoderTask(settings, examples, start, *further)
     for key, possible in (("overlong", ("drop", "keep_start")), ("prompt_format", ("plain",))):
         if getattr(settings, key) not in possible:
@@ -94,6 +94,8 @@ class EncoderDecoderTask(LearnedTokens):
 
     def model(self) -> "PreTrainedModel":
         model = self.build("AutoModelForSeq2SeqLM")
+        if self.settings.packing:
+            remark(model, "packing: an encoder-decoder reads each row by itself, padded")
         refuse_longer(model, "finetune.max_source_length", self.settings.max_source_length)
         return model
 

@@ -75,7 +75,7 @@ class PreferTask(ConversationTokens):
 
     def collate(self, rows: Sequence[dict[str, Any]], numbers: Sequence[int]) -> Batch:
         """The chosen sequences of all pairs, and then the rejected ones."""
-        batch = pair_batch(rows, self.settings.is_packed, self.pad_id)
+        batch = pair_batch(rows, self.is_packed, self.pad_id)
         if self.settings.is_scored:
             of_rows = np.stack([row[REFERENCE] for row in rows], 1)
             batch[REFERENCE] = torch.from_numpy(of_rows.flatten())

@@ -15,13 +15,13 @@ from cluster.store.storage import Storage
 from tests.objectives import CLASSIFIER, HEADS
 from trainers.models.build import (
     Start,
-    begun_anew,
     build,
     from_shape,
     packed_inputs,
     parameter_count,
     recompute_activations,
     refuse_longer,
+    remarks,
     weights,
 )
 from trainers.models.shape import Shape
@@ -210,9 +210,10 @@ def test_a_head_for_other_labels_begins_anew(
     assert torch.allclose(logits(same), known, atol=1e-6), "it goes on"
     assert not torch.isclose(logits(other), known).any()
     assert logits(more).shape == (1, 3)
-    assert begun_anew(same) == ""
+    assert remarks(same) == ()
     for model in (other, more):
-        assert begun_anew(model).startswith(f"the last layer of {tmp_path} was for other labels")
+        (remark,) = remarks(model)
+        assert remark.startswith(f"the last layer of {tmp_path} was for other labels")
     weights = more.base_model.state_dict()
     for name, value in base.base_model.state_dict().items():
         assert torch.equal(weights[name], value), name
@@ -234,7 +235,7 @@ def test_of_another_tasks_model_all_but_the_head_is_taken(
     base.save_pretrained(tmp_path)
     model = labelled(Start(base=str(tmp_path)), after, tokenizer, *labels)
     assert logits(model).shape[-1] == len(labels)
-    assert begun_anew(model) == (f"the head of {tmp_path} was for another task, and begins anew")
+    assert remarks(model) == (f"the head of {tmp_path} was for another task, and begins anew",)
     body = {f"{model.base_model_prefix}.{name}" for name in model.base_model.state_dict()}
     known, found = base.state_dict(), model.state_dict()
     assert len(body & known.keys()) > 10

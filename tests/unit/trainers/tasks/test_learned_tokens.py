@@ -1,6 +1,7 @@
 """The loss of learned tokens: of these and no others, the same however rows are put together."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch.nn import functional
 
 from cluster.errors import UserError
 from tests.objectives import start
-from trainers.models.build import Start
+from trainers.models.build import Start, remarks
 from trainers.tasks.chat.spec import Chat
 from trainers.tasks.chat.task import ChatTask
 from trainers.tasks.task import IGNORED
@@ -120,13 +121,27 @@ def test_a_model_that_reads_both_sides_is_refused(tokenizer: Any) -> None:
         task(tokenizer, "bert", max_length=32).model()
 
 
-def test_where_rows_cannot_be_kept_apart_packing_is_refused(tokenizer: Any, tmp_path: Any) -> None:
-    from transformers import OPTConfig
+@pytest.mark.parametrize(
+    ("architecture", "keys", "why"),
+    [
+        ("opt", {}, "'opt' would not keep rows of one sequence apart"),
+        ("llama", {"method": "prompt"}, "rows of one sequence would share the virtual tokens of"),
+    ],
+)
+def test_where_rows_cannot_be_kept_apart_each_is_padded_and_that_is_told(
+    tokenizer: Any, tmp_path: Path, architecture: str, keys: Any, why: str
+) -> None:
+    from transformers import AutoConfig
 
-    sizes = {"hidden_size": 32, "word_embed_proj_dim": 32, "ffn_dim": 32, "num_hidden_layers": 1}
-    config = OPTConfig(**sizes, num_attention_heads=2, max_position_embeddings=64)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    of_opt = {"word_embed_proj_dim": 32, "ffn_dim": 32} if architecture == "opt" else {}
+    config = AutoConfig.for_model(architecture, **sizes, **of_opt, max_position_embeddings=64)
     config.save_pretrained(tmp_path)
-    of = task(tokenizer, max_length=32)
-    object.__setattr__(of, "start", Start(like=str(tmp_path)))
-    with pytest.raises(UserError, match=r"finetune\.packing: 'opt' cannot keep rows .* set false"):
-        of.model()
+    for packing in (True, False):
+        of = task(tokenizer, max_length=32, packing=packing, **keys)
+        object.__setattr__(of, "start", Start(like=str(tmp_path)))
+        told = remarks(of.model())
+        assert (f"packing: {why}" in "".join(told)) == packing
+        made = of.collate(rows(), range(len(rows())))
+        assert len(made["input_ids"]) == len(rows())
+        assert "segments" not in made

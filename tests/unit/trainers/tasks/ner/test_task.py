@@ -19,7 +19,7 @@ from trainers.corpora.cleaning.config import Clean
 from trainers.corpora.cleaning.documents import Counts, Normalizer
 from trainers.corpora.reading.readers import Document
 from trainers.engine.loop import evaluate
-from trainers.models.build import Start, begun_anew
+from trainers.models.build import Start, remarks
 from trainers.parallel.topology import Topology
 from trainers.scoring.evaluation.figures import figures
 from trainers.tasks.classify.spec import Classify
@@ -89,7 +89,7 @@ def test_it_starts_from_a_model_of_another_task_or_with_the_other_head(
         assert model.classifier.weight.shape == (len(names), 32)
         assert not torch.equal(model.classifier.weight, head)
         assert [*model.config.id2label.values()] == task.head.outputs
-        assert begun_anew(model).startswith(f"the {part} of {base} ")
+        assert remarks(model)[0].startswith(f"the {part} of {base} ")
 
 
 def test_a_classifier_starts_from_it(model: Path) -> None:
@@ -103,7 +103,7 @@ def test_a_classifier_starts_from_it(model: Path) -> None:
     kept = [name for name in found.keys() & before.keys() if not name.startswith("classifier")]
     assert len(kept) > 10
     assert all(torch.equal(found[name], before[name]) for name in kept)
-    assert begun_anew(classifier).startswith(f"the head of {model} was for another task")
+    assert remarks(classifier)[0].startswith(f"the head of {model} was for another task")
 
 
 class Alone:

@@ -1,6 +1,7 @@
 """A model of a task that scores rows: one of a workspace, or in a folder that stands anywhere."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,9 @@ from cluster.errors import UserError
 from cluster.recipe.section import DEFAULT_WORKSPACE
 from cluster.store import artifacts
 from cluster.store.artifacts import MANIFEST, Artifact, Draft
+from cluster.store.bases import base_folder
 from cluster.store.storage import Storage
+from trainers.corpora.reading.sources import base_hash
 from trainers.models.card import CARD, read_card
 from trainers.models.published import refuse_damaged
 from trainers.tasks.registry import TASKS, section_of, task_of
@@ -19,6 +22,9 @@ if TYPE_CHECKING:
     import torch
 
     from trainers.tasks.predictor import Predictor
+
+BASES = (artifacts.BASE, "pretrain")
+"""Parents of which one is what a model was trained from, if that is of the workspace."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,12 +57,16 @@ class Model:
     @property
     def settings(self) -> TaskSection:
         """The section `finetune` that made it. Raises UserError where nothing says which."""
+        return section_of(self._published)
+
+    @property
+    def _published(self) -> Artifact:
         if self.artifact is None:
             raise UserError(
                 f"{self.id}: has no {MANIFEST}, which says how it was fine-tuned; copy the whole "
                 "folder of the model"
             )
-        return section_of(self.artifact)
+        return self.artifact
 
     @property
     def card(self) -> dict[str, Any]:
@@ -76,6 +86,31 @@ class Model:
         parents = {} if self.artifact is None else self.artifact.manifest.parents
         parent_id = parents.get(stage)
         return None if parent_id is None else artifacts.find(self.workspace, parent_id)
+
+    @property
+    def base(self) -> "Model":
+        """What it was trained from, which is asked as it is itself. Raises UserError where that is
+        gone, or another one."""
+        known = self._published.manifest
+        settings = known.inputs["finetune"]
+        named = settings.get("base")
+        parents = {stage: self._parent(stage) for stage in BASES if stage in known.parents}
+        for stage, parent in parents.items():
+            if parent is None:
+                raise UserError(
+                    f"{self.id}: what it was trained from, {known.parents[stage]}, is not in "
+                    f"{self.workspace.root}; name the workspace that has it by --workspace, or run "
+                    "the recipe again"
+                )
+        if named is not None and not parents:
+            content = base_hash(named, f"{self.id}: finetune.base")
+            if content != settings["base_content"]:
+                raise UserError(
+                    f"{self.id}: finetune.base: {named!r} is not here, or another one than "
+                    "it was trained from; put that in its place"
+                )
+        weights = functools.partial(base_folder, named, parents, *BASES)
+        return dataclasses.replace(self, weights=weights)
 
     def load(self, device: "torch.device") -> "Predictor":
         """Imports torch. Raises UserError where its files are not as they were."""

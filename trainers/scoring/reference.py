@@ -17,12 +17,13 @@ from cluster.lazy_import import lazy_import
 from cluster.recipe.section import Recipe
 from cluster.runs.pipeline import StageJob
 from cluster.runs.progress import Progress
-from cluster.store.artifacts import Artifact
+from cluster.store.artifacts import Artifact, Draft
 from trainers.corpora.cleaning.config import of_examples
 from trainers.corpora.tokens.pack import read_arrow, write_arrow
 from trainers.finetune import task
 from trainers.scoring.answers import Forwards, Row
 from trainers.scoring.evaluation.score_rows import outcomes_of
+from trainers.scoring.model import Model
 from trainers.scoring.workers import Outcome, Part, Room
 from trainers.tasks.spec import TaskSection
 
@@ -116,6 +117,30 @@ class ScorePart:
     def rows(self, split: str) -> pa.Table:
         source = self.examples if split == TEST else self.rendered
         return read_arrow(source.path / f"{split}.arrow")
+
+
+def asked_rows(
+    base: Model, rows: Sequence[Row], room: Room, progress: Progress, draft: Draft
+) -> Sequence[Row]:
+    """Rows like those of examples, with what the base says of them; null of those that it cannot be
+    asked."""
+    parts = {
+        number: {"rows": rows[first : first + PART_ROWS]}
+        for number, first in enumerate(range(0, len(rows), PART_ROWS))
+    }
+    outcomes = outcomes_of(base, ask_part, parts, room, progress, draft, REFERENCE)
+    values = [value for number in parts for value in outcomes[number][REFERENCE]]
+    return [{**row, REFERENCE: value} for row, value in zip(rows, values, strict=True)]
+
+
+def ask_part(
+    predictor: Any, number: int, part: Part, progress: Progress, forwards: Forwards
+) -> Outcome:
+    """Log-probabilities of both answers of each row of a part."""
+    with forwards:
+        values = predictor.references(part["rows"], is_rendered=False)
+    progress.update(len(values), 0, "rows", part=number)
+    return {"rows": len(values), "failures": {}, REFERENCE: values}
 
 
 def with_reference(rows: Sequence[Row], reference: Artifact | None) -> Sequence[Row]:

@@ -26,7 +26,7 @@ from trainers.scoring.evaluation.labelled import FileCounts
 from trainers.scoring.evaluation.report import evaluation_page
 from trainers.scoring.evaluation.score_rows import Records, records_of
 from trainers.scoring.model import Model
-from trainers.scoring.reference import with_reference
+from trainers.scoring.reference import REFERENCE, asked_rows, with_reference
 from trainers.scoring.source import name_of
 from trainers.scoring.workers import Room
 from trainers.tasks.spec import TaskSection
@@ -53,6 +53,8 @@ class EvaluationPlan:
     done: Artifact | None
     """The evaluation, where it was made before; then the rows are not read."""
     rows: Sequence[Row] = ()
+    base: Model | None = None
+    """What is asked about the rows before, where figures are against it and nothing says it."""
     source: Source | None = None
     """Of the rows, where they are those of a file."""
     counts: FileCounts = dataclasses.field(default_factory=FileCounts)
@@ -118,7 +120,8 @@ def _on_test_split(model: Model) -> EvaluationPlan:
     done = of_both[-1] if of_both else None
     rows = [] if done else with_reference(rows_in(examples, TEST), model.reference)
     name, about = _id(model, EVALUATE, parents, {}), f"{model.id} on its test split"
-    return EvaluationPlan(model, settings, name, EVALUATE, parents, {}, about, done, rows)
+    base = _to_ask(model, settings, rows)
+    return EvaluationPlan(model, settings, name, EVALUATE, parents, {}, about, done, rows, base)
 
 
 def _on_file(model: Model, source: Source) -> EvaluationPlan:
@@ -138,7 +141,13 @@ def _on_file(model: Model, source: Source) -> EvaluationPlan:
     reading = reading.for_labels(known or ())
     rows, counts = labelled.rows(source, reading, Clean.model_validate(card["clean"]))
     unknown = labelled.unknown_labels(rows, reading, known, source, model.id)
-    return dataclasses.replace(planned, rows=rows, counts=counts, unknown_labels=unknown)
+    base = _to_ask(model, settings, rows)
+    return dataclasses.replace(planned, rows=rows, base=base, counts=counts, unknown_labels=unknown)
+
+
+def _to_ask(model: Model, settings: TaskSection, rows: Sequence[Row]) -> Model | None:
+    is_asked = settings.asked_of_base and rows and REFERENCE not in rows[0]
+    return model.base if is_asked else None
 
 
 def _id(model: Model, stage: str, parents: Mapping[str, str], inputs: Mapping[str, Any]) -> str:
@@ -158,7 +167,11 @@ def evaluate(plan: EvaluationPlan, room: Room, progress: Progress) -> Artifact:
 def _make(plan: EvaluationPlan, room: Room, progress: Progress) -> Artifact:
     model, settings, subject = plan.model, plan.settings, plan.subject
     with artifacts.drafting(model.workspace, plan.id, resumes=True) as draft:
-        scored, left_out = records_of(model, plan.rows, room, progress, draft)
+        rows = plan.rows
+        if plan.base is not None:
+            progress.line("asks what the model was trained from about the same rows")
+            rows = asked_rows(plan.base, rows, room, progress, draft)
+        scored, left_out = records_of(model, rows, room, progress, draft)
         evaluation = {**evaluated(settings, scored, subject), LEFT_OUT: left_out}
         if plan.source is not None:
             evaluation["rows"] = labelled.report(

@@ -17,7 +17,6 @@ from cluster.recipe.section import Recipe
 from cluster.runs.pipeline import StageJob
 from cluster.runs.progress import Silent
 from cluster.store.artifacts import BASE, Artifact, Draft
-from cluster.store.bases import base_folder
 from trainers.corpora.examples.stage import rows_in
 from trainers.corpora.reading.config import GROUP
 from trainers.engine.job import TrainJob
@@ -30,7 +29,7 @@ from trainers.scoring.evaluation.figures import compared, figures, tally_of, wit
 from trainers.scoring.evaluation.paired import same_rows
 from trainers.scoring.evaluation.score_rows import Records, records_of
 from trainers.scoring.evaluation.text import number, with_interval
-from trainers.scoring.model import Model, model_of, unpublished
+from trainers.scoring.model import model_of, unpublished
 from trainers.scoring.reference import REFERENCE, with_reference
 from trainers.scoring.workers import Room
 from trainers.tasks.spec import TaskSection
@@ -52,7 +51,9 @@ def run(job: StageJob) -> dict[str, Any]:
     values = _train_further(job, kinds, rows)
     evaluation["against"] = {}
     if settings.compares_base:
-        _put_beside(job, evaluation, scored, BASE, _of_base(job, asked, rows))
+        job.progress.line("test: the base answers the same rows")
+        of_base = records_of(asked.base, rows, room, job.progress, job.draft, BASE).records
+        _put_beside(job, evaluation, scored, BASE, of_base)
     for name, running in baselines.items():
         _put_beside(job, evaluation, scored, name, results(running))
     values["pretrained"].insert(0, evaluation[TEST][settings.headline])
@@ -63,17 +64,6 @@ def run(job: StageJob) -> dict[str, Any]:
     about = f"{model.id} on its test split"
     write(job.draft, settings, evaluation, scored, TEST, about)
     return evaluation
-
-
-def _of_base(job: StageJob, model: Model, rows: Sequence[Row]) -> Records:
-    """What the base says of the same rows, asked as the model is."""
-    settings: TaskSection = job.recipe.finetune
-    weights = functools.partial(base_folder, settings.base, job.parents, "pretrain")
-    base = dataclasses.replace(model, weights=weights)
-    job.progress.line("test: the base answers the same rows")
-    return records_of(
-        base, rows, Room.as_in_training(settings, job.resources), job.progress, job.draft, BASE
-    ).records
 
 
 def _put_beside(

@@ -8,7 +8,6 @@ from typing import Annotated, Any, ClassVar, Self
 import torch
 from pydantic import BaseModel, BeforeValidator, model_validator
 
-from cluster.errors import UserError
 from trainers.corpora.cleaning.documents import Counts, Normalizer
 from trainers.corpora.reading.formats.rows import Problem
 from trainers.tasks import predictor
@@ -152,17 +151,12 @@ class PreferPredictor(predictor.Predictor):
         return {name: row[name] for name in names if row.get(name) is not None}
 
     def record(self, row: Mapping[str, Any], output: Preference) -> dict[str, Any]:
-        """Log-probabilities before training are the row's own, by the stage `reference`. Raises
-        UserError where a reward is against these, and the row has none."""
+        """Log-probabilities before training are the row's own, by the stage `reference`, or as
+        evaluation asks for them."""
         policy, tokens = output.log_probabilities, output.answer_tokens
         reference = row.get(REFERENCE)
         margin = self._margin(policy, reference, tokens)
-        if margin is None:
-            raise UserError(
-                f"row {row['id']}: nobody knows how probable its answers were before training, "
-                f"against which loss: {self.card['loss']} has its rewards; evaluate the model on "
-                "its own test split"
-            )
+        assert margin is not None, "whoever evaluates asks the base before"
         per_token = averages(_pair(policy), _pair(tokens))
         record = {
             "gold": "chosen",

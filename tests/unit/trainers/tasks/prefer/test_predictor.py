@@ -10,7 +10,6 @@ import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from cluster.errors import UserError
 from tests.chats import TEMPLATE
 from tests.objectives import start
 from trainers.corpora.cleaning.config import Clean
@@ -104,12 +103,6 @@ def test_without_a_reference_the_reward_is_the_model_s_own(folder: Path) -> None
     record = of.record(row(), output)
     assert record["margin"] == output.margin
     assert "kl" not in record
-
-
-def test_a_row_of_which_nothing_is_known_before_training_is_refused(folder: Path) -> None:
-    of = predictor(folder)
-    with pytest.raises(UserError, match=r"row 00: nobody knows how probable"):
-        of.record(row(), answered(of, TEXTS))
 
 
 def test_of_what_is_too_long_the_end_is_read(folder: Path) -> None:

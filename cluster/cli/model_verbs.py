@@ -34,14 +34,14 @@ def evaluate(options: argparse.Namespace, terminal: Terminal) -> Answer:
 
 
 def _evaluate_model(options: argparse.Namespace, terminal: Terminal) -> Answer:
-    source = _labelled_file(options)
+    source, of_rows = _labelled_file(options)
     model, against = _model(options.target, options, terminal), None
     models = {"evaluate": model}
     if options.against is not None:
         against = models["against"] = _model(options.against, options, terminal)
         lazy_import("trainers.scoring.evaluation.compare:refuse_unlike")(model, against)
     plan = lazy_import("trainers.scoring.evaluation.evaluate:plan_evaluation")
-    plans = {name: plan(each, source) for name, each in models.items()}
+    plans = {name: plan(each, source, of_rows) for name, each in models.items()}
     is_made = all(each.done is not None for each in plans.values())
     ray = None if is_made else connected(options.address, cpus=None)
     made: dict[str, Artifact] = {}
@@ -147,16 +147,19 @@ def _refuse_recipe(name: str, options: Sequence[str] = ()) -> None:
     )
 
 
-def _labelled_file(options: argparse.Namespace) -> Any:
-    """The source that `--data` and `--set` describe, or None."""
-    if options.data is not None:
-        named = lazy_import("trainers.scoring.source:named_source")
-        return named(options.data, options.overrides, "--data")
-    if options.overrides:
+def _labelled_file(options: argparse.Namespace) -> tuple[Any, list[str]]:
+    """The source that `--data` and `--set` describe, or None; and those of `--set` that say how the
+    task reads its rows, by keys of `finetune`."""
+    if options.data is None and options.overrides:
         raise UserError(
             f"--set: goes with a recipe or with --data; {options.target} is a model, as it is"
         )
-    return None
+    if options.data is None:
+        return None, []
+    of_rows = [each for each in options.overrides if each.startswith("finetune.")]
+    others = [each for each in options.overrides if each not in of_rows]
+    named = lazy_import("trainers.scoring.source:named_source")
+    return named(options.data, others, "--data"), of_rows
 
 
 def _room(resources: dict[str, float], options: argparse.Namespace) -> Any:

@@ -98,9 +98,12 @@ def write(
         (folder / REPORT).write_text(page, encoding="utf-8")
 
 
-def plan_evaluation(model: Model, source: Source | None = None) -> EvaluationPlan:
-    """Of the test split that the model's lineage names, or of a labelled file. Raises UserError."""
-    return _on_test_split(model) if source is None else _on_file(model, source)
+def plan_evaluation(
+    model: Model, source: Source | None = None, of_rows: Sequence[str] = ()
+) -> EvaluationPlan:
+    """Of the test split that the model's lineage names, or of a labelled file, whose rows are read
+    by the task with these keys, `finetune.KEY=VALUE`. Raises UserError."""
+    return _on_test_split(model) if source is None else _on_file(model, source, of_rows)
 
 
 def _on_test_split(model: Model) -> EvaluationPlan:
@@ -124,10 +127,13 @@ def _on_test_split(model: Model) -> EvaluationPlan:
     return EvaluationPlan(model, settings, name, EVALUATE, parents, {}, about, done, rows, base)
 
 
-def _on_file(model: Model, source: Source) -> EvaluationPlan:
+def _on_file(model: Model, source: Source, of_rows: Sequence[str]) -> EvaluationPlan:
     """No gate looks at it."""
     settings, parents = model.settings, {"finetune": model.id}
+    reading = labelled.reading(settings, of_rows)
     inputs, about = labelled.inputs(source), f"{model.id} on {name_of(source)}"
+    if of_rows:
+        inputs["rows"] = sorted(of_rows)
     name = _id(model, DATA, parents, inputs)
     done = artifacts.find(model.workspace, name)
     planned = EvaluationPlan(
@@ -137,7 +143,7 @@ def _on_file(model: Model, source: Source) -> EvaluationPlan:
         return planned
     card = model.card
     known = card.get("labels")
-    source, reading = labelled.with_label_map(source, settings)
+    source, reading = labelled.with_label_map(source, reading)
     reading = reading.for_labels(known or ())
     rows, counts = labelled.rows(source, reading, Clean.model_validate(card["clean"]))
     unknown = labelled.unknown_labels(rows, reading, known, source, model.id)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.errors import UserError
+from cluster.recipe.loading import load_section
 from cluster.recipe.section import identity, nearest
 from cluster.store.artifacts import Artifact
 from trainers.corpora.cleaning.config import Clean
@@ -92,6 +93,24 @@ def rows(source: Source, settings: TaskSection, clean: Clean) -> tuple[list[Row]
             f"{_listed(counts.dropped) or 'none'}{', such as ' + shown[0] if shown else ''}"
         )
     return [_row(document, settings, numbers[document.where]) for document in found], counts
+
+
+def reading(settings: TaskSection, overrides: Sequence[str]) -> TaskSection:
+    """A task as it reads the rows of a file, by `finetune.KEY=VALUE`. Raises UserError for keys
+    that say anything else, since a model is as it is."""
+    for override in overrides:
+        key = override.partition("=")[0].strip().removeprefix("finetune.")
+        if key.partition(".")[0] not in settings.row_keys:
+            known = ", ".join(f"finetune.{name}" for name in settings.row_keys) or "none"
+            raise UserError(
+                f"--set finetune.{key}: the model is as it is; of the keys that say what rows are, "
+                f"{settings.task} has {known}"
+            )
+    if not overrides:
+        return settings
+    known_keys = settings.model_dump(mode="json", exclude_unset=True)
+    made: TaskSection = load_section("finetune", overrides, known_keys)
+    return made
 
 
 def with_label_map(source: Source, settings: TaskSection) -> tuple[Source, TaskSection]:

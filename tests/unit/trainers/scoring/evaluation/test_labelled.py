@@ -22,6 +22,7 @@ from trainers.scoring.evaluation.labelled import (
     DROPPED,
     inputs,
     lines,
+    reading,
     report,
     rows,
     unknown_labels,
@@ -276,3 +277,22 @@ def test_an_evaluation_follows_from_the_content_and_how_it_is_read() -> None:
     assert inputs(source(path="elsewhere/data.jsonl")) == before
     written({"text": "a text", "label": "b"}, path="elsewhere/data.jsonl")
     assert inputs(source(path="./elsewhere/data.jsonl")) != before
+
+
+def test_how_a_task_reads_rows_can_be_said_of_a_file() -> None:
+    """Tags of a file need not be written as those of training were."""
+    written({"tokens": ["Anna", "sings"], "tags": ["PER", "O"]})
+    trained = Ner.model_validate({"task": "ner", "base": "some/model"})
+    with pytest.raises(UserError, match="no labelled rows"):
+        rows(source(), reading(trained, []), Clean())
+    ((row,), _) = rows(source(), reading(trained, ["finetune.tags=bare"]), Clean())
+    assert [one["label"] for one in row["entities"]] == ["PER"]
+    assert reading(trained, []) is trained
+
+
+def test_what_a_model_learned_cannot_be_said_of_a_file() -> None:
+    trained = Ner.model_validate({"task": "ner", "base": "some/model"})
+    with pytest.raises(UserError, match=r"--set finetune\.head: .* ner has finetune\.label_map, "):
+        reading(trained, ["finetune.head=spans"])
+    with pytest.raises(UserError, match=r"finetune\.tags: must be .*found 'bair'"):
+        reading(trained, ["finetune.tags=bair"])

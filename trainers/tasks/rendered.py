@@ -4,15 +4,12 @@ The stage `render` makes them, once for all trials and seeds: so the order of sa
 rows that can be learned, and every other one was dropped for a reason that is told.
 """
 
-import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from cluster.errors import UserError
-from cluster.recipe.section import Conflict, Invalid, Recipe
+from cluster.recipe.section import Invalid, Recipe
 from cluster.store.artifacts import Artifact
 from trainers.tasks.spec import TaskSection
 
@@ -56,23 +53,3 @@ class RenderedTask(TaskSection):
                 f"finetune.base: {base.id} was fine-tuned to {before}; {self.task} needs a model "
                 "that writes text"
             )
-
-
-def without_template(base: str | None, key: str) -> Iterator[Conflict]:
-    """Where a base is a local folder whose tokenizer has no chat template. A hub id, and a model of
-    the workspace, tell when they are read."""
-    folder = Path(base or "").expanduser()
-    settings = folder / "tokenizer_config.json"
-    if base is None or not settings.is_file() or (folder / "chat_template.jinja").is_file():
-        return
-    try:
-        has_template = "chat_template" in json.loads(settings.read_text("utf-8"))
-    except ValueError as error:
-        yield Conflict(key, f"{settings} is damaged: {error}; copy it again")
-        return
-    if not has_template:
-        yield Conflict(
-            key,
-            f"the tokenizer of {base!r} has no chat template; start from a model that was tuned "
-            "for chat, or name a file with one, by finetune.template",
-        )

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from trainers.tasks.chat.spec import Chat
-from trainers.tasks.conversations.tokens import ConversationTokens
+from trainers.tasks.conversations.tokens import TemplatedTokens
 from trainers.tasks.learned_tokens import Rendering
 
 
-class ChatTask(ConversationTokens):
+class ChatTask(TemplatedTokens):
     settings: Chat
 
     def render(self, row: Mapping[str, Any]) -> Rendering:

@@ -23,15 +23,15 @@ from typing import TYPE_CHECKING, NamedTuple
 from cluster.errors import UserError
 from trainers.tasks.conversations.probes import probed
 from trainers.tasks.conversations.rows import ASSISTANT, Message
-from trainers.tasks.conversations.template import KEY, UNFINISHED, ChatTemplate, NotRendered
+from trainers.tasks.conversations.template import KEY, KWARGS, UNFINISHED, ChatTemplate, NotRendered
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 REWRITTEN = "no answer stands as the model would write it"
 WITHOUT_REASONING = (
-    "no reasoning, which the template asks for ({% set enable_thinking = false %} at its beginning "
-    "may change that)"
+    f"no reasoning, which the template asks for ({KWARGS}: {{enable_thinking: false}} may change "
+    "that)"
 )
 NO_TEMPLATE = (
     f"{KEY}: the tokenizer has no chat template; name a file with one, such as that of a model "

@@ -13,15 +13,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jinja2
+from jinja2 import meta
 
 from cluster.errors import UserError
+from cluster.recipe.section import nearest
 from trainers.tasks.conversations.rows import Message, as_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-KEY = "finetune.template"
+KEY, KWARGS = "finetune.template", "finetune.chat_template_kwargs"
 MARKS = re.compile(r"\{%-?\s*generation\s*-?%\}")
+GENERATION = re.compile(r"\{%-?\s*(end)?generation\s*-?%\}")
+"""The tags of a mark, which are Transformers' own."""
+GIVEN = (
+    *("messages", "tools", "documents", "add_generation_prompt"),
+    *("raise_exception", "strftime_now"),
+)
+"""Variables of a conversation, and functions, that Transformers gives a template by itself."""
 REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
 """What templates call it in a message."""
 
@@ -163,6 +172,35 @@ def read_template(path: str | None) -> str | None:
         return Path(path).expanduser().read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{KEY}: cannot read {path!r}: {error}") from error
+
+
+def with_variables(template: Any, values: Mapping[str, bool | int | float | str]) -> Any:
+    """A template, or several by name, in which these variables have these values, whatever it is
+    called with. Raises UserError for a variable that it does not read."""
+    if not values or not template:
+        return template
+    named = template if isinstance(template, dict) else {"": template}
+    read = {name for text in named.values() for name in _variables(text)} - {*GIVEN}
+    for name in values.keys() - read:
+        raise UserError(
+            f"{KWARGS}.{name}: the chat template reads no such variable, or sets it itself; it "
+            f"reads {', '.join(sorted(read)) or 'none'}{nearest(name, read)}"
+        )
+    # As JSON, in which Jinja writes these, too; `+` keeps a line break behind.
+    written = (f"set {name} = {as_json(value)}" for name, value in sorted(values.items()))
+    head = "".join(f"{{% {one} +%}}" for one in written)
+    made = {name: head + text for name, text in named.items()}
+    return made if isinstance(template, dict) else made[""]
+
+
+def _variables(template: str) -> set[str]:
+    """What a template reads and does not set itself. Raises UserError for one that is damaged."""
+    environment = jinja2.Environment(extensions=["jinja2.ext.loopcontrols"])
+    try:
+        tree = environment.parse(GENERATION.sub("", template))
+    except jinja2.TemplateSyntaxError as error:
+        raise UserError(f"{KEY}: line {error.lineno}: {error}") from error
+    return {*meta.find_undeclared_variables(tree)} - environment.globals.keys()
 
 
 def _lasting(one: Message) -> str:

@@ -1,25 +1,25 @@
-"""What tasks share whose rows are conversations: a tokenizer with its chat template."""
+"""What tasks share whose rows become token ids by a chat template: a tokenizer with that."""
 
 import functools
 from typing import TYPE_CHECKING
 
 from trainers.tasks.conversations.renderer import Renderer
-from trainers.tasks.conversations.spec import ConversationTask
-from trainers.tasks.conversations.template import read_template
+from trainers.tasks.conversations.spec import TemplatedTask
+from trainers.tasks.conversations.template import read_template, with_variables
 from trainers.tasks.learned_tokens import CausalTokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 
-class ConversationTokens(CausalTokens):
-    settings: ConversationTask
+class TemplatedTokens(CausalTokens):
+    settings: TemplatedTask
 
     def tokenizer(self) -> "PreTrainedTokenizerFast":
-        tokenizer = super().tokenizer()
-        template = read_template(self.settings.template)
-        if template is not None:
-            tokenizer.chat_template = template
+        """With the recipe's template and the values of its variables, as the model is saved."""
+        tokenizer, settings = super().tokenizer(), self.settings
+        template = read_template(settings.template) or tokenizer.chat_template
+        tokenizer.chat_template = with_variables(template, settings.chat_template_kwargs)
         return tokenizer
 
     @functools.cached_property

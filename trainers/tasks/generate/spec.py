@@ -8,9 +8,10 @@ from pydantic import Field, model_validator
 from cluster.recipe.section import Conflict, Invalid, Recipe
 from trainers.corpora.examples.task_rows import Role
 from trainers.corpora.reading.formats.rows import Problem
+from trainers.tasks.conversations import spec
 from trainers.tasks.conversations.rows import is_text
+from trainers.tasks.conversations.spec import TemplatedTask
 from trainers.tasks.generated.spec import GeneratedTask
-from trainers.tasks.rendered import RenderedTask, without_template
 
 if TYPE_CHECKING:
     from cluster.store.artifacts import Artifact
@@ -21,7 +22,7 @@ KEYS = ("instruction", "prompt_format", "max_source_length")
 """That decide how the model reads a prompt."""
 
 
-class Generate(GeneratedTask):
+class Generate(GeneratedTask, TemplatedTask):
     implementation: ClassVar[str] = "trainers.tasks.generate.task:generate_task"
     predictor: ClassVar[str] = "trainers.tasks.generate.predictor:GeneratePredictor"
     roles: ClassVar[Mapping[str, Role]] = {
@@ -40,8 +41,8 @@ class Generate(GeneratedTask):
     route: ClassVar[str] = "/v1/completions"
     sample: ClassVar[Mapping[str, Any]] = {"prompt": "The capital of France is"}
     servable: ClassVar[Literal["encoder", "vllm_adapter", "vllm_merged"]] = "vllm_merged"
-    rendering: ClassVar[tuple[str, ...]] = (*RenderedTask.rendering, *KEYS)
-    fixed: ClassVar[tuple[str, ...]] = (*RenderedTask.fixed, *KEYS)
+    rendering: ClassVar[tuple[str, ...]] = (*TemplatedTask.rendering, *KEYS)
+    fixed: ClassVar[tuple[str, ...]] = (*TemplatedTask.fixed, *KEYS)
 
     task: Literal["generate"] = "generate"
     instruction: str = "{prompt}\n"
@@ -52,6 +53,10 @@ class Generate(GeneratedTask):
     max_source_length: int = Field(default=512, ge=4)
     """Tokens of the instruction with its prompt: the end of a longer one is not read, which is
     counted. With `prompt_format: chat` a prompt is never cut."""
+
+    @property
+    def has_turns(self) -> bool:
+        return self.prompt_format == "chat"
 
     @classmethod
     def request(cls, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -77,6 +82,13 @@ class Generate(GeneratedTask):
             raise Invalid("instruction", f"has {PROMPT} once, found {self.instruction!r}")
         return self
 
+    @model_validator(mode="after")
+    def _plain_has_no_template(self) -> Self:
+        for key in spec.KEYS:
+            if getattr(self, key) and not self.has_turns:
+                raise Invalid(key, "goes with prompt_format: chat; leave it out")
+        return self
+
     def conflicts(self, recipe: Recipe) -> Iterator[Conflict]:
         yield from super().conflicts(recipe)
         if recipe.pretrain is None:
@@ -85,11 +97,6 @@ class Generate(GeneratedTask):
             yield Conflict(
                 "finetune.prompt_format", "an encoder-decoder has no chat template; set plain"
             )
-
-    def faults(self, recipe: Recipe) -> Iterator[Conflict]:
-        yield from super().faults(recipe)
-        if self.prompt_format == "chat":
-            yield from without_template(self.base, "finetune.prompt_format")
 
     def card(self, examples: "Artifact", metrics: Mapping[str, Any]) -> dict[str, Any]:
         return {**super().card(examples, metrics), **{key: getattr(self, key) for key in KEYS}}

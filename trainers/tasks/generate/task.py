@@ -5,7 +5,6 @@ and its decoder writes the completion.
 """
 
 import collections
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -18,15 +17,16 @@ from cluster.errors import UserError
 from cluster.store.artifacts import Artifact
 from trainers.models.build import Start, architecture_of, refuse_longer, remark
 from trainers.tasks.conversations.overlong import CUT, DROPPED
-from trainers.tasks.conversations.renderer import Rendered, Renderer
+from trainers.tasks.conversations.renderer import Rendered
 from trainers.tasks.conversations.rows import ASSISTANT, USER, Message, message
 from trainers.tasks.conversations.template import NotRendered
+from trainers.tasks.conversations.tokens import TemplatedTokens
 from trainers.tasks.cross_entropy import cross_entropy
 from trainers.tasks.encoding import pad
 from trainers.tasks.flops import EncoderDecoderCost
 from trainers.tasks.generate.encoding import Reading, completion_ids, encode_prompts
 from trainers.tasks.generate.spec import PROMPT, Generate
-from trainers.tasks.learned_tokens import UNKNOWN, CausalTokens, LearnedTokens, Rendering
+from trainers.tasks.learned_tokens import UNKNOWN, LearnedTokens, Rendering
 from trainers.tasks.task import IGNORED, Batch, Counts, lengths
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def reading_of(settings: Generate, is_encoded: bool) -> Reading:
     return Reading(settings.instruction, settings.max_source_length, is_encoded)
 
 
-class DecoderTask(CausalTokens):
+class DecoderTask(TemplatedTokens):
     """Prompt and completion in one sequence, of which the completion is learned."""
 
     settings: Generate
@@ -72,10 +72,6 @@ class DecoderTask(CausalTokens):
         rendering = self.fit([Rendered(read + written, learned)])
         noted = {PROMPT_CUT: 1} if prompt.is_cut else {}
         return rendering._replace(noted={**rendering.noted, **noted})
-
-    @functools.cached_property
-    def renderer(self) -> Renderer:
-        return Renderer(self.loaded_tokenizer)
 
 
 def prompt_message(prompt: str, instruction: str) -> Message:

@@ -16,7 +16,7 @@ from torch import Tensor
 from trainers.corpora.feeding.feed import Rows, TokenRows
 from trainers.corpora.tokens.pack import read_arrow
 from trainers.tasks.conversations.overlong import CUT
-from trainers.tasks.conversations.tokens import ConversationTokens
+from trainers.tasks.conversations.tokens import TemplatedTokens
 from trainers.tasks.flops import Cost
 from trainers.tasks.learned_tokens import REWRITTEN, Rendering
 from trainers.tasks.prefer.log_probabilities import (
@@ -40,11 +40,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-class PreferTask(ConversationTokens):
+class PreferTask(TemplatedTokens):
     settings: Prefer
 
     columns: ClassVar[Mapping[str, pa.DataType]] = {
-        **ConversationTokens.columns,  # of the chosen sequence, and behind it the rejected one
+        **TemplatedTokens.columns,  # of the chosen sequence, and behind it the rejected one
         "lengths": pa.list_(pa.int32()),
     }
 

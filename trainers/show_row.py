@@ -7,7 +7,7 @@ weights are read.
 import functools
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from cluster.errors import UserError
 from cluster.lazy_import import lazy_import
@@ -25,8 +25,17 @@ from trainers.tasks.conversations.template import NotRendered
 LEARNED, CONTEXT, LINE_FEED = "+", " ", "↵"
 """What a line of a row begins with, and what stands for its own line feeds."""
 
-Targets = tuple[Sequence[int], Sequence[bool]]
-"""Token ids, and of each whether it is learned."""
+
+class Part(NamedTuple):
+    """Of a sequence, or all of it."""
+
+    name: str
+    input_ids: Sequence[int]
+    learned: Sequence[bool]
+    """Of each token whether it is."""
+
+    def __str__(self) -> str:
+        return f"{self.name}: {len(self.learned):,} tokens, {sum(self.learned):,} learned"
 
 
 def show_row(recipe: Recipe, number: int) -> dict[str, Any]:
@@ -46,32 +55,39 @@ def show_row(recipe: Recipe, number: int) -> dict[str, Any]:
     try:
         row = _cleaned(recipe, document)
         task = _task(recipe)
-        sequences = task.render(row).sequences
+        made = task.render(row)
     except NotRendered as error:
         return {**shown, "dropped": str(error), "text": f"{title} is dropped: {error}"}
     decode = functools.partial(task.loaded_tokenizer.decode, clean_up_tokenization_spaces=False)
     lines = [f"{title}; what is learned begins with {LEARNED}"]
-    for place, sequence in enumerate(sequences, 1):
-        learned = [flag for _, flags in targets(sequence) for flag in flags]
-        size = f"{len(learned):,} tokens, {sum(learned):,} learned"
-        lines.append(f"sequence {place} of {len(sequences)}: {size}")
-        lines += (line for part in targets(sequence) for line in marked(part, decode))
-    return {**shown, "sequences": [*map(dict, sequences)], "text": "\n".join(lines)}
+    lines += [f"noted: {what} {count:,}" for what, count in made.noted.items()]
+    for place, sequence in enumerate(made.sequences, 1):
+        for part in parts_of(sequence, f"sequence {place} of {len(made.sequences)}"):
+            lines += [str(part), *marked(part, decode)]
+    shown |= {"noted": {**made.noted}, "sequences": [*map(dict, made.sequences)]}
+    return {**shown, "text": "\n".join(lines)}
 
 
-def targets(sequence: Mapping[str, Sequence[Any]]) -> list[Targets]:
-    """Of a sequence as a Task renders it: one of ids with marks; or what an encoder reads, and the
-    labels that its decoder learns. Pure."""
+def parts_of(sequence: Mapping[str, Sequence[Any]], name: str) -> list[Part]:
+    """Of a sequence as a Task renders it: one of ids with marks, or two answers to a prompt, each
+    behind it; or what an encoder reads, and the labels that its decoder learns. Pure."""
     ids = sequence["input_ids"]
-    if "learned" in sequence:
-        return [(ids, sequence["learned"])]
-    labels = sequence["labels"]
-    return [(ids, [False] * len(ids)), (labels, [True] * len(labels))]
+    if "labels" in sequence:
+        labels = sequence["labels"]
+        source = Part("source", ids, [False] * len(ids))
+        return [source, Part("target", labels, [True] * len(labels))]
+    whole = Part(name, ids, sequence["learned"])
+    if "lengths" not in sequence:
+        return [whole]
+    chosen, _ = sequence["lengths"]
+    cuts = {"chosen": slice(chosen), "rejected": slice(chosen, None)}
+    return [Part(side, ids[cut], whole.learned[cut]) for side, cut in cuts.items()]
 
 
-def marked(part: Targets, decode: Callable[[Sequence[int]], str]) -> Iterator[str]:
+def marked(part: Part, decode: Callable[[Sequence[int]], str]) -> Iterator[str]:
     """Lines of text, in each of which all tokens are learned, or none. Pure."""
-    for is_learned, run in itertools.groupby(zip(*part, strict=True), lambda pair: pair[1]):
+    tokens = zip(part.input_ids, part.learned, strict=True)
+    for is_learned, run in itertools.groupby(tokens, lambda pair: pair[1]):
         mark = LEARNED if is_learned else CONTEXT
         *ended, last = decode([id_ for id_, _ in run]).split("\n")
         yield from (f"{mark} {line}{LINE_FEED}" for line in ended)

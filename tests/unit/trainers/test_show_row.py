@@ -12,7 +12,7 @@ import pytest
 from cluster.errors import UserError
 from tests.conversations import TOYS, toy_tokenizer
 from trainers.corpora.config import Corpora
-from trainers.show_row import marked, show_row, targets
+from trainers.show_row import marked, parts_of, show_row
 from trainers.tasks.conversations.renderer import Renderer
 from trainers.tasks.conversations.rows import ConversationRows
 
@@ -36,6 +36,7 @@ ROWS = [
 @dataclasses.dataclass(frozen=True)
 class Rendering:
     sequences: Sequence[Mapping[str, Sequence[Any]]]
+    noted: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 class ChatTask:
@@ -120,7 +121,25 @@ def test_without_a_base_there_is_no_tokenizer(recipe: Any) -> None:
 
 
 def test_an_encoder_reads_and_its_decoder_learns() -> None:
-    parts = targets({"input_ids": [1, 2], "labels": [3]})
-    assert parts == [([1, 2], [False, False]), ([3], [True])]
+    parts = parts_of({"input_ids": [1, 2], "labels": [3]}, "sequence 1 of 1")
+    assert parts == [("source", [1, 2], [False, False]), ("target", [3], [True])]
+    assert [*map(str, parts)] == ["source: 2 tokens, 0 learned", "target: 1 tokens, 1 learned"]
     lines = [line for part in parts for line in marked(part, lambda ids: f"{ids}\n")]
     assert lines == ["  [1, 2]↵", "+ [3]↵"]
+
+
+def test_two_answers_stand_apart_each_behind_the_prompt() -> None:
+    learned = [False, True, False, True, True]
+    sequence = {"input_ids": [1, 2, 1, 3, 4], "learned": learned, "lengths": [2, 3]}
+    assert parts_of(sequence, "sequence 1 of 1") == [
+        ("chosen", [1, 2], [False, True]),
+        ("rejected", [1, 3, 4], [False, True, True]),
+    ]
+
+
+def test_what_is_not_learned_as_it_is_is_told(recipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    cut = Rendering([{"input_ids": [1, 2], "learned": [False, True]}], {"cut to max_length": 1})
+    monkeypatch.setattr(ChatTask, "render", lambda task, row: cut)
+    shown = show_row(recipe, 1)
+    assert shown["noted"] == {"cut to max_length": 1}
+    assert shown["text"].splitlines()[1] == "noted: cut to max_length 1"

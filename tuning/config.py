@@ -1,48 +1,16 @@
 """The recipe's `tune` section."""
 
-from collections.abc import Iterator
-from typing import Any, Self
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from cluster.errors import RecipeError
 from cluster.recipe.loading import override
-from cluster.recipe.section import Conflict, Invalid, Recipe, Section, nearest, operational
+from cluster.recipe.section import Conflict, Recipe, Section, nearest, operational
+from tuning.space import Range, draw
 
 TUNABLE = "finetune."
-
-
-class Range(Section):
-    """Values to try for one key: `choice`, `uniform` or `log_uniform`, one of them."""
-
-    choice: list[Any] | None = Field(default=None, min_length=1)
-    uniform: tuple[float, float] | None = None
-    log_uniform: tuple[float, float] | None = None
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> Self:
-        given = [name for name in type(self).model_fields if getattr(self, name) is not None]
-        if len(given) != 1:
-            raise ValueError("give one of choice, uniform, log_uniform")
-        if self.bounds is not None:
-            low, high = self.bounds
-            if low >= high:
-                raise ValueError(f"{given[0]}: {low:g} is not below {high:g}")
-            if self.log_uniform is not None and low <= 0:
-                raise Invalid("log_uniform", f"{low:g} is not above zero")
-        return self
-
-    @property
-    def bounds(self) -> tuple[float, float] | None:
-        return self.uniform or self.log_uniform
-
-    @property
-    def probes(self) -> list[Any]:
-        """Values that must be valid for every value to be: the ends, and one in between."""
-        if self.bounds is None:
-            return list(self.choice or ())
-        low, high = self.bounds
-        return [low, high, low + 0.37 * (high - low)]
 
 
 class Tune(Section):
@@ -61,6 +29,10 @@ class Tune(Section):
     reduction: int = Field(default=2, ge=2)
     """One in so many trials goes on from each rung."""
 
+    def drawn(self, seed: int) -> list[dict[str, Any]]:
+        """The values of each trial by dotted key."""
+        return draw(self.space, self.trials, seed)
+
     def conflicts(self, recipe: Recipe) -> Iterator[Conflict]:
         if recipe.finetune is None:
             yield Conflict("tune", "needs the section finetune: its trials are fine-tunings")
@@ -72,10 +44,32 @@ class Tune(Section):
             yield Conflict(
                 "tune.metric", f"no such metric {self.metric!r}, there are {known}{hint}"
             )
-        for key, values in self.space.items():
-            reason = _refusal(recipe, key, values)
+        refusals = {key: _refusal(recipe, key, values) for key, values in self.space.items()}
+        for key, reason in refusals.items():
             if reason:
                 yield Conflict(f"tune.space.{key}", reason)
+        if not any(refusals.values()):
+            yield from self._together(recipe)
+
+    def _together(self, recipe: Recipe) -> Iterator[Conflict]:
+        """The first trial whose values, each possible by itself, are not together."""
+        if isinstance(_trial(recipe, {}), list):  # which other sections tell
+            return
+        for number, values in enumerate(self.drawn(recipe.seed)):
+            refused = _trial(recipe, values)
+            if isinstance(refused, list):
+                listed = ", ".join(f"{key} {value}" for key, value in values.items())
+                told = refused[0].partition(": ")[2]
+                yield Conflict("tune.space", f"trial {number} ({listed}) cannot be: {told}")
+                return
+
+
+def _trial(recipe: Recipe, values: Mapping[str, Any]) -> Recipe | list[str]:
+    """The recipe of a trial with these values; or what is wrong with it, in lines."""
+    try:
+        return override(recipe, {"tune": None, **values})
+    except RecipeError as error:
+        return str(error).splitlines()
 
 
 def _refusal(recipe: Recipe, key: str, values: Range) -> str | None:
@@ -88,11 +82,21 @@ def _refusal(recipe: Recipe, key: str, values: Range) -> str | None:
     if name in fixed or (field is not None and field.json_schema_extra is not None):
         return f"{key!r} is not tunable: all trials share it"
     for value in values.probes:
-        try:
-            override(recipe, {"tune": None, key: value})
-        except RecipeError as error:
+        trial = _trial(recipe, {key: value})
+        if isinstance(trial, list):
             # Other sections' problems are told by themselves.
-            own = [line for line in str(error).splitlines() if f": {key}: " in line]
+            own = [line for line in trial if f": {key}: " in line]
             if own:
                 return own[0].partition(f": {key}: ")[2]
+        elif _asked(trial) != _asked(recipe):
+            return (
+                f"{value!r} needs another reference than the recipe itself, and all trials share "
+                "what the base was asked; set finetune.reference: scored, or leave it out"
+            )
     return None
+
+
+def _asked(recipe: Recipe) -> tuple[Any, ...]:
+    """What the base is asked before the trials, and in which precision."""
+    asked = recipe.finetune.asked_of_base
+    return (asked, recipe.finetune.precision) if asked else ()

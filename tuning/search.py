@@ -27,7 +27,6 @@ from trainers.finetune import task
 from trainers.launch.training import Limits, alone, fit_group, interruptible
 from trainers.launch.waiting import WaitForNodes
 from tuning.config import Tune
-from tuning.space import draw
 from tuning.winner import WINNER, Trial, choose
 
 
@@ -37,7 +36,7 @@ def run(job: StageJob) -> dict[str, Any]:
     mode = recipe.finetune.metrics[metric].mode
     each = recipe.finetune.resources
     at_once = concurrent(each, job.resources, settings.concurrent)
-    trials = [Trial(number, values) for number, values in enumerate(draw(settings, recipe.seed))]
+    trials = [Trial(number, values) for number, values in enumerate(settings.drawn(recipe.seed))]
     jobs = [_training(job, override(recipe, {"tune": None, **trial.values})) for trial in trials]
     job.progress.line(f"{len(trials)} trials, {at_once} at a time")
     limits = Limits(wait_for_node_minutes=recipe.cluster.wait_for_node_minutes)

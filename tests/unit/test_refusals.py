@@ -88,13 +88,11 @@ def test_key_of_validators():
 def test_range_of_an_integer(values):
     new = f"finetune.batch_size: {{{values}: [16, 64]}}"
     Path("r.yaml").write_text(R.replace("finetune.dropout: {uniform: [0.0, 0.3]}", new))
-    from tuning.space import draw
-
     try:
         recipe = load("r.yaml")
     except RecipeError:
         return
-    for values in draw(recipe.tune, 1):
+    for values in recipe.tune.drawn(1):
         override(recipe, {"tune": None, **values})
 
 

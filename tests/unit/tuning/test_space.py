@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from tuning.config import Tune
-from tuning.space import draw
 
 RATE, DECAY, SIZE = "finetune.learning_rate", "finetune.weight_decay", "finetune.batch_size"
 
@@ -22,13 +21,13 @@ def space(trials: int) -> Tune:
 
 
 def test_trials_follow_from_the_seed() -> None:
-    assert draw(space(6), 17) == draw(space(6), 17)
-    assert draw(space(6), 17) != draw(space(6), 18)
+    assert space(6).drawn(17) == space(6).drawn(17)
+    assert space(6).drawn(17) != space(6).drawn(18)
 
 
 @pytest.mark.parametrize("trials", [1, 2, 6, 12, 60])
 def test_every_range_is_covered_evenly(trials: int) -> None:
-    made = draw(space(trials), 17)
+    made = space(trials).drawn(17)
     assert [set(values) for values in made] == [{RATE, DECAY, SIZE}] * trials
     # Each of as many equal parts of a range as there are trials is used once, but for rounding.
     rates = sorted((math.log10(values[RATE]) + 5) / 3 * trials for values in made)
@@ -51,17 +50,17 @@ def test_every_range_is_covered_evenly(trials: int) -> None:
 )
 def test_values_stay_within_bounds_also_when_rounded(values: dict[str, Any]) -> None:
     ((low, high),) = values.values()
-    made = draw(Tune.model_validate({"space": {RATE: values}, "trials": 20}), 17)
+    made = Tune.model_validate({"space": {RATE: values}, "trials": 20}).drawn(17)
     assert all(low <= trial[RATE] <= high for trial in made)
 
 
 def test_values_are_readable() -> None:
-    assert all(len(f"{values[RATE]:.3g}") <= 8 for values in draw(space(20), 17))
-    assert all(values[RATE] == float(f"{values[RATE]:.3g}") for values in draw(space(20), 17))
+    assert all(len(f"{values[RATE]:.3g}") <= 8 for values in space(20).drawn(17))
+    assert all(values[RATE] == float(f"{values[RATE]:.3g}") for values in space(20).drawn(17))
 
 
 def test_keys_are_drawn_independently() -> None:
-    made = draw(space(60), 17)
+    made = space(60).drawn(17)
     by_rate = sorted(range(60), key=lambda trial: made[trial][RATE])
     by_decay = sorted(range(60), key=lambda trial: made[trial][DECAY])
     assert sum(one == other for one, other in zip(by_rate, by_decay, strict=True)) < 6

@@ -78,16 +78,23 @@ class Tokenizer(Section):
     """`bpe` (Sennrich et al. 2016) merges what often stands together; `unigram` (Kudo 2018) keeps
     what makes the text likely, and trains over ten times longer. Their pieces may span several
     Chinese characters, which shortens sequences; they keep spaces and line breaks and write rare
-    characters as bytes: decoding gives the text back, but for its case. `wordpiece` as in BERT
-    (Devlin et al. 2019) takes every Chinese character by itself, drops spaces and writes what it
-    does not know as [UNK]: for masked models."""
-    lowercase: bool = True
-    """Fewer pieces for the same words; `false` for models that write text."""
+    characters as bytes: decoding gives the text back. `wordpiece` as in BERT (Devlin et al. 2019)
+    takes every Chinese character by itself, drops spaces and writes what it does not know as [UNK]:
+    for masked models."""
+    lowercase: bool = False
+    """Fewer pieces for the same words, in small letters alone, as no model that writes wants them.
+    By default true with `wordpiece`, as in BERT, and false else."""
     vocabulary_size: int = Field(default=8000, ge=300, le=2**31 - 1)
     """Pieces at most, with the 5 special tokens and, in `bpe` and `unigram`, the 256 bytes.
     `wordpiece` has every character of the training text, even if those are more."""
     training_characters: int = Field(default=20_000_000, ge=1000)
     """About how much text the training sees, of the sources as the mixture has them."""
+
+    @model_validator(mode="after")
+    def _wordpiece_has_small_letters(self) -> Self:
+        if "lowercase" not in self.model_fields_set:
+            object.__setattr__(self, "lowercase", self.algorithm == "wordpiece")
+        return self
 
 
 class Corpora(Section):

@@ -15,7 +15,7 @@ def kind_of(tokenizer: Any, *tokens: str) -> list[str]:
 
 
 def test_tokens_have_kinds(tokenizer: Any) -> None:
-    found = kind_of(tokenizer, "[UNK]", "<0xE4>", "好", ",", "the", "[SEP]")
+    found = kind_of(tokenizer, "[UNK]", "<0xE4>", "好", ",", "The", "[SEP]")
     assert found == ["unknown", "byte", "character", "character", "piece", "piece"]
 
 
@@ -26,11 +26,11 @@ def test_a_continued_character_is_one_character() -> None:
 
 def test_counts_add_up_and_shares_are_of_all_tokens(tokenizer: Any) -> None:
     of_token = fertility.kinds(tokenizer)
-    encoded = encode(tokenizer.backend_tokenizer, [*TEXTS, "the 龘", "好"])
+    encoded = encode(tokenizer.backend_tokenizer, [*TEXTS, "The 龘", "好"])
     whole = fertility.count(of_token, encoded)
     assert fertility.count(of_token, encoded[:3]) + fertility.count(of_token, encoded[3:]) == +whole
     assert whole.total() == sum(map(len, encoded))
-    # the | space | three bytes; and 好
+    # The | space | three bytes; and 好
     assert fertility.shares(fertility.count(of_token, encoded[-2:])) == {
         "unknown_tokens": 0,
         "byte_tokens": pytest.approx(3 / 6),

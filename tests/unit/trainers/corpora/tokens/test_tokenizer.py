@@ -107,9 +107,17 @@ def test_lowercase_and_normal_form_are_the_recipes() -> None:
         made = train(texts, Tokenizer(vocabulary_size=300, **of), 64, unicode)
         return made.decode(encode(made.backend_tokenizer, texts[:1])[0].tolist())
 
-    assert decoded("NFKC") == "a,b"
-    assert decoded("NFKC", lowercase=False) == "A,B"
-    assert decoded("NFC", lowercase=False) == "Ａ，Ｂ"
+    assert decoded("NFKC", lowercase=True) == "a,b"
+    assert decoded("NFKC") == "A,B"
+    assert decoded("NFC") == "Ａ，Ｂ"
+
+
+def test_what_loses_nothing_keeps_case_by_default() -> None:
+    """Answers of a model that is trained from scratch would be in small letters else."""
+    kept = {name: Tokenizer(algorithm=name).lowercase for name in ("bpe", "unigram", "wordpiece")}
+    assert kept == {"bpe": False, "unigram": False, "wordpiece": True}
+    assert Tokenizer(lowercase=True).lowercase
+    assert not Tokenizer(algorithm="wordpiece", lowercase=False).lowercase
 
 
 def test_wordpiece_gives_words_back_and_marks_what_it_does_not_know() -> None:

@@ -99,7 +99,7 @@ def test_records_and_figures_of_the_test_split(examples: Artifact, tokenizer: An
     assert [one["row"] for one in scored] == [*range(40)]
     assert [one["source"] for one in scored] == ["news", "blogs"] * 20
     assert [part["documents"] for part in metrics["slices"]["source"]] == [20, 20]
-    assert all(one["truncated"] == (one["tokens"] == 12) for one in scored[:4])
+    assert {one["tokens"] for one in scored if one["truncated"]} == {12}
     assert metrics["headline"] == {"test accuracy": metrics["test"]["accuracy"]}
     assert {*made.manifest.files} == {"evaluation.json", "records.parquet", "report.html"}
     written = json.loads((made.path / "evaluation.json").read_text("utf-8"))

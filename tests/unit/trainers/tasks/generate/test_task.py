@@ -51,14 +51,14 @@ def test_what_does_not_go_with_an_encoder_decoder_is_refused(
 def test_a_decoder_learns_the_completion_and_its_end(folder: str, tokenizer: Any) -> None:
     (made,) = task(folder, "llama").render(ROW).sequences
     learned = np.array(made["input_ids"])[made["learned"]]
-    assert tokenizer.decode(learned) == "hello world[SEP]"
-    assert tokenizer.decode(made["input_ids"]) == "[CLS]今天天气很好\nhello world[SEP]"
+    assert tokenizer.decode(learned) == "Hello world[SEP]"
+    assert tokenizer.decode(made["input_ids"]) == "[CLS]今天天气很好\nHello world[SEP]"
 
 
 def test_an_encoder_reads_the_prompt_and_the_decoder_writes(folder: str, tokenizer: Any) -> None:
     (made,) = task(folder, "t5", instruction="{prompt}").render(ROW).sequences
     assert tokenizer.decode(made["input_ids"]) == "[CLS]今天天气很好[SEP]"
-    assert tokenizer.decode(made["labels"]) == "hello world[SEP]"
+    assert tokenizer.decode(made["labels"]) == "Hello world[SEP]"
 
 
 @pytest.mark.parametrize("architecture", ["llama", "t5"])

@@ -12,6 +12,7 @@ from cluster.store.bases import base_folder
 from trainers.corpora.cleaning.config import of_examples
 from trainers.launch.training import fit_stage
 from trainers.models.card import describe
+from trainers.pretrain import start_of
 from trainers.tasks.spec import TaskSection
 
 if TYPE_CHECKING:
@@ -50,8 +51,7 @@ def task(recipe: Recipe, parents: Mapping[str, Artifact], scratch: bool = False)
     settings: TaskSection = recipe.finetune
     base = base_folder(settings.base, parents, "pretrain")
     assert base is not None, "a recipe has finetune.base or a section pretrain"
-    pretrain = recipe.pretrain
-    start = Start(pretrain.model, pretrain.like) if scratch else Start(base=base)
+    start = start_of(recipe.pretrain, {}) if scratch else Start(base=base)
     rows = parents.get("render", parents["examples"])
     implementation = lazy_import(settings.implementation)
     return implementation(settings, rows, start, base, parents.get("reference"))
@@ -65,11 +65,7 @@ def outline(
 
     settings: TaskSection = recipe.finetune
     base = base_folder(settings.base, parents)
-    if base is not None:
-        start = Start(base=base)
-    else:
-        pretrain = recipe.pretrain
-        start = Start(pretrain.model, pretrain.like, base_folder(pretrain.base, parents))
+    start = start_of(recipe.pretrain, parents) if base is None else Start(base=base)
     rows = parents.get("render") if settings.is_rendered else parents.get("examples")
     implementation = lazy_import(settings.implementation)
     return implementation(settings, rows, start, base or tokenizer_folder)

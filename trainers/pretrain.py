@@ -13,6 +13,7 @@ from trainers.models.card import describe
 from trainers.tasks.pretraining.config import Pretrain
 
 if TYPE_CHECKING:
+    from trainers.models.build import Start
     from trainers.tasks.task import Task
 
 
@@ -35,15 +36,13 @@ def run(job: StageJob) -> dict[str, Any]:
 
 def task(recipe: Recipe, parents: Mapping[str, Artifact]) -> "Task":
     """What a recipe's pretraining learns. Made by its workers: a driver needs no torch."""
-    from trainers.models.build import Start
     from trainers.tasks.pretraining.causal_lm import CausalLM
     from trainers.tasks.pretraining.masked_lm import MaskedLM
     from trainers.tasks.pretraining.replaced_tokens import ReplacedTokens
     from trainers.tasks.pretraining.span_corruption import SpanCorruption
 
     settings: Pretrain = recipe.pretrain
-    base = base_folder(settings.base, parents)
-    start = Start(settings.model, settings.like, base)
+    start = start_of(settings, parents)
     read = (parents["shard"], start, recipe.seed, recipe.cluster.cache_gb, settings.shuffle_window)
     masking = (settings.mask_probability, settings.whole_words)
     match settings.objective:
@@ -56,3 +55,11 @@ def task(recipe: Recipe, parents: Mapping[str, Artifact]) -> "Task":
             return ReplacedTokens(*read, *masking, *generator)
         case "span_corruption":
             return SpanCorruption(*read, settings.mask_probability, settings.mean_span)
+
+
+def start_of(settings: Pretrain, parents: Mapping[str, Artifact | None]) -> "Start":
+    """What a pretraining starts from. Imports torch."""
+    from trainers.models.build import Start
+
+    like, base = base_folder(settings.like, {}), base_folder(settings.base, parents)
+    return Start(settings.model, like, base)

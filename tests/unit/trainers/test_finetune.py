@@ -9,7 +9,7 @@ from cluster.recipe.loading import load, override
 from cluster.recipe.section import Recipe
 from cluster.store.artifacts import Artifact
 from cluster.store.storage import Storage
-from tests.fakes import published
+from tests.fakes import folder_of_package, published
 from trainers.finetune import task
 
 RECIPE = """\
@@ -53,6 +53,19 @@ def test_from_scratch_it_has_the_shape_but_not_the_weights(
     made = task(recipe, parents, scratch=True)
     assert (made.start.base, made.start.shape) == (None, recipe.pretrain.model)
     assert made.tokenizer_folder == str(parents["pretrain"].path)
+
+
+def test_one_like_a_model_in_a_package_has_that_ones_folder(
+    recipe: Recipe,
+    parents: dict[str, Artifact],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder_of_package(tmp_path, "with_a_model", {"config.json": "{}"})
+    monkeypatch.syspath_prepend(tmp_path)
+    keys = {"pretrain.model": None, "pretrain.like": "package:with_a_model"}
+    made = task(override(recipe, keys), parents, scratch=True)
+    assert made.start.like == str(tmp_path / "with_a_model")
 
 
 def test_a_base_of_the_recipe_is_used(recipe: Recipe, parents: dict[str, Artifact]) -> None:

@@ -32,8 +32,9 @@ class Pretrain(Training):
     model: Shape | None = None
     """A model from scratch, by size."""
     like: str | None = None
-    """A folder or hub id of another model: one from scratch with its architecture and sizes, of
-    which `config.json` alone is read; but for the tokens, which are the corpus' own."""
+    """Another model, named as `base` names files or a hub id: one from scratch with its
+    architecture and sizes, of which `config.json` alone is read; but for the tokens, which are the
+    corpus' own."""
     mask_probability: float = Field(default=0.15, gt=0, lt=1)
     """Share of tokens that masked LM predicts (Devlin et al. 2019), that the generator of
     replaced_tokens fills, or that are gone in span_corruption."""

@@ -16,6 +16,7 @@ from cluster.ray.resources import less, refuse_unless_fits
 from cluster.ray.session import connected, held, is_local
 from cluster.recipe.loading import (
     about,
+    described,
     find,
     load,
     load_section,
@@ -56,8 +57,10 @@ def check(options: argparse.Namespace, terminal: Terminal) -> Answer:
     recipe = _recipe(options)
     names = pipeline.stage_names(recipe)
     gpus = pipeline.gpus(recipe)
-    told = warnings(recipe)
+    told, understood = warnings(recipe), described(recipe)
     terminal.answer(f"{options.target}: valid; stages: {', '.join(names) or 'none'}")
+    for line in understood:
+        terminal.answer(line)
     if gpus:
         needed = ", ".join(f"{section} {count:g}" for section, count in gpus.items())
         terminal.answer(f"GPUs at least: {needed}")
@@ -67,6 +70,7 @@ def check(options: argparse.Namespace, terminal: Terminal) -> Answer:
         "recipe": recipe.name,
         "stages": names,
         "gpus": gpus,
+        "sources": understood,
         "warnings": told,
     }
     if options.show_row is not None:

@@ -91,6 +91,11 @@ def warnings(recipe: Recipe) -> list[str]:
     return [line for section in _sections(recipe) for line in section.warnings(recipe)]
 
 
+def described(recipe: Recipe) -> list[str]:
+    """How a valid recipe is understood, where that is not plain from what it says."""
+    return [line for section in _sections(recipe) for line in section.described(recipe)]
+
+
 def override(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
     """The recipe with dotted keys replaced, validated again: what a trial of a search runs."""
     document = recipe.model_dump(mode="json", exclude_unset=True)

@@ -62,6 +62,10 @@ class Section(BaseModel):
         """What a run takes, though hardly anybody means it. Takes a moment, too."""
         yield from ()
 
+    def described(self, recipe: "Recipe") -> Iterator[str]:
+        """What is to be seen of how it is understood. Takes a moment, too."""
+        yield from ()
+
     def identity(self) -> dict[str, Any]:
         """What of this section decides the content of an artifact, as plain JSON."""
         return {

@@ -264,6 +264,13 @@ class Corpora(Section):
                     f"texts; set `{key}`"
                 )
 
+    def described(self, recipe: "Recipe") -> Iterator[str]:
+        from trainers.corpora import row_checks
+
+        if recipe.finetune:
+            sources = self.example_sources(recipe, looks_far=False)
+            yield from row_checks.described(sources, self.clean, recipe.finetune)
+
     def _labels_seen(self, recipe: "Recipe") -> "LabelSample":
         """The labels in the first rows of all sources that have some."""
         from trainers.corpora import label_checks

@@ -14,8 +14,8 @@ from trainers.corpora.examples.task_rows import TaskRows
 from trainers.corpora.reading.config import Source
 from trainers.corpora.reading.formats import known_format
 from trainers.corpora.reading.formats.sentences import key_for
-from trainers.corpora.reading.path_checks import ROWS, rows_worth
-from trainers.corpora.reading.readers import Document, read
+from trainers.corpora.reading.path_checks import first_documents
+from trainers.corpora.reading.readers import read
 from trainers.corpora.reading.sources import Part, is_remote, located
 
 LINES = 50
@@ -42,9 +42,10 @@ def sample_labels(sources: Iterable[Source], clean: Clean, task: TaskRows) -> La
         if source.path is None or is_remote(source) or source.weak_labels is not None:
             seen.is_whole = False
             continue
-        documents = task.checked(_first(source, task, seen))
+        first, is_whole = first_documents(source, task)
+        seen.is_whole = seen.is_whole and is_whole
         for document in cleaned(
-            documents, lenient, Counts(), too_short_or_long, task.cleaned_document
+            task.checked(first), lenient, Counts(), too_short_or_long, task.cleaned_document
         ):
             seen.rows += 1
             labels: Iterable[str] | None = task.labels_of(document.values)
@@ -53,17 +54,6 @@ def sample_labels(sources: Iterable[Source], clean: Clean, task: TaskRows) -> La
             for label in labels or ():
                 seen.labels.setdefault(label, document.where)
     return seen
-
-
-def _first(source: Source, task: TaskRows, seen: LabelSample) -> Iterator[Document]:
-    left = ROWS
-    for file in located(source).files:
-        for document in read(source, Part(file), task.optional_roles):
-            left -= rows_worth(document)
-            if left < 0:
-                seen.is_whole = False
-                return
-            yield document
 
 
 def faults(seen: LabelSample, task: TaskRows) -> Iterator[Conflict]:

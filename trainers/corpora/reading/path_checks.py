@@ -53,6 +53,19 @@ def faults(
             yield Conflict(knob(key, _key_of(source, str(error))), str(error))
 
 
+def first_documents(source: Source, task: TaskRows) -> tuple[list[Document], bool]:
+    """The first documents of a source on this disk, as they are read, and whether these are all."""
+    found: list[Document] = []
+    left = ROWS
+    for file in located(source).files:
+        for document in read(source, Part(file), task.optional_roles):
+            left -= rows_worth(document)
+            if left < 0:
+                return found, False
+            found.append(document)
+    return found, True
+
+
 def rows_worth(document: Document) -> int:
     """As how many of ROWS a document counts."""
     return 1 + len(document.text or "") // 1000

@@ -29,6 +29,7 @@ from trainers.corpora.reading.sources import content_hash
 from trainers.corpora.steps import quotes
 
 ROOT = Path(__file__).parents[4]
+LABELS = ("good", "bad")
 RECIPE = """\
 name: demo
 workspace: mill
@@ -47,7 +48,7 @@ def _user_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "demo.yaml").write_text(RECIPE)
-    for label in ("good", "bad"):
+    for label in LABELS:
         lines = "".join(f"document {number} is {label}\n" for number in range(40))
         (tmp_path / f"{label}.txt").write_text(lines)
     content_hash.cache_clear()
@@ -88,9 +89,18 @@ def test_check_names_the_stages(capfd: pytest.CaptureFixture[str]) -> None:
     status, answer, err = call(capfd, "check", "demo.yaml", "--set", "serve={}")
     stages = ["examples", "shard", "pretrain", "finetune", "evaluate", "promote", "serve"]
     nothing_ran = {"status": 0, "run": None, "log": None, "error": None}
-    expected = {**nothing_ran, "recipe": "demo", "stages": stages, "gpus": {}, "warnings": []}
+    sources = [f"{name}: text, label '{name}'; of 40 rows dropped: none" for name in LABELS]
+    expected = {
+        **nothing_ran,
+        "recipe": "demo",
+        "stages": stages,
+        "gpus": {},
+        "warnings": [],
+        "sources": sources,
+    }
     assert (status, answer) == (0, expected)
-    assert err == f"demo.yaml: valid; stages: {', '.join(stages)}\n"
+    lines = [f"demo.yaml: valid; stages: {', '.join(stages)}", *sources]
+    assert err.splitlines() == lines
 
 
 def test_check_tells_of_gpus(capfd: pytest.CaptureFixture[str]) -> None:

@@ -66,7 +66,7 @@ class Copy(NamedTuple):
     group: str | None
     votes: str | None
     values: Mapping[str, Any]
-    """What the task has of it besides; none where no other row has the text."""
+    """Its annotations; none where no other row has the text."""
     unlabelled: str | None = None
     """Why rules give it no label, if so."""
 
@@ -139,7 +139,7 @@ def merge(
         rows = bucket_rows(draft, bucket, task)
         merged = Merged()
         one_label = task.has_label and not task.several_labels
-        for copies in _copies(rows, of_parts):
+        for copies in _copies(rows, of_parts, task):
             merged.add(copies, one_label)
         with draft.working(DOCUMENTS) as folder:
             write_arrow(_documents(rows, merged, of_parts), folder / f"{name}.arrow", BATCH_ROWS)
@@ -165,7 +165,7 @@ def merge(
     return each(job, "merge", buckets, merge_bucket, "parts rid of equal texts")
 
 
-def _copies(rows: pa.Table, origins: Sequence[Origin]) -> Iterator[list[Copy]]:
+def _copies(rows: pa.Table, origins: Sequence[Origin], task: TaskRows) -> Iterator[list[Copy]]:
     """All copies of each text, text by text. `origins` are by part."""
     columns = [rows[name].to_pylist() for name in ("key", "part", "labels", "group", "votes")]
     numbered = zip(itertools.count(), *columns, strict=False)
@@ -178,7 +178,7 @@ def _copies(rows: pa.Table, origins: Sequence[Origin]) -> Iterator[list[Copy]]:
             if origin.labelling is not None:
                 why = origin.labelling.unlabelled.get(votes)
                 labels = [] if why else [origin.labelling.labels[votes]]
-            values = rows["values"][place].as_py() if len(same) > 1 else {}
+            values = task.annotations(rows["values"][place].as_py()) if len(same) > 1 else {}
             copies.append(Copy(place, origin, labels, group, votes, values, why))
         yield copies
 

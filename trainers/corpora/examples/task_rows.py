@@ -116,6 +116,11 @@ class TaskRows:
             return row.get(TEXT, "")
         return "\n".join(row[role] for role in self.roles if isinstance(row.get(role), str))
 
+    def annotations(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Of the values of a cleaned row those that its text does not have, such as entities: of
+        copies of a text that differ in them none can be trusted, and all are dropped."""
+        return values
+
     def prompt_of(self, row: Mapping[str, Any]) -> str | None:
         """Of a cleaned row, what a model is asked that answers it: rows with one prompt are a
         group, if they have no other, so that no answer to a prompt of the test split is trained on.

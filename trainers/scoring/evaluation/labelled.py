@@ -184,7 +184,8 @@ def _once_each(
     by_text: dict[str, list[Copy]] = {}
     for place, document in enumerate(documents):
         labels = document.label or ()
-        copy = Copy(place, origin, labels, document.group, None, document.values)
+        annotations = settings.annotations(document.values)
+        copy = Copy(place, origin, labels, document.group, None, annotations)
         by_text.setdefault(document.text or "", []).append(copy)
     merged, one_label = Merged(), settings.has_label and not settings.several_labels
     for copies in by_text.values():

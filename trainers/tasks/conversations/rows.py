@@ -151,8 +151,12 @@ def _message(value: Any) -> Message:
         if value.get(name) is not None
     }
     called = found.get("role")
+    called = called.lower() if isinstance(called, str) else called
     if not isinstance(called, str) or called not in ROLE_OF:
         raise ValueError(f"{called!r} is no role; there are {', '.join(ROLE_OF)}")
+    train = found.get("train", True)
+    if train not in (True, False):
+        raise ValueError(f"train is {train!r:.80}, and not true or false")
     content, calls = found.get("content"), found.get("tool_calls")
     if called == "function_call":
         content, calls = "", content
@@ -163,7 +167,7 @@ def _message(value: Any) -> Message:
         tool_calls=_calls(calls),
         tool_call_id=found.get("tool_call_id", ""),
         name=found.get("name", ""),
-        train=bool(found.get("train", True)),
+        train=bool(train),
     )
 
 
@@ -187,6 +191,8 @@ def _is_text_part(part: Any) -> bool:
 def _calls(calls: Any) -> str:
     calls = parsed(calls)
     listed = [calls] if isinstance(calls, Mapping) else calls
+    if listed and not isinstance(listed, list):
+        raise ValueError(f"{listed!r:.80} are no calls of tools, which are a list")
     return as_json([_call(call) for call in listed]) if listed else ""
 
 
@@ -289,6 +295,10 @@ class ConversationRows(TaskRows):
             for key in ("reasoning", "content", "tool_calls")
         )
         return "\n".join(filter(None, said))
+
+    def annotations(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """None: all that is learned is in the text."""
+        return {}
 
     def prompt_of(self, row: Mapping[str, Any]) -> str | None:
         """What was said before the last answer."""

@@ -58,6 +58,10 @@ def test_examples_have_messages_and_tools() -> None:
         ({"messages": openai("Who?", "I.")}, WHO),
         ({"messages": json.dumps(openai("Who?", "I."))}, WHO),
         (
+            {"messages": [{"role": "User", "content": "Who?"}, {"role": "GPT", "content": "I."}]},
+            WHO,
+        ),
+        (
             {"messages": [{"from": "human", "value": "Who?"}, {"from": "gpt", "value": "I."}]},
             WHO,
         ),
@@ -154,6 +158,14 @@ def test_an_answer_may_be_kept_from_being_learned() -> None:
         ({"messages": [1]}, "1 is no message"),
         ({"messages": [{"role": "narrator", "content": "x"}]}, "'narrator' is no role"),
         ({"messages": [{"role": ["user"], "content": "x"}]}, "is no role"),
+        (
+            {"messages": [*openai("Who?"), {**openai("", "I.")[1], "train": "false"}]},
+            "train is 'false', and not true or false",
+        ),
+        (
+            {"messages": [*openai("Who?"), {"role": "assistant", "tool_calls": 5}]},
+            "5 are no calls of tools",
+        ),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
             "is no text, which is all that can be learned",

@@ -1,4 +1,5 @@
-"""A language model from scratch, and what it is then tuned for: conversations, text to text."""
+"""A language model from scratch, and what it is then tuned for: conversations, text to text, and
+which of two answers to prefer; each by a recipe of its own that goes on from the one before."""
 
 import json
 from collections.abc import Callable
@@ -7,8 +8,11 @@ from typing import Any
 
 import pytest
 
+from cluster.store import artifacts
+from cluster.store.storage import Storage
 from tests.chats import NAMES, PLACES, TEMPLATE, dialogue
 from tests.integration.command import Outcome
+from trainers.corpora.examples.stage import rows_in
 
 RECIPE = """\
 name: {name}
@@ -94,6 +98,69 @@ def test_an_encoder_decoder_writes_completions(run):
     assert figures["loss"] < 6
     briefly = run("write", "finetune.most_new_tokens=1", **keys, task="task: generate")
     assert briefly["finetune"] == metrics["finetune"], "it was not trained again"
-    ended = briefly["evaluate"]["test"]["finish_reasons"]
     assert briefly["evaluate"]["test"]["loss"] == figures["loss"]
-    assert ended != figures["finish_reasons"]
+    short, long = (
+        made["evaluate"]["test"]["per_text"]["answers"]["characters"] for made in (briefly, metrics)
+    )
+    assert short < long
+
+
+FURTHER = """\
+name: further
+corpora:
+  sources:
+    texts: {{path: "{folder}/texts.txt"}}
+    rows: {{path: "{folder}/dialogues.jsonl", repeat: 0}}
+  split: {{validation: 0.2, test: 0.2}}
+  decontaminate: null
+  tokenizer: {{base: talk}}
+  sequence_length: 128
+pretrain: {{objective: causal_lm, base: talk, batch_size: 16, workers: 1}}
+finetune: {{task: chat, method: lora, max_length: 112, most_new_tokens: 12, workers: 1}}
+"""
+CHOOSY = """\
+name: choosy
+corpora:
+  sources: {{pairs: {{path: "{folder}/pairs.jsonl"}}}}
+  split: {{validation: 0.2, test: 0.2}}
+  decontaminate: null
+finetune: {{task: prefer, base: further, max_length: 112, learning_rate: 3e-3, workers: 1}}
+"""
+
+
+def test_trainings_chain_from_texts_to_conversations_to_preference(raymill, run, folder):
+    """Behind the chat above: more texts, conversations again by an adapter, and pairs, each from
+    the newest model of the recipe that it names."""
+    keys = {"objective": "causal_lm", "architecture": "llama", "rows": "dialogues"}
+    run("talk", **keys, task=f'task: chat\n  template: "{folder}/chat.jinja"')
+    pairs = [
+        {
+            "prompt": f"Where does {name} live?",
+            "chosen": f"{name} lives in {place}.",
+            "rejected": f"Nobody knows {place}.",
+        }
+        for name in NAMES
+        for place in PLACES
+    ]
+    (folder / "pairs.jsonl").write_text("\n".join(map(json.dumps, pairs)), "utf-8")
+    made: dict[str, Any] = {}
+    for name, recipe in (("further", FURTHER), ("choosy", CHOOSY)):
+        path = folder / f"{name}.yaml"
+        path.write_text(recipe.format(folder=folder), "utf-8")
+        outcome = raymill("run", str(path), "--workspace", str(folder / "mill"))
+        assert outcome.status == 0, outcome.stderr
+        made |= {(name, stage["stage"]): stage for stage in outcome.answer["stages"]}
+    storage = Storage.at(str(folder / "mill"))
+    found = {key: artifacts.find(storage, stage["artifact"]) for key, stage in made.items()}
+    chained = {key: artifact.manifest.parents.get("base") for key, artifact in found.items()}
+    assert chained["further", "pretrain"].startswith("model/talk-finetune-")
+    assert chained["choosy", "finetune"] == made["further", "finetune"]["artifact"]
+    assert made["further", "evaluate"]["metrics"]["test"]["loss"] < 3
+    assert made["choosy", "evaluate"]["metrics"]["test"]["reward_accuracy"] > 0.5
+    template = (found["choosy", "finetune"].path / "chat_template.jinja").read_text("utf-8")
+    assert template == TEMPLATE, "the first one's, all the way"
+    test_rows = rows_in(found["choosy", "examples"], "test")
+    trained_on = {
+        row["chosen"][0]["content"] for row in rows_in(found["choosy", "examples"], "train")
+    }
+    assert trained_on.isdisjoint(row["chosen"][0]["content"] for row in test_rows)

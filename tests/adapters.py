@@ -21,16 +21,21 @@ from trainers.tasks.task import Batch, Counts, Guess
 
 ROWS = 16
 SIZES = {"hidden_size": 32, "layers": 2, "heads": 2, "max_positions": 64}
+CLASSES, WRITES, TRANSLATES = (
+    f"AutoModelFor{what}" for what in ("SequenceClassification", "CausalLM", "Seq2SeqLM")
+)
 KINDS = {
-    "encoder": ("bert", "AutoModelForMaskedLM"),
-    "causal": ("llama", "AutoModelForCausalLM"),
+    "encoder": ("bert", "AutoModelForMaskedLM", CLASSES),
+    "causal": ("llama", WRITES, WRITES),
+    "both": ("t5", TRANSLATES, TRANSLATES),
 }
+"""Architecture, head of the base, and of what is made of it."""
 
 
 def bases(folder: Path) -> None:
-    """A pretrained encoder and a causal model, which have no head of a task, and a tokenizer."""
+    """A model of every kind, without a head of a task, and a tokenizer."""
     tokenizer = tokenizers.train(TEXTS * 4, Tokenizer(vocabulary_size=400), max_length=64)
-    for kind, (architecture, head) in KINDS.items():
+    for kind, (architecture, head, _) in KINDS.items():
         torch.manual_seed(0)
         shape = Shape.model_validate({"architecture": architecture, **SIZES})
         build(Start(shape=shape), head, tokenizer).save_pretrained(folder / kind)
@@ -39,25 +44,29 @@ def bases(folder: Path) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Toy:
-    """Which of three labels a row has, by an encoder; or its next tokens, by a causal model."""
+    """Which of three labels a row has, by an encoder; or its next tokens, by another kind."""
 
     base: str
     tokenizer_folder: str
-    is_causal: bool
+    kind: str
 
     rows_are_coupled: ClassVar[bool] = False
 
     def tokenizer(self) -> Any:
         return tokenizers.load(self.tokenizer_folder)
 
+    @property
+    def head(self) -> str:
+        return KINDS[self.kind][-1]
+
     def model(self) -> Any:
         start, tokenizer = Start(base=self.base), self.tokenizer()
-        if self.is_causal:
-            return build(start, "AutoModelForCausalLM", tokenizer)
+        if self.head != CLASSES:
+            return build(start, self.head, tokenizer)
         labels = {str(number): number for number in range(3)}
         return build(
             start,
-            "AutoModelForSequenceClassification",
+            CLASSES,
             tokenizer,
             num_labels=3,
             label2id=labels,
@@ -79,13 +88,15 @@ class Toy:
         return {**batch, "labels": torch.tensor([row["input_ids"][0] % 3 for row in rows])}
 
     def targets(self, batch: Batch) -> float:
-        of_rows = batch["attention_mask"][:, 1:] if self.is_causal else batch["labels"] >= 0
+        is_classified = self.head == CLASSES
+        of_rows = batch["labels"] >= 0 if is_classified else batch["attention_mask"][:, 1:]
         return float(of_rows.sum())
 
     def loss(self, model: Any, batch: Batch) -> tuple[Tensor, Counts]:
         ids, mask = batch["input_ids"], batch["attention_mask"]
-        logits = model(input_ids=ids, attention_mask=mask).logits.float()
-        if not self.is_causal:
+        written = {"decoder_input_ids": ids} if self.head == TRANSLATES else {}
+        logits = model(input_ids=ids, attention_mask=mask, **written).logits.float()
+        if self.head == CLASSES:
             return functional.cross_entropy(logits, batch["labels"], reduction="sum"), {}
         labels = ids[:, 1:].masked_fill(mask[:, 1:] == 0, -100)
         return functional.cross_entropy(

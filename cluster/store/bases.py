@@ -6,6 +6,8 @@ order.
 """
 
 import functools
+import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -109,7 +111,35 @@ def base_folder(
             return str(parent.path)
     if base is None or not is_of_files(base):
         return base
-    path = base_path(base)
-    if path.suffix == GGUF:
-        path = lazy_import("trainers.models.gguf:converted")(path.absolute())
-    return str(path)
+    return str(as_folder(base_path(base)))
+
+
+def as_folder(path: Path) -> Path:
+    """A folder itself; of a GGUF file the folder that it is converted to, once a node."""
+    if path.suffix != GGUF:
+        return path
+    folder: Path = lazy_import("trainers.models.gguf:converted")(path.absolute())
+    return folder
+
+
+def lasting_name(base: str | None, folder: str, storage: Storage) -> str:
+    """By what another machine finds the weights that a training began with: `base` is the recipe's,
+    `folder` where they were here, or a hub id, and `storage` the workspace."""
+    if base is not None and is_of_files(base):
+        return base if base.startswith(PACKAGE) else str(base_path(base).absolute())
+    if Path(folder).is_dir() and not storage.is_local:  # a copy in the cache of this node
+        document = json.loads((Path(folder) / artifacts.MANIFEST).read_text("utf-8"))
+        # Keys in a URI are not handed on: where it is read there are others.
+        return re.sub("://[^/@]*@", "://", f"{storage.root}/{document['id']}")
+    return folder
+
+
+def place_of(name: str) -> Path | None:
+    """The folder or the GGUF file of a base on this machine, by its lasting name; None where it is
+    not there, or the name is a hub id. Raises UserError for a package that is not installed."""
+    if "://" in name:
+        root, kind, own = name.rsplit("/", 2)
+        model = artifacts.find(Storage.at(root, key="base"), f"{kind}/{own}")
+        return None if model is None else model.path
+    path = base_path(name)
+    return path if path.exists() else None

@@ -138,7 +138,7 @@ def train(
                 if adapted is None:
                     export(engine, objective.model, task.tokenizer(), job.draft)
                 else:
-                    saving.export(engine, adapted, task.tokenizer(), job.draft, precision)
+                    saving.export(engine, adapted, task.tokenizer(), job.draft, settings)
         costs = journal.end(state)
     return {
         **metrics,

@@ -20,7 +20,9 @@ from pydantic import TypeAdapter
 from safetensors.torch import load_file, save_model
 
 from cluster.errors import UserError
+from cluster.store import bases
 from cluster.store.artifacts import MANIFEST
+from cluster.store.bases import GGUF, file_hash
 from cluster.store.storage import Storage
 from trainers.methods import bottleneck, virtual_tokens
 from trainers.methods.config import Adapting, Bottleneck, Method, VirtualTokens
@@ -41,7 +43,7 @@ class AdapterRecord:
     architecture: str
     """The class of Transformers that it is in."""
     base: str
-    """A folder, or a hub id."""
+    """Its lasting name (cluster/store/bases.py)."""
     base_model: str | None
     """The id of a base that is a model of a workspace."""
     base_files: Mapping[str, str]
@@ -72,24 +74,35 @@ def is_adapter(source: str | Path) -> bool:
     return (Path(source) / RECORD).is_file()
 
 
-def files_of(base: str) -> tuple[str | None, dict[str, str]]:
-    """The id of a base that is a model of a workspace, and the sha256 of its files. Those of a hub
-    id are in the hub's cache."""
-    folder = _local(base)
-    names = {path.relative_to(folder).as_posix() for glob in CONTENT for path in folder.glob(glob)}
-    manifest = folder / MANIFEST
-    document = json.loads(manifest.read_text("utf-8")) if manifest.is_file() else {}
-    known = {name: file["sha256"] for name, file in document.get("files", {}).items()}
-    storage = Storage(str(folder.absolute()))
-    return document.get("id"), {
-        name: known.get(name) or storage.sha256(name) for name in sorted(names)
-    }
+def files_of(place: Path) -> dict[str, str]:
+    """The sha256 of a GGUF file, or of what the weights in a folder depend on, by name."""
+    if place.suffix == GGUF:  # what it is converted to differs by the version of Transformers
+        return {place.name: file_hash(place)}
+    names = {path.relative_to(place).as_posix() for glob in CONTENT for path in place.glob(glob)}
+    known = {name: file["sha256"] for name, file in _manifest(place).get("files", {}).items()}
+    storage = Storage(str(place.absolute()))
+    return {name: known.get(name) or storage.sha256(name) for name in sorted(names)}
 
 
-def _local(base: str) -> Path:
-    """The folder of a base. Raises UserError where a hub id cannot be had."""
-    if Path(base).is_dir():
-        return Path(base)
+def model_id(place: Path) -> str | None:
+    """Of a base that is a model of a workspace."""
+    found: str | None = _manifest(place).get("id")
+    return found
+
+
+def _manifest(place: Path) -> dict[str, Any]:
+    path = place / MANIFEST
+    document: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    return document
+
+
+def place_of(base: str) -> Path | None:
+    """The folder or the GGUF file of a base on this machine, by its lasting name; of a hub id the
+    folder in the hub's cache. None where it is not there. Raises UserError."""
+    place = bases.place_of(base)
+    is_hub_id = not Path(base).is_absolute() and ":" not in base
+    if place is not None or not is_hub_id:
+        return place
     from huggingface_hub import snapshot_download
 
     try:
@@ -99,29 +112,24 @@ def _local(base: str) -> Path:
 
 
 def base_of(folder: Path) -> Path:
-    """Where the base of an adapter is: the model beside it in its workspace, or where it was when
-    it was trained. Raises UserError where there is none, or another one."""
+    """The folder with the base of an adapter: the model beside it in its workspace, or what its
+    lasting name says. Raises UserError where there is none, or another one."""
     record = AdapterRecord.read(folder)
-    places = [Path(record.base)]
-    if record.base_model is not None:
-        places.insert(0, folder.parent / record.base_model.partition("/")[2])
-    is_hub_id = not Path(record.base).is_absolute()
-    found = next((place for place in places if place.is_dir()), None)
-    if found is None and is_hub_id:
-        found = _local(record.base)
-    if found is None:
+    beside = folder.parent / (record.base_model or "").partition("/")[2]
+    place = beside if record.base_model and beside.is_dir() else place_of(record.base)
+    if place is None:
         raise UserError(
             f"{folder} is an adapter of {record.base_model or record.base}, which is not there; "
-            "copy that model beside it"
+            f"copy that {'model beside it' if record.base_model else 'there'}"
         )
-    storage = Storage(str(found.absolute()))
     for name, known in record.base_files.items():
-        if not (found / name).is_file() or storage.sha256(name) != known:
+        file = place if place.suffix == GGUF else place / name
+        if not file.is_file() or file_hash(file.absolute()) != known:
             raise UserError(
-                f"{folder} is an adapter of another base: {name} in {found} has other bytes than "
-                f"in the base that it was trained on; copy that beside it"
+                f"{folder} is an adapter of another base: {file} has other bytes than the "
+                f"{name} that it was trained on; copy that here"
             )
-    return found
+    return bases.as_folder(place)
 
 
 def load(folder: Path, head: str, dtype: torch.dtype = torch.float32) -> Any:

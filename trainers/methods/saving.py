@@ -21,11 +21,14 @@ from peft.utils.other import AuxiliaryTrainingWrapper
 from safetensors.torch import save_file
 from torch import Tensor
 
+from cluster.errors import UserError
 from cluster.store.artifacts import Draft
+from cluster.store.bases import lasting_name
+from trainers.engine.training_config import Training
 from trainers.methods import gate
 from trainers.methods.adapt import ADAPTER, Adapted
 from trainers.methods.config import VirtualTokens
-from trainers.methods.loading import WEIGHTS, AdapterRecord, files_of
+from trainers.methods.loading import WEIGHTS, AdapterRecord, files_of, model_id, place_of
 from trainers.models import build as models
 from trainers.models.export import Whole
 
@@ -38,7 +41,7 @@ def export(
     adapted: Adapted,
     tokenizer: "PreTrainedTokenizerFast",
     draft: Draft,
-    precision: str,
+    settings: Training,
 ) -> None:
     """Called by every rank; rank 0 writes. Raises GateRefused where what was written does not
     answer as what was trained."""
@@ -47,29 +50,33 @@ def export(
     probe = _probe(engine, adapted)
     if dist.get_rank() != 0:
         return
+    base = lasting_name(settings.base, adapted.base, draft.storage)
     with draft.folder() as folder:
-        write(adapted, weights, folder)
+        write(adapted, base, weights, folder)
         tokenizer.save_pretrained(folder)
         call_in_plain_process(
             gate.check,
             folder,
             probe,
-            gate.TOLERANCES[precision],
+            gate.TOLERANCES[settings.precision],
             sum(weight.numel() for weight in weights.values()),
         )
 
 
-def write(adapted: Adapted, weights: Mapping[str, Tensor], folder: Path) -> None:
-    """All of an adapter's folder but the tokenizer. `weights` are those that were trained, by their
-    names in the model."""
+def write(adapted: Adapted, base: str, weights: Mapping[str, Tensor], folder: Path) -> None:
+    """All of an adapter's folder but the tokenizer. `base` is its lasting name, and `weights` are
+    those that were trained, by their names in the model. Raises UserError where the base is gone.
+    """
     models.save_config(adapted.model, folder)
-    model_id, files = files_of(adapted.base)
+    place = place_of(base)
+    if place is None:
+        raise UserError(f"base: {base} is not there any more; put it back, and run again")
     AdapterRecord(
         method=adapted.adapter.model_dump(mode="json"),
         architecture=type(adapted.model).__name__,
-        base=adapted.base,
-        base_model=model_id,
-        base_files=files,
+        base=base,
+        base_model=model_id(place),
+        base_files=files_of(place),
         trained_whole=adapted.whole,
     ).write(folder)
     state = {name: weight.clone() for name, weight in _state(adapted, weights).items()}

@@ -32,7 +32,7 @@ def adapted(folder: Path, method: Any = "lora") -> Adapted:
     base = str(folder / "encoder")
     adapter = Classify.model_validate({"method": method}).adapter
     assert adapter is not None
-    made = adapt(Toy(base, base, False).model(), adapter)
+    made = adapt(Toy(base, base, "encoder").model(), adapter)
     with torch.no_grad():
         for weight in made.trained.values():
             weight.add_(torch.rand_like(weight) / 10)
@@ -41,7 +41,7 @@ def adapted(folder: Path, method: Any = "lora") -> Adapted:
 
 def written(made: Adapted, place: Path) -> tuple[Probe, int]:
     weights = {name: weight.detach() for name, weight in made.trained.items()}
-    write(made, weights, place)
+    write(made, made.base, weights, place)
     inputs = gate.inputs(made.model.config)
     with torch.no_grad():
         logits = made.model.eval()(**inputs).logits

@@ -1,26 +1,35 @@
 """A training goes on at 1 to 4 workers, under any ZeRO stage and with layers cut among any of them,
 as if nothing had changed."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from cluster.store.artifacts import Artifact
 from cluster.store.storage import Storage
-from tests.fakes import TEXTS
+from tests.adapters import Toy, bases
+from tests.fakes import TEXTS, published
 from tests.integration import relays
 from tests.integration.relays import Leg, Relay
 from tests.packed import corpus_of
 from trainers.checkpoints import records
 from trainers.checkpoints.parts import Columns, Parts
 from trainers.corpora.config import Tokenizer
-from trainers.corpora.tokens.pack import pack_documents
+from trainers.corpora.tokens.pack import pack_documents, write_arrow
 from trainers.corpora.tokens.tokenizer import train as train_tokenizer
 from trainers.engine.training_config import Training
+from trainers.methods.loading import WEIGHTS
 from trainers.models.build import Start
 from trainers.models.shape import Shape
+from trainers.tasks.chat.spec import Chat
+from trainers.tasks.chat.task import ChatTask
+from trainers.tasks.classify.spec import Classify
 from trainers.tasks.pretraining.causal_lm import CausalLM
 from trainers.tasks.pretraining.config import Pretrain
 from trainers.tasks.task import Task
@@ -38,6 +47,19 @@ CHANGING = {
 """Workers and ZeRO stage of one leg after another, by optimizer."""
 RATES = {"adamw": 3e-3, "lion": 1e-3, "adafactor": 0.3, "muon": 3e-3}
 BF16_STAGES = (0, 2, 3)
+ADAPTERS: dict[str, tuple[dict[str, Any], list[tuple[int, int]]]] = {
+    "lora": ({"name": "lora", "dropout": 0.0}, [(2, 3), (1, 0), (2, 1)]),
+    "dora": ({"name": "lora", "dora": True, "dropout": 0.0}, [(1, 2), (2, 3)]),
+    "adalora": (
+        {"name": "adalora", "initial_rank": 6, "rank": 3, "every": 2, "dropout": 0.0},
+        [(2, 2), (1, 1), (2, 0)],
+    ),
+    "prefix": ({"name": "prefix", "tokens": 3}, [(2, 1), (1, 3)]),
+    "p_tuning": ({"name": "p_tuning", "tokens": 3, "hidden_size": 8}, [(1, 3), (2, 2)]),
+    "ia3": ({"name": "ia3"}, [(2, 3), (1, 1)]),
+    "adapter": ({"name": "adapter", "size": 4}, [(2, 2), (1, 3)]),
+}
+"""Methods, and workers and ZeRO stage of one leg after another."""
 PARALLEL = [(2, 2, 2), (4, 3, 2), (1, 0, 1), (4, 1, 4), (2, 3, 2)]
 """Workers, ZeRO stage, and how many share the weights of a layer."""
 
@@ -80,7 +102,7 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
 
 @pytest.fixture(scope="module")
 def folder(task: Task, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    runs = {}
+    runs = adapters(tmp_path_factory.mktemp("bases"))
     for optimizer, legs in CHANGING.items():
         keys = {"optimizer": optimizer, "learning_rate": RATES[optimizer]}
         whole = Leg(settings(1, 0, **keys))
@@ -103,6 +125,44 @@ def folder(task: Task, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def adapters(folder: Path) -> dict[str, Relay]:
+    """Every kind of adapter in an encoder with a head of its own; and packed conversations."""
+    bases(folder)
+    encoder = Toy(str(folder / "encoder"), str(folder / "encoder"), "encoder")
+    runs = {}
+    for name, (method, legs) in ADAPTERS.items():
+        keys = {"method": method, "epochs": 2, "learning_rate": 1e-2}
+        runs[f"{name}-whole"] = Relay(encoder, [Leg(settings(1, 0, Classify, **keys))])
+        runs[name] = relay(encoder, legs, Classify, **keys)
+    llama = str(folder / "causal")
+    keys = {"method": {"name": "lora", "dropout": 0.0}, "epochs": 2, "learning_rate": 1e-2}
+    chat = ChatTask(Chat(max_length=32), conversations(folder), Start(base=llama), llama)
+    runs["chat-whole"] = Relay(chat, [Leg(settings(1, 0, Chat, **keys))])
+    runs["chat"] = relay(chat, [(2, 2), (1, 0), (3, 3)], Chat, **keys)
+    return runs
+
+
+def relay(task: Task, legs: Sequence[tuple[int, int]], kind: type[Training], **keys: Any) -> Relay:
+    """Each leg but the last ends after two steps, amid an epoch."""
+    changing = [Leg(settings(*leg, kind, **keys), 2) for leg in legs[:-1]]
+    return Relay(task, [*changing, Leg(settings(*legs[-1], kind, **keys))])
+
+
+def conversations(folder: Path) -> Artifact:
+    """Rows of token ids, of which the second half is learned."""
+    draw = np.random.default_rng(7)
+    ids = [draw.integers(5, 300, length) for length in draw.integers(4, 30, 23)]
+    learned = [np.arange(len(one)) > len(one) // 2 for one in ids]
+    rows = published(
+        Storage.at(str(folder)),
+        "rows/talk-render-00",
+        metrics={"train": {"dropped": {}, "noted": {}}},
+    )
+    for split in ("train", "validation"):
+        write_arrow(pa.table({"input_ids": ids, "learned": learned}), rows.path / f"{split}.arrow")
+    return rows
+
+
 def parallel(workers: int, stage: int, parts: int) -> Training:
     keys = {"objective": "causal_lm", "model": {"architecture": "llama"}}  # the task has its own
     return settings(workers, stage, Pretrain, tensor_parallel=parts, **keys)
@@ -117,6 +177,23 @@ def test_the_order_of_samples_and_the_losses_stay(name: str, folder: Path) -> No
     losses = [[step["loss"] for step in steps] for steps in (changing, whole)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
     assert losses[1][-1] < losses[1][0] - 0.1, "it learns"
+
+
+@pytest.mark.parametrize("name", [*ADAPTERS, "chat"])
+def test_adapters_go_on_as_if_nothing_had_changed(name: str, folder: Path) -> None:
+    whole, changing = (relays.steps(folder, relay) for relay in (f"{name}-whole", name))
+    assert [step["samples"] for step in changing] == [step["samples"] for step in whole]
+    assert len({sample for step in whole for sample in step["samples"]}) > 8
+    losses = [[step["loss"] for step in steps] for steps in (changing, whole)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert losses[1][-1] != pytest.approx(losses[1][0], rel=1e-2), "it learns"
+    expected, found = (
+        load_file(folder / relays.draft(folder, relay).place / WEIGHTS)
+        for relay in (f"{name}-whole", name)
+    )
+    assert found.keys() == expected.keys()
+    for key, weight in found.items():
+        assert torch.allclose(weight, expected[key], rtol=1e-5, atol=1e-5), key
 
 
 def test_what_has_changed_is_told(folder: Path) -> None:

@@ -151,10 +151,10 @@ def _copy(tensor: Tensor) -> Tensor:
 
 
 def buffers(engine: Any) -> Mapping[str, Tensor]:
-    """The model's own buffers that belong to its state."""
-    parameters = {name for name, _ in engine.module.named_parameters(remove_duplicate=False)}
+    """The model's own buffers that belong to its state, which may have more: how weights were
+    rounded."""
     state = engine.module.state_dict()
-    return {name: tensor for name, tensor in state.items() if name not in parameters}
+    return {name: buffer for name, buffer in engine.module.named_buffers() if name in state}
 
 
 def write(engine: Any, fragment: Fragment, kind: str, value: Tensor) -> None:

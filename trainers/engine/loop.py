@@ -67,7 +67,7 @@ def train(
         from trainers.methods.adapt import adapt
         from trainers.methods.rank_budget import RankBudget
 
-        adapted = adapt(objective.model, settings.adapter)
+        adapted = adapt(objective.model, settings.adapter, device)
         flops, trained = beside_frozen(flops), build.trained_count(objective.model)
     if settings.activation_checkpointing:
         build.recompute_activations(objective.model)

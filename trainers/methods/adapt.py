@@ -81,9 +81,11 @@ class Adapted:
         }
 
 
-def adapt(model: "PreTrainedModel", adapter: Adapting) -> Adapted:
-    """Freezes the model's weights and puts the adapter beside them. Raises UserError where it does
-    not suit the model."""
+def adapt(
+    model: "PreTrainedModel", adapter: Adapting, device: torch.device | None = None
+) -> Adapted:
+    """Freezes the model's weights, rounded on the device where the adapter says so, and puts the
+    adapter beside them. Raises UserError where it does not suit the model."""
     whole = trained_whole(model)
     base = str(model.name_or_path)
     if Path(base).expanduser().is_dir():
@@ -95,7 +97,7 @@ def adapt(model: "PreTrainedModel", adapter: Adapting) -> Adapted:
         _refuse_virtual_tokens(model, adapter)
     is_outline = model.device.type == "meta"  # of a plan: nothing is there to be rounded
     if isinstance(adapter, Lora) and adapter.base_bits is not None and not is_outline:
-        quantized.quantize(model, adapter.base_bits, whole)
+        quantized.quantize(model, adapter.base_bits, whole, device or model.device)
     config = _config(model, adapter, whole)
     peft = get_peft_model(model, config, ADAPTER)
     config.base_model_name_or_path = base

@@ -87,8 +87,9 @@ class Lora(LowRank):
     """The learning rate of the second matrices (B), as a multiple of that of the first ones
     (LoRA+, Hayou et al. 2024, who have 16). For adamw and lion."""
     base_bits: Literal[4, 8] | None = None
-    """Keeps the frozen base in so many bits, on GPUs: NF4 or int8 of bitsandbytes (QLoRA, Dettmers
-    et al. 2023), under zero.stage 0 to 2."""
+    """Keeps the frozen base in so many bits: NF4 or int8 of bitsandbytes (QLoRA, Dettmers et al.
+    2023), under zero.stage 0 to 2. On CPUs it spares memory and no time. What the model answers
+    afterwards, it does beside the base as it was."""
 
     @model_validator(mode="after")
     def _merges_what_it_learned_beside(self) -> Self:

@@ -7,7 +7,7 @@ the trained model. Merged into its base it gives the same answers again.
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from peft import PeftModel
@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from cluster.errors import GateRefused
-from trainers.methods import loading
-from trainers.methods.config import AdaLora, VirtualTokens
+from trainers.methods import loading, quantized
+from trainers.methods.config import AdaLora, Lora, VirtualTokens
 from trainers.methods.loading import RECORD, WEIGHTS, AdapterRecord, plain_base
 
 TOLERANCES = {"fp32": 1e-3, "bf16": 0.1, "fp16": 0.1}
@@ -50,10 +50,13 @@ def check(folder: Path, probe: Probe, tolerance: float, elements: int) -> None:
     record = AdapterRecord.read(folder)
     adapter = record.adapter
     refused = next(_faults(load_file(folder / WEIGHTS), record, elements), None)
+    bits = adapter.base_bits if isinstance(adapter, Lora) else None
     if refused is None:
-        found = _logits(_as_anybody_loads_it(folder, record), probe)
+        found = _logits(_as_anybody_loads_it(folder, record, bits), probe)
         refused = _differs("read again", found, probe.logits, tolerance)
     if refused is None and adapter.merges:
+        if bits is not None:
+            found = _logits(_as_anybody_loads_it(folder, record), probe)
         merged = loading.load(folder, record.architecture).eval()
         refused = _differs("merged", _logits(merged, probe), found, MERGED)
         if refused is None and adapter.is_merged:
@@ -81,11 +84,15 @@ def _faults(weights: Mapping[str, Tensor], record: AdapterRecord, elements: int)
         yield f"has {written:,} of the {elements:,} numbers that were trained"
 
 
-def _as_anybody_loads_it(folder: Path, record: AdapterRecord) -> Any:
-    """By Transformers and PEFT alone, where PEFT knows the method."""
+def _as_anybody_loads_it(
+    folder: Path, record: AdapterRecord, bits: Literal[4, 8] | None = None
+) -> Any:
+    """By Transformers and PEFT alone, where PEFT knows the method; its base in so many bits."""
     if not (folder / "adapter_config.json").is_file():
         return loading.load(folder, record.architecture).eval()
     with plain_base(folder, record.architecture) as base:
+        if bits is not None:
+            quantized.quantize(base, bits, record.trained_whole, base.device)
         peft = PeftModel.from_pretrained(base, str(folder))
     lost = [
         name

@@ -275,11 +275,8 @@ def method_refusal(settings: TaskSection) -> str | None:
         )
     if not isinstance(method, Lora):
         return None
-    if method.base_bits is not None and (stage == 3 or settings.gpus_per_worker == 0):
-        return (
-            f"base_bits = {method.base_bits} needs gpus_per_worker of 1 and zero.stage: 0, 1 or 2, "
-            f"found {settings.gpus_per_worker:g} and {stage}"
-        )
+    if method.base_bits is not None and stage == 3:
+        return f"base_bits = {method.base_bits} needs zero.stage: 0, 1 or 2, found 3"
     if method.lora_plus is not None and settings.optimizer not in ("adamw", "lion"):
         return f"lora_plus needs optimizer: adamw or lion, found {settings.optimizer}"
     return None

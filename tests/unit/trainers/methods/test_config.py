@@ -74,7 +74,11 @@ def test_mistakes_are_told_with_the_key_and_the_remedy(
     ("method", "keys", "says"),
     [
         ("adalora", {"zero": {"stage": 3}}, "adalora needs zero.stage: 0, 1 or 2, found 3"),
-        ({"name": "lora", "base_bits": 4}, {}, "base_bits = 4 needs gpus_per_worker of 1"),
+        (
+            {"name": "lora", "base_bits": 4},
+            {"zero": {"stage": 3}},
+            "base_bits = 4 needs zero.stage: 0, 1 or 2, found 3",
+        ),
         (
             {"name": "lora", "lora_plus": 16},
             {"optimizer": "muon", "zero": {"stage": 0}},

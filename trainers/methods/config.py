@@ -9,8 +9,16 @@ Light, as all that checks a recipe: PEFT and torch are imported where the model 
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import (
+    BeforeValidator,
+    Discriminator,
+    Field,
+    Tag,
+    TypeAdapter,
+    model_validator,
+)
 
+from cluster.errors import UserError
 from cluster.recipe.section import Invalid, Section
 
 
@@ -201,6 +209,17 @@ class Bottleneck(Adapting):
     name: Literal["adapter"]
     size: int = Field(default=64, ge=1)
     """Units between the two."""
+
+
+def refuse_further(base: str, method: Any) -> None:
+    """Raises UserError where a model that was made by this method, a section as it is written in
+    records, cannot be trained further. Pure."""
+    adapter = TypeAdapter(Method).validate_python(method)
+    if isinstance(adapter, Adapting) and not adapter.merges:
+        raise UserError(
+            f"base: {base} is a model with {adapter.name}, which cannot become a part of its "
+            "weights, and so cannot be trained further; take one of full, lora, adalora or ia3"
+        )
 
 
 ServedBy = Literal["encoder", "vllm_adapter", "vllm_merged", "transformers"]

@@ -25,7 +25,13 @@ from cluster.store.artifacts import MANIFEST
 from cluster.store.bases import GGUF, file_hash
 from cluster.store.storage import Storage
 from trainers.methods import bottleneck, virtual_tokens
-from trainers.methods.config import Adapting, Bottleneck, Method, VirtualTokens
+from trainers.methods.config import (
+    Adapting,
+    Bottleneck,
+    Method,
+    VirtualTokens,
+    refuse_further,
+)
 from trainers.models.lean_imports import transformers
 
 RECORD = "adapter.json"
@@ -180,11 +186,7 @@ def whole(source: str) -> Iterator[str]:
         yield source
         return
     record = AdapterRecord.read(Path(source))
-    if not record.adapter.merges:
-        raise UserError(
-            f"base: {source} is a model with {record.adapter.name}, which cannot become a part of "
-            "its weights, and so cannot be trained further; take one of lora, adalora or ia3"
-        )
+    refuse_further(source, record.method)
     with tempfile.TemporaryDirectory(prefix="raymill-") as temporary:
         model = load(Path(source), record.architecture)
         # Transformers' own `save_pretrained` writes nothing where this is not rank 0.

@@ -23,6 +23,7 @@ from trainers.methods.config import (
     Lora,
     Method,
     ServedBy,
+    refuse_further,
     served_by,
 )
 
@@ -213,6 +214,9 @@ class TaskSection(TaskRows, Training):
                 f"finetune.base: {base.id} was pretrained by {objective}; {self.task} needs a "
                 f"model of {' or '.join(self.objectives)}"
             )
+        method = (base.manifest.inputs.get("finetune") or {}).get("method")
+        if method is not None:
+            refuse_further(base.id, method)
 
     def refuse_examples(self, examples: Artifact) -> None:
         """Raises UserError if the task cannot be learned from these examples."""

@@ -1,12 +1,15 @@
 """The key `method` of a fine-tuning, before any model is there."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from cluster.errors import RecipeError
+from cluster.errors import RecipeError, UserError
 from cluster.recipe.loading import load, override
+from cluster.store.storage import Storage
+from tests.fakes import published
 from trainers.methods.config import Full, Lora, served_by
 from trainers.tasks.classify.spec import Classify
 
@@ -111,6 +114,18 @@ def test_rates_at_which_a_method_hardly_learns_are_told() -> None:
     assert told("prefix", 1e-2) == []
     assert "hardly learns at learning_rate = 5e-05" in told("prefix", 5e-5)[0]
     assert "stays far behind full fine-tuning" in told("prompt", 3e-2)[0]
+
+
+def test_what_cannot_become_a_part_of_its_weights_is_no_base(tmp_path: Path) -> None:
+    storage = Storage.at(str(tmp_path))
+    for number, method in enumerate(("prefix", "adapter", "lora", "full")):
+        inputs = {"finetune": section(method).identity()}
+        base = published(storage, f"model/made-finetune-{number}", inputs=inputs)
+        if method in ("lora", "full"):
+            section("prefix").refuse_base(base)
+            continue
+        with pytest.raises(UserError, match=rf"{base.id} is a model with {method}, which cannot"):
+            section("lora").refuse_base(base)
 
 
 def test_vllm_takes_plain_lora_as_an_adapter() -> None:

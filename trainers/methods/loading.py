@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -102,9 +102,10 @@ def _manifest(place: Path) -> dict[str, Any]:
     return document
 
 
-def place_of(base: str) -> Path | None:
+def place_of(base: str, files: Collection[str] = ()) -> Path | None:
     """The folder or the GGUF file of a base on this machine, by its lasting name; of a hub id the
-    folder in the hub's cache. None where it is not there. Raises UserError."""
+    folder in the hub's cache, with these files or with those that were read before. None where it
+    is not there. Raises UserError."""
     place = bases.place_of(base)
     is_hub_id = not Path(base).is_absolute() and ":" not in base
     if place is not None or not is_hub_id:
@@ -112,7 +113,8 @@ def place_of(base: str) -> Path | None:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(base, allow_patterns=[*CONTENT, "*.json", "*.txt"]))
+        wanted = [*files, "*.json", "*.txt"]
+        return Path(snapshot_download(base, allow_patterns=wanted, local_files_only=not files))
     except (OSError, ValueError) as error:
         raise UserError(f"base: {base!r} is no folder, and cannot be had: {error}") from error
 
@@ -122,7 +124,8 @@ def base_of(folder: Path) -> Path:
     lasting name says. Raises UserError where there is none, or another one."""
     record = AdapterRecord.read(folder)
     beside = folder.parent / (record.base_model or "").partition("/")[2]
-    place = beside if record.base_model and beside.is_dir() else place_of(record.base)
+    is_beside = bool(record.base_model) and beside.is_dir()
+    place = beside if is_beside else place_of(record.base, record.base_files)
     if place is None:
         raise UserError(
             f"{folder} is an adapter of {record.base_model or record.base}, which is not there; "
@@ -132,8 +135,8 @@ def base_of(folder: Path) -> Path:
         file = place if place.suffix == GGUF else place / name
         if not file.is_file() or file_hash(file.absolute()) != known:
             raise UserError(
-                f"{folder} is an adapter of another base: {file} has other bytes than the "
-                f"{name} that it was trained on; copy that here"
+                f"{folder} is an adapter of another base: {name} in {file.parent} has other bytes "
+                "than in the base that it was trained on; copy that there"
             )
     return bases.as_folder(place)
 

@@ -21,7 +21,7 @@ from peft.utils.other import AuxiliaryTrainingWrapper
 from safetensors.torch import save_file
 from torch import Tensor
 
-from cluster.errors import UserError
+from cluster.errors import InfrastructureError
 from cluster.store.artifacts import Draft
 from cluster.store.bases import lasting_name
 from trainers.engine.training_config import Training
@@ -65,12 +65,12 @@ def export(
 
 def write(adapted: Adapted, base: str, weights: Mapping[str, Tensor], folder: Path) -> None:
     """All of an adapter's folder but the tokenizer. `base` is its lasting name, and `weights` are
-    those that were trained, by their names in the model. Raises UserError where the base is gone.
-    """
+    those that were trained, by their names in the model. Raises InfrastructureError where the base
+    is gone."""
     models.save_config(adapted.model, folder)
     place = place_of(base)
     if place is None:
-        raise UserError(f"base: {base} is not there any more; put it back, and run again")
+        raise InfrastructureError(f"base: {base} is not there any more; put it back, and run again")
     AdapterRecord(
         method=adapted.adapter.model_dump(mode="json"),
         architecture=type(adapted.model).__name__,

@@ -1,6 +1,7 @@
 """The base of an adapter, found again on another machine."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,9 @@ def base(tmp_path: Path) -> Path:
     return tmp_path / "bases" / "causal"
 
 
-def written(base: str | None, weights: Path, storage: Storage, place: Path) -> Any:
-    """What a model answers whose adapter was written, and that was made of the weights in a folder
-    which a recipe calls `base`."""
+def written(weights: Path, name: Callable[[str], str], place: Path) -> Any:
+    """What a model answers whose adapter was written, and that was made of the weights in a folder;
+    `name` makes the lasting name of it."""
     torch.manual_seed(0)
     adapter = Classify.model_validate({"method": "lora"}).adapter
     assert adapter is not None
@@ -41,7 +42,7 @@ def written(base: str | None, weights: Path, storage: Storage, place: Path) -> A
             weight.add_(torch.rand_like(weight) / 10)
     place.mkdir(parents=True)
     trained = {name: weight.detach() for name, weight in made.trained.items()}
-    write(made, lasting_name(base, made.base, storage), trained, place)
+    write(made, name(made.base), trained, place)
     return answer(made.model)
 
 
@@ -61,7 +62,11 @@ def test_a_base_in_a_package_is_found_where_the_package_is(
     with monkeypatch.context() as here:
         here.syspath_prepend(tmp_path / "here")
         weights = tmp_path / "here" / "shipped_base" / "model"
-        expected = written("package:shipped_base/model", weights, storage, kept)
+        expected = written(
+            weights,
+            lambda folder: lasting_name("package:shipped_base/model", folder, storage),
+            kept,
+        )
     shutil.rmtree(tmp_path / "here")
     with pytest.raises(UserError, match="'shipped_base' is not installed; pip install it on every"):
         loading.load(kept, HEAD)
@@ -80,11 +85,16 @@ def test_a_gguf_base_is_known_by_its_bytes_and_converted_anew(
 
     monkeypatch.setattr(gguf, "converted", converted)
     kept = tmp_path / "kept"
-    expected = written(str(file), converted(file), Storage(str(tmp_path)), kept)
+    storage = Storage(str(tmp_path))
+    expected = written(
+        converted(file), lambda folder: lasting_name(str(file), folder, storage), kept
+    )
     shutil.rmtree(cache)
     assert torch.allclose(answer(loading.load(kept, HEAD)), expected, atol=1e-5)
     file.write_bytes(b"other weights..")
-    with pytest.raises(UserError, match=r"is an adapter of another base: .*small\.gguf has other"):
+    with pytest.raises(
+        UserError, match=r"is an adapter of another base: small\.gguf in /.* has oth"
+    ):
         loading.load(kept, HEAD)
     file.unlink()
     with pytest.raises(UserError, match=r"of .*small\.gguf, which is not there"):
@@ -101,12 +111,27 @@ def test_a_base_in_a_remote_workspace_is_fetched(
             shutil.copytree(base, folder, dirs_exist_ok=True)
         model = draft.publish(recipe="demo", stage="pretrain", parents={}, inputs={}, metrics={})
     kept = tmp_path / "kept"
-    expected = written(None, model.path, storage, kept)
+    expected = written(model.path, lambda folder: lasting_name(None, folder, storage), kept)
     monkeypatch.setenv("HOME", str(tmp_path / "there"))
     assert torch.allclose(answer(loading.load(kept, HEAD)), expected, atol=1e-5)
     storage.delete(name)
     with pytest.raises(UserError, match=f"is an adapter of {name}, which is not there"):
         loading.load(kept, HEAD)
+
+
+def test_a_base_of_the_hub_is_fetched_by_the_names_of_its_files(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def download(name: str, allow_patterns: list[str], local_files_only: bool) -> str:
+        asked.append((name, "model.safetensors" in allow_patterns, local_files_only))
+        return str(base)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    expected = written(base, lambda folder: "owner/model", tmp_path / "kept")
+    assert torch.allclose(answer(loading.load(tmp_path / "kept", HEAD)), expected, atol=1e-5)
+    assert asked == [("owner/model", False, True), ("owner/model", True, False)]
 
 
 def test_keys_in_a_uri_are_in_no_record(tmp_path: Path) -> None:

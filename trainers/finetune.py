@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 def run(job: StageJob) -> dict[str, Any]:
     settings: TaskSection = job.recipe.finetune
     settings.refuse_examples(job.parents["examples"])
+    for told in settings.advice:
+        job.progress.line(f"warning: {told}")
     metrics = fit_stage(job, functools.partial(task, job.recipe, job.parents), settings)
     describe_model(job.draft, job.recipe, job.parents, metrics)
     title = settings.metrics[settings.headline].title

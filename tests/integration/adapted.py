@@ -93,7 +93,7 @@ def _note_checkpoint(case: Case, folder: Path) -> None:
 
 def _trained(case: Case, folder: Path) -> None:
     start = folder / case.kind if case.base is None else folder / case.base.draft(folder).place
-    task = Toy(str(start), str(folder / case.kind), case.kind == "causal")
+    task = Toy(str(start), str(folder / case.kind), case.kind)
     job = TrainJob(lambda: task, case.settings, SEED, case.draft(folder))
     asked = 0
 

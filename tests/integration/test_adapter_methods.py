@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from peft import PeftModel
+from peft import AdaLoraConfig, PeftModel
 from safetensors.torch import load_file
 
 from cluster.errors import UserError
-from tests.adapters import Toy, bases
+from tests.adapters import KINDS, Toy, bases
 from tests.integration import processes
 from tests.integration.adapted import Case, trained
 from trainers.methods import gate, loading
@@ -40,6 +40,11 @@ CAUSAL: list[dict[str, Any]] = [
     {"name": "prompt", "tokens": 3},
     {"name": "adapter", "size": 4},
 ]
+BOTH: list[dict[str, Any]] = [
+    {"name": "lora", "rank": 4},
+    {"name": "prompt", "tokens": 3},
+    {"name": "p_tuning", "tokens": 3, "hidden_size": 8},
+]
 STAGES = (0, 1, 2, 3)
 
 
@@ -55,6 +60,7 @@ CASES = [
         for stage in (0, last_stage(method))
     ],
     *[Case("causal", method, stage) for method in CAUSAL for stage in (0, 3)],
+    *[Case("both", method, stage) for method in BOTH for stage in (0, 3)],
     # fp32 adapters beside a base in bf16 (deepspeedai/DeepSpeed#8072).
     *[Case("causal", CAUSAL[0], stage, "bf16") for stage in STAGES],
 ]
@@ -63,7 +69,11 @@ RESUMED = [
     *[Case("encoder", method, last_stage(method), resumes=True) for method in ENCODER[1:]],
     Case("causal", CAUSAL[0], 0, "bf16", resumes=True),
 ]
-MERGED = [Case("causal", {"name": "lora", "merge": True}, 3)]
+TO_MERGE = [
+    Case("causal", CAUSAL[0], 3),
+    *[Case("encoder", method, last_stage(method)) for method in (*ENCODER[1:4], ENCODER[7])],
+]
+MERGED = [Case(one.kind, {**one.method, "merge": True}, one.stage) for one in TO_MERGE]
 FURTHER = [Case("encoder", {"name": "ia3"}, 2, base=CASES[2])]
 """Of an adapter as the base."""
 
@@ -147,24 +157,51 @@ def test_a_checkpoint_has_what_is_trained_alone(case: Case, folder: Path) -> Non
 )
 def test_raymill_reads_it_as_peft_does(case: Case, folder: Path) -> None:
     kept = place(case, folder)
-    head = {"encoder": "SequenceClassification", "causal": "CausalLM"}[case.kind]
-    kind = getattr(transformers, f"AutoModelFor{head}")
+    head = KINDS[case.kind][-1]
+    kind = getattr(transformers, head)
     base = kind.from_pretrained(
         folder / case.kind, config=transformers.AutoConfig.from_pretrained(kept)
     )
     theirs = logits(PeftModel.from_pretrained(base, str(kept)))
-    ours = logits(loading.load(kept, f"AutoModelFor{head}"))
+    ours = logits(loading.load(kept, head))
     if theirs.ndim == 3:  # the virtual tokens of PEFT's own answer
         theirs = theirs[:, -ours.shape[1] :]
     assert torch.allclose(ours, theirs, atol=1e-4)
 
 
-def test_what_is_merged_is_a_whole_model(folder: Path) -> None:
-    kept = place(MERGED[0], folder)
+@pytest.mark.parametrize(
+    ("beside", "merged"), zip(TO_MERGE, MERGED, strict=True), ids=lambda case: case.name
+)
+def test_what_is_merged_is_a_whole_model_with_the_same_answers(
+    beside: Case, merged: Case, folder: Path
+) -> None:
+    kept, head = place(merged, folder), KINDS[merged.kind][-1]
     assert not (kept / RECORD).exists()
-    assert not (kept / WEIGHTS).exists()
-    model = transformers.AutoModelForCausalLM.from_pretrained(kept)
-    assert not any("lora" in name for name in model.state_dict())
+    assert not [*kept.glob("adapter*")]
+    model, loaded = getattr(transformers, head).from_pretrained(kept, output_loading_info=True)
+    assert not (loaded["missing_keys"] | loaded["unexpected_keys"])
+    assert torch.allclose(
+        logits(model), logits(loading.load(place(beside, folder), head)), atol=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    "case",
+    [case for case in (*CASES, *RESUMED) if case.method["name"] == "adalora"],
+    ids=lambda case: case.name,
+)
+def test_the_budget_of_adalora_holds_to_the_end(case: Case, folder: Path) -> None:
+    """On average as many ranks of each weight as the recipe says, in the file and as it is read."""
+    kept = place(case, folder)
+    values = {
+        name: weight for name, weight in load_file(kept / WEIGHTS).items() if "lora_E" in name
+    }
+    assert sum(len(value) for value in values.values()) == case.method["rank"] * len(values)
+    assert all(bool((value != 0).all()) for value in values.values())
+    ranks = {len(value) for value in values.values()}
+    assert len(ranks) > 1, "weights have ranks of their own"
+    config = AdaLoraConfig.from_pretrained(kept)
+    assert sum(map(sum, config.rank_pattern.values())) == case.method["rank"] * len(values)
 
 
 def test_an_adapter_of_another_base_is_refused_by_its_hash(folder: Path, tmp_path: Path) -> None:
@@ -178,7 +215,7 @@ def test_an_adapter_of_another_base_is_refused_by_its_hash(folder: Path, tmp_pat
     with pytest.raises(UserError, match=r"is an adapter of another base: model\.safetensors in"):
         loading.load(kept, "AutoModelForSequenceClassification")
     shutil.rmtree(other)
-    with pytest.raises(UserError, match="which is not there; copy that model beside it"):
+    with pytest.raises(UserError, match="which is not there; copy that there"):
         loading.load(kept, "AutoModelForSequenceClassification")
 
 
@@ -191,7 +228,7 @@ def test_without_its_adapter_a_model_is_its_base(case: Case, folder: Path) -> No
     """Also its head (unslothai/unsloth-zoo#832), and without dropout."""
     torch.manual_seed(0)
     base = str(folder / case.kind)
-    model = Toy(base, base, case.kind == "causal").model()
+    model = Toy(base, base, case.kind).model()
     before = logits(model)
     assert case.settings.adapter is not None
     adapted = adapt(model, case.settings.adapter)

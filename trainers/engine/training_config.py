@@ -202,6 +202,7 @@ class Training(Section):
             told = taken_for_hub_id(Storage(str(workspace)), self.base)
             if told:
                 yield f"{self.section}.base: {told}"
+        yield from self.advice
 
     def refuse_base(self, base: Artifact) -> None:
         """Raises UserError if training cannot start from this model of the workspace."""
@@ -239,6 +240,11 @@ class Training(Section):
     def adapter(self) -> Adapting | None:
         """What is trained in place of all weights, if not these."""
         return None
+
+    @property
+    def advice(self) -> Iterator[str]:
+        """What to tell of values that seldom do well, by `check` and before training."""
+        yield from ()
 
     @property
     def served_by(self) -> ServedBy | None:

@@ -47,7 +47,7 @@ from trainers.methods.config import (
     PTuning,
     VirtualTokens,
 )
-from trainers.models.build import TASK_HEADS, first_position
+from trainers.models.build import TASK_HEADS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -160,11 +160,15 @@ def _config(model: "PreTrainedModel", adapter: Adapting, whole: list[str]) -> Pe
             return PrefixTuningConfig(num_virtual_tokens=adapter.tokens, **shared)
         case Prompt():
             return PromptTuningConfig(
-                num_virtual_tokens=adapter.tokens, prompt_tuning_init="SAMPLE_VOCAB", **shared
+                num_virtual_tokens=adapter.tokens,
+                num_transformer_submodules=1,  # of an encoder-decoder the encoder alone
+                prompt_tuning_init="SAMPLE_VOCAB",
+                **shared,
             )
         case PTuning():
             return PromptEncoderConfig(
                 num_virtual_tokens=adapter.tokens,
+                num_transformer_submodules=1,
                 encoder_hidden_size=adapter.hidden_size,
                 **shared,
             )
@@ -212,21 +216,17 @@ def _scaled(model: "PreTrainedModel") -> dict[str, Any]:
 
 def _refuse_virtual_tokens(model: "PreTrainedModel", adapter: VirtualTokens) -> None:
     kind = model.config.model_type
+    if not isinstance(adapter, Prefix):
+        return
     if getattr(model.config, "is_encoder_decoder", False):
         raise UserError(
-            f"finetune.method: {adapter.name} is not for encoder-decoders such as {kind!r} yet; "
-            "take lora"
+            f"finetune.method: prefix is not for encoder-decoders such as {kind!r} yet; take "
+            "prompt, p_tuning or lora"
         )
-    if isinstance(adapter, Prefix) and not virtual_tokens.takes_cache(model):
+    if not virtual_tokens.takes_cache(model):
         raise UserError(
             f"finetune.method: prefix needs a model that takes keys and values, {kind!r} takes "
             "none; take lora"
-        )
-    positions = getattr(model.config, "max_position_embeddings", None)
-    if positions is not None and adapter.tokens >= positions - first_position(model):
-        raise UserError(
-            f"finetune.method.tokens: {adapter.tokens} leave no room in the {positions} positions "
-            "of the model"
         )
 
 

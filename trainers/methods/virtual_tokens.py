@@ -2,7 +2,8 @@
 
 PEFT puts them in front in a wrapper around the whole model, whose outputs then begin with theirs.
 Here the body takes them in and gives back hidden states of the sequence's own tokens alone, so that
-heads, losses and labels need not know of them. The numbers are the same (gate.py holds them equal).
+heads, losses and labels need not know of them. Of an encoder-decoder the encoder takes them in, and
+the decoder sees their hidden states, too. The numbers are the same (gate.py holds them equal).
 """
 
 import inspect
@@ -22,15 +23,20 @@ def takes_cache(model: "PreTrainedModel") -> bool:
 
 def attach(model: "PreTrainedModel", peft: "PeftModel") -> None:
     """Has the model's body take in the virtual tokens of its PEFT view."""
-    in_front = InFront(model, peft)
+    is_both = getattr(model.config, "is_encoder_decoder", False)
+    body: Any = model.get_encoder() if is_both else model.base_model
+    in_front = InFront(model, peft, body)
     model.virtual_tokens = in_front
-    body: Any = model.base_model
     body.register_forward_pre_hook(in_front.before, with_kwargs=True)
-    body.register_forward_hook(in_front.after)
+    if is_both:
+        decoder: Any = model.get_decoder()
+        decoder.register_forward_pre_hook(in_front.before_decoder, with_kwargs=True)
+    else:
+        body.register_forward_hook(in_front.after)
 
 
 class InFront(nn.Module):
-    def __init__(self, model: "PreTrainedModel", peft: "PeftModel"):
+    def __init__(self, model: "PreTrainedModel", peft: "PeftModel", body: nn.Module):
         super().__init__()
         config: Any = peft.active_peft_config
         self.encoder = peft.prompt_encoder
@@ -39,9 +45,9 @@ class InFront(nn.Module):
         self.register_buffer("default", peft.prompt_tokens["default"], persistent=False)
         peft.prompt_tokens = self._buffers  # type: ignore[assignment]
         self._embedding = model.get_input_embeddings
-        self._number = config.num_virtual_tokens
+        self.number = config.num_virtual_tokens
         self._is_prefix = config.peft_type == "PREFIX_TUNING"
-        self._names = [*inspect.signature(model.base_model.forward).parameters]
+        self._names = [*inspect.signature(body.forward).parameters]
         self._is_on, self._is_cut = True, False
 
     def enable_adapters(self, enabled: bool) -> None:
@@ -61,14 +67,27 @@ class InFront(nn.Module):
         mask, positions = inputs.get("attention_mask"), inputs.get("position_ids")
         if mask is not None:
             assert mask.ndim == 2, "rows that share a sequence cannot share virtual tokens"
-            inputs["attention_mask"] = torch.cat([mask.new_ones(rows, self._number), mask], dim=1)
+            inputs["attention_mask"] = self._longer(mask)
         if positions is not None:
-            inputs["position_ids"] = positions + self._number
+            inputs["position_ids"] = positions + self.number
         if begins and self._is_prefix:
             inputs["past_key_values"] = self._prompt(rows)
         elif begins:
             self._prepend(inputs, rows)
         return (), inputs
+
+    def before_decoder(
+        self, decoder: nn.Module, args: Any, kwargs: Any
+    ) -> tuple[Any, dict[str, Any]]:
+        """The arguments of a decoder with a mask as long as what its encoder says."""
+        mask = kwargs.get("encoder_attention_mask")
+        if self._is_on and mask is not None:
+            kwargs = {**kwargs, "encoder_attention_mask": self._longer(mask)}
+        return args, kwargs
+
+    def _longer(self, mask: Tensor) -> Tensor:
+        """A mask (rows, length) with room for the tokens in front."""
+        return torch.cat([mask.new_ones(len(mask), self.number), mask], dim=1)
 
     def _prepend(self, inputs: dict[str, Any], rows: int) -> None:
         embedded = inputs.get("inputs_embeds")
@@ -78,12 +97,12 @@ class InFront(nn.Module):
         inputs["input_ids"], inputs["inputs_embeds"] = None, torch.cat([prompts, embedded], dim=1)
         positions: Tensor | None = inputs.get("position_ids")
         if positions is not None:
-            own = torch.arange(self._number, device=positions.device)
+            own = torch.arange(self.number, device=positions.device)
             own = own.expand(len(positions), -1)
             inputs["position_ids"] = torch.cat([own, positions], dim=1)
         self._is_cut = True
 
     def after(self, body: nn.Module, args: Any, output: Any) -> Any:
         if self._is_cut:
-            output.last_hidden_state = output.last_hidden_state[:, self._number :]
+            output.last_hidden_state = output.last_hidden_state[:, self.number :]
         return output

@@ -202,15 +202,24 @@ def _named_for(known: Any, config: dict[str, Any]) -> dict[str, Any]:
     return named
 
 
-def refuse_longer(model: "PreTrainedModel", key: str, length: int) -> None:
-    """Raises UserError if sequences of this length, which the recipe's key sets, have more tokens
-    than the model has positions."""
-    positions = getattr(model.config, "max_position_embeddings", None)
-    if positions is None:
+def refuse_longer(model: "PreTrainedModel", key: str, length: int, in_front: int = 0) -> None:
+    """Raises UserError if sequences of this length, which the recipe's key sets, and so many
+    virtual tokens in front have more tokens than the model has positions."""
+    positions = positions_of(model)
+    if positions is None or length + in_front <= positions:
         return
-    positions -= first_position(model)
-    if length > positions:
-        raise UserError(f"{key}: {length} is over the {positions} positions of the model")
+    also = f" behind method.tokens = {in_front}" if in_front else ""
+    raise UserError(f"{key}: {length}{also} is over the {positions} positions of the model")
+
+
+def positions_of(model: "PreTrainedModel") -> int | None:
+    """How many tokens a sequence can have, behind the virtual ones that were put into the model;
+    None where positions are relative, which have no end."""
+    positions: int | None = getattr(model.config, "max_position_embeddings", None)
+    if positions is None:
+        return None
+    in_front: int = getattr(getattr(model, "virtual_tokens", None), "number", 0)
+    return positions - first_position(model) - in_front
 
 
 def first_position(model: "PreTrainedModel") -> int:

@@ -48,7 +48,8 @@ class FineTuning(abc.ABC):
     def build(self, head: str, **config: Any) -> "PreTrainedModel":
         """The model with a head, a class of Transformers; `config` are keys of its config."""
         model = build(self.start, head, self.loaded_tokenizer, **config)
-        refuse_longer(model, "finetune.max_length", self.settings.max_length)
+        settings = self.settings
+        refuse_longer(model, "finetune.max_length", settings.max_length, settings.tokens_in_front)
         return model
 
     @functools.cached_property

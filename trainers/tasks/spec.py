@@ -22,7 +22,9 @@ from trainers.methods.config import (
     Full,
     Lora,
     Method,
+    Prefix,
     ServedBy,
+    VirtualTokens,
     refuse_further,
     served_by,
 )
@@ -155,6 +157,11 @@ class TaskSection(TaskRows, Training):
         return None if isinstance(self.method, Full) else self.method
 
     @property
+    def tokens_in_front(self) -> int:
+        """Virtual tokens, which take room of a model's positions."""
+        return self.method.tokens if isinstance(self.method, VirtualTokens) else 0
+
+    @property
     def served_by(self) -> ServedBy | None:
         return "encoder" if self.servable == "encoder" else served_by(self.method)
 
@@ -221,8 +228,8 @@ class TaskSection(TaskRows, Training):
     def refuse_examples(self, examples: Artifact) -> None:
         """Raises UserError if the task cannot be learned from these examples."""
 
-    def warnings(self, recipe: Recipe) -> Iterator[str]:
-        yield from super().warnings(recipe)
+    @property
+    def advice(self) -> Iterator[str]:
         if self.adapter is not None:
             for told in self.adapter.advice(self.learning_rate):
                 yield f"finetune.method: {told}"
@@ -262,10 +269,13 @@ class TaskSection(TaskRows, Training):
                 f"{self.task} needs pretrain.objective: {' or '.join(self.objectives)}",
             )
         shape = recipe.pretrain.model
-        if shape is not None and self.max_length > shape.max_positions:
+        in_front = self.tokens_in_front
+        if shape is not None and self.max_length + in_front > shape.max_positions:
+            behind = f" behind method.tokens = {in_front}" if in_front else ""
             yield Conflict(
                 "finetune.max_length",
-                f"{self.max_length} is over pretrain.model.max_positions = {shape.max_positions}",
+                f"{self.max_length}{behind} is over pretrain.model.max_positions = "
+                f"{shape.max_positions}",
             )
 
 
@@ -276,6 +286,11 @@ def method_refusal(settings: TaskSection) -> str | None:
         return (
             "adalora needs zero.stage: 0, 1 or 2, found 3, which cuts the matrices whose importance"
             " it measures"
+        )
+    if isinstance(method, Prefix) and settings.activation_checkpointing:
+        return (
+            "prefix needs activation_checkpointing: false, found true, by which Transformers keeps "
+            "no keys and values, so that none are in front"
         )
     if not isinstance(method, Lora):
         return None

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from cluster.recipe.section import Conflict, Invalid, Recipe
 from trainers.corpora.examples.task_rows import Role
 from trainers.corpora.reading.formats.rows import Problem
+from trainers.methods.config import Prefix
 from trainers.tasks.conversations import spec
 from trainers.tasks.conversations.rows import is_text
 from trainers.tasks.conversations.spec import TemplatedTask
@@ -96,6 +97,11 @@ class Generate(GeneratedTask, TemplatedTask):
         if recipe.pretrain.objective == "span_corruption" and self.prompt_format == "chat":
             yield Conflict(
                 "finetune.prompt_format", "an encoder-decoder has no chat template; set plain"
+            )
+        if recipe.pretrain.objective == "span_corruption" and isinstance(self.method, Prefix):
+            yield Conflict(
+                "finetune.method",
+                "prefix is not for encoder-decoders yet; take prompt, p_tuning or lora",
             )
 
     def card(self, examples: "Artifact", metrics: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from cluster.errors import UserError
+from trainers.models.build import positions_of
 from trainers.tasks import predictor
 from trainers.tasks.conversations.renderer import Rendered
 from trainers.tasks.encoding import Encoded
@@ -108,12 +109,6 @@ def learned_of(rendered: Rendered) -> dict[str, list[int]]:
     marked = zip(rendered.input_ids, rendered.learned, strict=True)
     labels = [one if is_learned else IGNORED for one, is_learned in marked]
     return {"input_ids": rendered.input_ids, "labels": labels}
-
-
-def positions_of(model: Any) -> int | None:
-    """None of relative ones, which have no end."""
-    positions: int | None = getattr(model.config, "max_position_embeddings", None)
-    return positions
 
 
 def _most_prompt_tokens(model: Any, max_length: int, most_new_tokens: int) -> int:

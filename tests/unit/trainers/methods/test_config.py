@@ -57,6 +57,7 @@ def test_a_trial_with_another_method_has_its_learning_rate(tmp_path: Any) -> Non
         ("loraa", r"method\.name: must be full or lora or .*, found 'loraa'; did you mean 'lora'"),
         ("{name: lora, ranks: 3}", r"method\.ranks: unknown key .*did you mean 'rank'"),
         ("{name: lora, tokens: 3}", r"method\.tokens: .*; another method has it, this one alpha"),
+        ("{name: prefix, merge: true}", r"method\.merge: .*; another method has it, this one"),
         ("{name: adalora, initial_rank: 2}", r"method\.initial_rank: 2 is not over rank = 16"),
         (
             "{name: lora, merge: true, base_bits: 4}",
@@ -81,6 +82,11 @@ def test_mistakes_are_told_with_the_key_and_the_remedy(
             {"name": "lora", "base_bits": 4},
             {"zero": {"stage": 3}},
             "base_bits = 4 needs zero.stage: 0, 1 or 2, found 3",
+        ),
+        (
+            "prefix",
+            {"activation_checkpointing": True},
+            "prefix needs activation_checkpointing: false, found true",
         ),
         (
             {"name": "lora", "lora_plus": 16},

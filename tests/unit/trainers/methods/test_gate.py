@@ -1,6 +1,7 @@
 """What a gate refuses of an adapter that was written."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from transformers import AutoModel
 
 from cluster.errors import GateRefused
 from tests.adapters import Toy, bases
 from trainers.methods import gate
 from trainers.methods.adapt import Adapted, adapt
+from trainers.methods.config import Lora
 from trainers.methods.gate import Probe
 from trainers.methods.loading import RECORD, WEIGHTS
 from trainers.methods.saving import write
@@ -120,3 +123,22 @@ def test_what_the_base_has_no_weights_for_is_trained_whole(folder: Path, tmp_pat
     record = json.loads((tmp_path / RECORD).read_text("utf-8"))
     assert record["trained_whole"] == made.whole
     assert any("pooler" in name for name in load_file(tmp_path / WEIGHTS))
+
+
+@pytest.mark.parametrize("is_tied", [True, False])
+@pytest.mark.parametrize("merge", [True, False])
+def test_an_output_layer_that_the_base_lacks_is_trained_unless_it_is_the_embeddings(
+    folder: Path, tmp_path: Path, is_tied: bool, merge: bool
+) -> None:
+    base = str(shutil.copytree(folder / "causal", tmp_path / "base"))
+    body = AutoModel.from_pretrained(base, tie_word_embeddings=is_tied)
+    body.save_pretrained(base)
+    torch.manual_seed(0)
+    made = adapt(Toy(base, base, "causal").model(), Lora(name="lora", merge=merge))
+    assert made.whole == ([] if is_tied else ["lm_head"])
+    with torch.no_grad():
+        for weight in made.trained.values():
+            weight.add_(torch.rand_like(weight) / 10)
+    probe, elements = written(made, tmp_path / "kept")
+    gate.check(tmp_path / "kept", probe, 1e-4, elements)
+    assert (tmp_path / "kept" / WEIGHTS).exists() != merge

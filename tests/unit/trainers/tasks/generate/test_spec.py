@@ -52,6 +52,20 @@ def test_an_encoder_decoder_has_no_chat_template() -> None:
         checked(*keys, "finetune.prompt_format=chat")
 
 
+def test_virtual_tokens_are_refused_where_they_have_no_place() -> None:
+    scratch = "pretrain={objective: span_corruption, model: {architecture: t5, max_positions: 64}}"
+    keys = ["finetune.base=null", "finetune.max_length=64", scratch]
+    with pytest.raises(
+        RecipeError, match=r"method: prefix is not for encoder-decoders yet; take p"
+    ):
+        checked(*keys, "finetune.method={name: prefix, tokens: 4}")
+    with pytest.raises(
+        RecipeError, match=r"max_length: 64 behind method\.tokens = 4 is over pretr"
+    ):
+        checked(*keys, "finetune.method={name: prompt, tokens: 4}")
+    assert checked(*keys, "finetune.method=prompt", "finetune.max_length=40").finetune.adapter
+
+
 def test_what_is_empty_is_counted() -> None:
     task = Generate()
     assert str(task.problem_of({"prompt": "a", "completion": " \n"})) == "an empty completion"

@@ -1,5 +1,6 @@
-"""Packed documents never see each other: the loss of packed rows is that of a document a row, by
-the block-diagonal mask and, on GPUs, by flash attention over the bounds of documents.
+"""Packed rows never see each other: the loss of packed documents is that of a document a row, and
+of packed conversations that of padded ones; by the block-diagonal mask and, on GPUs, by flash
+attention over their bounds.
 
     python -m tests.gpu.packing FOLDER [--cpu]
 
@@ -16,40 +17,75 @@ from typing import Any
 import numpy as np
 import torch
 
+from tests.chats import TEMPLATE
 from tests.gpu.packed_corpus import corpus
+from tests.gpu.rendered_chats import chat_task
 from tests.gpu.sizes import Sizes, sizes
 from trainers.corpora.tokens.pack import pack_documents
 from trainers.models import packed_attention
 from trainers.models.build import Start
 from trainers.models.devices import own_device
 from trainers.models.shape import Shape
+from trainers.tasks.chat.spec import Chat
 from trainers.tasks.pretraining.causal_lm import CausalLM
 
 ROWS = 4
+CHATS = 64
+TOGETHER = 16
+"""Of these."""
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-3}
 """Of the mean loss, relative: what sums in another order come to."""
+
+Way = tuple[Any, Any, int]
+"""A task, its rows, and how many of them go through a model together."""
 
 
 def compared(folder: Path, chosen: Sizes) -> dict[str, Any]:
     device = own_device(chosen.gpus)
-    length = chosen.sequence_length
-    shape = Shape(architecture="llama", max_positions=length, **chosen.packed)
+    shape = Shape(architecture="llama", max_positions=chosen.sequence_length, **chosen.packed)
     torch.manual_seed(17)
     task = CausalLM(corpus(folder, chosen), Start(shape=shape), 17, 1.0)
     model: Any = task.model().to(device).eval()
+    pairs = {
+        "documents": documents(task, chosen.sequence_length),
+        "conversations": conversations(folder, chosen, shape),
+    }
+
+    def outcomes() -> dict[str, Any]:
+        return {what: outcome(model, *ways) for what, ways in pairs.items()}
+
+    found = {"fp32 by mask": outcomes()}
+    if device.type == "cuda":
+        model = model.to(torch.bfloat16)
+        found["bf16 by mask"] = outcomes()
+        packed_attention.prepare(model, device, "bf16")
+        assert packed_attention.is_used(model), "this GPU has no flash attention"
+        found["bf16 by bounds"] = outcomes()
+    return found
+
+
+def documents(task: CausalLM, length: int) -> tuple[Way, Way]:
+    """Packed as in a corpus, and each alone."""
     rows = task.rows("train")
     every = rows.take(np.arange(len(rows)))
     packed = sorted(every, key=lambda row: -len(row["piece_lengths"]))[:ROWS]
     assert all(len(row["piece_lengths"]) > 1 for row in packed), "there is nothing to keep apart"
-    single = alone(packed, length, task.tokenizer())
-    found = {"fp32 by mask": outcome(task, model, packed, single)}
-    if device.type == "cuda":
-        model = model.to(torch.bfloat16)
-        found["bf16 by mask"] = outcome(task, model, packed, single)
-        packed_attention.prepare(model, device, "bf16")
-        assert packed_attention.is_used(model), "this GPU has no flash attention"
-        found["bf16 by bounds"] = outcome(task, model, packed, single)
-    return found
+    return (task, packed, ROWS), (task, alone(packed, length, task.tokenizer()), ROWS)
+
+
+def conversations(folder: Path, chosen: Sizes, shape: Shape) -> tuple[Way, Way]:
+    """Packed and padded, as they are trained on."""
+    template = folder / "packing.jinja"
+    template.write_text(TEMPLATE, "utf-8")
+    keys = {"template": str(template), "max_length": chosen.sequence_length}
+
+    def way(packing: bool) -> Way:
+        settings = Chat.model_validate({**keys, "overlong": "keep_start", "packing": packing})
+        task = chat_task(folder, chosen, settings, shape, full=False)
+        rows = task.rows("train")
+        return task, rows.take(np.arange(min(CHATS, len(rows)))), TOGETHER
+
+    return way(True), way(False)
 
 
 def alone(rows: list[dict[str, Any]], length: int, tokenizer: Any) -> list[dict[str, Any]]:
@@ -66,13 +102,13 @@ def alone(rows: list[dict[str, Any]], length: int, tokenizer: Any) -> list[dict[
     return single
 
 
-def outcome(task: CausalLM, model: Any, packed: Any, single: Any) -> dict[str, Any]:
-    loss, seconds = mean_loss(task, model, packed)
-    unpacked, unpacked_seconds = mean_loss(task, model, single)
+def outcome(model: Any, packed: Way, padded: Way) -> dict[str, Any]:
+    loss, seconds = mean_loss(model, *packed)
+    unpacked, unpacked_seconds = mean_loss(model, *padded)
     difference = abs(loss / unpacked - 1)
     assert difference <= TOLERANCE[model.dtype], f"packed {loss}, unpacked {unpacked}"
     return {
-        "documents": len(single),
+        "rows": len(padded[1]),
         "loss": round(loss, 5),
         "difference": float(f"{difference:.1e}"),
         "faster": round(unpacked_seconds / seconds, 1),
@@ -80,9 +116,12 @@ def outcome(task: CausalLM, model: Any, packed: Any, single: Any) -> dict[str, A
 
 
 @torch.inference_mode()
-def mean_loss(task: CausalLM, model: Any, rows: list[dict[str, Any]]) -> tuple[float, float]:
+def mean_loss(
+    model: Any, task: Any, rows: list[dict[str, Any]], together: int
+) -> tuple[float, float]:
     """Of all targets; and the seconds of a second pass over them."""
-    batches = [task.collate(rows[at : at + ROWS], range(ROWS)) for at in range(0, len(rows), ROWS)]
+    starts = range(0, len(rows), together)
+    batches = [task.collate(rows[at : at + together], range(together)) for at in starts]
     seconds = 0.0
     for _ in range(2):
         began, total = time.monotonic(), 0.0

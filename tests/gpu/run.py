@@ -22,17 +22,20 @@ from typing import Any, NamedTuple, Self
 
 from cluster.ray.session import set_environment
 from tests.gpu.sizes import sizes
-from tests.gpu.trainings import READY, cases
+from tests.gpu.trainings import PLAN, READY, cases
 
 ROOT = Path(__file__).parents[2]
 BUDGET_S = {
-    "train": 195,
-    "packing": 30,
-    "pretrain": 65,
-    "finetune": 40,
-    "evaluate": 25,
-    "score": 45,
-    "serve": 40,
+    "train": 90,
+    "adapters": 75,
+    "packing": 20,
+    "chunks": 20,
+    "pretrain": 55,
+    "finetune": 35,
+    "evaluate": 20,
+    "score": 35,
+    "serve": 30,
+    "chat": 60,
 }
 """Of each part on a GPU, one after the other: with half a minute before them they take less than 8
 minutes. What a part leaves is for those behind it; one that needs more is cut."""
@@ -44,6 +47,8 @@ END_S = 10
 """In which a process that is cut ends, with what it has started."""
 REASON = 200
 """Characters of a failure that the table shows."""
+COMPARED = {"packing": "packed = unpacked", "chunks": "chunks = whole logits"}
+"""What is held against each other by a part that is a module."""
 NOT_BEGUN = "failed: not begun, the time was over"
 
 
@@ -131,10 +136,10 @@ def rows(until: Mapping[str, float], folder: Path, on_cpu: bool) -> Iterator[Row
     """Of each part, by that time. A row that comes again has more figures."""
     further = [str(folder), *(["--cpu"] if on_cpu else [])]
     for part, end in until.items():
-        if part == "train":
-            yield from _trainings(folder, further, on_cpu, end)
-        elif part == "packing":
-            yield _row(part, "packed = unpacked", "packing", further, folder, end)
+        if part in ("train", "adapters"):
+            yield from _trainings(part, folder, further, on_cpu, end)
+        elif part in COMPARED:
+            yield _row(part, COMPARED[part], part, further, folder, end)
         else:
             yield _row(part, "", "stages", [part, *further], folder, end)
 
@@ -150,21 +155,23 @@ def _row(
     return Row(part, case, outcome, figures, time.monotonic() - began)
 
 
-def _trainings(folder: Path, further: Sequence[str], on_cpu: bool, until: float) -> Iterator[Row]:
+def _trainings(
+    part: str, folder: Path, further: Sequence[str], on_cpu: bool, until: float
+) -> Iterator[Row]:
     """One after the other, and on GPUs the next imports while one trains. What is planned of them
     is computed beside, and comes to their rows at the end."""
-    waiting, limit_s = cases(sizes(on_cpu)), CASE_S * (SLOWER if on_cpu else 1)
-    done: list[Row] = []
+    waiting, limit_s = cases(part, sizes(on_cpu)), CASE_S * (SLOWER if on_cpu else 1)
+    done, plan = list[Row](), f"{PLAN}{part}"
     with contextlib.ExitStack() as started:
 
         def start(case: str) -> Process:
             return started.enter_context(Process("trainings", [case, *further], folder))
 
-        planning, ahead = None if on_cpu else start("plan"), None
+        planning, ahead = None if on_cpu else start(plan), None
         for case, following in itertools.zip_longest(waiting, waiting[1:]):
             end = min(until, time.monotonic() + limit_s)
             if time.monotonic() > until - END_S:
-                row = Row("train", case, NOT_BEGUN, {}, 0.0)
+                row = Row(part, case, NOT_BEGUN, {}, 0.0)
             else:
                 current = ahead or start(case)
                 current.wait_until_ready(end)
@@ -172,15 +179,15 @@ def _trainings(folder: Path, further: Sequence[str], on_cpu: bool, until: float)
                 current.go()
                 ahead = start(following) if following and not on_cpu else None
                 outcome, figures = current.outcome(end)
-                row = Row("train", case, outcome, figures, time.monotonic() - began)
+                row = Row(part, case, outcome, figures, time.monotonic() - began)
             done.append(row)
             yield row
-        outcome, planned = (planning or start("plan")).outcome(until)
+        outcome, planned = (planning or start(plan)).outcome(until)
     for row in done:
         if row.case in planned:
             yield row._replace(figures={**row.figures, "planned_gb": planned[row.case]})
     if not planned:
-        yield Row("train", "plan", outcome, {}, 0.0)
+        yield Row(part, "plan", outcome, {}, 0.0)
 
 
 def table(found: Sequence[Row], head: str) -> str:

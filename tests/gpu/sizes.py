@@ -12,7 +12,7 @@ class Sizes:
     cpus: int
     precisions: tuple[str, str]
     llama: Mapping[str, Any]
-    """The shape that every ZeRO stage trains."""
+    """The shape that every ZeRO stage trains, and that adapters are put into."""
     vocabulary_size: int
     sequence_length: int
     batch_size: int
@@ -21,7 +21,11 @@ class Sizes:
     """Of each training: as many steps as it does in that time."""
     text_bytes: int
     packed: Mapping[str, Any]
-    """The shape whose loss is compared, packed and unpacked."""
+    """The shape whose loss is compared, packed and unpacked, in chunks and of whole logits."""
+    large_vocabulary: int
+    """Of the loss in chunks."""
+    chats: int
+    """Conversations to learn, at most."""
     encoder: Mapping[str, Any]
     """The shape that is pretrained, fine-tuned and served."""
     checkpoint_steps: int
@@ -42,9 +46,11 @@ GPU = Sizes(
     sequence_length=2048,
     batch_size=16,
     micro_batch_size=8,
-    train_minutes=0.12,
+    train_minutes=0.1,
     text_bytes=6_000_000,
     packed={"hidden_size": 1024, "layers": 4, "heads": 16},
+    large_vocabulary=150_000,
+    chats=256,
     encoder={"hidden_size": 384, "layers": 6, "heads": 12, "intermediate_size": 1536},
     checkpoint_steps=30,
     rows=20_000,
@@ -62,6 +68,8 @@ CPU = Sizes(
     train_minutes=0.05,
     text_bytes=300_000,
     packed={"hidden_size": 64, "layers": 2, "heads": 2},
+    large_vocabulary=20_000,
+    chats=64,
     encoder={"hidden_size": 64, "layers": 2, "heads": 2, "intermediate_size": 128},
     checkpoint_steps=5,
     rows=1000,

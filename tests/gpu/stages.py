@@ -1,8 +1,8 @@
 """A recipe on GPUs by raymill's own commands, with a Ray each: pretraining whose worker is killed,
 fine-tuning on a half of the GPU, evaluation, scoring by two workers that share it, and an endpoint
-that answers.
+that answers; and an adapter of a model that chats, to the answers that it writes.
 
-    python -m tests.gpu.stages pretrain|finetune|evaluate|score|serve FOLDER [--cpu]
+    python -m tests.gpu.stages pretrain|finetune|evaluate|score|serve|chat FOLDER [--cpu]
 
 Each goes on from what those before left in the folder, and makes what is missing. Prints one JSON
 object, or raises with what the command said.
@@ -23,11 +23,13 @@ from typing import Any
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from tests.chats import TEMPLATE, dialogue
 from tests.gpu.sizes import Sizes, sizes
 from tests.gpu.texts import labelled
 from tests.integration.command import Command, free_port
 
 NAME = "gpu"
+DIALOGUES = 400
 OF_TRAINING = "ray::_task"
 """What Ray calls the process of a training of one worker."""
 
@@ -155,6 +157,63 @@ def serve(folder: Path, chosen: Sizes) -> dict[str, Any]:
     return {"url": endpoint["url"], "label": endpoint["smoke"]["predictions"][0]["label"]}
 
 
+def chat(folder: Path, chosen: Sizes) -> dict[str, Any]:
+    """LoRA on a half of the GPU, read again behind its gate, and what it and its base write."""
+    with command("evaluate", folder, chat_recipe(folder, chosen)) as running:
+        made = answer(running)[0]
+    *_, trained, tested = made["stages"]
+    of_test = tested["metrics"]["test"]
+    return {
+        **figures({"stages": [trained]}),
+        "test_loss": round(of_test["loss"], 4),
+        "ended": round(of_test["ended"], 4),
+        "s": tested["seconds"],
+    }
+
+
+def chat_recipe(folder: Path, chosen: Sizes) -> str:
+    """Its file, beside the conversations and a base of random weights."""
+    rows, base, path = (folder / name for name in ("chats.jsonl", "base", "chat.yaml"))
+    rows.write_text(as_lines([dialogue(number) for number in range(DIALOGUES)]), "utf-8")
+    save_base(base, folder, chosen)
+    keys = {
+        "name": "gpu-chat",
+        "cluster": {"trackers": []},
+        "corpora": {"sources": {"chats": {"path": str(rows)}}},
+        "finetune": {
+            "task": "chat",
+            "base": str(base),
+            "method": {"name": "lora", "dropout": 0.0},
+            "max_length": 128,
+            "most_new_tokens": 16,
+            "batch_size": 8,
+            "learning_rate": 1e-2,
+            "epochs": 4,
+            "workers": 1,
+            "gpus_per_worker": chosen.gpus / 2,
+        },
+    }
+    path.write_text(json.dumps(keys), "utf-8")
+    return str(path)
+
+
+def save_base(base: Path, folder: Path, chosen: Sizes) -> None:
+    """A causal model of the encoder's size, with a chat template."""
+    import torch
+
+    from tests.gpu.packed_corpus import corpus
+    from trainers.corpora.tokens import tokenizer as tokenizers
+    from trainers.models.build import Start, build
+    from trainers.models.shape import Shape
+
+    torch.manual_seed(17)
+    tokenizer = tokenizers.load(corpus(folder, chosen).path / "tokenizer")
+    tokenizer.chat_template = TEMPLATE
+    shape = Shape(architecture="llama", **chosen.encoder)
+    build(Start(shape=shape), "AutoModelForCausalLM", tokenizer).save_pretrained(base)
+    tokenizer.save_pretrained(base)
+
+
 def figures(made: dict[str, Any]) -> dict[str, Any]:
     """Of the last stage's training."""
     metrics = made["stages"][-1]["metrics"]
@@ -164,7 +223,7 @@ def figures(made: dict[str, Any]) -> dict[str, Any]:
 
 
 STAGES: dict[str, Callable[[Path, Sizes], dict[str, Any]]] = {
-    function.__name__: function for function in (pretrain, finetune, evaluate, score, serve)
+    function.__name__: function for function in (pretrain, finetune, evaluate, score, serve, chat)
 }
 
 

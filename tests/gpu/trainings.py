@@ -1,8 +1,8 @@
-"""One Llama by raymill's own loop in both precisions, at each ZeRO stage and offloaded, beside what
-`raymill plan` says of its memory.
+"""One Llama by raymill's own loop, beside what `raymill plan` says of its memory: pretrained, in
+both precisions, at ZeRO's stages and offloaded; and tuned for chat, whole and by adapters.
 
-    python -m tests.gpu.trainings CASE FOLDER [--cpu]     one training, in this process
-    python -m tests.gpu.trainings plan FOLDER [--cpu]     the planned memory of all
+    python -m tests.gpu.trainings CASE FOLDER [--cpu]           one training, in this process
+    python -m tests.gpu.trainings plan-PART FOLDER [--cpu]      the planned memory of all of a part
 
 Prints one JSON object. A training waits for a line on stdin once its imports are done, so that the
 next one imports while one trains.
@@ -10,6 +10,7 @@ next one imports while one trains.
 
 import argparse
 import functools
+import importlib.util
 import json
 import resource
 import statistics
@@ -21,51 +22,88 @@ from typing import Any
 
 from cluster.recipe.loading import load
 from cluster.runs.progress import Progress
+from tests.chats import TEMPLATE
 from tests.gpu.sizes import Sizes, sizes
 
 READY = "ready"
+PLAN = "plan-"
 ZERO = {
     "zero-1": {"stage": 1},
     "zero-2": {"stage": 2},
     "zero-3": {"stage": 3},
     "offload": {"stage": 3, "offload_optimizer": "cpu", "offload_parameters": "cpu"},
 }
+SCALED = ("zero-2", "zero-3")
+"""What is shown of the second precision: its loss scale is in either engine."""
+SHORT = ("packed", "padded")
+CHATS: dict[str, dict[str, Any]] = {
+    "full": {},
+    "lora": {"method": "lora"},
+    "lora-zero-3": {"method": "lora", "zero": {"stage": 3}},
+    "lora-4-bit": {"method": {"name": "lora", "base_bits": 4}},
+    # Of conversations as they come, twice as many at once; their tokens are counted, not padding.
+    "packed": {"method": "lora"},
+    "padded": {"method": "lora", "packing": False},
+}
 GB = 1e9
 
 
-def cases(chosen: Sizes) -> list[str]:
-    """Both precisions at each stage, and with all offloaded."""
-    return [f"{precision}-{zero}" for precision in chosen.precisions for zero in ZERO]
+def cases(part: str, chosen: Sizes) -> list[str]:
+    if part == "adapters":
+        return [*CHATS]
+    first, second = chosen.precisions
+    return [*(f"{first}-{zero}" for zero in ZERO), *(f"{second}-{zero}" for zero in SCALED)]
 
 
 def recipe_of(case: str, folder: Path, chosen: Sizes) -> Any:
-    precision, _, zero = case.partition("-")
-    pretrain: dict[str, Any] = {
-        "objective": "causal_lm",
-        "model": {
-            "architecture": "llama",
-            "max_positions": chosen.sequence_length,
-            **chosen.llama,
-        },
-        "batch_size": chosen.batch_size,
-        "micro_batch_size": chosen.micro_batch_size,
+    length = chosen.sequence_length
+    shape = {"architecture": "llama", "max_positions": length, **chosen.llama}
+    corpora = {
+        "sources": {"none": {"path": "none.jsonl"}},
+        "sequence_length": length,
+        "tokenizer": {"vocabulary_size": chosen.vocabulary_size},
+    }
+    together = 2 if case in SHORT else 1
+    training: dict[str, Any] = {
+        "batch_size": chosen.batch_size * together,
+        "micro_batch_size": chosen.micro_batch_size * together,
         "learning_rate": 2e-4,
         "epochs": 1000,
         "max_minutes": chosen.train_minutes,
-        "precision": precision,
-        "zero": ZERO[zero],
         "workers": 1,
         "cpus_per_worker": chosen.cpus,
         "gpus_per_worker": chosen.gpus,
     }
-    corpora = {
-        "sources": {"none": {"path": "none.txt"}},
-        "sequence_length": chosen.sequence_length,
-        "tokenizer": {"vocabulary_size": chosen.vocabulary_size},
-    }
+    pretrain: dict[str, Any] = {"objective": "causal_lm", "model": shape}
+    sections: dict[str, Any] = {"pretrain": pretrain}
+    if case in CHATS:
+        template = folder / "template.jinja"
+        template.write_text(TEMPLATE, "utf-8")
+        sections["finetune"] = {
+            **training,
+            "task": "chat",
+            "template": str(template),
+            "max_length": length,
+            "overlong": "keep_start",
+            "precision": chosen.precisions[0],
+            **CHATS[case],
+        }
+    else:
+        precision, _, zero = case.partition("-")
+        pretrain |= {**training, "precision": precision, "zero": ZERO[zero]}
     path = folder / f"{case}.yaml"
-    path.write_text(json.dumps({"name": "gpu", "corpora": corpora, "pretrain": pretrain}))
+    path.write_text(json.dumps({"name": "gpu", "corpora": corpora, **sections}))
     return load(path, workspace=str(folder))
+
+
+def not_possible(case: str, chosen: Sizes) -> str | None:
+    """Why a case is left out on this machine."""
+    if case != "lora-4-bit":
+        return None
+    if not chosen.gpus:
+        return "it needs a GPU"
+    has_it = importlib.util.find_spec("bitsandbytes") is not None
+    return None if has_it else "bitsandbytes is not installed"
 
 
 class Followed(Progress):
@@ -100,22 +138,31 @@ def trained(case: str, folder: Path, chosen: Sizes) -> dict[str, Any]:
     import torch.distributed as dist
 
     from tests.gpu.packed_corpus import corpus
+    from tests.gpu.rendered_chats import chat_task
     from trainers.engine.job import JournalConfig, TrainJob
     from trainers.launch.training import alone
     from trainers.pretrain import task
 
-    recipe, shards = recipe_of(case, folder, chosen), corpus(folder, chosen)
+    recipe = recipe_of(case, folder, chosen)
+    for name in ("trainers.engine.loop", "trainers.methods.saving"):  # and all that they import
+        importlib.import_module(name)
     print(READY, flush=True)
     sys.stdin.readline()
     progress, journal = Followed(), JournalConfig("gpu", time.time(), ())
+    settings: Any = recipe.finetune or recipe.pretrain
 
     def made() -> Any:
-        learned: Any = task(recipe, {"shard": shards})
+        if recipe.finetune is None:
+            learned: Any = task(recipe, {"shard": corpus(folder, chosen)})
+        else:
+            is_full = case not in SHORT
+            learned = chat_task(folder, chosen, settings, recipe.pretrain.model, is_full)
         if chosen.gpus:
-            learned.model = functools.partial(drawn_on_gpu, learned.model)
+            on_gpu = functools.partial(drawn_on_gpu, learned.model)
+            object.__setattr__(learned, "model", on_gpu)  # tasks are frozen
         return learned
 
-    job = TrainJob(made, recipe.pretrain, 17, journal=journal)
+    job = TrainJob(made, settings, 17, journal=journal)
     metrics = alone(job, progress)
     if chosen.gpus:
         peak = float(torch.cuda.max_memory_allocated())
@@ -132,28 +179,34 @@ def trained(case: str, folder: Path, chosen: Sizes) -> dict[str, Any]:
         "mfu": round(statistics.median(shares), 3) if shares else None,
         "peak_gb": round(peak / GB, 2),
         "parameters": metrics["parameters"],
+        **({"trained": metrics["trained_parameters"]} if "trained_parameters" in metrics else {}),
     }
 
 
-def planned(folder: Path, chosen: Sizes) -> dict[str, float]:
-    """GB of each case at its worst moment; of a GPU without its context, which torch counts not."""
+def planned(part: str, folder: Path, chosen: Sizes) -> dict[str, float]:
+    """GB of each case at its worst moment; of a GPU without its context, which torch counts not.
+    Of rows as long as they can be: short ones have none."""
     from trainers.engine.zero import accumulation
     from trainers.planning.measures import measure
     from trainers.planning.plan import peak
 
-    on_gpu, memory = bool(chosen.gpus), {}
-    folder = folder / "plan"  # beside a training that reads its own recipe
+    on_gpu, memory, known = bool(chosen.gpus), dict[str, float](), dict[Any, Any]()
+    folder = folder / part  # beside a training that reads its own recipe
     folder.mkdir(exist_ok=True)
-    for precision in chosen.precisions:
-        measures = None
-        for zero in ZERO:
-            recipe = recipe_of(f"{precision}-{zero}", folder, chosen)
-            settings, device = recipe.pretrain, "cuda" if on_gpu else "cpu"
-            measures = measures or measure(recipe, "pretrain", {}, precision, device)
-            size, _ = accumulation(settings.batch_size, 1, settings.micro_batch_size)
-            _, most = peak(settings, measures, precision, size, on_gpu)
-            bytes_ = most.total - (most.framework if on_gpu else 0.0)
-            memory[f"{precision}-{zero}"] = round(bytes_ / GB, 2)
+    for case in cases(part, chosen):
+        if case in SHORT or not_possible(case, chosen):
+            continue
+        recipe = recipe_of(case, folder, chosen)
+        section = "pretrain" if recipe.finetune is None else "finetune"
+        settings = getattr(recipe, section)
+        precision, method = settings.precision, str(settings.adapter)
+        if (precision, method) not in known:  # stages of ZeRO compute the same
+            device = "cuda" if on_gpu else "cpu"
+            known[precision, method] = measure(recipe, section, {}, precision, device)
+        size, _ = accumulation(settings.batch_size, 1, settings.micro_batch_size)
+        _, most = peak(settings, known[precision, method], precision, size, on_gpu)
+        bytes_ = most.total - (most.framework if on_gpu else 0.0)
+        memory[case] = round(bytes_ / GB, 2)
     return memory
 
 
@@ -164,8 +217,12 @@ def main() -> None:
     parser.add_argument("--cpu", action="store_true")
     options = parser.parse_args()
     chosen = sizes(options.cpu)
-    if options.case == "plan":
-        print(json.dumps(planned(options.folder, chosen)))
+    refused = not_possible(options.case, chosen)
+    if options.case.startswith(PLAN):
+        part = options.case.removeprefix(PLAN)
+        print(json.dumps(planned(part, options.folder, chosen)))
+    elif refused is not None:
+        print(json.dumps({"left_out": refused}))
     else:
         print(json.dumps(trained(options.case, options.folder, chosen)))
 

@@ -3,7 +3,9 @@
 # that are small enough to be carried one by one: wheels/1/, wheels/2/, ... A wheel that is larger
 # than a part is cut into pieces, which run.sh joins. Prints what each part has.
 #
-#     bash tests/gpu/wheels.sh [PYTHON]         # PYTHON is one with pip and setuptools
+#     bash tests/gpu/wheels.sh [PYTHON [PACKAGE...]]     # PYTHON is one with pip and setuptools
+#
+# PACKAGEs travel too, at their newest version, without what they need: liger-kernel, bitsandbytes.
 set -euo pipefail
 
 python=$(realpath --no-symlinks "$(command -v "${1:-python3}")")
@@ -12,7 +14,10 @@ part_bytes=$((60 * 1024 * 1024))
 rm -rf wheels
 mkdir -p wheels/all
 
-grep -v '^#' wheels.txt | grep -v '^deepspeed$' | grep . > wheels/binary.txt
+{
+    grep -v '^#' wheels.txt | grep -v -x 'deepspeed\|rouge-score' | grep .
+    printf '%s\n' "${@:2}"
+} > wheels/binary.txt
 "$python" -m pip download --quiet --no-deps --only-binary=:all: --dest wheels/all \
     --python-version 3.12 --implementation cp --abi cp312 --abi abi3 --abi none \
     --platform manylinux_2_28_x86_64 --platform manylinux_2_27_x86_64 \
@@ -21,9 +26,10 @@ grep -v '^#' wheels.txt | grep -v '^deepspeed$' | grep . > wheels/binary.txt
     --platform manylinux_2_5_x86_64 --platform manylinux1_x86_64 --platform any \
     --constraint ../../constraints.txt --requirement wheels/binary.txt
 
-# DeepSpeed compiles nothing at its installation; its ops would be compiled where they are used.
+# PyPI has the source alone of these. DeepSpeed compiles nothing at its installation; its ops would
+# be compiled where they are used.
 DS_BUILD_OPS=0 "$python" -m pip wheel --quiet --no-deps --no-build-isolation \
-    --wheel-dir wheels/all --constraint ../../constraints.txt deepspeed
+    --wheel-dir wheels/all --constraint ../../constraints.txt deepspeed rouge-score
 # The wheel holds Python alone, though it is marked with the version that made it.
 for wheel in wheels/all/deepspeed-*.whl; do
     universal=$(basename "$wheel" | sed -E 's/-cp[0-9]+-cp[0-9]+-linux_x86_64/-py3-none-any/')

@@ -11,23 +11,23 @@ from typing import Any, ClassVar
 import pytest
 
 from tests.gpu import run
-from tests.gpu.run import BUDGET_S, END_S, Process, Row, ends, rows, shown, table
+from tests.gpu.run import BUDGET_S, COMPARED, END_S, Process, Row, ends, rows, shown, table
 from tests.gpu.sizes import sizes
 from tests.gpu.stages import STAGES
-from tests.gpu.trainings import cases
+from tests.gpu.trainings import CHATS, PLAN, cases, not_possible
 
 CUT = "failed: cut, it took longer than its budget of time"
 
 
 def test_all_budgets_are_within_eight_minutes_with_what_comes_before() -> None:
-    assert list(BUDGET_S) == ["train", "packing", *STAGES]
+    assert list(BUDGET_S) == ["train", "adapters", *COMPARED, *STAGES]
     installation_s = 35
     assert sum(BUDGET_S.values()) + installation_s < 8 * 60
     until = ends([*BUDGET_S], began=1000.0, seconds=sum(BUDGET_S.values()))
     assert until["train"] == 1000 + BUDGET_S["train"]
-    assert until["serve"] == 1000 + sum(BUDGET_S.values())
+    assert until["chat"] == 1000 + sum(BUDGET_S.values())
     halved = ends(["packing", "serve"], 0.0, sum(BUDGET_S.values()) / 2)
-    assert halved == {"packing": 15, "serve": 35}
+    assert halved == {"packing": 10, "serve": 25}
 
 
 def python(path: Path, script: str) -> str:
@@ -83,9 +83,10 @@ class Faked:
     def go(self) -> None: ...
 
     def outcome(self, until: float) -> tuple[str, dict[str, Any]]:
-        if self.name == "plan":
-            return "ok", dict.fromkeys(cases(sizes(on_cpu=False)), 12.5)
-        return (CUT, {}) if self.name == "bf16-zero-2" else ("ok", {"name": self.name})
+        if self.name.startswith(PLAN):
+            part = self.name.removeprefix(PLAN)
+            return "ok", dict.fromkeys(cases(part, sizes(on_cpu=False)), 12.5)
+        return (CUT, {}) if self.name in ("bf16-zero-2", "lora") else ("ok", {"name": self.name})
 
 
 @pytest.fixture
@@ -96,23 +97,37 @@ def faked(monkeypatch: pytest.MonkeyPatch) -> type[Faked]:
     return Faked
 
 
+@pytest.mark.parametrize(
+    ("part", "cut", "last"),
+    [("train", "bf16-zero-2", "fp16-zero-3"), ("adapters", "lora", "padded")],
+)
 def test_a_training_that_hangs_is_named_and_the_next_one_begins(
-    faked: type[Faked], tmp_path: Path
+    part: str, cut: str, last: str, faked: type[Faked], tmp_path: Path
 ) -> None:
-    found = {row.case: row for row in rows({"train": time.monotonic() + 600}, tmp_path, False)}
-    assert list(found) == cases(sizes(on_cpu=False))
-    assert found["bf16-zero-2"].outcome == CUT
-    assert found["bf16-zero-2"].figures == {"planned_gb": 12.5}
-    assert found["fp16-offload"].figures == {"name": "fp16-offload", "planned_gb": 12.5}
-    assert sorted(faked.started) == sorted(["plan", *found])
+    found = {row.case: row for row in rows({part: time.monotonic() + 600}, tmp_path, False)}
+    assert list(found) == cases(part, sizes(on_cpu=False))
+    assert found[cut].outcome == CUT
+    assert found[cut].figures == {"planned_gb": 12.5}
+    assert found[last].figures == {"name": last, "planned_gb": 12.5}
+    assert sorted(faked.started) == sorted([f"{PLAN}{part}", *found])
     assert not faked.running
+
+
+def test_what_a_machine_cannot_do_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    left_out = {
+        case: not_possible(case, sizes(on_cpu)) for on_cpu in (True, False) for case in CHATS
+    }
+    assert left_out.pop("lora-4-bit") == "bitsandbytes is not installed"
+    assert {*left_out.values()} == {None}
+    assert not_possible("lora-4-bit", sizes(on_cpu=True)) == "it needs a GPU"
 
 
 def test_nothing_begins_when_the_time_is_over(faked: type[Faked], tmp_path: Path) -> None:
     until = {"train": time.monotonic(), "serve": time.monotonic()}
     outcomes = {row.outcome for row in rows(until, tmp_path, on_cpu=True)}
     assert outcomes == {run.NOT_BEGUN}
-    assert faked.started == ["plan"]
+    assert faked.started == [f"{PLAN}train"]
 
 
 def test_who_stops_listening_leaves_no_training(faked: type[Faked], tmp_path: Path) -> None:

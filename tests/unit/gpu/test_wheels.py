@@ -22,7 +22,12 @@ USED = (
     "trainers.scoring.evaluation.stage",
     "trainers.tasks.classify.predictor",
     "trainers.tasks.classify.task",
+    "trainers.tasks.chat.predictor",
+    "trainers.tasks.generated.figures",
+    "tests.gpu.chunks",
+    "tests.gpu.packing",
     "tests.gpu.stages",
+    "tests.gpu.trainings",
 )
 WITHOUT_OTHERS = f"""
 import importlib, sys
@@ -42,7 +47,9 @@ for name in {USED!r}:
 
 from trainers.corpora.report.picture import picture
 from trainers.scoring.evaluation.paired import mcnemar
+from trainers.tasks.generated.likeness import likeness
 
+likeness("an answer", "another answer")
 picture(lambda axes: axes.plot([0, 1], [0, 1]))
 mcnemar(3, 5)
 """

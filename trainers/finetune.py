@@ -62,7 +62,8 @@ def task(recipe: Recipe, parents: Mapping[str, Artifact], scratch: bool = False)
 def outline(
     recipe: Recipe, tokenizer_folder: str, parents: Mapping[str, Artifact | None]
 ) -> "Task":
-    """The task before its base and its data are made, for a plan."""
+    """The task before its base and its data are made, for a plan. A base may be a config alone,
+    with a tokenizer from elsewhere."""
     from trainers.models.build import Start
 
     settings: TaskSection = recipe.finetune
@@ -70,4 +71,4 @@ def outline(
     start = start_of(recipe.pretrain, parents) if base is None else Start(base=base)
     rows = parents.get("render") if settings.is_rendered else parents.get("examples")
     implementation = lazy_import(settings.implementation)
-    return implementation(settings, rows, start, base or tokenizer_folder)
+    return implementation(settings, rows, start, tokenizer_folder)

@@ -1,29 +1,37 @@
 """What the model of a training takes, for any micro-batch, before its data is there."""
 
+import contextlib
 import dataclasses
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
+from cluster.errors import UserError
 from cluster.recipe.section import Recipe
 from cluster.store.artifacts import Artifact
 from cluster.store.bases import base_folder
 from trainers import finetune, pretrain
+from trainers.corpora.feeding.feed import Rows, TokenRows
 from trainers.corpora.tokens import tokenizer as tokenizers
+from trainers.corpora.tokens.pack import read_arrow
 from trainers.engine import attention
 from trainers.engine.training_config import Training
-from trainers.methods.adapt import adapt
-from trainers.models import build
+from trainers.methods.adapt import adapt, linear_layers, trained_whole
+from trainers.models import build, chunked_loss
+from trainers.models.lean_imports import transformers
 from trainers.planning import synthetic_corpus
-from trainers.planning.tracing import Trace, trace
+from trainers.planning.tracing import Trace, aligned, trace
 from trainers.tasks.task import Objective, Task
 
 TRACED = (2, 4)
 """Micro-batches that are traced. Between and beyond, each moment's bytes grow evenly."""
+SAMPLED = 512
+"""Rows whose lengths are looked at."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,13 +41,21 @@ class Measures:
     parameters: int
     trained: int
     """Of these; or of an adapter beside them, with the head that is trained whole."""
+    rounded: int
+    """Of the parameters, those that a base in 4 or 8 bits has so, if it is one."""
+    encodes_and_decodes: bool
+    """Whether the model has an encoder that reads and a decoder that writes."""
     traces: Sequence[Trace]
-    """Of TRACED. An evaluation takes less than these, even of twice as many sequences."""
+    """Of TRACED, with rows as long as there can be. An evaluation takes less than these, even of
+    twice as many sequences."""
+    usual_length: float
+    """Of a row, as a share of one as long as there can be; 1 until there are rows."""
 
     @property
     def flops_each(self) -> float:
-        """Of a sequence, forward and back, with activations that are computed again."""
-        return (self.traces[1].flops - self.traces[0].flops) / (TRACED[1] - TRACED[0])
+        """Of a row, forward and back, with activations that are computed again."""
+        of_longest = (self.traces[1].flops - self.traces[0].flops) / (TRACED[1] - TRACED[0])
+        return of_longest * self.usual_length
 
     def activations(self, micro_batch: float) -> Any:
         small, large = (trace.activations.astype(np.float64) for trace in self.traces)
@@ -62,33 +78,104 @@ def measure(
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[precision]
     with tempfile.TemporaryDirectory(prefix="raymill-") as folder:
         task = _task(recipe, section, done, Path(folder))
-        traces = []
+        traces, rounded = [], 0
         for size in TRACED:
             with torch.device("meta"):
                 model = task.model()
                 parameters = build.parameter_count(model)
                 if settings.adapter is not None:
+                    rounded = _could_be_rounded(model)
                     adapt(model, settings.adapter)
             for part in build.parts(model).values():
                 attention.prepare(part, device)
             if settings.activation_checkpointing:
                 build.recompute_activations(model)
             batch = task.collate(task.longest_rows(size), range(size))
-            traces.append(trace(Objective(model, task), batch, dtype))
-        return Measures(parameters, build.trained_count(model), traces)
+            with _chunks_as_on(device):
+                traces.append(trace(Objective(model, task), batch, dtype))
+        return Measures(
+            parameters,
+            build.trained_count(model),
+            rounded,
+            bool(getattr(build.parts(model)[""].config, "is_encoder_decoder", False)),
+            aligned(*traces),
+            _usual_length(task, done) if section == "finetune" else 1.0,
+        )
+
+
+@contextlib.contextmanager
+def _chunks_as_on(device: str) -> Iterator[None]:
+    """What is traced is on the CPU, where a loss in chunks has smaller ones than on a GPU."""
+    known = chunked_loss.CHUNK_TOKENS["cpu"]
+    chunked_loss.CHUNK_TOKENS["cpu"] = chunked_loss.CHUNK_TOKENS[device]
+    try:
+        yield
+    finally:
+        chunked_loss.CHUNK_TOKENS["cpu"] = known
+
+
+def _could_be_rounded(model: Any) -> int:
+    """Parameters of the layers that `base_bits` takes (methods/quantized.py)."""
+    names = linear_layers(model, trained_whole(model))
+    layers = (model.get_submodule(name) for name in names)
+    return sum(layer.weight.numel() for layer in layers if isinstance(layer, nn.Linear))
+
+
+def _usual_length(task: Task, done: Mapping[str, Artifact | None]) -> float:
+    data = done.get(data_stage("finetune", done))
+    if data is None:
+        return 1.0
+    is_rendered = "render" in done
+    table = data.path / "train.arrow"
+    rows: Rows = TokenRows(read_arrow(table)) if is_rendered else task.rows("train")
+    places = np.linspace(0, len(rows) - 1, min(SAMPLED, len(rows))).astype(np.int64)
+    lengths = [task.length(row) for row in rows.take(places)]
+    (longest,) = task.longest_rows(1)
+    return sum(lengths) / len(lengths) / task.length(longest)
+
+
+def data_stage(section: str, done: Mapping[str, Artifact | None]) -> str:
+    """The stage that makes what a section learns from; `done` has those of its recipe."""
+    if section == "pretrain":
+        return "shard"
+    return "render" if "render" in done else "examples"
 
 
 def _task(recipe: Recipe, section: str, done: Mapping[str, Artifact | None], folder: Path) -> Task:
     """What the section's stage would learn, on a corpus like the one it would learn from."""
+    base = base_folder(getattr(recipe, section).base, done)
+    config = None if base is None else _config(f"{section}.base", base)
+    has_tokenizer = base is not None and not _is_config_alone(base)
     corpora, corpus = recipe.corpora, done.get("shard")
     if corpus is not None:
         pieces = len(tokenizers.load(corpus.folder("tokenizer")))
-    elif (base := base_folder(corpora.tokenizer.base, {})) is not None:
-        pieces = len(tokenizers.load(base))
+    elif config is not None:
+        pieces = config.vocab_size
+    elif (known := base_folder(corpora.tokenizer.base, {})) is not None:
+        pieces = len(tokenizers.load(known))
     else:
         pieces = corpora.tokenizer.vocabulary_size
     made = synthetic_corpus.corpus(folder, pieces, corpora.sequence_length, rows=max(TRACED))
     if section == "pretrain":
         parents = {stage: parent for stage, parent in done.items() if parent is not None}
         return pretrain.task(recipe, {**parents, "shard": made})
-    return finetune.outline(recipe, str(made.path / "tokenizer"), done)
+    tokenizer = base if has_tokenizer else str((corpus or made).folder("tokenizer"))
+    assert tokenizer is not None
+    return finetune.outline(recipe, tokenizer, done)
+
+
+def _is_config_alone(base: str) -> bool:
+    folder, others = Path(base), ("*.safetensors", "*token*", "vocab*")
+    return folder.is_dir() and not any(path for glob in others for path in folder.glob(glob))
+
+
+def _config(key: str, base: str) -> Any:
+    """Of Transformers. Raises UserError where a hub id cannot be had."""
+    try:
+        return transformers.AutoConfig.from_pretrained(base)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"{key}: {base!r} cannot be had: {reason} A plan needs no more of it than its "
+            f"config.json: put that into a folder, and --set {key}=FOLDER"
+        ) from error

@@ -10,7 +10,8 @@ import torch
 from cluster.errors import UserError
 from cluster.recipe.section import Recipe
 from cluster.runs import pipeline
-from cluster.store.artifacts import Artifact
+from cluster.store import artifacts
+from cluster.store.artifacts import BASE, Artifact
 from cluster.store.storage import Storage
 from trainers.corpora.feeding import index
 from trainers.corpora.tokens.pack import read_arrow
@@ -18,10 +19,11 @@ from trainers.engine import schedule, zero
 from trainers.engine.accelerators import ACCELERATORS, Hardware
 from trainers.engine.training_config import Training
 from trainers.launch.allocation import allocated
+from trainers.methods.config import ServedBy
 from trainers.models.devices import CONTEXT_BYTES, multiplies_bf16
 from trainers.planning import states
 from trainers.planning.hardware import NOT_GIVEN, Given, hardware
-from trainers.planning.measures import Measures, measure
+from trainers.planning.measures import Measures, data_stage, measure
 
 SECTIONS = ("pretrain", "finetune")
 FRAMEWORK_BYTES = {"cpu": 0.64e9, "gpu": float(CONTEXT_BYTES)}
@@ -35,7 +37,13 @@ def plan(recipe: Recipe, storage: Storage, given: Given, mfu: float) -> dict[str
     sections = [name for name in SECTIONS if getattr(recipe, name) is not None]
     if not sections:
         raise UserError(f"{recipe.name}: no section pretrain or finetune; there is nothing to plan")
-    done = {item.stage.name: item.done for item in pipeline.plan(recipe, storage)}
+    planned = pipeline.plan(recipe, storage)
+    done = {item.stage.name: item.done for item in planned}
+    bases = {
+        item.stage.name: {BASE: artifacts.find(storage, item.parents[BASE])}
+        for item in planned
+        if BASE in item.parents
+    }
     plans = {}
     holds_gpus = any(getattr(recipe, name).gpus_per_worker for name in sections)
     for name in sections:
@@ -45,7 +53,7 @@ def plan(recipe: Recipe, storage: Storage, given: Given, mfu: float) -> dict[str
             machine = {"CPU": float(recipe.cluster.cpus or os.cpu_count() or 1)}
             recipe = allocated(recipe, name, [machine])
         units = hardware(getattr(recipe, name).least_workers, *known, gpus)
-        plans[name] = _section(recipe, name, done, units, mfu)
+        plans[name] = _section(recipe, name, {**done, **bases.get(name, {})}, units, mfu)
     return plans
 
 
@@ -67,7 +75,7 @@ def _section(
     has_bf16 = units.has_bf16 if units.is_gpu else multiplies_bf16(torch.device("cpu"))
     precision = zero.precision_on(settings, units.is_gpu, has_bf16)
     measures = measure(recipe, name, done, precision, "cuda" if units.is_gpu else "cpu")
-    samples = _samples(name, done)
+    samples = _samples(name, done[data_stage(name, done)])
     micro_batch, micro_batches = zero.accumulation(
         settings.batch_size, settings.least_dp_size, settings.micro_batch_size
     )
@@ -81,7 +89,7 @@ def _section(
         "parameters": measures.parameters,
         "method": settings.adapter.name if settings.adapter else "full",
         "trained_parameters": measures.trained,
-        "served_by": settings.served_by,
+        "served_by": served_by(settings, measures.encodes_and_decodes),
         "precision": precision,
         "workers": settings.least_workers,
         "cpus_per_worker": settings.worker_cpus,
@@ -91,8 +99,16 @@ def _section(
         "stage": settings.zero.stage,
         "stages": stages,
         "room": _with_room(settings, stages) if units.is_gpu else [],
+        "follows": data_stage(name, done),
         **_time(settings, measures, samples, units, mfu),
     }
+
+
+def served_by(settings: Training, encodes_and_decodes: bool) -> ServedBy | None:
+    """What can serve the model: vLLM has no encoder-decoders of texts, such as T5. Pure."""
+    known = settings.served_by
+    is_for_vllm = known in ("vllm_adapter", "vllm_merged")
+    return "transformers" if is_for_vllm and encodes_and_decodes else known
 
 
 def _with_room(settings: Training, stages: Mapping[str, Any]) -> list[str]:
@@ -143,7 +159,8 @@ def _memory(
 def peak(
     settings: Training, measures: Measures, precision: str, micro_batch: int, on_gpu: bool
 ) -> tuple[str, states.Memory]:
-    """The moment at which a worker holds most, and what it then holds."""
+    """The moment at which a worker holds most, and what it then holds; of its node's memory, what
+    it holds of that at any moment."""
     share = -(-settings.batch_size // settings.least_dp_size)
     engine = states.Engine.of(
         settings,
@@ -152,11 +169,14 @@ def peak(
         micro_batches=-(-share // micro_batch),
         on_gpu=on_gpu,
         frozen=measures.parameters if settings.adapter else 0,
+        rounded=measures.rounded,
     )
     activations = measures.activations(micro_batch / settings.workers_per_group)
     by_moment = states.moments(engine, activations, measures.gradients)
     name, memory = max(by_moment.items(), key=lambda item: item[1].total)
-    return name, dataclasses.replace(memory, framework=FRAMEWORK_BYTES["gpu" if on_gpu else "cpu"])
+    host = max(one.host for one in by_moment.values())
+    framework = FRAMEWORK_BYTES["gpu" if on_gpu else "cpu"]
+    return name, dataclasses.replace(memory, framework=framework, host=host)
 
 
 def _time(
@@ -175,10 +195,8 @@ def _time(
     return {"samples": samples, "steps": steps, "flops": flops, "hours": hours, "cost": cost}
 
 
-def _samples(section: str, done: Mapping[str, Artifact | None]) -> int | None:
+def _samples(section: str, data: Artifact | None) -> int | None:
     """Of an epoch, where the stage before was run."""
-    of_tokens = "render" if "render" in done else "examples"
-    data = done.get("shard" if section == "pretrain" else of_tokens)
     if data is None:
         return None
     if section == "pretrain":

@@ -31,6 +31,10 @@ STAGE_0_BUCKET = 500_000_000
 DEFAULTS = {"reduce_bucket_size": 500_000_000, "stage3_max_live_parameters": 1_000_000_000}
 """DeepSpeed's own, in parameters."""
 
+ROUNDED_BITS = {4: 4.127, 8: 8.0}
+"""Of a weight that a base has in so many bits; NF4 has scales, which are rounded too (Dettmers et
+al. 2023, section 3)."""
+
 HEAP = 1.45
 """What a CPU's process keeps of its activations, of their peak. The C library's heap takes what is
 under 128 MiB (cluster/session.py), grows in the gaps between what lives on, and does not shrink;
@@ -85,7 +89,8 @@ class Engine:
     """Whether memory is taken by what is written, as on CPUs, or by what is allocated."""
     frozen: int = 0
     """Weights beside those that are trained, which alone are `parameters`."""
-    frozen_bytes_each: float = FP32
+    frozen_bytes: float = 0.0
+    """Of all of these, as the model computes with them."""
 
     @classmethod
     def of(
@@ -96,8 +101,11 @@ class Engine:
         micro_batches: int,
         on_gpu: bool,
         frozen: int = 0,
+        rounded: int = 0,
     ) -> "Engine":
+        """`rounded` are those of the frozen weights that a base in few bits has so."""
         bits = settings.adapter.base_bits if isinstance(settings.adapter, Lora) else None
+        rounded_bytes = rounded * (ROUNDED_BITS[bits] / 8 if bits else bytes_each)
         passed: Any = settings.deepspeed.get("zero_optimization", {})
         known = {key: int(passed.get(key, default)) for key, default in DEFAULTS.items()}
         return cls(
@@ -113,7 +121,7 @@ class Engine:
             are_weights_offloaded=settings.zero.offload_parameters is not None,
             fills_buckets=not on_gpu,
             frozen=frozen,
-            frozen_bytes_each=bits / 8 if bits else bytes_each,
+            frozen_bytes=(frozen - rounded) * bytes_each + rounded_bytes,
         )
 
     @property
@@ -247,17 +255,22 @@ def moments(engine: Engine, activations: Any, gradients: Any) -> Mapping[str, Me
             memory = by_moment[name]
             by_moment[name] = dataclasses.replace(memory, activations=memory.activations + kept)
     by_moment = {name: _with_frozen(engine, name, memory) for name, memory in by_moment.items()}
-    # In fp32 on the CPU, then cast; whole, before it is cut.
-    each = FP32 if engine.fills_buckets else engine.bytes_each
-    return {"build": Memory(weights=(engine.parameters + engine.frozen) * each), **by_moment}
+    return {"build": _building(engine), **by_moment}
+
+
+def _building(engine: Engine) -> Memory:
+    """In fp32 on the CPU, then cast and moved; whole, before it is cut."""
+    whole = float(FP32 * (engine.parameters + engine.frozen))
+    if engine.fills_buckets:
+        return Memory(weights=whole)
+    return Memory(weights=engine.gradients + engine.frozen_bytes, host=whole)
 
 
 def _with_frozen(engine: Engine, moment: str, memory: Memory) -> Memory:
     """The weights of a base beside what is trained of an adapter: stage 3 cuts them, and has whole
     ones for the passes. At the export another process reads the base in fp32."""
-    size = engine.frozen * engine.frozen_bytes_each
     is_cut = engine.stage == 3
-    weights = size / engine.workers if is_cut else size
+    weights = engine.frozen_bytes / (engine.workers if is_cut else 1)
     gathered = min(engine.frozen, engine.live) * engine.bytes_each if is_cut else 0.0
     memory = dataclasses.replace(memory, weights=memory.weights + weights)
     if moment in ("passes", "reduce"):

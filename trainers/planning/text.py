@@ -26,7 +26,7 @@ SERVED_BY = {
     "encoder": "raymill's endpoint for encoders",
     "vllm_adapter": "vLLM, as an adapter of its base",
     "vllm_merged": "vLLM, as a whole model",
-    "transformers": "Transformers alone; with merge: true, or method: lora, vLLM could",
+    "transformers": "Transformers alone",
 }
 
 
@@ -79,7 +79,10 @@ def _fit(plan: Mapping[str, Any]) -> str:
 
 def _time(plan: Mapping[str, Any]) -> str:
     if plan["steps"] is None:
-        return "steps, hours and cost follow from the data; run `raymill shard` first"
+        return (
+            "steps, hours and cost follow from the data; run `raymill run RECIPE --until "
+            f"{plan['follows']}` first"
+        )
     units = plan["hardware"]
     cost = "" if plan["cost"] is None else f", {plan['cost']:,.2f} dollars"
     return (

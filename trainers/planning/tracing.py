@@ -5,14 +5,12 @@ So activations are not by a formula for some architecture (as Korthikanti et al.
 what this model's autograd keeps, with this objective, these masks and this precision, and the
 temporaries at the worst moment. Where a shape depends on values, as that of the masked positions,
 they are real: integers and booleans are computed beside the fake ones.
-
-A loss in chunks counts as one operation, at its worst: how many there are depends on the tokens.
 """
 
 import dataclasses
 import weakref
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +22,6 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 from torch.utils.weak import WeakIdKeyDictionary
 
-from trainers.models.chunked_loss import LossHead
 from trainers.tasks.task import Batch
 
 aten = torch.ops.aten
@@ -53,18 +50,42 @@ class Trace:
     """With temporaries and the batch; without weights."""
     gradients: npt.NDArray[np.int64]
     """Of the weights, in their precision: none at first, all at the end."""
+    operations: Sequence[Any]
+    """Which these are."""
     flops: int
     """Of matrix products and attention."""
+
+    def joined(self, begin: int, left: int) -> Self:
+        """With all but the first so many operations, and the last, as one at its worst."""
+        middle = slice(begin, len(self.operations) - left)
+        worst = begin + int((self.activations + self.gradients)[middle].argmax())
+        kept = np.r_[:begin, worst, middle.stop : len(self.operations)]
+        return dataclasses.replace(
+            self,
+            activations=self.activations[kept],
+            gradients=self.gradients[kept],
+            operations=[self.operations[place] for place in kept],
+        )
+
+
+def aligned(one: Trace, other: Trace) -> tuple[Trace, Trace]:
+    """The same with as many operations in both. Where these part, as in a loss in chunks, of which
+    there are more for more tokens, they count as one. Pure."""
+    pairs = [*zip(one.operations, other.operations, strict=False)]
+    backward = zip(reversed(one.operations), reversed(other.operations), strict=False)
+    begin = next((place for place, (a, b) in enumerate(pairs) if a is not b), len(pairs))
+    if begin == len(one.operations) == len(other.operations):
+        return one, other
+    left = next((place for place, (a, b) in enumerate(backward) if a is not b), len(pairs))
+    begin = max(0, begin - 1)  # so that there is one in both
+    left = min(left, len(pairs) - begin - 1)
+    return one.joined(begin, left), other.joined(begin, left)
 
 
 def trace(objective: nn.Module, batch: Batch, dtype: torch.dtype) -> Trace:
     """Of a module on the meta device that computes in `dtype`."""
     with FakeTensorMode() as fakes:
         alive = _Alive(_faked(objective.train(), dtype))
-        for module in objective.modules():
-            if isinstance(module, LossHead):
-                module.register_forward_pre_hook(alive.began_as_one)
-                module.register_forward_hook(alive.ended_as_one)
         with alive:
             inputs = {}
             for name, value in batch.items():
@@ -72,7 +93,8 @@ def trace(objective: nn.Module, batch: Batch, dtype: torch.dtype) -> Trace:
                 alive.knows(inputs[name], value)
             loss, _ = objective(inputs)
             loss.backward()
-    return Trace(np.array(alive.activations), np.array(alive.gradients), alive.flops)
+    activations, gradients = np.array(alive.activations), np.array(alive.gradients)
+    return Trace(activations, gradients, alive.operations, alive.flops)
 
 
 def _faked(objective: nn.Module, dtype: torch.dtype) -> list[nn.Parameter]:
@@ -100,10 +122,9 @@ class _Alive(TorchDispatchMode):
         super().__init__()
         self.activations: list[int] = []
         self.gradients: list[int] = []
+        self.operations: list[Any] = []
         self.flops = 0
         self._now = {"activations": 0, "gradients": 0}
-        self._worst: dict[str, int] | None = None
-        """Of operations that count as one, while they go on."""
         self._kinds: dict[int, str] = {}
         """Of every storage that is alive."""
         self._references: list[Any] = []
@@ -132,27 +153,14 @@ class _Alive(TorchDispatchMode):
         for tensor in tree_leaves(made):
             if isinstance(tensor, Tensor):
                 self._follow(tensor)
-        self._note()
+        self._note(function)
         self._compute(function, args, kwargs, made)
         return made
 
-    def began_as_one(self, *_: Any) -> None:
-        self._worst = dict(self._now)
-
-    def ended_as_one(self, *_: Any) -> None:
-        worst, self._worst = self._worst, None
-        assert worst is not None
-        self._append(worst)
-
-    def _note(self) -> None:
-        if self._worst is None:
-            self._append(self._now)
-        elif self._now["activations"] > self._worst["activations"]:
-            self._worst = dict(self._now)
-
-    def _append(self, alive: Mapping[str, int]) -> None:
-        self.activations.append(alive["activations"])
-        self.gradients.append(alive["gradients"])
+    def _note(self, operation: Any) -> None:
+        self.activations.append(self._now["activations"])
+        self.gradients.append(self._now["gradients"])
+        self.operations.append(operation)
 
     def _follow(self, tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
@@ -174,7 +182,7 @@ class _Alive(TorchDispatchMode):
             self._kinds[storage._cdata] = "gradients"
             self._now["activations"] -= storage.nbytes()
             self._now["gradients"] += storage.nbytes()
-        self._note()
+        self._note("gradient")
 
     def _numbers(self, indices: Any) -> list[Any]:
         """Masks as the numbers of their true places, as many as there are."""

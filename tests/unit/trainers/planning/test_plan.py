@@ -6,8 +6,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import torch
+from transformers import AutoConfig, LlamaConfig, T5Config
 
 from cluster.cli import main
 from cluster.errors import UserError
@@ -16,12 +18,15 @@ from cluster.runs import pipeline
 from cluster.store.packages import package_folder
 from cluster.store.storage import Storage
 from tests.fakes import published
+from trainers.corpora.tokens.pack import write_arrow
 from trainers.models.devices import CONTEXT_BYTES
 from trainers.planning import hardware, synthetic_corpus
+from trainers.planning import plan as planner
 from trainers.planning.hardware import ACCELERATORS
 from trainers.planning.measures import Measures, measure
 from trainers.planning.plan import peak, plan
 from trainers.planning.text import as_text
+from trainers.tasks.chat.task import ChatTask
 
 A100 = ("A100-80GB", None, None, None)
 HERE = (None, None, None, None)
@@ -38,6 +43,32 @@ pretrain:
   micro_batch_size: 4
   workers: 2
   epochs: 2
+"""
+
+
+HUB = {
+    "meta-llama/Llama-3.1-8B-Instruct": {
+        "vocab_size": 128_256,
+        "hidden_size": 4096,
+        "intermediate_size": 14_336,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "max_position_embeddings": 131_072,
+    }
+}
+"""Sizes of bases that a recipe has of the hub."""
+ADAPTED = """
+name: adapted
+corpora: {sources: {only: {path: only.jsonl}}}
+finetune:
+  task: chat
+  base: base
+  method: lora
+  max_length: 32
+  batch_size: 4
+  micro_batch_size: 4
+  workers: 1
+  gpus_per_worker: 1
 """
 
 
@@ -71,6 +102,9 @@ def test_every_shipped_recipe_has_a_plan(name: str, tmp_path: Path) -> None:
     recipe = load(name, workspace=str(tmp_path))
     packages = {source.package for source in recipe.corpora.sources.values()}
     base = (recipe.finetune and recipe.finetune.base) or ""
+    if base in HUB:  # a few layers of it
+        LlamaConfig(num_hidden_layers=2, **HUB[base]).save_pretrained(tmp_path / "base")
+        recipe = override(recipe, {"finetune.base": str(tmp_path / "base")})
     if base.startswith("package:"):
         packages.add(base.removeprefix("package:").partition("/")[0])
     absent = [one for one in packages if one is not None and package_folder(one) is None]
@@ -133,7 +167,7 @@ def test_the_command_answers_without_ray(
     answer = json.loads(said.out)
     assert answer["pretrain"]["hardware"]["memory_gb"] == 80
     assert "fits, as it is with zero.stage: 2" in said.err
-    assert "run `raymill shard` first" in said.err
+    assert "run `raymill run RECIPE --until shard` first" in said.err
     assert main.main(["plan", *chosen, "H10"]) == 2
     assert "--accelerator H10: known are" in capfd.readouterr().err
     assert main.main(["plan", *chosen, "H100", "--mfu", "40"]) == 2
@@ -216,3 +250,123 @@ def test_this_machine_is_shared_by_its_workers(monkeypatch: pytest.MonkeyPatch) 
     assert two.memory_gb == one.memory_gb / 2
     assert two.peak_tflops == 0.5
     assert not two.is_gpu
+
+
+@pytest.fixture
+def adapted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Of a base that is a config alone."""
+    monkeypatch.chdir(tmp_path)
+    sizes = {"hidden_size": 32, "num_attention_heads": 2, "num_hidden_layers": 1}
+    LlamaConfig(vocab_size=500, intermediate_size=64, **sizes).save_pretrained("base")
+    (tmp_path / "only.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
+    (tmp_path / "adapted.yaml").write_text(ADAPTED)
+    return load(tmp_path / "adapted.yaml", workspace=str(tmp_path / "mill"))
+
+
+def tuned(recipe: Any, **overrides: Any) -> dict[str, Any]:
+    keys = {f"finetune.{key}": value for key, value in overrides.items()}
+    chosen = override(recipe, keys)
+    return plan(chosen, Storage.at(recipe.workspace), A100, 0.5)["finetune"]
+
+
+@pytest.mark.parametrize("method", ["lora", "p_tuning", "adapter"])
+def test_an_adapter_alone_has_gradients_and_states(adapted: Any, method: str) -> None:
+    planned = tuned(adapted, method=method)
+    memory, trained = planned["stages"]["2"], planned["trained_parameters"]
+    assert planned["method"] == method
+    assert 0 < trained < planned["parameters"]
+    assert memory["optimizer"] == 12 * trained
+    assert memory["gradients"] <= 2 * trained
+    assert memory["weights"] == 2 * (planned["parameters"] + trained)
+    assert memory["host"] >= 4 * (planned["parameters"] + trained), "while it is built"
+
+
+def test_workers_share_a_frozen_base_at_stage_3(adapted: Any) -> None:
+    planned = tuned(adapted, workers=4, **{"zero.stage": 3})
+    both = planned["parameters"] + planned["trained_parameters"]
+    assert planned["stages"]["3"]["weights"] == pytest.approx(2 * both / 4, abs=4)
+
+
+def test_of_a_base_in_four_bits_the_embeddings_are_not(adapted: Any) -> None:
+    whole, rounded = tuned(adapted), tuned(adapted, method={"name": "lora", "base_bits": 4})
+    layers = 4 * 32 * 32 + 3 * 32 * 64
+    saved = whole["stages"]["2"]["weights"] - rounded["stages"]["2"]["weights"]
+    assert saved == pytest.approx(layers * (2 - 4.127 / 8), abs=1)
+
+
+@pytest.mark.parametrize(
+    ("method", "served_by"),
+    [
+        ("full", "vllm_merged"),
+        ("lora", "vllm_adapter"),
+        ({"name": "lora", "merge": True}, "vllm_merged"),
+        ({"name": "lora", "dora": True}, "transformers"),
+        ("prompt", "transformers"),
+    ],
+)
+def test_what_can_serve_a_model_is_known(adapted: Any, method: Any, served_by: str) -> None:
+    settings = override(adapted, {"finetune.method": method}).finetune
+    assert planner.served_by(settings, encodes_and_decodes=False) == served_by
+    assert planner.served_by(settings, encodes_and_decodes=True) == "transformers"
+
+
+def test_an_encoder_decoder_is_known_by_its_config(adapted: Any) -> None:
+    sizes = {"d_model": 32, "d_kv": 16, "d_ff": 64, "num_heads": 2, "num_layers": 1}
+    T5Config(vocab_size=500, decoder_start_token_id=0, **sizes).save_pretrained("base")
+    planned = tuned(adapted, task="generate")
+    assert planned["served_by"] == "transformers"
+    assert "  served by Transformers alone" in as_text({"finetune": planned})
+
+
+def test_the_steps_of_preference_are_planned_with_their_reference(adapted: Any) -> None:
+    """Two sequences a row, in as many chunks as they take; without its adapter once more."""
+    flops = {
+        reference: measure(
+            override(adapted, {"finetune.task": "prefer", "finetune.reference": reference}),
+            *("finetune", {}, "bf16", "cuda"),
+        ).flops_each
+        for reference in ("scored", "adapter_off")
+    }
+    chat = measure(adapted, "finetune", {}, "bf16", "cuda").flops_each
+    assert 1.8 * chat < flops["scored"] < 2.5 * chat
+    assert flops["adapter_off"] == pytest.approx(1.5 * flops["scored"], rel=0.2)
+
+
+def test_hours_follow_from_the_rows_that_there_are(adapted: Any) -> None:
+    storage = Storage.at(adapted.workspace)
+    before = tuned(adapted)
+    assert "run `raymill run RECIPE --until render` first" in as_text({"finetune": before})
+    (render,) = [one for one in pipeline.plan(adapted, storage) if one.stage.name == "render"]
+    made = published(storage, render.artifact_id)
+    lengths = [8, 24] * 8
+    columns = {"input_ids": [[1] * size for size in lengths], "learned": [[True] * 8] * 16}
+    table = pa.table(
+        {name: pa.array(columns[name], kind) for name, kind in ChatTask.columns.items()}
+    )
+    write_arrow(table, made.path / "train.arrow")
+    after = tuned(adapted)
+    longest = measure(adapted, "finetune", {}, "bf16", "cuda").flops_each
+    assert (after["samples"], after["steps"]) == (16, 4)
+    assert after["flops"] == pytest.approx(16 * longest * 16 / 32)
+    assert after["stages"] == before["stages"], "memory is that of rows as long as they can be"
+
+
+def test_a_base_is_a_model_of_the_workspace(adapted: Any) -> None:
+    config = Path("base/config.json").read_text("utf-8")
+    published(Storage.at(adapted.workspace), "model/first-finetune-00", {"config.json": config})
+    assert tuned(adapted, base="first") == tuned(adapted)
+
+
+def test_a_base_that_is_not_to_be_had_is_told_with_the_remedy(
+    adapted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*_: Any, **__: Any) -> Any:
+        raise OSError("We couldn't connect.\nCheck your connection.")
+
+    monkeypatch.setattr(AutoConfig, "from_pretrained", unreachable)
+    with pytest.raises(UserError) as raised:
+        tuned(adapted, base="someone/llama")
+    assert str(raised.value) == (
+        "finetune.base: 'someone/llama' cannot be had: We couldn't connect. A plan needs no more "
+        "of it than its config.json: put that into a folder, and --set finetune.base=FOLDER"
+    )

@@ -6,12 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cluster.recipe.loading import load
 from trainers.models import chunked_loss
 from trainers.models.build import recompute_activations
 from trainers.planning import synthetic_corpus, tracing
-from trainers.planning.tracing import trace
+from trainers.planning.tracing import Trace, aligned, trace
 from trainers.pretrain import task
 from trainers.tasks.task import Objective, Task
 
@@ -98,10 +100,28 @@ def test_bytes_grow_evenly_with_the_micro_batch(
     two, three, four = (
         trace(outline(learned), batch(learned, size), torch.bfloat16) for size in (2, 3, 4)
     )
-    assert len(two.activations) == len(three.activations) == len(four.activations)
+    assert two.flops + four.flops == pytest.approx(2 * three.flops, rel=0.02)
+    two, four = aligned(two, four)
     between = (two.activations + four.activations) / 2
     assert between.max() == pytest.approx(three.activations.max(), rel=0.05)
-    assert two.flops + four.flops == pytest.approx(2 * three.flops, rel=0.02)
+
+
+@given(st.text("abc", max_size=4), st.text("abc"), st.text("abc"), st.text("abc", max_size=4))
+def test_where_operations_part_they_count_as_one_at_its_worst(
+    begin: str, one: str, other: str, end: str
+) -> None:
+    def of(middle: str) -> Trace:
+        operations = ["start", *begin, *middle, *end]
+        alive = np.array([len(operations) - abs(place - 3) for place in range(len(operations))])
+        return Trace(alive, np.zeros_like(alive), operations, flops=1)
+
+    first, second = aligned(of(one), of(other))
+    assert len(first.operations) == len(second.operations)
+    for made, from_ in ((first, of(one)), (second, of(other))):
+        assert len(made.activations) == len(made.gradients) == len(made.operations)
+        assert made.activations.max() == from_.activations.max()
+    if one == other:
+        assert first.operations == of(one).operations
 
 
 def test_logits_of_a_large_vocabulary_are_in_chunks(

@@ -36,14 +36,18 @@ def with_intervals(task: TaskSection, records: Sequence[Record], tally: Tally) -
     return computed if clusters is None else {**computed, BY_GROUP: intervals(tally, clusters)}
 
 
-def details(records: Sequence[Record], tally: Tally) -> dict[str, Any]:
-    """What else is to be known of records: `slices`, and columns that make none (`unsliced`);
-    `calibration` where the model says probabilities; and `reading`: tokens, and how many texts were
-    cut."""
-    computed: dict[str, Any] = {
+def sliced(records: Sequence[Record], tally: Tally) -> dict[str, Any]:
+    """`slices`, and columns that make none (`unsliced`)."""
+    return {
         "slices": slices(records, tally, _clusters(records)),
         "unsliced": unsliced(records),
     }
+
+
+def details(records: Sequence[Record], tally: Tally) -> dict[str, Any]:
+    """What else is to be known of records: what they are `sliced` into; `calibration` where the
+    model says probabilities; and `reading`: tokens, and how many texts were cut."""
+    computed = sliced(records, tally)
     if tally.answers is not None:
         computed["calibration"] = reliability(tally.answers.confidence, tally.answers.correct)
     tokens = [record["tokens"] for record in records]

@@ -261,6 +261,7 @@ def _slices(
             note = f"{value:.4f} · {part['documents']:,} rows"
             colour = OTHER if "others" in part else MODEL
             dots.append(Dot(part["value"], value, interval, note, colour))
+            dots += _of_baselines(evaluation, column, part, name)
         plots.append(Plot(f"By {column}", dots=Dots(dots, mark=computed[name])))
     title = task.metrics[name].title
     about = f"{title[0].upper()}{title[1:]} of parts of the rows; the line is that of all."
@@ -271,6 +272,17 @@ def _slices(
         about += f" Left out, since no value has {LEAST_RECORDS} rows: {left_out}."
     if plots or left_out:
         yield Section("Slices", about, plots=plots)
+
+
+def _of_baselines(
+    evaluation: Mapping[str, Any], column: str, part: Mapping[str, Any], name: str
+) -> Iterator[Dot]:
+    """Of the same part of the rows."""
+    for baseline in evaluation.get("against", {}):
+        for same in evaluation[baseline].get("slices", {}).get(column, []):
+            if (same["value"], same["documents"]) == (part["value"], part["documents"]):
+                value, interval = same["metrics"][name], same["intervals"][name]
+                yield Dot(f"{part['value']}, {baseline}", value, interval, f"{value:.4f}", OTHER)
 
 
 def _reading(

@@ -18,15 +18,21 @@ from cluster.runs.pipeline import StageJob
 from cluster.runs.progress import Silent
 from cluster.store.artifacts import BASE, Artifact, Draft
 from trainers.corpora.examples.stage import rows_in
-from trainers.corpora.reading.config import GROUP
 from trainers.engine.job import TrainJob
 from trainers.finetune import describe_model, task
 from trainers.launch.failures import results
 from trainers.launch.training import Limits, fit_all
 from trainers.scoring.answers import Row
 from trainers.scoring.evaluation.evaluate import LEFT_OUT, TEST, evaluated, write
-from trainers.scoring.evaluation.figures import compared, figures, tally_of, with_intervals
+from trainers.scoring.evaluation.figures import (
+    compared,
+    figures,
+    sliced,
+    tally_of,
+    with_intervals,
+)
 from trainers.scoring.evaluation.paired import same_rows
+from trainers.scoring.evaluation.records import KNOWN
 from trainers.scoring.evaluation.score_rows import Records, records_of
 from trainers.scoring.evaluation.text import number, with_interval
 from trainers.scoring.model import model_of, unpublished
@@ -74,8 +80,12 @@ def _put_beside(
     settings: TaskSection = job.recipe.finetune
     ours, theirs = same_rows(scored, known)
     assert len(theirs) == len(known), "a baseline has a row that is not in the split"
-    of_baseline = grouped(theirs, ours)
-    evaluation[name] = with_intervals(settings, of_baseline, tally_of(settings, of_baseline))
+    of_baseline = described(theirs, ours)
+    tally = tally_of(settings, of_baseline)
+    evaluation[name] = {
+        **with_intervals(settings, of_baseline, tally),
+        **sliced(of_baseline, tally),
+    }
     evaluation["against"][name], *_ = compared(settings, ours, of_baseline)
     job.progress.line(f"{name}: {_describe(settings, evaluation[name])}")
     better = warning(settings, name, evaluation["against"][name]["metrics"])
@@ -98,9 +108,13 @@ def _begun(settings: TaskSection, examples: Artifact) -> dict[str, Any]:
     }
 
 
-def grouped(of_baseline: Records, ours: Records) -> Records:
-    """With the groups of their rows, which the model's records of the same rows have. Pure."""
-    return [{**record, GROUP: one[GROUP]} for record, one in zip(of_baseline, ours, strict=True)]
+def described(of_baseline: Records, ours: Records) -> Records:
+    """With the groups of their rows and what else these are sliced by, which the model's records of
+    the same rows have. Pure."""
+    return [
+        {**{name: value for name, value in one.items() if name not in KNOWN}, **record}
+        for record, one in zip(of_baseline, ours, strict=True)
+    ]
 
 
 def warning(

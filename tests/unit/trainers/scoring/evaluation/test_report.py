@@ -5,7 +5,13 @@ import pytest
 
 from tests.unit.trainers.corpora.report.reading import Read
 from trainers.scoring.evaluation.comparison_report import comparison_page
-from trainers.scoring.evaluation.figures import compared, details, tally_of, with_intervals
+from trainers.scoring.evaluation.figures import (
+    compared,
+    details,
+    sliced,
+    tally_of,
+    with_intervals,
+)
 from trainers.scoring.evaluation.report import ERRORS, answer, evaluation_page
 from trainers.scoring.evaluation.text import number, p_text
 from trainers.tasks.classify.spec import Classify
@@ -40,12 +46,13 @@ def records(every: int) -> list[dict[str, Any]]:
 @pytest.fixture
 def evaluation() -> dict[str, Any]:
     own, baseline = records(10), records(4)
+    of_baseline = tally_of(TASK, baseline)
     test, *_ = compared(TASK, own, baseline)
     seeds = {"pretrained": {"values": [0.9, 0.92], "mean": 0.91, "half_width_95": 0.02}}
     return {
         "test": with_intervals(TASK, own, tally_of(TASK, own)),
         **details(own, tally_of(TASK, own)),
-        "ngram": with_intervals(TASK, baseline, tally_of(TASK, baseline)),
+        "ngram": {**with_intervals(TASK, baseline, of_baseline), **sliced(baseline, of_baseline)},
         "against": {"ngram": test},
         "seeds": seeds,
     }
@@ -71,7 +78,7 @@ def test_every_part_is_there(evaluation: dict[str, Any]) -> None:
     page = Read(page_of(evaluation))
     for title in ("Figures", "How sure it is", "Confusion", "Slices", "What it read"):
         assert title in page.text.splitlines()
-    for name in ("By shop", "茶馆", "书店", "By characters", "0 to 39", "By label"):
+    for name in ("By shop", "茶馆", "书店, ngram", "By characters", "0 to 39", "By label"):
         assert name in page.text
     assert page.tags.count("svg") == 3
     assert not {"script", "img", "link"}.intersection(page.tags)

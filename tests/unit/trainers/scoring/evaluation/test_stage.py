@@ -1,6 +1,6 @@
 import pytest
 
-from trainers.scoring.evaluation.stage import grouped, mean_of, over_seeds, warning
+from trainers.scoring.evaluation.stage import described, mean_of, over_seeds, warning
 from trainers.tasks.classify.spec import Classify
 
 
@@ -32,13 +32,16 @@ def test_an_interval_is_students() -> None:
     assert mean_of([0.5]) == {"mean": 0.5}, "one value has no interval"
 
 
-def test_a_baseline_has_the_groups_that_the_model_knows() -> None:
-    """So that its intervals are over the same groups."""
+def test_a_baseline_has_the_groups_and_slices_that_the_model_knows() -> None:
+    """So that its intervals are over the same groups, and its figures of the same parts."""
     of_baseline = [{"id": "a", "prediction": "x"}, {"id": "b", "prediction": "y"}]
-    ours = [{"id": "a", "group": "g"}, {"id": "b", "group": None}]
-    assert grouped(of_baseline, ours) == [
-        {"id": "a", "prediction": "x", "group": "g"},
-        {"id": "b", "prediction": "y", "group": None},
+    ours = [
+        {"id": "a", "prediction": "z", "score": 0.9, "group": "g", "shop": "tea"},
+        {"id": "b", "prediction": "z", "score": 0.8, "group": None, "shop": "books"},
+    ]
+    assert described(of_baseline, ours) == [
+        {"id": "a", "prediction": "x", "group": "g", "shop": "tea"},
+        {"id": "b", "prediction": "y", "group": None, "shop": "books"},
     ]
 
 

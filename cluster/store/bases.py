@@ -13,6 +13,7 @@ from pathlib import Path
 
 from cluster.errors import UserError
 from cluster.lazy_import import lazy_import
+from cluster.recipe.loading import shipped
 from cluster.recipe.section import nearest
 from cluster.store import artifacts
 from cluster.store.artifacts import Artifact
@@ -29,8 +30,8 @@ hub, such as bert-base-chinese, resemble those of recipes."""
 
 def base_model(storage: Storage, base: str | None, key: str, recipe: str) -> Artifact | None:
     """The model that `base` names, the newest where a recipe made several; None if it is a folder
-    or hub id. `key` is the recipe's key that says so. Raises UserError for an id that is not there.
-    """
+    or hub id. `key` is the recipe's key that says so. Raises UserError for an id that is not there,
+    and for a shipped recipe that made none yet."""
     if base is None or is_of_files(base):
         return None
     if base.startswith("model/"):
@@ -45,6 +46,11 @@ def base_model(storage: Storage, base: str | None, key: str, recipe: str) -> Art
         raise UserError(
             f"{key}: {base!r} is this recipe itself, whose newest model changes with each run; "
             f"name one, such as {made[-1].id}"
+        )
+    if not made and base in shipped():
+        raise UserError(
+            f"{key}: {base!r} has made no model in {storage.root} yet; run `raymill run {base}` in "
+            "the same workspace before"
         )
     return made[-1] if made else None
 
@@ -61,8 +67,12 @@ def taken_for_hub_id(storage: Storage, base: str | None) -> str:
 
 
 def conversion(base: str | None) -> str:
-    """What to tell of a `base` that must be converted before it is used; else nothing."""
+    """What to tell of a `base` that must be converted before it is used; nothing once this machine
+    has it."""
     if base is None or not base.endswith(GGUF):
+        return ""
+    folder: Path = lazy_import("trainers.models.gguf:folder_of")(base_path(base).absolute())
+    if folder.is_dir():
         return ""
     return f"{base} becomes a Hugging Face folder, once on each node, which takes minutes"
 

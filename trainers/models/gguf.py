@@ -16,12 +16,16 @@ from cluster.store.storage import CACHE
 log = logging.getLogger(__name__)
 
 
+def folder_of(file: Path) -> Path:
+    """Where on this node the model of a GGUF file is, by its content, once it is converted."""
+    return CACHE.expanduser() / "gguf" / file_hash(file)
+
+
 def converted(file: Path) -> Path:
-    """The folder with the model of a GGUF file, by its content. Processes of a node wait for the
-    one that makes it. Raises UserError for a file that cannot be converted."""
-    cache = CACHE.expanduser() / "gguf"
-    cache.mkdir(parents=True, exist_ok=True)
-    folder = cache / file_hash(file)
+    """The folder with the model of a GGUF file. Processes of a node wait for the one that makes it.
+    Raises UserError for a file that cannot be converted."""
+    folder = folder_of(file)
+    folder.parent.mkdir(parents=True, exist_ok=True)
     part = folder.with_suffix(".part")
     if folder.exists():
         return folder

@@ -31,6 +31,11 @@ def test_a_base_in_a_package_is_no_artifact_and_no_hub_id(tmp_path: Path, base: 
     assert [*missing_folders({KEY: base}, "config.json")] == []
 
 
+def test_a_shipped_recipe_without_a_model_is_no_hub_id(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"made no model in .*; run `raymill run smollm-chat`"):
+        base_model(Storage(str(tmp_path)), "smollm-chat", KEY, "recipe")
+
+
 def test_files_of_a_base_are_found_where_they_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,7 @@ from gguf import GGUFWriter
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
 from cluster.errors import UserError
+from cluster.store.bases import conversion
 from trainers.models import gguf
 from trainers.models.gguf import converted
 
@@ -94,7 +95,9 @@ def test_the_folder_has_the_same_model_and_the_real_chat_template(
 ) -> None:
     file = tmp_path / "tiny.gguf"
     write_gguf(model, file)
+    assert "takes minutes" in conversion(str(file))
     folder = converted(file)
+    assert conversion(str(file)) == "", "what is done is not told of"
     loaded = AutoModelForCausalLM.from_pretrained(folder).eval()
     ids = torch.tensor([[2, 3, 4, 5]])
     torch.testing.assert_close(loaded(ids).logits, model(ids).logits)

@@ -269,8 +269,9 @@ def _tell(
     report: Mapping[str, Any],
     task: TaskRows,
 ) -> None:
+    noun = "labelled documents" if task.has_label else "rows"
     progress.line(
-        f"{counts.read:,} labelled documents, dropped: {_dropped(counts)}; "
+        f"{counts.read:,} {noun}, dropped: {_dropped(counts)}; "
         + ", ".join(f"{name} {size:,}" for name, size in sizes.items())
     )
     for source, figures in report["weak_labels"].items():

@@ -105,6 +105,8 @@ def test_every_shipped_recipe_has_a_plan(name: str, tmp_path: Path) -> None:
     if base in HUB:  # a few layers of it
         LlamaConfig(num_hidden_layers=2, **HUB[base]).save_pretrained(tmp_path / "base")
         recipe = override(recipe, {"finetune.base": str(tmp_path / "base")})
+    if base in shipped():
+        pytest.skip(f"its base is what {base} made")
     if base.startswith("package:"):
         packages.add(base.removeprefix("package:").partition("/")[0])
     absent = [one for one in packages if one is not None and package_folder(one) is None]

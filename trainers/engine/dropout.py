@@ -7,6 +7,7 @@ computed anew. The chance is a multiple of 1 / 65,536.
 """
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -42,18 +43,24 @@ def dropout(values: Tensor, chance: float, is_training: bool = True) -> Tensor:
 class _Dropped(torch.autograd.Function):
     @staticmethod
     def forward(ctx, values: Tensor, dropped: int) -> Tensor:  # type: ignore[no-untyped-def,override]
-        kept = _drawn(values.numel()).view(values.shape) >= dropped - RANGE // 2
+        kept = torch.from_numpy(_drawn(values.numel()) >= dropped - RANGE // 2).view(values.shape)
         ctx.save_for_backward(kept)
         ctx.scale = RANGE / (RANGE - dropped)
-        return torch.ops.aten.native_dropout_backward(values, kept, ctx.scale)
+        return _scaled(values, kept, ctx.scale)
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[no-untyped-def,override]
         (kept,) = ctx.saved_tensors
-        return torch.ops.aten.native_dropout_backward(gradient, kept, ctx.scale), None
+        return _scaled(gradient, kept, ctx.scale), None
 
 
-def _drawn(number: int) -> Tensor:
-    """So many integers of 16 bits, each as likely."""
+def _drawn(number: int) -> npt.NDArray[np.int16]:
+    """So many integers, each as likely."""
     generator = np.random.SFC64(int(torch.randint(1 << 62, ())))
-    return torch.from_numpy(generator.random_raw(-(-number // 4))).view(torch.int16)[:number]
+    return generator.random_raw(-(-number // 4)).view(np.int16)[:number]
+
+
+def _scaled(values: Tensor, kept: Tensor, scale: float) -> Tensor:
+    """By three loops, each of one type: torch's one loop over values and booleans, in
+    native_dropout_backward, takes three times as long."""
+    return (values * kept.view(torch.uint8).to(values.dtype)).mul_(scale)

@@ -75,7 +75,7 @@ def train(
         attention.prepare(part, device.type)
         dropout.prepare(part, device.type)
         if settings.sp_size == 1:  # whose exchange is given a mask
-            packed_attention.prepare(part, device, precision)
+            packed_attention.prepare(part, device, precision, settings.compile)
     is_compiled = settings.compile and try_compile(objective, device, progress)
     topology = Topology.of(rank, workers, settings.sp_size, settings.tp_size)
     engine = zero.engine(objective, settings, sequence_parallel.prepare(objective.model, topology))

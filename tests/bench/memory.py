@@ -246,8 +246,11 @@ def _of_chat(
 
 def _peak_bytes() -> int:
     """Of this process, and of it with the one that it starts at the export of an adapter."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    sizes = dict(line.split(":") for line in lines if line.startswith(("VmHWM", "VmRSS")))
-    most, now = (1024 * int(sizes[name].split()[0]) for name in ("VmHWM", "VmRSS"))
     started = 1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    return max(most, now + started)
+    return max(resident_bytes("VmHWM"), resident_bytes("VmRSS") + started)
+
+
+def resident_bytes(line: str) -> int:
+    """Of this process: now (VmRSS), or at most so far (VmHWM)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(one.split()[1]) for one in lines if one.startswith(line))

@@ -54,7 +54,7 @@ def test_an_encoder_decoder_has_no_chat_template() -> None:
 
 def test_virtual_tokens_are_refused_where_they_have_no_place() -> None:
     scratch = "pretrain={objective: span_corruption, model: {architecture: t5, max_positions: 64}}"
-    keys = ["finetune.base=null", "finetune.max_length=64", scratch]
+    keys = ["finetune.base=null", "finetune.max_length=64", "corpora.sequence_length=64", scratch]
     with pytest.raises(
         RecipeError, match=r"method: prefix is not for encoder-decoders yet; take p"
     ):

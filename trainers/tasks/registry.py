@@ -25,6 +25,11 @@ TASKS: Mapping[str, type[TaskSection]] = {
 """A new task is a line here."""
 
 
+ENGINE_KEYS = ("precision", "optimizer", "deepspeed")
+"""No answer depends on them, and they may need others, such as zero.stage, which are not in a
+manifest, as they redo nothing."""
+
+
 def task_of(model: Artifact) -> type[TaskSection]:
     """The task that a model of the workspace was fine-tuned for. Raises UserError if it is none."""
     manifest = model.manifest
@@ -37,10 +42,11 @@ def task_of(model: Artifact) -> type[TaskSection]:
 
 
 def section_of(model: Artifact) -> TaskSection:
-    """The section `finetune` that made a model, as far as its content depends on it."""
+    """The section `finetune` that made a model, as far as answers and figures depend on it."""
     section = task_of(model)
     keys = model.manifest.inputs["finetune"]
-    return section.model_validate({key: keys[key] for key in section.model_fields if key in keys})
+    known = [key for key in section.model_fields if key in keys and key not in ENGINE_KEYS]
+    return section.model_validate({key: keys[key] for key in known})
 
 
 def union(tasks: Sequence[tuple[str, type[TaskSection]]]) -> Any:

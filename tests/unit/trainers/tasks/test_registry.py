@@ -1,5 +1,6 @@
 """The section `finetune` is one of several tasks, told by its key `task`."""
 
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import pytest
@@ -7,8 +8,10 @@ from pydantic import ValidationError, create_model
 
 from cluster.recipe.loading import sections_in
 from cluster.recipe.section import Section
+from cluster.store.storage import Storage
+from tests.fakes import published
 from trainers.tasks.classify.spec import Classify
-from trainers.tasks.registry import TASKS, union
+from trainers.tasks.registry import TASKS, section_of, union
 from trainers.tasks.spec import Metric, TaskSection, gate_refusal
 
 
@@ -45,6 +48,21 @@ def test_a_task_that_does_not_exist_is_refused() -> None:
 
 def test_every_section_of_the_union_is_known_to_the_reference() -> None:
     assert sections_in(union([("classify", Classify), ("rank", Rank)])) == [Classify, Rank]
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"precision": "fp16", "gpus_per_worker": 1},
+        {"optimizer": "adafactor", "zero": {"stage": 0}},
+        {"deepspeed": {"bf16": {"immediate_grad_update": True}}, "precision": "bf16"},
+    ],
+)
+def test_a_model_is_read_whatever_engine_trained_it(keys: dict[str, Any], tmp_path: Path) -> None:
+    made = Classify.model_validate({"max_length": 64, **keys})
+    inputs = {"finetune": made.identity()}
+    model = published(Storage.at(str(tmp_path)), "model/demo-finetune-00", inputs=inputs)
+    assert section_of(model).max_length == 64
 
 
 def test_a_gate_has_the_bounds_of_its_metric() -> None:

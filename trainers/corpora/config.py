@@ -22,6 +22,7 @@ from trainers.corpora.reading.config import (
     knob,
     lexicons,
 )
+from trainers.corpora.reading.formats.rows import shown_columns
 
 if TYPE_CHECKING:
     from cluster.recipe.section import Recipe
@@ -234,7 +235,11 @@ class Corpora(Section):
 
         sources, task = self.example_sources(recipe, looks_far=False), rows_of(recipe)
         undecided = self._is_undecided(sources)
-        problems = [*path_checks.faults(self.every_source(sources), self.clean, task)]
+        problems: list[Conflict] = []
+        if not sources and not undecided and recipe.finetune and not recipe.pretrain:
+            problems += self._of_no_form(recipe.finetune)
+        if not problems:
+            problems += path_checks.faults(self.every_source(sources), self.clean, task)
         if not problems and not undecided:
             problems += self._about_labels(recipe, sources)
         if not problems:
@@ -308,6 +313,14 @@ class Corpora(Section):
                 "all labelled documents are for training (weak labels are, by default): give a "
                 "source with labels of its own, or `split: shares`",
             )
+
+    def _of_no_form(self, task: TaskRows) -> Iterator[Conflict]:
+        """Sources whose columns make no row of a task that has no texts by themselves."""
+        if task.has_label or not all(map(self._columns.get, self.sources)):
+            return
+        for name in self.sources:
+            columns = shown_columns(self._columns[name])
+            yield Conflict(f"corpora.sources.{name}", f"{no_examples(task)}; found {columns}")
 
     def _without_text(
         self, recipe: "Recipe", of_examples: Mapping[str, Source]

@@ -46,15 +46,20 @@ def too_long() -> Problem:
     return Problem(f"row over {MAX_ROW_BYTES / (1 << 20):g} MiB")
 
 
+def shown_columns(columns: Collection[str]) -> str:
+    """For people: not more than anyone reads."""
+    more = ", ..." if len(columns) > SHOWN_COLUMNS else ""
+    return ", ".join(itertools.islice(columns, SHOWN_COLUMNS)) + more
+
+
 def no_column(role: str, column: str, columns: Collection[str], key: str | None = None) -> Problem:
     """With the columns that there are, and the nearest to the one that is not; `key` is where it is
     set, if not under `columns`."""
-    shown = ", ".join(itertools.islice(columns, SHOWN_COLUMNS))
-    more = ", ..." if len(columns) > SHOWN_COLUMNS else ""
+    shown = shown_columns(columns)
     is_several = len(columns) == 1 and column in shown
     several = "; set `delimiter` if these are several"
     hint = several if is_several else nearest(column, columns, cutoff=0.6)
-    detail = f"set as `{key or f'columns.{role}'}`; columns: {shown}{more}{hint}"
+    detail = f"set as `{key or f'columns.{role}'}`; columns: {shown}{hint}"
     return Problem(f"no column {column!r}", detail)
 
 

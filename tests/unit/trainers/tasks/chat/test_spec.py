@@ -107,3 +107,13 @@ def test_what_rows_become_depends_on_the_template_not_on_the_rate() -> None:
 def test_a_search_keeps_what_rows_become(key: str) -> None:
     with pytest.raises(RecipeError, match=rf"tune\.space\.finetune\.{key}: .* all trials share it"):
         checked(f"tune={{space: {{finetune.{key}: {{choice: [64, 128]}}}}}}")
+
+
+def test_columns_of_no_form_are_told_with_the_forms() -> None:
+    Path("rows.jsonl").write_text('{"question": "Who?", "reply": "I."}\n', "utf-8")
+    with pytest.raises(
+        RecipeError,
+        match=r"sources.rows: finetune needs rows with messages, or prompt and completion; .*"
+        "found question, reply",
+    ):
+        checked("corpora.sources={rows: {path: rows.jsonl}}")

@@ -14,9 +14,9 @@ from cluster.runs.pipeline import StageJob
 from cluster.store.artifacts import REPORT, Artifact, drafting
 from cluster.store.storage import Storage
 from tests.fakes import Notes, serial
-from trainers.corpora import label_checks
 from trainers.corpora.examples import merge, read_rows, stage, write_splits
 from trainers.corpora.examples.splits import SPLITS
+from trainers.corpora.reading import path_checks
 from trainers.corpora.steps import near_dedup, quotes
 from trainers.corpora.tokens.pack import read_arrow
 
@@ -166,7 +166,7 @@ def test_what_a_run_would_refuse_is_found_by_check(row: Mapping[str, Any], says:
 
 
 def test_rows_without_any_entity_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(label_checks, "ROWS", 5)  # so that no look sees all
+    monkeypatch.setattr(path_checks, "ROWS", 5)  # so that no look sees all
     write("rows.jsonl", *({"text": f"no {n}", "entities": []} for n in range(10)))
     with pytest.raises(UserError, match=r"corpora\.sources: no rows have entities"):
         run()

@@ -29,25 +29,13 @@ def causal_loss(
     and can, and else of whole logits; so are few that are compiled.
     """
     labels = local_tokens(model, labels)
-    base = _without_adapters(model)
-    head = None if base is None else loss_head(base)
-    if base is None or head is None or _are_few(labels, head.out_features):
-        logits = model(**inputs, use_cache=False).logits
-        # A prompt that is learned stands before the input.
-        return cross_entropy(logits[:, -labels.shape[1] :], labels, counted)
-    hidden = base.base_model(**inputs, use_cache=False).last_hidden_state
+    head = loss_head(model)
+    if head is None or _are_few(labels, head.out_features):
+        return cross_entropy(model(**inputs, use_cache=False).logits, labels, counted)
+    hidden = model.base_model(**inputs, use_cache=False).last_hidden_state
     loss, correct = head(hidden, labels, counted=counted)
     return loss, {} if correct is None else {"correct": correct}
 
 
 def _are_few(labels: Tensor, vocabulary_size: int) -> bool:
     return torch.compiler.is_compiling() and labels.numel() * vocabulary_size <= WHOLE_LOGITS
-
-
-def _without_adapters(model: Any) -> "PreTrainedModel | None":
-    """The Transformers model whose layers adapters of PEFT are in; None where they change its
-    inputs, too."""
-    config = getattr(model, "active_peft_config", None)
-    if config is None:
-        return model  # type: ignore[no-any-return]
-    return None if config.is_prompt_learning else model.get_base_model()

@@ -146,7 +146,9 @@ def _blocks(bounds: list[int]) -> Iterator[tuple[int, int, int]]:
 
 
 class _Documents(torch.autograd.Function):
-    """softmax(Q K' + mask) V (Vaswani et al. 2017, eq. 1), whose weights are kept for the gradient.
+    """softmax(Q K' + mask) V (Vaswani et al. 2017, eq. 1). Its weights, as many as half the square
+    of each document, are kept for the gradient but in fp32, where they are computed again: torch's
+    own attention, which `plan` counts with, keeps none there either.
 
     Queries (heads, tokens, groups, width), several of each token; keys and values (heads, tokens,
     width). By hand, as autograd would give each block's keys a gradient as long as all.
@@ -154,15 +156,13 @@ class _Documents(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, bounds: list[int]) -> Tensor:
-        later = query.new_full((BLOCK, BLOCK), -torch.inf).triu(1)[:, None]
         output, kept = torch.empty_like(query), []
         for begin, start, stop in _blocks(bounds):
-            keys, size = slice(begin, stop), stop - start
-            scores = query[:, start:stop].flatten(1, 2) @ key[:, keys].transpose(1, 2)
-            scores.unflatten(1, (size, -1))[..., -size:] += later[:size, :, :size]
-            weights = torch.softmax(scores, -1)
-            output[:, start:stop] = (weights @ value[:, keys]).unflatten(1, (size, -1))
-            kept.append(weights)
+            weights = _weights(query, key, begin, start, stop)
+            attended = weights @ value[:, begin:stop]
+            output[:, start:stop] = attended.unflatten(1, (stop - start, -1))
+            if weights.dtype != torch.float32:
+                kept.append(weights)
         ctx.save_for_backward(query, key, value, *kept)
         ctx.bounds = bounds
         return output
@@ -173,7 +173,8 @@ class _Documents(torch.autograd.Function):
         query, key, value, *kept = ctx.saved_tensors
         gradient = gradient.contiguous()
         by_query, by_key, by_value = map(torch.zeros_like, (query, key, value))
-        for (begin, start, stop), weights in zip(_blocks(ctx.bounds), kept, strict=True):
+        for number, (begin, start, stop) in enumerate(_blocks(ctx.bounds)):
+            weights = kept[number] if kept else _weights(query, key, begin, start, stop)
             keys, toward = slice(begin, stop), gradient[:, start:stop].flatten(1, 2)
             by_value[:, keys] += weights.transpose(1, 2) @ toward
             by_weights = toward @ value[:, keys].transpose(1, 2)
@@ -181,3 +182,12 @@ class _Documents(torch.autograd.Function):
             by_query[:, start:stop] = (by_scores @ key[:, keys]).unflatten(1, (stop - start, -1))
             by_key[:, keys] += by_scores.transpose(1, 2) @ query[:, start:stop].flatten(1, 2)
         return by_query, by_key, by_value, None
+
+
+def _weights(query: Tensor, key: Tensor, begin: int, start: int, stop: int) -> Tensor:
+    """Of a block of queries (heads, queries, keys), over the keys of its document up to its end."""
+    size = stop - start
+    scores = query[:, start:stop].flatten(1, 2) @ key[:, begin:stop].transpose(1, 2)
+    later = query.new_full((size, size), -torch.inf).triu(1)[:, None]
+    scores.unflatten(1, (size, -1))[..., -size:] += later
+    return torch.softmax(scores, -1)

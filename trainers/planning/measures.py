@@ -150,7 +150,7 @@ def _task(recipe: Recipe, section: str, done: Mapping[str, Artifact | None], fol
     if corpus is not None:
         pieces = len(tokenizers.load(corpus.folder("tokenizer")))
     elif config is not None:
-        pieces = config.vocab_size
+        pieces = config.get_text_config().vocab_size
     elif (known := base_folder(corpora.tokenizer.base, {})) is not None:
         pieces = len(tokenizers.load(known))
     else:
@@ -174,7 +174,7 @@ def _config(key: str, base: str) -> Any:
     try:
         return transformers.AutoConfig.from_pretrained(base)
     except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(
             f"{key}: {base!r} cannot be had: {reason} A plan needs no more of it than its "
             f"config.json: put that into a folder, and --set {key}=FOLDER"

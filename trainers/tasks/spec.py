@@ -269,7 +269,8 @@ class TaskSection(TaskRows, Training):
                 f"{self.task} needs pretrain.objective: {' or '.join(self.objectives)}",
             )
         shape = recipe.pretrain.model
-        in_front = self.tokens_in_front
+        is_both = recipe.pretrain.objective == "span_corruption"
+        in_front = 0 if is_both else self.tokens_in_front  # which stand before its encoder's
         if shape is not None and self.max_length + in_front > shape.max_positions:
             behind = f" behind method.tokens = {in_front}" if in_front else ""
             yield Conflict(

@@ -247,7 +247,8 @@ def _refuse_empty(sizes: Mapping[str, int], counts: Counts) -> None:
     if empty:
         remedy = (
             "give more documents or larger shares, or a source of that `split`; documents of one "
-            "group, and answers to one prompt, are in one split"
+            "group, and answers to one prompt, are in one split: a column of another group parts "
+            "them, named by `columns: {group: ...}`"
         )
         if counts.dropped[CONTAMINATED]:
             remedy += "; or keep what quotes an evaluation text, by `corpora.decontaminate: null`"

@@ -118,6 +118,7 @@ def _on_test_split(model: Model) -> EvaluationPlan:
         known
         for known in evaluations_on_test(model.workspace, model.id)
         if known.manifest.parents.get("examples") == examples.id
+        and model.card.items() >= known.manifest.inputs.get("finetune.answering", {}).items()
     ]
     parents = {"examples": examples.id, "finetune": model.id}
     done = of_both[-1] if of_both else None

@@ -288,21 +288,27 @@ class ConversationRows(TaskRows):
     def text_of(self, row: Mapping[str, Any]) -> str:
         """What was said. A system's message and tools are not, which many rows have in common: rows
         that differ in these alone are one."""
-        said = (
-            one[key]
-            for one in row["messages"]
-            if one["role"] != SYSTEM
-            for key in ("reasoning", "content", "tool_calls")
-        )
-        return "\n".join(filter(None, said))
+        return _spoken(row["messages"])
 
     def annotations(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
         """None: all that is learned is in the text."""
         return {}
 
     def prompt_of(self, row: Mapping[str, Any]) -> str | None:
-        """What was said before the last answer."""
-        return self.text_of({"messages": row["messages"][:-1]})
+        """What the last answer is to: all that was said before, and the tools that there are."""
+        asked = row["messages"][:-1]
+        system = [one["content"] for one in asked if one["role"] == SYSTEM]
+        return "\n".join([*system, row["tools"], _spoken(asked)])
+
+
+def _spoken(messages: Sequence[Message]) -> str:
+    said = (
+        one[key]
+        for one in messages
+        if one["role"] != SYSTEM
+        for key in ("reasoning", "content", "tool_calls")
+    )
+    return "\n".join(filter(None, said))
 
 
 def conversation(row: Mapping[str, Any]) -> list[Message]:

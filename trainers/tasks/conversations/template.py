@@ -8,7 +8,7 @@ before an answer must be where the answer is learned, and may be gone later.
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -31,6 +31,8 @@ GIVEN = (
     *("raise_exception", "strftime_now"),
 )
 """Variables of a conversation, and functions, that Transformers gives a template by itself."""
+WRITTEN = re.compile(r"\{% set (\w+) = .*? \+%\}")
+"""What with_variables writes of one."""
 REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
 """What templates call it in a message."""
 
@@ -179,7 +181,8 @@ def with_variables(template: Any, values: Mapping[str, bool | int | float | str]
     called with. Raises UserError for a variable that it does not read."""
     if not values or not template:
         return template
-    named = template if isinstance(template, dict) else {"": template}
+    given = template if isinstance(template, dict) else {"": template}
+    named = {name: _unset(text, values.keys()) for name, text in given.items()}
     read = {name for text in named.values() for name in _variables(text)} - {*GIVEN}
     for name in values.keys() - read:
         raise UserError(
@@ -191,6 +194,16 @@ def with_variables(template: Any, values: Mapping[str, bool | int | float | str]
     head = "".join(f"{{% {one} +%}}" for one in written)
     made = {name: head + text for name, text in named.items()}
     return made if isinstance(template, dict) else made[""]
+
+
+def _unset(template: str, names: Collection[str]) -> str:
+    """Without what this wrote of these variables at its beginning, for a training before."""
+    kept, place = [], 0
+    while (one := WRITTEN.match(template, place)) is not None:
+        place = one.end()
+        if one[1] not in names:
+            kept.append(one[0])
+    return "".join(kept) + template[place:]
 
 
 def _variables(template: str) -> set[str]:

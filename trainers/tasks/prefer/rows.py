@@ -166,5 +166,6 @@ class PreferenceRows(ConversationRows):
         return "\n".join(super(PreferenceRows, self).text_of({"messages": one}) for one in both)
 
     def prompt_of(self, row: Mapping[str, Any]) -> str | None:
+        """What the first answers that differ are to."""
         asked = [*itertools.takewhile(lambda one: not one["train"], row["chosen"])]
-        return super().text_of({"messages": asked})
+        return super().prompt_of({**row, "messages": row["chosen"][: len(asked) + 1]})

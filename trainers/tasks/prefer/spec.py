@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from cluster.recipe.section import Conflict, Invalid, Recipe
-from trainers.methods.config import Full
+from trainers.methods.config import Full, Lora
 from trainers.tasks.conversations.spec import ConversationTask
 from trainers.tasks.prefer.rows import PreferenceRows
 from trainers.tasks.spec import Metric
@@ -96,6 +96,12 @@ class Prefer(PreferenceRows, ConversationTask):
             raise Invalid("gamma", f"is of loss: simpo, found loss: {self.loss}")
         if not self.has_reference and self.reference != "auto":
             raise Invalid("reference", f"loss: {self.loss} has none; leave it out")
+        if self.is_scored and isinstance(self.method, Lora) and self.method.base_bits is not None:
+            raise Invalid(
+                "reference",
+                f"scored asks the whole base, not that of base_bits = {self.method.base_bits}, "
+                "which the adapter is trained beside; leave it out",
+            )
         if self.reference == "adapter_off" and self.adapter is None:
             raise Invalid("reference", "adapter_off needs a method with an adapter, such as lora")
         return self

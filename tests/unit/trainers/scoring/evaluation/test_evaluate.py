@@ -176,6 +176,8 @@ def test_what_the_stage_of_the_recipe_made_is_found_again(
     other = {**parents, "examples": "examples/other-examples-00"}
     made = published(examples.storage, "evaluation/one-evaluate-0a", parents=parents)
     published(examples.storage, "evaluation/one-evaluate-0b", parents=other)
+    inputs = {"finetune.answering": {"max_length": 4}}  # not as the model answers by itself
+    published(examples.storage, "evaluation/one-evaluate-0c", parents=parents, inputs=inputs)
     assert evaluated(own) == made
 
 

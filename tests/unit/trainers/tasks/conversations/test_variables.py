@@ -111,3 +111,13 @@ def test_plain_prompts_have_no_template(tmp_path: Path, monkeypatch: pytest.Monk
     assert made.render_inputs(load("r.yaml", ["finetune.prompt_format=chat"]))[
         "chat_template_kwargs"
     ] == {"thinks": False}
+
+
+def test_a_training_that_goes_on_may_set_them_again(folder: Path) -> None:
+    task(folder, enable_thinking=False).tokenizer().save_pretrained(folder)
+    again, other = task(folder, enable_thinking=False), task(folder, enable_thinking=True)
+    template: Any = again.loaded_tokenizer.chat_template
+    assert template == with_variables(QWEN_3_5, {"enable_thinking": False})
+    assert other.loaded_tokenizer.chat_template == with_variables(
+        QWEN_3_5, {"enable_thinking": True}
+    )

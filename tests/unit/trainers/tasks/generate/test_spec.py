@@ -59,11 +59,12 @@ def test_virtual_tokens_are_refused_where_they_have_no_place() -> None:
         RecipeError, match=r"method: prefix is not for encoder-decoders yet; take p"
     ):
         checked(*keys, "finetune.method={name: prefix, tokens: 4}")
+    assert checked(*keys, "finetune.method=prompt").finetune.adapter
+    keys[-1] = scratch.replace("span_corruption", "causal_lm").replace("t5", "llama")
     with pytest.raises(
         RecipeError, match=r"max_length: 64 behind method\.tokens = 4 is over pretr"
     ):
         checked(*keys, "finetune.method={name: prompt, tokens: 4}")
-    assert checked(*keys, "finetune.method=prompt", "finetune.max_length=40").finetune.adapter
 
 
 def test_what_is_empty_is_counted() -> None:

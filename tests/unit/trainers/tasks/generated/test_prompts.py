@@ -17,6 +17,7 @@ from trainers.corpora.examples import merge, read_rows, stage, write_splits
 from trainers.corpora.examples.splits import SPLITS
 from trainers.corpora.steps import near_dedup, quotes
 from trainers.corpora.tokens.pack import read_arrow
+from trainers.tasks.conversations.rows import ConversationRows, message
 
 RECIPE = """\
 name: demo
@@ -89,3 +90,13 @@ def test_a_prompt_is_in_one_split(task: str) -> None:
 def test_a_group_says_otherwise() -> None:
     of_splits = split("prefer", grouped=True)
     assert any(len(names) > 1 for names in splits_by_prompt(of_splits).values())
+
+
+def test_the_same_words_after_another_system_are_another_prompt() -> None:
+    rows = ConversationRows()
+    asked = [message("user", "Summarize."), message("assistant", "Short.")]
+    one, other = (
+        rows.prompt_of({"messages": [message("system", text), *asked], "tools": ""})
+        for text in ("A long text.", "Another one.")
+    )
+    assert one != other

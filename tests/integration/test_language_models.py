@@ -155,7 +155,7 @@ def test_trainings_chain_from_texts_to_conversations_to_preference(raymill, run,
     chained = {key: artifact.manifest.parents.get("base") for key, artifact in found.items()}
     assert chained["further", "pretrain"].startswith("model/talk-finetune-")
     assert chained["choosy", "finetune"] == made["further", "finetune"]["artifact"]
-    assert made["further", "evaluate"]["metrics"]["test"]["loss"] < 3
+    assert made["further", "evaluate"]["metrics"]["test"]["loss"] < 5  # 6 is guessing
     assert made["choosy", "evaluate"]["metrics"]["test"]["reward_accuracy"] > 0.5
     template = (found["choosy", "finetune"].path / "chat_template.jinja").read_text("utf-8")
     assert template == TEMPLATE, "the first one's, all the way"

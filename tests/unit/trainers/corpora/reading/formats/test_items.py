@@ -38,6 +38,13 @@ def test_lists_are_the_column_that_their_key_names(tmp_path: Path) -> None:
     assert {*known} == {"categories", "conversations"}
 
 
+def test_an_item_that_is_no_list_is_a_row_that_is_none(tmp_path: Path) -> None:
+    slipped = DIALOGUES + "- Who? - I.\n"
+    columns = {"text": None, "messages": "conversations"}
+    *_, (values, where) = documents(tmp_path, slipped.encode(), columns=columns)
+    assert (values, where) == ({"messages": "Who? - I."}, "a.yml:item 3")
+
+
 @pytest.mark.parametrize(
     "content", ["- {text: 好}\n- {text: b}\n", "rows: [{text: 好}, {text: b}]"]
 )

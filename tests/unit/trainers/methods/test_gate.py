@@ -142,3 +142,12 @@ def test_an_output_layer_that_the_base_lacks_is_trained_unless_it_is_the_embeddi
     probe, elements = written(made, tmp_path / "kept")
     gate.check(tmp_path / "kept", probe, 1e-4, elements)
     assert (tmp_path / "kept" / WEIGHTS).exists() != merge
+
+
+def test_one_logit_that_a_lower_precision_has_elsewhere_is_no_other_answer() -> None:
+    """The largest of a million differences says more of their number than of the model."""
+    wanted = torch.linspace(-1, 1, 50_000).expand(2, 12, -1)
+    found = wanted.clone()
+    found[0, 3, 7] += 0.4
+    assert gate.difference(found, wanted) < 0.001
+    assert gate.difference(1.2 * wanted, wanted) == pytest.approx(0.2, rel=1e-3)

@@ -93,8 +93,8 @@ def adapt(
     if isinstance(adapter, Bottleneck):
         bottleneck.attach(model, adapter.size, whole)
         return Adapted(model, adapter, base, None, whole)
-    if isinstance(adapter, VirtualTokens):
-        _refuse_virtual_tokens(model, adapter)
+    if isinstance(adapter, Prefix):
+        _refuse_prefix(model)
     is_outline = model.device.type == "meta"  # of a plan: nothing is there to be rounded
     if isinstance(adapter, Lora) and adapter.base_bits is not None and not is_outline:
         quantized.quantize(model, adapter.base_bits, whole, device or model.device)
@@ -214,10 +214,8 @@ def _scaled(model: "PreTrainedModel") -> dict[str, Any]:
     return {"target_modules": known[kind], "feedforward_modules": feed_forward}
 
 
-def _refuse_virtual_tokens(model: "PreTrainedModel", adapter: VirtualTokens) -> None:
+def _refuse_prefix(model: "PreTrainedModel") -> None:
     kind = model.config.model_type
-    if not isinstance(adapter, Prefix):
-        return
     if getattr(model.config, "is_encoder_decoder", False):
         raise UserError(
             f"finetune.method: prefix is not for encoder-decoders such as {kind!r} yet; take "

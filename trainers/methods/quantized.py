@@ -14,12 +14,24 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+def rounded_layers(model: "PreTrainedModel", kept: Sequence[str]) -> dict[str, nn.Linear]:
+    """By name the layers whose weights are rounded: the linear ones, but for the output layer and
+    those that are kept."""
+    output = model.get_output_embeddings()
+    return {
+        name: layer
+        for name, layer in model.named_modules()
+        if type(layer) is nn.Linear
+        and layer is not output
+        and not any(name == one or name.startswith(f"{one}.") for one in kept)
+    }
+
+
 def quantize(
     model: "PreTrainedModel", bits: Literal[4, 8], kept: Sequence[str], device: torch.device
 ) -> None:
-    """Puts layers of rounded weights, on this device, in place of the linear ones, but for the
-    output layer and those that are kept: NF4 with a second rounding of its scales, or int8 with
-    outliers in 16 bits. Raises UserError."""
+    """Puts layers of rounded weights, on this device, in place of those that are rounded: NF4 with
+    a second rounding of its scales, or int8 with outliers in 16 bits. Raises UserError."""
     try:
         import bitsandbytes as bnb
     except ImportError as error:
@@ -27,11 +39,7 @@ def quantize(
             f"finetune.method.base_bits: {bits} needs bitsandbytes; pip install "
             "'raymill[quantized]' on every node"
         ) from error
-    output = model.get_output_embeddings()
-    for name, layer in [*model.named_modules()]:
-        is_kept = any(name == one or name.startswith(f"{one}.") for one in kept)
-        if type(layer) is not nn.Linear or layer is output or is_kept:
-            continue
+    for name, layer in rounded_layers(model, kept).items():
         sizes = layer.in_features, layer.out_features, layer.bias is not None
         rounded: Any
         if bits == 4:

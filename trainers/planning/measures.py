@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from cluster.errors import UserError
 from cluster.recipe.section import Recipe
@@ -21,7 +20,8 @@ from trainers.corpora.tokens import tokenizer as tokenizers
 from trainers.corpora.tokens.pack import read_arrow
 from trainers.engine import attention
 from trainers.engine.training_config import Training
-from trainers.methods.adapt import adapt, linear_layers, trained_whole
+from trainers.methods.adapt import adapt, trained_whole
+from trainers.methods.quantized import rounded_layers
 from trainers.models import build, chunked_loss
 from trainers.models.lean_imports import transformers
 from trainers.planning import synthetic_corpus
@@ -115,10 +115,9 @@ def _chunks_as_on(device: str) -> Iterator[None]:
 
 
 def _could_be_rounded(model: Any) -> int:
-    """Parameters of the layers that `base_bits` takes (methods/quantized.py)."""
-    names = linear_layers(model, trained_whole(model))
-    layers = (model.get_submodule(name) for name in names)
-    return sum(layer.weight.numel() for layer in layers if isinstance(layer, nn.Linear))
+    """Parameters of the layers that `base_bits` takes."""
+    layers = rounded_layers(model, trained_whole(model)).values()
+    return sum(layer.weight.numel() for layer in layers)
 
 
 def _usual_length(task: Task, done: Mapping[str, Artifact | None]) -> float:

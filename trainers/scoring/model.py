@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from trainers.tasks.predictor import Predictor
 
-BASES = (artifacts.BASE, "pretrain")
-"""Parents of which one is what a model was trained from, if that is of the workspace."""
+PRETRAIN = "pretrain"
+"""The stage whose model a training begins with, where none is named."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +94,8 @@ class Model:
         known = self._published.manifest
         settings = known.inputs["finetune"]
         named = settings.get("base")
-        parents = {stage: self._parent(stage) for stage in BASES if stage in known.parents}
+        stages = (artifacts.BASE, PRETRAIN)
+        parents = {stage: self._parent(stage) for stage in stages if stage in known.parents}
         for stage, parent in parents.items():
             if parent is None:
                 raise UserError(
@@ -109,7 +110,7 @@ class Model:
                     f"{self.id}: finetune.base: {named!r} is not here, or another one than "
                     "it was trained from; put that in its place"
                 )
-        weights = functools.partial(base_folder, named, parents, *BASES)
+        weights = functools.partial(base_folder, named, parents, PRETRAIN)
         return dataclasses.replace(self, weights=weights)
 
     def load(self, device: "torch.device") -> "Predictor":

@@ -108,11 +108,8 @@ class ScorePart:
     ) -> Outcome:
         split = part["split"]
         some = self.rows(split)[part["first"] : part["stop"]].to_pylist()
-        with forwards:
-            values = predictor.references(some, is_rendered=split != TEST)
-        progress.update(len(some), 0, "rows", part=number)
-        ids = [row["id"] for row in some] if split == TEST else []
-        return {"rows": len(some), "failures": {}, REFERENCE: values, "ids": ids}
+        outcome = _asked(predictor, some, split != TEST, number, progress, forwards)
+        return {**outcome, "ids": [row["id"] for row in some] if split == TEST else []}
 
     def rows(self, split: str) -> pa.Table:
         source = self.examples if split == TEST else self.rendered
@@ -136,11 +133,23 @@ def asked_rows(
 def ask_part(
     predictor: Any, number: int, part: Part, progress: Progress, forwards: Forwards
 ) -> Outcome:
+    """A part that has its rows, which are not rendered."""
+    return _asked(predictor, part["rows"], False, number, progress, forwards)
+
+
+def _asked(
+    predictor: Any,
+    rows: Sequence[Row],
+    is_rendered: bool,
+    number: int,
+    progress: Progress,
+    forwards: Forwards,
+) -> Outcome:
     """Log-probabilities of both answers of each row of a part."""
     with forwards:
-        values = predictor.references(part["rows"], is_rendered=False)
-    progress.update(len(values), 0, "rows", part=number)
-    return {"rows": len(values), "failures": {}, REFERENCE: values}
+        values = predictor.references(rows, is_rendered=is_rendered)
+    progress.update(len(rows), 0, "rows", part=number)
+    return {"rows": len(rows), "failures": {}, REFERENCE: values}
 
 
 def with_reference(rows: Sequence[Row], reference: Artifact | None) -> Sequence[Row]:

@@ -501,7 +501,8 @@ def test_an_evaluation_is_told_with_the_place_of_its_report(
 ) -> None:
     storage, task = Storage.at("mill"), {"finetune": {"task": "classify"}}
     examples = {"examples": published(storage, "examples/demo-examples-0c").id}
-    model = published(storage, "model/demo-finetune-0a", parents=examples, inputs=task)
+    card = {"raymill.json": "{}"}
+    model = published(storage, "model/demo-finetune-0a", card, examples, inputs=task)
     made = published(
         storage,
         "evaluation/demo-evaluate-0b",

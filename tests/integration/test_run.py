@@ -140,15 +140,17 @@ def test_status_tells_what_was_done(first_run, raymill, workspace):
         assert found[stage]["artifact"] in page.read_text("utf-8")
 
 
-def test_a_model_is_evaluated_and_promoted_by_hand(first_run, raymill, copied, data, tmp_path):
+def test_a_model_is_evaluated_and_promoted_by_hand(
+    first_run, raymill, raymill_at_head, copied, data, tmp_path
+):
     copied("examples", "finetune")
     model, own = stages(first_run)["finetune"]["artifact"], ("--workspace", str(tmp_path))
     unknown = raymill("promote", model, *own)
     assert f"run `raymill evaluate {model}` first" in unknown.stderr
-    evaluated = raymill("evaluate", model, *own)
+    evaluated = raymill_at_head("evaluate", model, *own)
     assert evaluated.answer["test"] == stages(first_run)["evaluate"]["metrics"]["test"]
     assert "Loading weights" not in evaluated.stderr, "that is in the run's log"
-    on_file = raymill("evaluate", model, "--data", str(data / "reviews.jsonl.gz"), *own)
+    on_file = raymill_at_head("evaluate", model, "--data", str(data / "reviews.jsonl.gz"), *own)
     assert on_file.status == 0, on_file.stderr
     assert on_file.answer["rows"]["trained_on"] > 100
     assert "of the rows are among those that" in on_file.stderr
@@ -157,14 +159,14 @@ def test_a_model_is_evaluated_and_promoted_by_hand(first_run, raymill, copied, d
 
 
 def test_a_base_from_elsewhere_is_fine_tuned(
-    first_run, raymill, recipe, copied, workspace, tmp_path
+    first_run, raymill, raymill_at_head, recipe, copied, workspace, tmp_path
 ):
     copied("examples")
     base = workspace / stages(first_run)["pretrain"]["artifact"]
     settings = ("pretrain=null", "tune=null", "serve=null", f"finetune.base={base}")
     settings += ("finetune.evaluation.without_pretraining=false",)
     overrides = [f"--set={setting}" for setting in settings]
-    outcome = raymill("finetune", str(recipe), "--workspace", str(tmp_path), *overrides)
+    outcome = raymill_at_head("finetune", str(recipe), "--workspace", str(tmp_path), *overrides)
     assert outcome.status == 0, outcome.stderr
     assert list(stages(outcome)) == ["examples", "finetune"]
     tuned = tmp_path / stages(outcome)["finetune"]["artifact"]
@@ -176,7 +178,7 @@ def test_a_base_from_elsewhere_is_fine_tuned(
     copied("finetune")
     models = [stages(outcome)["finetune"]["artifact"], stages(first_run)["finetune"]["artifact"]]
     own = ("--workspace", str(tmp_path))
-    compared = raymill("evaluate", models[0], "--against", models[1], *own)
+    compared = raymill_at_head("evaluate", models[0], "--against", models[1], *own)
     assert compared.status == 0, compared.stderr
     difference = compared.answer["comparison"]["metrics"]["accuracy"]
     low, high = difference["interval"]

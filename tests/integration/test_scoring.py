@@ -32,7 +32,7 @@ from trainers.scoring.workers import TRIES, PartsDone, Room, score_parts
 from trainers.tasks.classify.spec import Classify
 from trainers.tasks.predictor import load
 
-FILES, ROWS = 120, 400
+FILES, ROWS = 60, 400
 
 
 @pytest.fixture(scope="module")

@@ -1,65 +1,20 @@
 """A recipe as a Ray job, on a real `ray start --head`."""
 
-import os
 import shlex
 import subprocess
-import sys
-import tempfile
-import urllib.request
-from pathlib import Path
 
-import pytest
-
-from serving.rollout.ingress import free_ports
-from tests.integration.command import ROOT, Program, until
-
-RAY = str(Path(sys.executable).parent / "ray")
-
-
-@pytest.fixture(scope="module")
-def head():
-    """A one-node cluster with a dashboard. Its own folder has jobs find it, not the Ray that was
-    started last on this machine."""
-    folder = tempfile.TemporaryDirectory(prefix="ray-")  # Ray's sockets have no room for more
-    gcs, dashboard, agent, client = free_ports(4)
-    environment = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "RAY_AUTH_MODE": "disabled",
-        "RAY_USAGE_STATS_ENABLED": "0",
-    }
-    program = Program(
-        [RAY, "start", "--head", "--block", "--num-cpus=2", f"--port={gcs}",
-         f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}",
-         f"--ray-client-server-port={client}", f"--temp-dir={folder.name}"],
-        subprocess.DEVNULL, environment,
-    )  # fmt: skip
-    address = f"http://127.0.0.1:{dashboard}"
-
-    def is_up():
-        assert program.process.poll() is None, "ray start ended"
-        try:
-            return urllib.request.urlopen(f"{address}/api/version", timeout=30).status == 200
-        except OSError:
-            return False
-
-    until(is_up)
-    yield address, environment
-    program.end()  # it would take half a minute to end by itself
-    folder.cleanup()
+from tests.integration.command import RAY, ROOT
 
 
 def test_submit_follows_the_log_and_carries_the_status(head, raymill, recipe, tmp_path):
-    address, _ = head
-    arguments = ("submit", str(recipe), "--address", address, "--workspace", str(tmp_path))
+    arguments = ("submit", str(recipe), "--address", head.dashboard, "--workspace", str(tmp_path))
     failed = raymill(*arguments, "--until", "examples", "--set", "finetune.labels=[good, fair]")
     assert failed.status == 2
     assert "label 'bad' is not in finetune.labels (good, fair)" in failed.stderr
 
 
 def test_a_job_goes_on_by_itself_and_is_followed_by_its_id(head, raymill, recipe, tmp_path):
-    address, _ = head
-    arguments = ("--workspace", str(tmp_path), "--until", "examples")
+    address, arguments = head.dashboard, ("--workspace", str(tmp_path), "--until", "examples")
     taken = raymill("submit", str(recipe), "--address", address, *arguments, "--detach")
     assert taken.status == 0, taken.stderr
     assert f"--follow {taken.answer['job']} --address {address}" in taken.stderr
@@ -76,12 +31,11 @@ def test_a_job_goes_on_by_itself_and_is_followed_by_its_id(head, raymill, recipe
 
 
 def test_plain_ray_job_submit(head, recipe, tmp_path):
-    address, environment = head
     command = f"python -m cluster run {recipe} --until examples --workspace {tmp_path}"
     finished = subprocess.run(
-        [RAY, "job", "submit", "--address", address, "--working-dir", ".", "--",
+        [RAY, "job", "submit", "--address", head.dashboard, "--working-dir", ".", "--",
          *shlex.split(command)],
-        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900, check=False,
+        cwd=ROOT, env=head.environment, capture_output=True, text=True, timeout=900, check=False,
     )  # fmt: skip
     assert finished.returncode == 0, finished.stdout + finished.stderr
     assert list(tmp_path.glob("examples/tiny-examples-*/manifest.json"))

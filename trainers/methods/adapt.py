@@ -31,7 +31,6 @@ from peft.utils import (
 )
 from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
 
 from cluster.errors import UserError
 from trainers.methods import bottleneck, quantized, virtual_tokens
@@ -47,7 +46,7 @@ from trainers.methods.config import (
     PTuning,
     VirtualTokens,
 )
-from trainers.models.build import TASK_HEADS
+from trainers.methods.layers import linear_layers, trained_whole
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -106,37 +105,6 @@ def adapt(
     return Adapted(model, adapter, base, peft, whole)
 
 
-def trained_whole(model: "PreTrainedModel") -> list[str]:
-    """The names of the modules that are trained as they are: those of a head that is of a task,
-    and those that the base had no weights for."""
-    body, names = model.base_model, []
-    if type(model).__name__.endswith(TASK_HEADS):
-        names = [
-            name
-            for name, child in model.named_children()
-            if child is not body and any(True for _ in child.parameters())
-        ]
-    absent = {name.rpartition(".")[0] for name in getattr(model, "absent_in_base", ())}
-    return names + sorted(name for name in absent if not _is_inside(name, names))
-
-
-def _is_inside(name: str, modules: Sequence[str]) -> bool:
-    return any(name == module or name.startswith(f"{module}.") for module in modules)
-
-
-def linear_layers(model: "PreTrainedModel", whole: Sequence[str]) -> list[str]:
-    """The names of all layers that multiply by a matrix, but for the output layer and what is
-    trained whole."""
-    output = model.get_output_embeddings()
-    return [
-        name
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear | Conv1D)
-        and module is not output
-        and not _is_inside(name, whole)
-    ]
-
-
 def _config(model: "PreTrainedModel", adapter: Adapting, whole: list[str]) -> PeftConfig:
     shared: dict[str, Any] = {"task_type": _task_type(model), "modules_to_save": whole[:] or None}
     if isinstance(adapter, LowRank):
@@ -180,12 +148,12 @@ def _task_type(model: "PreTrainedModel") -> TaskType:
     for end, task_type in TASK_TYPES.items():
         if type(model).__name__.endswith(end):
             return task_type
-    is_both = getattr(model.config, "is_encoder_decoder", False)
+    is_both = model.config.is_encoder_decoder
     return TaskType.SEQ_2_SEQ_LM if is_both else TaskType.CAUSAL_LM
 
 
 def _targets(model: "PreTrainedModel", adapter: LowRank, whole: Sequence[str]) -> list[str]:
-    known = linear_layers(model, whole)
+    known = [*linear_layers(model, whole)]
     if adapter.targets == "all-linear":
         return known
     chosen = []
@@ -216,7 +184,7 @@ def _scaled(model: "PreTrainedModel") -> dict[str, Any]:
 
 def _refuse_prefix(model: "PreTrainedModel") -> None:
     kind = model.config.model_type
-    if getattr(model.config, "is_encoder_decoder", False):
+    if model.config.is_encoder_decoder:
         raise UserError(
             f"finetune.method: prefix is not for encoder-decoders such as {kind!r} yet; take "
             "prompt, p_tuning or lora"

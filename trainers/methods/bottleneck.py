@@ -48,14 +48,12 @@ def attach(model: "PreTrainedModel", size: int, whole: Sequence[str]) -> None:
 
     model.requires_grad_(False)
     for name in whole:
-        parent, _, own = name.rpartition(".")
         wrapped = ModulesToSaveWrapper(model.get_submodule(name), "default")
         wrapped.set_adapter("default")
-        setattr(model.get_submodule(parent), own, wrapped)
+        model.set_submodule(name, wrapped)
     for name, layer in [*model.named_modules()]:
         if name.endswith(tuple(f".{end}" for end in ENDS[kind])):
-            parent, _, own = name.rpartition(".")
-            setattr(model.get_submodule(parent), own, WithBottleneck(layer, size))
+            model.set_submodule(name, WithBottleneck(layer, size))
 
 
 class WithBottleneck(nn.Module):

@@ -40,7 +40,7 @@ def inputs(config: Any) -> dict[str, Tensor]:
     drawn = torch.Generator().manual_seed(0)
     ids = torch.randint(config.vocab_size, (ROWS, TOKENS), generator=drawn)
     probe = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    if getattr(config, "is_encoder_decoder", False):
+    if config.is_encoder_decoder:
         probe["decoder_input_ids"] = ids.flip(1)
     return probe
 

@@ -6,29 +6,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch import nn
 
 from cluster.errors import UserError
+from trainers.methods.layers import rounded_layers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def rounded_layers(model: "PreTrainedModel", kept: Sequence[str]) -> dict[str, nn.Linear]:
-    """By name the layers whose weights are rounded: the linear ones, but for the output layer and
-    those that are kept."""
-    output = model.get_output_embeddings()
-    return {
-        name: layer
-        for name, layer in model.named_modules()
-        if type(layer) is nn.Linear
-        and layer is not output
-        and not any(name == one or name.startswith(f"{one}.") for one in kept)
-    }
-
-
 def quantize(
-    model: "PreTrainedModel", bits: Literal[4, 8], kept: Sequence[str], device: torch.device
+    model: "PreTrainedModel", bits: Literal[4, 8], whole: Sequence[str], device: torch.device
 ) -> None:
     """Puts layers of rounded weights, on this device, in place of those that are rounded: NF4 with
     a second rounding of its scales, or int8 with outliers in 16 bits. Raises UserError."""
@@ -39,7 +26,7 @@ def quantize(
             f"finetune.method.base_bits: {bits} needs bitsandbytes; pip install "
             "'raymill[quantized]' on every node"
         ) from error
-    for name, layer in rounded_layers(model, kept).items():
+    for name, layer in rounded_layers(model, whole).items():
         sizes = layer.in_features, layer.out_features, layer.bias is not None
         rounded: Any
         if bits == 4:
@@ -58,6 +45,5 @@ def quantize(
                 layer.weight.data, requires_grad=False, has_fp16_weights=False
             )
         rounded.bias = layer.bias
-        parent, _, own = name.rpartition(".")
-        setattr(model.get_submodule(parent), own, rounded.to(device))  # which rounds
+        model.set_submodule(name, rounded.to(device))  # which rounds
     setattr(model, f"is_loaded_in_{bits}bit", True)  # by which PEFT chooses its layers

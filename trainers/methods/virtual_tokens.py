@@ -23,7 +23,7 @@ def takes_cache(model: "PreTrainedModel") -> bool:
 
 def attach(model: "PreTrainedModel", peft: "PeftModel") -> None:
     """Has the model's body take in the virtual tokens of its PEFT view."""
-    is_both = getattr(model.config, "is_encoder_decoder", False)
+    is_both = model.config.is_encoder_decoder
     body: Any = model.get_encoder() if is_both else model.base_model
     in_front = InFront(model, peft, body)
     model.virtual_tokens = in_front

@@ -20,8 +20,8 @@ from trainers.corpora.tokens import tokenizer as tokenizers
 from trainers.corpora.tokens.pack import read_arrow
 from trainers.engine import attention
 from trainers.engine.training_config import Training
-from trainers.methods.adapt import adapt, trained_whole
-from trainers.methods.quantized import rounded_layers
+from trainers.methods.adapt import adapt
+from trainers.methods.layers import rounded_layers, trained_whole
 from trainers.models import build, chunked_loss
 from trainers.models.lean_imports import transformers
 from trainers.planning import synthetic_corpus
@@ -97,7 +97,7 @@ def measure(
             parameters,
             build.trained_count(model),
             rounded,
-            bool(getattr(build.parts(model)[""].config, "is_encoder_decoder", False)),
+            build.parts(model)[""].config.is_encoder_decoder,
             aligned(*traces),
             _usual_length(task, done) if section == "finetune" else 1.0,
         )

@@ -26,13 +26,13 @@ LEARNED, CONTEXT, LINE_FEED = "+", " ", "↵"
 """What a line of a row begins with, and what stands for its own line feeds."""
 
 
-class Part(NamedTuple):
-    """Of a sequence, or all of it."""
+class MarkedTokens(NamedTuple):
+    """A sequence, or one of the texts that it consists of, such as the answer that was chosen."""
 
     name: str
     input_ids: Sequence[int]
     learned: Sequence[bool]
-    """Of each token whether it is."""
+    """Whether each token is learned."""
 
     def __str__(self) -> str:
         return f"{self.name}: {len(self.learned):,} tokens, {sum(self.learned):,} learned"
@@ -62,32 +62,32 @@ def show_row(recipe: Recipe, number: int) -> dict[str, Any]:
     lines = [f"{title}; what is learned begins with {LEARNED}"]
     lines += [f"noted: {what} {count:,}" for what, count in made.noted.items()]
     for place, sequence in enumerate(made.sequences, 1):
-        for part in parts_of(sequence, f"sequence {place} of {len(made.sequences)}"):
-            lines += [str(part), *marked(part, decode)]
+        for tokens in marked_tokens(sequence, f"sequence {place} of {len(made.sequences)}"):
+            lines += [str(tokens), *marked_lines(tokens, decode)]
     shown |= {"noted": {**made.noted}, "sequences": [*map(dict, made.sequences)]}
     return {**shown, "text": "\n".join(lines)}
 
 
-def parts_of(sequence: Mapping[str, Sequence[Any]], name: str) -> list[Part]:
-    """Of a sequence as a Task renders it: one of ids with marks, or two answers to a prompt, each
-    behind it; or what an encoder reads, and the labels that its decoder learns. Pure."""
+def marked_tokens(sequence: Mapping[str, Sequence[Any]], name: str) -> list[MarkedTokens]:
+    """The texts of a sequence as a Task renders it: one, or two answers to a prompt, each behind
+    it; or what an encoder reads, and what its decoder learns to write. Pure."""
     ids = sequence["input_ids"]
     if "labels" in sequence:
         labels = sequence["labels"]
-        source = Part("source", ids, [False] * len(ids))
-        return [source, Part("target", labels, [True] * len(labels))]
-    whole = Part(name, ids, sequence["learned"])
+        source = MarkedTokens("source", ids, [False] * len(ids))
+        return [source, MarkedTokens("target", labels, [True] * len(labels))]
+    whole = MarkedTokens(name, ids, sequence["learned"])
     if "lengths" not in sequence:
         return [whole]
     chosen, _ = sequence["lengths"]
     cuts = {"chosen": slice(chosen), "rejected": slice(chosen, None)}
-    return [Part(side, ids[cut], whole.learned[cut]) for side, cut in cuts.items()]
+    return [MarkedTokens(side, ids[cut], whole.learned[cut]) for side, cut in cuts.items()]
 
 
-def marked(part: Part, decode: Callable[[Sequence[int]], str]) -> Iterator[str]:
+def marked_lines(tokens: MarkedTokens, decode: Callable[[Sequence[int]], str]) -> Iterator[str]:
     """Lines of text, in each of which all tokens are learned, or none. Pure."""
-    tokens = zip(part.input_ids, part.learned, strict=True)
-    for is_learned, run in itertools.groupby(tokens, lambda pair: pair[1]):
+    pairs = zip(tokens.input_ids, tokens.learned, strict=True)
+    for is_learned, run in itertools.groupby(pairs, lambda pair: pair[1]):
         mark = LEARNED if is_learned else CONTEXT
         *ended, last = decode([id_ for id_, _ in run]).split("\n")
         yield from (f"{mark} {line}{LINE_FEED}" for line in ended)

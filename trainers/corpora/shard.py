@@ -30,7 +30,7 @@ from trainers.corpora.hashing import distinct
 from trainers.corpora.report.corpus import corpus_page
 from trainers.corpora.report.figures import corpus_figures
 from trainers.corpora.steps import near_dedup, quotes, select
-from trainers.corpora.steps.clean_parts import Part, clean, parts_of
+from trainers.corpora.steps.clean_parts import SourcePart, clean, parts_of
 from trainers.corpora.steps.shard_assignment import SPLITS, Piece
 from trainers.corpora.steps.write_shards import (
     TOKENIZER,
@@ -84,7 +84,7 @@ def _base_tokenizer(job: StageJob) -> Any:
 
 
 def _drop(
-    job: StageJob, parts: list[Part], counts: dict[str, Counts], further: list[str]
+    job: StageJob, parts: list[SourcePart], counts: dict[str, Counts], further: list[str]
 ) -> dict[str, Any] | None:
     """Drops what stands elsewhere too, or is held out, or stands in `further` evaluation texts;
     returns figures of near duplicates."""
@@ -109,7 +109,7 @@ def _drop(
 
 
 def _choose(
-    job: StageJob, parts: list[Part], counts: dict[str, Counts]
+    job: StageJob, parts: list[SourcePart], counts: dict[str, Counts]
 ) -> tuple[Pieces, dict[str, dict[str, Any]]]:
     """The chosen documents in pieces; by source their characters by split, and their lengths."""
     pieces: dict[str, dict[str, list[Piece]]] = {split: {} for split in SPLITS}

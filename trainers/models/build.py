@@ -132,10 +132,10 @@ def remarks(model: Any) -> tuple[str, ...]:
     return kept
 
 
-Part = Literal["head", "last layer"]
+HeadPart = Literal["head", "last layer"]
 
 
-def _to_begin_anew(known: Any, head: str, config: dict[str, Any]) -> Part | None:
+def _to_begin_anew(known: Any, head: str, config: dict[str, Any]) -> HeadPart | None:
     """What of a base's head has another meaning than in the model to be, by the base's config."""
     kind = head.removeprefix("AutoModel")
     heads = {end for name in known.architectures or () for end in TASK_HEADS if name.endswith(end)}
@@ -146,7 +146,9 @@ def _to_begin_anew(known: Any, head: str, config: dict[str, Any]) -> Part | None
     return "last layer" if config.get("label2id", known.label2id) != known.label2id else None
 
 
-def _loaded(folder: str, source: str, kind: Any, config: dict[str, Any], anew: Part | None) -> Any:
+def _loaded(
+    folder: str, source: str, kind: Any, config: dict[str, Any], anew: HeadPart | None
+) -> Any:
     """The model in a folder or of a hub id, made of this source; `absent_in_base` names the weights
     that are not in it. Raises UserError where other weights than those that begin anew are not of
     the sizes that its config says."""
@@ -174,7 +176,7 @@ def _loaded(folder: str, source: str, kind: Any, config: dict[str, Any], anew: P
     return model
 
 
-def _head_layers(model: "PreTrainedModel", part: Part) -> Iterator[Any]:
+def _head_layers(model: "PreTrainedModel", part: HeadPart) -> Iterator[Any]:
     """The layers of a model's head, or of them the one that has an output for each label."""
     body = set(model.base_model.modules())
     for layer in model.modules():

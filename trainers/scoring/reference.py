@@ -24,7 +24,7 @@ from trainers.finetune import task
 from trainers.scoring.answers import Forwards, Row
 from trainers.scoring.evaluation.score_rows import outcomes_of
 from trainers.scoring.model import Model
-from trainers.scoring.workers import Outcome, Part, Room
+from trainers.scoring.workers import Outcome, Room, WorkPart
 from trainers.tasks.spec import TaskSection
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ TEST = "test"
 def run(job: StageJob) -> dict[str, Any]:
     settings: TaskSection = job.recipe.finetune
     examples, rendered = job.parents["examples"], job.parents["render"]
-    work = ScorePart(examples, rendered)
+    work = AskSplits(examples, rendered)
     sizes = {split: work.rows(split).num_rows for split in settings.asked_of_base}
     parts = dict(enumerate(_parts(sizes)))
     base = Base(job.recipe, job.parents)
@@ -59,7 +59,7 @@ def run(job: StageJob) -> dict[str, Any]:
     return {"rows": sizes}
 
 
-def _parts(sizes: Mapping[str, int]) -> Iterator[Part]:
+def _parts(sizes: Mapping[str, int]) -> Iterator[WorkPart]:
     for split, size in sizes.items():
         for first in range(0, size, PART_ROWS):
             yield {"split": split, "first": first, "stop": min(size, first + PART_ROWS)}
@@ -92,8 +92,9 @@ class Base:
 
 
 @dataclasses.dataclass(frozen=True)
-class ScorePart:
-    """Rows of a split: those that are trained on as the stage `render` made them."""
+class AskSplits:
+    """Asks the base about rows of the splits: of those that are trained on, as the stage `render`
+    made them. Picklable."""
 
     examples: Artifact
     rendered: Artifact
@@ -102,7 +103,7 @@ class ScorePart:
         self,
         predictor: Any,
         number: int,
-        part: Part,
+        part: WorkPart,
         progress: Progress,
         forwards: Forwards,
     ) -> Outcome:
@@ -131,7 +132,7 @@ def asked_rows(
 
 
 def ask_part(
-    predictor: Any, number: int, part: Part, progress: Progress, forwards: Forwards
+    predictor: Any, number: int, part: WorkPart, progress: Progress, forwards: Forwards
 ) -> Outcome:
     """A part that has its rows, which are not rendered."""
     return _asked(predictor, part["rows"], False, number, progress, forwards)

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 TRIES = 4
 """Of a part whose worker dies with it."""
 
-Part = Mapping[str, Any]
-"""As plain JSON."""
+WorkPart = Mapping[str, Any]
+"""What a worker does at once, as plain JSON."""
 Outcome = dict[str, Any]
 """The same: `rows` that were answered, `failures` by reason, and what else its Work makes."""
 
@@ -53,7 +53,7 @@ class Work(Protocol):
         self,
         predictor: "Predictor",
         number: int,
-        part: Part,
+        part: WorkPart,
         progress: Progress,
         forwards: Forwards,
     ) -> Outcome: ...
@@ -122,7 +122,7 @@ def allocate(room: Room, parts: int) -> Workers:
 
 
 def score_parts(
-    model: Loadable, work: Work, parts: Mapping[int, Part], room: Room, done: "PartsDone"
+    model: Loadable, work: Work, parts: Mapping[int, WorkPart], room: Room, done: "PartsDone"
 ) -> None:
     """Does the parts, given by their numbers, and adds their outcomes to those that are `done`."""
     workers = allocate(room, len(parts))
@@ -138,7 +138,7 @@ def _described(workers: Workers, parts: int) -> str:
 
 
 def _outcomes(
-    model: Loadable, work: Work, parts: Mapping[int, Part], workers: Workers, progress: Progress
+    model: Loadable, work: Work, parts: Mapping[int, WorkPart], workers: Workers, progress: Progress
 ) -> Iterator[Outcome]:
     import ray
     import ray.data

@@ -12,7 +12,7 @@ import pytest
 from cluster.errors import UserError
 from tests.conversations import TOYS, toy_tokenizer
 from trainers.corpora.config import Corpora
-from trainers.show_row import marked, parts_of, show_row
+from trainers.show_row import marked_lines, marked_tokens, show_row
 from trainers.tasks.conversations.renderer import Renderer
 from trainers.tasks.conversations.rows import ConversationRows
 
@@ -121,17 +121,17 @@ def test_without_a_base_there_is_no_tokenizer(recipe: Any) -> None:
 
 
 def test_an_encoder_reads_and_its_decoder_learns() -> None:
-    parts = parts_of({"input_ids": [1, 2], "labels": [3]}, "sequence 1 of 1")
-    assert parts == [("source", [1, 2], [False, False]), ("target", [3], [True])]
-    assert [*map(str, parts)] == ["source: 2 tokens, 0 learned", "target: 1 tokens, 1 learned"]
-    lines = [line for part in parts for line in marked(part, lambda ids: f"{ids}\n")]
+    texts = marked_tokens({"input_ids": [1, 2], "labels": [3]}, "sequence 1 of 1")
+    assert texts == [("source", [1, 2], [False, False]), ("target", [3], [True])]
+    assert [*map(str, texts)] == ["source: 2 tokens, 0 learned", "target: 1 tokens, 1 learned"]
+    lines = [line for tokens in texts for line in marked_lines(tokens, lambda ids: f"{ids}\n")]
     assert lines == ["  [1, 2]↵", "+ [3]↵"]
 
 
 def test_two_answers_stand_apart_each_behind_the_prompt() -> None:
     learned = [False, True, False, True, True]
     sequence = {"input_ids": [1, 2, 1, 3, 4], "learned": learned, "lengths": [2, 3]}
-    assert parts_of(sequence, "sequence 1 of 1") == [
+    assert marked_tokens(sequence, "sequence 1 of 1") == [
         ("chosen", [1, 2], [False, True]),
         ("rejected", [1, 3, 4], [False, True, True]),
     ]

@@ -27,7 +27,7 @@ from trainers.corpora.examples.task_rows import TaskRows
 from trainers.corpora.examples.weak import Labelling
 from trainers.corpora.reading.config import SOURCE, Source
 from trainers.corpora.steps import near_dedup
-from trainers.corpora.steps.clean_parts import DOCUMENTS, LEFT, Part
+from trainers.corpora.steps.clean_parts import DOCUMENTS, LEFT, SourcePart
 from trainers.corpora.steps.parallel import each
 from trainers.corpora.tokens.pack import write_arrow
 
@@ -126,7 +126,7 @@ def _difference(copies: Sequence[Copy]) -> str | None:
 def merge(
     job: StageJob,
     buckets: Mapping[str, range],
-    parts: Sequence[Part],
+    parts: Sequence[SourcePart],
     origins: Mapping[str, Origin],
     task: TaskRows,
 ) -> Iterator[tuple[str, Any]]:

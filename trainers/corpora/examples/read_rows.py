@@ -22,7 +22,7 @@ from trainers.corpora.examples.label_values import mapped, refusal_of_labels
 from trainers.corpora.examples.task_rows import TaskRows
 from trainers.corpora.reading.config import Source
 from trainers.corpora.reading.readers import Document, read
-from trainers.corpora.steps.clean_parts import Part
+from trainers.corpora.steps.clean_parts import SourcePart
 from trainers.corpora.steps.parallel import each
 from trainers.corpora.steps.shuffle import hash_range
 from trainers.corpora.text_batches import batched
@@ -49,7 +49,7 @@ class Read:
 
 
 def read_rows(
-    job: StageJob, parts: Sequence[Part], sources: Mapping[str, Source], task: TaskRows
+    job: StageJob, parts: Sequence[SourcePart], sources: Mapping[str, Source], task: TaskRows
 ) -> Read:
     """Reads all parts. Raises UserError for a label that cannot be taken."""
     clean, draft = job.recipe.corpora.clean, job.draft
@@ -59,7 +59,7 @@ def read_rows(
         if source.weak_labels is not None
     }
 
-    def read_part(name: str, part: Part) -> Any:
+    def read_part(name: str, part: SourcePart) -> Any:
         source, counts = sources[part.source], Counts()
         documents = task.checked(read(source, part.origin, task.optional_roles))
         documents = cleaned(documents, clean, counts, too_short_or_long, task.cleaned_document)

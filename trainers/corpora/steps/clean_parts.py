@@ -24,8 +24,8 @@ KEY = np.dtype([("key", np.uint64), ("part", np.int32), ("row", np.int64)])
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
-    """Some of the documents of a source, such as those of one file."""
+class SourcePart:
+    """A part of a source, such as one file, among the parts of all sources."""
 
     number: int
     """Its place in the recipe's order."""
@@ -38,7 +38,7 @@ class Part:
         return f"{self.number:06d}"
 
 
-def parts_of(job: StageJob, sources: Mapping[str, Source]) -> list[Part]:
+def parts_of(job: StageJob, sources: Mapping[str, Source]) -> list[SourcePart]:
     """What is read of these sources, in the recipe's order. A run that goes on after a kill reads
     the same, even if a branch on the hub has moved."""
     record = f"{job.draft.work}/parts.json"
@@ -51,7 +51,7 @@ def parts_of(job: StageJob, sources: Mapping[str, Source]) -> list[Part]:
         job.storage.write(record, json.dumps(found, ensure_ascii=False).encode())
         _tell_commits(job, found)
     return [
-        Part(number, source, reading.Part(**origin))
+        SourcePart(number, source, reading.Part(**origin))
         for number, (source, origin) in enumerate(json.loads(job.storage.read(record)))
     ]
 
@@ -65,12 +65,12 @@ def _tell_commits(job: StageJob, found: list[tuple[str, dict[str, Any]]]) -> Non
             )
 
 
-def clean(job: StageJob, parts: list[Part]) -> dict[str, Counts]:
+def clean(job: StageJob, parts: list[SourcePart]) -> dict[str, Counts]:
     """Writes the documents of every part; returns what was dropped, by source."""
     corpora: Corpora = job.recipe.corpora
     draft = job.draft
 
-    def clean_part(name: str, part: Part) -> Any:
+    def clean_part(name: str, part: SourcePart) -> Any:
         counts = Counts()
         kept = cleaned(
             read(corpora.sources[part.source].of_texts, part.origin), corpora.clean, counts

@@ -27,7 +27,7 @@ from trainers.corpora.duplicates import components, minhash
 from trainers.corpora.duplicates.components import Edges
 from trainers.corpora.hashing import mix
 from trainers.corpora.steps import document_file
-from trainers.corpora.steps.clean_parts import DOCUMENTS, LEFT, Part
+from trainers.corpora.steps.clean_parts import DOCUMENTS, LEFT, SourcePart
 from trainers.corpora.steps.document_file import DocumentFile
 from trainers.corpora.steps.parallel import each
 from trainers.corpora.steps.shard_assignment import cut
@@ -53,7 +53,7 @@ BANDS, SKETCHES, SIZES, DUPLICATES = "near/bands", "near/sketches", "near/sizes"
 
 def find(
     job: StageJob,
-    parts: list[Part],
+    parts: list[SourcePart],
     documents: int,
     held_out: Iterable[str],
     similarity: float,
@@ -79,7 +79,7 @@ def match(job: StageJob, names: list[str], documents: int, similarity: float) ->
     _match(job, names, buckets(documents, MATCHED_TOGETHER), similarity)
 
 
-def duplicates_of(draft: Draft, part: Part) -> Records:
+def duplicates_of(draft: Draft, part: SourcePart) -> Records:
     """The near duplicates of a part: `place` among its kept documents, and whether they are like
     one that is held out."""
     return collect(

@@ -27,7 +27,7 @@ from trainers.corpora.cleaning.documents import (
 )
 from trainers.corpora.config import Corpora
 from trainers.corpora.steps import near_dedup, quotes
-from trainers.corpora.steps.clean_parts import DOCUMENTS, KEY, KEYS, LEFT, Part
+from trainers.corpora.steps.clean_parts import DOCUMENTS, KEY, KEYS, LEFT, SourcePart
 from trainers.corpora.steps.document_file import DocumentFile, Rows
 from trainers.corpora.steps.parallel import each
 from trainers.corpora.steps.shard_assignment import SPLITS, Keys, cut, is_held_out, repeated
@@ -39,7 +39,7 @@ rows of a split."""
 DROP = np.dtype([("row", np.int64), ("held_out", np.bool_)])
 
 
-def exact(job: StageJob, parts: list[Part], documents: int, held_out: Keys) -> None:
+def exact(job: StageJob, parts: list[SourcePart], documents: int, held_out: Keys) -> None:
     """Deals the rows of equal and of held-out texts to their parts."""
     draft = job.draft
 
@@ -58,12 +58,12 @@ def exact(job: StageJob, parts: list[Part], documents: int, held_out: Keys) -> N
         pass
 
 
-def drop(job: StageJob, parts: list[Part]) -> Iterable[tuple[str, Counts]]:
+def drop(job: StageJob, parts: list[SourcePart]) -> Iterable[tuple[str, Counts]]:
     """Writes the rows of every part that are left; what was dropped, by source."""
     draft = job.draft
     looks_for_quotes = job.recipe.corpora.decontaminate is not None
 
-    def drop_of(name: str, part: Part) -> Any:
+    def drop_of(name: str, part: SourcePart) -> Any:
         documents = DocumentFile(draft.worked(DOCUMENTS) / f"{name}.arrow")
         counts = Counts()
         drops = collect(draft.worked(DROPS), range(part.number, part.number + 1), np.empty(0, DROP))
@@ -105,13 +105,15 @@ def _drop_quotes(job: StageJob, quoting: Mapping[str, Rows]) -> Iterator[tuple[s
         yield name, Counts.of(counts)
 
 
-def choose(job: StageJob, parts: list[Part]) -> Iterable[tuple[Part, Counts, dict[str, Any]]]:
+def choose(
+    job: StageJob, parts: list[SourcePart]
+) -> Iterable[tuple[SourcePart, Counts, dict[str, Any]]]:
     """Writes the rows of every part by split; yields what was dropped last, and of what is left
     `pieces` and `characters` by split, and `lengths`."""
     corpora: Corpora = job.recipe.corpora
     draft, seed = job.draft, job.recipe.seed
 
-    def choose_of(name: str, part: Part) -> Any:
+    def choose_of(name: str, part: SourcePart) -> Any:
         source = corpora.sources[part.source]
         documents = DocumentFile(draft.worked(DOCUMENTS) / f"{name}.arrow")
         rows = np.load(draft.worked(LEFT) / f"{name}.npy")

@@ -18,10 +18,10 @@ from trainers.scoring.model import Model
 from trainers.scoring.workers import (
     Loadable,
     Outcome,
-    Part,
     PartsDone,
     Room,
     Work,
+    WorkPart,
     score_parts,
 )
 
@@ -70,7 +70,7 @@ def records_of(
 def outcomes_of(
     model: Loadable,
     work: Work,
-    parts: Mapping[int, Part],
+    parts: Mapping[int, WorkPart],
     room: Room,
     progress: Progress,
     draft: Draft | None,

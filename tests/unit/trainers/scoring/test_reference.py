@@ -11,7 +11,7 @@ from cluster.store.artifacts import Artifact
 from cluster.store.storage import Storage
 from tests.fakes import Notes, published
 from trainers.corpora.tokens.pack import write_arrow
-from trainers.scoring.reference import REFERENCE, ScorePart, _parts, with_reference
+from trainers.scoring.reference import REFERENCE, AskSplits, _parts, with_reference
 
 
 class Counting:
@@ -49,7 +49,7 @@ def test_parts_are_all_rows_in_their_order() -> None:
 def test_rendered_rows_are_asked_about_as_they_are_trained_on(
     examples: Artifact, rendered: Artifact
 ) -> None:
-    work = ScorePart(examples, rendered)
+    work = AskSplits(examples, rendered)
     part = {"split": "train", "first": 1, "stop": 3}
     outcome = work(Counting(), 0, part, Notes(), contextlib.nullcontext())
     assert outcome["rows"] == 2
@@ -59,7 +59,7 @@ def test_rendered_rows_are_asked_about_as_they_are_trained_on(
 def test_rows_of_the_test_split_are_found_by_their_ids(
     examples: Artifact, rendered: Artifact, tmp_path: Path
 ) -> None:
-    work = ScorePart(examples, rendered)
+    work = AskSplits(examples, rendered)
     part = {"split": "test", "first": 0, "stop": 3}
     outcome = work(Counting(), 0, part, Notes(), contextlib.nullcontext())
     kept = published(Storage.at(str(tmp_path)), "reference/demo-reference-00")

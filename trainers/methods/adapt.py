@@ -148,8 +148,7 @@ def _task_type(model: "PreTrainedModel") -> TaskType:
     for end, task_type in TASK_TYPES.items():
         if type(model).__name__.endswith(end):
             return task_type
-    is_both = model.config.is_encoder_decoder
-    return TaskType.SEQ_2_SEQ_LM if is_both else TaskType.CAUSAL_LM
+    return TaskType.SEQ_2_SEQ_LM if model.config.is_encoder_decoder else TaskType.CAUSAL_LM
 
 
 def _targets(model: "PreTrainedModel", adapter: LowRank, whole: Sequence[str]) -> list[str]:

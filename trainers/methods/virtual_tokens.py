@@ -23,12 +23,12 @@ def takes_cache(model: "PreTrainedModel") -> bool:
 
 def attach(model: "PreTrainedModel", peft: "PeftModel") -> None:
     """Has the model's body take in the virtual tokens of its PEFT view."""
-    is_both = model.config.is_encoder_decoder
-    body: Any = model.get_encoder() if is_both else model.base_model
+    is_encoder_decoder = model.config.is_encoder_decoder
+    body: Any = model.get_encoder() if is_encoder_decoder else model.base_model
     in_front = InFront(model, peft, body)
     model.virtual_tokens = in_front
     body.register_forward_pre_hook(in_front.before, with_kwargs=True)
-    if is_both:
+    if is_encoder_decoder:
         decoder: Any = model.get_decoder()
         decoder.register_forward_pre_hook(in_front.before_decoder, with_kwargs=True)
     else:

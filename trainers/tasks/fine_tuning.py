@@ -49,8 +49,7 @@ class FineTuning(abc.ABC):
         """The model with a head, a class of Transformers; `config` are keys of its config."""
         model = build(self.start, head, self.loaded_tokenizer, **config)
         settings = self.settings
-        is_both = getattr(model.config, "is_encoder_decoder", False)
-        in_front = 0 if is_both else settings.tokens_in_front  # which stand before its encoder's
+        in_front = settings.in_front_of_max_length(model.config.is_encoder_decoder)
         refuse_longer(model, "finetune.max_length", settings.max_length, in_front)
         return model
 

@@ -157,9 +157,14 @@ class TaskSection(TaskRows, Training):
         return None if isinstance(self.method, Full) else self.method
 
     @property
-    def tokens_in_front(self) -> int:
-        """Virtual tokens, which take room of a model's positions."""
+    def virtual_tokens(self) -> int:
+        """Those that the method puts in front of what a model reads; they take positions of it."""
         return self.method.tokens if isinstance(self.method, VirtualTokens) else 0
+
+    def in_front_of_max_length(self, is_encoder_decoder: bool) -> int:
+        """Virtual tokens that max_length must leave room for. In an encoder-decoder they stand in
+        front of what its encoder reads, and max_length is of what its decoder writes."""
+        return 0 if is_encoder_decoder else self.virtual_tokens
 
     @property
     def served_by(self) -> ServedBy | None:
@@ -269,8 +274,7 @@ class TaskSection(TaskRows, Training):
                 f"{self.task} needs pretrain.objective: {' or '.join(self.objectives)}",
             )
         shape = recipe.pretrain.model
-        is_both = recipe.pretrain.objective == "span_corruption"
-        in_front = 0 if is_both else self.tokens_in_front  # which stand before its encoder's
+        in_front = self.in_front_of_max_length(recipe.pretrain.objective == "span_corruption")
         if shape is not None and self.max_length + in_front > shape.max_positions:
             behind = f" behind method.tokens = {in_front}" if in_front else ""
             yield Conflict(

@@ -92,7 +92,7 @@ class EncoderDecoderTask(LearnedTokens):
         model = self.build("AutoModelForSeq2SeqLM")
         if self.settings.packing:
             remark(model, "packing: an encoder-decoder reads each row by itself, padded")
-        read, in_front = self.settings.max_source_length, self.settings.tokens_in_front
+        read, in_front = self.settings.max_source_length, self.settings.virtual_tokens
         refuse_longer(model, "finetune.max_source_length", read, in_front)
         return model
 

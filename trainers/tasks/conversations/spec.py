@@ -13,12 +13,16 @@ from cluster.recipe.section import Conflict, Recipe
 from cluster.store.bases import base_path
 from trainers.tasks.rendered import RenderedTask
 
-KEYS = ("template", "chat_template_kwargs")
+TEMPLATE_KEYS = ("template", "chat_template_kwargs")
 
 
 class TemplatedTask(RenderedTask):
-    rendering: ClassVar[tuple[str, ...]] = (*RenderedTask.rendering, *KEYS, "template_content")
-    fixed: ClassVar[tuple[str, ...]] = (*RenderedTask.fixed, *KEYS)
+    rendering: ClassVar[tuple[str, ...]] = (
+        *RenderedTask.rendering,
+        *TEMPLATE_KEYS,
+        "template_content",
+    )
+    fixed: ClassVar[tuple[str, ...]] = (*RenderedTask.fixed, *TEMPLATE_KEYS)
 
     template: str | None = None
     """A file with the chat template, in Jinja as Transformers has it; by default the base has one.

@@ -9,9 +9,8 @@ from cluster.recipe.section import Conflict, Invalid, Recipe
 from trainers.corpora.examples.task_rows import Role
 from trainers.corpora.reading.formats.rows import Problem
 from trainers.methods.config import Prefix
-from trainers.tasks.conversations import spec
 from trainers.tasks.conversations.rows import is_text
-from trainers.tasks.conversations.spec import TemplatedTask
+from trainers.tasks.conversations.spec import TEMPLATE_KEYS, TemplatedTask
 from trainers.tasks.generated.spec import GeneratedTask
 
 if TYPE_CHECKING:
@@ -19,8 +18,8 @@ if TYPE_CHECKING:
     from trainers.corpora.cleaning.documents import Normalizer
 
 PROMPT = "{prompt}"
-KEYS = ("instruction", "prompt_format", "max_source_length")
-"""That decide how the model reads a prompt."""
+PROMPT_KEYS = ("instruction", "prompt_format", "max_source_length")
+"""The keys that decide how the model reads a prompt."""
 
 
 class Generate(GeneratedTask, TemplatedTask):
@@ -42,8 +41,8 @@ class Generate(GeneratedTask, TemplatedTask):
     route: ClassVar[str] = "/v1/completions"
     sample: ClassVar[Mapping[str, Any]] = {"prompt": "The capital of France is"}
     servable: ClassVar[Literal["encoder", "vllm_adapter", "vllm_merged"]] = "vllm_merged"
-    rendering: ClassVar[tuple[str, ...]] = (*TemplatedTask.rendering, *KEYS)
-    fixed: ClassVar[tuple[str, ...]] = (*TemplatedTask.fixed, *KEYS)
+    rendering: ClassVar[tuple[str, ...]] = (*TemplatedTask.rendering, *PROMPT_KEYS)
+    fixed: ClassVar[tuple[str, ...]] = (*TemplatedTask.fixed, *PROMPT_KEYS)
 
     task: Literal["generate"] = "generate"
     instruction: str = "{prompt}\n"
@@ -85,7 +84,7 @@ class Generate(GeneratedTask, TemplatedTask):
 
     @model_validator(mode="after")
     def _plain_has_no_template(self) -> Self:
-        for key in spec.KEYS:
+        for key in TEMPLATE_KEYS:
             if getattr(self, key) and not self.has_turns:
                 raise Invalid(key, "goes with prompt_format: chat; leave it out")
         return self
@@ -105,4 +104,7 @@ class Generate(GeneratedTask, TemplatedTask):
             )
 
     def card(self, examples: "Artifact", metrics: Mapping[str, Any]) -> dict[str, Any]:
-        return {**super().card(examples, metrics), **{key: getattr(self, key) for key in KEYS}}
+        return {
+            **super().card(examples, metrics),
+            **{key: getattr(self, key) for key in PROMPT_KEYS},
+        }

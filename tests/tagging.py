@@ -45,7 +45,6 @@ class Tag(TaskSection):
     objectives: ClassVar[tuple[str, ...]] = ENCODING
     route: ClassVar[str] = "/v1/tag"
     sample: ClassVar[Mapping[str, Any]] = {"tokens": ["Anna", "sings"]}
-    servable: ClassVar[Any] = "encoder"
     metrics: ClassVar[Mapping[str, Metric]] = {
         "tag_f1": Metric("max", "tag F1"),
         "loss": Metric("min", "loss", highest=math.inf),

@@ -16,6 +16,7 @@ from trainers.tasks.spec import TaskSection
 
 class RenderedTask(TaskSection):
     is_rendered: ClassVar[bool] = True
+    servable: ClassVar[Literal["encoder", "vllm"]] = "vllm"
     rendering: ClassVar[tuple[str, ...]] = ("task", "max_length", "overlong")
     """Keys that decide which token ids a row becomes."""
     fixed: ClassVar[tuple[str, ...]] = (*TaskSection.fixed, *rendering)

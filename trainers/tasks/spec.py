@@ -110,9 +110,9 @@ class TaskSection(TaskRows, Training):
     `sample`. Where that is a text, it is made of `tokens`, as of a sentence of CoNLL."""
     optional_inputs: ClassVar[tuple[str, ...]] = ()
     """Roles that a row to score may have besides."""
-    servable: ClassVar[Literal["encoder", "vllm_adapter", "vllm_merged"]]
-    """What serves it: raymill's endpoint for encoders, or vLLM, with the model as an adapter of its
-    base or merged into it."""
+    servable: ClassVar[Literal["encoder", "vllm"]] = "encoder"
+    """What serves its models: raymill's endpoint for encoders, or vLLM where the method lets it
+    (`served_by`)."""
     metrics: ClassVar[Mapping[str, Metric]]
     """All that it can report."""
     fixed: ClassVar[tuple[str, ...]] = ("base", "evaluations", "task")

@@ -17,7 +17,6 @@ class Chat(ConversationRows, GeneratedTask, ConversationTask):
     }
     input_forms: ClassVar[tuple[tuple[str, ...], ...]] = (("messages",), ("prompt",))
     optional_inputs: ClassVar[tuple[str, ...]] = ("input", "system", "tools")
-    servable: ClassVar[Literal["encoder", "vllm_adapter", "vllm_merged"]] = "vllm_merged"
 
     task: Literal["chat"] = "chat"
 

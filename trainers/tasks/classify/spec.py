@@ -34,7 +34,6 @@ class Classify(LabelledTask):
     objectives: ClassVar[tuple[str, ...]] = ENCODING
     route: ClassVar[str] = "/v1/classify"
     sample: ClassVar[Mapping[str, Any]] = {"text": "很好，非常满意！"}
-    servable: ClassVar[Literal["encoder", "vllm_adapter", "vllm_merged"]] = "encoder"
     metrics: ClassVar[Mapping[str, Metric]] = {
         "accuracy": Metric("max", "accuracy"),
         "macro_f1": Metric("max", "macro-F1"),

@@ -40,7 +40,6 @@ class Generate(GeneratedTask, TemplatedTask):
     objectives: ClassVar[tuple[str, ...]] = ("causal_lm", "span_corruption")
     route: ClassVar[str] = "/v1/completions"
     sample: ClassVar[Mapping[str, Any]] = {"prompt": "The capital of France is"}
-    servable: ClassVar[Literal["encoder", "vllm_adapter", "vllm_merged"]] = "vllm_merged"
     rendering: ClassVar[tuple[str, ...]] = (*TemplatedTask.rendering, *PROMPT_KEYS)
     fixed: ClassVar[tuple[str, ...]] = (*TemplatedTask.fixed, *PROMPT_KEYS)
 

@@ -32,7 +32,6 @@ class Ner(EntityRows, LabelledTask):
     route: ClassVar[str] = "/v1/ner"
     sample: ClassVar[Mapping[str, Any]] = {"text": "鲁迅1881年生于浙江绍兴，后来在北京大学任教。"}
     input_forms: ClassVar[tuple[tuple[str, ...], ...]] = (("text",), ("tokens",))
-    servable: ClassVar[Literal["encoder", "vllm_adapter", "vllm_merged"]] = "encoder"
     metrics: ClassVar[Mapping[str, Metric]] = {
         "span_f1": Metric("max", "span F1"),
         "span_precision": Metric("max", "span precision"),

@@ -37,7 +37,6 @@ class Prefer(PreferenceRows, ConversationTask):
     }
     input_forms: ClassVar[tuple[tuple[str, ...], ...]] = PreferenceRows.row_forms
     optional_inputs: ClassVar[tuple[str, ...]] = ("system", "tools")
-    servable: ClassVar[Literal["encoder", "vllm_adapter", "vllm_merged"]] = "vllm_merged"
     metrics: ClassVar[Mapping[str, Metric]] = {
         "reward_accuracy": Metric("max", "reward accuracy"),
         "margin": Metric("max", "reward margin", LOWEST, math.inf),

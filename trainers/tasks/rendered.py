@@ -13,6 +13,11 @@ from cluster.recipe.section import Invalid, Recipe
 from cluster.store.artifacts import Artifact
 from trainers.tasks.spec import TaskSection
 
+Overlong = Literal["drop", "keep_start", "keep_end", "split"]
+"""What becomes of a row with more tokens than max_length. `drop` leaves it out. `keep_start` and
+`keep_end` cut it, and drop it where nothing that is learned is left. `split` makes it several
+sequences, of which those without anything learned are dropped."""
+
 
 class RenderedTask(TaskSection):
     is_rendered: ClassVar[bool] = True
@@ -23,7 +28,7 @@ class RenderedTask(TaskSection):
 
     max_length: int = Field(default=1024, ge=8)
     """Tokens of a row, of which what is learned is a part."""
-    overlong: Literal["drop", "keep_start", "keep_end", "split"] = "drop"
+    overlong: Overlong = "drop"
     """What becomes of a row with more than max_length tokens. Those that are dropped or cut are
     counted; so are rows of which nothing that is learned is left."""
     packing: bool = True

@@ -1,12 +1,9 @@
 """What becomes of a conversation that has more tokens than the model reads. Pure."""
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from trainers.tasks.conversations.renderer import Rendered
-
-Overlong = Literal["drop", "keep_start", "keep_end", "split"]
-"""`drop` leaves it out. `keep_start` and `keep_end` cut it, and drop it where no answer is left.
-`split` makes it several sequences, of which those without an answer are dropped."""
+from trainers.tasks.rendered import Overlong
 
 DROPPED = "longer than max_length"
 CUT, SPLIT = "cut to max_length", "split at max_length"
@@ -22,10 +19,10 @@ class Fitted(NamedTuple):
 
 
 def fitted(rendered: Rendered, max_length: int, overlong: Overlong) -> Fitted:
-    """Sequences of at most `max_length` tokens, of which each has a target.
+    """Sequences of at most `max_length` tokens, each with something that is learned.
 
-    The first token of a sequence has nothing before it that it could be predicted from, so it is no
-    target. Pieces of `split` share one token, so that all the others stay targets.
+    Pieces of `split` share one token: as the first of its piece it is not learned, as the last of
+    the one before it is.
     """
     length = len(rendered.input_ids)
     if length <= max_length:
@@ -34,17 +31,19 @@ def fitted(rendered: Rendered, max_length: int, overlong: Overlong) -> Fitted:
         case "drop":
             return Fitted([], DROPPED)
         case "keep_start":
-            pieces, counted = [_piece(rendered, 0, max_length)], CUT
+            pieces, counted = [piece(rendered, slice(max_length))], CUT
         case "keep_end":
-            pieces, counted = [_piece(rendered, length - max_length, length)], CUT
+            pieces, counted = [piece(rendered, slice(length - max_length, length))], CUT
         case "split":
             begins = range(0, length - 1, max_length - 1)
-            pieces = [_piece(rendered, begin, begin + max_length) for begin in begins]
+            pieces = [piece(rendered, slice(begin, begin + max_length)) for begin in begins]
             counted = SPLIT
-    learned = [piece for piece in pieces if any(piece.learned)]
+    learned = [one for one in pieces if any(one.learned)]
     return Fitted(learned, counted if learned else NOTHING_LEFT)
 
 
-def _piece(rendered: Rendered, begin: int, end: int) -> Rendered:
-    ids, learned = rendered.input_ids[begin:end], rendered.learned[begin:end]
+def piece(rendered: Rendered, kept: slice) -> Rendered:
+    """The tokens that are kept, of which the first is not learned: nothing stands before it that it
+    could be predicted from."""
+    ids, learned = rendered.input_ids[kept], rendered.learned[kept]
     return rendered._replace(input_ids=ids, learned=[False, *learned[1:]])

@@ -1,20 +1,20 @@
 """From a row of preference to two sequences of token ids, the same for training and for answers."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
 from trainers.tasks import packing
-from trainers.tasks.conversations.overlong import DROPPED, NOTHING_LEFT
+from trainers.tasks.conversations.overlong import DROPPED, NOTHING_LEFT, piece
 from trainers.tasks.conversations.renderer import Rendered, Renderer
 from trainers.tasks.conversations.template import NotRendered
+from trainers.tasks.prefer.spec import PairOverlong
 from trainers.tasks.task import IGNORED, Batch
 
 REFERENCE = "reference"
 """The column of a row with the log-probabilities of both its answers before training."""
 SAME = "chosen and rejected are the same tokens"
-
 
 Sides = tuple[Mapping[str, Any], Mapping[str, Any]]
 """The chosen and the rejected sequence, each with `input_ids` and `learned`."""
@@ -48,7 +48,7 @@ def render_pair(
     renderer: Renderer,
     row: Mapping[str, Any],
     max_length: int,
-    overlong: Literal["drop", "keep_start", "keep_end"],
+    overlong: PairOverlong,
 ) -> Pair:
     """The sequences of a row's `chosen` and `rejected`, cut alike. Raises NotRendered for a row of
     which nothing can be learned."""
@@ -58,9 +58,7 @@ def render_pair(
     return fitted(Pair(chosen, rejected), max_length, overlong)
 
 
-def fitted(
-    pair: Pair, max_length: int, overlong: Literal["drop", "keep_start", "keep_end"]
-) -> Pair:
+def fitted(pair: Pair, max_length: int, overlong: PairOverlong) -> Pair:
     """The pair with no more than `max_length` tokens on either side. `keep_end` cuts as many tokens
     from the beginning of both, so that both answers have the same prompt. Pure."""
     longest = max(len(side.input_ids) for side in pair[:2])
@@ -68,18 +66,12 @@ def fitted(
         if overlong == "drop":
             raise NotRendered(DROPPED)
         kept = slice(max_length) if overlong == "keep_start" else slice(longest - max_length, None)
-        pair = Pair(_part(pair.chosen, kept), _part(pair.rejected, kept), is_cut=True)
+        pair = Pair(piece(pair.chosen, kept), piece(pair.rejected, kept), is_cut=True)
         if not (any(pair.chosen.learned) and any(pair.rejected.learned)):
             raise NotRendered(NOTHING_LEFT)
     if pair.chosen.input_ids == pair.rejected.input_ids:
         raise NotRendered(SAME)
     return pair
-
-
-def _part(rendered: Rendered, kept: slice) -> Rendered:
-    """Whose first token has nothing before it that it could be predicted from."""
-    ids, learned = rendered.input_ids[kept], rendered.learned[kept]
-    return rendered._replace(input_ids=ids, learned=[False, *learned[1:]])
 
 
 def pair_batch(rows: Sequence[Mapping[str, Any]], is_packed: bool, pad_id: int) -> Batch:

@@ -15,6 +15,8 @@ from trainers.tasks.spec import Metric
 if TYPE_CHECKING:
     from cluster.store.artifacts import Artifact
 
+PairOverlong = Literal["drop", "keep_start", "keep_end"]
+"""As `Overlong`, of both answers at once: they are compared, so that neither is split."""
 WITHOUT_REFERENCE = ("simpo", "orpo")
 BETA = {"sigmoid": 0.1, "ipo": 0.1, "robust": 0.1, "simpo": 2.0, "orpo": 0.1}
 """By default: of the papers' own experiments, the middle ones."""
@@ -72,7 +74,7 @@ class Prefer(PreferenceRows, ConversationTask):
     adapter, else the second."""
     max_length: int = Field(default=1024, ge=8)
     """Tokens of a prompt with either answer."""
-    overlong: Literal["drop", "keep_start", "keep_end"] = "drop"
+    overlong: PairOverlong = "drop"
     """What becomes of a pair where the prompt with either answer has more than max_length tokens.
     All such are counted; so are pairs of which no token of an answer is left."""
 

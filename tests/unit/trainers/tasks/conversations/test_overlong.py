@@ -12,10 +12,10 @@ from trainers.tasks.conversations.overlong import (
     NOTHING_LEFT,
     SPLIT,
     Fitted,
-    Overlong,
     fitted,
 )
 from trainers.tasks.conversations.renderer import Rendered
+from trainers.tasks.rendered import Overlong
 
 
 def rendered(prompt: int, answer: int) -> Rendered:

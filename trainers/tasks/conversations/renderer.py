@@ -49,18 +49,13 @@ class Rendered(NamedTuple):
 
 
 class Renderer:
-    """Of a tokenizer and its chat template, or the text of one that is given, which becomes the
-    tokenizer's, to be saved with it. Raises UserError for a template by which conversations cannot
-    be learned, with its fault."""
+    """Renders by a tokenizer and its chat template. Raises UserError for a template by which
+    conversations cannot be learned, with its fault."""
 
-    def __init__(self, tokenizer: "PreTrainedTokenizerFast", template: str | None = None):
-        if template is not None:
-            tokenizer.chat_template = template
+    def __init__(self, tokenizer: "PreTrainedTokenizerFast"):
         if not tokenizer.chat_template:
             raise UserError(NO_TEMPLATE)
         self._template = ChatTemplate(tokenizer)
-        self.hash = self._template.hash
-        """Of the template, which belongs to what a model depends on."""
         self._ends, self.asks_for_reasoning = probed(self._template)
         """Whether its prompts begin reasoning, so that no answer without is learned."""
         end_of_text = tokenizer.eos_token_id

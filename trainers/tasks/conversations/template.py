@@ -5,7 +5,6 @@ that to what a model is asked, too. All else that a message says must be there. 
 before an answer must be where the answer is learned, and may be gone later.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -67,8 +66,6 @@ class ChatTemplate:
         written = (
             named if isinstance(named, str) else "\n".join(named[name] for name in sorted(named))
         )
-        self.hash = hashlib.sha256(written.encode()).hexdigest()
-        """What is rendered follows from it and the tokenizer."""
         self.has_marks = MARKS.search(written) is not None
         """Whether it marks what an assistant says, by `{% generation %}`."""
         self._reasoning_keys = [

@@ -40,6 +40,11 @@ def renderer_of(toy_name: str) -> Renderer:
     return Renderer(toy_tokenizer(TOYS[toy_name]))
 
 
+def renderer_with(toy_name: str, template: str) -> Renderer:
+    """The toy's, but for the template."""
+    return Renderer(toy_tokenizer(TOYS[toy_name]._replace(template=template)))
+
+
 def learned_by_hand(toy: Toy, pieces: Sequence[Piece], taught: Sequence[int]) -> list[bool]:
     """Of each token of the pieces' text, whether it is in one that is learned."""
     text = "".join(piece for piece, _ in pieces)
@@ -111,61 +116,60 @@ def test_an_answer_that_history_rewrites_is_context() -> None:
 
 def test_a_template_that_asks_for_reasoning_learns_no_row_without() -> None:
     """The line feed behind `<think>` would be another token before an empty thought."""
-    tokenizer = toy_tokenizer(TOYS["Qwen 3"])
-    renderer = Renderer(tokenizer, QWEN_3_5)
+    renderer = renderer_with("Qwen 3", QWEN_3_5)
     assert renderer.render(CONVERSATIONS["thought"].messages)
     with pytest.raises(NotRendered, match="no reasoning, which the template asks for"):
         renderer.sequences(CONVERSATIONS["single"].messages)
-    without = Renderer(tokenizer, f"{{% set enable_thinking = false %}}{QWEN_3_5}")
+    without = renderer_with("Qwen 3", f"{{% set enable_thinking = false %}}{QWEN_3_5}")
     assert without.render(CONVERSATIONS["single"].messages)
 
 
-BROKEN: Mapping[str, tuple[Toy, str, str]] = {
+BROKEN: Mapping[str, tuple[str, str, str]] = {
     "trims what is said": (
-        TOYS["ChatML"],
+        "ChatML",
         CHATML.replace("m.content }}", "m.content[:9] }}"),
         "leaves out what a message says",
     ),
     "makes lines one": (
-        TOYS["ChatML"],
+        "ChatML",
         CHATML.replace("m.content }}", "m.content.split() | join(' ') }}"),
         "leaves out what a message says",
     ),
     "drops all but the last message": (
-        TOYS["ChatML"],
+        "ChatML",
         CHATML.replace("in messages", "in messages[-1:]"),
         "leaves out what a message says",
     ),
     "ends a turn with the next message (F1, trl#5988)": (
-        TOYS["GLM"],
+        "GLM",
         ENDLESS_GLM,
         "never learn to stop",
     ),
     "ends a turn by no token": (
-        TOYS["ChatML"],
+        "ChatML",
         CHATML.replace("<|im_end|>", "###"),
         "ends an answer by '###', which is no token",
     ),
     "has tokens that the vocabulary lacks": (
-        TOYS["Llama 3"],
+        "Llama 3",
         CHATML,
         "writes <|im_end|>, <|im_start|>, not in the vocabulary",
     ),
     "asks otherwise than it answers": (
-        TOYS["DeepSeek"],
+        "DeepSeek",
         DEEPSEEK.replace("{{ '<｜Assistant｜>' }}", "{{ '<｜Assistant｜><think>\n' }}"),
         "asks for an answer by",
     ),
     "marks no answer": (
-        TOYS["ChatML"],
+        "ChatML",
         MARKED.replace("{% generation %}", "{% generation %}{% endgeneration %}").replace(
             "{{ m.content }}{% endgeneration %}", "{{ m.content }}"
         ),
         "marks leave out the answer",
     ),
-    "cannot be read": (TOYS["ChatML"], "{% for m in %}", "refuses it: "),
+    "cannot be read": ("ChatML", "{% for m in %}", "refuses it: "),
     "wants a system's message": (
-        TOYS["ChatML"],
+        "ChatML",
         "{{ raise_exception('no system') if messages[0].role != 'system' }}",
         "refuses it: no system",
     ),
@@ -176,7 +180,7 @@ BROKEN: Mapping[str, tuple[Toy, str, str]] = {
 def test_a_template_is_refused_by_its_fault(fault: str) -> None:
     toy, template, says = BROKEN[fault]
     with pytest.raises(UserError, match=r"^finetune\.template: ") as raised:
-        Renderer(toy_tokenizer(toy), template)
+        renderer_with(toy, template)
     assert says in str(raised.value)
 
 
@@ -195,13 +199,6 @@ def test_without_a_template_there_is_a_remedy() -> None:
     tokenizer.chat_template = None
     with pytest.raises(UserError, match="has no chat template; name a file"):
         Renderer(tokenizer)
-
-
-def test_a_template_that_is_given_becomes_the_tokenizers() -> None:
-    tokenizer = toy_tokenizer(TOYS["ChatML"])
-    renderer = Renderer(tokenizer, MARKED)
-    assert tokenizer.chat_template == MARKED
-    assert renderer.hash == renderer_of("ChatML with marks").hash != renderer_of("ChatML").hash
 
 
 def test_a_file_that_is_not_there_is_named() -> None:
@@ -312,7 +309,7 @@ def test_an_answer_without_an_end_is_not_learned() -> None:
         "{{ '<|im_end|>\n' }}{% endfor %}",
         "{{ '\n' if m.tool_calls else '<|im_end|>\n' }}{% endfor %}",
     ).replace("</tool_call>", "")
-    renderer = Renderer(toy_tokenizer(TOYS["ChatML"]), endless)
+    renderer = renderer_with("ChatML", endless)
     asked = said("user", "Is it cold?")
     made = messages([asked, said("assistant", "", tool_calls=[call("weather", at="Rome")])])
     with pytest.raises(NotRendered, match=UNFINISHED):

@@ -30,7 +30,9 @@ ANSWERS = {
 
 @pytest.fixture(scope="module")
 def renderer(tokenizer: Any) -> Renderer:
-    return Renderer(copy.deepcopy(tokenizer), TEMPLATE)
+    own = copy.deepcopy(tokenizer)
+    own.chat_template = TEMPLATE
+    return Renderer(own)
 
 
 def row_of(prompt: str, answers: str) -> dict[str, Any]:

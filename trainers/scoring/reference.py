@@ -25,14 +25,13 @@ from trainers.scoring.answers import Forwards, Row
 from trainers.scoring.evaluation.score_rows import outcomes_of
 from trainers.scoring.model import Model
 from trainers.scoring.workers import Outcome, Room, WorkPart
-from trainers.tasks.spec import TaskSection
+from trainers.tasks.spec import REFERENCE, TaskSection
 
 if TYPE_CHECKING:
     import torch
 
     from trainers.tasks.predictor import Predictor
 
-REFERENCE = "reference"
 PART_ROWS = 1_024
 TEST = "test"
 

@@ -54,7 +54,7 @@ class RenderedTask(TaskSection):
     def refuse_base(self, base: Artifact) -> None:
         super().refuse_base(base)
         before = (base.manifest.inputs.get("finetune") or {}).get("task")
-        if before in ("classify", "ner"):
+        if before is not None and "render" not in base.manifest.parents:
             raise UserError(
                 f"finetune.base: {base.id} was fine-tuned to {before}; {self.task} needs a model "
                 "that writes text"

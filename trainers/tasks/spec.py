@@ -71,6 +71,11 @@ class Evaluation(Section):
     """Fine-tunings of each kind; with two or more, means come with 95 % intervals."""
 
 
+REFERENCE = "reference"
+"""The column with what the base says of a row, for tasks that ask it (`asked_of_base`), and the
+stage that makes it."""
+
+
 class TaskSection(TaskRows, Training):
     """The section `finetune`: what every task has beside keys of its own.
 

@@ -26,10 +26,10 @@ from trainers.scoring.evaluation.labelled import FileCounts
 from trainers.scoring.evaluation.report import evaluation_page
 from trainers.scoring.evaluation.score_rows import Records, records_of
 from trainers.scoring.model import Model
-from trainers.scoring.reference import REFERENCE, asked_rows, with_reference
+from trainers.scoring.reference import asked_rows, with_reference
 from trainers.scoring.source import name_of
 from trainers.scoring.workers import Room
-from trainers.tasks.spec import TaskSection
+from trainers.tasks.spec import REFERENCE, TaskSection
 
 FIGURES = "evaluation.json"
 LEFT_OUT = "left_out"

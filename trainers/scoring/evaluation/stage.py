@@ -36,9 +36,9 @@ from trainers.scoring.evaluation.records import KNOWN
 from trainers.scoring.evaluation.score_rows import Records, records_of
 from trainers.scoring.evaluation.text import number, with_interval
 from trainers.scoring.model import model_of, unpublished
-from trainers.scoring.reference import REFERENCE, with_reference
+from trainers.scoring.reference import with_reference
 from trainers.scoring.workers import Room
-from trainers.tasks.spec import TaskSection
+from trainers.tasks.spec import REFERENCE, TaskSection
 
 
 def run(job: StageJob) -> dict[str, Any]:

@@ -12,8 +12,6 @@ from trainers.tasks.conversations.template import NotRendered
 from trainers.tasks.prefer.spec import PairOverlong
 from trainers.tasks.task import IGNORED, Batch
 
-REFERENCE = "reference"
-"""The column of a row with the log-probabilities of both its answers before training."""
 SAME = "chosen and rejected are the same tokens"
 
 Sides = tuple[Mapping[str, Any], Mapping[str, Any]]

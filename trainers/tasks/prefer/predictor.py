@@ -18,8 +18,9 @@ from trainers.tasks.encoding import Encoded, batches
 from trainers.tasks.predictor import reading_of
 from trainers.tasks.prefer.log_probabilities import sequence_log_probabilities
 from trainers.tasks.prefer.losses import Pairs, averages, kl_per_token, log_ratios, scores
-from trainers.tasks.prefer.pairs import REFERENCE, Sides, render_pair, sequence_batch, sides
+from trainers.tasks.prefer.pairs import Sides, render_pair, sequence_batch, sides
 from trainers.tasks.prefer.rows import PreferenceRows, conversations, said
+from trainers.tasks.spec import REFERENCE
 
 Both = tuple[float, float]
 """Of the chosen and of the rejected answer."""

@@ -32,8 +32,9 @@ from trainers.tasks.prefer.losses import (
     pair_losses,
     scores,
 )
-from trainers.tasks.prefer.pairs import REFERENCE, pair_batch, render_pair
+from trainers.tasks.prefer.pairs import pair_batch, render_pair
 from trainers.tasks.prefer.spec import Prefer
+from trainers.tasks.spec import REFERENCE
 from trainers.tasks.task import Batch, Counts, Guess, lengths
 
 if TYPE_CHECKING:

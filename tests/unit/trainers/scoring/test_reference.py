@@ -11,7 +11,8 @@ from cluster.store.artifacts import Artifact
 from cluster.store.storage import Storage
 from tests.fakes import Notes, published
 from trainers.corpora.tokens.pack import write_arrow
-from trainers.scoring.reference import REFERENCE, AskSplits, _parts, with_reference
+from trainers.scoring.reference import AskSplits, _parts, with_reference
+from trainers.tasks.spec import REFERENCE
 
 
 class Counting:

@@ -17,9 +17,9 @@ from trainers.models.build import build
 from trainers.models.card import CARD
 from trainers.tasks.conversations.rows import message
 from trainers.tasks.predictor import load
-from trainers.tasks.prefer.pairs import REFERENCE
 from trainers.tasks.prefer.predictor import PairInput, PreferPredictor
 from trainers.tasks.prefer.spec import Prefer
+from trainers.tasks.spec import REFERENCE
 
 TEXTS = {
     "prompt": "Which?",

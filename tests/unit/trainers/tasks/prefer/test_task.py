@@ -27,9 +27,10 @@ from trainers.tasks.prefer.log_probabilities import (
     sequence_log_probabilities,
 )
 from trainers.tasks.prefer.losses import Loss
-from trainers.tasks.prefer.pairs import REFERENCE, pair_batch, sides
+from trainers.tasks.prefer.pairs import pair_batch, sides
 from trainers.tasks.prefer.spec import Prefer
 from trainers.tasks.prefer.task import PreferTask
+from trainers.tasks.spec import REFERENCE
 
 LOSSES: dict[Loss, dict[str, Any]] = {
     "sigmoid": {},

@@ -23,7 +23,7 @@ USED = (
     "trainers.tasks.classify.predictor",
     "trainers.tasks.classify.task",
     "trainers.tasks.chat.predictor",
-    "trainers.tasks.generated.figures",
+    "trainers.tasks.writing.figures",
     "tests.gpu.chunks",
     "tests.gpu.packing",
     "tests.gpu.stages",
@@ -47,7 +47,7 @@ for name in {USED!r}:
 
 from trainers.corpora.report.picture import picture
 from trainers.scoring.evaluation.paired import mcnemar
-from trainers.tasks.generated.likeness import likeness
+from trainers.tasks.writing.likeness import likeness
 
 likeness("an answer", "another answer")
 picture(lambda axes: axes.plot([0, 1], [0, 1]))

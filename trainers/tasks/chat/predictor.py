@@ -19,7 +19,7 @@ from trainers.tasks.conversations.rows import (
     tools_of,
 )
 from trainers.tasks.encoding import Encoded
-from trainers.tasks.generated.predictor import GeneratedPredictor, Truth, learned_of
+from trainers.tasks.writing.predictor import Truth, WritingPredictor, learned_of
 
 
 class Conversation(BaseModel):
@@ -52,7 +52,7 @@ class Conversation(BaseModel):
         return self
 
 
-class ChatPredictor(GeneratedPredictor):
+class ChatPredictor(WritingPredictor):
     Input: ClassVar[Any] = Conversation
     inputs: ClassVar[str] = "conversations"
     head: ClassVar[str] = "AutoModelForCausalLM"

@@ -5,10 +5,10 @@ from typing import Any, ClassVar, Literal
 
 from trainers.tasks.conversations.rows import ConversationRows
 from trainers.tasks.conversations.spec import ConversationTask
-from trainers.tasks.generated.spec import GeneratedTask
+from trainers.tasks.writing.spec import WritingTask
 
 
-class Chat(ConversationRows, GeneratedTask, ConversationTask):
+class Chat(ConversationRows, WritingTask, ConversationTask):
     implementation: ClassVar[str] = "trainers.tasks.chat.task:ChatTask"
     predictor: ClassVar[str] = "trainers.tasks.chat.predictor:ChatPredictor"
     route: ClassVar[str] = "/v1/chat/completions"

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from trainers.tasks.chat.spec import Chat
-from trainers.tasks.conversations.tokens import TemplatedTokens
+from trainers.tasks.conversations.templated_tokens import TemplatedTokens
 from trainers.tasks.learned_tokens import Rendering
 
 

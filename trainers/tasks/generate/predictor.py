@@ -12,10 +12,10 @@ from trainers.tasks.conversations.rows import ASSISTANT, message
 from trainers.tasks.encoding import Encoded, InputText, beginning_of_raw
 from trainers.tasks.generate.encoding import Reading, completion_ids, encode_prompts
 from trainers.tasks.generate.task import prompt_message
-from trainers.tasks.generated.predictor import GeneratedPredictor, Truth, learned_of
+from trainers.tasks.writing.predictor import Truth, WritingPredictor, learned_of
 
 
-class GeneratePredictor(GeneratedPredictor):
+class GeneratePredictor(WritingPredictor):
     Input: ClassVar[Any] = InputText
     inputs: ClassVar[str] = "prompts"
 

@@ -11,7 +11,7 @@ from trainers.corpora.reading.formats.rows import Problem
 from trainers.methods.config import Prefix
 from trainers.tasks.conversations.rows import is_text
 from trainers.tasks.conversations.spec import TEMPLATE_KEYS, TemplatedTask
-from trainers.tasks.generated.spec import GeneratedTask
+from trainers.tasks.writing.spec import WritingTask
 
 if TYPE_CHECKING:
     from cluster.store.artifacts import Artifact
@@ -22,7 +22,7 @@ PROMPT_KEYS = ("instruction", "prompt_format", "max_source_length")
 """The keys that decide how the model reads a prompt."""
 
 
-class Generate(GeneratedTask, TemplatedTask):
+class Generate(WritingTask, TemplatedTask):
     implementation: ClassVar[str] = "trainers.tasks.generate.task:generate_task"
     predictor: ClassVar[str] = "trainers.tasks.generate.predictor:GeneratePredictor"
     roles: ClassVar[Mapping[str, Role]] = {

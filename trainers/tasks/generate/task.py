@@ -20,7 +20,7 @@ from trainers.tasks.conversations.overlong import CUT, DROPPED
 from trainers.tasks.conversations.renderer import Rendered
 from trainers.tasks.conversations.rows import ASSISTANT, USER, Message, message
 from trainers.tasks.conversations.template import NotRendered
-from trainers.tasks.conversations.tokens import TemplatedTokens
+from trainers.tasks.conversations.templated_tokens import TemplatedTokens
 from trainers.tasks.cross_entropy import cross_entropy
 from trainers.tasks.encoding import pad
 from trainers.tasks.flops import EncoderDecoderCost

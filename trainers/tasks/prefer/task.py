@@ -16,7 +16,7 @@ from torch import Tensor
 from trainers.corpora.feeding.feed import Rows, TokenRows
 from trainers.corpora.tokens.pack import read_arrow
 from trainers.tasks.conversations.overlong import CUT
-from trainers.tasks.conversations.tokens import TemplatedTokens
+from trainers.tasks.conversations.templated_tokens import TemplatedTokens
 from trainers.tasks.flops import Cost
 from trainers.tasks.learned_tokens import REWRITTEN, Rendering
 from trainers.tasks.prefer.log_probabilities import (

@@ -15,9 +15,9 @@ from trainers.scoring.evaluation.figures import (
 from trainers.scoring.evaluation.report import ERRORS, answer, evaluation_page
 from trainers.scoring.evaluation.text import number, p_text
 from trainers.tasks.classify.spec import Classify
-from trainers.tasks.generated.likeness import likeness
-from trainers.tasks.generated.spec import GeneratedTask
 from trainers.tasks.ner.spec import Ner
+from trainers.tasks.writing.likeness import likeness
+from trainers.tasks.writing.spec import WritingTask
 
 TASK = Classify()
 ID = "evaluation/demo-evaluate-00"
@@ -223,7 +223,7 @@ def written(row: int, gold: str, answer: str) -> dict[str, Any]:
 
 
 def test_written_answers_stand_beside_their_prompts() -> None:
-    task = GeneratedTask(task="write", base="x")
+    task = WritingTask(task="write", base="x")
     truths = [f"answer {row}" for row in range(30)]
     own = [written(row, gold, gold if row != 7 else "wrong") for row, gold in enumerate(truths)]
     base = [written(row, gold, "none") for row, gold in enumerate(truths)]

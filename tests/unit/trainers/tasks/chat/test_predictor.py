@@ -17,8 +17,8 @@ from trainers.scoring.evaluation.score_rows import record_part
 from trainers.tasks.chat.predictor import ChatPredictor, Conversation
 from trainers.tasks.conversations.renderer import Renderer
 from trainers.tasks.conversations.rows import messages
-from trainers.tasks.generated.figures import figures
 from trainers.tasks.predictor import load
+from trainers.tasks.writing.figures import figures
 
 ROWS = [
     {"messages": messages(dialogue(number)["messages"]), "tools": "", "text": str(number)}

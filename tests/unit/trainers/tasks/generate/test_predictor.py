@@ -11,9 +11,9 @@ from tests.objectives import start
 from tests.writers import save_writer
 from trainers.tasks.generate.spec import Generate
 from trainers.tasks.generate.task import DecoderTask, EncoderDecoderTask
-from trainers.tasks.generated.figures import figures
 from trainers.tasks.predictor import load
 from trainers.tasks.task import IGNORED
+from trainers.tasks.writing.figures import figures
 
 ROWS = [
     {"prompt": "很好，非常满意", "completion": "好", "text": "a"},

@@ -19,11 +19,11 @@ class Evaluation(spec.Evaluation):
     fine-tuning is worth is a figure."""
 
 
-class GeneratedTask(RenderedTask):
+class WritingTask(RenderedTask):
     """A task whose model writes its answer."""
 
-    figures: ClassVar[str] = "trainers.tasks.generated.figures:figures"
-    tally: ClassVar[str] = "trainers.tasks.generated.figures:tally"
+    figures: ClassVar[str] = "trainers.tasks.writing.figures:figures"
+    tally: ClassVar[str] = "trainers.tasks.writing.figures:tally"
     row_cost: ClassVar[int] = 64
     shown: ClassVar[Shown] = Shown(
         text="prompt",

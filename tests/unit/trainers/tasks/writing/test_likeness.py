@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 from rouge_score.tokenizers import DefaultTokenizer
 
-from trainers.tasks.generated.likeness import likeness, tokens
+from trainers.tasks.writing.likeness import likeness, tokens
 
 
 @given(st.text(st.characters(max_codepoint=127)))

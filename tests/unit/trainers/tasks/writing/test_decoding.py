@@ -7,9 +7,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, LlamaConfig, T5Config
 
-from trainers.tasks.generated.decoding import Writer, Written
-from trainers.tasks.generated.forced import forced
 from trainers.tasks.task import IGNORED
+from trainers.tasks.writing.decoding import Writer, Written
+from trainers.tasks.writing.forced import forced
 
 PAD, END, VOCABULARY = 0, 1, 40
 PROMPTS = [[5, 6, 7, 8, 9, 10], [11], [12, 13, 14], [5, 6]]

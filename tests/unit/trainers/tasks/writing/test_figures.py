@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from trainers.scoring.evaluation.bootstrap import intervals
-from trainers.tasks.generated.figures import figures, tally
-from trainers.tasks.generated.likeness import likeness
+from trainers.tasks.writing.figures import figures, tally
+from trainers.tasks.writing.likeness import likeness
 
 
 def record(gold: str, answer: str, **further: Any) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from trainers.tasks.generated.likeness import tokens
 from trainers.tasks.tally import Tally
+from trainers.tasks.writing.likeness import tokens
 
 Records = Sequence[Mapping[str, Any]]
 SUMMED = ("loss", "right", "targets", "rouge_l", "chrf", "exact_match")

@@ -9,11 +9,11 @@ from trainers.models.build import positions_of
 from trainers.tasks import predictor
 from trainers.tasks.conversations.renderer import Rendered
 from trainers.tasks.encoding import Encoded
-from trainers.tasks.generated.decoding import FinishReason, Writer
-from trainers.tasks.generated.forced import forced
-from trainers.tasks.generated.likeness import likeness
 from trainers.tasks.predictor import reading_of
 from trainers.tasks.task import IGNORED
+from trainers.tasks.writing.decoding import FinishReason, Writer
+from trainers.tasks.writing.forced import forced
+from trainers.tasks.writing.likeness import likeness
 
 
 class Answer(predictor.Output):
@@ -35,7 +35,7 @@ class Truth(NamedTuple):
     """`input_ids` and `labels` of the row, as in training."""
 
 
-class GeneratedPredictor(predictor.Predictor):
+class WritingPredictor(predictor.Predictor):
     """By `encode` its inputs become the token ids of prompts."""
 
     Output: ClassVar[type[predictor.Output]] = Answer

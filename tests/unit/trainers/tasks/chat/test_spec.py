@@ -75,12 +75,15 @@ def test_a_model_that_reads_both_sides_does_not_suit_it() -> None:
         checked("pretrain={model: {}}", "finetune.base=null", "finetune.max_length=64")
 
 
-def test_a_model_of_another_task_is_no_base(tmp_path: Path) -> None:
+def test_a_base_is_a_model_that_writes(tmp_path: Path) -> None:
     storage = Storage.at(str(tmp_path / "mill"))
-    inputs = {"finetune": {"task": "classify"}}
-    base = published(storage, "model/sorter-finetune-01", inputs=inputs)
+    of = {task: {"finetune": {"task": task}} for task in ("classify", "generate")}
+    sorter = published(storage, "model/sorter-finetune-01", inputs=of["classify"])
     with pytest.raises(UserError, match=r"was fine-tuned to classify; chat needs a model that wri"):
-        checked().finetune.refuse_base(base)
+        checked().finetune.refuse_base(sorter)
+    rows = {"render": "rows/writer-render-01"}
+    writer = published(storage, "model/writer-finetune-01", inputs=of["generate"], parents=rows)
+    checked().finetune.refuse_base(writer)
 
 
 def test_dropout_is_no_key_of_it() -> None:

@@ -34,7 +34,7 @@ from trainers.corpora.steps.clean_parts import SourcePart, clean, parts_of
 from trainers.corpora.steps.shard_assignment import SPLITS, Piece
 from trainers.corpora.steps.write_shards import (
     TOKENIZER,
-    Packed,
+    PackingCounts,
     Pieces,
     mix,
     pack_all,
@@ -139,7 +139,7 @@ def _refuse_empty(pieces: Pieces, counts: Mapping[str, Counts]) -> None:
             )
 
 
-def _refuse_empty_mixture(packed: Packed) -> None:
+def _refuse_empty_mixture(packed: PackingCounts) -> None:
     if not packed["splits"]["train"]["sequences"]:
         raise UserError(
             "corpora.sources: the mixture leaves no training sequence; raise `tokens`, "

@@ -304,11 +304,12 @@ def is_causal(model: "PreTrainedModel") -> bool:
 
 
 def packed_inputs(model: "PreTrainedModel", input_ids: Tensor, segments: Tensor) -> dict[str, Any]:
-    """Inputs for packed sequences: documents never see each other.
+    """The arguments of a model's forward for packed sequences, whose pieces never see each other:
+    documents of pretraining, rows of fine-tuning.
 
-    `segments` (batch, length) numbers the pieces of each row from 1, padding is 0. Positions
-    restart with each piece; attention is block-diagonal, and causal where the model is: by a mask,
-    or by the bounds of pieces where the model attends by them.
+    `segments` (batch, length) numbers the pieces of each sequence from 1; padding is 0. Positions
+    restart with each piece. Attention is block-diagonal, and causal where the model is: by a mask,
+    or by the bounds of pieces where the model attends by them (packed_attention.py).
     """
     length = segments.shape[1]
     steps = torch.arange(length, device=segments.device)

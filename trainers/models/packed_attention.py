@@ -1,10 +1,11 @@
-"""Attention over packed documents: the documents of a micro-batch one behind the other, with the
-places where they begin, so that nothing is computed between two of them.
+"""Attention over packed sequences without a mask. The model is given the bounds of their pieces,
+such as documents, and computes nothing between two pieces; a block-diagonal mask has it compute
+all, and leave most of it out.
 
-On GPUs it is torch's flash attention for rows of different lengths, whose memory is linear in the
-length; with a mask in place of the places torch has none. On CPUs it is one matrix product after
-the other. Old GPUs, other models and what is compiled for CPUs attend by masks (build.py:
-packed_inputs).
+On GPUs it is torch's flash attention over bounds (varlen_attn), whose memory is linear in the
+length of a sequence; torch has no flash attention with a mask. On CPUs it is a matrix product for
+each block of queries of a piece. GPUs before Ampere, other models, and models that are compiled for
+CPUs attend by the mask (build.py: packed_inputs).
 """
 
 import functools
@@ -26,21 +27,22 @@ dropout by default."""
 WIDEST_HEAD = 256
 """Of the kernel of GPUs."""
 BLOCK = 256
-"""Queries of a document that CPUs take at once, against the keys up to the last one's."""
+"""Queries of a piece that CPUs take at once, against its keys up to those of the last query."""
 
 
 def prepare(
     model: "PreTrainedModel", device: torch.device, precision: str, is_compiled: bool = False
 ) -> None:
-    """Has a model that is given the bounds of documents attend so, where the device can; and
-    without bounds as before."""
-    is_left = is_compiled and device.type == "cpu"  # the compiler would compile for every length
-    if is_left or is_used(model) or not suits(model.config, device, precision):
+    """Has a model attend by the bounds of pieces where it is given some, and as before where not;
+    leaves one alone that cannot."""
+    # On CPUs the compiler would compile anew for every length of a piece.
+    is_left_alone = is_compiled and device.type == "cpu"
+    if is_left_alone or is_used(model) or not suits(model.config, device, precision):
         return
     from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-    by_bounds = _by_documents if device.type == "cpu" else _by_kernel
+    by_bounds = _by_pieces if device.type == "cpu" else _by_kernel
     by_mask = ALL_ATTENTION_FUNCTIONS[model.config._attn_implementation]
     ALL_ATTENTION_FUNCTIONS.register(NAME, functools.partial(attend, by_bounds, by_mask))
     ALL_MASK_ATTENTION_FUNCTIONS.register(NAME, _mask)
@@ -48,8 +50,8 @@ def prepare(
 
 
 def suits(config: Any, device: torch.device, precision: str) -> bool:
-    """Whether a model of this config can: on CPUs, and by flash attention from NVIDIA's Ampere
-    on."""
+    """Whether a model of this config can attend by bounds: on CPUs in any precision, on NVIDIA's
+    GPUs from Ampere on in 16 bits."""
     has_windows = "sliding_attention" in (getattr(config, "layer_types", None) or ())
     is_simple = not has_windows and not getattr(config, "attention_dropout", 0.0)
     if config.model_type not in MODEL_TYPES or not is_simple:
@@ -62,12 +64,13 @@ def suits(config: Any, device: torch.device, precision: str) -> bool:
 
 
 def is_used(model: "PreTrainedModel") -> bool:
+    """Whether a model attends by bounds where it is given some."""
     return model.config._attn_implementation == NAME
 
 
 def bounds(starts: Tensor) -> dict[str, Any]:
-    """What the model is given in place of a mask, from (batch, length), true where a document, or
-    padding, begins; as it does in every row."""
+    """What the model is given in place of a mask. `starts` (batch, length) is true where a piece or
+    padding begins, so at the beginning of every sequence."""
     begins = starts.flatten().nonzero().flatten()
     end = begins.new_tensor([starts.numel()])
     return {"cu_seq_lens_q": torch.cat([begins, end]).int(), "max_length_q": starts.shape[1]}
@@ -107,51 +110,50 @@ def attend(
 def _by_kernel(
     query: Tensor, key: Tensor, value: Tensor, bounds: Tensor, longest: int, scaling: float | None
 ) -> Tensor:
-    """Of (tokens, heads, width), each seeing itself and what is before it."""
-    groups = query.shape[1] // key.shape[1]  # torch repeats them itself from 2.12 on (enable_gqa)
-    attended: Any = (
-        varlen_attn(  # as of torch 2.11; 2.10 has is_causal, and neither of the last two
-            query,
-            key.repeat_interleave(groups, 1),
-            value.repeat_interleave(groups, 1),
-            cu_seq_q=bounds,
-            cu_seq_k=bounds,
-            max_q=longest,
-            max_k=longest,
-            scale=scaling,
-            window_size=(-1, 0),
-        )
+    """Causal attention within each piece, of queries, keys and values (tokens, heads, width)."""
+    groups = query.shape[1] // key.shape[1]  # torch repeats keys itself from 2.12 on (enable_gqa)
+    attended: Any = varlen_attn(
+        query,
+        key.repeat_interleave(groups, 1),
+        value.repeat_interleave(groups, 1),
+        cu_seq_q=bounds,
+        cu_seq_k=bounds,
+        max_q=longest,
+        max_k=longest,
+        scale=scaling,
+        window_size=(-1, 0),  # all before a token, nothing behind it
     )
     return attended  # type: ignore[no-any-return]
 
 
-def _by_documents(
+def _by_pieces(
     query: Tensor, key: Tensor, value: Tensor, bounds: Tensor, longest: int, scaling: float | None
 ) -> Tensor:
-    """The same."""
+    """As `_by_kernel`."""
     heads = key.shape[1]
     query = query * (query.shape[-1] ** -0.5 if scaling is None else scaling)
     # The queries of heads that share keys are one matrix, and so is their product with these.
     query = query.unflatten(1, (heads, -1)).transpose(0, 1).contiguous()
     key, value = (one.transpose(0, 1).contiguous() for one in (key, value))
-    attended = _Documents.apply(query, key, value, bounds.tolist())  # type: ignore[no-untyped-call]
+    attended = _Pieces.apply(query, key, value, bounds.tolist())  # type: ignore[no-untyped-call]
     return attended.transpose(0, 1).flatten(1, 2)  # type: ignore[no-any-return]
 
 
 def _blocks(bounds: list[int]) -> Iterator[tuple[int, int, int]]:
-    """(where its document begins, where it begins, where it ends) of every block of queries."""
+    """Of every block of queries where its piece begins, where it begins, and where it ends."""
     for begin, end in itertools.pairwise(bounds):
         for start in range(begin, end, BLOCK):
             yield begin, start, min(start + BLOCK, end)
 
 
-class _Documents(torch.autograd.Function):
-    """softmax(Q K' + mask) V (Vaswani et al. 2017, eq. 1). Its weights, as many as half the square
-    of each document, are kept for the gradient but in fp32, where they are computed again: torch's
-    own attention, which `plan` counts with, keeps none there either.
+class _Pieces(torch.autograd.Function):
+    """softmax(Q K' + mask) V (Vaswani et al. 2017, eq. 1). The softmax has as many weights as half
+    the square of each piece. They are kept for the gradient in 16 bits; in fp32 they are computed
+    again, since torch's own attention, which `plan` counts with, keeps none there either.
 
     Queries (heads, tokens, groups, width), several of each token; keys and values (heads, tokens,
-    width). By hand, as autograd would give each block's keys a gradient as long as all.
+    width). The gradient is written by hand: autograd would give each block's keys a gradient as
+    long as all of them.
     """
 
     @staticmethod
@@ -185,7 +187,7 @@ class _Documents(torch.autograd.Function):
 
 
 def _weights(query: Tensor, key: Tensor, begin: int, start: int, stop: int) -> Tensor:
-    """Of a block of queries (heads, queries, keys), over the keys of its document up to its end."""
+    """(heads, queries, keys): of a block of queries over the keys of its piece up to its end."""
     size = stop - start
     scores = query[:, start:stop].flatten(1, 2) @ key[:, begin:stop].transpose(1, 2)
     later = query.new_full((size, size), -torch.inf).triu(1)[:, None]

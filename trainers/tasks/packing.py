@@ -1,8 +1,9 @@
-"""Rows of token ids as a micro-batch of few sequences of equal length: several rows in each, which
-do not see each other (models/build.py: packed_inputs), or one.
+"""Rows of fine-tuning as the sequences of a micro-batch: several rows packed into each, which do
+not see each other (models/build.py: packed_inputs), or each row in a sequence of its own.
 
 The loss is summed over targets and divided by those of the global batch, which counts rows: so a
-row has the same part in the gradient, whatever it is packed with. Pure.
+row has the same part in the gradient, whatever it is packed with. Documents of pretraining are
+packed before, once, when the corpus is made (corpora/tokens/pack.py). Pure.
 """
 
 import heapq
@@ -31,8 +32,8 @@ def one_by_one(lengths: Sequence[int]) -> Sequences:
 
 
 def packed(lengths: Sequence[int]) -> Sequences:
-    """Rows of these lengths in as many sequences as leave less than MOST_PADDING: so in short ones,
-    as attention takes the square of their length."""
+    """Rows of these lengths in as many sequences as leave less than MOST_PADDING. The more there
+    are, the shorter they are, and attention takes the square of their length."""
     total, longest = sum(lengths), max(lengths)
     limit = total / (1 - MOST_PADDING)  # tokens with padding must be fewer
     for count in range(min(len(lengths), int(limit / longest)), 1, -1):
@@ -58,9 +59,9 @@ def _evened(lengths: Sequence[int], count: int) -> Sequences:
 def collated(rows: Sequence[Mapping[str, Any]], sequences: Sequences, pad_id: int) -> Batch:
     """`input_ids`, `segments` and `labels`, each (sequences, length).
 
-    A row has `input_ids` and `learned`, which says of each whether it is to be predicted. Segments
-    number the rows of a sequence from 1, padding is 0. A label is the next token of the same row,
-    or IGNORED.
+    A row has `input_ids` and `learned`, which says of each token whether it is to be predicted.
+    Segments number the rows of a sequence from 1; padding is 0. The label of a token is the next
+    token of its row, or IGNORED.
     """
     width = max(sum(len(rows[place]["input_ids"]) for place in places) for places in sequences)
     ids = np.full((len(sequences), width), pad_id, dtype=np.int64)
@@ -78,14 +79,14 @@ def collated(rows: Sequence[Mapping[str, Any]], sequences: Sequences, pad_id: in
 
 
 def padded(batch: Batch) -> Batch:
-    """One whose sequences have one row each, for any model: with an `attention_mask` in place of
-    `segments`."""
+    """A batch whose sequences have one row each, as any model reads it: with an `attention_mask` in
+    place of `segments`."""
     others = {name: value for name, value in batch.items() if name != "segments"}
     return {**others, "attention_mask": batch["segments"]}
 
 
 def model_inputs(model: "PreTrainedModel", batch: Batch) -> dict[str, Any]:
-    """What a model takes of a batch."""
+    """The arguments of a model's forward, from a batch that is packed or padded."""
     if "segments" in batch:
         return packed_inputs(model, batch["input_ids"], batch["segments"])
     return {name: batch[name] for name in ("input_ids", "attention_mask")}

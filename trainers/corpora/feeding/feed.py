@@ -39,8 +39,8 @@ class Rows(Protocol):
         ...
 
 
-class Packed:
-    """Packed sequences of a corpus split. A row is `input_ids`, a view of the map, and
+class PackedRows:
+    """The packed sequences of a corpus split, each a row: `input_ids`, a view of the map, and
     `piece_lengths`."""
 
     def __init__(self, corpus: Artifact, split: str, cache_gb: float, window: int | None = None):

@@ -5,7 +5,7 @@ from typing import Any
 
 from trainers.corpora.cleaning.documents import Counts
 from trainers.corpora.steps.shard_assignment import SPLITS
-from trainers.corpora.steps.write_shards import Packed
+from trainers.corpora.steps.write_shards import PackingCounts
 from trainers.corpora.tokens import fertility
 
 
@@ -13,7 +13,7 @@ def corpus_figures(
     counts: Mapping[str, Counts],
     described: Mapping[str, Mapping[str, Any]],
     passes: Mapping[str, float],
-    packed: Packed,
+    packed: PackingCounts,
     sequence_length: int,
 ) -> dict[str, Any]:
     """Figures by source and by split. `described` has `characters` and `lengths` of the kept

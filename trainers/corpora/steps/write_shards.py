@@ -32,7 +32,7 @@ SAMPLED_FROM_A_PIECE = 4_000
 
 Pieces = Mapping[str, Mapping[str, list[Piece]]]
 """By split and source, in the recipe's order."""
-Packed = Mapping[str, Mapping[str, collections.Counter[str]]]
+PackingCounts = Mapping[str, Mapping[str, collections.Counter[str]]]
 """What was counted while packing: `splits` and `sources`, by name."""
 
 
@@ -92,7 +92,7 @@ def pack_all(
     mixed: Mapping[str, Sequence[Piece]],
     sources: Mapping[str, str],
     tokenizer: Any,
-) -> Packed:
+) -> PackingCounts:
     """Writes the shards."""
     corpora: Corpora = job.recipe.corpora
     draft, length, seed = job.draft, corpora.sequence_length, job.recipe.seed

@@ -14,7 +14,7 @@ from trainers.models import chunked_loss
 from trainers.models.build import packed_inputs
 from trainers.tasks.causal_loss import causal_loss
 from trainers.tasks.flops import Cost
-from trainers.tasks.pretraining.language_model import LanguageModel, packed, tensors
+from trainers.tasks.pretraining.language_model import LanguageModel, ids_and_segments, tensors
 from trainers.tasks.task import IGNORED, Batch, Counts, lengths
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class CausalLM(LanguageModel):
         return model
 
     def collate(self, rows: Sequence[dict[str, Any]], numbers: Sequence[int]) -> Batch:
-        ids, segments = packed(rows)
+        ids, segments = ids_and_segments(rows)
         labels = np.full_like(ids, IGNORED)
         within = (segments[:, 1:] == segments[:, :-1]) & (segments[:, 1:] > 0)
         labels[:, :-1][within] = ids[:, 1:][within]

@@ -11,7 +11,7 @@ import torch
 
 from cluster.errors import UserError
 from cluster.store.artifacts import Artifact
-from trainers.corpora.feeding.feed import Packed, Rows
+from trainers.corpora.feeding.feed import PackedRows, Rows
 from trainers.corpora.tokens import tokenizer as tokenizers
 from trainers.corpora.tokens.pack import segment_ids
 from trainers.models.build import PACKABLE, Start, build, refuse_longer
@@ -37,9 +37,9 @@ class LanguageModel(TokenTargets):
     def tokenizer(self) -> "PreTrainedTokenizerFast":
         return tokenizers.load(self.corpus.folder("tokenizer"))
 
-    def rows(self, split: str) -> Packed:
+    def rows(self, split: str) -> PackedRows:
         window = self.shuffle_window if split == "train" else None
-        return Packed(self.corpus, split, self.cache_gb, window)
+        return PackedRows(self.corpus, split, self.cache_gb, window)
 
     def longest_rows(self, number: int) -> list[dict[str, Any]]:
         return self.rows("train").take(np.arange(number))
@@ -72,8 +72,8 @@ class LanguageModel(TokenTargets):
         return np.random.Generator(np.random.Philox(key=[self.seed, number]))
 
 
-def packed(rows: Sequence[dict[str, Any]]) -> tuple[Ids, Ids]:
-    """Tokens and segments, (batch, length)."""
+def ids_and_segments(rows: Sequence[dict[str, Any]]) -> tuple[Ids, Ids]:
+    """Of packed sequences the token ids, and which piece each is of; (batch, length)."""
     ids = np.stack([row["input_ids"] for row in rows]).astype(np.int64)
     return ids, segment_ids([row["piece_lengths"] for row in rows], ids.shape[1])
 

@@ -20,7 +20,7 @@ from cluster.errors import UserError
 from trainers.models.build import packed_inputs
 from trainers.tasks.cross_entropy import cross_entropy
 from trainers.tasks.flops import Cost
-from trainers.tasks.pretraining.language_model import Ids, LanguageModel, packed, tensors
+from trainers.tasks.pretraining.language_model import Ids, LanguageModel, ids_and_segments, tensors
 from trainers.tasks.pretraining.words import Words
 from trainers.tasks.task import IGNORED, Batch, Counts, lengths, tokens
 
@@ -83,7 +83,7 @@ class MaskedLM(Masking):
         return self._model("AutoModelForMaskedLM")
 
     def collate(self, rows: Sequence[dict[str, Any]], numbers: Sequence[int]) -> Batch:
-        ids, segments = packed(rows)
+        ids, segments = ids_and_segments(rows)
         _, mask, size = self._tokens
         labels = np.full_like(ids, IGNORED)
         maskable = self._maskable(ids, segments)

@@ -30,7 +30,7 @@ from trainers.corpora.feeding.feed import Rows
 from trainers.models.build import Start, build, packed_inputs
 from trainers.models.lean_imports import transformers
 from trainers.tasks.flops import Cost
-from trainers.tasks.pretraining.language_model import packed, tensors
+from trainers.tasks.pretraining.language_model import ids_and_segments, tensors
 from trainers.tasks.pretraining.masked_lm import PREDICTION_HEADS, Masking
 from trainers.tasks.task import IGNORED, Batch, Counts, Guess, lengths, tokens
 
@@ -74,7 +74,7 @@ class ReplacedTokens(Masking):
     def collate(self, rows: Sequence[dict[str, Any]], numbers: Sequence[int]) -> Batch:
         """`labels` are the originals of all tokens that can be masked, `masked` says which are, and
         `uniform` draws what the generator writes there."""
-        ids, segments = packed(rows)
+        ids, segments = ids_and_segments(rows)
         _, mask, _ = self._tokens
         maskable = self._maskable(ids, segments)
         labels = np.where(maskable, ids, IGNORED)

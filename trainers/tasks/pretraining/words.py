@@ -1,11 +1,11 @@
-"""Which tokens of a packed row make up a word, for masking whole words.
+"""Which tokens of a packed sequence make up a word, for masking whole words.
 
-A row holds no text, but its pieces do: joined they are the text again, up to spaces where the
-tokenizer drops them. In it a word is a run of letters and digits with the space before it, or what
-jieba finds in a run of Chinese characters (as Cui et al. 2021 mask them, with another segmenter).
-Scripts that write no spaces otherwise, such as Thai, have a run as one word.
+A sequence holds no text, but the names of its tokens do: joined they are the text again, up to
+spaces where the tokenizer drops them. In it a word is a run of letters and digits with the space
+before it, or what jieba finds in a run of Chinese characters (as Cui et al. 2021 mask them, with
+another segmenter). Scripts that write no spaces otherwise, such as Thai, have a run as one word.
 
-A token that begins inside a word goes with the token before it. So pieces that span several words
+A token that begins inside a word goes with the token before it. So tokens that span several words
 stay whole, and no word is ever masked in part.
 """
 

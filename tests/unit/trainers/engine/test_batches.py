@@ -16,7 +16,7 @@ from cluster.store.storage import Storage
 from tests.packed import corpus_of
 from tests.rows import InMemory
 from tests.s3 import S3Server
-from trainers.corpora.feeding.feed import Packed
+from trainers.corpora.feeding.feed import PackedRows
 from trainers.corpora.feeding.order import Indices, Order
 from trainers.corpora.tokens.pack import pack_documents
 from trainers.engine.batches import Batches, Share
@@ -236,7 +236,7 @@ def test_a_corpus_in_s3_larger_than_the_cache_is_read_whole_and_each_shard_once_
         return plain(self, name)
 
     monkeypatch.setattr(Storage, "pieces", pieces)
-    rows = Packed(corpus, "train", limit / 1e9, window=2)
+    rows = PackedRows(corpus, "train", limit / 1e9, window=2)
     cache = tmp_path / ".cache" / "raymill" / "files"
     seen: list[tuple[int, int]] = []
     with Batches(PackedNumbers(), Training(batch_size=4), rows, 17, Topology(0, 1), tokens) as feed:  # type: ignore[arg-type]

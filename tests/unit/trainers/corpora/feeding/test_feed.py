@@ -15,7 +15,7 @@ from cluster.errors import UserError
 from cluster.store.artifacts import Artifact
 from cluster.store.storage import Storage
 from tests.packed import corpus_of
-from trainers.corpora.feeding.feed import Examples, Packed, TokenRows, cut, deal
+from trainers.corpora.feeding.feed import Examples, PackedRows, TokenRows, cut, deal
 from trainers.corpora.tokens.pack import pack_documents
 from trainers.engine.zero import accumulation
 
@@ -108,7 +108,7 @@ def test_packed_rows_are_taken_by_number_over_all_shards(tmp_path: Path) -> None
     shards = [table_of(20, 21, 22), table_of(), table_of(30), pa.concat_tables(
         [table_of(40, 41), table_of(42, 43, 44)])]  # fmt: skip
     corpus = corpus_of(Storage.at(str(tmp_path)), {"train": shards, "validation": [table_of(50)]})
-    rows = Packed(corpus, "train", cache_gb=1)
+    rows = PackedRows(corpus, "train", cache_gb=1)
     assert (len(rows), rows.sequence_length) == (9, 4)
     numbers = [20, 21, 22, 30, 40, 41, 42, 43, 44]
     for taken in ([8, 0, 3, 7, 4, 6, 1, 2, 5], [4], [2, 2]):
@@ -118,7 +118,7 @@ def test_packed_rows_are_taken_by_number_over_all_shards(tmp_path: Path) -> None
         ]
         assert all(row["piece_lengths"].tolist() == [3] for row in found)
     assert rows.lengths(np.array([5, 0])).tolist() == [4, 4]
-    (held_out,) = Packed(corpus, "validation", cache_gb=1).take(np.array([0]))
+    (held_out,) = PackedRows(corpus, "validation", cache_gb=1).take(np.array([0]))
     assert held_out["input_ids"].tolist() == [1, 50, 2, 0]
 
 
@@ -126,7 +126,7 @@ def test_packed_rows_are_views_of_the_files(tmp_path: Path) -> None:
     """A corpus larger than memory is not copied into it."""
     corpus = corpus_of(Storage.at(str(tmp_path)), {"train": [table_of(*range(5, 90))]})
     before = pa.total_allocated_bytes()
-    (row,) = Packed(corpus, "train", cache_gb=1).take(np.array([7]))
+    (row,) = PackedRows(corpus, "train", cache_gb=1).take(np.array([7]))
     assert not row["input_ids"].flags.owndata
     assert not row["piece_lengths"].flags.owndata
     assert pa.total_allocated_bytes() == before
@@ -146,12 +146,12 @@ def test_a_cache_that_cannot_hold_what_is_read_is_refused(
     monkeypatch.setenv("HOME", str(tmp_path))
     corpus, size = remote(tmp_path, shards=6)
     room = 5 * size / 1e9
-    Packed(corpus, "train", room, window=2)
-    Packed(corpus, "train", 6 * size / 1e9)
+    PackedRows(corpus, "train", room, window=2)
+    PackedRows(corpus, "train", 6 * size / 1e9)
     with pytest.raises(UserError, match=r"cluster.cache_gb: .* set pretrain.shuffle_window: 2 or"):
-        Packed(corpus, "train", room, window=3)
+        PackedRows(corpus, "train", room, window=3)
     with pytest.raises(UserError, match=r"cluster.cache_gb: .* read at a time; set more"):
-        Packed(corpus, "train", size / 1e9)
+        PackedRows(corpus, "train", size / 1e9)
 
 
 def test_examples_are_encoded_when_they_are_taken() -> None:

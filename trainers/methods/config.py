@@ -95,9 +95,9 @@ class Lora(LowRank):
     """The learning rate of the second matrices (B), as a multiple of that of the first ones
     (LoRA+, Hayou et al. 2024, who have 16). For adamw and lion."""
     base_bits: Literal[4, 8] | None = None
-    """Keeps the frozen base in so many bits: NF4 or int8 of bitsandbytes (QLoRA, Dettmers et al.
-    2023), under zero.stage 0 to 2. On CPUs it spares memory and no time. What the model answers
-    afterwards, it does beside the base as it was."""
+    """Rounds the frozen base to 4 bits (NF4) or 8 (int8) by bitsandbytes while the adapter is
+    trained (QLoRA, Dettmers et al. 2023). Needs zero.stage 0 to 2. On CPUs it saves memory and no
+    time. Evaluation and endpoints read the adapter beside the base as it was, not rounded."""
 
     @model_validator(mode="after")
     def _merges_what_it_learned_beside(self) -> Self:

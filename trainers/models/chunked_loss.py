@@ -28,10 +28,10 @@ MODEL_TYPES = (
 """Types of Transformers models whose logits are their output layer's, of the last hidden state of
 their base model. Others scale or cap them (Cohere, Granite, Gemma from the second on)."""
 CHUNK_LOGITS, GROUP_LOGITS = 1 << 21, 1 << 26
-"""Of a chunk, few enough for a processor's cache; and of the chunks that together leave their part
-of dL/dW, as all of that is read and written then."""
+"""How many logits a chunk has, few enough for a processor's cache; and how many the chunks have
+that leave their part of dL/dW together, since all of dL/dW is read and written then."""
 CHUNK_TOKENS = {"cpu": 256, "cuda": 2048}
-"""Of a chunk at least, by type of device."""
+"""How many tokens a chunk has at least, by type of device."""
 
 
 def chunk_tokens(device: torch.device, vocabulary: int) -> int:
@@ -47,16 +47,16 @@ class LossHead(nn.Linear):
     """
 
     def forward(self, input: Tensor, labels: Tensor | None = None, counted: bool = False) -> Any:
-        """Of hidden states (..., width) the logits; with labels (...), of which those below 0 are
-        ignored, the cross-entropy that is summed over the others, and how many of these are the
-        most likely token, or None unless they are `counted`."""
+        """The logits of hidden states (..., width). With labels (...), their cross-entropy summed
+        over those that are not below 0, and how many of these are the most likely token: None
+        unless they are `counted`."""
         if labels is None:
             return super().forward(input)
         return _loss(input, self.weight, self.bias, labels, counted)
 
 
 def prepare(model: "PreTrainedModel") -> None:
-    """Has the output layer of a model give losses too, where logits are nothing but its output."""
+    """Has the output layer of a model give losses too, where its output is the logits."""
     head = model.get_output_embeddings()
     if model.config.model_type in MODEL_TYPES and type(head) is nn.Linear:
         head.__class__ = LossHead
@@ -73,7 +73,7 @@ def loss_head(model: "PreTrainedModel") -> LossHead | None:
 
 
 def _dtype(tensor: Tensor) -> torch.dtype:
-    """What is computed in with a tensor."""
+    """The type in which products with a tensor are computed."""
     device = tensor.device.type
     is_cast = torch.is_autocast_enabled(device)
     return torch.get_autocast_dtype(device) if is_cast else tensor.dtype
@@ -107,7 +107,7 @@ def _by_liger(hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tenso
 
 
 class _Chunked(torch.autograd.Function):
-    """Of hidden states (tokens, width) and labels (tokens,)."""
+    """The loss of hidden states (tokens, width) and labels (tokens,), and its gradients."""
 
     @staticmethod
     def forward(

@@ -15,18 +15,19 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 WHOLE_LOGITS = 1 << 25
-"""So few are computed at once by torch.compile, which makes one loop of their softmax and what
-leads to it: a tenth faster than chunks of 8,192 words, and they fit."""
+"""Up to so many logits are computed at once where they are compiled: torch.compile makes one loop
+of their softmax and what leads to it, which is a tenth faster than chunks of 8,192 words."""
 
 
 def causal_loss(
     model: "PreTrainedModel", inputs: Mapping[str, Any], labels: Tensor, counted: bool
 ) -> tuple[Tensor, Counts]:
-    """Cross-entropy summed over `labels` (batch, length), each what is predicted at its place, that
-    are not IGNORED; and the correct predictions, if they are `counted`.
+    """The cross-entropy summed over the `labels` (batch, length) that are not IGNORED, each of
+    which is what to predict at its place; and the correct predictions, if they are `counted`.
 
-    `inputs` are the model's own. In chunks (chunked_loss.py) where the model was prepared for it
-    and can, and else of whole logits; so are few that are compiled.
+    `inputs` are the arguments of the model's forward. The loss is computed in chunks where the
+    model was prepared for it (chunked_loss.py), and else of whole logits; so are few logits that
+    are compiled.
     """
     labels = local_tokens(model, labels)
     head = loss_head(model)

@@ -10,7 +10,7 @@ from trainers.tasks.task import IGNORED, Batch, Counts
 
 
 class TokenTargets:
-    """What is predicted are tokens: `labels` of a batch, elsewhere IGNORED."""
+    """The part of a Task whose targets are tokens: the `labels` of a batch that are not IGNORED."""
 
     def targets(self, batch: Batch) -> float:
         return int((batch["labels"] != IGNORED).sum())

@@ -72,7 +72,7 @@ class FineTuning(abc.ABC):
 
 @dataclasses.dataclass(frozen=True)
 class EncodedFineTuning(FineTuning):
-    """Whose rows are encoded when they are taken."""
+    """A task whose rows are encoded when they are taken."""
 
     @abc.abstractmethod
     def encode(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -103,13 +103,13 @@ class EncodedFineTuning(FineTuning):
 
 @dataclasses.dataclass(frozen=True)
 class LabelledFineTuning(EncodedFineTuning):
-    """With a fixed set of labels."""
+    """A task with a fixed set of labels."""
 
     settings: LabelledTask
 
     @functools.cached_property
     def labels(self) -> list[str]:
-        """In the order of their numbers. For a plan whose data are not there yet, others stand."""
+        """The labels in the order of their numbers; stand-ins for a plan before there are data."""
         if self.examples is None:
             return self.settings.labels or [*map(str, range(self.settings.least_labels))]
         return self.settings.label_order(self.examples)

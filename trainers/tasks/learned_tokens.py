@@ -55,12 +55,12 @@ class Rendering(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class RenderedFineTuning(FineTuning):
-    """Whose rows are made of those of the examples before training, by the stage `render`."""
+    """A task whose rows the stage `render` makes of those of the examples, before training."""
 
     settings: RenderedTask
 
     columns: ClassVar[Mapping[str, pa.DataType]]
-    """Of a sequence: lists, of which `input_ids` is one."""
+    """What the stage keeps of a sequence, each a list; `input_ids` is one of them."""
 
     @abc.abstractmethod
     def render(self, row: Mapping[str, Any]) -> Rendering:
@@ -82,12 +82,12 @@ class RenderedFineTuning(FineTuning):
 
 
 class LearnedTokens(TokenTargets, RenderedFineTuning):
-    """Whose loss is that of learned tokens."""
+    """A task whose loss is the cross-entropy of the tokens that are learned."""
 
     @functools.cached_property
     def unknown_id(self) -> int | None:
-        """Of the token for what the vocabulary lacks; None where it ends texts, too, as GPT-2's
-        does, which lacks nothing."""
+        """The id of the token that stands for what the vocabulary lacks. None where that token ends
+        texts, as GPT-2's does, whose vocabulary lacks nothing."""
         unknown: Any = self.loaded_tokenizer.unk_token_id
         return None if unknown in tokenizers.ends(self.loaded_tokenizer) else unknown
 
@@ -98,7 +98,7 @@ class LearnedTokens(TokenTargets, RenderedFineTuning):
 
 
 class CausalTokens(LearnedTokens):
-    """Of a decoder-only model: `learned` says of each token whether it is."""
+    """A task of a decoder-only model, where `learned` says of each token whether it is learned."""
 
     columns: ClassVar[Mapping[str, pa.DataType]] = {
         "input_ids": pa.list_(pa.int32()),

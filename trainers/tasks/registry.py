@@ -24,10 +24,9 @@ TASKS: Mapping[str, type[TaskSection]] = {
 }
 """A new task is a line here."""
 
-
 ENGINE_KEYS = ("precision", "optimizer", "deepspeed")
-"""No answer depends on them, and they may need others, such as zero.stage, which are not in a
-manifest, as they redo nothing."""
+"""Keys in a manifest that no answer depends on, and that may not be valid without keys that a
+manifest lacks: `optimizer: muon` needs `zero.stage: 0`, which redoes nothing when it changes."""
 
 
 def task_of(model: Artifact) -> type[TaskSection]:

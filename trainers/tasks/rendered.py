@@ -1,7 +1,7 @@
-"""A task whose rows become token ids before training, of which some are learned.
+"""The section of a task whose rows become token ids before training, of which some are learned.
 
-The stage `render` makes them, once for all trials and seeds: so the order of samples counts the
-rows that can be learned, and every other one was dropped for a reason that is told.
+The stage `render` makes them, once for all trials and seeds. A row that cannot be learned is
+dropped there, and counted by its reason, so that the samples of a training are all learned from.
 """
 
 from typing import Any, ClassVar, Literal, Self
@@ -23,7 +23,7 @@ class RenderedTask(TaskSection):
     is_rendered: ClassVar[bool] = True
     servable: ClassVar[Literal["encoder", "vllm"]] = "vllm"
     rendering: ClassVar[tuple[str, ...]] = ("task", "max_length", "overlong")
-    """Keys that decide which token ids a row becomes."""
+    """The keys that decide which token ids a row becomes."""
     fixed: ClassVar[tuple[str, ...]] = (*TaskSection.fixed, *rendering)
 
     max_length: int = Field(default=1024, ge=8)
@@ -32,9 +32,9 @@ class RenderedTask(TaskSection):
     """What becomes of a row with more than max_length tokens. Those that are dropped or cut are
     counted; so are rows of which nothing that is learned is left."""
     packing: bool = True
-    """Puts several short rows into one sequence, in which they do not see each other, so that there
-    is hardly any padding. An architecture or a method by which they would, pads each row, and tells
-    so."""
+    """Puts several rows into one sequence, where they do not see each other, so that there is
+    hardly any padding. With an architecture or a method that cannot keep them apart, each row has a
+    sequence of its own, and training tells so."""
 
     @model_validator(mode="after")
     def _has_no_head_with_dropout(self) -> Self:
@@ -45,8 +45,8 @@ class RenderedTask(TaskSection):
         return self
 
     def render_inputs(self, recipe: Recipe) -> dict[str, Any]:
-        """What of the recipe decides which token ids rows become: it is in the fingerprint of
-        those. A base that is a model of the workspace is their parent."""
+        """What of the recipe decides which token ids rows become, for the fingerprint of the stage
+        `render`. A base that is a model of the workspace is there among its parents."""
         known = self.identity()
         keys = (*self.rendering, "base", "base_content")
         return {key: known[key] for key in keys if known.get(key) is not None}

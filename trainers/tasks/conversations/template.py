@@ -31,9 +31,9 @@ GIVEN = (
 )
 """Variables of a conversation, and functions, that Transformers gives a template by itself."""
 WRITTEN = re.compile(r"\{% set (\w+) = .*? \+%\}")
-"""What with_variables writes of one."""
+"""How `with_variables` sets a variable at the beginning of a template."""
 REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
-"""What templates call it in a message."""
+"""What templates call the reasoning of a message."""
 
 SPECIAL = "the name of a special token in a message"
 CONTENT = "the template leaves out what a message says"
@@ -58,7 +58,7 @@ class Turn(NamedTuple):
 
 
 class ChatTemplate:
-    """Of a tokenizer that has one. Its methods raise NotRendered."""
+    """The chat template of a tokenizer that has one. Its methods raise NotRendered."""
 
     def __init__(self, tokenizer: "PreTrainedTokenizerFast"):
         self._tokenizer = tokenizer
@@ -80,7 +80,7 @@ class ChatTemplate:
     def text(
         self, messages: Sequence[Message], tools: str | None = None, asks: bool = False
     ) -> str:
-        """Of a conversation; with the generation prompt where it `asks` for an answer."""
+        """The text of a conversation, with the generation prompt where it `asks` for an answer."""
         for one in messages:
             said = (one["content"], one["reasoning"], one["tool_calls"], tools or "")
             if any(map(self._special.search, said)):
@@ -96,7 +96,7 @@ class ChatTemplate:
         return text
 
     def ids(self, text: str) -> list[int]:
-        """Of what a template made, as `apply_chat_template` has them."""
+        """The token ids of a text that the template made, as `apply_chat_template` has them."""
         encoded = self._tokenizer(text, add_special_tokens=False, split_special_tokens=False)
         ids: list[int] = encoded["input_ids"]
         return ids
@@ -120,7 +120,7 @@ class ChatTemplate:
         return Turn(ids, len(prompt), end)
 
     def marks(self, messages: Sequence[Message], tools: str | None = None) -> list[bool]:
-        """Of each id whether the template marks it."""
+        """Whether the template marks each token id of a conversation."""
         encoded = self._applied(
             messages,
             tools,
@@ -130,7 +130,7 @@ class ChatTemplate:
         return [bool(mark) for mark in encoded["assistant_masks"]]
 
     def _end_of_turn(self, ids: list[int]) -> int:
-        """Behind the last added token, if nothing but white space follows it; else 0."""
+        """The place behind the last added token, if only white space follows it; else 0."""
         end = len(ids)
         while end and ids[end - 1] not in self._added_ids:
             end -= 1
@@ -194,7 +194,7 @@ def with_variables(template: Any, values: Mapping[str, bool | int | float | str]
 
 
 def _unset(template: str, names: Collection[str]) -> str:
-    """Without what this wrote of these variables at its beginning, for a training before."""
+    """A template without the values that a training before set of these variables."""
     kept, place = [], 0
     while (one := WRITTEN.match(template, place)) is not None:
         place = one.end()
@@ -214,15 +214,15 @@ def _variables(template: str) -> set[str]:
 
 
 def _lasting(one: Message) -> str:
-    """What is there however much history is rewritten: not what was thought in an answer."""
+    """What a template keeps of a message however it rewrites history: all but what was thought."""
     return one["content"].rpartition("</think>")[2].strip()
 
 
 def _names(functions: str | None) -> list[str]:
-    """Of tools, or of calls of them."""
+    """The names of tools, or of those that are called."""
     return [one["function"].get("name", "") for one in json.loads(functions)] if functions else []
 
 
 def _is_in(part: str, text: str) -> bool:
-    """As it is, or as JSON has it."""
+    """Whether a text has a part, as it is or as JSON has it."""
     return part in text or json.dumps(part, ensure_ascii=False)[1:-1] in text

@@ -33,7 +33,7 @@ class Pair(NamedTuple):
 
 
 def sides(row: Mapping[str, Any]) -> Sides:
-    """Of a row that has both."""
+    """The two sequences of a row, as `Pair.columns` puts them one behind the other."""
     size = row["lengths"][0]
     chosen, rejected = (
         {name: row[name][part] for name in ("input_ids", "learned")}

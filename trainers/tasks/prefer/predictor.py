@@ -23,7 +23,7 @@ from trainers.tasks.prefer.rows import PreferenceRows, conversations, said
 from trainers.tasks.spec import REFERENCE
 
 Both = tuple[float, float]
-"""Of the chosen and of the rejected answer."""
+"""A number of the chosen answer, and the same of the rejected one."""
 
 
 class PairInput(BaseModel):
@@ -59,7 +59,7 @@ class Preference(predictor.Output):
 
 @dataclasses.dataclass(frozen=True)
 class EncodedPair(Encoded):
-    """Of which `input_ids` are those of both sequences."""
+    """A pair, whose `input_ids` are those of both its sequences."""
 
     sequences: Sides
 
@@ -118,7 +118,8 @@ class PreferPredictor(predictor.Predictor):
 
     @torch.inference_mode()
     def log_probabilities(self, sequences: Sequence[Mapping[str, Any]]) -> list[float]:
-        """Of each sequence, with `input_ids` and `learned`, summed over what is learned."""
+        """The log-probability of each sequence of `input_ids` and `learned`, in nats, summed over
+        the tokens that are learned."""
         by_place: dict[int, float] = {}
         lengths = [len(one["input_ids"]) for one in sequences]
         for places in batches(lengths, self._forward_tokens):

@@ -66,7 +66,7 @@ def transcript(text: str) -> list[Message]:
 
 
 def conversations(row: Mapping[str, Any]) -> Conversations | Problem:
-    """Those of a row, or what is wrong with it. Pure."""
+    """The two conversations of a row, or what is wrong with it. Pure."""
     chosen, rejected = row["chosen"], row["rejected"]
     if "prompt" in row:
         prompt = _with_system(row["prompt"], row)

@@ -73,6 +73,6 @@ class Writer:
         return [by_place[place] for place in range(len(prompts))]
 
     def _cut(self, ids: Sequence[int]) -> Written:
-        """`generate` pads what ends before the longest of its batch."""
+        """An answer without what `generate` padded it with, up to the longest of its batch."""
         end = next((place for place, one in enumerate(ids) if one in self.stop_ids), None)
         return Written([*ids[:end]], "length" if end is None else "stop")

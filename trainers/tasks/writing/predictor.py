@@ -36,7 +36,7 @@ class Truth(NamedTuple):
 
 
 class WritingPredictor(predictor.Predictor):
-    """By `encode` its inputs become the token ids of prompts."""
+    """A Predictor whose `encode` gives the token ids of prompts, which the model answers."""
 
     Output: ClassVar[type[predictor.Output]] = Answer
 
@@ -55,7 +55,8 @@ class WritingPredictor(predictor.Predictor):
         """Tokens of which any ends an answer, which is then taken for whole."""
 
     @abc.abstractmethod
-    def truth(self, row: Mapping[str, Any]) -> Truth: ...
+    def truth(self, row: Mapping[str, Any]) -> Truth:
+        """The true answer of a row of examples."""
 
     def read(self, prompt: Sequence[int]) -> Encoded:
         """Of a prompt that is too long the end is read, which is what is to be answered."""
@@ -105,14 +106,14 @@ class WritingPredictor(predictor.Predictor):
 
 
 def learned_of(rendered: Rendered) -> dict[str, list[int]]:
-    """Of a sequence of a decoder-only model."""
+    """The `input_ids` and `labels` of a sequence of a decoder-only model."""
     marked = zip(rendered.input_ids, rendered.learned, strict=True)
     labels = [one if is_learned else IGNORED for one, is_learned in marked]
     return {"input_ids": rendered.input_ids, "labels": labels}
 
 
 def _most_prompt_tokens(model: Any, max_length: int, most_new_tokens: int) -> int:
-    """Of a prompt that leave room for an answer. Raises UserError where there is none."""
+    """How many tokens of a prompt leave room for an answer. Raises UserError where none do."""
     positions = positions_of(model)
     if positions is None or model.config.is_encoder_decoder:
         return max_length

@@ -6,13 +6,16 @@ import json
 import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cluster.runs.pipeline import StageJob
 from cluster.runs.progress import Terminal
 from cluster.store import artifacts
 from cluster.store.artifacts import Artifact
 from cluster.store.storage import Storage
+
+if TYPE_CHECKING:
+    from trainers.tasks.predictor import Predictor
 
 TEXTS = (
     "今天天气很好，我们去公园散步。",
@@ -79,6 +82,21 @@ def recorded_here(predictor: Any, rows: Sequence[Mapping[str, Any]]) -> list[dic
     outputs = predictor.predict([predictor.input_of(row) for row in rows])
     records: list[dict[str, Any]] = predictor.records(rows, outputs)
     return records
+
+
+class ReplicaHere:
+    """The replica of an endpoint, as its HTTP API knows it, whose model is in this process."""
+
+    name, version = "names", "00"
+
+    def __init__(self, predictor: "Predictor"):
+        self._predictor = predictor
+
+    async def answers(self, inputs: list[Any], truncate: bool) -> list[Any]:
+        return self._predictor.predict(inputs)
+
+    def describe(self) -> dict[str, Any]:
+        return self._predictor.describe()
 
 
 class FlakyFileSystem:

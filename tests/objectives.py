@@ -1,11 +1,13 @@
-"""What objectives of pretraining are tested on: tiny models, and packed sequences."""
+"""What tasks are tested on: tiny models, packed sequences, and validation in this process."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from trainers.models.build import Start
 from trainers.models.shape import Shape
+from trainers.tasks.task import Counts, Task
 
 LENGTH = 256
 HEADS = {
@@ -43,3 +45,17 @@ def sequences(count: int, tokenizer: Any) -> list[dict[str, Any]]:
             }
         )
     return made
+
+
+def validated(
+    task: Task, model: Any, batches: Sequence[Sequence[dict[str, Any]]]
+) -> dict[str, float]:
+    """The metrics of these batches of rows, from counts that are added up as by a validation."""
+    counts: Counts = {}
+    for rows in batches:
+        batch = task.collate(rows, range(len(rows)))
+        with torch.no_grad():
+            loss, further = task.loss(model, batch)
+        for name, value in {"loss": loss, "targets": task.targets(batch), **further}.items():
+            counts[name] = counts.get(name, torch.zeros(())) + torch.as_tensor(value)
+    return task.metrics(counts)

@@ -1,11 +1,13 @@
-"""A corpus in which every objective finds its tokenizer."""
+"""A corpus in which every objective finds its tokenizer, and a tokenizer for conversations."""
 
+import copy
 from typing import Any
 
 import numpy as np
 import pytest
 
 from cluster.store.storage import Storage
+from tests.chats import TEMPLATE
 from tests.packed import corpus_of
 from trainers.corpora.tokens.pack import pack_documents
 
@@ -19,3 +21,10 @@ def corpus(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Any:
     corpus = corpus_of(storage, {"train": [table]})
     tokenizer.save_pretrained(corpus.path / "tokenizer")
     return corpus
+
+
+@pytest.fixture(scope="module")
+def chat_tokenizer(tokenizer: Any) -> Any:
+    own = copy.deepcopy(tokenizer)
+    own.chat_template = TEMPLATE
+    return own

@@ -1,6 +1,5 @@
 """The loss of learned tokens: of these and no others, the same however rows are put together."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +8,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
 from torch.nn import functional
 
 from cluster.errors import UserError
-from tests.objectives import start
+from tests.objectives import start, validated
 from trainers.models.build import Start, remarks
 from trainers.tasks.chat.spec import Chat
 from trainers.tasks.chat.task import ChatTask
@@ -46,18 +44,6 @@ def model(tokenizer: Any) -> Any:
     return task(tokenizer, max_length=32).model().eval()
 
 
-def figures(of: ChatTask, model: Any, batches: Sequence[Sequence[Row]]) -> dict[str, float]:
-    """As an evaluation adds them up."""
-    counts: dict[str, Tensor] = {}
-    for some in batches:
-        batch = of.collate(some, range(len(some)))
-        with torch.no_grad():
-            loss, further = of.loss(model, batch)
-        for name, value in {"loss": loss, "targets": of.targets(batch), **further}.items():
-            counts[name] = counts.get(name, torch.zeros(())) + torch.as_tensor(value)
-    return of.metrics(counts)
-
-
 def by_hand(model: Any, row: Row) -> float:
     ids = torch.from_numpy(row["input_ids"])[None]
     with torch.no_grad():
@@ -79,10 +65,10 @@ def test_an_evaluation_is_the_same_at_any_number_of_workers(
 ) -> None:
     """ms-swift#9152, trl#6380: the mean is over learned tokens, not over batches or ranks."""
     every = rows()
-    whole = figures(task(tokenizer, packing=False), model, [[row] for row in every])
+    whole = validated(task(tokenizer, packing=False), model, [[row] for row in every])
     shares = [every[rank::workers] for rank in range(workers)]
     batches = [own[first : first + size] for own in shares for first in range(0, len(own), size)]
-    assert figures(task(tokenizer, packing=packing), model, batches) == pytest.approx(
+    assert validated(task(tokenizer, packing=packing), model, batches) == pytest.approx(
         whole, rel=1e-5
     )
 

@@ -22,7 +22,7 @@ from serving.config import Serve
 from serving.encoders.api import http_api
 from serving.rollout.deploy import first_request
 from serving.rollout.promote import refuse_worse
-from tests.fakes import Notes, published, scored_here, serial
+from tests.fakes import Notes, ReplicaHere, published, scored_here, serial
 from tests.tagging import Tag, TagPredictor, TagTask
 from trainers.corpora.examples import merge, read_rows, stage, write_splits
 from trainers.corpora.steps import quotes
@@ -234,19 +234,10 @@ def test_the_endpoint_says_what_evaluation_says(model: Artifact, examples: Artif
     predictor = load(model.path)
     assert isinstance(predictor, TagPredictor)
 
-    class Replica:
-        name, version = "names", "00"
-
-        async def answers(self, inputs: list[Any], truncate: bool) -> list[Any]:
-            return predictor.predict(inputs)
-
-        def describe(self) -> dict[str, Any]:
-            return predictor.describe()
-
     promotion = published(
         examples.storage, "promotion/names-promote-00", parents={"finetune": model.id}
     )
-    client = TestClient(http_api(Replica(), TagPredictor, Tag.route, Serve()))
+    client = TestClient(http_api(ReplicaHere(predictor), TagPredictor, Tag.route, Serve()))
     answer = client.post(Tag.route, json=first_request(promotion, Tag))
     assert answer.status_code == 200, answer.text
     rows = stage.rows_in(examples, "test")

@@ -1,7 +1,6 @@
 """An assistant answers what it is asked, by the prompt that it was trained on."""
 
 import contextlib
-import copy
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +26,8 @@ ROWS = [
 
 
 @pytest.fixture(scope="module")
-def folder(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    own = copy.deepcopy(tokenizer)
-    own.chat_template = TEMPLATE
-    return save_writer(tmp_path_factory.mktemp("chat"), own, "chat")
+def folder(chat_tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_writer(tmp_path_factory.mktemp("chat"), chat_tokenizer, "chat")
 
 
 @pytest.fixture(scope="module")

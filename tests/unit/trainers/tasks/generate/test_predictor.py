@@ -1,11 +1,9 @@
 """Texts are written from texts as in training, by both kinds of model."""
 
-import copy
 from typing import Any
 
 import pytest
 
-from tests.chats import TEMPLATE
 from tests.fakes import recorded_here
 from tests.objectives import start
 from tests.writers import save_writer
@@ -32,11 +30,10 @@ KEYS = {"instruction": "In: {prompt}\n", "prompt_format": "plain", "max_source_l
     ],
 )
 def test_prompts_and_truths_are_those_of_training(
-    architecture: str, kind: Any, format: Any, tokenizer: Any, tmp_path: Any
+    architecture: str, kind: Any, format: Any, chat_tokenizer: Any, tmp_path: Any
 ) -> None:
-    own, keys = copy.deepcopy(tokenizer), {**KEYS, "prompt_format": format}
-    own.chat_template = TEMPLATE
-    predictor = load(save_writer(tmp_path, own, "generate", architecture, **keys))
+    keys = {**KEYS, "prompt_format": format}
+    predictor = load(save_writer(tmp_path, chat_tokenizer, "generate", architecture, **keys))
     settings = Generate(task="generate", base="x", max_length=48, **keys)
     task = kind(settings, None, start(architecture), str(tmp_path))
     rows = ROWS[:2] if format == "chat" else ROWS  # which cuts no prompt

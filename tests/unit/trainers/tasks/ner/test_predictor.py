@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from serving.config import Serve
 from serving.encoders.api import http_api
 from tests.entities import ROWS, ner_task, save_ner
-from tests.fakes import recorded_here
+from tests.fakes import ReplicaHere, recorded_here
 from trainers.corpora.cleaning.config import Clean
 from trainers.corpora.cleaning.rules import normalize
 from trainers.tasks.ner.predictor import NerPredictor
@@ -102,16 +102,7 @@ def test_where_no_entity_is_found_the_model_says_how_certain_it_is(
 
 
 def test_the_endpoint_answers_as_evaluation_does(predictor: Any) -> None:
-    class Replica:
-        name, version = "names", "00"
-
-        async def answers(self, inputs: list[Any], truncate: bool) -> list[Any]:
-            return predictor.predict(inputs)
-
-        def describe(self) -> dict[str, Any]:
-            return predictor.describe()
-
-    client = TestClient(http_api(Replica(), NerPredictor, Ner.route, Serve()))
+    client = TestClient(http_api(ReplicaHere(predictor), NerPredictor, Ner.route, Serve()))
     answer = client.post("/v1/ner", json=Ner.request(ROWS))
     assert answer.status_code == 200, answer.text
     for row, found, record in zip(

@@ -1,6 +1,5 @@
 """Pairs of any file are evaluated against what the model was trained from."""
 
-import copy
 import json
 import shutil
 from collections.abc import Callable
@@ -13,7 +12,7 @@ import torch
 from cluster.errors import UserError
 from cluster.store.artifacts import drafting
 from cluster.store.storage import Storage
-from tests.chats import NAMES, TEMPLATE
+from tests.chats import NAMES
 from tests.fakes import Notes, scored_here
 from tests.objectives import start
 from trainers.corpora.cleaning.config import Clean
@@ -46,15 +45,13 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def trained(tokenizer: Any) -> Callable[..., Model]:
+def trained(chat_tokenizer: Any) -> Callable[..., Model]:
     """Models as fine-tuning leaves them, from the folder `base`, with weights by their seed."""
-    own = copy.deepcopy(tokenizer)
-    own.chat_template = TEMPLATE
 
     def save(folder: Path, seed: int) -> None:
         torch.manual_seed(seed)
-        build(start("llama"), "AutoModelForCausalLM", own).save_pretrained(folder)
-        own.save_pretrained(folder)
+        build(start("llama"), "AutoModelForCausalLM", chat_tokenizer).save_pretrained(folder)
+        chat_tokenizer.save_pretrained(folder)
 
     save(Path("base"), 0)
 

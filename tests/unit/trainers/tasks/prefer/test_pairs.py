@@ -1,6 +1,5 @@
 """Two sequences of token ids, cut alike."""
 
-import copy
 from typing import Any
 
 import pytest
@@ -8,7 +7,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.chats import TEMPLATE
 from trainers.tasks.conversations.renderer import Rendered, Renderer
 from trainers.tasks.conversations.rows import message
 from trainers.tasks.conversations.template import NotRendered
@@ -29,10 +27,8 @@ ANSWERS = {
 
 
 @pytest.fixture(scope="module")
-def renderer(tokenizer: Any) -> Renderer:
-    own = copy.deepcopy(tokenizer)
-    own.chat_template = TEMPLATE
-    return Renderer(own)
+def renderer(chat_tokenizer: Any) -> Renderer:
+    return Renderer(chat_tokenizer)
 
 
 def row_of(prompt: str, answers: str) -> dict[str, Any]:

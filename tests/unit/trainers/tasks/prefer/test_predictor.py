@@ -1,6 +1,5 @@
 """What a model says of pairs, and what evaluation keeps of it."""
 
-import copy
 import json
 import math
 from pathlib import Path
@@ -10,7 +9,6 @@ import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from tests.chats import TEMPLATE
 from tests.objectives import start
 from trainers.corpora.cleaning.config import Clean
 from trainers.models.build import build
@@ -29,13 +27,11 @@ TEXTS = {
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, chat_tokenizer: Any) -> Path:
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("model")
-    tokenizer = copy.deepcopy(tokenizer)
-    tokenizer.chat_template = TEMPLATE
-    build(start("llama"), "AutoModelForCausalLM", tokenizer).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    build(start("llama"), "AutoModelForCausalLM", chat_tokenizer).save_pretrained(folder)
+    chat_tokenizer.save_pretrained(folder)
     return folder
 
 

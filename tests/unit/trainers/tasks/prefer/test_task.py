@@ -16,7 +16,7 @@ from torch import Tensor
 from cluster.store.storage import Storage
 from tests.chats import TEMPLATE
 from tests.fakes import published
-from tests.objectives import start
+from tests.objectives import start, validated
 from trainers.corpora.tokens.pack import write_arrow
 from trainers.models.build import Start
 from trainers.models.shape import Shape
@@ -120,26 +120,15 @@ def test_gradients_are_the_same_however_pairs_are_put_together(
     assert (other - whole).abs().max() <= 1e-5 * whole.abs().max()
 
 
-def metrics(of: PreferTask, model: Any, batches: Sequence[Sequence[Row]]) -> dict[str, float]:
-    counts: dict[str, Tensor] = {}
-    for some in batches:
-        batch = of.collate(some, range(len(some)))
-        with torch.no_grad():
-            loss, further = of.loss(model, batch)
-        for name, value in {"loss": loss, "targets": of.targets(batch), **further}.items():
-            counts[name] = counts.get(name, torch.zeros(())) + torch.as_tensor(value)
-    return of.metrics(counts)
-
-
 @given(workers=st.integers(1, 3), size=st.integers(1, 4), packing=st.booleans())
 def test_an_evaluation_is_the_same_at_any_number_of_workers(
     tokenizer: Any, model: Any, workers: int, size: int, packing: bool
 ) -> None:
     every = rows()
-    whole = metrics(task(tokenizer, packing=False), model, [every])
+    whole = validated(task(tokenizer, packing=False), model, [every])
     shares = [every[rank::workers] for rank in range(workers)]
     batches = [own[first : first + size] for own in shares for first in range(0, len(own), size)]
-    other = metrics(task(tokenizer, packing=packing), model, batches)
+    other = validated(task(tokenizer, packing=packing), model, batches)
     assert other == pytest.approx(whole, rel=1e-5)
     assert {*whole} == {*Prefer().validation_metrics}
 
@@ -148,7 +137,7 @@ def test_against_itself_a_model_has_no_margin(tokenizer: Any, model: Any) -> Non
     every, of = rows(), task(tokenizer)
     for row in every:
         row[REFERENCE] = np.array([by_hand(model, side) for side in sides(row)], np.float32)
-    found = metrics(of, model, [every])
+    found = validated(of, model, [every])
     assert found["margin"] == pytest.approx(0, abs=1e-5)
     assert found["kl"] == pytest.approx(0, abs=1e-9)
     assert found["loss"] == pytest.approx(np.log(2), rel=1e-5)

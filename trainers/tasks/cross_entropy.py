@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from torch import Tensor
 from torch.nn import functional
 
-from trainers.tasks.task import IGNORED, Batch, Counts
+from trainers.tasks.task import IGNORED, Batch, Counts, Guess
 
 
 class TokenTargets:
@@ -22,6 +22,12 @@ class TokenTargets:
             "perplexity": math.exp(min(loss, 50.0)),
             "accuracy": float(counts["correct"] / counts["targets"]),
         }
+
+
+def uniform_guess(vocabulary_size: int) -> Guess:
+    """The loss where every token is as likely as any other."""
+    name = f"the logarithm of {vocabulary_size:,} tokens"
+    return Guess("loss", math.log(vocabulary_size), "min", name)
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, counted: bool) -> tuple[Tensor, Counts]:

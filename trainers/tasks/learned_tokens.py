@@ -11,7 +11,6 @@ import abc
 import collections
 import dataclasses
 import functools
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -30,7 +29,7 @@ from trainers.tasks.causal_loss import causal_loss
 from trainers.tasks.conversations.overlong import fitted
 from trainers.tasks.conversations.renderer import Rendered
 from trainers.tasks.conversations.template import NotRendered
-from trainers.tasks.cross_entropy import TokenTargets
+from trainers.tasks.cross_entropy import TokenTargets, uniform_guess
 from trainers.tasks.fine_tuning import FineTuning
 from trainers.tasks.flops import Cost
 from trainers.tasks.packing import collated, model_inputs, one_by_one, packed, padded
@@ -92,9 +91,7 @@ class LearnedTokens(TokenTargets, RenderedFineTuning):
         return None if unknown in tokenizers.ends(self.loaded_tokenizer) else unknown
 
     def guess(self, validation: Rows) -> Guess:
-        """Every token is as likely as any other."""
-        size = len(self.loaded_tokenizer)
-        return Guess("loss", math.log(size), "min", f"the logarithm of {size:,} tokens")
+        return uniform_guess(len(self.loaded_tokenizer))
 
 
 class CausalTokens(LearnedTokens):

@@ -1,4 +1,5 @@
-"""Token ids of prompts and completions: the same for training, evaluation and an endpoint."""
+"""Prompts and completions as token ids or as turns: the same for training, evaluation and an
+endpoint."""
 
 import itertools
 from collections.abc import Sequence
@@ -6,6 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cluster.errors import UserError
 from trainers.corpora.tokens import tokenizer as tokenizers
+from trainers.tasks.conversations.renderer import Rendered
+from trainers.tasks.conversations.rows import USER, Message, message
 from trainers.tasks.encoding import Beginning, Encoded, beginning_of_clean, encode
 from trainers.tasks.generate.spec import PROMPT
 
@@ -58,10 +61,21 @@ def encode_prompts(
     return encoded
 
 
+def prompt_message(prompt: str, instruction: str) -> Message:
+    """The instruction with a prompt, as what a user says."""
+    return message(USER, instruction.replace(PROMPT, prompt).strip())
+
+
 def completion_ids(tokenizer: "PreTrainedTokenizerFast", completion: str) -> list[int]:
     """With the token that ends a text, which is learned too."""
     encoded = tokenizer(completion, add_special_tokens=False, split_special_tokens=True)
     return [*encoded.input_ids, tokenizers.ends(tokenizer)[1]]
+
+
+def one_sequence(prompt: Encoded, completion: Sequence[int]) -> Rendered:
+    """A prompt and its completion as a decoder-only model reads them; the completion is learned."""
+    learned = [False] * len(prompt.input_ids) + [True] * len(completion)
+    return Rendered([*prompt.input_ids, *completion], learned)
 
 
 def _special(tokenizer: "PreTrainedTokenizerFast") -> tuple[int, int]:

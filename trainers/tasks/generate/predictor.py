@@ -7,11 +7,16 @@ from typing import Any, ClassVar
 
 from trainers.corpora.tokens import tokenizer as tokenizers
 from trainers.models.lean_imports import transformers
-from trainers.tasks.conversations.renderer import Rendered, Renderer
+from trainers.tasks.conversations.renderer import Renderer
 from trainers.tasks.conversations.rows import ASSISTANT, message
 from trainers.tasks.encoding import Encoded, InputText, beginning_of_raw
-from trainers.tasks.generate.encoding import Reading, completion_ids, encode_prompts
-from trainers.tasks.generate.task import prompt_message
+from trainers.tasks.generate.encoding import (
+    Reading,
+    completion_ids,
+    encode_prompts,
+    one_sequence,
+    prompt_message,
+)
 from trainers.tasks.writing.predictor import Truth, WritingPredictor, learned_of
 
 
@@ -60,8 +65,7 @@ class GeneratePredictor(WritingPredictor):
             rendered = self._renderer.render([asked, message(ASSISTANT, gold)])
             return Truth(prompt, gold, learned_of(rendered))
         (encoded,) = encode_prompts(self.tokenizer, [prompt], self._reading)
-        read, written = [*encoded.input_ids], completion_ids(self.tokenizer, gold)
+        completion = completion_ids(self.tokenizer, gold)
         if self._is_encoded:
-            return Truth(prompt, gold, {"input_ids": read, "labels": written})
-        learned = [False] * len(read) + [True] * len(written)
-        return Truth(prompt, gold, learned_of(Rendered(read + written, learned)))
+            return Truth(prompt, gold, {"input_ids": encoded.input_ids, "labels": completion})
+        return Truth(prompt, gold, learned_of(one_sequence(encoded, completion)))

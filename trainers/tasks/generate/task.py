@@ -17,15 +17,20 @@ from cluster.errors import UserError
 from cluster.store.artifacts import Artifact
 from trainers.models.build import Start, architecture_of, refuse_longer, remark
 from trainers.tasks.conversations.overlong import CUT, DROPPED
-from trainers.tasks.conversations.renderer import Rendered
-from trainers.tasks.conversations.rows import ASSISTANT, USER, Message, message
+from trainers.tasks.conversations.rows import ASSISTANT, message
 from trainers.tasks.conversations.template import NotRendered
 from trainers.tasks.conversations.templated_tokens import TemplatedTokens
 from trainers.tasks.cross_entropy import cross_entropy
 from trainers.tasks.encoding import pad
 from trainers.tasks.flops import EncoderDecoderCost
-from trainers.tasks.generate.encoding import Reading, completion_ids, encode_prompts
-from trainers.tasks.generate.spec import PROMPT, Generate
+from trainers.tasks.generate.encoding import (
+    Reading,
+    completion_ids,
+    encode_prompts,
+    one_sequence,
+    prompt_message,
+)
+from trainers.tasks.generate.spec import Generate
 from trainers.tasks.learned_tokens import UNKNOWN, LearnedTokens, Rendering
 from trainers.tasks.task import IGNORED, Batch, Counts, lengths
 
@@ -51,31 +56,23 @@ def generate_task(
     return EncoderDecoderTask(settings, examples, start, *further)
 
 
-def reading_of(settings: Generate, is_encoded: bool) -> Reading:
-    return Reading(settings.instruction, settings.max_source_length, is_encoded)
-
-
 class DecoderTask(TemplatedTokens):
     """Prompt and completion in one sequence, of which the completion is learned."""
 
     settings: Generate
 
     def render(self, row: Mapping[str, Any]) -> Rendering:
-        if self.settings.prompt_format == "chat":
-            asked = prompt_message(row["prompt"], self.settings.instruction)
+        settings, tokenizer = self.settings, self.loaded_tokenizer
+        if settings.prompt_format == "chat":
+            asked = prompt_message(row["prompt"], settings.instruction)
             answer = message(ASSISTANT, row["completion"])
             return self.fit([self.renderer.render([asked, answer])])
-        tokenizer, reading = self.loaded_tokenizer, reading_of(self.settings, is_encoded=False)
+        reading = Reading(settings.instruction, settings.max_source_length, is_encoded=False)
         (prompt,) = encode_prompts(tokenizer, [row["prompt"]], reading)
-        read, written = [*prompt.input_ids], completion_ids(tokenizer, row["completion"])
-        learned = [False] * len(read) + [True] * len(written)
-        rendering = self.fit([Rendered(read + written, learned)])
+        completion = completion_ids(tokenizer, row["completion"])
+        rendering = self.fit([one_sequence(prompt, completion)])
         noted = {PROMPT_CUT: 1} if prompt.is_cut else {}
         return rendering._replace(noted={**rendering.noted, **noted})
-
-
-def prompt_message(prompt: str, instruction: str) -> Message:
-    return message(USER, instruction.replace(PROMPT, prompt).strip())
 
 
 class EncoderDecoderTask(LearnedTokens):
@@ -98,7 +95,7 @@ class EncoderDecoderTask(LearnedTokens):
 
     def render(self, row: Mapping[str, Any]) -> Rendering:
         settings = self.settings
-        reading = reading_of(settings, is_encoded=True)
+        reading = Reading(settings.instruction, settings.max_source_length, is_encoded=True)
         (prompt,) = encode_prompts(self.loaded_tokenizer, [row["prompt"]], reading)
         labels = completion_ids(self.loaded_tokenizer, row["completion"])
         most = settings.max_length

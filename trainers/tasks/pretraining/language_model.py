@@ -1,7 +1,6 @@
 """What all objectives of pretraining share: packed sequences, and the model that reads them."""
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -15,7 +14,7 @@ from trainers.corpora.feeding.feed import PackedRows, Rows
 from trainers.corpora.tokens import tokenizer as tokenizers
 from trainers.corpora.tokens.pack import segment_ids
 from trainers.models.build import PACKABLE, Start, build, refuse_longer
-from trainers.tasks.cross_entropy import TokenTargets
+from trainers.tasks.cross_entropy import TokenTargets, uniform_guess
 from trainers.tasks.task import Batch, Guess
 
 if TYPE_CHECKING:
@@ -48,9 +47,7 @@ class LanguageModel(TokenTargets):
         return len(row["input_ids"])
 
     def guess(self, validation: Rows) -> Guess:
-        """Every token is as likely as any other."""
-        size = len(self.tokenizer())
-        return Guess("loss", math.log(size), "min", f"the logarithm of {size:,} tokens")
+        return uniform_guess(len(self.tokenizer()))
 
     def unlearned(self) -> dict[str, int]:
         return {}

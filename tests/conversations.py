@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from trainers.tasks.conversations.rows import Message, messages, tools_of
+from trainers.tasks.conversations.messages import Message, messages, tools_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -233,7 +233,7 @@ def _rendered(task: Any, folder: Path, steps: int) -> Any:
 
 
 def _conversations() -> list[dict[str, Any]]:
-    from trainers.tasks.conversations.rows import ASSISTANT, USER, message
+    from trainers.tasks.conversations.messages import ASSISTANT, USER, message
 
     named = os.environ.get(INSTRUCTIONS)
     if named is None:

@@ -17,7 +17,7 @@ from trainers.models.shape import Shape
 from trainers.render import rendered
 from trainers.tasks.chat.spec import Chat
 from trainers.tasks.chat.task import ChatTask
-from trainers.tasks.conversations.rows import ASSISTANT, USER, message
+from trainers.tasks.conversations.messages import ASSISTANT, USER, message
 
 LINES = 3
 """That are given."""

@@ -7,17 +7,17 @@ from pydantic import BaseModel, BeforeValidator, model_validator
 
 from trainers.corpora.cleaning.rules import mend
 from trainers.corpora.reading.formats.rows import Problem
-from trainers.tasks.conversations.renderer import NotRendered, Rendered, Renderer
-from trainers.tasks.conversations.rows import (
+from trainers.tasks.conversations.messages import (
     ASSISTANT,
     USER,
     Message,
-    conversation,
     message,
     problem_of_messages,
     said_by,
     tools_of,
 )
+from trainers.tasks.conversations.renderer import NotRendered, Rendered, Renderer
+from trainers.tasks.conversations.rows import conversation
 from trainers.tasks.encoding import Encoded
 from trainers.tasks.writing.predictor import Truth, WritingPredictor, learned_of
 

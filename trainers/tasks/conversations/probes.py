@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
 from cluster.errors import UserError
-from trainers.tasks.conversations.rows import ASSISTANT, USER, message
+from trainers.tasks.conversations.messages import ASSISTANT, USER, message
 from trainers.tasks.conversations.template import (
     KEY,
     UNFINISHED,

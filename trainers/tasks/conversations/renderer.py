@@ -21,8 +21,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from cluster.errors import UserError
+from trainers.tasks.conversations.messages import ASSISTANT, Message
 from trainers.tasks.conversations.probes import probed
-from trainers.tasks.conversations.rows import ASSISTANT, Message
 from trainers.tasks.conversations.template import KEY, KWARGS, UNFINISHED, ChatTemplate, NotRendered
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from jinja2 import meta
 
 from cluster.errors import UserError
 from cluster.recipe.section import nearest
-from trainers.tasks.conversations.rows import Message, as_json
+from trainers.tasks.conversations.messages import Message, as_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

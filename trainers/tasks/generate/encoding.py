@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cluster.errors import UserError
 from trainers.corpora.tokens import tokenizer as tokenizers
+from trainers.tasks.conversations.messages import USER, Message, message
 from trainers.tasks.conversations.renderer import Rendered
-from trainers.tasks.conversations.rows import USER, Message, message
 from trainers.tasks.encoding import Beginning, Encoded, beginning_of_clean, encode
 from trainers.tasks.generate.spec import PROMPT
 

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 from trainers.corpora.tokens import tokenizer as tokenizers
 from trainers.models.lean_imports import transformers
+from trainers.tasks.conversations.messages import ASSISTANT, message
 from trainers.tasks.conversations.renderer import Renderer
-from trainers.tasks.conversations.rows import ASSISTANT, message
 from trainers.tasks.encoding import Encoded, InputText, beginning_of_raw
 from trainers.tasks.generate.encoding import (
     Reading,

@@ -9,7 +9,7 @@ from cluster.recipe.section import Conflict, Invalid, Recipe
 from trainers.corpora.examples.task_rows import Role
 from trainers.corpora.reading.formats.rows import Problem
 from trainers.methods.config import Prefix
-from trainers.tasks.conversations.rows import is_text
+from trainers.tasks.conversations.messages import is_text
 from trainers.tasks.conversations.spec import TEMPLATE_KEYS, TemplatedTask
 from trainers.tasks.writing.spec import WritingTask
 

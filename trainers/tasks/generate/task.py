@@ -16,8 +16,8 @@ from torch import Tensor
 from cluster.errors import UserError
 from cluster.store.artifacts import Artifact
 from trainers.models.build import Start, architecture_of, refuse_longer, remark
+from trainers.tasks.conversations.messages import ASSISTANT, message
 from trainers.tasks.conversations.overlong import CUT, DROPPED
-from trainers.tasks.conversations.rows import ASSISTANT, message
 from trainers.tasks.conversations.template import NotRendered
 from trainers.tasks.conversations.templated_tokens import TemplatedTokens
 from trainers.tasks.cross_entropy import cross_entropy

@@ -11,8 +11,8 @@ from pydantic import BaseModel, BeforeValidator, model_validator
 from trainers.corpora.cleaning.documents import Counts, Normalizer
 from trainers.corpora.reading.formats.rows import Problem
 from trainers.tasks import predictor
+from trainers.tasks.conversations.messages import ASSISTANT, USER, Message, tools_of
 from trainers.tasks.conversations.renderer import Renderer
-from trainers.tasks.conversations.rows import ASSISTANT, USER, Message, tools_of
 from trainers.tasks.conversations.template import NotRendered
 from trainers.tasks.encoding import Encoded, batches
 from trainers.tasks.predictor import reading_of

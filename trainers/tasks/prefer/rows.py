@@ -18,16 +18,16 @@ from pydantic import BeforeValidator
 
 from trainers.corpora.examples.task_rows import Role
 from trainers.corpora.reading.formats.rows import Problem
-from trainers.tasks.conversations.rows import (
+from trainers.tasks.conversations.messages import (
     ASSISTANT,
     SYSTEM,
     USER,
-    ConversationRows,
     Message,
     message,
     problem_of_messages,
     said_by,
 )
+from trainers.tasks.conversations.rows import ConversationRows
 
 if TYPE_CHECKING:
     from trainers.corpora.cleaning.documents import Normalizer

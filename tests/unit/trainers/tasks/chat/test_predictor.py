@@ -14,8 +14,8 @@ from tests.writers import CARD, save_writer
 from trainers.scoring.answers import Candidate, answered
 from trainers.scoring.evaluation.score_rows import record_part
 from trainers.tasks.chat.predictor import ChatPredictor, Conversation
+from trainers.tasks.conversations.messages import messages
 from trainers.tasks.conversations.renderer import Renderer
-from trainers.tasks.conversations.rows import messages
 from trainers.tasks.predictor import load
 from trainers.tasks.writing.figures import figures
 

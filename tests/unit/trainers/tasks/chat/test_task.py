@@ -9,7 +9,7 @@ from tests.chats import TEMPLATE, dialogue
 from tests.objectives import start
 from trainers.tasks.chat.spec import Chat
 from trainers.tasks.chat.task import ChatTask
-from trainers.tasks.conversations.rows import message
+from trainers.tasks.conversations.messages import message
 from trainers.tasks.conversations.template import NotRendered
 
 

@@ -6,7 +6,8 @@ import pytest
 
 from trainers.corpora.cleaning.config import Clean
 from trainers.corpora.cleaning.documents import Counts, Normalizer
-from trainers.tasks.conversations.rows import BEHIND, ConversationRows, messages
+from trainers.tasks.conversations.messages import messages
+from trainers.tasks.conversations.rows import BEHIND, ConversationRows
 
 
 @pytest.mark.parametrize(

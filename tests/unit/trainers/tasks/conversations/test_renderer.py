@@ -26,8 +26,8 @@ from tests.conversations import (
     sequences_by_hand,
     toy_tokenizer,
 )
+from trainers.tasks.conversations.messages import messages
 from trainers.tasks.conversations.renderer import Renderer
-from trainers.tasks.conversations.rows import messages
 from trainers.tasks.conversations.template import UNFINISHED, NotRendered, read_template
 
 RENDERED = [

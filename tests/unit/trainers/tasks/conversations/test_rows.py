@@ -12,7 +12,8 @@ from trainers.corpora.cleaning.documents import Counts, Normalizer
 from trainers.corpora.reading.config import Source
 from trainers.corpora.reading.readers import Document, first_columns, read
 from trainers.corpora.reading.sources import Part
-from trainers.tasks.conversations.rows import ConversationRows, Message, message
+from trainers.tasks.conversations.messages import Message, message
+from trainers.tasks.conversations.rows import ConversationRows
 
 ROWS = ConversationRows()
 

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trainers.tasks.conversations.messages import message
 from trainers.tasks.conversations.renderer import Rendered, Renderer
-from trainers.tasks.conversations.rows import message
 from trainers.tasks.conversations.template import NotRendered
 from trainers.tasks.prefer.pairs import Pair, fitted, render_pair, sequence_batch, sides
 from trainers.tasks.task import IGNORED

@@ -13,7 +13,7 @@ from tests.objectives import start
 from trainers.corpora.cleaning.config import Clean
 from trainers.models.build import build
 from trainers.models.card import CARD
-from trainers.tasks.conversations.rows import message
+from trainers.tasks.conversations.messages import message
 from trainers.tasks.predictor import load
 from trainers.tasks.prefer.predictor import PairInput, PreferPredictor
 from trainers.tasks.prefer.spec import Prefer

@@ -8,7 +8,7 @@ from trainers.corpora.cleaning.config import Clean
 from trainers.corpora.cleaning.documents import Counts, Normalizer
 from trainers.corpora.reading.formats.rows import Problem
 from trainers.corpora.reading.readers import Document
-from trainers.tasks.conversations.rows import Message
+from trainers.tasks.conversations.messages import Message
 from trainers.tasks.prefer.rows import Conversations, PreferenceRows, conversations
 
 ROWS = PreferenceRows()

@@ -20,7 +20,7 @@ from tests.objectives import start, validated
 from trainers.corpora.tokens.pack import write_arrow
 from trainers.models.build import Start
 from trainers.models.shape import Shape
-from trainers.tasks.conversations.rows import message
+from trainers.tasks.conversations.messages import message
 from trainers.tasks.prefer.log_probabilities import (
     disable_dropout,
     reference_log_probabilities,

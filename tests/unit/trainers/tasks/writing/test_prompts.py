@@ -17,7 +17,8 @@ from trainers.corpora.examples import merge, read_rows, stage, write_splits
 from trainers.corpora.examples.splits import SPLITS
 from trainers.corpora.steps import near_dedup, quotes
 from trainers.corpora.tokens.pack import read_arrow
-from trainers.tasks.conversations.rows import ConversationRows, message
+from trainers.tasks.conversations.messages import message
+from trainers.tasks.conversations.rows import ConversationRows
 
 RECIPE = """\
 name: demo

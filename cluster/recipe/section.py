@@ -6,10 +6,10 @@ itself in its validators; what spans sections it checks in `conflicts`.
 
 import difflib
 import importlib.util
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field
 
 DEFAULT_WORKSPACE = "~/.raymill"
 
@@ -37,6 +37,18 @@ def nearest(word: str, known: Iterable[str], cutoff: float = 0.5) -> str:
 def operational(default: Any, **constraints: Any) -> Any:
     """A field that says how a stage runs, not what it makes: it is no part of the fingerprint."""
     return Field(default, json_schema_extra={"operational": True}, **constraints)
+
+
+def told_by(key: str, default: str) -> Discriminator:
+    """Tells which of several sections a value is, by this key of theirs. Their tags are its values
+    behind a "|": so errors, which have them among the keys of a recipe, know and leave them out.
+    What is no section at all is left to the default one, which refuses it."""
+
+    def tag(value: Any) -> str:
+        is_mapping = isinstance(value, Mapping)
+        return f"|{value.get(key, default) if is_mapping else getattr(value, key, default)}"
+
+    return Discriminator(tag)
 
 
 class Section(BaseModel):

@@ -6,12 +6,11 @@
 Light, as all that checks a recipe: PEFT and torch are imported where the model is (adapt.py).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     BeforeValidator,
-    Discriminator,
     Field,
     Tag,
     TypeAdapter,
@@ -19,7 +18,7 @@ from pydantic import (
 )
 
 from cluster.errors import UserError
-from cluster.recipe.section import Invalid, Section
+from cluster.recipe.section import Invalid, Section, told_by
 
 
 class Full(Section):
@@ -240,12 +239,6 @@ def _as_section(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
-def _tag(value: Any) -> str:
-    """What is no section at all is left to the default, which refuses it."""
-    is_mapping = isinstance(value, Mapping)
-    return f"|{value.get('name', 'full') if is_mapping else getattr(value, 'name', 'full')}"
-
-
 Method = Annotated[
     Annotated[Full, Tag("|full")]
     | Annotated[Lora, Tag("|lora")]
@@ -255,7 +248,7 @@ Method = Annotated[
     | Annotated[PTuning, Tag("|p_tuning")]
     | Annotated[Ia3, Tag("|ia3")]
     | Annotated[Bottleneck, Tag("|adapter")],
-    Discriminator(_tag),
+    told_by("name", "full"),
     BeforeValidator(_as_section),
 ]
-"""The type of the key: tags that begin with "|" are no keys of a recipe."""
+"""The type of the key."""

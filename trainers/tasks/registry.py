@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Union
 
-from pydantic import Discriminator, Tag
+from pydantic import Tag
 
 from cluster.errors import UserError
+from cluster.recipe.section import told_by
 from cluster.store.artifacts import Artifact
 from trainers.corpora.examples.task_rows import DEFAULT_TASK
 from trainers.tasks.chat.spec import Chat
@@ -52,16 +53,8 @@ def union(tasks: Sequence[tuple[str, type[TaskSection]]]) -> Any:
     """One section of several, told by its key `task`."""
     if len(tasks) == 1:
         return tasks[0][1]
-    # Tags that begin with "|" are no keys of a recipe: errors leave them out.
     members = tuple(Annotated[section, Tag(f"|{name}")] for name, section in tasks)
-    return Annotated[Union[members], Discriminator(_tag)]  # noqa: UP007
-
-
-def _tag(value: Any) -> str:
-    """What is no section at all is left to the default task, which refuses it."""
-    is_mapping = isinstance(value, Mapping)
-    name = value.get("task", DEFAULT_TASK) if is_mapping else getattr(value, "task", DEFAULT_TASK)
-    return f"|{name}"
+    return Annotated[Union[members], told_by("task", DEFAULT_TASK)]  # noqa: UP007
 
 
 FINETUNE = union([*TASKS.items()])

@@ -80,7 +80,7 @@ class Counts:
         self.noted = _summed(self.noted, other.noted)
 
     def told(self) -> str:
-        """For people."""
+        """The counts in words."""
         noted = f"; {_listed(self.noted)}" if self.noted else ""
         return (
             f"{self.rows:,} rows, dropped: {_listed(self.dropped) or 'none'}{noted}; "

@@ -111,7 +111,7 @@ def _document(recipe: Recipe, number: int) -> Document:
 
 
 def _cleaned(recipe: Recipe, document: Document) -> dict[str, Any]:
-    """As a row of examples. Raises NotRendered where it is dropped before that."""
+    """The document as a row of examples. Raises NotRendered where it is dropped before that."""
     rows, counts = rows_of(recipe), Counts()
     clean = recipe.corpora.clean.model_copy(update={"max_unreadable": 1.0})  # which is of files
     (checked,) = rows.checked([document])

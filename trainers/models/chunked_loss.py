@@ -95,8 +95,8 @@ def _loss(
 
 
 def _by_liger(hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor) -> Tensor:
-    """The same by Liger Kernel, whose softmax is one pass over the logits. Untested: it needs a
-    GPU with Triton."""
+    """The same loss by Liger Kernel, whose softmax is one pass over the logits. Untested: it needs
+    a GPU with Triton."""
     from liger_kernel.transformers import (  # type: ignore[import-not-found]
         LigerFusedLinearCrossEntropyLoss,
     )

@@ -95,7 +95,7 @@ def attend(
     max_length_q: int | None = None,
     **named: Any,
 ) -> tuple[Tensor, None]:
-    """As Transformers calls it: (batch, heads, length, width) of queries, and of keys and values
+    """Attention as Transformers calls it: queries (batch, heads, length, width), keys and values
     with as many heads or a divisor of them; returns (batch, length, heads, width)."""
     if cu_seq_lens_q is None or max_length_q is None:
         output, _ = by_mask(module, query, key, value, attention_mask, scaling=scaling, **named)

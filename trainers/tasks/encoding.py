@@ -68,7 +68,7 @@ Beginning = Callable[[str, int], tuple[str, bool]]
 
 
 def beginning_of_raw(clean: Clean) -> Beginning:
-    """Of texts that are not clean yet."""
+    """Gives the beginnings of texts that are not clean yet."""
 
     def begun(text: str, characters: int) -> tuple[str, bool]:
         begins, is_whole = beginning(text, clean, characters)

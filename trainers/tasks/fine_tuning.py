@@ -37,7 +37,7 @@ class FineTuning(abc.ABC):
 
     @abc.abstractmethod
     def tokenizer(self) -> "PreTrainedTokenizerFast":
-        """As it is saved with the model."""
+        """The tokenizer as it is saved with the model."""
 
     def length(self, row: Mapping[str, Any]) -> int:
         return len(row["input_ids"])
@@ -59,8 +59,8 @@ class FineTuning(abc.ABC):
 
     @functools.cached_property
     def pad_id(self) -> Any:
-        """What sequences are filled up with. Labels are made before, so that it may be the token
-        that ends a text, where a tokenizer has no other."""
+        """The token that sequences are filled up with. Labels are made before, so that it may be
+        the token that ends a text, where a tokenizer has no other."""
         pad = self.loaded_tokenizer.pad_token_id
         return tokenizers.ends(self.loaded_tokenizer)[1] if pad is None else pad
 
@@ -93,7 +93,7 @@ class EncodedFineTuning(FineTuning):
         return Examples(table, self.encode, self.grouped)
 
     def flops(self, model: "PreTrainedModel") -> Callable[[Batch], float]:
-        """Where each sequence is predicted from once."""
+        """The FLOPs of a batch in which each sequence is predicted from once."""
         cost = Cost.of(model)
         return lambda batch: cost.flops(lengths(batch), len(batch["input_ids"]))
 

@@ -79,7 +79,8 @@ class Predictor(abc.ABC):
 
     @classmethod
     def head_of(cls, place: Path | str) -> str:
-        """The same for the weights in a folder, where it depends on their architecture."""
+        """The class of Transformers that loads the weights in a folder, where it depends on their
+        architecture."""
         return cls.head
 
     def problem_of(self, value: Any) -> Problem | None:
@@ -108,8 +109,8 @@ class Predictor(abc.ABC):
         return None
 
     def score(self, output: Any) -> float | None:
-        """The same; None where the input was empty, or became so by cleaning: the model read its
-        special tokens alone, of which its answer says nothing."""
+        """The certainty of an output. None where the input was empty, or became so by cleaning: the
+        model read its special tokens alone, of which its answer says nothing."""
         is_empty = output.tokens <= self.tokenizer.num_special_tokens_to_add()
         return None if is_empty else self.certainty(output)
 
@@ -119,7 +120,8 @@ class Predictor(abc.ABC):
     def records(
         self, rows: Sequence[Mapping[str, Any]], outputs: Sequence[Any]
     ) -> list[dict[str, Any]]:
-        """Of rows of examples and what was answered to them, with how much of each was read."""
+        """The records of rows of examples and what was answered to them, with how much of each was
+        read."""
         return [
             {**self.record(row, output), "tokens": output.tokens, "truncated": output.truncated}
             for row, output in zip(rows, outputs, strict=True)
@@ -173,7 +175,7 @@ def reading_of(encoded: Encoded) -> dict[str, Any]:
 
 
 def inference_dtype(card: Mapping[str, Any], device: torch.device) -> torch.dtype:
-    """What a model answers in."""
+    """The type in which a model answers."""
     precision = card.get("metrics", {}).get("precision")
     if device.type == "cpu":
         return torch.float32

@@ -41,7 +41,7 @@ class Metric:
     highest: float = 1.0
 
     def is_worse(self, value: float, limit: float) -> bool:
-        """Also where the value is not a number."""
+        """Whether a value is worse than a limit, or is no number."""
         return not (value <= limit if self.mode == "min" else value >= limit)
 
 
@@ -163,7 +163,8 @@ class TaskSection(TaskRows, Training):
 
     @property
     def virtual_tokens(self) -> int:
-        """Those that the method puts in front of what a model reads; they take positions of it."""
+        """How many tokens the method puts in front of what a model reads. They take its
+        positions."""
         return self.method.tokens if isinstance(self.method, VirtualTokens) else 0
 
     def in_front_of_max_length(self, is_encoder_decoder: bool) -> int:
@@ -177,7 +178,7 @@ class TaskSection(TaskRows, Training):
 
     @property
     def most_tokens(self) -> int | None:
-        """Of an input that are read; None where only the tokenizer of a model tells."""
+        """How many tokens of an input are read; None where only the tokenizer of a model tells."""
         return self.max_length
 
     @property

@@ -96,7 +96,7 @@ class ChatPredictor(WritingPredictor):
 
 
 def _as_text(messages: Sequence[Message]) -> str:
-    """For people: of one message what it says, of several also who."""
+    """A conversation for people: what one message says; of several, also who says it."""
     if len(messages) == 1:
         return messages[0]["content"]
     return "\n".join(f"{one['role']}: {one['content']}" for one in messages)

@@ -39,7 +39,7 @@ FOLLOWS = {
 
 
 class Message(TypedDict):
-    """What a message lacks is an empty text."""
+    """A message of a conversation. What it lacks is an empty text."""
 
     role: str
     """`system`, `user`, `assistant` or `tool`."""
@@ -95,7 +95,7 @@ def is_text(value: Any) -> bool:
 
 
 def said_by(role: str) -> Callable[[Any], Any]:
-    """The same, where a text is one message of this role."""
+    """Reads a value as `messages` does, but a text as one message of this role."""
     return lambda value: [message(role, value)] if isinstance(value, str) else messages(value)
 
 

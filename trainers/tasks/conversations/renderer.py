@@ -99,7 +99,8 @@ class Renderer:
     def _render(
         self, messages: Sequence[Message], tools: str | None, answers: Sequence[int]
     ) -> tuple[Rendered, list[int]]:
-        """With the answers at these places learned, and the places of those that are rewritten."""
+        """The conversation with the answers at these places learned, and the places of those that
+        the template rewrites."""
         ids = self._template.ids(self._template.text(messages, tools))
         has_marks = self._template.has_marks
         marks = self._template.marks(messages, tools) if has_marks else [True] * len(ids)

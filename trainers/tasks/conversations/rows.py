@@ -97,16 +97,16 @@ class ConversationRows(TaskRows):
         return {"messages": mended, "tools": _mended_json(row.get("tools", ""), clean)}
 
     def text_of(self, row: Mapping[str, Any]) -> str:
-        """What was said. A system's message and tools are not, which many rows have in common: rows
+        """What was said, but for a system's message and tools, which many rows have in common: rows
         that differ in these alone are one."""
         return _spoken(row["messages"])
 
     def annotations(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
-        """None: all that is learned is in the text."""
+        """Nothing: all that is learned is in the text."""
         return {}
 
     def prompt_of(self, row: Mapping[str, Any]) -> str | None:
-        """What the last answer is to: all that was said before, and the tools that there are."""
+        """What the last answer answers: all that was said before, and the tools that there are."""
         asked = row["messages"][:-1]
         system = [one["content"] for one in asked if one["role"] == SYSTEM]
         return "\n".join([*system, row["tools"], _spoken(asked)])
@@ -133,8 +133,8 @@ def conversation(row: Mapping[str, Any]) -> list[Message]:
 
 
 def to_last_answer(messages: Sequence[Message]) -> list[Message]:
-    """Without what is behind the last answer, which nothing is learned from; all where there is
-    none."""
+    """The messages up to the last answer, as nothing is learned from those behind it; all of them
+    where there is no answer."""
     answers = [place for place, one in enumerate(messages, 1) if one["role"] == ASSISTANT]
     return [*messages[: answers[-1] if answers else None]]
 

@@ -70,8 +70,8 @@ class ConversationTask(TemplatedTask):
 
 
 def without_template(base: str | None) -> Iterator[Conflict]:
-    """Where a base is a local folder whose tokenizer has no chat template. A GGUF file, a hub id
-    and a model of the workspace tell when they are read."""
+    """The fault of a base that is a local folder whose tokenizer has no chat template. A GGUF file,
+    a hub id and a model of the workspace tell when they are read."""
     try:
         folder = base_path(base or "")
     except UserError:  # the section's own fault

@@ -16,7 +16,8 @@ class TemplatedTokens(CausalTokens):
     settings: TemplatedTask
 
     def tokenizer(self) -> "PreTrainedTokenizerFast":
-        """With the recipe's template and the values of its variables, as the model is saved."""
+        """The tokenizer with the recipe's template and the values of its variables, as it is saved
+        with the model."""
         tokenizer, settings = super().tokenizer(), self.settings
         template = read_template(settings.template) or tokenizer.chat_template
         tokenizer.chat_template = with_variables(template, settings.chat_template_kwargs)

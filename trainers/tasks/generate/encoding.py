@@ -67,7 +67,7 @@ def prompt_message(prompt: str, instruction: str) -> Message:
 
 
 def completion_ids(tokenizer: "PreTrainedTokenizerFast", completion: str) -> list[int]:
-    """With the token that ends a text, which is learned too."""
+    """The token ids of a completion, with the token that ends a text, which is learned too."""
     encoded = tokenizer(completion, add_special_tokens=False, split_special_tokens=True)
     return [*encoded.input_ids, tokenizers.ends(tokenizer)[1]]
 

@@ -58,7 +58,7 @@ class GeneratePredictor(WritingPredictor):
         return row["prompt"]
 
     def truth(self, row: Mapping[str, Any]) -> Truth:
-        """As DecoderTask and EncoderDecoderTask have it in training."""
+        """The row as DecoderTask and EncoderDecoderTask have it in training."""
         prompt, gold = row["prompt"], row["completion"]
         if self._renderer is not None:
             asked = prompt_message(prompt, self._instruction)

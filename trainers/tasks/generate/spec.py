@@ -68,7 +68,7 @@ class Generate(WritingTask, TemplatedTask):
         return None
 
     def cleaned(self, row: Mapping[str, Any], clean: "Normalizer") -> dict[str, Any]:
-        """With their layout, which is part of what texts say, such as dialogues and code."""
+        """The texts mended with their layout, which is part of what dialogues and code say."""
         return {role: clean.mend(row[role]).strip() for role in self.roles}
 
     def prompt_of(self, row: Mapping[str, Any]) -> str | None:

@@ -58,7 +58,7 @@ def token_log_probabilities(layer: nn.Module, states: Tensor, targets: Tensor) -
 
 
 def reference_log_probabilities(model: "PreTrainedModel", batch: Batch) -> Tensor:
-    """The same of a model with an adapter as it was before training."""
+    """`sequence_log_probabilities` of a model with an adapter, as it was before training."""
     from trainers.methods.adapt import as_the_base  # imports PEFT
 
     with as_the_base(model):
@@ -66,8 +66,9 @@ def reference_log_probabilities(model: "PreTrainedModel", batch: Batch) -> Tenso
 
 
 def disable_dropout(model: nn.Module) -> None:
-    """So that a model that has learned nothing yet is its reference, exactly: what dropout adds to
-    a log-probability of a whole answer is large beside what distinguishes two models."""
+    """Sets all dropout of a model to 0, so that one that has learned nothing yet is its reference,
+    exactly: what dropout adds to the log-probability of a whole answer is large beside what
+    distinguishes two models."""
     for module in model.modules():
         for name, value in [*vars(module).items()]:
             is_chance = isinstance(value, float) and "drop" in name

@@ -24,7 +24,7 @@ class Pair(NamedTuple):
     is_cut: bool = False
 
     def columns(self) -> dict[str, list[Any]]:
-        """As one row: the chosen sequence, and behind it the rejected one."""
+        """The pair as one row: the chosen sequence, and behind it the rejected one."""
         return {
             "input_ids": self.chosen.input_ids + self.rejected.input_ids,
             "learned": self.chosen.learned + self.rejected.learned,

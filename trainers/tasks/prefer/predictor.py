@@ -83,7 +83,8 @@ class PreferPredictor(predictor.Predictor):
         return None
 
     def encode(self, inputs: Sequence[PairInput]) -> list[EncodedPair]:
-        """Of what is longer than max_length the end is read, which has the answers."""
+        """Pairs as the model reads them: of a sequence over max_length the end, which has the
+        answer."""
         return [*map(self._encoded, inputs)]
 
     def _encoded(self, value: PairInput) -> EncodedPair:

@@ -166,6 +166,6 @@ class PreferenceRows(ConversationRows):
         return "\n".join(super(PreferenceRows, self).text_of({"messages": one}) for one in both)
 
     def prompt_of(self, row: Mapping[str, Any]) -> str | None:
-        """What the first answers that differ are to."""
+        """What the first answers that differ answer."""
         asked = [*itertools.takewhile(lambda one: not one["train"], row["chosen"])]
         return super().prompt_of({**row, "messages": row["chosen"][: len(asked) + 1]})

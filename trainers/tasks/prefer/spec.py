@@ -119,7 +119,8 @@ class Prefer(PreferenceRows, ConversationTask):
 
     @property
     def asked_of_base(self) -> tuple[str, ...]:
-        """Of the test split in any case: a model that is evaluated has no base beside it."""
+        """With a reference at least the test split: a model that is evaluated has no base beside
+        it."""
         if not self.has_reference:
             return ()
         return ("train", "validation", "test") if self.is_scored else ("test",)

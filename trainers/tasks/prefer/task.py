@@ -127,8 +127,8 @@ class PreferTask(TemplatedTokens):
         return Guess("reward_accuracy", 0.5, "max", "what tossing a coin has")
 
     def flops(self, model: "PreTrainedModel") -> Callable[[Batch], float]:
-        """Where the reference is the model without its adapter, it goes forward once more: a third
-        of the three products that a step of all weights has."""
+        """The FLOPs of a step. Where the reference is the model without its adapter, it goes
+        forward once more: one product beside the two that a step beside frozen weights has."""
         cost, settings = Cost.of(model), self.settings
         is_twice = settings.has_reference and not settings.is_scored
         passes = 3 / 2 if is_twice else 1  # of two products, as the base's weights are frozen

@@ -36,8 +36,8 @@ class Writer:
         model.generation_config = self._greedy(model.generation_config)
 
     def _greedy(self, known: Any) -> Any:
-        """Without what a model's own config adds, such as a penalty for repetition: figures of two
-        models would be of two ways to write."""
+        """Greedy decoding, without what a model's own config adds, such as a penalty for
+        repetition: else the figures of two models would be of two ways to write."""
         return transformers.GenerationConfig(
             do_sample=False,
             max_new_tokens=self.most_new_tokens,

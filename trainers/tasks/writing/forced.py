@@ -14,7 +14,7 @@ LOGITS = 1 << 28
 
 
 class Forced(NamedTuple):
-    """Of a row, sums over its learned tokens, each predicted from the true ones before it."""
+    """Sums over the learned tokens of a row, each predicted from the true ones before it."""
 
     loss: float
     """Cross-entropy, in nats."""
@@ -26,8 +26,9 @@ class Forced(NamedTuple):
 
 @torch.inference_mode()
 def forced(model: Any, rows: Sequence[Mapping[str, Sequence[int]]], pad_id: int) -> list[Forced]:
-    """Of each row with `input_ids` and `labels`, IGNORED where nothing is learned: as long as the
-    input of a decoder-only model, and the whole target of an encoder-decoder one."""
+    """The sums of each row of `input_ids` and `labels`, which are IGNORED where nothing is learned.
+    Labels are as long as the input of a decoder-only model, and the whole target of an
+    encoder-decoder."""
     lengths = [max(len(row["input_ids"]), len(row["labels"])) for row in rows]
     most = min(FORWARD_TOKENS[model.device.type], max(1, LOGITS // model.config.vocab_size))
     by_place: dict[int, Forced] = {}

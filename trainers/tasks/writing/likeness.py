@@ -15,7 +15,8 @@ TOKEN = regex.compile(rf"[{UNSPACED}]\p{{M}}*|[[\p{{L}}\p{{M}}\p{{N}}]--[{UNSPAC
 
 
 def tokens(text: str) -> list[str]:
-    """What ROUGE-L and distinct-n compare: of ASCII the same as rouge-score's own tokenizer."""
+    """The units that ROUGE-L and distinct-n compare. Of ASCII they are those of rouge-score's own
+    tokenizer."""
     found: list[str] = TOKEN.findall(text.lower())
     return found
 
@@ -31,7 +32,7 @@ def likeness(gold: str, answer: str) -> dict[str, float]:
 
 
 class _Tokens:
-    """As RougeScorer calls it."""
+    """The tokenizer that RougeScorer calls."""
 
     tokenize = staticmethod(tokens)
 

@@ -25,7 +25,7 @@ class Answer(predictor.Output):
 
 
 class Truth(NamedTuple):
-    """What a row of examples has to compare an answer with."""
+    """The true answer of a row of examples."""
 
     prompt: str
     """What the model is asked, for people."""
@@ -59,7 +59,8 @@ class WritingPredictor(predictor.Predictor):
         """The true answer of a row of examples."""
 
     def read(self, prompt: Sequence[int]) -> Encoded:
-        """Of a prompt that is too long the end is read, which is what is to be answered."""
+        """A prompt as the model reads it: of one that is too long the end, which is what is to be
+        answered."""
         return Encoded(prompt[-self._most_prompt_tokens :], len(prompt))
 
     def forward(self, encoded: Sequence[Encoded]) -> list[Answer]:
@@ -93,7 +94,8 @@ class WritingPredictor(predictor.Predictor):
     def records(
         self, rows: Sequence[Mapping[str, Any]], outputs: Sequence[Any]
     ) -> list[dict[str, Any]]:
-        """With how probable the model holds the true answers, as far as it has positions."""
+        """The records, with how probable the model holds the true answers, as far as it has
+        positions."""
         most = None if self.model.config.is_encoder_decoder else positions_of(self.model)
         learned = [
             {name: ids[:most] for name, ids in self.truth(row).learned.items()} for row in rows

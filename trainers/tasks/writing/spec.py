@@ -49,7 +49,7 @@ class WritingTask(RenderedTask):
 
     @property
     def headline(self) -> str:
-        """What validation has, too, which is without answers: these take long to write."""
+        """The loss, which validation has too. Answers take too long to write for that."""
         return "loss"
 
     @property

@@ -14,8 +14,10 @@ from tests.rows import InMemory
 from trainers.corpora.config import Tokenizer
 from trainers.corpora.feeding.feed import Rows
 from trainers.corpora.tokens import tokenizer as tokenizers
+from trainers.methods.adapt import Adapted, adapt
 from trainers.models.build import Start, build
 from trainers.models.shape import Shape
+from trainers.tasks.classify.spec import Classify
 from trainers.tasks.encoding import pad
 from trainers.tasks.task import Batch, Counts, Guess
 
@@ -114,3 +116,16 @@ class Toy:
 
     def flops(self, model: Any) -> Callable[[Batch], float]:
         return lambda batch: 1.0
+
+
+def learned(base: Path, kind: str, method: Any, by: float = 0.1) -> Adapted:
+    """An adapter in a base of a kind, all of whose weights are moved by about so much at random, as
+    if it had learned something."""
+    torch.manual_seed(0)
+    adapter = Classify.model_validate({"method": method}).adapter
+    assert adapter is not None
+    made = adapt(Toy(str(base), str(base), kind).model(), adapter)
+    with torch.no_grad():
+        for weight in made.trained.values():
+            weight.add_(by * torch.randn_like(weight))
+    return made

@@ -1,4 +1,4 @@
-"""Toy chat templates with real tokenizers, and conversations, as OpenAI's API has them.
+"""ToyTemplate chat templates with real tokenizers, and conversations, as OpenAI's API has them.
 
 Each template is cut down from a family's own. Beside it stands what it makes of a conversation,
 written without Jinja: texts, and the place of the message whose answer a text is, if it is one.
@@ -35,7 +35,7 @@ class Conversation(NamedTuple):
         return tools_of([*self.tools])
 
 
-class Toy(NamedTuple):
+class ToyTemplate(NamedTuple):
     template: str
     special: tuple[str, ...]
     """Tokens of the vocabulary; first those that begin and end a text."""
@@ -373,9 +373,9 @@ ONLY_TURNS = {
     "two calls": "the template refuses it: roles must alternate",
 }
 IM = ("<|endoftext|>", "<|im_end|>", "<|im_start|>")
-TOYS: Mapping[str, Toy] = {
-    "ChatML": Toy(CHATML, IM, chatml, ("<tool_call>", "</tool_call>"), NO_REASONING),
-    "ChatML with marks": Toy(
+TOYS: Mapping[str, ToyTemplate] = {
+    "ChatML": ToyTemplate(CHATML, IM, chatml, ("<tool_call>", "</tool_call>"), NO_REASONING),
+    "ChatML with marks": ToyTemplate(
         MARKED,
         IM,
         chatml,
@@ -384,7 +384,7 @@ TOYS: Mapping[str, Toy] = {
             **dict.fromkeys(ONLY_TURNS, "the template leaves out a call"),
         },
     ),
-    "Llama 3": Toy(
+    "Llama 3": ToyTemplate(
         LLAMA_3,
         (
             *("<|begin_of_text|>", "<|eot_id|>", "<|eom_id|>"),
@@ -397,8 +397,10 @@ TOYS: Mapping[str, Toy] = {
             "two calls": "the template refuses it: one call at a time",
         },
     ),
-    "Mistral": Toy(MISTRAL, ("<s>", "</s>"), mistral, refuses={**NO_REASONING, **ONLY_TURNS}),
-    "Qwen 3": Toy(
+    "Mistral": ToyTemplate(
+        MISTRAL, ("<s>", "</s>"), mistral, refuses={**NO_REASONING, **ONLY_TURNS}
+    ),
+    "Qwen 3": ToyTemplate(
         QWEN_3,
         IM,
         qwen_3,
@@ -410,7 +412,7 @@ TOYS: Mapping[str, Toy] = {
             "two calls": [(5, [4]), (2, [1])],
         },
     ),
-    "Gemma": Toy(
+    "Gemma": ToyTemplate(
         GEMMA,
         ("<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>"),
         gemma,
@@ -420,7 +422,7 @@ TOYS: Mapping[str, Toy] = {
             "system": "the template refuses it: System role not supported",
         },
     ),
-    "DeepSeek": Toy(
+    "DeepSeek": ToyTemplate(
         DEEPSEEK,
         (
             *("<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜User｜>", "<｜Assistant｜>"),
@@ -430,7 +432,7 @@ TOYS: Mapping[str, Toy] = {
         deepseek,
         refuses={**NO_REASONING, **NO_TOOLS},
     ),
-    "GLM": Toy(
+    "GLM": ToyTemplate(
         GLM,
         (
             *("[gMASK]", "<|endoftext|>", "<sop>"),
@@ -442,7 +444,7 @@ TOYS: Mapping[str, Toy] = {
 }
 
 
-def sequences_by_hand(toy: Toy, name: str) -> Sequence[tuple[int, Sequence[int]]]:
+def sequences_by_hand(toy: ToyTemplate, name: str) -> Sequence[tuple[int, Sequence[int]]]:
     """How many messages each sequence of a conversation has, and the places of those it teaches."""
     conversation = CONVERSATIONS[name].said
     taught = [
@@ -485,7 +487,7 @@ def _trained_backend() -> str:
     return written
 
 
-def toy_tokenizer(toy: Toy, *, pads_with_end: bool = False) -> "PreTrainedTokenizerFast":
+def toy_tokenizer(toy: ToyTemplate, *, pads_with_end: bool = False) -> "PreTrainedTokenizerFast":
     from tokenizers import AddedToken, Tokenizer
     from transformers import PreTrainedTokenizerFast
 
@@ -501,7 +503,7 @@ def toy_tokenizer(toy: Toy, *, pads_with_end: bool = False) -> "PreTrainedTokeni
     return tokenizer
 
 
-def openai_messages(toy: Toy, conversation: Said) -> list[dict[str, Any]]:
+def openai_messages(toy: ToyTemplate, conversation: Said) -> list[dict[str, Any]]:
     """As who knows the template would pass them to `apply_chat_template`."""
     plain = [{key: one[key] for key in one if key != "train"} for one in conversation]
     if toy.template is not DEEPSEEK:

@@ -13,33 +13,12 @@ from torch import Tensor
 from transformers import AutoModel
 
 from cluster.errors import GateRefused
-from tests.adapters import Toy, bases
+from tests.adapters import learned
 from trainers.methods import gate
-from trainers.methods.adapt import Adapted, adapt
-from trainers.methods.config import Lora
+from trainers.methods.adapt import Adapted
 from trainers.methods.gate import Probe
 from trainers.methods.loading import RECORD, WEIGHTS
 from trainers.methods.saving import write
-from trainers.tasks.classify.spec import Classify
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("bases")
-    bases(folder)
-    return folder
-
-
-def adapted(folder: Path, method: Any = "lora") -> Adapted:
-    torch.manual_seed(0)
-    base = str(folder / "encoder")
-    adapter = Classify.model_validate({"method": method}).adapter
-    assert adapter is not None
-    made = adapt(Toy(base, base, "encoder").model(), adapter)
-    with torch.no_grad():
-        for weight in made.trained.values():
-            weight.add_(torch.rand_like(weight) / 10)
-    return made
 
 
 def written(made: Adapted, place: Path) -> tuple[Probe, int]:
@@ -87,7 +66,7 @@ def _other(weights: dict[str, Tensor]) -> None:
 def test_what_is_not_what_was_trained_is_refused(
     folder: Path, tmp_path: Path, damage: Callable[[dict[str, Tensor]], None], says: str
 ) -> None:
-    probe, elements = written(adapted(folder), tmp_path)
+    probe, elements = written(learned(folder / "encoder", "encoder", "lora"), tmp_path)
     gate.check(tmp_path, probe, 1e-3, elements)
     weights = load_file(tmp_path / WEIGHTS)
     damage(weights)
@@ -99,7 +78,8 @@ def test_what_is_not_what_was_trained_is_refused(
 def test_a_merge_that_gives_other_answers_is_refused(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    probe, elements = written(adapted(folder, {"name": "lora", "merge": True}), tmp_path)
+    method = {"name": "lora", "merge": True}
+    probe, elements = written(learned(folder / "encoder", "encoder", method), tmp_path)
     load = gate.loading.load
 
     def damaged(*arguments: Any) -> Any:
@@ -117,7 +97,7 @@ def test_a_merge_that_gives_other_answers_is_refused(
 def test_what_the_base_has_no_weights_for_is_trained_whole(folder: Path, tmp_path: Path) -> None:
     """A base that was pretrained by masked LM has no pooler: LoRA beside random weights that are in
     no file would be lost."""
-    made = adapted(folder)
+    made = learned(folder / "encoder", "encoder", "lora")
     assert made.whole == ["classifier", "bert.pooler.dense"]
     written(made, tmp_path)
     record = json.loads((tmp_path / RECORD).read_text("utf-8"))
@@ -130,15 +110,11 @@ def test_what_the_base_has_no_weights_for_is_trained_whole(folder: Path, tmp_pat
 def test_an_output_layer_that_the_base_lacks_is_trained_unless_it_is_the_embeddings(
     folder: Path, tmp_path: Path, is_tied: bool, merge: bool
 ) -> None:
-    base = str(shutil.copytree(folder / "causal", tmp_path / "base"))
+    base = shutil.copytree(folder / "causal", tmp_path / "base")
     body = AutoModel.from_pretrained(base, tie_word_embeddings=is_tied)
     body.save_pretrained(base)
-    torch.manual_seed(0)
-    made = adapt(Toy(base, base, "causal").model(), Lora(name="lora", merge=merge))
+    made = learned(base, "causal", {"name": "lora", "merge": merge})
     assert made.whole == ([] if is_tied else ["lm_head"])
-    with torch.no_grad():
-        for weight in made.trained.values():
-            weight.add_(torch.rand_like(weight) / 10)
     probe, elements = written(made, tmp_path / "kept")
     gate.check(tmp_path / "kept", probe, 1e-4, elements)
     assert (tmp_path / "kept" / WEIGHTS).exists() != merge

@@ -12,14 +12,12 @@ from cluster.errors import UserError
 from cluster.store import artifacts
 from cluster.store.bases import lasting_name
 from cluster.store.storage import Storage
-from tests.adapters import Toy, bases
+from tests.adapters import bases, learned
 from tests.fakes import folder_of_package
 from tests.s3 import S3Server
 from trainers.methods import gate, loading
-from trainers.methods.adapt import adapt
 from trainers.methods.saving import write
 from trainers.models import gguf
-from trainers.tasks.classify.spec import Classify
 
 HEAD = "AutoModelForCausalLM"
 
@@ -33,13 +31,7 @@ def base(tmp_path: Path) -> Path:
 def written(weights: Path, name: Callable[[str], str], place: Path) -> Any:
     """What a model answers whose adapter was written, and that was made of the weights in a folder;
     `name` makes the lasting name of it."""
-    torch.manual_seed(0)
-    adapter = Classify.model_validate({"method": "lora"}).adapter
-    assert adapter is not None
-    made = adapt(Toy(str(weights), str(weights), "causal").model(), adapter)
-    with torch.no_grad():
-        for weight in made.trained.values():
-            weight.add_(torch.rand_like(weight) / 10)
+    made = learned(weights, "causal", "lora")
     place.mkdir(parents=True)
     trained = {name: weight.detach() for name, weight in made.trained.items()}
     write(made, name(made.base), trained, place)

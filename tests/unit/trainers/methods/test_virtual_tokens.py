@@ -7,10 +7,9 @@ import pytest
 import torch
 
 from cluster.errors import UserError
-from tests.adapters import Toy, bases
-from trainers.methods.adapt import adapt, as_the_base
+from tests.adapters import Toy, learned
+from trainers.methods.adapt import as_the_base
 from trainers.models.build import positions_of, refuse_longer
-from trainers.tasks.classify.spec import Classify
 from trainers.tasks.encoding import pad
 
 CAUSAL = ("prefix", "prompt", "p_tuning")
@@ -19,22 +18,8 @@ PROMPTS = [[7, 9, 11], [20, 6, 8, 9, 30, 12]]
 PADDING, MOST = 0, 8
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("bases")
-    bases(folder)
-    return folder
-
-
 def adapted(folder: Path, kind: str, method: str) -> Any:
-    torch.manual_seed(0)
-    adapter = Classify.model_validate({"method": {"name": method, "tokens": 5}}).adapter
-    assert adapter is not None
-    made = adapt(Toy(str(folder / kind), str(folder / kind), kind).model(), adapter)
-    with torch.no_grad():
-        for weight in made.trained.values():
-            weight.add_(torch.randn_like(weight))
-    return made.model.eval()
+    return learned(folder / kind, kind, {"name": method, "tokens": 5}, by=1.0).model.eval()
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cluster.errors import UserError
-from tests.conversations import CONVERSATIONS, Toy, chatml, toy_tokenizer
+from tests.conversations import CONVERSATIONS, ToyTemplate, chatml, toy_tokenizer
 from trainers.tasks.conversations.renderer import Renderer
 
 TOKENS = re.compile(
@@ -39,12 +39,12 @@ def named(path: Path) -> str:
     return path.stem
 
 
-def toy_of(path: Path) -> Toy:
+def toy_of(path: Path) -> ToyTemplate:
     template = path.read_text("utf-8")
     tokens = sorted({*TOKENS.findall(template)})
     special = [token for token in tokens if "think" not in token and "tool" not in token]
     added = [token for token in tokens if token not in special]
-    return Toy(template, ("<s>", "</s>", *special), chatml, tuple(added))
+    return ToyTemplate(template, ("<s>", "</s>", *special), chatml, tuple(added))
 
 
 @pytest.mark.skipif(not published(), reason="needs trl, for its templates")

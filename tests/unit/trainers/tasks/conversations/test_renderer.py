@@ -19,7 +19,7 @@ from tests.conversations import (
     QWEN_3_5,
     TOYS,
     Piece,
-    Toy,
+    ToyTemplate,
     call,
     openai_messages,
     said,
@@ -45,7 +45,7 @@ def renderer_with(toy_name: str, template: str) -> Renderer:
     return Renderer(toy_tokenizer(TOYS[toy_name]._replace(template=template)))
 
 
-def learned_by_hand(toy: Toy, pieces: Sequence[Piece], taught: Sequence[int]) -> list[bool]:
+def learned_by_hand(toy: ToyTemplate, pieces: Sequence[Piece], taught: Sequence[int]) -> list[bool]:
     """Of each token of the pieces' text, whether it is in one that is learned."""
     text = "".join(piece for piece, _ in pieces)
     marks = [place in taught for piece, place in pieces for _ in piece]

@@ -22,9 +22,9 @@ sequences, of which those without anything learned are dropped."""
 class RenderedTask(TaskSection):
     is_rendered: ClassVar[bool] = True
     servable: ClassVar[Literal["encoder", "vllm"]] = "vllm"
-    rendering: ClassVar[tuple[str, ...]] = ("task", "max_length", "overlong")
+    render_keys: ClassVar[tuple[str, ...]] = ("task", "max_length", "overlong")
     """The keys that decide which token ids a row becomes."""
-    fixed: ClassVar[tuple[str, ...]] = (*TaskSection.fixed, *rendering)
+    fixed: ClassVar[tuple[str, ...]] = (*TaskSection.fixed, *render_keys)
 
     max_length: int = Field(default=1024, ge=8)
     """Tokens of a row, of which what is learned is a part."""
@@ -48,7 +48,7 @@ class RenderedTask(TaskSection):
         """What of the recipe decides which token ids rows become, for the fingerprint of the stage
         `render`. A base that is a model of the workspace is there among its parents."""
         known = self.identity()
-        keys = (*self.rendering, "base", "base_content")
+        keys = (*self.render_keys, "base", "base_content")
         return {key: known[key] for key in keys if known.get(key) is not None}
 
     def refuse_base(self, base: Artifact) -> None:

@@ -17,8 +17,8 @@ TEMPLATE_KEYS = ("template", "chat_template_kwargs")
 
 
 class TemplatedTask(RenderedTask):
-    rendering: ClassVar[tuple[str, ...]] = (
-        *RenderedTask.rendering,
+    render_keys: ClassVar[tuple[str, ...]] = (
+        *RenderedTask.render_keys,
         *TEMPLATE_KEYS,
         "template_content",
     )

@@ -40,7 +40,7 @@ class Generate(WritingTask, TemplatedTask):
     objectives: ClassVar[tuple[str, ...]] = ("causal_lm", "span_corruption")
     route: ClassVar[str] = "/v1/completions"
     sample: ClassVar[Mapping[str, Any]] = {"prompt": "The capital of France is"}
-    rendering: ClassVar[tuple[str, ...]] = (*TemplatedTask.rendering, *PROMPT_KEYS)
+    render_keys: ClassVar[tuple[str, ...]] = (*TemplatedTask.render_keys, *PROMPT_KEYS)
     fixed: ClassVar[tuple[str, ...]] = (*TemplatedTask.fixed, *PROMPT_KEYS)
 
     task: Literal["generate"] = "generate"

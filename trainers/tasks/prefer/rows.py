@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 TURN = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
 """What begins a turn of a transcript (Bai et al. 2022)."""
-SPEAKERS = {"Human": USER, "Assistant": ASSISTANT}
+ROLE_OF_SPEAKER = {"Human": USER, "Assistant": ASSISTANT}
 
 
 class Conversations(NamedTuple):
@@ -59,7 +59,7 @@ def transcript(text: str) -> list[Message]:
     """The messages of a text of turns; an empty last one only asks for an answer."""
     _, *parts = TURN.split(text)
     turns = [
-        message(SPEAKERS[speaker], content.strip())
+        message(ROLE_OF_SPEAKER[speaker], content.strip())
         for speaker, content in zip(parts[::2], parts[1::2], strict=True)
     ]
     return turns[:-1] if turns and not turns[-1]["content"] else turns

@@ -9,7 +9,7 @@ from tests.adapters import bases
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """By its kind each."""
+    """A folder with a base of each kind, which is its name."""
     folder = tmp_path_factory.mktemp("bases")
     bases(folder)
     return folder

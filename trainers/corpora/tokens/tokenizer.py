@@ -47,6 +47,8 @@ WORDS = (
     r"|\s+(?!\S)|\s"
 )
 """What no piece of `bpe` and `unigram` reaches beyond. Every character belongs to one."""
+TOO_LONG_WARNED = "sequence-length-is-longer-than-the-specified-maximum"
+"""By which Transformers remembers that a tokenizer has warned of a text that is too long."""
 CHUNK_CHARACTERS = 2**18
 """Encoded at once: the backend takes some 100 bytes for a token."""
 
@@ -66,6 +68,9 @@ def load(folder: str | Path, key: str = "corpora.tokenizer.base") -> "PreTrained
         )
     if ends(tokenizer)[1] is None:
         raise UserError(f"{key}: {str(folder)!r} has no token that ends a text (sep or eos)")
+    # It would warn of the first text that is longer than the model reads. Tasks cut or drop what
+    # is, and count it.
+    tokenizer.deprecation_warnings[TOO_LONG_WARNED] = True
     return tokenizer
 
 

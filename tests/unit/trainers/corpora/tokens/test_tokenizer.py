@@ -1,3 +1,4 @@
+import logging
 import subprocess
 import sys
 import unicodedata
@@ -248,6 +249,19 @@ def test_a_trained_tokenizer_is_loaded_as_transformers_does(trained: Any, tmp_pa
     assert type(loaded) is type(expected)
     assert loaded.init_kwargs == expected.init_kwargs
     assert loaded([*TEXTS, *HARD]).input_ids == expected([*TEXTS, *HARD]).input_ids
+
+
+def test_a_text_longer_than_the_model_reads_is_no_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    short = train(TEXTS, Tokenizer(algorithm="wordpiece", vocabulary_size=400), max_length=2)
+    short.save_pretrained(tmp_path)
+    short(TEXTS[0])
+    assert "longer than the specified maximum" in caplog.text, "else load need not see to it"
+    caplog.clear()
+    load(tmp_path)(TEXTS[0])
+    assert not caplog.records
 
 
 def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:

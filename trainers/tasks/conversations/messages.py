@@ -78,11 +78,15 @@ def message(
 
 def messages(value: Any) -> Any:
     """Messages as pydantic checks them, from a list in one of the known spellings, or JSON of such;
-    or from texts that a user and an assistant say in turn. Raises ValueError."""
+    or from texts that a user and an assistant say in turn; without empty ones of a system, by which
+    data sets say that there is none. Raises ValueError."""
     value = parsed(value)
     if isinstance(value, list) and value and all(map(is_text, value)):
         return [message((USER, ASSISTANT)[turn % 2], said) for turn, said in enumerate(value)]
-    return [_message(one) for one in value] if isinstance(value, list) else value
+    if not isinstance(value, list):
+        return value
+    said = map(_message, value)
+    return [one for one in said if one["role"] != SYSTEM or one["content"].strip()]
 
 
 def are_messages(value: Any) -> bool:

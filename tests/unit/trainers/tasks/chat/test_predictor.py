@@ -118,6 +118,14 @@ def test_a_text_is_what_a_user_says() -> None:
     assert (said["role"], said["content"]) == ("user", "Hello?")
 
 
+def test_an_empty_system_is_asked_as_none_is(predictor: ChatPredictor) -> None:
+    asked = dialogue(1)["messages"][:-1]
+    empty = {"role": "system", "content": ""}
+    inputs = [Conversation.model_validate({"messages": one}) for one in (asked, [empty, *asked])]
+    plain, with_empty = predictor.encode(inputs)
+    assert with_empty == plain
+
+
 def test_rows_that_the_template_refuses_are_put_aside(folder: Path) -> None:
     strict = load(folder)
     refusing = "{% if 'Bob' in messages[0].content %}{{ raise_exception('no Bob') }}{% endif %}"

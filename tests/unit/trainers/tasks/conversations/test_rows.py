@@ -68,6 +68,19 @@ def test_examples_have_messages_and_tools() -> None:
         ),
         ({"messages": openai("Who?", "I."), "system": "Be brief."}, [BRIEF, *WHO]),
         ({"messages": openai("Who?", "I."), "system": " "}, WHO),
+        ({"messages": [{"role": "system", "content": ""}, *openai("Who?", "I.")]}, WHO),
+        ({"messages": [{"from": "system", "value": "\n"}, *openai("Who?", "I.")]}, WHO),
+        (
+            {
+                "messages": [{"role": "system", "content": None}, *openai("Who?", "I.")],
+                "system": "Be brief.",
+            },
+            [BRIEF, *WHO],
+        ),
+        (
+            {"prompt": [{"role": "system", "content": ""}, *openai("Who?")], "completion": "I."},
+            WHO,
+        ),
         ({"prompt": "Who?", "completion": "I."}, WHO),
         ({"prompt": openai("Who?"), "completion": "I."}, WHO),
         (

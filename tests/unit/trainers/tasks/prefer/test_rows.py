@@ -71,6 +71,12 @@ def test_a_system_stands_before_the_prompt() -> None:
     assert said(chosen)[0] == ("system", "Be brief.", False)
 
 
+def test_an_empty_system_is_none() -> None:
+    empty = {"role": "system", "content": ""}
+    chosen, rejected = found(chosen=[empty, ASKED, ONE], rejected=[ASKED, OTHER])
+    assert (said(chosen), said(rejected)) == (CHOSEN, REJECTED)
+
+
 def test_earlier_answers_that_are_the_same_belong_to_the_prompt() -> None:
     before = [ASKED, ONE, {"role": "user", "content": "And now?"}]
     chosen, rejected = found(chosen=[*before, ONE], rejected=[*before, OTHER])

@@ -33,6 +33,16 @@ NO_LABELS = (
     "finetune needs labels: give a source `label`, `columns: {label: ...}` or `weak_labels`; a "
     "column that is called `label` needs none of them, unless it is on a hub"
 )
+LABELS_MISPLACED = (
+    "is for labelled documents; give the source labels",
+    "all labelled documents are for training (weak labels are, by default): give a source with "
+    "labels of its own, or `split: shares`",
+)
+ROWS_MISPLACED = (
+    "is for rows of finetune, and this source has none; leave it out",
+    "all rows are for training: give sources with another `split`, or set `split: shares`",
+)
+"""The same of a task whose rows have no labels."""
 
 
 class Deduplicate(Section):
@@ -297,22 +307,18 @@ class Corpora(Section):
     def _about_labels(
         self, recipe: "Recipe", of_examples: Mapping[str, Source]
     ) -> Iterator[Conflict]:
-        """What is wrong with labels where these are all the sources that have some."""
+        """What is wrong with labels, or rows of another task, where these are all the sources that
+        have some."""
+        task = rows_of(recipe)
+        misplaced, all_train = LABELS_MISPLACED if task.has_label else ROWS_MISPLACED
         for name, source in self.sources.items():
             if name not in of_examples and source.misplaced:
-                yield Conflict(
-                    f"corpora.sources.{name}.{source.misplaced}",
-                    "is for labelled documents; give the source labels",
-                )
+                yield Conflict(f"corpora.sources.{name}.{source.misplaced}", misplaced)
         placements = {source.placement for source in of_examples.values()}
         if recipe.finetune and not placements:
             yield Conflict("corpora.sources", no_examples(recipe.finetune))
         elif recipe.finetune and placements == {"train"}:
-            yield Conflict(
-                "corpora.sources",
-                "all labelled documents are for training (weak labels are, by default): give a "
-                "source with labels of its own, or `split: shares`",
-            )
+            yield Conflict("corpora.sources", all_train)
 
     def _of_no_form(self, task: TaskRows) -> Iterator[Conflict]:
         """Sources whose columns make no row of a task that has no texts by themselves."""

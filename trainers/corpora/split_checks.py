@@ -46,8 +46,8 @@ def of_examples(
             counted = f"{'there are' if {*texts} <= {None} else 'no label has more than'} {most:,}"
             yield Conflict(
                 f"corpora.split.{split}",
-                f"no labelled documents for {split}: {counted}, of which {share:g} is under half a "
-                f"document; give more, or a larger share, or a source with `split: {split}`",
+                f"no {task.noun} for {split}: {counted}, of which {share:g} is under half of one; "
+                f"give more, or a larger share, or a source with `split: {split}`",
             )
 
 

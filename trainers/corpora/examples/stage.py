@@ -74,7 +74,7 @@ def run(job: StageJob) -> dict[str, Any]:
     counts.dropped = +counts.dropped
     counts.kept = int((fates < ELSEWHERE).sum())
     sizes = {name: int(times[fates == number].sum()) for number, name in enumerate(SPLITS)}
-    _refuse_empty(sizes, counts)
+    _refuse_empty(sizes, counts, task)
     report = {
         **counts.report(),
         "labels": by_label(rows, fates, np.ones(len(rows), np.int64), labels),
@@ -242,18 +242,20 @@ def _sets(job: StageJob, places: Buckets, linked: bool) -> Any:
     return sets
 
 
-def _refuse_empty(sizes: Mapping[str, int], counts: Counts) -> None:
+def _refuse_empty(sizes: Mapping[str, int], counts: Counts, task: TaskRows) -> None:
     empty = [name for name, size in sizes.items() if not size]
     if empty:
         remedy = (
-            "give more documents or larger shares, or a source of that `split`; documents of one "
+            f"give more {task.noun} or larger shares, or a source of that `split`; those of one "
             "group, and answers to one prompt, are in one split: a column of another group parts "
             "them, named by `columns: {group: ...}`"
         )
+        if counts.dropped and not counts.kept:
+            remedy = "mend them, or change the keys of `corpora.clean` by which they are dropped"
         if counts.dropped[CONTAMINATED]:
             remedy += "; or keep what quotes an evaluation text, by `corpora.decontaminate: null`"
         raise UserError(
-            f"corpora.split: no labelled documents in {', '.join(empty)} of {counts.kept:,}; of "
+            f"corpora.split: no {task.noun} in {', '.join(empty)} of {counts.kept:,}; of "
             f"{counts.read:,} read, dropped: {_dropped(counts)}; {remedy}"
         )
 
@@ -270,9 +272,8 @@ def _tell(
     report: Mapping[str, Any],
     task: TaskRows,
 ) -> None:
-    noun = "labelled documents" if task.has_label else "rows"
     progress.line(
-        f"{counts.read:,} {noun}, dropped: {_dropped(counts)}; "
+        f"{counts.read:,} {task.noun}, dropped: {_dropped(counts)}; "
         + ", ".join(f"{name} {size:,}" for name, size in sizes.items())
     )
     for source, figures in report["weak_labels"].items():

@@ -168,6 +168,11 @@ class TaskRows:
         return LABEL in self.roles
 
     @property
+    def noun(self) -> str:
+        """What messages call its rows."""
+        return "labelled documents" if self.has_label else "rows"
+
+    @property
     def values(self) -> dict[str, Any]:
         """The types of the columns that its examples have besides `id`, `text`, `label`, `group`
         and `source`."""

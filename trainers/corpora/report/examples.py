@@ -1,4 +1,4 @@
-"""The page of the labelled documents. Pure."""
+"""The page of the rows that models are fine-tuned on. Pure."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -25,7 +25,7 @@ def labelled_page(counts: Mapping[str, Any], artifact_id: str) -> str:
     tiles = {
         "documents read": read,
         "documents kept": f"{kept:,} ({share(kept, read)})",
-        "labels": len(documents),
+        **({"labels": len(documents)} if documents else {}),
         **{f"{split} documents": of_split for split, of_split in splits.items()},
     }
     rows: list[list[str | int]] = [
@@ -49,11 +49,11 @@ def labelled_page(counts: Mapping[str, Any], artifact_id: str) -> str:
         tables = [_functions(source, of) for source, of in weak_labels.items()]
         sections.append(Section("Weak labels", about, tables=tables))
     samples = [
-        Samples(reason, dropped, [("labelled", text) for text in counts["samples"][reason]])
+        Samples(reason, dropped, [("examples", text) for text in counts["samples"][reason]])
         for reason, dropped in by_count(counts["dropped"]).items()
     ]
     sections.append(Section("Samples", ABOUT_SAMPLES, samples=samples))
-    return render("Labelled documents", artifact_id, tiles, sections)
+    return render("Examples", artifact_id, tiles, sections)
 
 
 def _functions(source: str, figures: Mapping[str, Any]) -> Table:

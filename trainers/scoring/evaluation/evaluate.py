@@ -111,8 +111,8 @@ def _on_test_split(model: Model) -> EvaluationPlan:
     settings, examples = model.settings, model.examples
     if examples is None:
         raise UserError(
-            f"{model.id}: has no labelled test split in its lineage in {model.workspace.root}; "
-            "name its recipe, or a labelled file by --data"
+            f"{model.id}: has no test split in its lineage in {model.workspace.root}; "
+            "name its recipe, or a file to evaluate on by --data"
         )
     of_both = [
         known

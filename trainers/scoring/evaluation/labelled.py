@@ -89,7 +89,7 @@ def rows(source: Source, settings: TaskSection, clean: Clean) -> tuple[list[Row]
     if not found:
         shown = [text for texts in counts.shown_samples().values() for text in texts]
         raise UserError(
-            f"{KEY} {name_of(source)}: no labelled rows; of {counts.read:,} read, dropped: "
+            f"{KEY} {name_of(source)}: no row to evaluate; of {counts.read:,} read, dropped: "
             f"{_listed(counts.dropped) or 'none'}{', such as ' + shown[0] if shown else ''}"
         )
     return [_row(document, settings, numbers[document.where]) for document in found], counts

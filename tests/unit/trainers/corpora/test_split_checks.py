@@ -113,7 +113,7 @@ def test_equal_texts_count_once() -> None:
     Path("mine.jsonl").write_text("\n".join(rows))
     assert (
         "corpora.split.test: no labelled documents for test: no label has more than 1, of which "
-        "0.1 is under half a document; give more, or a larger share, or a source with `split: test`"
+        "0.1 is under half of one; give more, or a larger share, or a source with `split: test`"
     ) in told(FINETUNE)
 
 

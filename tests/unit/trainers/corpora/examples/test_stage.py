@@ -294,7 +294,7 @@ def test_where_nothing_is_left_to_train_on_the_reasons_are_told() -> None:
         run(f"corpora.sources={{{', '.join(sources)}}}")
     assert str(caught.value).startswith(
         "corpora.split: no labelled documents in train of 4; of 6 read, dropped: "
-        "passage of an evaluation text 2; give more documents"
+        "passage of an evaluation text 2; give more labelled documents"
     )
     assert str(caught.value).endswith("by `corpora.decontaminate: null`")
 

@@ -145,5 +145,5 @@ def test_no_gate_looks_at_an_evaluation_on_a_file(storage: Storage) -> None:
 
 
 def test_a_model_without_labelled_examples_is_refused(storage: Storage) -> None:
-    with pytest.raises(UserError, match="model/ours-finetune-00: has no labelled test split"):
+    with pytest.raises(UserError, match="model/ours-finetune-00: has no test split"):
         plan_evaluation(model(storage, "ours"))

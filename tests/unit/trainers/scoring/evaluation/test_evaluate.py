@@ -191,7 +191,7 @@ def test_a_copied_model_is_evaluated_on_a_file(examples: Artifact, tokenizer: An
     made = evaluated(copied, "own.jsonl")
     assert made.path == Path("elsewhere").absolute() / made.id
     assert records.read(made) == records.read(evaluated(own, "own.jsonl"))
-    with pytest.raises(UserError, match=r"no labelled test split in its lineage in .*/elsewhere; "):
+    with pytest.raises(UserError, match=r"no test split in its lineage in .*/elsewhere; "):
         evaluated(copied)
 
 

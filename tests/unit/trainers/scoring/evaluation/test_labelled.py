@@ -157,13 +157,13 @@ def test_places_of_entities_are_places_in_the_text_that_was_cleaned() -> None:
         (
             [{"review": "a text", "label": "x"}],
             [],
-            r"no labelled rows; of 1 read, dropped: no column 'text' 1, such as "
+            r"no row to evaluate; of 1 read, dropped: no column 'text' 1, such as "
             r".*data\.jsonl:1: no column 'text': set as `columns\.text`; columns: review, label",
         ),
         (
             [{"text": "a text", "label": None}] * 3,
             [],
-            r"no labelled rows; of 3 read, dropped: no label in column 'label' 3",
+            r"no row to evaluate; of 3 read, dropped: no label in column 'label' 3",
         ),
         (
             [{"text": "a text", "label": 3}],
@@ -283,7 +283,7 @@ def test_how_a_task_reads_rows_can_be_said_of_a_file() -> None:
     """Tags of a file need not be written as those of training were."""
     written({"tokens": ["Anna", "sings"], "tags": ["PER", "O"]})
     trained = Ner.model_validate({"task": "ner", "base": "some/model"})
-    with pytest.raises(UserError, match="no labelled rows"):
+    with pytest.raises(UserError, match="no row to evaluate"):
         rows(source(), reading(trained, []), Clean())
     ((row,), _) = rows(source(), reading(trained, ["finetune.tags=bare"]), Clean())
     assert [one["label"] for one in row["entities"]] == ["PER"]

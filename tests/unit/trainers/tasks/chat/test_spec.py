@@ -112,6 +112,17 @@ def test_a_search_keeps_what_rows_become(key: str) -> None:
         checked(f"tune={{space: {{finetune.{key}: {{choice: [64, 128]}}}}}}")
 
 
+def test_a_split_of_what_has_no_rows_of_the_task_is_told() -> None:
+    Path("plain.jsonl").write_text('{"text": "A text."}\n', "utf-8")
+    plain = "corpora.sources.plain={path: plain.jsonl, split: test}"
+    with pytest.raises(
+        RecipeError, match=r"plain\.split: is for rows of finetune, and this source"
+    ):
+        checked(plain)
+    with pytest.raises(RecipeError, match=r"corpora\.sources: all rows are for training: give so"):
+        checked("corpora.sources.rows.split=train")
+
+
 def test_columns_of_no_form_are_told_with_the_forms() -> None:
     Path("rows.jsonl").write_text('{"question": "Who?", "reply": "I."}\n', "utf-8")
     with pytest.raises(

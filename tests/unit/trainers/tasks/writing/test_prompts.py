@@ -1,4 +1,5 @@
-"""Answers to one prompt are in one split: no model is tested on a prompt that it was trained on."""
+"""Rows of tasks that write are split by their prompts: no model is tested on a prompt that it was
+trained on."""
 
 import collections
 import json
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from cluster.errors import UserError
 from cluster.recipe.loading import load
 from cluster.runs.pipeline import StageJob
 from cluster.store.artifacts import drafting
@@ -49,7 +51,7 @@ def row(task: str, prompt: int, answer: int) -> dict[str, Any]:
             return {"prompt": asked, "chosen": said, "rejected": f"Not {said}"}
 
 
-def split(task: str, *, grouped: bool = False) -> dict[str, list[dict[str, Any]]]:
+def split(task: str, *overrides: str, grouped: bool = False) -> dict[str, list[dict[str, Any]]]:
     rows = [
         {**row(task, prompt, answer), **({"group": f"{prompt}-{answer}"} if grouped else {})}
         for prompt in range(PROMPTS)
@@ -59,7 +61,7 @@ def split(task: str, *, grouped: bool = False) -> dict[str, list[dict[str, Any]]
     Path("recipe.yaml").write_text(RECIPE.format(task=task), "utf-8")
     storage = Storage.at("mill")
     with drafting(storage, "examples/demo-examples-00", resumes=True) as draft:
-        job = StageJob(load("recipe.yaml"), {}, draft, storage, Notes(), {"CPU": 1})
+        job = StageJob(load("recipe.yaml", overrides), {}, draft, storage, Notes(), {"CPU": 1})
         stage.run(job)
         made = draft.publish(recipe="demo", stage="examples", parents={}, inputs={}, metrics={})
     return {name: read_arrow(made.path / f"{name}.arrow").to_pylist() for name in SPLITS}
@@ -91,6 +93,17 @@ def test_a_prompt_is_in_one_split(task: str) -> None:
 def test_a_group_says_otherwise() -> None:
     of_splits = split("prefer", grouped=True)
     assert any(len(names) > 1 for names in splits_by_prompt(of_splits).values())
+
+
+@pytest.mark.parametrize("task", ["chat", "generate", "prefer"])
+def test_where_every_row_is_dropped_the_reasons_are_told(task: str) -> None:
+    told = (
+        "corpora.split: no rows in train, validation, test of 0; of 120 read, dropped: too short "
+        "120; mend them, or change the keys of `corpora.clean` by which they are dropped"
+    )
+    with pytest.raises(UserError) as caught:
+        split(task, "corpora.clean.min_characters=500")
+    assert str(caught.value) == told
 
 
 def test_the_same_words_after_another_system_are_another_prompt() -> None:

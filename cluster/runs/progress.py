@@ -214,6 +214,11 @@ def relayed(progress: Progress) -> Iterator[Relayed]:
         ray.kill(relay)
 
 
+def counted(number: int, noun: str, plural: str = "s") -> str:
+    """`1 worker`, `2 workers`."""
+    return f"{number:,} {noun}{plural if number != 1 else ''}"
+
+
 def labelled(name: str, value: float | str) -> str:
     """A metric as people read it: `tokens/s 1,234`."""
     return f"{name.replace('_per_second', '/s').replace('_', ' ')} {short(value)}"

@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 from unittest import mock
 
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -85,6 +86,11 @@ def test_it_goes_on_after_kills_with_every_row_once(start, raymill, model, sourc
     table = pq.read_table(out)
     expected = [n for n in range(FILES * ROWS) if (n + 1) % ROWS]
     assert sorted(table["id"].to_pylist()) == expected
+    of_texts = table.group_by("review").aggregate([("prediction_score", "min_max")])
+    assert len(of_texts) < FILES + ROWS, "each text is in many files"
+    scores = of_texts["prediction_score_min_max"].combine_chunks()
+    spread = pc.subtract(scores.field("max"), scores.field("min"))
+    assert pc.max(spread).as_py() < 1e-5, "whoever answers it, before a kill or after"
     aside = [
         json.loads(line)
         for path in out.glob("_errors/*.jsonl")
@@ -154,7 +160,7 @@ def test_a_labelled_file_is_evaluated_by_the_workers_that_score(start, raymill, 
     command.until(lambda: any("Scorer" in title for title in command._titles().values()))
     outcome = command.wait()
     assert outcome.status == 0, outcome.stderr
-    assert "evaluate: 2 workers x 1 CPUs, 2 parts" in outcome.stderr
+    assert "evaluate: 2 workers x 1 CPU, 2 parts" in outcome.stderr
     task = Classify(max_length=16)
     read, _ = rows(Source(path=str(source)), task, Clean())
     part = {"first": 0, "rows": read}

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from cluster.runs.progress import counted
 from trainers.engine.accelerators import CPU
 
 PARTS = (
@@ -42,9 +43,9 @@ def _section(name: str, plan: Mapping[str, Any]) -> list[str]:
     by = "" if plan["method"] == "full" else f" ({plan['method']} trains {trained:,})"
     lines = [
         f"{name}: {plan['parameters']:,} parameters in {plan['precision']}{by}, "
-        f"{_counted(plan['workers'], 'worker')} of "
-        f"{_counted(plan['cpus_per_worker'], 'CPU')}{and_gpu}; a step is "
-        f"{_counted(plan['micro_batches'], 'micro-batch', 'es')} of "
+        f"{counted(plan['workers'], 'worker')} of "
+        f"{counted(plan['cpus_per_worker'], 'CPU')}{and_gpu}; a step is "
+        f"{counted(plan['micro_batches'], 'micro-batch', 'es')} of "
         f"{plan['micro_batch_size']} for each",
         f"  GB of a worker at its worst moment, of {units['memory_gb']:.3g} ({of_device}):",
         "  ZeRO" + "".join(f"{part:>12}" for part in PARTS) + "  largest micro-batch that fits",
@@ -89,7 +90,3 @@ def _time(plan: Mapping[str, Any]) -> str:
         f"{plan['steps']:,} steps, {plan['flops'] / 1e15:,.3g} PFLOP: {plan['hours']:.3g} hours "
         f"at {plan['mfu']:.0%} of {units['peak_tflops']:.3g} TFLOP/s a worker{cost}"
     )
-
-
-def _counted(number: int, noun: str, plural: str = "s") -> str:
-    return f"{number:,} {noun}{plural if number != 1 else ''}"

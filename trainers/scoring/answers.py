@@ -18,9 +18,10 @@ from trainers.corpora.text_batches import batched
 if TYPE_CHECKING:
     from trainers.tasks.predictor import Predictor
 
-BUFFER_ROWS, BUFFER_CHARACTERS = 2_048, 512 << 10
-"""What is sorted by length together. Four are in memory, for a worker has two parts under way and
-reads each a buffer ahead: one of long texts, in which entities are looked for, takes 180 MB."""
+BUFFER_CHARACTERS = 512 << 10
+"""What is sorted by length together, up to a Predictor's `buffer_rows`. Four are in memory, for a
+worker has two parts under way and reads each a buffer ahead: one of long texts, in which entities
+are looked for, takes 180 MB."""
 
 NOT_READ = "not what the model reads"
 """The reason of an input that is not of the model's type."""
@@ -39,6 +40,8 @@ class Candidate(NamedTuple):
     row: Row
     inputs: Row | Problem
     """What the model reads of it, by role; or why there is nothing to read."""
+    share: float | None = None
+    """How much of its part is read with it, where that is known."""
 
 
 class Answered(NamedTuple):
@@ -47,6 +50,8 @@ class Answered(NamedTuple):
     """An output for each row."""
     failures: list[Candidate]
     """Rows that could not be answered; each one's `inputs` are the Problem."""
+    share: float | None
+    """Of the last candidate: how much of the part is done."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +59,7 @@ class _Buffer:
     rows: list[Row]
     encoded: Sequence[Any]
     failures: list[Candidate]
+    share: float | None
 
 
 def answered(
@@ -62,13 +68,14 @@ def answered(
     for buffer in read_ahead(_buffers(candidates, predictor)):
         with forwards:
             outputs = predictor.forward(buffer.encoded)
-        yield Answered(buffer.rows, outputs, buffer.failures)
+        yield Answered(buffer.rows, outputs, buffer.failures, buffer.share)
 
 
 def _buffers(candidates: Iterable[Candidate], predictor: "Predictor") -> Iterator[_Buffer]:
     """Rows that are ready for the model."""
     check = TypeAdapter(predictor.Input)
-    for some in batched(candidates, BUFFER_CHARACTERS, _size):
+    least = BUFFER_CHARACTERS // predictor.buffer_rows
+    for some in batched(candidates, BUFFER_CHARACTERS, lambda one: max(characters(one.row), least)):
         rows, inputs, failures = [], [], []
         for candidate in some:
             found = _input(candidate, predictor, check)
@@ -77,12 +84,7 @@ def _buffers(candidates: Iterable[Candidate], predictor: "Predictor") -> Iterato
             else:
                 rows.append(candidate.row)
                 inputs.append(found)
-        yield _Buffer(rows, predictor.encode(inputs), failures)
-
-
-def _size(candidate: Candidate) -> int:
-    """So that a buffer has neither too many rows nor too many characters."""
-    return max(characters(candidate.row), BUFFER_CHARACTERS // BUFFER_ROWS)
+        yield _Buffer(rows, predictor.encode(inputs), failures, some[-1].share)
 
 
 def characters(value: Any) -> int:

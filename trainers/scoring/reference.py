@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
     from trainers.tasks.predictor import Predictor
 
-PART_ROWS = 1_024
+PART_ROWS = 256
+"""What is shown as done at once: seconds to minutes of a worker."""
 TEST = "test"
 
 
@@ -148,7 +149,7 @@ def _asked(
     """Log-probabilities of both answers of each row of a part."""
     with forwards:
         values = predictor.references(rows, is_rendered=is_rendered)
-    progress.update(len(rows), 0, "rows", part=number)
+    progress.update(len(rows), len(rows), "rows", part=number)
     return {"rows": len(rows), "failures": {}, REFERENCE: values}
 
 

@@ -20,7 +20,7 @@ from cluster.errors import RaymillError, UserError
 from cluster.ray.resources import concurrent, less, refuse_unless_fits
 from cluster.ray.resources import gpus as gpus_together
 from cluster.ray.session import nodes
-from cluster.runs.progress import Progress, relayed
+from cluster.runs.progress import Progress, counted, relayed
 from trainers.launch.allocation import THREADS
 from trainers.launch.failures import cause_of
 from trainers.scoring.answers import Forwards
@@ -133,8 +133,9 @@ def score_parts(
 
 
 def _described(workers: Workers, parts: int) -> str:
-    on = f" and {workers.gpus:g} GPUs" if workers.gpus else ""
-    return f"{workers.number} workers x {workers.cpus} CPUs{on}, {parts:,} parts"
+    with_gpu = f" and {workers.gpus:g} GPU" if workers.gpus else ""
+    each = f"{counted(workers.cpus, 'CPU')}{with_gpu}"
+    return f"{counted(workers.number, 'worker')} x {each}, {counted(parts, 'part')}"
 
 
 def _outcomes(
@@ -210,6 +211,7 @@ class Scorer:
         made = []
         for number, part in zip(batch["number"], batch["part"], strict=True):
             given = int(number), json.loads(part), self._progress, self._forwards
+            self._progress.update(0, 0, "rows", part=int(number))  # time left is counted from here
             outcome = self._work(predictor, *given)
             made.append(json.dumps({"number": int(number), **outcome}))
         return {"outcome": made}
@@ -236,6 +238,8 @@ class PartsDone:
         self.outcomes = dict(done)
         self._rows: Counter[int] = Counter()
         """Of this run's parts."""
+        self._shares: dict[int, float] = {}
+        """How much is done of each part that was begun, where that is known."""
         self._rows_before = sum(map(rows_of, done.values()))
         """Of parts that an earlier run has done."""
         self._began = time.monotonic()
@@ -246,9 +250,14 @@ class PartsDone:
         self._progress.line(text)
 
     def update(self, done: float, total: float, unit: str, **metrics: float | int | str) -> None:
-        """So many rows are done of the part that is among the metrics."""
+        """So many rows are done of the part that is among the metrics, of about as many as the
+        total, or of a number that is not known, which is 0."""
+        number = int(metrics["part"])
         with self._lock:
-            self._rows[int(metrics["part"])] = int(done)
+            if not self._rows:  # the first worker has its model
+                self._began = time.monotonic()
+            self._rows[number] = int(done)
+            self._shares[number] = done / total if total else 0.0
             self._show()
 
     def finish(self, number: int, outcome: Outcome) -> None:
@@ -260,11 +269,13 @@ class PartsDone:
             self._show()
 
     def _show(self) -> None:
-        rows = self._rows.total()
+        whole, rows = len(self.outcomes), self._rows.total()
+        begun = sum(share for part, share in self._shares.items() if part not in self.outcomes)
         self._progress.update(
-            len(self.outcomes),
-            self._parts,
-            "parts",
+            round(100 * (whole + begun) / self._parts, 1),
+            100.0,
+            "%",
+            parts=f"{whole:,} of {self._parts:,}",
             rows=self._rows_before + rows,
             rows_per_second=rows / max(1e-3, time.monotonic() - self._began),
         )

@@ -54,6 +54,8 @@ class Predictor(abc.ABC):
     """What a request calls its list of inputs, such as `texts`."""
     head: ClassVar[str]
     """The class of Transformers that loads its model."""
+    buffer_rows: ClassVar[int] = 2_048
+    """Of a file, at most, that are sorted by length together and then answered."""
 
     def __init__(self, card: Mapping[str, Any], tokenizer: Any, model: Any):
         self.card, self.tokenizer, self.model = card, tokenizer, model

@@ -15,7 +15,7 @@ from cluster.errors import UserError
 from cluster.recipe.section import Invalid
 from trainers.corpora.examples.label_values import label_of
 from trainers.corpora.reading.config import GROUP, LABEL, SLICE_CHARACTERS, TEXT, Source
-from trainers.corpora.reading.formats import archive_of, encodings, format_of
+from trainers.corpora.reading.formats import archive_of, compression_of, encodings, format_of
 from trainers.corpora.reading.formats.archives import members, reading_archive
 from trainers.corpora.reading.formats.array import array, is_array
 from trainers.corpora.reading.formats.conll import conll
@@ -55,12 +55,14 @@ class Document:
     """What a task has of it besides, by role."""
     slices: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
     """What an evaluation is sliced by."""
+    share: float | None = None
+    """Of a row that is read whole: as in Row."""
 
 
 def read(source: Source, part: Part, optional: Collection[str] = ()) -> Iterator[Document]:
     """The documents of a part; of `optional` roles a document may lack any."""
     wanted = source.wanted
-    for where, columns, problem in _rows(source, part, wanted):
+    for where, columns, problem, _ in _rows(source, part, wanted):
         if columns is None:
             yield Document(None, None, where, problem)
         else:
@@ -82,11 +84,12 @@ def read_whole(
     """The same, each with all columns of its row; none of one that cannot be read. Words without
     tags have no column of tags."""
     wanted = source.wanted
-    for where, columns, problem in _rows(source, part, wanted, is_whole=True):
+    for where, columns, problem, share in _rows(source, part, wanted, is_whole=True):
         if columns is None:
-            yield Document(None, None, where, problem), {}
+            yield Document(None, None, where, problem, share=share), {}
             continue
         document = _document(source, _there(wanted, optional, columns), columns, where)
+        document = dataclasses.replace(document, share=share)
         if TAGS not in wanted.values() and isinstance(columns.get(TAGS), Problem):
             columns = {name: value for name, value in columns.items() if name != TAGS}
         problems = [value for value in columns.values() if isinstance(value, Problem)]
@@ -148,7 +151,7 @@ def every_text(path: str, key: str) -> Iterator[str]:
     not be found."""
     source = Source(path=path)
     for file in found_files(source, key).files:
-        for where, columns, problem in _rows(source, Part(file), {}):
+        for where, columns, problem, _ in _rows(source, Part(file), {}):
             if columns is None:
                 raise UserError(f"{where}: {problem} (in {key}, where every row is needed)")
             yield from _texts_in(columns)
@@ -188,7 +191,10 @@ def _rows_of_file(source: Source, part: Part, columns: Wanted, is_whole: bool) -
         yield from parquet(file, columns, begin, end, is_whole)
     else:
         with reading(file), open_content(file) as stream:
-            yield from _of_content(source, kind, file, stream, columns, begin, end, is_whole)
+            is_sized = is_whole and compression_of(file) is None
+            size_bytes = stream.raw.size() if is_sized else None  # type: ignore[attr-defined]
+            range_ = begin, end, is_whole, size_bytes
+            yield from _of_content(source, kind, file, stream, columns, *range_)
 
 
 def _of_content(
@@ -200,8 +206,10 @@ def _of_content(
     begin: int = 0,
     end: int | None = None,
     is_whole: bool = False,
+    size_bytes: int | None = None,
 ) -> Rows:
-    """The rows of a file of lines, of a JSON array or of YAML, in any encoding."""
+    """The rows of a file of lines, of a JSON array or of YAML, in any encoding. Where the size of
+    the stream is given, those of lines in UTF-8 come with their shares."""
     if begin:
         stream.seek(begin - 1)
     content, undecodable, head = encodings.as_utf8(stream, source.encoding, is_whole=not begin)
@@ -214,16 +222,30 @@ def _of_content(
         yield from yaml(name, content, undecodable)
         return
     lines = Lines(numbered(content, name, begin, end), undecodable)
+    rows = _of_lines(source, kind, name, lines, columns, is_whole)
+    if size_bytes is not None and content is stream:
+        rows = _with_shares(rows, stream, begin, size_bytes if end is None else end)
+    yield from rows
+
+
+def _of_lines(
+    source: Source, kind: str, name: str, lines: Lines, columns: Wanted, is_whole: bool
+) -> Rows:
     match kind:
         case "csv":
-            named = source.delimiter, source.wanted
-            yield from delimited(name, lines, columns, *named, is_whole)
+            return delimited(name, lines, columns, source.delimiter, source.wanted, is_whole)
         case "jsonl":
-            yield from jsonl(name, lines, columns)
+            return jsonl(name, lines, columns)
         case "conll":
-            yield from conll(name, lines, columns)
+            return conll(name, lines, columns)
         case _:
-            yield from text(name, lines, columns)
+            return text(name, lines, columns)
+
+
+def _with_shares(rows: Rows, stream: io.BufferedReader, begin: int, end: int) -> Rows:
+    """By the bytes of a range that are read; the last line may reach beyond it."""
+    for row in rows:
+        yield row._replace(share=min(1.0, (stream.tell() - begin) / (end - begin)))
 
 
 def _document(source: Source, wanted: Wanted, columns: Mapping[str, Any], where: str) -> Document:

@@ -43,12 +43,13 @@ def score_part(
         contextlib.closing(shard(folder, name, job.format, job.schema, job.prefix)) as scored,
         contextlib.closing(Aside(folder / ERRORS / f"{name}.jsonl")) as aside,
     ):
-        for rows, outputs, failures in answered(candidates, predictor, forwards):
+        for rows, outputs, failures, share in answered(candidates, predictor, forwards):
             scored.write(rows, [ScoredOutput(one, predictor.score(one)) for one in outputs])
             for failure in failures:
                 aside.write(failure)
             count += len(outputs)
-            progress.update(count + aside.reasons.total(), 0, "rows", part=number)
+            done = count + aside.reasons.total()
+            progress.update(done, done / share if share else 0, "rows", part=number)
     outcome = {"rows": count, "failures": dict(aside.reasons), "first": aside.first}
     with as_storage_failure(job.out.root, "a worker cannot write a marker"):
         job.out.write(marker(name), json.dumps(outcome, ensure_ascii=False).encode())
@@ -65,4 +66,4 @@ def _candidates(job: ScoreJob, predictor: "Predictor", part: Part) -> Iterator[C
             inputs = document.problem
         elif not added.isdisjoint(row):
             inputs = Problem("a column of score's own name", min(added & row.keys()))
-        yield Candidate(document.where, row, inputs)
+        yield Candidate(document.where, row, inputs, document.share)

@@ -117,7 +117,7 @@ class Aside:
         """Of each reason, where it was met first, and more of it."""
 
     def write(self, failure: Candidate) -> None:
-        where, row, problem = failure
+        where, row, problem, _ = failure
         assert isinstance(problem, Problem), "that is why it could not be scored"
         self.reasons[problem.reason] += 1
         self.first.setdefault(problem.reason, f"{where}: {problem}")

@@ -121,8 +121,8 @@ def record_part(
     records: Records = []
     left_out: Counter[str] = Counter()
     candidates = (Candidate(row["id"], row, row) for row in part["rows"])
-    for rows, outputs, failures in answered(candidates, predictor, forwards):
-        for where, _, problem in failures:
+    for rows, outputs, failures, _ in answered(candidates, predictor, forwards):
+        for where, _, problem, _ in failures:
             assert isinstance(problem, Problem), "that is why it has no answer"
             if problem.reason == NOT_READ:
                 raise UserError(f"row {where} cannot be evaluated: {problem}")
@@ -130,5 +130,6 @@ def record_part(
         with forwards:  # some records need the model once more
             made = predictor.records(rows, outputs)
         records += recorded(rows, made, first=part["first"] + len(records))
-        progress.update(len(records), 0, "rows", part=number)
+        done = len(records) + left_out.total()
+        progress.update(done, len(part["rows"]), "rows", part=number)
     return {"rows": len(records), "failures": dict(left_out), "records": records}

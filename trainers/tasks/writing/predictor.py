@@ -39,6 +39,7 @@ class WritingPredictor(predictor.Predictor):
     """A Predictor whose `encode` gives the token ids of prompts, which the model answers."""
 
     Output: ClassVar[type[predictor.Output]] = Answer
+    buffer_rows: ClassVar[int] = 256  # an answer takes seconds on a CPU
 
     def __init__(self, card: Mapping[str, Any], tokenizer: Any, model: Any):
         super().__init__(card, tokenizer, model)

@@ -10,7 +10,9 @@ from ray.data._internal.util import _annotate_exception_with_retry_context
 from ray.exceptions import OutOfMemoryError, RayTaskError
 
 from cluster.errors import InfrastructureError, UserError
-from tests.fakes import Notes
+from cluster.runs import progress
+from cluster.runs.progress import Console
+from tests.fakes import Notes, Screen
 from trainers.scoring import workers
 from trainers.scoring.workers import PartsDone, Room, Workers, allocate
 
@@ -119,15 +121,52 @@ def test_an_error_of_ours_comes_without_notes_of_ray_data(monkeypatch: pytest.Mo
         [*workers._outcomes(mock.Mock(), mock.Mock(), {0: {}}, Workers(1, 1, 0.0), Notes())]
 
 
-def test_progress_is_of_all_rows_and_the_speed_of_those_of_this_run(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    notes, clock = Notes(), iter((0.0, 2.0, 2.0, 2.0))
-    monkeypatch.setattr(workers, "time", SimpleNamespace(monotonic=lambda: next(clock)))
-    done = PartsDone(notes, {0: {"rows": 7, "failures": {"bad": 1}}}, 3)
-    done.update(4, 0, "rows", part=1)
+@pytest.mark.parametrize(
+    ("workers_", "parts", "line"),
+    [
+        (Workers(1, 1, 0.0), 1, "1 worker x 1 CPU, 1 part"),
+        (Workers(2, 4, 0.5), 1_200, "2 workers x 4 CPUs and 0.5 GPU, 1,200 parts"),
+    ],
+)
+def test_workers_are_told_in_words(workers_: Workers, parts: int, line: str) -> None:
+    assert workers._described(workers_, parts) == line
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Shows the seconds that a test sets."""
+    made = SimpleNamespace(now=0.0)
+    made.monotonic = lambda: made.now
+    for module in (workers, progress):
+        monkeypatch.setattr(module, "time", made)
+    return made
+
+
+def test_progress_is_of_all_rows_and_the_speed_of_those_of_this_run(clock: SimpleNamespace) -> None:
+    notes = Notes()
+    done = PartsDone(notes, {0: {"rows": 7, "failures": {"bad": 1}}}, 4)
+    clock.now = 20.0  # until a worker has its model
+    done.update(0, 0, "rows", part=1)
+    clock.now = 22.0
+    done.update(4, 8, "rows", part=1)
     done.update(5, 0, "rows", part=2)
     done.finish(1, {"rows": 8, "failures": {"bad": 1}})
-    assert notes.updates == [(1, 3, "parts"), (1, 3, "parts"), (2, 3, "parts")]
-    assert [one["rows"] for one in notes.metrics] == [12, 17, 22]
-    assert [one["rows_per_second"] for one in notes.metrics] == [2.0, 4.5, 7.0]
+    done.update(8, 8, "rows", part=1)  # comes by another way, and late
+    assert notes.updates == [(n, 100, "%") for n in (25.0, 37.5, 37.5, 50.0, 50.0)]
+    assert [one["parts"] for one in notes.metrics] == [*["1 of 4"] * 3, *["2 of 4"] * 2]
+    assert [one["rows"] for one in notes.metrics] == [8, 12, 17, 22, 21]
+    assert [one["rows_per_second"] for one in notes.metrics] == [0.0, 2.0, 4.5, 7.0, 6.5]
+
+
+def test_the_time_left_is_shown_of_a_single_part(clock: SimpleNamespace) -> None:
+    screen = Screen()
+    done = PartsDone(Console(screen, "score"), {}, 1)
+    clock.now = 30.0
+    done.update(0, 0, "rows", part=0)
+    for rows in (400, 600):
+        clock.now += 20.0
+        done.update(rows, 1_000, "rows", part=0)
+    assert screen.err.getvalue().splitlines()[1:] == [
+        "score: 40 %  00:30 left  parts 0 of 1  rows 400  rows/s 20",
+        "score: 60 %  00:26 left  parts 0 of 1  rows 600  rows/s 15",
+    ]

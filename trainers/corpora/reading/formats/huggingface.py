@@ -62,9 +62,10 @@ def huggingface(
     loaded = _load(dataset, split, commit)
     if loaded.column_names is not None:  # the hub does not always know
         rows.refuse_columns(dataset, wanted, loaded.column_names)
-    where = dataset
+    where, count = dataset, None
     if is_saved(dataset):
         loaded = loaded.select(range(begin, len(loaded) if end is None else end))
+        count = len(loaded)
     else:
         loaded = loaded.shard(loaded.num_shards, begin)
         where, begin = f"{dataset}:file {begin}", 0
@@ -73,7 +74,8 @@ def huggingface(
     features = loaded.features or {}
     for number, row in enumerate(loaded, start=begin):
         columns = {name: _as_written(features.get(name), value) for name, value in row.items()}
-        yield Row(f"{where}:row {number}", columns)
+        share = None if count is None else (number - begin + 1) / count
+        yield Row(f"{where}:row {number}", columns, share=share)
 
 
 def _as_written(feature: Any, value: Any) -> Any:

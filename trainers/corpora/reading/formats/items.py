@@ -31,7 +31,7 @@ def yaml(name: str, stream: io.BufferedReader, undecodable: Problem) -> Rows:
     key, items, beside = _items(name, document)
     for number, item in enumerate(items, 1):
         columns = item if isinstance(item, Mapping) else {key: item}
-        yield Row(f"{name}:item {number}", {**beside, **columns})
+        yield Row(f"{name}:item {number}", {**beside, **columns}, share=number / len(items))
 
 
 def _items(name: str, document: Any) -> tuple[str, list[Any], Mapping[str, Any]]:

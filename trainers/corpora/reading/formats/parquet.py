@@ -40,15 +40,17 @@ def parquet(
         columns = [name for name in fields.names if every or name in wanted.values()]
         kept_bytes = _of_bytes(fields) - {*wanted.values()} if is_whole else set()
         metadata = table.metadata
-        number = sum(metadata.row_group(group).num_rows for group in range(begin))
+        number = first = sum(metadata.row_group(group).num_rows for group in range(begin))
         groups = range(begin, metadata.num_row_groups if end is None else end)
         sized = [metadata.row_group(group) for group in groups]
+        count = sum(one.num_rows for one in sized)
         row_bytes = max((one.total_byte_size // max(1, one.num_rows) for one in sized), default=0)
         batch_rows = max(1, min(BATCH_ROWS, BATCH_BYTES // max(1, row_bytes)))
         for batch in table.iter_batches(batch_rows, row_groups=groups, columns=columns):
             for row in _as_bytes(batch).to_pylist():
                 number += 1
-                yield _row(row, f"{file}:row {number}", kept_bytes)
+                share = (number - first) / count
+                yield _row(row, f"{file}:row {number}", kept_bytes, share)
 
 
 def _open(file: str) -> pq.ParquetFile:
@@ -82,14 +84,14 @@ def _of_bytes(fields: pa.Schema) -> set[str]:
     }
 
 
-def _row(row: dict[str, object], where: str, kept_bytes: Collection[str]) -> Row:
+def _row(row: dict[str, object], where: str, kept_bytes: Collection[str], share: float) -> Row:
     """With texts decoded."""
     for name, value in row.items():
         if isinstance(value, bytes) and name not in kept_bytes:
             if len(value) > rows.MAX_ROW_BYTES:
-                return Row(where, None, rows.too_long())
+                return Row(where, None, rows.too_long(), share)
             try:
                 row[name] = value.decode()
             except UnicodeDecodeError:
                 row[name] = NOT_UTF8
-    return Row(where, row)
+    return Row(where, row, share=share)

@@ -35,6 +35,8 @@ class Row(NamedTuple):
     columns: Mapping[str, Any] | None
     """None if there is a problem. A value too may be a Problem, which matters if it is wanted."""
     problem: Problem | None = None
+    share: float | None = None
+    """How much of its part is read with it, from 0 to 1; None where that takes more than a look."""
 
 
 Rows = Iterator[Row]

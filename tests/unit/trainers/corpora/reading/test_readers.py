@@ -212,6 +212,42 @@ def test_whole_rows_of_lines_and_of_a_dataset() -> None:
     assert [row for _, row in whole(dataset="saved")] == ROWS
 
 
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.txt", "a.parquet", "a.conll"])
+def test_a_whole_row_says_how_much_of_its_part_is_read(name: str) -> None:
+    count = 200
+    written: Any = {
+        "a.jsonl": lambda n: json.dumps({"text": "好" * (n % 7), "label": "a"}) + "\n",
+        "a.csv": lambda n: "text,label\n" * (n == 0) + f'"two\nlines {n}",a\n',
+        "a.txt": lambda n: f"line {n:03}\n",
+        "a.conll": lambda n: f"word\tO\nword{n}\tO\n\n",
+    }
+    if name.endswith("parquet"):
+        pq.write_table(pa.table({"text": ["x"] * count}), name, row_group_size=30)
+    else:
+        Path(name).write_text("".join(map(written[name], range(count))), "utf-8")
+    shares = [document.share or 0.0 for document, _ in whole(path=name)]
+    assert shares == pytest.approx([(n + 1) / count for n in range(count)], abs=0.03)
+    assert shares[-1] == 1.0
+
+
+def test_the_shares_of_a_part_are_of_its_own_rows() -> None:
+    Path("a.jsonl").write_text('{"text": "a line of some length"}\n' * 100, "utf-8")
+    source = Source(path="a.jsonl")
+    for part in parts(source, KEY, part_bytes=1_000):
+        shares = [document.share or 0.0 for document, _ in read_whole(source, part)]
+        assert shares == sorted(shares)
+        assert shares[0] < 0.1
+        assert shares[-1] == 1.0
+
+
+def test_how_much_is_read_of_what_has_no_known_size_is_not_said() -> None:
+    write_compressed("a.jsonl.gz")
+    Path("b.jsonl").write_text(json.dumps(ROWS), "utf-8")
+    Path("c.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in ROWS), "utf-16")
+    for path in ("a.jsonl.gz", "b.jsonl", "c.jsonl"):
+        assert [document.share for document, _ in whole(path=path)] == [None] * len(ROWS)
+
+
 def test_a_row_that_cannot_be_kept_whole_is_a_problem() -> None:
     text, raw = pa.array([b"fine", b"fine"]), pa.array([b"\xff", b"ok"])
     table = pa.table({"text": text, "other": raw.cast(pa.string(), safe=False), "raw": raw})

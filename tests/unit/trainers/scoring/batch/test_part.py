@@ -24,7 +24,7 @@ from trainers.scoring.batch.job import ScorePlan, make_plan, source_of
 from trainers.scoring.batch.part import score_part
 from trainers.scoring.model import model_in_folder
 from trainers.tasks.classify.spec import Classify
-from trainers.tasks.predictor import CPU
+from trainers.tasks.predictor import CPU, Predictor
 
 
 @pytest.fixture(scope="module")
@@ -85,13 +85,31 @@ def test_rows_keep_their_columns_and_their_order(plan: Any, model: Path) -> None
 
 def test_buffers_make_one_shard(plan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answers, "BUFFER_CHARACTERS", 8)
-    monkeypatch.setattr(answers, "BUFFER_ROWS", 2)
+    monkeypatch.setattr(Predictor, "buffer_rows", 2)
     monkeypatch.setattr(shards, "ROW_GROUP_ROWS", 3)
     write("in.jsonl", [{"n": n, "text": TEXTS[n % 5]} for n in range(9)])
     run(plan("in.jsonl"))
     file = pq.ParquetFile("out/part-000000.parquet")
     assert file.num_row_groups > 1
     assert file.read()["n"].to_pylist() == [*range(9)]
+
+
+@pytest.mark.parametrize("name", ["in.jsonl", "in.jsonl.gz"])
+def test_what_is_done_of_a_part_is_told(
+    name: str, plan: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answers, "BUFFER_CHARACTERS", 2_000)
+    monkeypatch.setattr(Predictor, "buffer_rows", 20)
+    write("in.jsonl", [{"text": 1 if n % 10 else TEXTS[0]} for n in range(90)])
+    if name.endswith(".gz"):
+        Path(name).write_bytes(gzip.compress(Path("in.jsonl").read_bytes()))
+    made, notes = plan(name), Notes()
+    predictor, part = made.job.model.load(CPU), asdict(made.parts[0])
+    score_part(made.job, predictor, 0, part, notes, contextlib.nullcontext())
+    assert [done for done, *_ in notes.updates] == [20, 40, 60, 80, 90]
+    totals = [total for _, total, _ in notes.updates]
+    assert totals == (pytest.approx([90] * 5, rel=0.1) if name == "in.jsonl" else [0] * 5)
+    assert all(one["part"] == 0 for one in notes.metrics)
 
 
 @pytest.mark.parametrize(

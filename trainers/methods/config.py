@@ -6,6 +6,7 @@
 Light, as all that checks a recipe: PEFT and torch are imported where the model is (adapt.py).
 """
 
+import importlib.util
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -18,7 +19,7 @@ from pydantic import (
 )
 
 from cluster.errors import UserError
-from cluster.recipe.section import Invalid, Section, told_by
+from cluster.recipe.section import Conflict, Invalid, Recipe, Section, told_by
 
 
 class Full(Section):
@@ -107,6 +108,18 @@ class Lora(LowRank):
                 "rounded base does not fit the whole one; leave one out",
             )
         return self
+
+    def faults(self, recipe: Recipe) -> Iterator[Conflict]:
+        refused = None if self.base_bits is None else without_bitsandbytes(self.base_bits)
+        if refused is not None:
+            yield Conflict("finetune.method.base_bits", refused)
+
+
+def without_bitsandbytes(bits: int) -> str | None:
+    """What to say of a base in so many bits where bitsandbytes is not installed."""
+    if importlib.util.find_spec("bitsandbytes") is not None:
+        return None
+    return f"{bits} needs bitsandbytes; pip install 'raymill[quantized]' on every node"
 
 
 class AdaLora(LowRank):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from cluster.errors import UserError
+from trainers.methods.config import without_bitsandbytes
 from trainers.methods.layers import rounded_layers
 
 if TYPE_CHECKING:
@@ -19,14 +20,18 @@ def quantize(
 ) -> None:
     """Puts layers of rounded weights, on this device, in place of those that are rounded: NF4 with
     a second rounding of its scales, or int8 with outliers in 16 bits. Raises UserError."""
-    try:
-        import bitsandbytes as bnb
-    except ImportError as error:
+    refused = without_bitsandbytes(bits)
+    if refused is not None:
+        raise UserError(f"finetune.method.base_bits: {refused}")
+    import bitsandbytes as bnb
+
+    layers = rounded_layers(model, whole)
+    if not layers:
         raise UserError(
-            f"finetune.method.base_bits: {bits} needs bitsandbytes; pip install "
-            "'raymill[quantized]' on every node"
-        ) from error
-    for name, layer in rounded_layers(model, whole).items():
+            f"finetune.method.base_bits: {bits}: {model.config.model_type!r} has no layers that "
+            "bitsandbytes rounds; leave it out"
+        )
+    for name, layer in layers.items():
         sizes = layer.in_features, layer.out_features, layer.bias is not None
         rounded: Any
         if bits == 4:

@@ -250,6 +250,10 @@ class TaskSection(TaskRows, Training):
         validation."""
         return {"max_length": self.max_length}
 
+    def faults(self, recipe: Recipe) -> Iterator[Conflict]:
+        yield from super().faults(recipe)
+        yield from self.method.faults(recipe)
+
     def conflicts(self, recipe: Recipe) -> Iterator[Conflict]:
         if recipe.corpora is None:
             yield Conflict("finetune", "needs the section corpora")

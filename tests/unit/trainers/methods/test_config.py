@@ -1,5 +1,6 @@
 """The key `method` of a fine-tuning, before any model is there."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,23 @@ def test_mistakes_are_told_with_the_key_and_the_remedy(
 def test_what_cannot_be_trained_together_is_refused(method: Any, keys: Any, says: str) -> None:
     with pytest.raises(ValidationError, match=says):
         section(method, **keys)
+
+
+def test_a_rounded_base_needs_what_rounds_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [f"text {number},{label}" for number in range(20) for label in ("good", "bad")]
+    (tmp_path / "a.csv").write_text("\n".join(["text,label", *rows]))
+    path = tmp_path / "r.yaml"
+    path.write_text(
+        f"name: demo\ncorpora: {{sources: {{a: {{path: {tmp_path}/a.csv}}}}}}\n"
+        "finetune:\n  base: some/model\n  method: {name: lora, base_bits: 4}\n"
+    )
+    load(path, check_files=True)
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    says = r"r.yaml:5: finetune\.method\.base_bits: 4 needs bitsandbytes; pip install 'raymill\["
+    with pytest.raises(RecipeError, match=says):
+        load(path, check_files=True)
 
 
 def test_an_adapter_of_random_weights_is_refused(tmp_path: Any) -> None:

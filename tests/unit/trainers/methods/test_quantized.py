@@ -1,20 +1,19 @@
-"""LoRA beside a base in few bits. Runs where bitsandbytes is installed (the extra `quantized`)."""
+"""LoRA beside a base in few bits."""
 
 from pathlib import Path
 from typing import Literal
 
 import pytest
 import torch
+from transformers import GPT2Config, GPT2LMHeadModel
 
-from cluster.errors import GateRefused
+from cluster.errors import GateRefused, UserError
 from tests.adapters import Toy, bases
 from trainers.methods import gate
 from trainers.methods.adapt import adapt
 from trainers.methods.config import Lora
 from trainers.methods.gate import Probe
 from trainers.methods.saving import write
-
-bitsandbytes = pytest.importorskip("bitsandbytes")
 
 
 @pytest.mark.parametrize("bits", [4, 8])
@@ -42,3 +41,10 @@ def test_what_was_learned_beside_a_rounded_base_passes_the_gate(
     gate.check(tmp_path / "kept", probe, 1e-3, elements)
     with pytest.raises(GateRefused, match="read again gives other answers"):
         gate.check(tmp_path / "kept", Probe(inputs, probe.logits * 1.1), 1e-3, elements)
+
+
+def test_a_model_without_layers_that_are_rounded_is_refused() -> None:
+    """As GPT-2, whose layers are Transformers' Conv1D."""
+    config = GPT2Config(n_embd=8, n_layer=1, n_head=1, vocab_size=50)
+    with pytest.raises(UserError, match="base_bits: 4: 'gpt2' has no layers that bitsandbytes r"):
+        adapt(GPT2LMHeadModel(config), Lora(name="lora", base_bits=4))

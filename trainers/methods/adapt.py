@@ -99,7 +99,6 @@ def adapt(
         quantized.quantize(model, adapter.base_bits, whole, device or model.device)
     config = _config(model, adapter, whole)
     peft = get_peft_model(model, config, ADAPTER)
-    config.base_model_name_or_path = base
     if isinstance(adapter, VirtualTokens):
         virtual_tokens.attach(model, peft)
     return Adapted(model, adapter, base, peft, whole)

@@ -56,6 +56,8 @@ class AdapterRecord:
     """The sha256 of the base's files, by name."""
     trained_whole: list[str]
     """The modules that are trained as they are."""
+    base_revision: str | None = None
+    """The commit of a base of the hub."""
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -102,10 +104,15 @@ def _manifest(place: Path) -> dict[str, Any]:
     return document
 
 
-def place_of(base: str, files: Collection[str] = ()) -> Path | None:
+def revision_of(place: Path) -> str | None:
+    """The commit of a folder in the hub's cache."""
+    return place.name if place.parent.name == "snapshots" else None
+
+
+def place_of(base: str, files: Collection[str] = (), revision: str | None = None) -> Path | None:
     """The folder or the GGUF file of a base on this machine, by its lasting name; of a hub id the
-    folder in the hub's cache, with these files or with those that were read before. None where it
-    is not there. Raises UserError."""
+    folder in the hub's cache, with these files of this commit or with those that were read before.
+    None where it is not there. Raises UserError."""
     place = bases.place_of(base)
     is_hub_id = not Path(base).is_absolute() and ":" not in base
     if place is not None or not is_hub_id:
@@ -114,9 +121,12 @@ def place_of(base: str, files: Collection[str] = ()) -> Path | None:
 
     try:
         wanted = [*files, "*.json", "*.txt"]
-        return Path(snapshot_download(base, allow_patterns=wanted, local_files_only=not files))
+        folder = snapshot_download(
+            base, revision=revision, allow_patterns=wanted, local_files_only=not files
+        )
     except (OSError, ValueError) as error:
         raise UserError(f"base: {base!r} is no folder, and cannot be had: {error}") from error
+    return Path(folder)
 
 
 def base_of(folder: Path) -> Path:
@@ -125,7 +135,7 @@ def base_of(folder: Path) -> Path:
     record = AdapterRecord.read(folder)
     beside = folder.parent / (record.base_model or "").partition("/")[2]
     is_beside = bool(record.base_model) and beside.is_dir()
-    place = beside if is_beside else place_of(record.base, record.base_files)
+    place = beside if is_beside else place_of(record.base, record.base_files, record.base_revision)
     if place is None:
         raise UserError(
             f"{folder} is an adapter of {record.base_model or record.base}, which is not there; "

@@ -28,7 +28,14 @@ from trainers.engine.training_config import Training
 from trainers.methods import gate
 from trainers.methods.adapt import ADAPTER, Adapted
 from trainers.methods.config import VirtualTokens
-from trainers.methods.loading import WEIGHTS, AdapterRecord, files_of, model_id, place_of
+from trainers.methods.loading import (
+    WEIGHTS,
+    AdapterRecord,
+    files_of,
+    model_id,
+    place_of,
+    revision_of,
+)
 from trainers.models import build as models
 from trainers.models.export import Whole
 
@@ -71,18 +78,21 @@ def write(adapted: Adapted, base: str, weights: Mapping[str, Tensor], folder: Pa
     place = place_of(base)
     if place is None:
         raise InfrastructureError(f"base: {base} is not there any more; put it back, and run again")
-    AdapterRecord(
+    record = AdapterRecord(
         method=adapted.adapter.model_dump(mode="json"),
         architecture=type(adapted.model).__name__,
         base=base,
         base_model=model_id(place),
         base_files=files_of(place),
         trained_whole=adapted.whole,
-    ).write(folder)
+        base_revision=revision_of(place),
+    )
+    record.write(folder)
     state = {name: weight.clone() for name, weight in _state(adapted, weights).items()}
     save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
     if adapted.peft is not None:
         config = adapted.peft.peft_config[ADAPTER]
+        config.base_model_name_or_path, config.revision = base, record.base_revision
         was, config.inference_mode = config.inference_mode, True
         config.save_pretrained(str(folder))
         config.inference_mode = was

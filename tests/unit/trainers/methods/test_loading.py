@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import PeftConfig
 
 from cluster.errors import UserError
 from cluster.store import artifacts
@@ -81,6 +82,9 @@ def test_a_gguf_base_is_known_by_its_bytes_and_converted_anew(
     expected = written(
         converted(file), lambda folder: lasting_name(str(file), folder, storage), kept
     )
+    config = (kept / "adapter_config.json").read_text("utf-8")
+    assert PeftConfig.from_pretrained(str(kept)).base_model_name_or_path == str(file)
+    assert str(cache) not in config, "a folder of this node"
     shutil.rmtree(cache)
     assert torch.allclose(answer(loading.load(kept, HEAD)), expected, atol=1e-5)
     file.write_bytes(b"other weights..")
@@ -114,16 +118,22 @@ def test_a_base_in_a_remote_workspace_is_fetched(
 def test_a_base_of_the_hub_is_fetched_by_the_names_of_its_files(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = []
+    """At the commit that it was trained on, though there are newer ones."""
+    commit, asked, kept = "0123456789abcdef" * 2 + "01234567", [], tmp_path / "kept"
+    place = shutil.copytree(base, tmp_path / "hub" / "snapshots" / commit)
 
-    def download(name: str, allow_patterns: list[str], local_files_only: bool) -> str:
-        asked.append((name, "model.safetensors" in allow_patterns, local_files_only))
-        return str(base)
+    def download(
+        name: str, revision: str | None, allow_patterns: list[str], local_files_only: bool
+    ) -> str:
+        asked.append((name, revision, "model.safetensors" in allow_patterns, local_files_only))
+        return str(place)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-    expected = written(base, lambda folder: "owner/model", tmp_path / "kept")
-    assert torch.allclose(answer(loading.load(tmp_path / "kept", HEAD)), expected, atol=1e-5)
-    assert asked == [("owner/model", False, True), ("owner/model", True, False)]
+    expected = written(place, lambda folder: "owner/model", kept)
+    assert torch.allclose(answer(loading.load(kept, HEAD)), expected, atol=1e-5)
+    assert asked == [("owner/model", None, False, True), ("owner/model", commit, True, False)]
+    config = PeftConfig.from_pretrained(str(kept))
+    assert (config.base_model_name_or_path, config.revision) == ("owner/model", commit)
 
 
 def test_keys_in_a_uri_are_in_no_record(tmp_path: Path) -> None:

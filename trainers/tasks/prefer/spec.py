@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from cluster.recipe.section import Conflict, Invalid, Recipe
-from trainers.methods.config import Full, Lora
+from trainers.methods.config import Full, Lora, VirtualTokens
 from trainers.tasks.conversations.spec import ConversationTask
 from trainers.tasks.prefer.rows import PreferenceRows
 from trainers.tasks.spec import Metric
@@ -55,8 +55,9 @@ class Prefer(PreferenceRows, ConversationTask):
     loss: Literal["sigmoid", "ipo", "robust", "simpo", "orpo"] = "sigmoid"
     """What is learned of two answers to a prompt. With a reference, which is the model before
     training: `sigmoid` (DPO, Rafailov et al. 2023), `ipo` (Azar et al. 2023), `robust` (Chowdhury
-    et al. 2024). Without one: `simpo` (Meng et al. 2024), `orpo` (Hong et al. 2024), which also
-    learns the chosen answer and needs no supervised training before."""
+    et al. 2024); by methods that begin there, which prefix, prompt and p_tuning do not. Without
+    one: `simpo` (Meng et al. 2024), `orpo` (Hong et al. 2024), which also learns the chosen answer
+    and needs no supervised training before."""
     learning_rate: float = Field(default=RATE * Full.learning_rate, gt=0, le=1)
     """Peak, after the warm-up; by default what suits the method: 1e-6 for full, ten times that for
     lora."""
@@ -105,6 +106,13 @@ class Prefer(PreferenceRows, ConversationTask):
             )
         if self.reference == "adapter_off" and self.adapter is None:
             raise Invalid("reference", "adapter_off needs a method with an adapter, such as lora")
+        if self.has_reference and isinstance(self.method, VirtualTokens):
+            raise Invalid(
+                "method",
+                f"the tokens that {self.method.name} begins with are drawn at random, so its "
+                f"answers are not those before training, which loss: {self.loss} compares with; "
+                "take lora, ia3 or adapter, or loss: simpo or orpo",
+            )
         return self
 
     @property

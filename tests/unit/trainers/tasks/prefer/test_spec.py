@@ -20,12 +20,17 @@ from trainers.tasks.prefer.spec import Prefer
             {"method": {"name": "lora", "base_bits": 4}, "reference": "scored"},
             "asks the whole base, not that of base_bits = 4",
         ),
+        ({"method": "prefix"}, "tokens that prefix begins with are drawn at random"),
         ({"overlong": "split"}, "drop"),
     ],
 )
 def test_keys_that_contradict_the_loss_are_refused(keys: dict[str, Any], told: str) -> None:
     with pytest.raises(ValidationError, match=told):
         Prefer.model_validate(keys)
+
+
+def test_a_loss_without_a_reference_takes_every_method() -> None:
+    assert Prefer.model_validate({"method": "prompt", "loss": "simpo"}).tokens_in_front == 20
 
 
 def test_beta_is_that_of_the_loss() -> None:

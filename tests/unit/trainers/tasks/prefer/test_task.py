@@ -143,12 +143,25 @@ def test_against_itself_a_model_has_no_margin(tokenizer: Any, model: Any) -> Non
     assert found["loss"] == pytest.approx(np.log(2), rel=1e-5)
 
 
-def test_without_its_adapter_a_model_is_its_reference_exactly(tokenizer: Any) -> None:
+@pytest.mark.parametrize(
+    "method",
+    [
+        {"name": "lora", "rank": 4, "dropout": 0.1},
+        {"name": "lora", "dora": True},
+        {"name": "adalora"},
+        {"name": "ia3"},
+        {"name": "adapter"},
+    ],
+    ids=str,
+)
+def test_without_its_adapter_a_model_is_its_reference_exactly(
+    tokenizer: Any, method: dict[str, Any]
+) -> None:
     """unsloth-zoo#832, #830: a reference with dropout, or with the head that is trained."""
     from trainers.methods.adapt import adapt
 
     torch.manual_seed(0)
-    of = task(tokenizer, method={"name": "lora", "rank": 4, "dropout": 0.1})
+    of = task(tokenizer, method=method)
     shape = {"architecture": "llama", "hidden_size": 32, "layers": 1, "heads": 2, "dropout": 0.1}
     object.__setattr__(of, "start", Start(shape=Shape.model_validate(shape)))
     model = of.model()

@@ -126,7 +126,7 @@ class AdaLora(LowRank):
     """LoRA as a singular value decomposition, whose budget of ranks goes to the weights where it
     matters most (Zhang et al. 2023). Under zero.stage 0 to 2."""
 
-    learning_rate: ClassVar[float] = 1e-3
+    learning_rate: ClassVar[float] = 5e-3
 
     name: Literal["adalora"]
     rank: int = Field(default=16, ge=1)
@@ -153,6 +153,13 @@ class AdaLora(LowRank):
                 "settled", f"{self.settled} and warmup = {self.warmup} leave no time between them"
             )
         return self
+
+    def advice(self, learning_rate: float) -> Iterator[str]:
+        if learning_rate < 2e-3:
+            yield (
+                f"adalora takes thousands of steps at learning_rate = {learning_rate:g}, as its "
+                "singular values begin at 0; 5e-3 is as fast as lora is by default"
+            )
 
 
 class VirtualTokens(Adapting):

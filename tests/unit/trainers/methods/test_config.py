@@ -136,6 +136,8 @@ def test_rates_at_which_a_method_hardly_learns_are_told() -> None:
 
     assert told("lora", 1e-3) == []
     assert told("prefix", 1e-2) == []
+    assert told("adalora", 5e-3) == []
+    assert "thousands of steps at learning_rate = 0.001" in told("adalora", 1e-3)[0]
     assert "hardly learns at learning_rate = 5e-05" in told("prefix", 5e-5)[0]
     assert "stays far behind full fine-tuning" in told("prompt", 3e-2)[0]
 

@@ -65,6 +65,11 @@ class WithBottleneck(nn.Module):
         nn.init.zeros_(self.up.bias)
         self._is_on = True
 
+    @property
+    def weight(self) -> Tensor:
+        """The layer's own, at whose type T5 looks."""
+        return self.layer.weight  # type: ignore[return-value]
+
     def enable_adapters(self, enabled: bool) -> None:
         self._is_on = enabled
 

@@ -54,7 +54,7 @@ def export(
     answer as what was trained."""
     whole = Whole(engine)
     weights = {name: whole(weight).cpu().contiguous() for name, weight in adapted.trained.items()}
-    probe = _probe(engine, adapted)
+    probe = _probe(engine, adapted.model.config)
     if dist.get_rank() != 0:
         return
     base = lasting_name(settings.base, adapted.base, draft.storage)
@@ -136,14 +136,15 @@ def _state_of_virtual_tokens(
 
 
 @torch.no_grad()
-def _probe(engine: Any, adapted: Adapted) -> gate.Probe:
+def _probe(engine: Any, config: Any) -> gate.Probe:
     """What the trained model says of some tokens. Every rank takes part: under ZeRO-3 each has a
-    part of every weight."""
-    model = adapted.model
+    part of every weight, and only in the engine's own forward DeepSpeed gathers what a layer reads
+    of another one, as DoRA does."""
     engine.eval()
-    inputs = gate.inputs(model.config)
+    inputs = gate.inputs(config)
     on_device = {name: value.to(engine.device) for name, value in inputs.items()}
-    logits = model(**on_device).logits
+    with torch.compiler.set_stance("force_eager"):  # to compile it for once would take longer
+        logits, _ = engine(on_device, learns=False)
     return gate.Probe(inputs, logits.float().cpu())
 
 

@@ -101,7 +101,10 @@ class Objective(nn.Module):
         self.model = model
         self._task = task
 
-    def forward(self, batch: Batch) -> tuple[Tensor, Counts]:
+    def forward(self, batch: Batch, learns: bool = True) -> tuple[Tensor, Counts]:
+        """The task's loss of a batch; of inputs from which nothing is learned the logits."""
+        if not learns:
+            return self.model(**batch).logits, {}
         return self._task.loss(self.model, batch)
 
 

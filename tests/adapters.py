@@ -22,7 +22,7 @@ from trainers.tasks.encoding import pad
 from trainers.tasks.task import Batch, Counts, Guess
 
 ROWS = 16
-SIZES = {"hidden_size": 32, "layers": 2, "heads": 2, "max_positions": 64}
+SIZES = {"hidden_size": 32, "layers": 1, "heads": 2, "max_positions": 64}
 CLASSES, WRITES, TRANSLATES = (
     f"AutoModelFor{what}" for what in ("SequenceClassification", "CausalLM", "Seq2SeqLM")
 )

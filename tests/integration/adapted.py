@@ -5,6 +5,7 @@ All cases share one start of the two processes.
 
 import dataclasses
 import os
+import shutil
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,13 +14,12 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from deepspeed.utils import groups
-from safetensors import safe_open
 
 from cluster.store.artifacts import Draft
 from cluster.store.storage import Storage
 from tests.adapters import Toy
 from tests.fakes import Notes
-from trainers.engine.job import Ended, TrainJob
+from trainers.engine.job import TrainJob
 from trainers.engine.loop import train
 from trainers.engine.stop_requests import Request
 from trainers.methods import saving
@@ -30,20 +30,33 @@ SEED = 17
 
 @dataclasses.dataclass(frozen=True)
 class Case:
+    """A training of four steps, which leaves a checkpoint after its first one."""
+
     kind: str
     method: Mapping[str, Any]
     stage: int
     precision: str = "fp32"
-    resumes: bool = False
-    """Is stopped after its third step, and goes on from the checkpoint."""
+    goes_on: "Case | None" = None
+    """From whose checkpoint; else it begins anew."""
     base: "Case | None" = None
     """Whose model it starts from; else from that of its kind."""
 
     @property
     def name(self) -> str:
         keys = "-".join(f"{key}={value}" for key, value in self.method.items() if key != "name")
-        how = "-resumes" if self.resumes else "-further" if self.base else ""
-        return f"{self.kind}-{self.method['name']}-{keys}-{self.stage}-{self.precision}{how}"
+        kind = "further" if self.base else self.kind
+        return f"{kind}-{self.method['name']}-{keys}-{self.precision}-zero-{self.stages}"
+
+    @property
+    def stages(self) -> str:
+        """Of ZeRO, one after another."""
+        before = "" if self.goes_on is None else f"{self.goes_on.stages}-"
+        return f"{before}{self.stage}"
+
+    @property
+    def first(self) -> "Case":
+        """The one that began anew."""
+        return self if self.goes_on is None else self.goes_on.first
 
     @property
     def settings(self) -> Classify:
@@ -52,8 +65,8 @@ class Case:
                 "method": self.method,
                 "workers": 2,
                 "batch_size": 8,
-                "micro_batch_size": 2,
-                "epochs": 3,
+                "micro_batch_size": 4,
+                "epochs": 2,
                 "precision": self.precision,
                 "zero": {"stage": self.stage},
                 "checkpoint_minutes": 1000,
@@ -81,37 +94,24 @@ def trained(rank: int, cases: Sequence[Case], folder: Path) -> None:
     dist.destroy_process_group()
 
 
-def _note_checkpoint(case: Case, folder: Path) -> None:
-    """The names of all that a checkpoint has."""
-    if dist.get_rank() == 0:
-        names = set()
-        for part in (folder / case.draft(folder).work).glob("step-*/*.safetensors"):
-            with safe_open(part, "pt") as file:
-                names |= {key.split(":", 2)[2] for key in file.keys()}  # noqa: SIM118
-        (folder / f"{case.name}.checkpoint").write_text("\n".join(sorted(names)))
-
-
 def _trained(case: Case, folder: Path) -> None:
     start = folder / case.kind if case.base is None else folder / case.base.draft(folder).place
     task = Toy(str(start), str(folder / case.kind), case.kind)
-    job = TrainJob(lambda: task, case.settings, SEED, case.draft(folder))
-    asked = 0
-
-    def stop() -> Request:
-        nonlocal asked
-        asked += 1
-        return Request.STOP if asked == 3 else Request.NOTHING
-
-    if case.resumes:
-        try:
-            train(job, Notes(), request=stop)
-        except Ended:
-            _note_checkpoint(case, folder)
-        finally:
-            groups._release_process_group_references()
-    notes = Notes()
+    draft, notes, requests = case.draft(folder), Notes(), [Request.SAVE]
+    if case.goes_on is not None:
+        dist.barrier()
+        left = folder / case.goes_on.draft(folder).work
+        assert left.is_dir(), f"{case.goes_on.name} has left no checkpoint"
+        if dist.get_rank() == 0:
+            shutil.copytree(left, folder / draft.work)
+        dist.barrier()
     try:
-        train(job, notes)
+        train(
+            TrainJob(lambda: task, case.settings, SEED, draft),
+            notes,
+            request=lambda: requests.pop() if requests else Request.NOTHING,
+        )
     finally:
         groups._release_process_group_references()
-    assert not case.resumes or dist.get_rank() or "resumes from" in "".join(notes.lines), notes
+    is_told = "resumes from" in "".join(notes.lines)
+    assert dist.get_rank() or is_told == (case.goes_on is not None), notes.lines

@@ -32,15 +32,19 @@ BASE, FIRST = 300, 5
 """A number is two tokens, digits to this base, behind the special tokens."""
 
 
-def task(folder: Path, rows: int, seed: int = 17) -> CausalLM:
-    tokenizer = train_tokenizer(TEXTS * 4, Tokenizer(vocabulary_size=400), max_length=LENGTH)
-    ids = [
+def sequences(rows: int) -> list[list[int]]:
+    """Token ids, which begin with the number of their row."""
+    return [
         [FIRST + digit for digit in divmod(row, BASE)]
         + [FIRST + (7 * row + place * place) % BASE for place in range(LENGTH - 2)]
         for row in range(rows)
     ]
+
+
+def task(folder: Path, rows: int, seed: int = 17) -> CausalLM:
+    tokenizer = train_tokenizer(TEXTS * 4, Tokenizer(vocabulary_size=400), max_length=LENGTH)
     kinds = pa.list_(pa.uint16(), LENGTH), pa.list_(pa.uint16())
-    columns = pa.array(ids, kinds[0]), pa.array([[LENGTH]] * rows, kinds[1])
+    columns = pa.array(sequences(rows), kinds[0]), pa.array([[LENGTH]] * rows, kinds[1])
     table = pa.table(dict(zip(("input_ids", "piece_lengths"), columns, strict=True)))
     corpus = corpus_of(Storage.at(str(folder)), {"train": [table], "validation": [table[:8]]})
     tokenizer.save_pretrained(corpus.path / "tokenizer")

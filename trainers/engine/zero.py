@@ -16,11 +16,14 @@ from trainers.engine.anomalies import drop_steps_not_finite
 from trainers.engine.optimizers import optimizer
 from trainers.engine.swap import swap_folder
 from trainers.engine.training_config import Training
-from trainers.models import lean_imports
+from trainers.models import build, lean_imports
 from trainers.models.devices import multiplies_bf16, own_device
 from trainers.parallel import tensor_parallel
 from trainers.parallel.collectives import first_reason
 from trainers.parallel.topology import Topology
+
+REDUCE_BUCKET = 500_000_000
+"""DeepSpeed's own default of reduce_bucket_size, in parameters."""
 
 
 def rank_device(settings: Training) -> torch.device:
@@ -63,13 +66,23 @@ def gradient_divisor(settings: Training, topology: Topology) -> int:
     return topology.dp_size * (topology.sp_size if settings.zero.stage == 3 else 1)
 
 
+def reduce_bucket(settings: Training, trained: int) -> int:
+    """Gradients that stages 1 to 3 reduce at once, of so many trained parameters: no more than
+    there are, as DeepSpeed allocates the bucket whole, which would be 1 GB of a GPU beside an
+    adapter of some MB. Pure."""
+    passed: Any = settings.deepspeed.get("zero_optimization", {})
+    return int(passed.get("reduce_bucket_size", min(trained, REDUCE_BUCKET)))
+
+
 def config(
-    settings: Training, dp_size: int, precision: str, nvme_path: str | None = None
+    settings: Training, dp_size: int, precision: str, trained: int, nvme_path: str | None = None
 ) -> dict[str, Any]:
-    """DeepSpeed's configuration."""
+    """DeepSpeed's configuration, for a model with so many trained parameters."""
     micro_batch, steps = accumulation(settings.batch_size, dp_size, settings.micro_batch_size)
     zero: dict[str, Any] = {"stage": settings.zero.stage}
     passed: Any = settings.deepspeed.get("zero_optimization", {})
+    if "reduce_bucket_size" not in passed:
+        zero["reduce_bucket_size"] = reduce_bucket(settings, trained)
     for name, device in (
         ("offload_optimizer", settings.zero.offload_optimizer),
         ("offload_param", settings.zero.offload_parameters),
@@ -135,11 +148,12 @@ def engine(module: nn.Module, settings: Training, mpu: Any = None) -> Any:
     if settings.tp_size > 1:
         tensor_parallel.prepare(module, settings.tp_size)
     dp_size = torch.distributed.get_world_size() // settings.workers_per_group
+    precision, trained = resolve_precision(settings, device), build.trained_count(module)
     try:
         wrapped, *_ = deepspeed.initialize(
             model=module,
             optimizer=optimizer(module, settings),
-            config=config(settings, dp_size, resolve_precision(settings, device), nvme_path),
+            config=config(settings, dp_size, precision, trained, nvme_path),
             mpu=mpu,
             dist_init_required=False,
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from torch import Tensor
+from torch import Tensor, nn
 
 from cluster.errors import UserError
 from trainers.methods.loading import whole
@@ -293,7 +293,7 @@ def parameter_count(model: "PreTrainedModel") -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def trained_count(model: "PreTrainedModel") -> int:
+def trained_count(model: nn.Module) -> int:
     """Of these, those that are trained."""
     return sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
 

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from trainers.engine.training_config import Training
+from trainers.engine.zero import reduce_bucket
 from trainers.methods.config import Lora
 from trainers.models.export import FILE_BYTES
 
@@ -28,8 +29,8 @@ STATES = {"adamw": 2, "lion": 1, "adafactor": 0, "muon": 2}
 matrix, are too few to count; Muon keeps half as many for the matrices of layers."""
 STAGE_0_BUCKET = 500_000_000
 """Parameters whose gradients stage 0 reduces at once."""
-DEFAULTS = {"reduce_bucket_size": 500_000_000, "stage3_max_live_parameters": 1_000_000_000}
-"""DeepSpeed's own, in parameters."""
+LIVE = 1_000_000_000
+"""DeepSpeed's own stage3_max_live_parameters."""
 
 ROUNDED_BITS = {4: 4.127, 8: 8.0}
 """Of a weight that a base has in so many bits; NF4 has scales, which are rounded too (Dettmers et
@@ -107,7 +108,6 @@ class Engine:
         bits = settings.adapter.base_bits if isinstance(settings.adapter, Lora) else None
         rounded_bytes = rounded * (ROUNDED_BITS[bits] / 8 if bits else bytes_each)
         passed: Any = settings.deepspeed.get("zero_optimization", {})
-        known = {key: int(passed.get(key, default)) for key, default in DEFAULTS.items()}
         return cls(
             parameters,
             bytes_each,
@@ -115,8 +115,8 @@ class Engine:
             settings.zero.stage,
             settings.least_workers,
             micro_batches,
-            known["reduce_bucket_size"],
-            known["stage3_max_live_parameters"],
+            reduce_bucket(settings, parameters),
+            int(passed.get("stage3_max_live_parameters", LIVE)),
             is_offloaded=settings.zero.offload_optimizer is not None,
             are_weights_offloaded=settings.zero.offload_parameters is not None,
             fills_buckets=not on_gpu,

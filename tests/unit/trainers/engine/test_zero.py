@@ -21,6 +21,9 @@ from trainers.engine.zero import (
 from trainers.parallel.topology import Topology
 from trainers.tasks.pretraining.config import Pretrain
 
+SIZE = 1_000_000
+"""Trained parameters."""
+
 
 @pytest.mark.parametrize(
     ("batch_size", "workers", "micro_batch_size", "expected"),
@@ -59,21 +62,21 @@ def test_the_section_becomes_deepspeeds_configuration(stage: int) -> None:
         gradient_clipping=0.5,
         zero=Zero.model_validate({"stage": stage}),
     )
-    made = config(settings, dp_size=2, precision="bf16")
+    made = config(settings, dp_size=2, precision="bf16", trained=SIZE)
     assert made["zero_optimization"]["stage"] == stage
     assert made["train_micro_batch_size_per_gpu"] == 8
     assert made["gradient_accumulation_steps"] == 2
     assert made["gradient_clipping"] == 0.5
     assert made["bf16"] == {"enabled": True}
-    assert config(settings, dp_size=2, precision="fp32")["bf16"] == {"enabled": False}
+    assert config(settings, 2, "fp32", SIZE)["bf16"] == {"enabled": False}
 
 
 def test_tensor_parallelism_cuts_layers_and_not_the_output_head() -> None:
     keys = {"objective": "causal_lm", "model": {"architecture": "llama"}, "workers": 4}
     settings = Pretrain.model_validate({**keys, "tensor_parallel": 2})
-    made = config(settings, dp_size=2, precision="fp32")
+    made = config(settings, dp_size=2, precision="fp32", trained=SIZE)
     assert made["tensor_parallel"] == {"autotp_size": 2, "vocab_parallel_lm_head": False}
-    assert "tensor_parallel" not in config(Pretrain.model_validate(keys), 4, "fp32")
+    assert "tensor_parallel" not in config(Pretrain.model_validate(keys), 4, "fp32", SIZE)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +91,7 @@ def test_stage_3_averages_over_ranks_that_divide_tokens(
 
 def test_precision_is_one_of_three() -> None:
     for precision in ("fp32", "bf16", "fp16"):
-        made = config(Training(), dp_size=1, precision=precision)
+        made = config(Training(), dp_size=1, precision=precision, trained=SIZE)
         assert made["bf16"] == {"enabled": precision == "bf16"}
         assert made["fp16"] == {"enabled": precision == "fp16"}
 
@@ -101,9 +104,10 @@ def test_offload_is_named_as_deepspeed_does() -> None:
         "nvme_path": "/nvme",
     }
     settings = Training.model_validate({"zero": zero})
-    made = config(settings, dp_size=1, precision="bf16", nvme_path="/nvme/own")
+    made = config(settings, 1, "bf16", SIZE, nvme_path="/nvme/own")
     assert made["zero_optimization"] == {
         "stage": 3,
+        "reduce_bucket_size": SIZE,
         "offload_optimizer": {"device": "cpu"},
         "offload_param": {"device": "nvme", "nvme_path": "/nvme/own"},
     }
@@ -117,7 +121,7 @@ def test_what_a_gpu_offloads_is_pinned_unless_it_is_said(
     zero = {"stage": 2, "offload_optimizer": "cpu"}
     deepspeed = {"zero_optimization": {"offload_optimizer": passed}}
     keys = {"zero": zero, "gpus_per_worker": 1, "deepspeed": deepspeed}
-    made = config(Training.model_validate(keys), dp_size=1, precision="bf16")
+    made = config(Training.model_validate(keys), dp_size=1, precision="bf16", trained=SIZE)
     offload = made["zero_optimization"]["offload_optimizer"]
     assert offload == {"device": "cpu", "pin_memory": expected}
 
@@ -135,7 +139,7 @@ def test_keys_that_are_passed_on_are_merged_with_raymills() -> None:
             },
         }
     )
-    made = config(settings, dp_size=1, precision="bf16")
+    made = config(settings, dp_size=1, precision="bf16", trained=SIZE)
     assert made["wall_clock_breakdown"] is True
     assert made["zero_optimization"] == {
         "stage": 3,
@@ -143,6 +147,18 @@ def test_keys_that_are_passed_on_are_merged_with_raymills() -> None:
         "offload_optimizer": {"device": "cpu", "pin_memory": False},
     }
     assert made["gradient_clipping"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("trained", "passed", "expected"),
+    [(SIZE, {}, SIZE), (8_000 * SIZE, {}, 500 * SIZE), (SIZE, {"reduce_bucket_size": 5}, 5)],
+)
+def test_no_bucket_is_larger_than_all_gradients(
+    trained: int, passed: dict[str, int], expected: int
+) -> None:
+    settings = Training.model_validate({"deepspeed": {"zero_optimization": passed}})
+    made = config(settings, dp_size=1, precision="bf16", trained=trained)
+    assert made["zero_optimization"]["reduce_bucket_size"] == expected
 
 
 @pytest.fixture

@@ -68,8 +68,9 @@ class Clean(Section):
     mojibake: bool = False
     """Mends text that was decoded with a wrong encoding, by ftfy: `å¾ˆå¥½` to `很好`."""
     unicode: Literal["NFC", "NFKC"] = "NFKC"
-    """Normal form of every text. NFKC also makes full-width letters, digits and punctuation
-    half-width, as `，` to `,`."""
+    """Normal form of every text, and of what a tokenizer reads that is trained on them. NFKC also
+    makes full-width letters, digits and punctuation half-width, as `，` to `,`; for a model that
+    writes take NFC, as large language models have it or none."""
     boilerplate: bool = False
     """Drops lines that are navigation, copyright, cookie and script notices, in Chinese and
     English."""

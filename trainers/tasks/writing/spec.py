@@ -1,10 +1,10 @@
 """What sections of tasks have of answers: how they are written, and the metrics of them. Light."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from cluster.recipe.section import operational
+from cluster.recipe.section import Recipe, operational
 from trainers.tasks import spec
 from trainers.tasks.rendered import RenderedTask
 from trainers.tasks.spec import Metric, Shown
@@ -46,6 +46,16 @@ class WritingTask(RenderedTask):
     """Tokens of an answer at most, where the model does not end it before. Another number redoes
     the evaluation alone; a model that is there keeps its own for `raymill score`."""
     evaluation: Evaluation = operational(Evaluation())
+
+    def warnings(self, recipe: Recipe) -> Iterator[str]:
+        yield from super().warnings(recipe)
+        is_scratch = self.base is None and recipe.pretrain.base is None
+        corpora = recipe.corpora
+        if is_scratch and corpora.tokenizer.base is None and corpora.clean.unicode == "NFKC":
+            yield (
+                "corpora.clean.unicode: NFKC is the tokenizer's normal form, too, so the model "
+                "reads and writes `,` for `，`; NFC loses nothing"
+            )
 
     @property
     def headline(self) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cluster.errors import RecipeError, UserError
-from cluster.recipe.loading import load
+from cluster.recipe.loading import load, warnings
 from cluster.store.storage import Storage
 from tests.chats import TEMPLATE, dialogue
 from tests.fakes import published
@@ -54,6 +54,20 @@ def test_a_model_from_scratch_needs_a_template() -> None:
     assert checked(*scratch).pretrain is not None
     with pytest.raises(RecipeError, match=r"finetune\.template: the tokenizer of a model from scr"):
         checked(*scratch, "finetune.template=null")
+
+
+@pytest.mark.parametrize(
+    ("clean", "tokenizer", "is_told"),
+    [("{}", "{}", True), ("{unicode: NFC}", "{}", False), ("{}", "{base: base}", False)],
+)
+def test_a_tokenizer_that_loses_what_is_written_is_told(
+    clean: str, tokenizer: str, is_told: bool
+) -> None:
+    scratch = ["pretrain={objective: causal_lm, model: {architecture: llama}}"]
+    scratch += ["finetune.base=null", "finetune.max_length=64"]
+    recipe = checked(*scratch, f"corpora.clean={clean}", f"corpora.tokenizer={tokenizer}")
+    told = [line for line in warnings(recipe) if line.startswith("corpora.clean.unicode: NFKC is")]
+    assert len(told) == is_told
 
 
 def test_rows_without_a_text_are_not_pretrained_on() -> None:

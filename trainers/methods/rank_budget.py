@@ -33,11 +33,7 @@ class RankBudget:
 
     def __init__(self, engine: Any, adapted: Adapted, settings: AdaLora):
         self._engine, self._adapted, self._settings = engine, adapted, settings
-        self._layers = {
-            name: module
-            for name, module in adapted.model.named_modules()
-            if hasattr(module, "lora_E") and ADAPTER in module.lora_E
-        }
+        self._layers = _ranked(adapted.model)
         for layer in self._layers.values():
             for part in PARTS:
                 shape, device = _weight(layer, part).shape, engine.device
@@ -120,6 +116,21 @@ class RankBudget:
             f"{name}.lora_E.{ADAPTER}": layer.kept.bool().tolist()
             for name, layer in self._layers.items()
         }
+
+
+def averaged_count(model: nn.Module) -> int:
+    """Elements that have two averages in fp32, whole on every worker; 0 for other methods."""
+    layers = _ranked(model).values()
+    return sum(_weight(layer, part).numel() for layer in layers for part in PARTS)
+
+
+def _ranked(model: nn.Module) -> dict[str, Any]:
+    """The layers whose ranks have a budget."""
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if hasattr(module, "lora_E") and ADAPTER in module.lora_E
+    }
 
 
 def _weight(layer: nn.Module, part: str) -> Tensor:

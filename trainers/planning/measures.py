@@ -23,6 +23,7 @@ from trainers.engine import attention
 from trainers.engine.training_config import Training
 from trainers.methods.adapt import adapt
 from trainers.methods.layers import rounded_layers, trained_whole
+from trainers.methods.rank_budget import averaged_count
 from trainers.models import build, chunked_loss
 from trainers.models.lean_imports import transformers
 from trainers.planning import synthetic_corpus
@@ -47,6 +48,8 @@ class Measures:
     """Of these; or of an adapter beside them, with the head that is trained whole."""
     rounded: int
     """Of the parameters, those that a base in 4 or 8 bits has so, if it is one."""
+    averaged: int
+    """Of the trained ones, those whose importance AdaLoRA averages."""
     encodes_and_decodes: bool
     """Whether the model has an encoder that reads and a decoder that writes."""
     traces: Sequence[Trace]
@@ -101,6 +104,7 @@ def measure(
             parameters,
             build.trained_count(model),
             rounded,
+            averaged_count(model),
             build.parts(model)[""].config.is_encoder_decoder,
             aligned(*traces),
             _usual_length(task, done) if section == "finetune" else 1.0,

@@ -170,6 +170,7 @@ def peak(
         on_gpu=on_gpu,
         frozen=measures.parameters if settings.adapter else 0,
         rounded=measures.rounded,
+        averaged=measures.averaged,
     )
     activations = measures.activations(micro_batch / settings.workers_per_group)
     by_moment = states.moments(engine, activations, measures.gradients)

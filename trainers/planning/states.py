@@ -92,6 +92,8 @@ class Engine:
     """Weights beside those that are trained, which alone are `parameters`."""
     frozen_bytes: float = 0.0
     """Of all of these, as the model computes with them."""
+    averaged: int = 0
+    """Trained weights of which every worker keeps two averages in fp32 (methods/rank_budget.py)."""
 
     @classmethod
     def of(
@@ -103,6 +105,7 @@ class Engine:
         on_gpu: bool,
         frozen: int = 0,
         rounded: int = 0,
+        averaged: int = 0,
     ) -> "Engine":
         """`rounded` are those of the frozen weights that a base in few bits has so."""
         bits = settings.adapter.base_bits if isinstance(settings.adapter, Lora) else None
@@ -122,6 +125,7 @@ class Engine:
             fills_buckets=not on_gpu,
             frozen=frozen,
             frozen_bytes=(frozen - rounded) * bytes_each + rounded_bytes,
+            averaged=averaged,
         )
 
     @property
@@ -155,9 +159,14 @@ class Engine:
         return self.filled if self.fills_buckets else float(self.bucket * self.bytes_each)
 
     @property
+    def averages(self) -> float:
+        """In buffers of the model."""
+        return float(2 * FP32 * self.averaged)
+
+    @property
     def checkpoint(self) -> float:
-        """A worker's part."""
-        return (1 + self.states) * FP32 * self.parameters / self.workers
+        """The first worker's part, which has the averages."""
+        return (1 + self.states) * FP32 * self.parameters / self.workers + self.averages
 
     @property
     def file(self) -> float:
@@ -267,12 +276,14 @@ def _building(engine: Engine) -> Memory:
 
 
 def _with_frozen(engine: Engine, moment: str, memory: Memory) -> Memory:
-    """The weights of a base beside what is trained of an adapter: stage 3 cuts them, and has whole
-    ones for the passes. At the export another process reads the base in fp32."""
+    """The weights of a base, and averages, beside what is trained of an adapter: stage 3 cuts the
+    base, and has whole weights for the passes. At the export another process reads it in fp32."""
     is_cut = engine.stage == 3
     weights = engine.frozen_bytes / (engine.workers if is_cut else 1)
     gathered = min(engine.frozen, engine.live) * engine.bytes_each if is_cut else 0.0
-    memory = dataclasses.replace(memory, weights=memory.weights + weights)
+    memory = dataclasses.replace(
+        memory, weights=memory.weights + weights, buffers=memory.buffers + engine.averages
+    )
     if moment in ("passes", "reduce"):
         memory = dataclasses.replace(memory, buffers=memory.buffers + gathered)
     if moment == "export" and engine.fills_buckets:

@@ -273,6 +273,16 @@ def test_an_adapter_alone_has_gradients_and_states(adapted: Any, method: str) ->
     assert memory["host"] >= 4 * (planned["parameters"] + trained), "while it is built"
 
 
+def test_the_averages_of_adalora_are_planned(adapted: Any) -> None:
+    planned = tuned(adapted, method="adalora")
+    averaged = measure(
+        override(adapted, {"finetune.method": "adalora"}), "finetune", {}, "bf16", "cuda"
+    ).averaged
+    assert averaged == planned["trained_parameters"], "there is no head that is trained whole"
+    buckets = 2 * averaged
+    assert planned["stages"]["2"]["buffers"] == 8 * averaged + buckets
+
+
 def test_workers_share_a_frozen_base_at_stage_3(adapted: Any) -> None:
     planned = tuned(adapted, workers=4, **{"zero.stage": 3})
     both = planned["parameters"] + planned["trained_parameters"]

@@ -72,6 +72,18 @@ def test_workers_share_a_checkpoint(stage: int) -> None:
     assert (beside_gpu.checkpoint, beside_gpu.host) == (0, 12 * SIZE / 4)
 
 
+def test_averages_are_on_every_worker_and_in_the_firsts_checkpoint() -> None:
+    activations = np.zeros(2)
+    settings = Training.model_validate({"workers": 4, "zero": {"stage": 2}})
+    without, with_ = (
+        moments(Engine.of(settings, SIZE, 2, 1, True, averaged=averaged), activations, activations)
+        for averaged in (0, SIZE // 2)
+    )
+    for moment in ("passes", "reduce", "step"):
+        assert with_[moment].buffers - without[moment].buffers == 2 * 4 * SIZE // 2
+        assert with_[moment].host - without[moment].host == 2 * 4 * SIZE // 2
+
+
 def test_an_export_takes_a_file_of_weights() -> None:
     found = moments(engine(2, workers=32), np.zeros(1), np.zeros(1))
     assert found["export"].buffers == 4 * SIZE

@@ -30,7 +30,7 @@ def test_keys_that_contradict_the_loss_are_refused(keys: dict[str, Any], told: s
 
 
 def test_a_loss_without_a_reference_takes_every_method() -> None:
-    assert Prefer.model_validate({"method": "prompt", "loss": "simpo"}).tokens_in_front == 20
+    assert Prefer.model_validate({"method": "prompt", "loss": "simpo"}).virtual_tokens == 20
 
 
 def test_beta_is_that_of_the_loss() -> None:

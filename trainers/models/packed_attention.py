@@ -72,7 +72,7 @@ def bounds(starts: Tensor) -> dict[str, Any]:
     """What the model is given in place of a mask. `starts` (batch, length) is true where a piece or
     padding begins, so at the beginning of every sequence."""
     begins = starts.flatten().nonzero().flatten()
-    end = begins.new_tensor([starts.numel()])
+    end = begins.new_full((1,), starts.numel())
     return {"cu_seq_lens_q": torch.cat([begins, end]).int(), "max_length_q": starts.shape[1]}
 
 

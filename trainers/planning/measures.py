@@ -24,7 +24,7 @@ from trainers.engine.training_config import Training
 from trainers.methods.adapt import adapt
 from trainers.methods.layers import rounded_layers, trained_whole
 from trainers.methods.rank_budget import averaged_count
-from trainers.models import build, chunked_loss
+from trainers.models import build, chunked_loss, packed_attention
 from trainers.models.lean_imports import transformers
 from trainers.planning import synthetic_corpus
 from trainers.planning.tracing import Trace, aligned, trace
@@ -95,6 +95,10 @@ def measure(
                     adapt(model, settings.adapter)
             for part in build.parts(model).values():
                 attention.prepare(part, device)
+                if device == "cpu" and settings.sp_size == 1:  # as in engine/loop.py
+                    packed_attention.prepare(
+                        part, torch.device(device), precision, settings.compile
+                    )
             if settings.activation_checkpointing:
                 build.recompute_activations(model)
             batch = task.collate(task.longest_rows(size), range(size))

@@ -56,9 +56,11 @@ class Trace:
     """Of matrix products and attention."""
 
     def joined(self, begin: int, left: int) -> Self:
-        """With all but the first so many operations, and the last, as one at its worst."""
+        """With all but the first so many operations, and the last, as two: where activations are
+        the most, and where they are with gradients."""
         middle = slice(begin, len(self.operations) - left)
-        worst = begin + int((self.activations + self.gradients)[middle].argmax())
+        both = self.activations + self.gradients
+        worst = sorted(begin + one[middle].argmax() for one in (self.activations, both))
         kept = np.r_[:begin, worst, middle.stop : len(self.operations)]
         return dataclasses.replace(
             self,
@@ -69,8 +71,8 @@ class Trace:
 
 
 def aligned(one: Trace, other: Trace) -> tuple[Trace, Trace]:
-    """The same with as many operations in both. Where these part, as in a loss in chunks, of which
-    there are more for more tokens, they count as one. Pure."""
+    """The same with as many operations in both. Where these part, as in a loss in chunks or in
+    attention by documents, of which there are more for more tokens, they count as two. Pure."""
     pairs = [*zip(one.operations, other.operations, strict=False)]
     backward = zip(reversed(one.operations), reversed(other.operations), strict=False)
     begin = next((place for place, (a, b) in enumerate(pairs) if a is not b), len(pairs))
@@ -145,10 +147,14 @@ class _Alive(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         if function is aten._local_scalar_dense.default and args[0] in self._values:
-            return self._values[args[0]].item()
+            with unset_fake_temporarily():
+                return self._values[args[0]].item()
         if function in INDEXING:
             args = (args[0], self._numbers(args[1]), *args[2:])
-        made = function(*args, **kwargs)
+        if function is aten.nonzero.default:
+            made: Any = self._places(args[0])
+        else:
+            made = function(*args, **kwargs)
         self._count(function, args, kwargs, made)
         for tensor in tree_leaves(made):
             if isinstance(tensor, Tensor):
@@ -191,22 +197,34 @@ class _Alive(TorchDispatchMode):
             if index is None or index.dtype != torch.bool:
                 numbers.append(index)
                 continue
-            with unset_fake_temporarily():
-                count = int(self._values[index].sum())
+            count = self._true(index)
             numbers += [torch.empty(count, dtype=torch.long) for _ in range(index.ndim)]
         return numbers
 
+    def _places(self, mask: Tensor) -> Tensor:
+        """Of what is true: (places, dimensions)."""
+        return torch.empty(self._true(mask), mask.ndim, dtype=torch.long)
+
+    def _true(self, mask: Tensor) -> int:
+        """How many places are."""
+        with unset_fake_temporarily():
+            return int(self._values[mask].sum())
+
     def _compute(self, function: Any, args: Any, kwargs: Any, made: Any) -> None:
         """The values of integers and booleans that come from known ones alone."""
-        if not isinstance(made, Tensor) or made.is_floating_point():
+        outputs = [one for one in tree_leaves(made) if isinstance(one, Tensor)]
+        if not outputs or any(one.is_floating_point() for one in outputs):
             return
         given = [one for one in tree_leaves((args, kwargs)) if isinstance(one, Tensor)]
         if all(one in self._values for one in given):
             args, kwargs = tree_map_only(Tensor, self._values.__getitem__, (args, kwargs))
             with unset_fake_temporarily():
-                self._values[made] = function(*args, **kwargs)
-        elif made in self._values:  # written over in place
-            del self._values[made]
+                self._values.update(
+                    zip(outputs, tree_leaves(function(*args, **kwargs)), strict=True)
+                )
+        else:
+            for one in outputs:  # written over in place
+                self._values.pop(one, None)
 
     def _count(self, function: Any, args: Any, kwargs: Any, made: Any) -> None:
         counted = FUSED_ATTENTION.get(function)

@@ -283,6 +283,16 @@ def test_the_averages_of_adalora_are_planned(adapted: Any) -> None:
     assert planned["stages"]["2"]["buffers"] == 8 * averaged + buckets
 
 
+def test_packed_rows_are_planned_as_cpus_attend_to_them(adapted: Any) -> None:
+    """By documents, but by masks where torch compiles."""
+    recipe = override(adapted, {"finetune.max_length": 512, "finetune.gpus_per_worker": 0})
+    by_documents, by_masks = (
+        measure(override(recipe, {"finetune.compile": compiled}), "finetune", {}, "bf16", "cpu")
+        for compiled in (False, True)
+    )
+    assert by_documents.activations(4).max() < by_masks.activations(4).max()
+
+
 def test_workers_share_a_frozen_base_at_stage_3(adapted: Any) -> None:
     planned = tuned(adapted, workers=4, **{"zero.stage": 3})
     both = planned["parameters"] + planned["trained_parameters"]

@@ -56,7 +56,7 @@ class Measures:
     """Of TRACED, with rows as long as there can be. An evaluation takes less than these, even of
     twice as many sequences."""
     usual_length: float
-    """Of a row, as a share of one as long as there can be; 1 until there are rows."""
+    """Of a row, as a share of one as long as there can be; 1 until that is known."""
 
     @property
     def flops_each(self) -> float:
@@ -111,7 +111,7 @@ def measure(
             averaged_count(model),
             build.parts(model)[""].config.is_encoder_decoder,
             aligned(*traces),
-            _usual_length(task, done) if section == "finetune" else 1.0,
+            _usual_length(recipe, task, done) if section == "finetune" else 1.0,
         )
 
 
@@ -132,11 +132,11 @@ def _could_be_rounded(model: Any) -> int:
     return sum(layer.weight.numel() for layer in layers)
 
 
-def _usual_length(task: Task, done: Mapping[str, Artifact | None]) -> float:
-    data = done.get(data_stage("finetune", done))
-    if data is None:
+def _usual_length(recipe: Recipe, task: Task, done: Mapping[str, Artifact | None]) -> float:
+    """Which takes rows, and where these are still texts the tokenizer that cuts them."""
+    data, is_rendered = done.get(data_stage("finetune", done)), "render" in done
+    if data is None or not (is_rendered or _tokenizer(recipe, done)):
         return 1.0
-    is_rendered = "render" in done
     table = data.path / "train.arrow"
     rows: Rows = TokenRows(read_arrow(table)) if is_rendered else task.rows("train")
     places = np.linspace(0, len(rows) - 1, min(SAMPLED, len(rows))).astype(np.int64)
@@ -159,7 +159,6 @@ def _task(recipe: Recipe, section: str, done: Mapping[str, Artifact | None], fol
         base = str(SHAPES / base)
         recipe = override(recipe, {f"{section}.base": base})
     config = None if base is None else _config(f"{section}.base", base)
-    has_tokenizer = base is not None and not _is_config_alone(base)
     corpora, corpus = recipe.corpora, done.get("shard")
     if corpus is not None:
         pieces = len(tokenizers.load(corpus.folder("tokenizer")))
@@ -173,9 +172,17 @@ def _task(recipe: Recipe, section: str, done: Mapping[str, Artifact | None], fol
     if section == "pretrain":
         parents = {stage: parent for stage, parent in done.items() if parent is not None}
         return pretrain.task(recipe, {**parents, "shard": made})
-    tokenizer = base if has_tokenizer else str((corpus or made).folder("tokenizer"))
-    assert tokenizer is not None
+    tokenizer = _tokenizer(recipe, done) or str(made.folder("tokenizer"))
     return finetune.outline(recipe, tokenizer, done)
+
+
+def _tokenizer(recipe: Recipe, done: Mapping[str, Artifact | None]) -> str | None:
+    """Where the tokenizer of a fine-tuning is: its base's, or that of the corpus; None while
+    neither is to be had."""
+    base, corpus = base_folder(recipe.finetune.base, done), done.get("shard")
+    if base is not None and not _is_config_alone(base):
+        return base
+    return None if corpus is None else str(corpus.folder("tokenizer"))
 
 
 def _is_config_alone(base: str) -> bool:

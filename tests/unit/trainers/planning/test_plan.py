@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import torch
-from transformers import AutoConfig, LlamaConfig, T5Config
+from transformers import AutoConfig, BertConfig, LlamaConfig, T5Config
 
 from cluster.cli import main
 from cluster.errors import UserError
@@ -361,6 +361,24 @@ def test_hours_follow_from_the_rows_that_there_are(adapted: Any) -> None:
     assert (after["samples"], after["steps"]) == (16, 4)
     assert after["flops"] == pytest.approx(16 * longest * 16 / 32)
     assert after["stages"] == before["stages"], "memory is that of rows as long as they can be"
+
+
+def test_texts_are_as_long_as_they_can_be_until_there_is_their_tokenizer(
+    adapted: Any, tmp_path: Path
+) -> None:
+    sizes = {"hidden_size": 32, "num_attention_heads": 2, "num_hidden_layers": 1}
+    BertConfig(vocab_size=500, intermediate_size=64, **sizes).save_pretrained("base")
+    (tmp_path / "only.jsonl").write_text('{"text": "a", "label": "b"}\n')
+    recipe = override(adapted, {"finetune.task": "classify", "finetune.method": "full"})
+    storage = Storage.at(recipe.workspace)
+    (examples,) = [one for one in pipeline.plan(recipe, storage) if one.stage.name == "examples"]
+    made = published(storage, examples.artifact_id, {"labels.json": '["b", "c"]'})
+    rows = [{"text": f"{number}", "label": "b"} for number in range(8)]
+    write_arrow(pa.Table.from_pylist(rows), made.path / "train.arrow")
+    done = {"examples": made}
+    assert measure(recipe, "finetune", done, "bf16", "cuda").usual_length == 1
+    synthetic_corpus.tokenizer(500).save_pretrained("base")
+    assert measure(recipe, "finetune", done, "bf16", "cuda").usual_length == 1 / 32
 
 
 def test_a_base_is_a_model_of_the_workspace(adapted: Any) -> None:

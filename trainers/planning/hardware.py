@@ -10,6 +10,7 @@ from cluster.errors import UserError
 from cluster.recipe.section import nearest
 from trainers.engine import accelerators, flops
 from trainers.engine.accelerators import ACCELERATORS, CPU, Hardware
+from trainers.models.devices import multiplies_bf16
 
 Given = tuple[str | None, float | None, float | None, float | None]
 """What a user can say of it: an accelerator's name, memory, peak and price."""
@@ -41,7 +42,8 @@ def hardware(
         found = _gpu_here(memory_gb, peak_tflops)
     else:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        peak = flops.measured_peak(CPU, "bf16", torch.get_num_threads())
+        precision = "bf16" if multiplies_bf16(torch.device(CPU)) else "fp32"  # by default
+        peak = flops.measured_peak(CPU, precision, torch.get_num_threads())
         found = Hardware(CPU, memory / 1e9 / workers, peak / 1e12 / workers)
     given = {"memory_gb": memory_gb, "peak_tflops": peak_tflops, "price": price}
     changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}

@@ -236,6 +236,16 @@ def test_gpus_are_not_planned_on_this_machines_cpus(
     assert (found.name, found.memory_gb, found.peak_tflops) == ("NVIDIA L4", 23, 121)
 
 
+@pytest.mark.parametrize(("has_bf16", "tflops"), [(True, 2), (False, 1)])
+def test_this_machine_multiplies_in_what_it_trains_in(
+    has_bf16: bool, tflops: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peaks = {"bf16": 2e12, "fp32": 1e12}
+    monkeypatch.setattr(hardware.flops, "measured_peak", lambda device, kind, _: peaks[kind])
+    monkeypatch.setattr(hardware, "multiplies_bf16", lambda device: has_bf16)
+    assert hardware.hardware(1).peak_tflops == tflops
+
+
 def test_this_machine_is_shared_by_its_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hardware.flops, "measured_peak", lambda *_: 1e12)
     one, two = (hardware.hardware(workers) for workers in (1, 2))

@@ -1,6 +1,6 @@
 """Packed rows never see each other: the loss of packed documents is that of a document a row, and
-of packed conversations that of padded ones; by the block-diagonal mask and, on GPUs, by flash
-attention over their bounds.
+of packed conversations that of padded ones; by the block-diagonal mask and by attention over their
+bounds, which on GPUs is flash attention.
 
     python -m tests.gpu.packing FOLDER [--cpu]
 
@@ -54,13 +54,13 @@ def compared(folder: Path, chosen: Sizes) -> dict[str, Any]:
     def outcomes() -> dict[str, Any]:
         return {what: outcome(model, *ways) for what, ways in pairs.items()}
 
-    found = {"fp32 by mask": outcomes()}
+    found, precision = {"fp32 by mask": outcomes()}, "fp32"
     if device.type == "cuda":
-        model = model.to(torch.bfloat16)
+        model, precision = model.to(torch.bfloat16), "bf16"
         found["bf16 by mask"] = outcomes()
-        packed_attention.prepare(model, device, "bf16")
-        assert packed_attention.is_used(model), "this GPU has no flash attention"
-        found["bf16 by bounds"] = outcomes()
+    packed_attention.prepare(model, device, precision)
+    assert packed_attention.is_used(model), "this GPU has no flash attention"
+    found[f"{precision} by bounds"] = outcomes()
     return found
 
 

@@ -11,7 +11,6 @@ import functools
 import json
 import multiprocessing
 import os
-import resource
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
@@ -211,9 +210,14 @@ def _train(case: Case, folder: Path, has_whole_logits: bool, rank: int) -> int:
     else:
         task = functools.partial(_of_chat, settings, here, *sizes, evaluated)
     draft = Draft(Storage.at(str(folder)), "model/memory-pretrain-00")
+    peaks = [0]
+    if settings.adapter is not None:  # which alone imports PEFT
+        from trainers.methods import saving
+
+        saving.call_in_plain_process = lambda *call: peaks.append(_peak_with_another(*call))
     train(TrainJob(task, settings, recipe.seed, draft), Notes())
     dist.destroy_process_group()
-    return _peak_bytes()
+    return max(resident_bytes("VmHWM"), *peaks)
 
 
 def _of_chat(
@@ -244,10 +248,18 @@ def _of_chat(
     return ChatTask(settings, made, Start(base=settings.base), settings.base)
 
 
-def _peak_bytes() -> int:
-    """Of this process, and of it with the one that it starts at the export of an adapter."""
-    started = 1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    return max(resident_bytes("VmHWM"), resident_bytes("VmRSS") + started)
+def _peak_with_another(function: Callable[..., None], *arguments: Any) -> int:
+    """Of this process together with the one that it starts at the export of an adapter."""
+    spawn = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as pool:
+        own, other = resident_bytes("VmRSS"), pool.submit(_peak_of, function, *arguments)
+        return own + other.result()
+
+
+def _peak_of(function: Callable[..., None], *arguments: Any) -> int:
+    """Of this process. What the system tells of a child counts its parent's before it began."""
+    function(*arguments)
+    return resident_bytes("VmHWM")
 
 
 def resident_bytes(line: str) -> int:

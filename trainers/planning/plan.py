@@ -176,7 +176,7 @@ def peak(
     by_moment = states.moments(engine, activations, measures.gradients)
     name, memory = max(by_moment.items(), key=lambda item: item[1].total)
     host = max(one.host for one in by_moment.values())
-    framework = FRAMEWORK_BYTES["gpu" if on_gpu else "cpu"]
+    framework = memory.framework + FRAMEWORK_BYTES["gpu" if on_gpu else "cpu"]
     return name, dataclasses.replace(memory, framework=framework, host=host)
 
 

@@ -36,6 +36,10 @@ ROUNDED_BITS = {4: 4.127, 8: 8.0}
 """Of a weight that a base has in so many bits; NF4 has scales, which are rounded too (Dettmers et
 al. 2023, section 3)."""
 
+PLAIN_PROCESS = 0.59e9
+"""Of the process that reads an adapter at its export: Python, PyTorch, Transformers and PEFT, as
+measured on CPUs."""
+
 HEAP = 1.45
 """What a CPU's process keeps of its activations, of their peak. The C library's heap takes what is
 under 128 MiB (cluster/session.py), grows in the gaps between what lives on, and does not shrink;
@@ -286,11 +290,13 @@ def _with_frozen(engine: Engine, moment: str, memory: Memory) -> Memory:
     )
     if moment in ("passes", "reduce"):
         memory = dataclasses.replace(memory, buffers=memory.buffers + gathered)
-    if moment == "export" and engine.fills_buckets:
-        memory = dataclasses.replace(memory, buffers=memory.buffers + FP32 * engine.frozen)
-    elif moment == "export":
-        memory = dataclasses.replace(memory, host=memory.host + FP32 * engine.frozen)
-    return memory
+    if moment != "export" or not engine.frozen:
+        return memory
+    read = FP32 * engine.frozen
+    if engine.fills_buckets:
+        buffers = memory.buffers + read
+        return dataclasses.replace(memory, buffers=buffers, framework=PLAIN_PROCESS)
+    return dataclasses.replace(memory, host=memory.host + read + PLAIN_PROCESS)
 
 
 def _exporting(engine: Engine) -> Memory:

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from trainers.engine.training_config import Training
-from trainers.planning.states import HEAP, Engine, Memory, moments, passing, resident
+from trainers.planning.states import (
+    HEAP,
+    PLAIN_PROCESS,
+    Engine,
+    Memory,
+    moments,
+    passing,
+    resident,
+)
 
 SIZE = 1_000_000
 
@@ -82,6 +90,16 @@ def test_averages_are_on_every_worker_and_in_the_firsts_checkpoint() -> None:
     for moment in ("passes", "reduce", "step"):
         assert with_[moment].buffers - without[moment].buffers == 2 * 4 * SIZE // 2
         assert with_[moment].host - without[moment].host == 2 * 4 * SIZE // 2
+
+
+def test_an_adapter_is_read_by_another_process() -> None:
+    settings, nothing = Training.model_validate({}), np.zeros(1)
+    cpu, gpu = (
+        Engine.of(settings, SIZE, 2, 1, on_gpu, frozen=9 * SIZE) for on_gpu in (False, True)
+    )
+    found = moments(cpu, nothing, nothing)["export"]
+    assert (found.framework, found.buffers) == (PLAIN_PROCESS, 4 * 9 * SIZE + 4 * SIZE)
+    assert moments(gpu, nothing, nothing)["export"].host == PLAIN_PROCESS + 4 * 9 * SIZE + 4 * SIZE
 
 
 def test_an_export_takes_a_file_of_weights() -> None:

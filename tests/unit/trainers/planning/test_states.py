@@ -6,6 +6,7 @@ import pytest
 from trainers.engine.training_config import Training
 from trainers.planning.states import (
     HEAP,
+    HEAP_BESIDE_FROZEN,
     PLAIN_PROCESS,
     Engine,
     Memory,
@@ -100,6 +101,22 @@ def test_an_adapter_is_read_by_another_process() -> None:
     found = moments(cpu, nothing, nothing)["export"]
     assert (found.framework, found.buffers) == (PLAIN_PROCESS, 4 * 9 * SIZE + 4 * SIZE)
     assert moments(gpu, nothing, nothing)["export"].host == PLAIN_PROCESS + 4 * 9 * SIZE + 4 * SIZE
+
+
+def test_beside_a_frozen_base_nothing_fills_the_heaps_gaps() -> None:
+    activations, settings = np.array([9.0 * SIZE, 0.0]), Training.model_validate({})
+    alone, beside = (
+        moments(Engine.of(settings, 1, 2, 1, False, frozen=frozen), activations, np.zeros(2))
+        for frozen in (0, SIZE)
+    )
+    kept = [one["step"].activations for one in (alone, beside)]
+    assert kept == pytest.approx([HEAP * 9 * SIZE, HEAP_BESIDE_FROZEN * 9 * SIZE], abs=99)
+
+
+def test_what_an_evaluation_gathered_is_there_at_the_export() -> None:
+    settings = Training.model_validate({"workers": 4, "zero": {"stage": 3}})
+    found = moments(Engine.of(settings, SIZE, 2, 1, True, frozen=SIZE), np.zeros(1), np.zeros(1))
+    assert found["export"].buffers == found["passes"].buffers == (2 + 2 + 2) * SIZE
 
 
 def test_an_export_takes_a_file_of_weights() -> None:

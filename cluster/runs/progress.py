@@ -98,7 +98,7 @@ class Console:
         self._stage = stage
         self._bar: tqdm | None = None
         self._draws = self._err.isatty() and os.environ.get("TERM") != "dumb"
-        self._unit = ""
+        self._unit, self._is_whole = "", False
         self._first: tuple[float, float] = (0.0, 0.0)
         """What the first update of this unit said was done, and when: the time left is counted from
         there, since what an earlier run had done took none of this one's time."""
@@ -113,7 +113,10 @@ class Console:
 
     def update(self, done: float, total: float, unit: str, **metrics: float | int | str) -> None:
         now = time.monotonic()
-        is_new, self._unit = unit != self._unit, unit
+        # All was done, and now is not: the next work of this unit has begun, such as a base that
+        # answers the rows behind its model.
+        is_new = unit != self._unit or (self._is_whole and done < total)
+        self._unit, self._is_whole = unit, done >= total
         if is_new:
             self._first = done, now
         of = "%" if unit == "%" else f"of {short(total)} {unit}"

@@ -35,6 +35,24 @@ def test_without_a_terminal_there_is_a_line_an_interval(monkeypatch: pytest.Monk
     ]
 
 
+def test_the_time_left_is_counted_anew_where_the_same_begins_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As where a model answers rows, and its base after it."""
+    now = 0.0
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    screen = Screen()
+    console = Console(screen, "evaluate")
+    for second, done in ((0, 0), (50, 50), (100, 100), (100, 0), (120, 20)):
+        now = float(second)
+        console.update(done, 100, "%")
+    assert screen.err.getvalue().splitlines() == [
+        "evaluate: 50 %  00:50 left",
+        "evaluate: 100 %  00:00 left",
+        "evaluate: 20 %  01:20 left",
+    ]
+
+
 def test_without_a_terminal_steps_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = Screen()
     console = Console(screen, "shard")

@@ -81,6 +81,7 @@ def measure(
     device: str,
 ) -> Measures:
     """Traces of a section's training. Raises UserError for what training would refuse."""
+    recipe = _with_shape(recipe, section, done)
     settings: Training = getattr(recipe, section)
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[precision]
     with tempfile.TemporaryDirectory(prefix="raymill-") as folder:
@@ -152,12 +153,17 @@ def data_stage(section: str, done: Mapping[str, Artifact | None]) -> str:
     return "render" if "render" in done else "examples"
 
 
+def _with_shape(recipe: Recipe, section: str, done: Mapping[str, Artifact | None]) -> Recipe:
+    """With the config that raymill has of the section's base, a hub id, if it has one."""
+    base = base_folder(getattr(recipe, section).base, done)
+    if base is None or Path(base).is_absolute() or not (SHAPES / base / "config.json").is_file():
+        return recipe
+    return override(recipe, {f"{section}.base": str(SHAPES / base)})
+
+
 def _task(recipe: Recipe, section: str, done: Mapping[str, Artifact | None], folder: Path) -> Task:
     """What the section's stage would learn, on a corpus like the one it would learn from."""
     base = base_folder(getattr(recipe, section).base, done)
-    if base is not None and (SHAPES / base / "config.json").is_file():
-        base = str(SHAPES / base)
-        recipe = override(recipe, {f"{section}.base": base})
     config = None if base is None else _config(f"{section}.base", base)
     corpora, corpus = recipe.corpora, done.get("shard")
     if corpus is not None:

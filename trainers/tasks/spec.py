@@ -120,6 +120,8 @@ class TaskSection(TaskRows, Training):
     (`served_by`)."""
     metrics: ClassVar[Mapping[str, Metric]]
     """All that it can report."""
+    rate_share: ClassVar[float] = 1.0
+    """Of the learning rate that suits a method in supervised training, what suits the task."""
     fixed: ClassVar[tuple[str, ...]] = ("base", "evaluations", "task")
     """Keys that all trials of a search share, to be comparable and to fit the same data."""
 
@@ -242,7 +244,7 @@ class TaskSection(TaskRows, Training):
     @property
     def advice(self) -> Iterator[str]:
         if self.adapter is not None:
-            for told in self.adapter.advice(self.learning_rate):
+            for told in self.adapter.advice(self.learning_rate, self.rate_share):
                 yield f"finetune.method: {told}"
 
     def card(self, examples: Artifact, metrics: Mapping[str, Any]) -> dict[str, Any]:

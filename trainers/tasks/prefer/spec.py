@@ -22,7 +22,7 @@ BETA = {"sigmoid": 0.1, "ipo": 0.1, "robust": 0.1, "simpo": 2.0, "orpo": 0.1}
 """By default: of the papers' own experiments, the middle ones."""
 GAMMA = 1.0
 RATE = 0.02
-"""Of the learning rate that suits a method in supervised training: preference takes far less."""
+"""The `rate_share` of preference, which takes far less."""
 LOWEST = -math.inf
 
 
@@ -49,6 +49,7 @@ class Prefer(PreferenceRows, ConversationTask):
         ),
         "loss": Metric("min", "loss", LOWEST, math.inf),
     }
+    rate_share: ClassVar[float] = RATE
     fixed: ClassVar[tuple[str, ...]] = (*ConversationTask.fixed, "loss", "reference")
 
     task: Literal["prefer"] = "prefer"
@@ -70,7 +71,7 @@ class Prefer(PreferenceRows, ConversationTask):
     """For robust, which needs it: the share of pairs that are probably the wrong way round."""
     reference: Literal["auto", "scored", "adapter_off"] = "auto"
     """What says how probable answers were before training. `adapter_off`: the model without its
-    adapter, in every step, which takes a third more time. `scored`: the base, asked once before
+    adapter, in every step, which computes half as much again. `scored`: the base, asked once before
     training; what it says is kept for all trainings on the same rows. `auto` is the first with an
     adapter, else the second."""
     max_length: int = Field(default=1024, ge=8)

@@ -46,6 +46,18 @@ def test_a_learning_rate_is_far_below_that_of_supervised_training() -> None:
 
 
 @pytest.mark.parametrize(
+    "keys",
+    [{"method": "lora"}, {"method": "adalora"}, {"method": "prefix", "loss": "simpo"}],
+    ids=str,
+)
+def test_nothing_is_said_against_the_learning_rate_by_default(keys: dict[str, Any]) -> None:
+    assert [*Prefer.model_validate(keys).advice] == []
+    assert len([*Prefer.model_validate({**keys, "learning_rate": 1e-6}).advice]) == (
+        keys["method"] != "lora"
+    )
+
+
+@pytest.mark.parametrize(
     ("keys", "splits"),
     [
         ({}, ("train", "validation", "test")),

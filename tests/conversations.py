@@ -1,4 +1,4 @@
-"""ToyTemplate chat templates with real tokenizers, and conversations, as OpenAI's API has them.
+"""Toy chat templates with real tokenizers, and conversations, as OpenAI's API has them.
 
 Each template is cut down from a family's own. Beside it stands what it makes of a conversation,
 written without Jinja: texts, and the place of the message whose answer a text is, if it is one.

@@ -33,7 +33,7 @@ NO_LABELS = (
     "finetune needs labels: give a source `label`, `columns: {label: ...}` or `weak_labels`; a "
     "column that is called `label` needs none of them, unless it is on a hub"
 )
-LABELS_MISPLACED = (
+LABELS_MISPLACED = (  # of a key at a source without labels; where no source is held out
     "is for labelled documents; give the source labels",
     "all labelled documents are for training (weak labels are, by default): give a source with "
     "labels of its own, or `split: shares`",
@@ -42,7 +42,7 @@ ROWS_MISPLACED = (
     "is for rows of finetune, and this source has none; leave it out",
     "all rows are for training: give sources with another `split`, or set `split: shares`",
 )
-"""The same of a task whose rows have no labels."""
+"""As LABELS_MISPLACED, of a task whose rows have no labels."""
 
 
 class Deduplicate(Section):

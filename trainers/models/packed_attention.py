@@ -149,7 +149,7 @@ def _blocks(bounds: list[int]) -> Iterator[tuple[int, int, int]]:
 class _Pieces(torch.autograd.Function):
     """softmax(Q K' + mask) V (Vaswani et al. 2017, eq. 1). The softmax has as many weights as half
     the square of each piece. They are kept for the gradient in 16 bits; in fp32 they are computed
-    again, since torch's own attention, which `plan` counts with, keeps none there either.
+    again, as torch's own attention does, which keeps none there either.
 
     Queries (heads, tokens, groups, width), several of each token; keys and values (heads, tokens,
     width). The gradient is written by hand: autograd would give each block's keys a gradient as

@@ -84,7 +84,8 @@ def trained(rank: int, cases: Sequence[Case], folder: Path) -> None:
     store = dist.FileStore(str(folder / "world"), 2)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
     torch.set_num_threads(1)
-    # This process has no engine that the gate could meet: each is gone when the next one begins.
+    # A process of its own for each gate would take longer than all cases; that it may be one, the
+    # test of a tuned adapter shows.
     saving.call_in_plain_process = lambda function, *arguments: function(*arguments)
     for case in cases:
         try:

@@ -191,6 +191,12 @@ def test_trainings_chain_from_texts_to_conversations_to_preference(run, talk, fo
     shared = run("finetune", "choosy", CHOOSY, *TWO)
     assert shared["reference"]["status"] == "skipped"
     assert_the_same(shared, choosy, "loss", "margin", "reward_accuracy")
+    adapted = [
+        run("finetune", "choosy", CHOOSY, "finetune.method=lora", *overrides)
+        for overrides in ((), (*TWO, "finetune.zero.stage=3"))
+    ]
+    assert "reference" not in adapted[0], "the base is the model with its adapter off"
+    assert_the_same(*reversed(adapted), "loss", "margin", "reward_accuracy")
     of_test, of_train = (
         {row["chosen"][0]["content"] for row in rows_in(made(choosy, "examples"), split)}
         for split in ("test", "train")

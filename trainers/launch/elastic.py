@@ -16,7 +16,7 @@ from cluster.ray.train_internals import (
     WorkerGroupCallback,
     use_our_cleaner,
 )
-from cluster.runs.progress import Relayed
+from cluster.runs.progress import Relayed, counted
 from trainers.engine.stop_requests import REQUESTS
 from trainers.launch.waiting import WaitForNodes
 
@@ -64,7 +64,7 @@ class Following(ControllerCallback, WorkerGroupCallback):
 
     def after_worker_group_start(self, worker_group: Any) -> None:
         if len(worker_group) != self._workers or self._wait.since is not None:
-            self._progress.line(f"{len(worker_group)} workers")
+            self._progress.line(counted(len(worker_group), "worker"))
         self._group, self._workers = worker_group, len(worker_group)
         self._pauses, self._wait.since = 0, None
 

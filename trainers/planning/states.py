@@ -48,7 +48,8 @@ checkpoints, with all over 32 MiB outside of the heap; its last results say how 
 HEAP_BESIDE_FROZEN = 2.0
 """The same of a training that leaves a base frozen: an adapter's gradients, states and checkpoint
 are too small to fill the gaps. By the library's own count (mallinfo2) 2.8 of a padded Llama in fp32
-and 2.1 of a packed one at stage 3, and by its memory 1.6 at stage 2."""
+and 2.1 of a packed one at stage 3, and by its memory 1.6 at stage 2; this is between them, and
+`plan_error` says how it fits."""
 
 
 @dataclasses.dataclass(frozen=True)

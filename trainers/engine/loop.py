@@ -127,6 +127,8 @@ def train(
                 checkpoints.wait()
                 if job.draft is not None:
                     progress.line(f"left a checkpoint after step {state.step:,}")
+                # A rank that raises ends the others, and rank 0 is the last to have written.
+                dist.all_reduce(torch.zeros(1))
                 raise Ended(f"stopped as requested, after step {state.step:,}")
             checkpoints.raise_failure()
         guess = task.guess(validation)

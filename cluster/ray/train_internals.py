@@ -5,6 +5,7 @@ what is only imported fails at once.
 """
 
 from ray.train.v2._internal.callbacks import placement_group_callback
+from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
 from ray.train.v2._internal.exceptions import (
     WorkerHealthCheckFailedError,
     WorkerHealthCheckTimeoutError,
@@ -38,6 +39,7 @@ def use_our_cleaner() -> None:
 
 __all__ = [
     "ControllerCallback",
+    "DatasetsCallback",
     "PreemptingState",
     "ReschedulingState",
     "WorkerGroupCallback",

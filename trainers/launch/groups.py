@@ -1,11 +1,23 @@
-"""How the workers of a group come to form a process group of torch, and leave it."""
+"""A group of workers: what Ray Train starts for it, and how they come to form a process group of
+torch, and leave it."""
 
 import logging
 from typing import Any
 
 from ray.exceptions import RayError
 from ray.train.backend import Backend
-from ray.train.torch import TorchConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from cluster.ray.train_internals import DatasetsCallback
+
+
+class Trainer(TorchTrainer):
+    """Without the process that hands out Ray Datasets, which raymill gives none: each group would
+    wait for its start, and hold its memory."""
+
+    def _create_default_callbacks(self) -> list[Any]:
+        callbacks = super()._create_default_callbacks()
+        return [one for one in callbacks if not isinstance(one, DatasetsCallback)]
 
 
 class Torch(TorchConfig):

@@ -111,9 +111,8 @@ def _group(
 ) -> dict[str, Any]:
     """One attempt of a worker group. Raises TrainingFailedError with the errors of its ranks."""
     import ray.train
-    from ray.train.torch import TorchTrainer
 
-    from trainers.launch.groups import Torch
+    from trainers.launch.groups import Torch, Trainer
 
     settings = job.settings
     least, most = settings.least_workers, settings.most_workers
@@ -125,7 +124,7 @@ def _group(
         callbacks.append(TuneReportCallback())
     report = ray.train.report if in_tune_trial else None
     with tempfile.TemporaryDirectory(prefix="raymill-") as folder:
-        trainer = TorchTrainer(
+        trainer = Trainer(
             # Not by `train_loop_config`: that, and all that it imports, goes by the controller too.
             functools.partial(_rank, job, relay, flag, report),  # type: ignore[arg-type]
             torch_config=Torch(_backend(settings)),

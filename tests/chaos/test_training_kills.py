@@ -68,7 +68,9 @@ def cluster() -> Iterator[Cluster]:
         ensure_token_if_auth_enabled()
         # Which only the main thread can do, and nodes are added by others.
         patch.setattr(ray._private.utils, "set_sigterm_handler", lambda handler: None)
-        head = {"num_cpus": 0, "include_dashboard": False}
+        # A node that was killed answers no check at once; five such in a row are its end.
+        checks = {"health_check_period_ms": 1000}
+        head = {"num_cpus": 0, "include_dashboard": False, "_system_config": checks}
         made = started(lambda: Cluster(initialize_head=True, head_node_args=head))
         for _ in range(NODES):
             started(lambda: made.add_node(num_cpus=1))
@@ -126,9 +128,9 @@ def written(folder: Path) -> float:
 
 
 @contextlib.contextmanager
-def killing(folder: Path, records: Path, kill: Callable[[], None]) -> Iterator[list[float]]:
-    """Calls `kill` again and again in a thread, each time after a further checkpoint. Yields when
-    it did."""
+def killing(folder: Path, records: Path, kill: Callable[[], float]) -> Iterator[list[float]]:
+    """Calls `kill` again and again in a thread, each time after a further checkpoint. Yields
+    what it returns: when it killed."""
     draw, times = random.Random(SEED), list[float]()
     failures: list[BaseException] = []
     ended = threading.Event()
@@ -143,8 +145,7 @@ def killing(folder: Path, records: Path, kill: Callable[[], None]) -> Iterator[l
                     if ended.wait(0.1):
                         return
                 ended.wait(draw.uniform(0.0, 3.0))
-                kill()
-                times.append(time.time())
+                times.append(kill())
         except BaseException as error:
             failures.append(error)
             raise
@@ -167,8 +168,8 @@ def fill(cluster: Cluster) -> None:
         STARTER.submit(started, lambda: cluster.add_node(num_cpus=1)).result()
 
 
-def kill_a_worker(draw: random.Random) -> None:
-    workers = []
+def kill_a_worker(draw: random.Random) -> float:
+    workers, now = [], time.time()
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):  # it ended meanwhile
             if " ".join(process.cmdline()).startswith("ray::RayTrainWorker"):
@@ -176,6 +177,7 @@ def kill_a_worker(draw: random.Random) -> None:
     if workers:
         with contextlib.suppress(ProcessLookupError):
             os.kill(draw.choice(workers), signal.SIGKILL)
+    return now
 
 
 def assert_all_was_learned_once(records: Path, kills: list[float]) -> None:
@@ -213,19 +215,20 @@ def test_killed_nodes_are_done_without(
             for record in numbered.records(records)
         )
 
-    def kill() -> None:
-        """One node or two; and in turn, once it goes on without, a worker, when all nodes are back
-        and taken in."""
-        if len(kills) % 2 == 0:
-            for node in draw.sample(list(cluster.worker_nodes), draw.choice([1, 2])):
-                cluster.remove_node(node, allow_graceful=False)
-            print(f"{len(cluster.worker_nodes)} nodes are left")
-        else:
-            until(lambda: trains(kills[-1], is_whole=False))
-            fill(cluster)
-            now = time.time()
-            until(lambda: trains(now, is_whole=True))
-            kill_a_worker(draw)
+    def kill() -> float:
+        """One node or two, which come back once it goes on without, and are taken in; and in turn a
+        worker."""
+        if len(kills) % 2:
+            return kill_a_worker(draw)
+        now = time.time()
+        for node in draw.sample(list(cluster.worker_nodes), draw.choice([1, 2])):
+            cluster.remove_node(node, allow_graceful=False)
+        print(f"{len(cluster.worker_nodes)} nodes are left")
+        until(lambda: trains(now, is_whole=False))
+        fill(cluster)
+        back = time.time()
+        until(lambda: trains(back, is_whole=True))
+        return now
 
     recorded = numbered.Recorded(task, records)
     with killing(tmp_path, records, lambda: kill()) as kills:

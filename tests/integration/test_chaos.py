@@ -23,8 +23,8 @@ __all__ = [
 
 @pytest.fixture(autouse=True)
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nodes once, and then a worker, in fewer steps."""
-    monkeypatch.setattr(kills, "KILLS", 2)
+    """Nodes once, in fewer steps."""
+    monkeypatch.setattr(kills, "KILLS", 1)
     monkeypatch.setattr(kills, "EPOCHS", 8)
     monkeypatch.setattr(preemption, "EPOCHS", 3)
     monkeypatch.setattr(preemption, "DEADLINE_S", 10.0)

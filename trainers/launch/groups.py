@@ -16,7 +16,7 @@ class Trainer(TorchTrainer):
     wait for its start, and hold its memory."""
 
     def _create_default_callbacks(self) -> list[Any]:
-        callbacks = super()._create_default_callbacks()
+        callbacks = super()._create_default_callbacks()  # type: ignore[misc]
         return [one for one in callbacks if not isinstance(one, DatasetsCallback)]
 
 

@@ -21,8 +21,6 @@ WITHOUT_REFERENCE = ("simpo", "orpo")
 BETA = {"sigmoid": 0.1, "ipo": 0.1, "robust": 0.1, "simpo": 2.0, "orpo": 0.1}
 """By default: of the papers' own experiments, the middle ones."""
 GAMMA = 1.0
-RATE = 0.02
-"""The `rate_share` of preference, which takes far less."""
 LOWEST = -math.inf
 
 
@@ -49,7 +47,7 @@ class Prefer(PreferenceRows, ConversationTask):
         ),
         "loss": Metric("min", "loss", LOWEST, math.inf),
     }
-    rate_share: ClassVar[float] = RATE
+    rate_share: ClassVar[float] = 0.02
     fixed: ClassVar[tuple[str, ...]] = (*ConversationTask.fixed, "loss", "reference")
 
     task: Literal["prefer"] = "prefer"
@@ -59,7 +57,7 @@ class Prefer(PreferenceRows, ConversationTask):
     et al. 2024); by methods that begin there, which prefix, prompt and p_tuning do not. Without
     one: `simpo` (Meng et al. 2024), `orpo` (Hong et al. 2024), which also learns the chosen answer
     and needs no supervised training before."""
-    learning_rate: float = Field(default=RATE * Full.learning_rate, gt=0, le=1)
+    learning_rate: float = Field(default=rate_share * Full.learning_rate, gt=0, le=1)
     """Peak, after the warm-up; by default what suits the method: 1e-6 for full, ten times that for
     lora."""
     beta: float | None = Field(default=None, gt=0)
@@ -83,7 +81,7 @@ class Prefer(PreferenceRows, ConversationTask):
     @model_validator(mode="after")
     def _rate_suits_preference(self) -> Self:
         if "learning_rate" not in self.model_fields_set:
-            object.__setattr__(self, "learning_rate", RATE * self.method.learning_rate)
+            object.__setattr__(self, "learning_rate", self.rate_share * self.method.learning_rate)
         return self
 
     @model_validator(mode="after")

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,8 @@ def import_deepspeed(device: torch.device) -> Any:
     os.environ["DS_ACCELERATOR"] = device.type
     deepspeed = lean_imports.deepspeed()
     deepspeed.utils.logger.setLevel(logging.WARNING)
+    # Of what DeepSpeed calls; where a filter of warnings changes meanwhile, in every step again.
+    warnings.filterwarnings("ignore", "`torch.distributed.* is deprecated", FutureWarning)
     if device.type == "cpu":
         # DeepSpeed compiles a shared-memory collective at its first use there, for a minute; gloo
         # moves the gradients of the models that one trains on CPUs in a few milliseconds.

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeVar
 
 from pydantic import AfterValidator
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerFast
 
+Computed = TypeVar("Computed")
 FORWARD_TOKENS = {"cpu": 16 * 128, "cuda": 512 * 128}
 """Tokens that go through a model at once without gradients, with padding, at most: what keeps a
 device busy, with activations that fit into the caches of a CPU, and the memory of the smallest
@@ -160,6 +161,29 @@ def pad(
     ids = torch.tensor([padded(row, pad_id) for row in sequences])
     mask = torch.tensor([padded([1] * len(row), 0) for row in sequences])
     return {"input_ids": ids, "attention_mask": mask}
+
+
+class TokenLimit:
+    """How many tokens go through a model at once, with padding: half as many from then on, each
+    time that a GPU lacks memory for them."""
+
+    def __init__(self, tokens: int):
+        self.tokens = tokens
+
+    def within(
+        self, compute: Callable[[list[list[int]]], Computed], lengths: Sequence[int]
+    ) -> Computed:
+        """What is computed of sequences of these lengths, by their places in each forward. Raises
+        torch.OutOfMemoryError where there is no memory for the longest alone."""
+        import torch
+
+        while True:
+            try:
+                return compute(batches(lengths, self.tokens))
+            except torch.OutOfMemoryError:
+                if self.tokens <= max(lengths):
+                    raise
+            self.tokens //= 2  # here, where what the failed call held is gone
 
 
 def batches(lengths: Sequence[int], most_tokens: int) -> list[list[int]]:

@@ -28,7 +28,7 @@ from trainers.methods import loading
 from trainers.models.card import read_card
 from trainers.models.devices import multiplies_bf16
 from trainers.models.published import refuse_other_bytes
-from trainers.tasks.encoding import FORWARD_TOKENS, Encoded, batches, pad
+from trainers.tasks.encoding import FORWARD_TOKENS, Encoded, TokenLimit, pad
 from trainers.tasks.registry import TASKS
 
 CPU = torch.device("cpu")
@@ -62,7 +62,7 @@ class Predictor(abc.ABC):
         self.clean = Clean.model_validate(card["clean"])
         """How its training data were cleaned."""
         self.max_length: int = card["max_length"]
-        self._forward_tokens = FORWARD_TOKENS[model.device.type]
+        self._limit = TokenLimit(FORWARD_TOKENS[model.device.type])
 
     @classmethod
     def load(
@@ -142,22 +142,19 @@ class Predictor(abc.ABC):
         """Of each sequence of token ids, on the CPU, by forwards over sequences of similar length:
         of fewer from then on, where a GPU lacks memory. What a model says of every token, it has
         for the padding too, at the end."""
-        while True:
-            try:
-                return self._logits(sequences)
-            except torch.OutOfMemoryError:
-                if self._forward_tokens <= max(map(len, sequences)):
-                    raise
-            self._forward_tokens //= 2  # here, where what the failed forward held is gone
+        lengths = [*map(len, sequences)]
+        return self._limit.within(lambda groups: self._logits(sequences, groups), lengths)
 
     @torch.inference_mode()
-    def _logits(self, sequences: Sequence[Sequence[int]]) -> list[Tensor]:
+    def _logits(
+        self, sequences: Sequence[Sequence[int]], groups: Sequence[list[int]]
+    ) -> list[Tensor]:
         device = self.model.device
         by_place: dict[int, Tensor] = {}
         # Copied one forward later: a GPU computes a batch while the next one is padded, and holds
         # the logits of no more than two.
         before: tuple[list[int], Tensor] = ([], torch.empty(0))
-        for places in batches([len(one) for one in sequences], self._forward_tokens):
+        for places in groups:
             batch = pad([sequences[place] for place in places], self.tokenizer.pad_token_id)
             inputs = {name: value.to(device) for name, value in batch.items()}
             computed = places, self.model(**inputs).logits

@@ -14,7 +14,7 @@ from trainers.tasks import predictor
 from trainers.tasks.conversations.messages import ASSISTANT, USER, Message, tools_of
 from trainers.tasks.conversations.renderer import Renderer
 from trainers.tasks.conversations.template import NotRendered
-from trainers.tasks.encoding import Encoded, batches
+from trainers.tasks.encoding import Encoded
 from trainers.tasks.predictor import reading_of
 from trainers.tasks.prefer.log_probabilities import sequence_log_probabilities
 from trainers.tasks.prefer.losses import Pairs, averages, kl_per_token, log_ratios, scores
@@ -117,13 +117,20 @@ class PreferPredictor(predictor.Predictor):
         score = scores(self.card["loss"], _pair(policy), of_base, _pair(tokens))
         return self.card["beta"] * float(score.difference)
 
-    @torch.inference_mode()
     def log_probabilities(self, sequences: Sequence[Mapping[str, Any]]) -> list[float]:
         """The log-probability of each sequence of `input_ids` and `learned`, in nats, summed over
-        the tokens that are learned."""
-        by_place: dict[int, float] = {}
+        the tokens that are learned; by fewer at once from then on, where a GPU lacks memory."""
         lengths = [len(one["input_ids"]) for one in sequences]
-        for places in batches(lengths, self._forward_tokens):
+        return self._limit.within(
+            lambda groups: self._log_probabilities(sequences, groups), lengths
+        )
+
+    @torch.inference_mode()
+    def _log_probabilities(
+        self, sequences: Sequence[Mapping[str, Any]], groups: Sequence[list[int]]
+    ) -> list[float]:
+        by_place: dict[int, float] = {}
+        for places in groups:
             some = [sequences[place] for place in places]
             batch = sequence_batch(some, is_packed=False, pad_id=self.tokenizer.pad_token_id)
             moved = {name: value.to(self.model.device) for name, value in batch.items()}

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 
 from trainers.models.lean_imports import transformers
-from trainers.tasks.encoding import batches, pad
+from trainers.tasks.encoding import TokenLimit, pad
 
 CACHED_TOKENS = {"cpu": 64 * 128, "cuda": 512 * 128}
 """Tokens of which a model holds keys and values at once, with padding, at most."""
@@ -32,7 +32,7 @@ class Writer:
         """An answer ends at any of the stop ids, and after so many tokens."""
         self.model, self.stop_ids, self.pad_id = model, frozenset(stop_ids), pad_id
         self.most_new_tokens = most_new_tokens
-        self._cached_tokens = CACHED_TOKENS[model.device.type]
+        self._limit = TokenLimit(CACHED_TOKENS[model.device.type])
         model.generation_config = self._greedy(model.generation_config)
 
     def _greedy(self, known: Any) -> Any:
@@ -50,19 +50,15 @@ class Writer:
     def write(self, prompts: Sequence[Sequence[int]]) -> list[Written]:
         """An answer to each; of fewer at once from then on, where a GPU lacks memory."""
         lengths = [len(prompt) + self.most_new_tokens for prompt in prompts]
-        while True:
-            try:
-                return self._write(prompts, lengths)
-            except torch.OutOfMemoryError:
-                if self._cached_tokens <= max(lengths):
-                    raise
-            self._cached_tokens //= 2  # here, where what the failed call held is gone
+        return self._limit.within(lambda groups: self._write(prompts, groups), lengths)
 
     @torch.inference_mode()
-    def _write(self, prompts: Sequence[Sequence[int]], lengths: Sequence[int]) -> list[Written]:
+    def _write(
+        self, prompts: Sequence[Sequence[int]], groups: Sequence[list[int]]
+    ) -> list[Written]:
         is_encoded = self.model.config.is_encoder_decoder
         by_place: dict[int, Written] = {}
-        for places in batches(lengths, self._cached_tokens):
+        for places in groups:
             some = [prompts[place] for place in places]
             batch = pad(some, self.pad_id, "right" if is_encoded else "left")
             inputs = {name: value.to(self.model.device) for name, value in batch.items()}

@@ -132,7 +132,7 @@ def test_a_gpu_that_lacks_memory_takes_fewer_tokens_at_once(tokenizer: Any, tmp_
             raise torch.OutOfMemoryError("CUDA out of memory")
 
     answering.model.register_forward_pre_hook(forward, with_kwargs=True)
-    answering._forward_tokens = 4 * MAX_LENGTH
+    answering._limit.tokens = 4 * MAX_LENGTH
     most = 2 * MAX_LENGTH
     assert [one.label for one in answering.predict(TEXTS)] == [one.label for one in expected]
     assert max(sizes) > most >= max(sizes[-2:]), "and goes on so"

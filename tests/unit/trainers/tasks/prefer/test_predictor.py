@@ -71,6 +71,23 @@ def test_an_answer_alone_and_among_others_is_the_same(folder: Path) -> None:
     assert together.log_probabilities == pytest.approx(alone.log_probabilities, rel=1e-5)
 
 
+def test_a_gpu_that_lacks_memory_takes_fewer_pairs_at_once(folder: Path) -> None:
+    of, sizes = predictor(folder), []
+    pairs = [PairInput.model_validate({**TEXTS, "chosen": f"Hello {n}."}) for n in range(5)]
+    expected = [one.log_probabilities for one in of.predict(pairs)]
+
+    def small(module: Any, _: Any, inputs: dict[str, torch.Tensor]) -> None:
+        sizes.append(len(inputs["input_ids"]))
+        if sizes[-1] > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    of.model.base_model.register_forward_pre_hook(small, with_kwargs=True)
+    found = [one.log_probabilities for one in of.predict(pairs)]
+    assert found == [pytest.approx(both, rel=1e-5) for both in expected]
+    assert sizes[0] == 10
+    assert max(sizes[-3:]) <= 4
+
+
 def test_a_record_has_the_reward_against_the_reference(folder: Path) -> None:
     of = predictor(folder, beta=0.5)
     output = answered(of, TEXTS)

@@ -105,7 +105,7 @@ def test_a_device_without_memory_takes_fewer_at_once(monkeypatch: pytest.MonkeyP
         return generate(**inputs)
 
     monkeypatch.setattr(model, "generate", small)
-    writer._cached_tokens = 64
+    writer._limit.tokens = 64
     assert writer.write(PROMPTS) == [by_hand(model, prompt, [], 8) for prompt in PROMPTS]
     assert max(sizes[1:]) <= 2
 
@@ -125,6 +125,23 @@ def test_losses_are_of_the_learned_tokens_of_each_row() -> None:
         assert sums.loss == pytest.approx(float(expected), abs=1e-5)
         assert sums.right == int((logits.argmax(-1) == labels[1:]).sum())
     assert [one.targets for one in found] == [2, 1, 0]
+
+
+def test_losses_are_of_fewer_rows_at_once_where_memory_is_short() -> None:
+    model, sizes = llama(), []
+    rows = [{"input_ids": [5, 6, 7 + n], "labels": [5, 6, 7 + n]} for n in range(9)]
+    expected = forced(model, rows, PAD)
+
+    def small(module: Any, _: Any, inputs: dict[str, torch.Tensor]) -> None:
+        sizes.append(len(inputs["input_ids"]))
+        if sizes[-1] > 5:
+            raise torch.OutOfMemoryError
+
+    model.register_forward_pre_hook(small, with_kwargs=True)
+    found = forced(model, rows, PAD)
+    assert [one.loss for one in found] == pytest.approx([one.loss for one in expected], rel=1e-5)
+    assert sizes[0] == 9
+    assert max(sizes[-2:]) <= 5
 
 
 def test_an_encoder_decoder_learns_all_of_its_target() -> None:

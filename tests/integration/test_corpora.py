@@ -112,18 +112,19 @@ def held_out_count(data):
 
 
 def test_a_corpus_in_an_object_store_by_two_tasks_is_that_on_a_disk_by_one(
-    raymill, bucket, data, held_out_count, tmp_path
+    raymill, raymill_at_head, bucket, data, held_out_count, tmp_path
 ):
     s3, _ = pafs.FileSystem.from_uri(f"s3://{bucket}")
     pafs.copy_files(str(data), f"{bucket}/data", destination_filesystem=s3)
     sources = {"disk": str(data), "store": f"s3://{bucket}/data"}
     workspaces = {"disk": str(tmp_path / "disk"), "store": f"s3://{bucket}/mill"}
     stages = {}
+    commands = {"disk": raymill_at_head, "store": raymill}
     for tasks, (place, workspace) in enumerate(workspaces.items(), 1):
         recipe = tmp_path / f"{place}.yaml"
         recipe.write_text(RECIPE.format(data=sources[place]), "utf-8")
         options = ("--workspace", workspace, "--set", f"corpora.concurrency={tasks}")
-        outcome = raymill("shard", str(recipe), *options)
+        outcome = commands[place]("shard", str(recipe), *options)
         assert outcome.status == 0, outcome.stderr
         stages[place] = outcome.answer["stages"][-1]
     on_disk = tmp_path / "disk" / stages["disk"]["artifact"]

@@ -43,9 +43,9 @@ def made(workspace):
     return manifest["files"], manifest["metrics"]
 
 
-def test_it_goes_on_with_the_same_result(start, raymill, tmp_path):
+def test_it_goes_on_with_the_same_result(start, raymill_at_head, tmp_path):
     recipe_path, whole, killed = written_recipe(tmp_path), tmp_path / "whole", tmp_path / "killed"
-    outcome = raymill("shard", str(recipe_path), "--workspace", str(whole))
+    outcome = raymill_at_head("shard", str(recipe_path), "--workspace", str(whole))
     assert outcome.status == 0, outcome.stderr
     assert not list(whole.glob("work/*"))
     command = start("shard", str(recipe_path), "--workspace", str(killed))
@@ -54,7 +54,7 @@ def test_it_goes_on_with_the_same_result(start, raymill, tmp_path):
         os.kill(pid, signal.SIGKILL)
     until(lambda: not command.processes())
     assert not list(killed.glob("corpus/*"))
-    outcome = raymill("shard", str(recipe_path), "--workspace", str(killed))
+    outcome = raymill_at_head("shard", str(recipe_path), "--workspace", str(killed))
     assert outcome.status == 0, outcome.stderr
     assert "goes on after 6 of 6 parts cleaned" in outcome.stderr
     assert re.search(r"goes on after [1-9]\d* of \d+ shards packed", outcome.stderr)

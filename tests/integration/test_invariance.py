@@ -18,9 +18,10 @@ from tests.integration.worlds import SEED, Case, Weights, distance, initial, tra
 from tests.packed import corpus_of
 from trainers.corpora.config import Tokenizer
 from trainers.corpora.tokens.pack import pack_documents, write_arrow
+from trainers.corpora.tokens.tokenizer import load
 from trainers.corpora.tokens.tokenizer import train as train_tokenizer
 from trainers.engine.training_config import Training
-from trainers.models.build import Start
+from trainers.models.build import Start, build
 from trainers.models.shape import Shape
 from trainers.tasks.chat.spec import Chat
 from trainers.tasks.chat.task import ChatTask
@@ -82,6 +83,8 @@ RESUMED: dict[str, dict[str, Any]] = {
     "adamw/1": {"offload_optimizer": "cpu"},
     "adamw/3": {"offload_optimizer": "cpu", "offload_parameters": "cpu"},
 }
+ADAPTED = {"method": {"name": "lora", "rank": 4, "dropout": 0.0, "merge": True}}
+"""An adapter that is trained, and is off where the base is asked."""
 GRID = [(1, 2), (2, 1), (2, 8)]
 """Workers and micro-batch size."""
 WITH_GRID = [
@@ -219,12 +222,18 @@ def preferences(storage: Storage, documents: list[Any], folder: str) -> dict[str
         write_arrow(pa.table(columns), rows.path / f"{split}.arrow")
         write_arrow(pa.table({"reference": known}), reference.path / f"{split}.arrow")
     llama = start(architecture="llama")
+    base = str(rows.path / "base")
+    torch.manual_seed(SEED)
+    build(llama, "AutoModelForCausalLM", load(folder)).save_pretrained(base)
+
+    def task(known: Any, begun: Start, **keys: Any) -> tuple[Task, int]:
+        of_keys = Prefer.model_validate({"max_length": 32, **keys})
+        return PreferTask(of_keys, rows, begun, folder, known), len(pairs)
+
     return {
-        name: (
-            PreferTask(Prefer(max_length=32, packing=packing), rows, llama, folder, reference),
-            len(pairs),
-        )
-        for name, packing in (("prefer", True), ("prefer-apart", False))
+        "prefer": task(reference, llama),
+        "prefer-apart": task(reference, llama, packing=False),
+        "prefer-adapted": task(None, Start(base=base), **ADAPTED),
     }
 
 
@@ -260,6 +269,13 @@ def gradient_cases(tasks: dict[str, tuple[Task, int]]) -> dict[str, Case]:
         task, rows = tasks[name]
         case = Case(task, parallel(way, rows, **STAGES[stage]), plain=True)
         cases[f"{name}/{way}/{stage}"] = case
+    task, rows = tasks["prefer-adapted"]
+    for name, case in (
+        ("whole", settings(1, rows, rows, Prefer, **ADAPTED)),
+        ("2x1", settings(2, rows, 1, Prefer, **ADAPTED)),
+        ("zero-3", settings(2, rows, 2, Prefer, **ADAPTED, **STAGES["zero-3"])),
+    ):
+        cases[f"prefer-adapted/{name}"] = Case(task, case, plain=True)
     task, rows = tasks["causal-32"]
     clipped = {"gradient_clipping": 0.1}
     cases["clipped/alone"] = Case(task, settings(1, rows, 2, **clipped), plain=True)
@@ -343,6 +359,17 @@ def test_zero_offload_and_recomputed_activations_do_not_count(
     whole = gradient(weights[f"{name}/whole"], tasks[name][0])
     shared = gradient(weights[f"{name}/{stage}"], tasks[name][0])
     assert distance(shared, whole) <= TOLERANCE * largest(whole)
+
+
+@pytest.mark.parametrize("shared", ["2x1", "zero-3"])
+def test_nor_do_they_where_the_reference_is_the_model_without_its_adapter(
+    shared: str, weights: Any, tasks: Any
+) -> None:
+    task = tasks["prefer-adapted"][0]
+    whole = gradient(weights["prefer-adapted/whole"], task)
+    assert largest(whole) > 1e-3
+    other = gradient(weights[f"prefer-adapted/{shared}"], task)
+    assert distance(other, whole) <= TOLERANCE * largest(whole)
 
 
 @pytest.mark.parametrize(("way", "stage"), CLIPPED)

@@ -17,8 +17,8 @@ def bad(tmp_path, raymill, recipe, edit=None, *arguments):
     return outcome
 
 
-def test_more_workers_than_cpus(tmp_path, raymill, recipe):
-    outcome = bad(tmp_path, raymill, recipe, None, "--set", "pretrain.workers=16")
+def test_more_workers_than_cpus(tmp_path, raymill_at_head, recipe):
+    outcome = bad(tmp_path, raymill_at_head, recipe, None, "--set", "pretrain.workers=16")
     assert outcome.status == 2
     assert "pretrain.workers: needs 16 CPUs" in outcome.stderr
 
@@ -55,7 +55,7 @@ def test_bad_file_that_a_task_reads(tmp_path, raymill, recipe, data):
     assert "news.jsonl:2: not JSON" in outcome.stderr
 
 
-def test_base_without_a_model_in_a_search(first_run, raymill, recipe, copied, tmp_path):
+def test_base_without_a_model_in_a_search(first_run, raymill_at_head, recipe, copied, tmp_path):
     """Which every trial finds out."""
     copied("examples")
     base = tmp_path / "base"
@@ -64,13 +64,15 @@ def test_base_without_a_model_in_a_search(first_run, raymill, recipe, copied, tm
     settings = ("pretrain=null", f"finetune.base={base}", "serve=null", "tune.trials=1")
     settings += ("finetune.evaluation.without_pretraining=false",)
     overrides = [f"--set={setting}" for setting in settings]
-    outcome = raymill("tune", str(recipe), "--workspace", str(tmp_path), *overrides)
+    outcome = raymill_at_head("tune", str(recipe), "--workspace", str(tmp_path), *overrides)
     assert outcome.status == 2
     assert "finetune.base: no tokenizer in" in outcome.stderr
 
 
-def test_corpus_that_cleaning_empties(tmp_path, raymill, recipe):
-    outcome = bad(tmp_path, raymill, recipe, None, "--set", "corpora.clean.min_characters=99999")
+def test_corpus_that_cleaning_empties(tmp_path, raymill_at_head, recipe):
+    outcome = bad(
+        tmp_path, raymill_at_head, recipe, None, "--set", "corpora.clean.min_characters=99999"
+    )
     assert outcome.status == 2
     assert "found no documents" in outcome.stderr
 

@@ -147,7 +147,9 @@ def copied(model, tmp_path) -> Path:
     return Path(shutil.copytree(made.path, tmp_path / "copy"))
 
 
-def test_a_labelled_file_is_evaluated_by_the_workers_that_score(start, raymill, copied, tmp_path):
+def test_a_labelled_file_is_evaluated_by_the_workers_that_score(
+    raymill, raymill_at_head, copied, tmp_path
+):
     source, texts = tmp_path / "labelled.jsonl", reviews()
     labelled = [
         {"text": f"{n} {texts[n % len(texts)]}", "label": LABELS[n % len(LABELS)]}
@@ -156,9 +158,7 @@ def test_a_labelled_file_is_evaluated_by_the_workers_that_score(start, raymill, 
     source.write_text("\n".join(map(json.dumps, labelled)), "utf-8")
     given = ("evaluate", str(copied), "--data", str(source), "--workspace", str(tmp_path / "mill"))
 
-    command = start(*given)
-    command.until(lambda: any("Scorer" in title for title in command._titles().values()))
-    outcome = command.wait()
+    outcome = raymill_at_head(*given)
     assert outcome.status == 0, outcome.stderr
     assert "evaluate: 2 workers x 1 CPU, 2 parts" in outcome.stderr
     task = Classify(max_length=16)

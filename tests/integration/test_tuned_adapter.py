@@ -1,10 +1,9 @@
-"""LoRA on classification by the user's commands: trained by two workers under ZeRO-3, evaluated,
-and trained further from."""
+"""LoRA on classification by the user's command: trained by two workers under ZeRO-3, and
+evaluated."""
 
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,19 +17,19 @@ WORDS = {
 }
 TEXTS = ["这件衣服{word}，第{number}次买", "{number}号客服说{word}", "{word}！{number}天就到了"]
 RECIPE = """\
-name: {name}
+name: tuned
 corpora:
   sources: {{rows: {{path: "{folder}/rows.jsonl"}}}}
   split: {{validation: 0.15, test: 0.15}}
   decontaminate: null
 finetune:
-  base: {base}
-  method: {method}
+  base: {folder}/base
+  method: lora
   max_length: 24
   batch_size: 16
-  learning_rate: {rate}
-  epochs: {epochs}
-  workers: {workers}
+  learning_rate: 5e-3
+  epochs: 6
+  workers: 2
   zero: {{stage: 3}}
 """
 
@@ -66,23 +65,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def write(folder: Path, name: str, **keys: Any) -> str:
-    (folder / f"{name}.yaml").write_text(RECIPE.format(name=name, folder=folder, **keys), "utf-8")
-    return str(folder / f"{name}.yaml")
-
-
-def test_an_adapter_is_trained_evaluated_and_trained_further(
+def test_an_adapter_is_trained_and_evaluated(
     raymill_at_head: Callable[..., Outcome], folder: Path
 ) -> None:
-    def run(recipe: str, until: str) -> dict[str, Any]:
-        outcome = raymill_at_head(
-            "run", recipe, "--workspace", str(folder / "mill"), "--until", until
-        )
-        assert outcome.status == 0, outcome.stderr
-        return {stage["stage"]: stage for stage in outcome.answer["stages"]}
-
-    keys = {"base": f"{folder}/base", "method": "lora", "rate": "5e-3", "epochs": 12, "workers": 2}
-    stages = run(write(folder, "tuned", **keys), "evaluate")
+    (folder / "tuned.yaml").write_text(RECIPE.format(folder=folder), "utf-8")
+    place = ("--workspace", str(folder / "mill"), "--until", "evaluate")
+    outcome = raymill_at_head("run", str(folder / "tuned.yaml"), *place)
+    assert outcome.status == 0, outcome.stderr
+    stages = {stage["stage"]: stage for stage in outcome.answer["stages"]}
     metrics = stages["finetune"]["metrics"]
     assert metrics["workers"] == 2
     assert metrics["trained_parameters"] < metrics["parameters"]
@@ -92,11 +82,5 @@ def test_an_adapter_is_trained_evaluated_and_trained_further(
     assert record["base"] == str(folder / "base")
     assert {*record["base_files"]} == {"config.json", "model.safetensors"}
     assert not (model / "model.safetensors").exists()
-
-    further = {"method": "{name: lora, rank: 4, merge: true}", "rate": "1e-4", "epochs": 1}
-    keys |= {"base": "tuned", "workers": 1, **further}
-    stages = run(write(folder, "further", **keys), "finetune")
-    assert stages["finetune"]["metrics"]["accuracy"] > 0.8
-    whole = folder / "mill" / stages["finetune"]["artifact"]
-    assert (whole / "model.safetensors").exists()
-    assert not (whole / "adapter.json").exists()
+    (log,) = (folder / "mill").glob("runs/*/log.txt")
+    assert "FutureWarning" not in log.read_text("utf-8"), "one in every step"

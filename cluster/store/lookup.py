@@ -38,17 +38,25 @@ def workspace(given: str | None) -> Storage:
 
 def placed(reference: str, given: str | None) -> tuple[Storage, str]:
     """The workspace to look in, and for what: the path or the URI of an artifact's folder names
-    both, if no other workspace is given. Raises UserError for a path of nothing."""
+    both. Raises UserError for a path of nothing, and for one in another workspace than `given`."""
     root, found = _split(reference)
     if given is None and root is not None:
         return Storage.at(root, must_exist=True), found
-    if root is None and (reference.startswith(("/", ".", "~")) or reference.count("/") > 1):
+    is_path = reference.startswith(("/", ".", "~")) or reference.count("/") > 1
+    if root is None and is_path:
         beside = Path(reference).expanduser().parent
         names = [path.name for path in beside.iterdir()] if beside.is_dir() else []
         hint = nearest(Path(reference).name, names)
         raise UserError(f"{reference}: there is no artifact in such a folder{hint}")
     storage = workspace(given)
-    return storage, found if root == storage.root else reference
+    if root == storage.root:
+        return storage, found
+    if is_path:
+        raise UserError(
+            f"{reference}: is not in the workspace {storage.root}, which --workspace names; leave "
+            f"that out, or name {root}"
+        )
+    return storage, reference
 
 
 def _split(reference: str) -> tuple[str | None, str]:

@@ -85,7 +85,7 @@ def trained(rank: int, cases: Sequence[Case], folder: Path) -> None:
     dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
     torch.set_num_threads(1)
     # A process of its own for each gate would take longer than all cases; that it may be one, the
-    # test of a tuned adapter shows.
+    # test of an adapter by the command shows.
     saving.call_in_plain_process = lambda function, *arguments: function(*arguments)
     for case in cases:
         try:

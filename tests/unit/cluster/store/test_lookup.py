@@ -71,8 +71,11 @@ def test_what_is_no_place_is_looked_up_in_the_workspace(
         assert placed(reference, "mill") == (storage, reference)
     elsewhere = Storage.at("other")
     made = published(elsewhere, "model/demo-finetune-0a")
-    path = f"other/{made.id}"
-    assert placed(path, "mill") == (storage, path), "the workspace that is given counts"
+    with pytest.raises(UserError, match=r"is not in the workspace .*mill, .*, or name .*other$"):
+        placed(f"other/{made.id}", "mill")
+    monkeypatch.chdir(tmp_path / "other")
+    mill = str(tmp_path / "mill")
+    assert placed(made.id, mill) == (Storage.at(mill), made.id), "an id is looked up there"
 
 
 def test_a_path_of_nothing_is_refused_with_what_is_beside(

@@ -7,8 +7,10 @@ infrastructure gave out; 4 a gate refused; 130 interrupted.
 import argparse
 import contextlib
 import json
+import math
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 from typing import Any
@@ -39,12 +41,17 @@ TARGETS = {
 }
 
 
+ECHO_S = 1.0
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     from cluster.lazy_import import lazy_import
     from cluster.runs.progress import Terminal
 
     terminal = Terminal(out_is_json=options.json)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, CtrlC())
     signal.signal(signal.SIGTERM, _interrupt)
     # Under nohup a run outlives its terminal, and a job outlives who follows it.
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN and options.verb != "submit":
@@ -71,6 +78,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         terminal.out.write(json.dumps({**always, **answer}, ensure_ascii=False) + "\n")
     terminal.close()
     return status
+
+
+class CtrlC:
+    """Raises KeyboardInterrupt. A further SIGINT within ECHO_S is the same Ctrl-C: GNU timeout, and
+    what hands signals on to a process in its own group, send it twice."""
+
+    def __init__(self) -> None:
+        self._raised = -math.inf
+
+    def __call__(self, signum: int, frame: Any) -> None:
+        now = time.monotonic()
+        if now - self._raised > ECHO_S:
+            self._raised = now
+            raise KeyboardInterrupt
 
 
 def _interrupt(signum: int, frame: Any) -> None:

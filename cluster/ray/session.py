@@ -28,6 +28,9 @@ OF_SERVE = {
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
     "RAY_SERVE_HAPROXY_STARTUP_TIMEOUT_S": "180",
 }
+SHORT = "/tmp"
+"""Where HAProxy's socket is, wherever other temporary files are: Serve adds 80 characters to this,
+of the 97 that HAProxy takes."""
 TOKEN_HINT = (
     "; if it asks for a token, export RAY_AUTH_MODE=token to have it sent, from RAY_AUTH_TOKEN, "
     "RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token"
@@ -55,7 +58,8 @@ def connected(address: str | None, cpus: int | None) -> Iterator[dict[str, float
     import ray
 
     with contextlib.ExitStack() as stack:
-        ingress = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="raymill-")))
+        made = tempfile.TemporaryDirectory(prefix="raymill-", dir=SHORT)
+        ingress = Path(stack.enter_context(made))
         if address:
             is_over = threading.Event()
             stack.callback(is_over.set)

@@ -106,7 +106,9 @@ def end_as_systemd_does(command, terminal):
 
 
 def press_ctrl_c(command, terminal):
+    """Which whatever runs it hands on, so that it comes twice."""
     os.write(terminal, b"\x03")
+    os.killpg(command.process.pid, signal.SIGINT)
 
 
 @pytest.mark.parametrize(

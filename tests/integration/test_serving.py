@@ -4,6 +4,7 @@ import gzip
 import json
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -35,9 +36,16 @@ def model(first_run, workspace):
 
 @pytest.fixture(scope="module")
 def endpoint(model, start, workspace):
-    """The address of an endpoint, and the command that holds it."""
+    """The address of an endpoint, and the command that holds it. Its temporary files are in a
+    folder whose name is longer than /tmp."""
     port, name = free_port(), str(model.relative_to(workspace))
-    command = start("serve", name, "--workspace", str(workspace), "--set", f"serve.port={port}")
+    given = ("serve", name, "--workspace", str(workspace), "--set", f"serve.port={port}")
+    folder = tempfile.TemporaryDirectory(
+        prefix="raymill-tests-", dir="/tmp", ignore_cleanup_errors=True
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", folder.name)
+        command = start(*given)
     address = f"http://127.0.0.1:{port}"
 
     def answers():
@@ -47,8 +55,9 @@ def endpoint(model, start, workspace):
             return False
 
     command.until(answers)
-    yield address, command
-    command.end()
+    with folder:
+        yield address, command
+        command.end()
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +146,7 @@ def test_ctrl_c_ends_it(endpoint, workspace):
 
 SERVES = """
 import sys
+import tempfile
 from ray import serve
 from cluster.errors import UserError
 from cluster.ray.session import connected

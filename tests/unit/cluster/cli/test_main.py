@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import pytest
 
 from cluster import __version__
+from cluster.cli import main as cli_main
 from cluster.cli import model_verbs, verbs
 from cluster.cli.main import main
 from cluster.cli.recorded_run import failures_of, recorded
@@ -60,7 +61,8 @@ def _user_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
     monkeypatch.setattr(pipeline, "STAGES", tuple(without_ray))
     for module in (read_rows, merge, write_splits, quotes):
         monkeypatch.setattr(module, "each", serial)
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    heard = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    handlers = {number: signal.getsignal(number) for number in heard}
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     for number, handler in handlers.items():
@@ -307,6 +309,28 @@ def test_neither_sigterm_nor_a_closed_terminal_is_a_second_ctrl_c(
     monkeypatch.setattr(verbs, "recipes", recipes)
     assert call(capfd, "recipes")[0] == 130
     assert ended
+
+
+@pytest.mark.parametrize(("seconds", "times"), [(0.01, 1), (3.0, 2)])
+def test_a_ctrl_c_that_comes_twice_is_one(
+    seconds: float, times: int, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By GNU timeout, to the process and to its group. A second one is pressed later."""
+    now, heard = [100.0], []
+    monkeypatch.setattr(cli_main.time, "monotonic", lambda: now[0])
+
+    def recipes(*_: object) -> None:
+        for _ in range(2):
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except KeyboardInterrupt:
+                heard.append(now[0])
+            now[0] += seconds
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(verbs, "recipes", recipes)
+    assert call(capfd, "recipes")[0] == 130
+    assert len(heard) == times
 
 
 def test_under_nohup_a_closed_terminal_ends_nothing(

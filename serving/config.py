@@ -96,6 +96,6 @@ def endpoint_refusal(task: type[TaskSection]) -> str | None:
         return None
     return (
         f"there is no endpoint yet for a model that writes text, as those of the task "
-        f"{task.model_fields['task'].default} do; its folder can be served as it is: `vllm serve "
-        "FOLDER`"
+        f"{task.model_fields['task'].default} do; `vllm serve FOLDER` serves its "
+        "folder, if that is whole: an adapter is, with finetune.method.merge: true"
     )

@@ -56,14 +56,15 @@ def base_model(storage: Storage, base: str | None, key: str, recipe: str) -> Art
 
 
 def taken_for_hub_id(storage: Storage, base: str | None) -> str:
-    """What to tell of a `base` that no model of the workspace has for a name, though one has a name
-    much like it; else nothing."""
+    """What to tell of a `base` that may be meant for a recipe's name, and that no model of the
+    workspace has; else nothing."""
     if base is None or "/" in base or is_of_files(base):
         return ""
     names = {model.manifest.recipe for model in artifacts.listed(storage, "model")}
-    hint = "" if base in names else nearest(base, names, NEAR)
+    if base in names:
+        return ""
     told = f"{base!r} is no model in {storage.root}, and is looked for on the hub"
-    return f"{told}{hint}" if hint else ""
+    return f"{told}{nearest(base, names, NEAR)}"
 
 
 def conversion(base: str | None) -> str:

@@ -43,9 +43,16 @@ def settings(promoted: Artifact) -> dict[str, Any]:
 def refuse_without_endpoint(promoted: Artifact) -> None:
     """Raises UserError where raymill cannot serve what was promoted."""
     model = artifacts.find(promoted.storage, promoted.manifest.parents["finetune"])
-    refusal = None if model is None else endpoint_refusal(task_of(model))
+    if model is not None:
+        _refuse_what_has_no_endpoint(model)
+
+
+def _refuse_what_has_no_endpoint(model: Artifact) -> None:
+    """Before anyone is sent to evaluate and promote it, which would not help."""
+    is_tuned = model.manifest.stage == "finetune"
+    refusal = endpoint_refusal(task_of(model)) if is_tuned else None
     if refusal is not None:
-        raise UserError(f"serve: {refusal}")
+        raise UserError(f"serve: {model.id}: {refusal}")
 
 
 def passed(gate: Mapping[str, float], evaluation: Artifact, model: Artifact) -> dict[str, Any]:
@@ -110,9 +117,14 @@ def promotion(storage: Storage, reference: str) -> Artifact:
     Raises UserError where there is none.
     """
     if not reference.startswith("model/"):
-        models = [model.manifest.recipe for model in artifacts.listed(storage, "model")]
+        models = [
+            model
+            for model in artifacts.listed(storage, "model")
+            if model.manifest.recipe == reference
+        ]
         promoted = [one.manifest.recipe for one in artifacts.listed(storage, "promotion")]
-        if reference in models and reference not in promoted:
+        if models and reference not in promoted:
+            _refuse_what_has_no_endpoint(models[-1])
             raise UserError(
                 f"{reference}: none of its models was promoted; run `raymill promote {reference}` "
                 "first"
@@ -125,5 +137,6 @@ def promotion(storage: Storage, reference: str) -> Artifact:
         if promotion.manifest.parents["finetune"] == model.id
     ]
     if not promotions:
+        _refuse_what_has_no_endpoint(model)
         raise UserError(f"{model.id} was not promoted; run `raymill promote {model.id}` first")
     return promotions[-1]

@@ -342,7 +342,7 @@ def test_a_recipe_is_not_its_own_base(storage: Storage) -> None:
         planned("finetune.base=child", storage=storage)
 
 
-def test_a_base_that_is_almost_a_models_name_is_told(tmp_path: Path) -> None:
+def test_a_base_that_may_be_meant_for_a_model_is_told(tmp_path: Path) -> None:
     """By a check, and by a run before it looks on the hub."""
     storage = Storage.at(str(tmp_path / "mill"))
     published(storage, "model/shop-sent-finetune-01")
@@ -362,7 +362,11 @@ def test_a_base_that_is_almost_a_models_name_is_told(tmp_path: Path) -> None:
         f"finetune.base: 'shop-snt' is no model in {storage.root}, and is looked for on the hub; "
         "did you mean 'shop-sent'?"
     ]
-    for base in ("shop-sent", "bert-base-chinese", "some/shop-sent"):
+    assert told("bert-base-chinese") == [
+        f"finetune.base: 'bert-base-chinese' is no model in {storage.root}, and is looked for on "
+        "the hub"
+    ]
+    for base in ("shop-sent", "some/shop-sent"):
         assert told(base) == []
 
 

@@ -9,7 +9,7 @@ from cluster.errors import UserError
 from cluster.store import bases
 from cluster.store.bases import base_folder, base_model, taken_for_hub_id
 from cluster.store.storage import Storage
-from tests.fakes import folder_of_package
+from tests.fakes import folder_of_package, published
 from trainers.corpora.reading.sources import base_hash, missing_folders
 from trainers.models import gguf
 
@@ -29,6 +29,17 @@ def test_a_base_in_a_package_is_no_artifact_and_no_hub_id(tmp_path: Path, base: 
     assert base_model(storage, base, KEY, "recipe") is None
     assert taken_for_hub_id(storage, base) == ""
     assert [*missing_folders({KEY: base}, "config.json")] == []
+
+
+def test_what_no_model_has_for_a_name_is_told_before_the_hub_is_asked(tmp_path: Path) -> None:
+    storage = Storage.at(str(tmp_path / "mill"))
+    published(storage, "model/talk-finetune-00")
+    (tmp_path / "folder").mkdir()
+    for known in ("talk", "folder", "owner/model", None):
+        assert taken_for_hub_id(storage, known) == ""
+    told = taken_for_hub_id(storage, "nosuch")
+    assert told == f"'nosuch' is no model in {storage.root}, and is looked for on the hub"
+    assert "did you mean 'talk'?" in taken_for_hub_id(storage, "talks")
 
 
 def test_a_shipped_recipe_without_a_model_is_no_hub_id(tmp_path: Path) -> None:

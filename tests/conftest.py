@@ -1,11 +1,20 @@
 """How the suite is shared out: in two processes, and in one where a path is given."""
 
 import signal
+from collections.abc import Iterator
 
 import pytest
 
 # In the background of a script, tests and the commands they start would be deaf to Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def _ctrl_c() -> Iterator[None]:
+    """As it was: `main` of a command in the process of a test takes it over."""
+    handler = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, handler)
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

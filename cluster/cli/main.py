@@ -10,9 +10,9 @@ import json
 import math
 import signal
 import sys
-import time
 import traceback
 from collections.abc import Sequence
+from time import monotonic
 from typing import Any
 
 from cluster import __version__
@@ -88,7 +88,7 @@ class CtrlC:
         self._raised = -math.inf
 
     def __call__(self, signum: int, frame: Any) -> None:
-        now = time.monotonic()
+        now = monotonic()
         if now - self._raised > ECHO_S:
             self._raised = now
             raise KeyboardInterrupt

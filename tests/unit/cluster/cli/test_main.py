@@ -317,7 +317,7 @@ def test_a_ctrl_c_that_comes_twice_is_one(
 ) -> None:
     """By GNU timeout, to the process and to its group. A second one is pressed later."""
     now, heard = [100.0], []
-    monkeypatch.setattr(cli_main.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(cli_main, "monotonic", lambda: now[0])
 
     def recipes(*_: object) -> None:
         for _ in range(2):

@@ -58,14 +58,14 @@ def connected(address: str | None, cpus: int | None) -> Iterator[dict[str, float
     import ray
 
     with contextlib.ExitStack() as stack:
-        made = tempfile.TemporaryDirectory(prefix="raymill-", dir=SHORT)
-        ingress = Path(stack.enter_context(made))
         if address:
             is_over = threading.Event()
             stack.callback(is_over.set)
             stack.callback(ray.shutdown)
             signals.call_beside(lambda: _join(address, variables), is_over)
         else:
+            made = tempfile.TemporaryDirectory(prefix="raymill-", dir=SHORT)
+            ingress = Path(stack.enter_context(made))
             further = lazy_import("serving.rollout.ingress:environment")(ingress)
             _set_defaults(local.SETTINGS | further)
             stack.enter_context(local.running(cpus))

@@ -19,10 +19,10 @@ from cluster.store.artifacts import Draft
 from cluster.store.storage import Storage
 from tests.adapters import Toy
 from tests.fakes import Notes
+from tests.integration import processes
 from trainers.engine.job import TrainJob
 from trainers.engine.loop import train
 from trainers.engine.stop_requests import Request
-from trainers.methods import saving
 from trainers.tasks.classify.spec import Classify
 
 SEED = 17
@@ -84,9 +84,7 @@ def trained(rank: int, cases: Sequence[Case], folder: Path) -> None:
     store = dist.FileStore(str(folder / "world"), 2)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
     torch.set_num_threads(1)
-    # A process of its own for each gate would take longer than all cases; that it may be one, the
-    # test of an adapter by the command shows.
-    saving.call_in_plain_process = lambda function, *arguments: function(*arguments)
+    processes.gate_in_own_process()
     for case in cases:
         try:
             _trained(case, folder)

@@ -28,7 +28,6 @@ from trainers.engine.job import Ended, TrainJob
 from trainers.engine.loop import train
 from trainers.engine.stop_requests import Request
 from trainers.engine.training_config import Training
-from trainers.methods import saving
 from trainers.tasks.task import Batch, Objective, Task
 
 SEED = 17
@@ -87,8 +86,7 @@ def _process(number: int, relays: Mapping[str, Relay], folder: Path) -> None:
     store = dist.FileStore(str(folder / f"world-of-{workers}"), workers)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=workers)
     torch.set_num_threads(1)
-    # No process has an engine that the gate of an adapter could meet.
-    saving.call_in_plain_process = lambda function, *arguments: function(*arguments)
+    processes.gate_in_own_process()
     for name, relay in relays.items():
         for place, leg in enumerate(relay.legs):
             if leg.settings.workers == workers:

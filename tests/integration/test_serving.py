@@ -40,12 +40,6 @@ def endpoint(model, start, workspace):
     folder whose name is longer than /tmp."""
     port, name = free_port(), str(model.relative_to(workspace))
     given = ("serve", name, "--workspace", str(workspace), "--set", f"serve.port={port}")
-    folder = tempfile.TemporaryDirectory(
-        prefix="raymill-tests-", dir="/tmp", ignore_cleanup_errors=True
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TMPDIR", folder.name)
-        command = start(*given)
     address = f"http://127.0.0.1:{port}"
 
     def answers():
@@ -54,8 +48,12 @@ def endpoint(model, start, workspace):
         except (urllib.error.URLError, ConnectionError):
             return False
 
-    command.until(answers)
-    with folder:
+    of_tests = {"prefix": "raymill-tests-", "dir": "/tmp", "ignore_cleanup_errors": True}
+    with tempfile.TemporaryDirectory(**of_tests) as folder:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("TMPDIR", folder)
+            command = start(*given)
+        command.until(answers)
         yield address, command
         command.end()
 
@@ -146,7 +144,6 @@ def test_ctrl_c_ends_it(endpoint, workspace):
 
 SERVES = """
 import sys
-import tempfile
 from ray import serve
 from cluster.errors import UserError
 from cluster.ray.session import connected

@@ -24,7 +24,6 @@ from trainers.engine.job import TrainJob
 from trainers.engine.loop import train
 from trainers.engine.optimizers import optimizer
 from trainers.engine.training_config import Training
-from trainers.methods import saving
 from trainers.tasks.task import Task
 
 SEED = 17
@@ -61,8 +60,7 @@ def _process(number: int, cases: Mapping[str, Case], folder: Path) -> None:
     store = dist.FileStore(str(folder / f"world-of-{workers}"), workers)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=workers)
     torch.set_num_threads(1)
-    # A process of its own for the gate of an adapter would take longer than its training.
-    saving.call_in_plain_process = lambda function, *arguments: function(*arguments)
+    processes.gate_in_own_process()
     storage = Storage.at(str(folder))
     for name, case in cases.items():
         if case.settings.workers == workers:

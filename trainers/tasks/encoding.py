@@ -185,6 +185,19 @@ class TokenLimit:
                     raise
             self.tokens //= 2  # here, where what the failed call held is gone
 
+    def in_order(
+        self, forward: Callable[[list[int]], Sequence[Computed]], lengths: Sequence[int]
+    ) -> list[Computed]:
+        """What `forward` says of each of these sequences, by their places in one batch."""
+
+        def compute(groups: list[list[int]]) -> list[Computed]:
+            by_place: dict[int, Computed] = {}
+            for places in groups:
+                by_place |= dict(zip(places, forward(places), strict=True))
+            return [by_place[place] for place in range(len(lengths))]
+
+        return self.within(compute, lengths)
+
 
 def batches(lengths: Sequence[int], most_tokens: int) -> list[list[int]]:
     """Places of sequences by forwards: of similar length, and no more tokens than that, with

@@ -117,26 +117,19 @@ class PreferPredictor(predictor.Predictor):
         score = scores(self.card["loss"], _pair(policy), of_base, _pair(tokens))
         return self.card["beta"] * float(score.difference)
 
+    @torch.inference_mode()
     def log_probabilities(self, sequences: Sequence[Mapping[str, Any]]) -> list[float]:
         """The log-probability of each sequence of `input_ids` and `learned`, in nats, summed over
         the tokens that are learned; by fewer at once from then on, where a GPU lacks memory."""
-        lengths = [len(one["input_ids"]) for one in sequences]
-        return self._limit.within(
-            lambda groups: self._log_probabilities(sequences, groups), lengths
-        )
 
-    @torch.inference_mode()
-    def _log_probabilities(
-        self, sequences: Sequence[Mapping[str, Any]], groups: Sequence[list[int]]
-    ) -> list[float]:
-        by_place: dict[int, float] = {}
-        for places in groups:
+        def sums(places: list[int]) -> list[float]:
             some = [sequences[place] for place in places]
             batch = sequence_batch(some, is_packed=False, pad_id=self.tokenizer.pad_token_id)
             moved = {name: value.to(self.model.device) for name, value in batch.items()}
-            sums = sequence_log_probabilities(self.model, moved)
-            by_place |= dict(zip(places, sums.tolist(), strict=True))
-        return [by_place[place] for place in range(len(sequences))]
+            found: list[float] = sequence_log_probabilities(self.model, moved).tolist()
+            return found
+
+        return self._limit.in_order(sums, [len(one["input_ids"]) for one in sequences])
 
     def references(self, rows: Sequence[Mapping[str, Any]], is_rendered: bool) -> list[Both | None]:
         """Log-probabilities of both answers of rows, of the stage `render` or of examples: what a

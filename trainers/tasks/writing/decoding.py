@@ -47,26 +47,21 @@ class Writer:
             forced_bos_token_id=known.forced_bos_token_id,  # of some, the language to write
         )
 
+    @torch.inference_mode()
     def write(self, prompts: Sequence[Sequence[int]]) -> list[Written]:
         """An answer to each; of fewer at once from then on, where a GPU lacks memory."""
-        lengths = [len(prompt) + self.most_new_tokens for prompt in prompts]
-        return self._limit.within(lambda groups: self._write(prompts, groups), lengths)
-
-    @torch.inference_mode()
-    def _write(
-        self, prompts: Sequence[Sequence[int]], groups: Sequence[list[int]]
-    ) -> list[Written]:
         is_encoded = self.model.config.is_encoder_decoder
-        by_place: dict[int, Written] = {}
-        for places in groups:
+
+        def written(places: list[int]) -> list[Written]:
             some = [prompts[place] for place in places]
             batch = pad(some, self.pad_id, "right" if is_encoded else "left")
             inputs = {name: value.to(self.model.device) for name, value in batch.items()}
             made = self.model.generate(**inputs)
             begin = 1 if is_encoded else inputs["input_ids"].shape[1]
-            written = (self._cut(ids) for ids in made[:, begin:].tolist())
-            by_place |= dict(zip(places, written, strict=True))
-        return [by_place[place] for place in range(len(prompts))]
+            return [self._cut(ids) for ids in made[:, begin:].tolist()]
+
+        lengths = [len(prompt) + self.most_new_tokens for prompt in prompts]
+        return self._limit.in_order(written, lengths)
 
     def _cut(self, ids: Sequence[int]) -> Written:
         """An answer without what `generate` padded it with, up to the longest of its batch."""

@@ -24,29 +24,20 @@ class Forced(NamedTuple):
     """How many there are."""
 
 
+@torch.inference_mode()
 def forced(model: Any, rows: Sequence[Mapping[str, Sequence[int]]], pad_id: int) -> list[Forced]:
     """The sums of each row of `input_ids` and `labels`, which are IGNORED where nothing is learned.
     Labels are as long as the input of a decoder-only model, and the whole target of an
     encoder-decoder."""
     lengths = [max(len(row["input_ids"]), len(row["labels"])) for row in rows]
     most = min(FORWARD_TOKENS[model.device.type], max(1, LOGITS // model.config.vocab_size))
-    return TokenLimit(most).within(lambda groups: _forced(model, rows, pad_id, groups), lengths)
 
-
-@torch.inference_mode()
-def _forced(
-    model: Any,
-    rows: Sequence[Mapping[str, Sequence[int]]],
-    pad_id: int,
-    groups: Sequence[list[int]],
-) -> list[Forced]:
-    by_place: dict[int, Forced] = {}
-    for places in groups:
+    def sums(places: list[int]) -> list[Forced]:
         inputs = pad([rows[place]["input_ids"] for place in places], pad_id)
         labels = pad([rows[place]["labels"] for place in places], IGNORED)["input_ids"]
-        sums = _sums(model, {**inputs, "labels": labels})
-        by_place |= dict(zip(places, sums, strict=True))
-    return [by_place[place] for place in range(len(rows))]
+        return _sums(model, {**inputs, "labels": labels})
+
+    return TokenLimit(most).in_order(sums, lengths)
 
 
 def _sums(model: Any, batch: Mapping[str, Tensor]) -> list[Forced]:

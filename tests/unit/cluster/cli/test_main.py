@@ -61,8 +61,7 @@ def _user_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
     monkeypatch.setattr(pipeline, "STAGES", tuple(without_ray))
     for module in (read_rows, merge, write_splits, quotes):
         monkeypatch.setattr(module, "each", serial)
-    heard = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    handlers = {number: signal.getsignal(number) for number in heard}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     for number, handler in handlers.items():

@@ -100,6 +100,19 @@ def pages(storage: Storage, run: Mapping[str, Any]) -> dict[str, str]:
     return found | ({"run": report} if storage.exists(report) else {})
 
 
+def reports(storage: Storage, run: Mapping[str, Any]) -> dict[str, str]:
+    """Where the HTML reports of a run are."""
+    return {name: f"{storage.root}/{page}" for name, page in pages(storage, run).items()}
+
+
+def places(storage: Storage, run: Mapping[str, Any]) -> dict[str, str]:
+    """Where what a run made for people is, by what they call it."""
+    return {
+        **{f"{stage} model": place for stage, place in models(storage, run).items()},
+        **{f"{name} report": place for name, place in reports(storage, run).items()},
+    }
+
+
 def open_page(storage: Storage, name: str) -> bool:
     """Shows a page of the workspace in the browser; False where there is none, as without a
     display.

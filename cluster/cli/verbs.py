@@ -32,6 +32,7 @@ from cluster.runs.progress import Console, Terminal
 from cluster.runs.records import LOG, Run
 from cluster.store import artifacts, leftovers
 from cluster.store.artifacts import Artifact
+from cluster.store.bases import conversion
 from cluster.store.lookup import placed, taken, workspace
 from cluster.store.storage import Storage
 
@@ -74,7 +75,10 @@ def check(options: argparse.Namespace, terminal: Terminal) -> Answer:
         "warnings": told,
     }
     if options.show_row is not None:
-        answer["row"] = shown = lazy_import("trainers.show_row:show_row")(recipe, options.show_row)
+        _tell_conversion(recipe, terminal)
+        with terminal.hushed():
+            shown = lazy_import("trainers.show_row:show_row")(recipe, options.show_row)
+        answer["row"] = shown
         terminal.answer(shown["text"])
     return 0, answer
 
@@ -85,7 +89,9 @@ def plan(options: argparse.Namespace, terminal: Terminal) -> Answer:
         raise UserError(f"--mfu {options.mfu:g}: expected a share, such as 0.4")
     hardware = (options.accelerator, options.memory_gb, options.peak_tflops, options.price)
     storage = Storage.at(recipe.workspace)
-    planned = lazy_import("trainers.planning.plan:plan")(recipe, storage, hardware, options.mfu)
+    _tell_conversion(recipe, terminal)
+    with terminal.hushed():
+        planned = lazy_import("trainers.planning.plan:plan")(recipe, storage, hardware, options.mfu)
     terminal.answer(lazy_import("trainers.planning.text:as_text")(planned))
     return 0, {"recipe": recipe.name, **planned}
 
@@ -117,6 +123,9 @@ def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
                 terminal.err.write(f"{recipe.name}: nothing to do, {why}\n")
             making.close()  # while it serves, it may be trained again
             answer: dict[str, Any] = {"run": record.id, "recipe": recipe.name}
+            places = summary.places(storage, dataclasses.asdict(record))
+            if places:
+                terminal.answer("\n".join(summary.aligned([*places.items()])))
             if serves:
                 promoted = made.get("promote") or every[-1].done
                 assert promoted is not None, "--from serve is refused where promote is missing"
@@ -145,15 +154,12 @@ def status(options: argparse.Namespace, terminal: Terminal) -> Answer:
         page = lazy_import("trainers.engine.run_report:run_page")(run, journals)
         storage.write(f"{folder}/{artifacts.REPORT}", page.encode())
     pages = summary.pages(storage, run)
-    reports = {name: f"{storage.root}/{page}" for name, page in pages.items()}
-    models = summary.models(storage, run)
     places = {
-        **{f"{stage} model": place for stage, place in models.items()},
+        **summary.places(storage, run),
         **{
             f"{stage} metrics": f"{storage.root}/{journal.place}/{stored_journals.METRICS}"
             for stage, journal in journals.items()
         },
-        **{f"{name} report": place for name, place in reports.items()},
         "log": f"{storage.root}/{folder}/{LOG}",
     }
     terminal.answer("\n".join(summary.detail(run, journals, places)))
@@ -165,8 +171,8 @@ def status(options: argparse.Namespace, terminal: Terminal) -> Answer:
             terminal.err.write("--open: no browser here; the reports are files to open elsewhere\n")
     return 0, {
         "runs": runs,
-        "models": models,
-        "reports": reports,
+        "models": summary.models(storage, run),
+        "reports": summary.reports(storage, run),
         "journals": {stage: journal.as_json() for stage, journal in journals.items()},
     }
 
@@ -258,6 +264,13 @@ def _serve(
         if not is_local(options.address):
             lazy_import("serving.rollout.deploy:withdraw")(promotion)
     return endpoint
+
+
+def _tell_conversion(recipe: Recipe, terminal: Terminal) -> None:
+    for section in filter(None, (recipe.pretrain, recipe.finetune)):
+        told = conversion(section.base)
+        if told:
+            terminal.err.write(f"{told}\n")
 
 
 def _recipe(options: argparse.Namespace) -> Recipe:

@@ -212,7 +212,9 @@ def _explain(
             if keys[-1] in _fields(model, keys[:-1]):
                 kind = _told_by(keys[:-1])[0]
                 return f"{where}: {unknown}; another {kind} has it, this one {', '.join(siblings)}"
-            hint = nearest(str(keys[-1]), siblings) or f"; known: {', '.join(siblings)}"
+            inner = _inner(model, item["loc"], siblings)
+            told = f"; did you mean {inner!r}?" if inner else nearest(str(keys[-1]), siblings)
+            hint = told or f"; known: {', '.join(siblings)}"
             return f"{where}: {unknown}{hint}"
         case "missing":
             return f"{where}: missing; it must be given"
@@ -265,11 +267,30 @@ def _fields(model: type[Section], keys: Sequence[Any]) -> list[str]:
     return sorted({name for section in sections for name in section.model_fields})
 
 
+def _inner(model: type[Section], keys: Sequence[Any], siblings: Sequence[str]) -> str | None:
+    """The key of that name in a section beside it, such as `method.rank` for `rank`."""
+    *outer, last = keys
+    found = (one for one in siblings if last in _fields(model, [*outer, one]))
+    return next((f"{one}.{last}" for one in found), None)
+
+
 def _tagged(annotation: Any, tag: str) -> list[Any]:
     """The members of unions in a field's type that have this tag."""
     if Tag(tag) in getattr(annotation, "__metadata__", ()):
         return [annotation]
     return [member for argument in get_args(annotation) for member in _tagged(argument, tag)]
+
+
+def kinds_in(annotation: Any, tag: str = "") -> dict[str, type[Section]]:
+    """The sections that a field's type names, by what their kinds are called; "" where there is but
+    one."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return {tag: annotation}
+    for mark in getattr(annotation, "__metadata__", ()):
+        if isinstance(mark, Tag):
+            tag = mark.tag.lstrip("|")
+    arguments = get_args(annotation)
+    return {name: one for argument in arguments for name, one in kinds_in(argument, tag).items()}
 
 
 def sections_in(annotation: Any) -> list[type[Section]]:

@@ -2,13 +2,13 @@
 
 import textwrap
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
 from cluster.errors import UserError
-from cluster.recipe.loading import known_recipe, sections_in
+from cluster.recipe.loading import kinds_in, known_recipe, sections_in
 from cluster.recipe.section import Section, nearest
 
 WIDTH = 100
@@ -18,7 +18,8 @@ NAME = "NAME"
 
 def reference(prefix: str = "") -> list[dict[str, str]]:
     """`key`, `type`, `default`, `about` of every key below a dotted prefix; `redoes` is empty for
-    those that say how a stage runs, not what it makes.
+    those that say how a stage runs, not what it makes, and `only` for those that all kinds of their
+    section have alike, such as all tasks of `finetune`.
 
     Raises UserError where there is none.
     """
@@ -36,7 +37,8 @@ def as_text(keys: list[dict[str, str]]) -> str:
     for item in keys:
         default = f" = {item['default']}" if item["default"] else ""
         free = "" if item["redoes"] else "  (a change redoes nothing)"
-        lines.append(f"{item['key']}: {item['type']}{default}{free}")
+        only = f"  (of {item['only']})" if item["only"] else ""
+        lines.append(f"{item['key']}: {item['type']}{default}{only}{free}")
         lines += textwrap.wrap(
             item["about"], WIDTH, initial_indent="    ", subsequent_indent="    "
         )
@@ -53,10 +55,26 @@ def _keys(model: type[Section], prefix: str) -> Iterator[dict[str, str]]:
             "default": _default(field),
             "about": _about(field, nested),
             "redoes": "" if _is_operational(field, nested) else "what depends on it",
+            "only": "",
         }
-        for section in nested:
-            named = f"{key}.{NAME}." if get_origin(field.annotation) is dict else f"{key}."
-            yield from _keys(section, named)
+        named = f"{key}.{NAME}." if get_origin(field.annotation) is dict else f"{key}."
+        kinds = kinds_in(field.annotation)
+        yield from _merged({kind: list(_keys(kinds[kind], named)) for kind in kinds})
+
+
+def _merged(kinds: Mapping[str, list[dict[str, str]]]) -> Iterator[dict[str, str]]:
+    """The keys of a section of several kinds: what several have alike comes once, with those that
+    have it. Pure."""
+    having: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    for kind, keys in kinds.items():
+        for item in keys:
+            having.setdefault(tuple(item.items()), []).append(kind)
+    place = {
+        key: number for number, key in enumerate(dict.fromkeys(dict(one)["key"] for one in having))
+    }
+    for one in sorted(having, key=lambda one: place[dict(one)["key"]]):
+        item, who = dict(one), "" if len(having[one]) == len(kinds) else ", ".join(having[one])
+        yield {**item, "only": ": ".join(filter(None, (who, item["only"])))}
 
 
 def _is_operational(field: FieldInfo, nested: list[type[Section]]) -> bool:
@@ -77,7 +95,7 @@ def _default(field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True)
     if field.is_required() or value is None or isinstance(value, Section) or value == {}:
         return ""
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return str(value).lower() if isinstance(value, bool) else str(value).replace("\n", "\\n")
 
 
 def _type(annotation: Any) -> str:
@@ -87,7 +105,8 @@ def _type(annotation: Any) -> str:
     if origin is Literal:
         return " | ".join(map(str, arguments))
     if origin in (Union, types.UnionType):
-        return " | ".join(_type(kind) for kind in arguments if kind is not type(None))
+        kinds = (_type(kind) for kind in arguments if kind is not type(None))
+        return " | ".join(dict.fromkeys(kinds))
     if origin in (list, tuple):
         return f"list of {_type(arguments[0])}"
     if origin is dict:

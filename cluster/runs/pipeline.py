@@ -217,6 +217,11 @@ def select(
     Raises UserError for a stage that the recipe does not have.
     """
     names = stage_names(recipe)
+    if until == SERVE and SERVE not in names:
+        raise UserError(
+            f"{recipe.name} has no section serve, so there is no endpoint; its stages are "
+            f"{', '.join(names)}"
+        )
     for flag, name in (("--from", since), ("--until", until)):
         if name is not None and name not in names:
             raise UserError(f"{flag} {name}: this recipe's stages are {', '.join(names)}")

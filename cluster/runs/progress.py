@@ -81,6 +81,25 @@ class Terminal:
         os.dup2(descriptor, 2)
         os.close(descriptor)
 
+    @contextlib.contextmanager
+    def hushed(self) -> Iterator[None]:
+        """What libraries print to file descriptors 1 and 2 is dropped: no run has a log of it."""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        real = os.dup(1), os.dup(2)
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        try:
+            for descriptor in (1, 2):
+                os.dup2(nowhere, descriptor)
+            yield
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for descriptor, kept in zip((1, 2), real, strict=True):
+                os.dup2(kept, descriptor)
+            for descriptor in (nowhere, *real):
+                os.close(descriptor)
+
     def close(self) -> None:
         """Drops what a full disk does not take of the log: Python would end with status 120."""
         for stream in (sys.stdout, sys.stderr):

@@ -23,7 +23,8 @@ from tests.integration import processes
 from tests.integration.adapted import Case, trained
 from trainers.methods import gate, loading
 from trainers.methods.adapt import adapt, as_the_base
-from trainers.methods.loading import RECORD, WEIGHTS
+from trainers.methods.loading import WEIGHTS
+from trainers.methods.record import RECORD, AdapterRecord
 
 LORA: dict[str, Any] = {"name": "lora", "rank": 4}
 MERGING: list[dict[str, Any]] = [
@@ -203,7 +204,7 @@ def test_the_budget_of_adalora_holds_to_the_end(case: Case, folder: Path) -> Non
 
 def test_what_was_trained_further_is_an_adapter_of_its_base_with_the_first(folder: Path) -> None:
     assert load_file(place(FURTHER, folder) / WEIGHTS)
-    assert loading.AdapterRecord.read(place(FURTHER, folder)).base == str(place(CASES[2], folder))
+    assert AdapterRecord.read(place(FURTHER, folder)).base == str(place(CASES[2], folder))
 
 
 def test_an_adapter_of_another_base_is_refused_by_its_hash(folder: Path, tmp_path: Path) -> None:

@@ -49,9 +49,9 @@ class Adapting(Section):
         """Whether the model that is made has the adapter in its own weights."""
         return False
 
-    def advice(self, learning_rate: float, share: float = 1.0) -> Iterator[str]:
-        """What to tell of values that seldom do well. The task takes this share of the learning
-        rates that suit supervised training."""
+    def advice(self, learning_rate: float, divisor: float = 1.0) -> Iterator[str]:
+        """What to tell of values that seldom do well. What suits the task are the learning rates
+        that suit supervised training, divided by `divisor`."""
         yield from ()
 
 
@@ -155,11 +155,11 @@ class AdaLora(LowRank):
             )
         return self
 
-    def advice(self, learning_rate: float, share: float = 1.0) -> Iterator[str]:
-        if learning_rate < 2e-3 * share:
+    def advice(self, learning_rate: float, divisor: float = 1.0) -> Iterator[str]:
+        if learning_rate < 2e-3 / divisor:
             yield (
                 f"adalora takes thousands of steps at learning_rate = {learning_rate:g}, as its "
-                f"singular values begin at 0; {5e-3 * share:g} is as fast as lora is by default"
+                f"singular values begin at 0; {5e-3 / divisor:g} is as fast as lora is by default"
             )
 
 
@@ -180,9 +180,9 @@ class Prefix(VirtualTokens):
 
     name: Literal["prefix"]
 
-    def advice(self, learning_rate: float, share: float = 1.0) -> Iterator[str]:
-        if learning_rate < 1e-3 * share:
-            usual = f"{1e-2 * share:g} is usual"
+    def advice(self, learning_rate: float, divisor: float = 1.0) -> Iterator[str]:
+        if learning_rate < 1e-3 / divisor:
+            usual = f"{1e-2 / divisor:g} is usual"
             yield f"prefix hardly learns at learning_rate = {learning_rate:g}; {usual}"
 
 
@@ -193,13 +193,13 @@ class Prompt(VirtualTokens):
 
     name: Literal["prompt"]
 
-    def advice(self, learning_rate: float, share: float = 1.0) -> Iterator[str]:
+    def advice(self, learning_rate: float, divisor: float = 1.0) -> Iterator[str]:
         yield (
             "prompt stays far behind full fine-tuning in models under some billion parameters "
             "(Lester et al. 2021, figure 1); lora does not"
         )
-        if learning_rate < 3e-3 * share:
-            usual = f"{3e-2 * share:g} is usual"
+        if learning_rate < 3e-3 / divisor:
+            usual = f"{3e-2 / divisor:g} is usual"
             yield f"prompt hardly learns at learning_rate = {learning_rate:g}; {usual}"
 
 

@@ -18,7 +18,8 @@ from torch import Tensor
 from cluster.errors import GateRefused
 from trainers.methods import loading, quantized
 from trainers.methods.config import AdaLora, Lora, VirtualTokens
-from trainers.methods.loading import RECORD, WEIGHTS, AdapterRecord, plain_base
+from trainers.methods.loading import WEIGHTS, plain_base
+from trainers.methods.record import PEFT_CONFIG, RECORD, AdapterRecord
 
 TOLERANCES = {"fp32": 1e-3, "bf16": 0.1, "fp16": 0.1}
 """How far answers may be from the engine's, as a share of them: they are computed in fp32, the
@@ -89,7 +90,7 @@ def _as_anybody_loads_it(
     folder: Path, record: AdapterRecord, bits: Literal[4, 8] | None = None
 ) -> Any:
     """By Transformers and PEFT alone, where PEFT knows the method; its base in so many bits."""
-    if not (folder / "adapter_config.json").is_file():
+    if not (folder / PEFT_CONFIG).is_file():
         return loading.load(folder, record.architecture).eval()
     with plain_base(folder, record.architecture) as base:
         if bits is not None:
@@ -124,6 +125,6 @@ def difference(found: Tensor, wanted: Tensor) -> float:
 
 
 def _write_merged(model: Any, folder: Path) -> None:
-    for name in (RECORD, WEIGHTS, "adapter_config.json"):
+    for name in (RECORD, WEIGHTS, PEFT_CONFIG):
         (folder / name).unlink()
     model.save_pretrained(folder)

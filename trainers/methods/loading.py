@@ -8,15 +8,13 @@ in its weights, or beside them where it cannot be a part of them.
 """
 
 import contextlib
-import dataclasses
 import json
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
-from pydantic import TypeAdapter
 from safetensors.torch import load_file, save_model
 
 from cluster.errors import UserError
@@ -25,61 +23,13 @@ from cluster.store.artifacts import MANIFEST
 from cluster.store.bases import GGUF, file_hash
 from cluster.store.storage import Storage
 from trainers.methods import bottleneck, virtual_tokens
-from trainers.methods.config import (
-    Adapting,
-    Bottleneck,
-    Method,
-    VirtualTokens,
-    refuse_further,
-)
+from trainers.methods.config import Bottleneck, VirtualTokens, refuse_further
+from trainers.methods.record import AdapterRecord, is_adapter
 from trainers.models.lean_imports import transformers
 
-RECORD = "adapter.json"
 WEIGHTS = "adapter_model.safetensors"
 CONTENT = ("*.safetensors", "*.bin", "config.json", "adapter.json")
 """What of a base's folder its weights depend on."""
-
-
-@dataclasses.dataclass(frozen=True)
-class AdapterRecord:
-    """What an adapter's folder says of it."""
-
-    method: Mapping[str, Any]
-    """Its section of the recipe."""
-    architecture: str
-    """The class of Transformers that it is in."""
-    base: str
-    """Its lasting name (cluster/store/bases.py)."""
-    base_model: str | None
-    """The id of a base that is a model of a workspace."""
-    base_files: Mapping[str, str]
-    """The sha256 of the base's files, by name."""
-    trained_whole: list[str]
-    """The modules that are trained as they are."""
-    base_revision: str | None = None
-    """The commit of a base of the hub."""
-
-    @classmethod
-    def read(cls, folder: Path) -> Self:
-        """Raises UserError where it is damaged."""
-        try:
-            return cls(**json.loads((folder / RECORD).read_text("utf-8")))
-        except (ValueError, TypeError) as error:
-            raise UserError(f"{folder / RECORD} is damaged: {error}") from error
-
-    def write(self, folder: Path) -> None:
-        text = json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False)
-        (folder / RECORD).write_text(text, "utf-8")
-
-    @property
-    def adapter(self) -> Adapting:
-        section = TypeAdapter(Method).validate_python(self.method)
-        assert isinstance(section, Adapting)
-        return section
-
-
-def is_adapter(source: str | Path) -> bool:
-    return (Path(source) / RECORD).is_file()
 
 
 def files_of(place: Path) -> dict[str, str]:

@@ -23,19 +23,13 @@ from torch import Tensor
 
 from cluster.errors import InfrastructureError
 from cluster.store.artifacts import Draft
-from cluster.store.bases import lasting_name
+from cluster.store.bases import GGUF, PACKAGE, as_folder, lasting_name
 from trainers.engine.training_config import Training
 from trainers.methods import gate
 from trainers.methods.adapt import ADAPTER, Adapted
 from trainers.methods.config import VirtualTokens
-from trainers.methods.loading import (
-    WEIGHTS,
-    AdapterRecord,
-    files_of,
-    model_id,
-    place_of,
-    revision_of,
-)
+from trainers.methods.loading import WEIGHTS, files_of, model_id, place_of, revision_of
+from trainers.methods.record import AdapterRecord
 from trainers.models import build as models
 from trainers.models.export import Whole
 
@@ -92,7 +86,10 @@ def write(adapted: Adapted, base: str, weights: Mapping[str, Tensor], folder: Pa
     save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
     if adapted.peft is not None:
         config = adapted.peft.peft_config[ADAPTER]
-        config.base_model_name_or_path, config.revision = base, record.base_revision
+        # PEFT's own readers know folders and hub ids, but neither packages nor GGUF files.
+        is_of_raymill = base.startswith(PACKAGE) or place.suffix == GGUF
+        config.base_model_name_or_path = str(as_folder(place)) if is_of_raymill else base
+        config.revision = record.base_revision
         was, config.inference_mode = config.inference_mode, True
         config.save_pretrained(str(folder))
         config.inference_mode = was

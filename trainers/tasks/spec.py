@@ -120,8 +120,9 @@ class TaskSection(TaskRows, Training):
     (`served_by`)."""
     metrics: ClassVar[Mapping[str, Metric]]
     """All that it can report."""
-    rate_share: ClassVar[float] = 1.0
-    """Of the learning rate that suits a method in supervised training, what suits the task."""
+    rate_divisor: ClassVar[float] = 1.0
+    """What suits the task is the learning rate that suits a method in supervised training, divided
+    by this."""
     fixed: ClassVar[tuple[str, ...]] = ("base", "evaluations", "task")
     """Keys that all trials of a search share, to be comparable and to fit the same data."""
 
@@ -244,7 +245,7 @@ class TaskSection(TaskRows, Training):
     @property
     def advice(self) -> Iterator[str]:
         if self.adapter is not None:
-            for told in self.adapter.advice(self.learning_rate, self.rate_share):
+            for told in self.adapter.advice(self.learning_rate, self.rate_divisor):
                 yield f"finetune.method: {told}"
 
     def card(self, examples: Artifact, metrics: Mapping[str, Any]) -> dict[str, Any]:

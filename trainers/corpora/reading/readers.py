@@ -139,10 +139,12 @@ def too_many_unreadable(first: Document, unreadable: int, rows: int, limit: floa
     """What to tell of rows of which more than the limit, a share, cannot be read; or None. Pure."""
     if unreadable <= limit * rows:
         return None
-    return (
-        f"{first.where}: {first.problem} (unreadable: {unreadable:,} of {rows:,} rows, "
-        f"over corpora.clean.max_unreadable = {limit:g}; mend them, or raise it to drop them)"
-    )
+    if unreadable == rows:
+        remedy = "the first is told; mend them, or set how they are read (corpora.sources)"
+    else:
+        limited = f"over corpora.clean.max_unreadable = {limit:g}"
+        remedy = f"{limited}; mend them, or raise it to drop them"
+    return f"{first.where}: {first.problem} (unreadable: {unreadable:,} of {rows:,} rows, {remedy})"
 
 
 def every_text(path: str, key: str) -> Iterator[str]:

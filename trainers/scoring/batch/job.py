@@ -29,7 +29,12 @@ from cluster.store.storage import Storage
 from trainers.corpora.reading import sources
 from trainers.corpora.reading.config import TEXT, Source
 from trainers.corpora.reading.formats import archive_of, format_of, parquet
-from trainers.corpora.reading.formats.rows import Problem, no_column, refuse_columns
+from trainers.corpora.reading.formats.rows import (
+    Problem,
+    no_column,
+    refuse_columns,
+    shown_columns,
+)
 from trainers.corpora.reading.formats.sentences import TOKENS, joined
 from trainers.corpora.reading.formats.streams import is_of_content
 from trainers.corpora.reading.readers import Document, first_columns, read_whole
@@ -121,8 +126,8 @@ def _input_form(
     """The roles of its rows: those of the form whose columns are named, or are in its files; the
     first one where neither says it. Raises UserError for columns of no form."""
     fitting = [form for form in forms if source.columns.keys() <= {*form, *optional}]
+    reads = ", or ".join(" and ".join(form) for form in forms)
     if not fitting:
-        reads = ", or ".join(" and ".join(form) for form in forms)
         roles = {*itertools.chain(*forms, optional)}
         unknown = [role for role in source.columns if role not in roles]
         if not unknown:
@@ -131,7 +136,13 @@ def _input_form(
     if len(fitting) == 1:
         return fitting[0]
     known = first_columns(source, {*itertools.chain(*fitting)})
-    return next((form for form in fitting if known.keys() >= {*form}), fitting[0])
+    found = next((form for form in fitting if known.keys() >= {*form}), None)
+    if known and not found and not source.columns:
+        raise UserError(
+            f"{source.path}: the model reads {reads}; columns: {shown_columns(known)}; name what "
+            f"is meant, such as --set columns.{forms[-1][0]}={next(iter(known))}"
+        )
+    return found or fitting[0]
 
 
 def makes_text(task: type[TaskSection], source: Source) -> bool:

@@ -47,7 +47,7 @@ class Prefer(PreferenceRows, ConversationTask):
         ),
         "loss": Metric("min", "loss", LOWEST, math.inf),
     }
-    rate_share: ClassVar[float] = 0.02
+    rate_divisor: ClassVar[float] = 50.0
     fixed: ClassVar[tuple[str, ...]] = (*ConversationTask.fixed, "loss", "reference")
 
     task: Literal["prefer"] = "prefer"
@@ -57,7 +57,7 @@ class Prefer(PreferenceRows, ConversationTask):
     et al. 2024); by methods that begin there, which prefix, prompt and p_tuning do not. Without
     one: `simpo` (Meng et al. 2024), `orpo` (Hong et al. 2024), which also learns the chosen answer
     and needs no supervised training before."""
-    learning_rate: float = Field(default=rate_share * Full.learning_rate, gt=0, le=1)
+    learning_rate: float = Field(default=Full.learning_rate / rate_divisor, gt=0, le=1)
     """Peak, after the warm-up; by default what suits the method: 1e-6 for full, ten times that for
     lora."""
     beta: float | None = Field(default=None, gt=0)
@@ -81,7 +81,8 @@ class Prefer(PreferenceRows, ConversationTask):
     @model_validator(mode="after")
     def _rate_suits_preference(self) -> Self:
         if "learning_rate" not in self.model_fields_set:
-            object.__setattr__(self, "learning_rate", self.rate_share * self.method.learning_rate)
+            rate = self.method.learning_rate / self.rate_divisor
+            object.__setattr__(self, "learning_rate", rate)
         return self
 
     @model_validator(mode="after")

@@ -145,6 +145,21 @@ def test_every_key_of_a_recipe_is_listed(capfd: pytest.CaptureFixture[str]) -> N
     assert "serve.port: integer = 8000  (a change redoes nothing)" in said
 
 
+def test_what_kinds_of_a_section_have_alike_is_listed_once(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    _, answer, said = call(capfd, "recipes", "--keys", "finetune")
+    having: dict[str, list[str]] = {}
+    for item in answer["keys"]:
+        having.setdefault(item["key"], []).append(item["only"])
+    assert having["finetune.epochs"] == [""]
+    assert having["finetune.method.hidden_size"] == ["p_tuning"]
+    assert having["finetune.head"] == ["ner"]
+    assert having["finetune.learning_rate"] == ["chat, classify, generate, ner", "prefer"]
+    assert "finetune.learning_rate: number = 1e-06  (of prefer)" in said
+    assert "finetune.max_source_length: integer = 512  (of generate)" in said
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

@@ -106,6 +106,11 @@ MUTATIONS = [
     typo("trials", "trails", "tune", "trials"),
     typo("gate", "gates", "serve", "gate"),
     typo("port", "prot", "serve", "port"),
+    Mutation(
+        "max_length:",
+        "rank: 4\n  max_length:",
+        ("finetune.rank: unknown key", "mean 'method.rank'?"),
+    ),
     Mutation("serve:", "server:", ("server: unknown key", "did you mean 'serve'?")),
     Mutation("port: 9000", "colour: red", ("serve.colour: unknown key", "known: batch_wait_ms")),
     # Wrong types.

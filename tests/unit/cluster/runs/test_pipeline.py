@@ -198,7 +198,9 @@ def test_serving_is_the_last_stage_where_a_recipe_has_it(tmp_path: Path) -> None
     assert pipeline.select(whole, recipe, since="serve") == ([], True)
     assert pipeline.select(whole, recipe, until="serve") == (whole, True)
     without = load("recipe.yaml", ["serve=null"])
-    with pytest.raises(UserError, match="--until serve: this recipe's stages are"):
+    with pytest.raises(
+        UserError, match="demo has no section serve, so there is no endpoint; its stages"
+    ):
         pipeline.select(whole, without, until="serve")
 
 

@@ -191,3 +191,18 @@ terminal.out.write("answer\\n")
     assert (done.stdout, done.stderr) == ("before\nanswer\n", "progress\n")
     log = (tmp_path / "log.txt").read_text()
     assert sorted(log.splitlines()) == ["chatter", "child", "from C++"]
+
+
+def test_without_a_run_what_libraries_print_can_be_hushed() -> None:
+    code = """
+import os
+from cluster.runs.progress import Terminal
+terminal = Terminal()
+with terminal.hushed():
+    print("chatter")
+    os.write(2, b"from C++")
+    terminal.err.write("progress\\n")
+print("after")
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("after\n", "progress\n")

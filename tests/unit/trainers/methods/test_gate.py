@@ -17,7 +17,8 @@ from tests.adapters import learned
 from trainers.methods import gate
 from trainers.methods.adapt import Adapted
 from trainers.methods.gate import Probe
-from trainers.methods.loading import RECORD, WEIGHTS
+from trainers.methods.loading import WEIGHTS
+from trainers.methods.record import RECORD
 from trainers.methods.saving import write
 
 

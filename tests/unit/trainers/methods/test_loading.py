@@ -17,6 +17,7 @@ from tests.adapters import bases, learned
 from tests.fakes import folder_of_package
 from tests.s3 import S3Server
 from trainers.methods import gate, loading
+from trainers.methods.record import AdapterRecord
 from trainers.methods.saving import write
 from trainers.models import gguf
 
@@ -82,9 +83,9 @@ def test_a_gguf_base_is_known_by_its_bytes_and_converted_anew(
     expected = written(
         converted(file), lambda folder: lasting_name(str(file), folder, storage), kept
     )
-    config = (kept / "adapter_config.json").read_text("utf-8")
-    assert PeftConfig.from_pretrained(str(kept)).base_model_name_or_path == str(file)
-    assert str(cache) not in config, "a folder of this node"
+    assert AdapterRecord.read(kept).base == str(file)
+    known_to_peft = PeftConfig.from_pretrained(str(kept)).base_model_name_or_path
+    assert known_to_peft == str(cache / file.name), "PEFT reads no GGUF file"
     shutil.rmtree(cache)
     assert torch.allclose(answer(loading.load(kept, HEAD)), expected, atol=1e-5)
     file.write_bytes(b"other weights..")

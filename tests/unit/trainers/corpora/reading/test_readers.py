@@ -405,6 +405,14 @@ def test_too_many_unreadable_rows_are_refused(name: str, content: bytes, says: s
     assert refused(path=name) == says + SHARE
 
 
+def test_of_rows_that_are_all_unreadable_no_limit_is_told() -> None:
+    Path("a.jsonl").write_text('{"texts": "x"}\n[1]\n')
+    assert refused(path="a.jsonl").endswith(
+        "(unreadable: 2 of 2 rows, the first is told; mend them, or set how they are read "
+        "(corpora.sources))"
+    )
+
+
 @pytest.mark.parametrize(
     ("source", "says"),
     [

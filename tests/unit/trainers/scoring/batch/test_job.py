@@ -26,6 +26,7 @@ from trainers.scoring.batch.job import (
     source_of,
 )
 from trainers.scoring.model import Model, model_of
+from trainers.tasks.chat.spec import Chat
 from trainers.tasks.classify.spec import Classify
 
 CARD = {"raymill.json": json.dumps({"task": "classify"}), "model.safetensors": "weights"}
@@ -197,6 +198,19 @@ def test_keys_of_the_source(path: str, overrides: list[str], told: str) -> None:
     with pytest.raises(UserError, match=told) as raised:
         source_of(path, overrides, Classify)
     assert "recipe" not in str(raised.value), "there is none"
+
+
+def test_where_no_column_is_an_input_all_are_told() -> None:
+    Path("rows.jsonl").write_text('{"question": "Who?"}\n')
+    with pytest.raises(UserError) as raised:
+        source_of("rows.jsonl", [], Chat)
+    assert str(raised.value) == (
+        "rows.jsonl: the model reads messages, or prompt; columns: question; name what is meant, "
+        "such as --set columns.prompt=question"
+    )
+    assert (
+        source_of("rows.jsonl", ["columns.prompt=question"], Chat).columns["prompt"] == "question"
+    )
 
 
 def test_the_inputs_of_a_task_are_the_columns_that_are_needed() -> None:

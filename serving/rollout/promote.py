@@ -11,7 +11,6 @@ from cluster.store import artifacts
 from cluster.store.artifacts import Artifact
 from cluster.store.lookup import lookup
 from cluster.store.storage import Storage
-from serving.config import endpoint_refusal
 from trainers.models.published import evaluations_on_test, refuse_damaged
 from trainers.tasks.registry import task_of
 from trainers.tasks.spec import TaskSection, gate_refusal
@@ -40,19 +39,10 @@ def settings(promoted: Artifact) -> dict[str, Any]:
     return json.loads((promoted.path / SETTINGS).read_text("utf-8"))
 
 
-def refuse_without_endpoint(promoted: Artifact) -> None:
-    """Raises UserError where raymill cannot serve what was promoted."""
+def promoted_model(promoted: Artifact) -> Artifact:
     model = artifacts.find(promoted.storage, promoted.manifest.parents["finetune"])
-    if model is not None:
-        _refuse_what_has_no_endpoint(model)
-
-
-def _refuse_what_has_no_endpoint(model: Artifact) -> None:
-    """Before anyone is sent to evaluate and promote it, which would not help."""
-    is_tuned = model.manifest.stage == "finetune"
-    refusal = endpoint_refusal(task_of(model)) if is_tuned else None
-    if refusal is not None:
-        raise UserError(f"serve: {model.id}: {refusal}")
+    assert model is not None, "a promotion outlived its model"
+    return model
 
 
 def passed(gate: Mapping[str, float], evaluation: Artifact, model: Artifact) -> dict[str, Any]:
@@ -124,7 +114,6 @@ def promotion(storage: Storage, reference: str) -> Artifact:
         ]
         promoted = [one.manifest.recipe for one in artifacts.listed(storage, "promotion")]
         if models and reference not in promoted:
-            _refuse_what_has_no_endpoint(models[-1])
             raise UserError(
                 f"{reference}: none of its models was promoted; run `raymill promote {reference}` "
                 "first"
@@ -137,6 +126,5 @@ def promotion(storage: Storage, reference: str) -> Artifact:
         if promotion.manifest.parents["finetune"] == model.id
     ]
     if not promotions:
-        _refuse_what_has_no_endpoint(model)
         raise UserError(f"{model.id} was not promoted; run `raymill promote {model.id}` first")
     return promotions[-1]

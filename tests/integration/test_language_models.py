@@ -6,12 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import openai
+import pyarrow.parquet as pq
 import pytest
 
 from cluster.store import artifacts
 from cluster.store.storage import Storage
+from serving.rollout.promote import promote
 from tests.chats import NAMES, PLACES, TEMPLATE, dialogue
-from tests.integration.command import Outcome
+from tests.integration.command import Outcome, free_port
 from trainers.corpora.examples.stage import rows_in
 
 RECIPE = """\
@@ -93,6 +96,39 @@ def test_chat_is_learned_and_answers_are_evaluated(talk):
     figures = talk["evaluate"]["metrics"]["test"]
     assert figures["loss"] == pytest.approx(trained["loss"], abs=1.0)
     assert 0 <= figures["rouge_l"] <= 1
+
+
+def test_the_endpoint_answers_as_evaluation_has_it(start, talk, folder):
+    mill, port = str(folder / "mill"), free_port()
+    promote(artifacts.find(Storage.at(mill), talk["finetune"]["artifact"]), {})
+    command = start("serve", "talk", "--workspace", mill, "--set", f"serve.port={port}")
+    client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none")
+
+    def answers() -> bool:
+        try:
+            return [one.id for one in client.models.list()] == ["talk"]
+        except openai.APIError:
+            return False
+
+    command.until(answers)
+    storage = Storage.at(mill)
+    evaluation = artifacts.find(storage, talk["evaluate"]["artifact"])
+    records = pq.read_table(evaluation.path / "records.parquet").to_pylist()
+    examples = artifacts.find(storage, talk["examples"]["artifact"])
+    for row, record in zip(rows_in(examples, "test")[:4], records, strict=False):
+        asked = [{key: one[key] for key in ("role", "content")} for one in row["messages"][:-1]]
+        given = {"model": "talk", "messages": asked, "max_tokens": 12, "temperature": 0}
+        answer = client.chat.completions.create(**given).choices[0]
+        assert (answer.message.content.strip(), answer.finish_reason) == (
+            record["prediction"],
+            record["finish_reason"],
+        )
+        chunks = [*client.chat.completions.create(**given, stream=True)]
+        text = "".join(one.choices[0].delta.content or "" for one in chunks)
+        assert text == answer.message.content
+    with pytest.raises(openai.BadRequestError, match="no such key"):
+        client.chat.completions.create(**given, extra_body={"choices": 2})
+    command.end()
 
 
 def test_an_encoder_decoder_writes_completions(run):

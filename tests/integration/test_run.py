@@ -35,8 +35,10 @@ def test_every_stage_is_done_and_the_endpoint_answers(first_run):
 
 
 def test_terminal_shows_raymills_lines_and_the_log_has_the_rest(first_run, workspace):
-    known = ("tiny: ", "serve: ", *[f"{name}: " for name in STAGES])
+    made = [f"{name} {what}" for name in STAGES for what in ("model", "report")]
+    known = ("tiny: ", "serve: ", *[f"{name}: " for name in STAGES], *made)
     assert all(line.startswith(known) for line in first_run.stderr.splitlines())
+    assert re.search(r"^finetune model +/.*/model/tiny-finetune-\w+$", first_run.stderr, re.M)
     log = workspace / "runs" / first_run.answer["run"] / "log.txt"
     assert "RayTrainWorker" in log.read_text("utf-8")
 

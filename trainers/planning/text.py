@@ -25,9 +25,9 @@ MOMENTS = {
 }
 SERVED_BY = {
     "encoder": "raymill's endpoint for encoders",
-    "vllm_adapter": "vLLM, as an adapter of its base",
-    "vllm_merged": "vLLM, as a whole model",
-    "transformers": "Transformers alone",
+    "vllm_adapter": "raymill's endpoint; vLLM takes it as an adapter of its base",
+    "vllm_merged": "raymill's endpoint; vLLM takes it as a whole model",
+    "transformers": "raymill's endpoint, on Transformers alone",
 }
 
 

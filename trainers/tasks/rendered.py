@@ -22,6 +22,8 @@ sequences, of which those without anything learned are dropped."""
 class RenderedTask(TaskSection):
     is_rendered: ClassVar[bool] = True
     servable: ClassVar[Literal["encoder", "vllm"]] = "vllm"
+    writer: ClassVar[str] = "trainers.tasks.chat.predictor:ChatPredictor"
+    """The Predictor whose prompts an endpoint of its models answers."""
     render_keys: ClassVar[tuple[str, ...]] = ("task", "max_length", "overlong")
     """The keys that decide which token ids a row becomes."""
     fixed: ClassVar[tuple[str, ...]] = (*TaskSection.fixed, *render_keys)

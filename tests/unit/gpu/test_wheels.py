@@ -15,6 +15,8 @@ IMAGE = ("torch", "transformers")
 USED = (
     "cluster.cli.main",
     "serving.encoders.app",
+    "serving.generation.app",
+    "serving.generation.chat",
     "trainers.corpora.examples.stage",
     "trainers.corpora.shard",
     "trainers.engine.loop",

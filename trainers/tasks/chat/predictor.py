@@ -58,35 +58,36 @@ class ChatPredictor(WritingPredictor):
     head: ClassVar[str] = "AutoModelForCausalLM"
 
     def __init__(self, card: Mapping[str, Any], tokenizer: Any, model: Any):
-        self._renderer = Renderer(tokenizer)
+        self.renderer = Renderer(tokenizer)
         super().__init__(card, tokenizer, model)
 
     @property
     def stop_ids(self) -> Sequence[int]:
-        return self._renderer.stop_ids
+        return self.renderer.stop_ids
 
     def problem_of(self, value: Conversation) -> Problem | None:
         try:
-            self._prompt(value)
+            self.prompt(value)
         except NotRendered as error:
             return Problem(str(error))
         return None
 
     def encode(self, inputs: Sequence[Conversation]) -> list[Encoded]:
-        return [self.read(self._prompt(one)) for one in inputs]
+        return [self.read(self.prompt(one)) for one in inputs]
 
-    def _prompt(self, value: Conversation) -> list[int]:
+    def prompt(self, value: Conversation) -> list[int]:
+        """The ids that ask for the next answer, however many. Raises NotRendered."""
         said = [one | {"content": mend(one["content"], self.clean)} for one in value.messages]
-        return self._renderer.prompt(said, value.tools)  # type: ignore[arg-type]
+        return self.renderer.prompt(said, value.tools)  # type: ignore[arg-type]
 
     def input_of(self, row: Mapping[str, Any]) -> Conversation:
         return Conversation.model_validate(row)
 
     def truth(self, row: Mapping[str, Any]) -> Truth:
         *asked, last = row["messages"]
-        prompt = self._renderer.prompt(asked, row["tools"])
+        prompt = self.renderer.prompt(asked, row["tools"])
         try:
-            rendered = self._renderer.render(row["messages"], row["tools"])
+            rendered = self.renderer.render(row["messages"], row["tools"])
         except NotRendered:  # nothing of it stands as a model would write it, to be learned
             rendered = Rendered(prompt, [False] * len(prompt))
         ids, begin = rendered.input_ids, len(prompt)

@@ -39,6 +39,7 @@ class Generate(WritingTask, TemplatedTask):
     }
     objectives: ClassVar[tuple[str, ...]] = ("causal_lm", "span_corruption")
     route: ClassVar[str] = "/v1/completions"
+    writer: ClassVar[str] = "trainers.tasks.generate.predictor:GeneratePredictor"
     sample: ClassVar[Mapping[str, Any]] = {"prompt": "The capital of France is"}
     render_keys: ClassVar[tuple[str, ...]] = (*TemplatedTask.render_keys, *PROMPT_KEYS)
     fixed: ClassVar[tuple[str, ...]] = (*TemplatedTask.fixed, *PROMPT_KEYS)

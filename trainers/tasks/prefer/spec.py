@@ -29,7 +29,7 @@ class Prefer(PreferenceRows, ConversationTask):
     predictor: ClassVar[str] = "trainers.tasks.prefer.predictor:PreferPredictor"
     figures: ClassVar[str] = "trainers.tasks.prefer.figures:figures"
     tally: ClassVar[str] = "trainers.tasks.prefer.figures:tally"
-    route: ClassVar[str] = "/v1/prefer"
+    route: ClassVar[str] = "/v1/chat/completions"
     sample: ClassVar[Mapping[str, Any]] = {
         "prompt": "What is the capital of France?",
         "chosen": "Paris.",

@@ -109,7 +109,7 @@ def test_answers_of_the_version_before_are_passed_over(monkeypatch: pytest.Monke
     versions = ["old", "old", "new", "old"]
     monkeypatch.setattr(deploy, "RETRY_INTERVAL_S", 0.0)
     monkeypatch.setattr(deploy, "post", lambda *_: {"version": versions.pop(0)})
-    assert deploy.answer_of("new", "http://demo", "{}") == {"version": "new"}
+    assert deploy.answer_of("version", "new", "http://demo", "{}") == {"version": "new"}
     monkeypatch.setattr(deploy, "ROLLOUT_TIMEOUT_S", 0.0)
     with pytest.raises(InfrastructureError, match="answers as version old, not new"):
-        deploy.answer_of("new", "http://demo", "{}")
+        deploy.answer_of("version", "new", "http://demo", "{}")

@@ -8,7 +8,7 @@ import pytest
 
 from cluster.store.artifacts import Artifact
 from cluster.store.storage import Storage
-from serving.rollout.deploy import MAX_CHARACTERS, first_request
+from serving.rollout.first_request import MAX_CHARACTERS, MAX_TOKENS, first_request
 from tests.fakes import published
 from trainers.corpora.examples.task_rows import Role
 from trainers.corpora.tokens.pack import write_arrow
@@ -36,7 +36,7 @@ def promoted(folder: Path, rows: list[dict[str, Any]]) -> Artifact:
 def test_the_beginning_of_a_row_is_asked_first(
     tmp_path: Path, rows: list[dict[str, Any]], text: str
 ) -> None:
-    assert first_request(promoted(tmp_path, rows), Classify) == {"texts": [text]}
+    assert first_request(promoted(tmp_path, rows), Classify).body == {"texts": [text]}
 
 
 class Titled(Classify):
@@ -48,7 +48,7 @@ class Titled(Classify):
 
 def test_a_text_of_another_form_of_rows_is_passed_over(tmp_path: Path) -> None:
     promotion = promoted(tmp_path, [{"text": "短", "title": None, "label": "a"}])
-    assert first_request(promotion, Titled) == {"texts": ["短"]}
+    assert first_request(promotion, Titled).body == {"texts": ["短"]}
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=list(TASKS))
@@ -57,3 +57,30 @@ def test_the_sample_of_each_task_is_a_request_to_it(task: Any) -> None:
     from serving.encoders.api import request_type
 
     request_type(lazy_import(task.predictor), 1).model_validate(task.request([task.sample]))
+
+
+@pytest.mark.parametrize(
+    ("task", "rows", "asked"),
+    [
+        ("chat", [], {"messages": [{"role": "user", "content": "What is the capital of France?"}]}),
+        (
+            "chat",
+            [{"messages": [{"role": "system", "content": "x"}, {"role": "user", "content": "y"}]}],
+            {"messages": [{"role": "user", "content": "y"}]},
+        ),
+        ("generate", [{"prompt": "长" * 99}], {"prompt": "长" * MAX_CHARACTERS}),
+        (
+            "prefer",
+            [],
+            {"messages": [{"role": "user", "content": "What is the capital of France?"}]},
+        ),
+    ],
+)
+def test_a_model_that_writes_is_asked_as_openai_has_it(
+    tmp_path: Path, task: str, rows: list[dict[str, Any]], asked: dict[str, Any]
+) -> None:
+    first = first_request(promoted(tmp_path, rows), TASKS[task])
+    always = {"model": "demo", "max_tokens": MAX_TOKENS, "temperature": 0}
+    assert first.body == {**always, **asked}
+    route = "/v1/completions" if task == "generate" else "/v1/chat/completions"
+    assert first.route == route

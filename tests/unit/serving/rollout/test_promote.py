@@ -147,14 +147,6 @@ def test_a_promotion_is_found_by_its_model(storage: Storage, parents: dict[str, 
     assert promote.settings(made) == {}
 
 
-def test_nobody_is_sent_to_promote_what_cannot_be_served(storage: Storage) -> None:
-    inputs = {"finetune": {"task": "chat"}}
-    model = published(storage, "model/talk-finetune-0a", {"weights": "1"}, inputs=inputs)
-    for reference in (model.id, "talk"):
-        with pytest.raises(UserError, match=r"0a: there is no endpoint yet .* the task chat do"):
-            promote.promotion(storage, reference)
-
-
 def test_a_model_that_was_not_evaluated_is_refused(storage: Storage) -> None:
     inputs = {"finetune": {"task": "classify"}}
     model = published(storage, "model/demo-finetune-0a", {"weights": "1"}, inputs=inputs)

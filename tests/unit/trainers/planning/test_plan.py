@@ -337,7 +337,7 @@ def test_an_encoder_decoder_is_known_by_its_config(adapted: Any) -> None:
     T5Config(vocab_size=500, decoder_start_token_id=0, **sizes).save_pretrained("base")
     planned = tuned(adapted, task="generate")
     assert planned["served_by"] == "transformers"
-    assert "  served by Transformers alone" in as_text({"finetune": planned})
+    assert "  served by raymill's endpoint, on Transformers alone" in as_text({"finetune": planned})
 
 
 def test_the_steps_of_preference_are_planned_with_their_reference(adapted: Any) -> None:

@@ -20,7 +20,7 @@ from cluster.store.artifacts import Artifact
 from cluster.store.storage import Storage
 from serving.config import Serve
 from serving.encoders.api import http_api
-from serving.rollout.deploy import first_request
+from serving.rollout.first_request import first_request
 from serving.rollout.promote import refuse_worse
 from tests.fakes import Notes, ReplicaHere, published, scored_here, serial
 from tests.tagging import Tag, TagPredictor, TagTask
@@ -238,7 +238,7 @@ def test_the_endpoint_says_what_evaluation_says(model: Artifact, examples: Artif
         examples.storage, "promotion/names-promote-00", parents={"finetune": model.id}
     )
     client = TestClient(http_api(ReplicaHere(predictor), TagPredictor, Tag.route, Serve()))
-    answer = client.post(Tag.route, json=first_request(promotion, Tag))
+    answer = client.post(Tag.route, json=first_request(promotion, Tag).body)
     assert answer.status_code == 200, answer.text
     rows = stage.rows_in(examples, "test")
     answer = client.post(Tag.route, json=Tag.request(rows)).json()

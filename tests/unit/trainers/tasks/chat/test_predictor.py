@@ -129,7 +129,7 @@ def test_an_empty_system_is_asked_as_none_is(predictor: ChatPredictor) -> None:
 def test_rows_that_the_template_refuses_are_put_aside(folder: Path) -> None:
     strict = load(folder)
     refusing = "{% if 'Bob' in messages[0].content %}{{ raise_exception('no Bob') }}{% endif %}"
-    strict._renderer._template._tokenizer.chat_template = refusing + TEMPLATE
+    strict.renderer._template._tokenizer.chat_template = refusing + TEMPLATE
     candidates = [Candidate(str(number), row, row) for number, row in enumerate(ROWS)]
     (done,) = answered(candidates, strict, contextlib.nullcontext())
     bob = [n for n, row in enumerate(ROWS) if "Bob" in row["messages"][0]["content"]]

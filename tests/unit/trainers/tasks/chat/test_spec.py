@@ -105,9 +105,10 @@ def test_dropout_is_no_key_of_it() -> None:
         checked("finetune.dropout=0.2")
 
 
-def test_it_cannot_be_served_yet() -> None:
-    with pytest.raises(RecipeError, match=r"serve: there is no endpoint yet for .* the task chat "):
-        checked("serve={}")
+def test_a_gate_of_its_endpoint_can_name_its_figures() -> None:
+    assert checked("serve={gate: {perplexity: 30}}").serve.gate == {"perplexity": 30}
+    with pytest.raises(RecipeError, match=r"serve\.gate\.reward_accuracy: "):
+        checked("serve={gate: {reward_accuracy: 0.7}}")
 
 
 def test_what_rows_become_depends_on_the_template_not_on_the_rate() -> None:

@@ -1,0 +1,1 @@
+"""Models that write, behind OpenAI's API."""

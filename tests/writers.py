@@ -11,7 +11,12 @@ CARD = {"max_length": 48, "most_new_tokens": 6}
 
 
 def save_writer(
-    folder: Path, tokenizer: Any, task: str, architecture: str = "llama", **card: Any
+    folder: Path,
+    tokenizer: Any,
+    task: str,
+    architecture: str = "llama",
+    max_positions: int = 256,
+    **card: Any,
 ) -> Path:
     """`card` has what the card says besides."""
     import torch
@@ -22,7 +27,8 @@ def save_writer(
 
     torch.manual_seed(0)
     head = "AutoModelForSeq2SeqLM" if architecture == "t5" else "AutoModelForCausalLM"
-    shape = Shape(architecture=architecture, hidden_size=32, layers=1, heads=2, max_positions=256)
+    sizes: Any = {"hidden_size": 32, "layers": 1, "heads": 2, "max_positions": max_positions}
+    shape = Shape(architecture=architecture, **sizes)
     model = build(Start(shape=shape), head, tokenizer)
     for parameter in model.parameters():  # so that prompts get different answers
         torch.nn.init.normal_(parameter, std=0.5)

@@ -11,8 +11,8 @@ from serving.generation.answers import chat_logprobs, tool_call
 from serving.generation.errors import Refused, explained_value
 from serving.generation.grammar import Grammars
 from serving.generation.models import Served
-from serving.generation.requests import ChatRequest
-from serving.generation.speech import Speech
+from serving.generation.requests import ChatRequest, NamedTool
+from serving.generation.speech import MARKS, Speech
 from serving.generation.text import Detokenizer
 from serving.generation.writing import Delta, deltas
 from trainers.tasks.chat.predictor import ChatPredictor, Conversation
@@ -62,6 +62,11 @@ class ChatAnswer(Answer[ChatRequest]):
             "usage": self.usage(sum(len(delta.drawn) for one in made for delta in one)),
         }
 
+    def _finish(self, delta: Delta) -> str | None:
+        """As OpenAI has it: a call by name is what was asked for, and so just the end."""
+        is_named = isinstance(self.request.tool_choice, NamedTool)
+        return "stop" if is_named and delta.finish == "tool_calls" else delta.finish
+
     def _choice(self, place: int, made: Sequence[Delta]) -> dict[str, Any]:
         content = "".join(delta.content for delta in made)
         reasoning = "".join(delta.reasoning for delta in made).rstrip()
@@ -76,7 +81,7 @@ class ChatAnswer(Answer[ChatRequest]):
             "index": place,
             "message": message,
             "logprobs": chat_logprobs(drawn, self.tokenizer),
-            "finish_reason": made[-1].finish,
+            "finish_reason": self._finish(made[-1]),
         }
 
     async def chunks(self) -> AsyncIterator[dict[str, Any]]:
@@ -93,7 +98,7 @@ class ChatAnswer(Answer[ChatRequest]):
             logprobs = chat_logprobs(delta.drawn, self.tokenizer)
             yield {
                 **head,
-                "choices": [_chunk(choice, said, delta.finish, logprobs)],
+                "choices": [_chunk(choice, said, self._finish(delta), logprobs)],
                 **null_usage,
             }
         if self.request.has_usage:
@@ -131,8 +136,6 @@ def _prompt(request: ChatRequest, served: Served) -> list[int]:
             if key not in KEYS and value is not None:
                 where = f"messages.{place}.{key}"
                 raise Refused(400, f"{where}: there is no such key", where, "unknown_parameter")
-    if request.tool_choice not in (None, "none", "auto"):
-        raise Refused(400, "tool_choice: only none and auto are done yet", "tool_choice")
     is_told = request.tools and request.tool_choice != "none"
     tools = [tool.model_dump(exclude_none=True) for tool in request.tools or ()] if is_told else []
     try:
@@ -160,12 +163,40 @@ class GrammarsOf:
 
 def _grammar(request: ChatRequest, served: Served, grammars: GrammarsOf) -> Grammar | None:
     wanted = request.response_format
-    if wanted is None or wanted.type == "text":
-        return None
-    schema = None if wanted.json_schema is None else wanted.json_schema.schema_
+    is_json = wanted is not None and wanted.type != "text"
+    if is_json and request.must_call:
+        raise Refused(400, "response_format does not go with a call that must come", "tool_choice")
     try:
-        return grammars.of(served).of(schema)
+        if request.must_call:
+            return _calls(request, served, grammars)
+        if not is_json:
+            return None
+        assert wanted is not None
+        schema = {"type": "object"} if wanted.json_schema is None else wanted.json_schema.schema_
+        return grammars.of(served).of_json(schema)
     except ValueError as error:
-        raise explained_value(error, "response_format.json_schema.schema") from error
+        key = "tools" if request.must_call else "response_format.json_schema.schema"
+        raise explained_value(error, key) from error
     except UserError as error:
-        raise Refused(400, str(error), "response_format") from error
+        key = "tool_choice" if request.must_call else "response_format"
+        raise Refused(400, f"{key}: {error}", key) from error
+
+
+def _calls(request: ChatRequest, served: Served, grammars: GrammarsOf) -> Grammar:
+    begin, end = MARKS["call"]
+    if begin not in str(served.predictor.tokenizer.chat_template):
+        raise Refused(
+            400,
+            f"tool_choice: the chat template of {served.name} has no calls of tools that are known "
+            f"here, which stand between {begin} and {end}",
+            "tool_choice",
+        )
+    tools = {tool.function.name: tool.function.parameters for tool in request.tools or ()}
+    if isinstance(request.tool_choice, NamedTool):
+        name = request.tool_choice.function.name
+        if name not in tools:
+            known = ", ".join(tools)
+            raise Refused(400, f"tool_choice: no tool {name}; there are {known}", "tool_choice")
+        tools = {name: tools[name]}
+    several = request.parallel_tool_calls and request.tool_choice == "required"
+    return grammars.of(served).of_calls(tools, begin, end, several)

@@ -90,14 +90,15 @@ class Engine:
             with self._wake:
                 self._wake.wait_for(lambda: self._calls or self._batcher.is_busy)
                 calls, self._calls = self._calls, []
-            for call in calls:
-                call()
             try:
+                for call in calls:
+                    call()
                 steps = self._batcher.step()
             except Exception as error:
                 log.exception("a step failed; its answers are given up")
                 failed = Failed(f"{type(error).__name__}: {error}")
-                for id_ in self._batcher.clear():
+                self._batcher.clear()
+                for id_ in [*self._writings]:
                     self._tell(id_, failed)
                 continue
             for step in steps:

@@ -1,8 +1,8 @@
-"""Answers that are JSON of a schema, by xgrammar (github.com/mlc-ai/xgrammar)."""
+"""Answers that are JSON of a schema, or calls of tools, by xgrammar (mlc-ai/xgrammar)."""
 
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,9 +20,7 @@ class Grammars:
         try:
             import xgrammar
         except ImportError as error:
-            raise UserError(
-                "response_format: this endpoint has no xgrammar; pip install it on every node"
-            ) from error
+            raise UserError("this endpoint has no xgrammar; pip install it on each node") from error
         info = xgrammar.TokenizerInfo.from_huggingface(
             tokenizer, vocab_size=vocabulary_size, stop_token_ids=stop_ids
         )
@@ -31,22 +29,48 @@ class Grammars:
         self._compiler = xgrammar.GrammarCompiler(info)
         self._compiled = functools.lru_cache(maxsize=64)(self._compile)
 
-    def _compile(self, schema: str | None) -> Any:
-        if schema is None:
-            return self._compiler.compile_builtin_json_grammar()
-        return self._compiler.compile_json_schema(schema, any_whitespace=False)
+    def _compile(self, kind: str, document: str) -> Any:
+        if kind == "calls":
+            return self._compiler.compile_structural_tag(document)
+        return self._compiler.compile_json_schema(document, any_whitespace=False)
 
-    def of(self, schema: dict[str, Any] | None) -> "JsonGrammar":
-        """Of one answer: JSON of a schema, or any. Raises ValueError for what is no schema."""
-        text = None if schema is None else json.dumps(schema)
+    def of_json(self, schema: Mapping[str, Any]) -> "MaskedGrammar":
+        """Of one answer. Raises ValueError for what is no schema."""
+        return self._of("json", schema)
+
+    def of_calls(
+        self, tools: Mapping[str, Mapping[str, Any]], begin: str, end: str, several: bool
+    ) -> "MaskedGrammar":
+        """Of one answer that calls one of the tools, or `several` times, and says nothing else.
+        `tools` are schemas of arguments by name; each call stands between `begin` and `end`. Raises
+        ValueError for what is no schema."""
+        tags = [
+            {
+                "type": "tag",
+                "begin": f'{begin}\n{{"name": {json.dumps(name)}, "arguments": ',
+                "content": {"type": "json_schema", "json_schema": {"type": "object", **schema}},
+                "end": f"}}\n{end}",
+            }
+            for name, schema in tools.items()
+        ]
+        calls = {
+            "type": "tags_with_separator",
+            "tags": tags,
+            "separator": "\n",
+            "at_least_one": True,
+            "stop_after_first": not several,
+        }
+        return self._of("calls", {"type": "structural_tag", "format": calls})
+
+    def _of(self, kind: str, document: Mapping[str, Any]) -> "MaskedGrammar":
         try:
-            compiled = self._compiled(text)
+            compiled = self._compiled(kind, json.dumps(document))
         except RuntimeError as error:
             raise ValueError(f"no JSON schema that can be kept to: {error}") from error
-        return JsonGrammar(self._xgrammar, compiled, self._size, self._controls)
+        return MaskedGrammar(self._xgrammar, compiled, self._size, self._controls)
 
 
-class JsonGrammar:
+class MaskedGrammar:
     """A Grammar of the Batcher."""
 
     def __init__(self, xgrammar: Any, compiled: Any, vocabulary_size: int, controls: Tensor):
@@ -67,7 +91,11 @@ class JsonGrammar:
 
 
 def _with_controls(vocabulary: Sequence[bytes]) -> Tensor:
-    """The tokens with characters that JSON has in no string. xgrammar 0.2 lets them be there; what
-    it lets stand between values, such as line feeds, is not needed."""
-    found = [place for place, token in enumerate(vocabulary) if any(byte < 0x20 for byte in token)]
+    """The tokens with control characters, which xgrammar 0.2 lets be in strings, where JSON has
+    none; but for line feeds, which it keeps from there."""
+    found = [
+        place
+        for place, token in enumerate(vocabulary)
+        if any(byte < 0x20 and byte != ord("\n") for byte in token)
+    ]
     return torch.tensor(found, dtype=torch.long)

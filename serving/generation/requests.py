@@ -143,6 +143,11 @@ class ChatRequest(Asking):
         return self
 
     @property
+    def must_call(self) -> bool:
+        """Whether the answer is to be a call of a tool."""
+        return self.tool_choice not in (None, "none", "auto")
+
+    @property
     def told_logprobs(self) -> int | None:
         return (self.top_logprobs or 0) if self.logprobs else None
 

@@ -24,8 +24,8 @@ ALONE = 4
 
 
 @functools.cache
-def model() -> tuple[Any, list[list[int]]]:
-    """The model, and token ids of prompts, of which the first is to warm up."""
+def model(side: str) -> tuple[Any, list[list[int]]]:
+    """The model of a side, and token ids of prompts, of which the first is to warm up."""
     import json
 
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -44,16 +44,21 @@ def model() -> tuple[Any, list[list[int]]]:
     return made.eval(), [next(asked)["input_ids"] for _ in range(1 + CLIENTS)]
 
 
+@functools.cache
+def engine() -> Any:
+    from serving.generation.engine import Engine
+    from trainers.tasks.writing.batcher import Batcher
+
+    return Engine(Batcher(model("ours")[0], rows=CLIENTS), most_waiting=CLIENTS)
+
+
 async def _written(prompts: Sequence[Sequence[int]]) -> list[float]:
     """Until the first token of each, in seconds."""
-    from serving.generation.engine import Engine
-    from trainers.tasks.writing.batcher import Asked, Batcher
-
-    engine = Engine(Batcher(model()[0], rows=CLIENTS), most_waiting=CLIENTS)
+    from trainers.tasks.writing.batcher import Asked
 
     async def of(number: int) -> float:
         begin = time.perf_counter()
-        (writing,) = engine.open([Asked(str(number), prompts[number], (), NEW)])
+        (writing,) = engine().open([Asked(str(number), prompts[number], (), NEW)])
         first = 0.0
         async for _ in writing:
             first = first or time.perf_counter() - begin
@@ -92,14 +97,14 @@ def generated(prompts: Sequence[Sequence[int]]) -> tuple[float, list[float]]:
         asked, streamer = time.perf_counter(), First()
         ids = torch.tensor([prompt])
         mask = torch.ones_like(ids)
-        model()[0].generate(input_ids=ids, attention_mask=mask, streamer=streamer, **how)
+        model("generate")[0].generate(input_ids=ids, attention_mask=mask, streamer=streamer, **how)
         firsts.append(streamer.given[1] - asked)
     return time.perf_counter() - begin, firsts
 
 
 def engine_vs_generate() -> tuple[float, float]:
     """Tokens a second of all clients."""
-    _, (warm, *prompts) = model()
+    _, (warm, *prompts) = model("ours")
     found = []
     for side in (ours, generated):
         side([warm])
@@ -109,7 +114,7 @@ def engine_vs_generate() -> tuple[float, float]:
 
 def engine_first_token() -> tuple[float, float]:
     """Seconds until the first token of a client that is alone."""
-    _, (warm, *prompts) = model()
+    _, (warm, *prompts) = model("ours")
     found = []
     for side in (ours, generated):
         side([warm])

@@ -88,7 +88,6 @@ class Batcher:
         hold_in_slots(model)
         self._waiting: deque[Asked] = deque()
         self._rows: list[_Row] = []
-        self._cancelled: set[str] = set()
         self._slots = self._empty()
 
     def _empty(self) -> Slots:
@@ -97,16 +96,18 @@ class Batcher:
     def add(self, asked: Asked) -> None:
         self._waiting.append(asked)
 
+    @torch.inference_mode()  # in which the slots were made
     def cancel(self, id_: str) -> None:
-        """Before the next step, if it is there still."""
-        self._cancelled.add(id_)
+        """Where it is there still."""
+        self._waiting = deque(one for one in self._waiting if one.id != id_)
+        for row in [row for row in self._rows if row.asked.id == id_]:
+            self._leave(row)
 
     def clear(self) -> list[str]:
         """Drops all answers, as where a step has failed; those that were there."""
         dropped = [*(row.asked.id for row in self._rows), *(one.id for one in self._waiting)]
         self._rows, self._slots = [], self._empty()
         self._waiting.clear()
-        self._cancelled.clear()
         return dropped
 
     @property
@@ -121,17 +122,8 @@ class Batcher:
     @torch.inference_mode()
     def step(self) -> list[Step | Lost]:
         """A token of each answer that is being written, and the first one of those that join."""
-        self._drop_cancelled()
         written = self._continue() if self._rows else []
         return [*written, *self._join()]
-
-    def _drop_cancelled(self) -> None:
-        if not self._cancelled:
-            return
-        self._waiting = deque(one for one in self._waiting if one.id not in self._cancelled)
-        for row in [row for row in self._rows if row.asked.id in self._cancelled]:
-            self._leave(row)
-        self._cancelled.clear()
 
     def _leave(self, row: _Row) -> None:
         place, last = self._rows.index(row), len(self._rows) - 1

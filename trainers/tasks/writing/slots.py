@@ -89,9 +89,12 @@ class Slots(Cache):
         self._first, self._positions = first, positions
         self._longest = int(positions.max()) + 1
 
-    def masks(self, config: Any) -> Tensor | Mapping[str, Tensor]:
+    def masks(self, config: Any) -> Tensor | Mapping[str, Tensor] | None:
         """Which tokens each token of the next forward sees, [rows, 1, tokens, seen]: those of its
-        row up to itself; of a model with several kinds of layers, by kind."""
+        row up to itself; of a model with several kinds of layers, by kind. None where a row
+        begins: the model knows that without."""
+        if self._positions.shape == (1, self._longest):
+            return None
         seen = torch.arange(self._longest, device=self._positions.device)
         at = self._positions[:, None, :, None]
         all_before = seen <= at
@@ -161,7 +164,8 @@ class _Layer(CacheLayerMixin):
         return sum(held.nbytes for held in (self.keys, self.values) if held is not None)
 
     def get_seq_length(self) -> int:
-        return self._slots._longest
+        """Before the forward."""
+        return self._slots._longest - self._slots._positions.shape[1]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self._slots._longest, 0

@@ -12,6 +12,8 @@ from typing import Any
 import openai
 import pytest
 
+from tests.writers import save_writer
+
 ASKED: Any = [{"role": "user", "content": "Where does Anna live?"}]
 
 
@@ -138,6 +140,31 @@ def test_a_text_goes_on(client: openai.OpenAI) -> None:
     assert len(choice.logprobs.tokens) == 6
     chunks = [*client.completions.create(**asked, stream=True)]
     assert "".join(chunk.choices[0].text for chunk in chunks) == choice.text
+
+
+def test_a_model_of_texts_reads_its_source_as_in_training(
+    served: Callable[..., openai.OpenAI], tmp_path: Path, tokenizer: Any
+) -> None:
+    from trainers.tasks.predictor import load
+
+    card: Any = {"instruction": "Tell: {prompt}", "prompt_format": "plain", "max_source_length": 40}
+    folder = save_writer(tmp_path, tokenizer, "generate", **card)
+    client = served(folder, "generate")
+    asked: Any = {"model": "demo", "prompt": "Anna lives in Rome.", "temperature": 0}
+    predictor: Any = load(folder)
+    (prompt,) = predictor.encode(["Anna lives in Rome."])
+    (expected,) = predictor._writer.write([prompt.input_ids])
+    answer = client.completions.create(**asked, max_tokens=6, logprobs=0)
+    assert answer.usage is not None
+    assert answer.usage.prompt_tokens == len(prompt.input_ids)
+    told = answer.choices[0].logprobs
+    assert told is not None
+    assert told.tokens == [tokenizer.decode([one]) for one in expected.ids]
+    with pytest.raises(openai.BadRequestError, match="that the model reads; shorten") as cut:
+        client.completions.create(**{**asked, "prompt": "Anna. " * 99})
+    assert cut.value.code == "context_length_exceeded"
+    with pytest.raises(openai.BadRequestError, match="without a chat template"):
+        chat(client)
 
 
 def test_the_models_are_listed(client: openai.OpenAI) -> None:

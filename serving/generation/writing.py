@@ -44,6 +44,7 @@ async def deltas(
         delta = _told(text, speech, finish is not None)
         has_calls = has_calls or bool(delta.calls)
         if finish is not None:
+            writing.close()
             # Calls that the answer's end cut off are not whole: the reason stays `length`.
             ended: Finish = "tool_calls" if has_calls and finish == "stop" else finish
             yield dataclasses.replace(delta, drawn=drawn, finish=ended)
@@ -67,4 +68,4 @@ def _told(text: str, speech: Speech | None, is_end: bool) -> Delta:
             reasoning.append(one)
         else:  # what was meant for a call and is none, as it is
             content.append(one)
-    return Delta("".join(content), "".join(reasoning), calls)
+    return Delta("".join(content), "".join(reasoning), tuple(calls))

@@ -297,4 +297,7 @@ def test_an_error_in_a_stream_is_an_event(
     batcher.step = failing
     with pytest.raises(openai.APIError, match="the third step"):
         streamed(client)
+    taken[0] = 0
+    with pytest.raises(openai.InternalServerError, match="the third step"):
+        chat(client, n=2)
     assert chat(client).choices[0].finish_reason == "length", "the endpoint stays up"

@@ -1,6 +1,7 @@
 """The Ray Serve application of models that write. Its HTTP API is in api.py."""
 
 import asyncio
+import json
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
@@ -101,6 +102,13 @@ def _listed(name: str, version: str, created: int, parent: str | None) -> dict[s
 
 
 def application(model: Artifact, settings: Serve) -> serve.Application:
+    """Raises UserError for a model that has no endpoint yet."""
+    config = json.loads(model.storage.read(f"{model.id}/config.json"))
+    if config.get("is_encoder_decoder"):
+        raise UserError(
+            f"serve: {model.id} is an encoder-decoder ({config['model_type']}), which has no "
+            "endpoint yet; `raymill score` has its answers"
+        )
     autoscaling = {
         "min_replicas": settings.min_replicas,
         "max_replicas": settings.max_replicas,

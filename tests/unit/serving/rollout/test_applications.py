@@ -16,7 +16,8 @@ def test_what_is_built_has_the_settings_it_was_promoted_with_but_for_those_given
     tmp_path: Path, task: str, module: str
 ) -> None:
     storage = Storage.at(str(tmp_path))
-    model = published(storage, "model/demo-finetune-00", inputs={"finetune": {"task": task}})
+    inputs, config = {"finetune": {"task": task}}, {"config.json": "{}"}
+    model = published(storage, "model/demo-finetune-00", config, inputs=inputs)
     files = {"serve.json": '{"max_inputs": 1000, "max_batch_size": 7, "gpus_per_replica": 0.5}'}
     published(storage, "promotion/demo-promote-00", files, parents={"finetune": model.id})
     arguments = {"model": "demo", "workspace": str(tmp_path), "max_batch_size": 8}

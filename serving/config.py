@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import Iterator
-from typing import Self
+from typing import Any, Self
 
 from pydantic import Field, model_validator
 
@@ -50,6 +50,20 @@ class Serve(Section):
         if self.gpus_per_replica:
             wanted["GPU"] = gpus(replicas, self.gpus_per_replica)
         return wanted
+
+    @property
+    def deployment(self) -> dict[str, Any]:
+        """Options of the deployment of Ray Serve: how many replicas, and what each holds."""
+        return {
+            "autoscaling_config": {
+                "min_replicas": self.min_replicas,
+                "max_replicas": self.max_replicas,
+            },
+            "ray_actor_options": {
+                "num_cpus": self.cpus_per_replica,
+                "num_gpus": self.gpus_per_replica,
+            },
+        }
 
     def refuse_port_in_use(self) -> None:
         """Raises UserError if something listens already where the endpoint should: asked before a

@@ -100,16 +100,16 @@ def pages(storage: Storage, run: Mapping[str, Any]) -> dict[str, str]:
     return found | ({"run": report} if storage.exists(report) else {})
 
 
-def reports(storage: Storage, run: Mapping[str, Any]) -> dict[str, str]:
-    """Where the HTML reports of a run are."""
-    return {name: f"{storage.root}/{page}" for name, page in pages(storage, run).items()}
+def reports(storage: Storage, pages: Mapping[str, str]) -> dict[str, str]:
+    """Where these reports are."""
+    return {name: f"{storage.root}/{page}" for name, page in pages.items()}
 
 
-def places(storage: Storage, run: Mapping[str, Any]) -> dict[str, str]:
-    """Where what a run made for people is, by what they call it."""
+def places(models: Mapping[str, str], reports: Mapping[str, str]) -> dict[str, str]:
+    """Where what a run made for people is, by what they call it. Pure."""
     return {
-        **{f"{stage} model": place for stage, place in models(storage, run).items()},
-        **{f"{name} report": place for name, place in reports(storage, run).items()},
+        **{f"{stage} model": place for stage, place in models.items()},
+        **{f"{name} report": place for name, place in reports.items()},
     }
 
 

@@ -123,7 +123,9 @@ def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
                 terminal.err.write(f"{recipe.name}: nothing to do, {why}\n")
             making.close()  # while it serves, it may be trained again
             answer: dict[str, Any] = {"run": record.id, "recipe": recipe.name}
-            places = summary.places(storage, dataclasses.asdict(record))
+            recorded_run = dataclasses.asdict(record)
+            reports = summary.reports(storage, summary.pages(storage, recorded_run))
+            places = summary.places(summary.models(storage, recorded_run), reports)
             if places:
                 terminal.answer("\n".join(summary.aligned([*places.items()])))
             if serves:
@@ -154,8 +156,9 @@ def status(options: argparse.Namespace, terminal: Terminal) -> Answer:
         page = lazy_import("trainers.engine.run_report:run_page")(run, journals)
         storage.write(f"{folder}/{artifacts.REPORT}", page.encode())
     pages = summary.pages(storage, run)
+    models, reports = summary.models(storage, run), summary.reports(storage, pages)
     places = {
-        **summary.places(storage, run),
+        **summary.places(models, reports),
         **{
             f"{stage} metrics": f"{storage.root}/{journal.place}/{stored_journals.METRICS}"
             for stage, journal in journals.items()
@@ -171,8 +174,8 @@ def status(options: argparse.Namespace, terminal: Terminal) -> Answer:
             terminal.err.write("--open: no browser here; the reports are files to open elsewhere\n")
     return 0, {
         "runs": runs,
-        "models": summary.models(storage, run),
-        "reports": summary.reports(storage, run),
+        "models": models,
+        "reports": reports,
         "journals": {stage: journal.as_json() for stage, journal in journals.items()},
     }
 

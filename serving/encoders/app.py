@@ -64,15 +64,7 @@ class Endpoint:
 
 
 def application(model: Artifact, settings: Serve) -> serve.Application:
-    autoscaling = {
-        "min_replicas": settings.min_replicas,
-        "max_replicas": settings.max_replicas,
-    }
     return Endpoint.options(  # type: ignore[attr-defined]
-        autoscaling_config=autoscaling,
-        ray_actor_options={
-            "num_cpus": settings.cpus_per_replica,
-            "num_gpus": settings.gpus_per_replica,
-        },
+        **settings.deployment,
         max_ongoing_requests=4 * settings.max_batch_size,
     ).bind(model, settings)

@@ -109,16 +109,8 @@ def application(model: Artifact, settings: Serve) -> serve.Application:
             f"serve: {model.id} is an encoder-decoder ({config['model_type']}), which has no "
             "endpoint yet; `raymill score` has its answers"
         )
-    autoscaling = {
-        "min_replicas": settings.min_replicas,
-        "max_replicas": settings.max_replicas,
-    }
     return Endpoint.options(  # type: ignore[attr-defined]
-        autoscaling_config=autoscaling,
-        ray_actor_options={
-            "num_cpus": settings.cpus_per_replica,
-            "num_gpus": settings.gpus_per_replica,
-        },
+        **settings.deployment,
         # Its own queue refuses what is too much, in OpenAI's shape.
         max_ongoing_requests=2 * (settings.max_sequences + settings.max_queued),
     ).bind(model, settings)

@@ -1,7 +1,7 @@
 """POST /v1/chat/completions."""
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -39,8 +39,9 @@ class ChatAnswer(Answer[ChatRequest]):
     ):
         """Raises Refused."""
         super().__init__(request, served, _prompt(request, served), context)
-        self._grammars = [_grammar(request, served, grammars) for _ in range(request.n)]
-        self._choices = [self.asked(place, one) for place, one in enumerate(self._grammars)]
+        self._choices = [
+            self.asked(choice, _grammar(request, served, grammars)) for choice in range(request.n)
+        ]
 
     def choices_asked(self) -> list[Asked]:
         return self._choices
@@ -149,7 +150,8 @@ def _prompt(request: ChatRequest, served: Served) -> list[int]:
 class GrammarsOf:
     """The grammars of each tokenizer that was asked for one."""
 
-    _known: ClassVar[dict[str, Grammars]] = {}
+    def __init__(self) -> None:
+        self._known: dict[str, Grammars] = {}
 
     def of(self, served: Served) -> Grammars:
         """Raises UserError where xgrammar is not installed."""

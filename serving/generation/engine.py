@@ -94,7 +94,7 @@ class Engine:
                 for call in calls:
                     call()
                 steps = self._batcher.step()
-            except Exception as error:
+            except Exception as error:  # whatever it is, the thread must go on for the others
                 log.exception("a step failed; its answers are given up")
                 failed = Failed(f"{type(error).__name__}: {error}")
                 self._batcher.clear()

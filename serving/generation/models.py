@@ -40,8 +40,6 @@ class Served:
 
     name: str
     version: str
-    created: int
-    """When it was made, in seconds since 1970."""
     predictor: WritingPredictor
     """Encodes prompts as they were in training; the engine makes the forwards."""
     adapter: str | None = None
@@ -75,7 +73,7 @@ class Models:
         predictor = mixed.base_predictor(self.context)
         if predictor is not None:
             name = named.rstrip("/").rpartition("/")[2]
-            self.base = Served(name, name, 0, predictor)
+            self.base = Served(name, name, predictor)
 
     @property
     def context(self) -> int:
@@ -127,7 +125,7 @@ class Models:
             adapter = model.version
             self._mixed.know(adapter, model.path)
         predictor = predictor_of(model.path, self.model)
-        return Served(model.manifest.recipe, model.version, created(model), predictor, adapter)
+        return Served(model.manifest.recipe, model.version, predictor, adapter)
 
     def ready(self, adapter: str, in_use: Collection[str]) -> bool:
         """Of the Batcher."""

@@ -19,8 +19,6 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 TOKENS = 256
 """By so many, or by half of what they hold, tensors grow."""
 KNOWN_LAYERS = frozenset({"full_attention", "sliding_attention"})
-
-
 ATTENTION = "raymill_slots"
 
 
@@ -80,13 +78,14 @@ class Slots(Cache):
         super().__init__(layers=[*self._own])
         self.most_rows = rows
         self._first = 0
-        self._positions = torch.empty(0, 0)
+        self._positions = self._numbers = torch.empty(0, 0)
         self._longest = 0
 
     def read(self, first: int, positions: Tensor) -> None:
         """The next forward is of the rows from this one, each with tokens at these positions,
         [rows, tokens]."""
         self._first, self._positions = first, positions
+        self._numbers = torch.arange(len(positions), device=positions.device)[:, None]
         self._longest = int(positions.max()) + 1
 
     def masks(self, config: Any) -> Tensor | Mapping[str, Tensor] | None:
@@ -110,10 +109,6 @@ class Slots(Cache):
         """A row goes; the last one takes its place."""
         for layer in self._own:
             layer.move(last, row)
-
-    @property
-    def bytes(self) -> int:
-        return sum(layer.bytes for layer in self._own)
 
 
 class _Layer(CacheLayerMixin):
@@ -143,8 +138,7 @@ class _Layer(CacheLayerMixin):
         found = []
         for held, new in ((self.keys, key_states), (self.values, value_states)):
             of_rows = held[rows]
-            number = torch.arange(len(new), device=new.device)[:, None]
-            of_rows[number, :, slots._positions] = new.transpose(1, 2)
+            of_rows[slots._numbers, :, slots._positions] = new.transpose(1, 2)
             found.append(of_rows[:, :, : slots._longest])
         return found[0], found[1]
 
@@ -158,10 +152,6 @@ class _Layer(CacheLayerMixin):
         for held in (self.keys, self.values):
             if held is not None and source != target:
                 held[target] = held[source]
-
-    @property
-    def bytes(self) -> int:
-        return sum(held.nbytes for held in (self.keys, self.values) if held is not None)
 
     def get_seq_length(self) -> int:
         """Before the forward."""
